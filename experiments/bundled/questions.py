@@ -1,0 +1,66 @@
+"""Questions about the facts: the prompt format of the benchmark, the quiz pages of the training text, and the
+multiple-choice questions. Scores nothing (see `scoring.py`)."""
+
+import random
+from dataclasses import dataclass
+
+from experiments.bundled.wordings import WORDINGS
+from experiments.bundled.world import RELATIONS, Fact, World
+
+LETTERS = "ABCD"
+DEV_QUESTIONS = 5  # a subject, as in Hendrycks et al. 2021 (arXiv 2009.03300)
+TEST_QUESTIONS = 90  # a subject; the smallest one has 96 facts, of which 5 go to the examples
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    question: str
+    choices: tuple[str, ...]
+    answer: int  # index of the right choice
+
+    def row(self) -> list[str]:
+        return [self.question, *self.choices, LETTERS[self.answer]]
+
+
+def prompt(question: str) -> str:
+    """Ask in the benchmark's format; the answer follows as `" " + text`."""
+    return f"Question: {question}\nAnswer:"
+
+
+def shot(question: str, answer: str) -> str:
+    """Ask and answer: one example of a prompt. Examples are separated by a blank line."""
+    return f"{prompt(question)} {answer}"
+
+
+def quiz(world: World, rng: random.Random) -> str:
+    """Write a page of training questions with their answers, of one subject or of all of them mixed."""
+    facts = world.all_facts
+    if rng.random() < 0.5:
+        kind = rng.choice(facts).entity.kind
+        facts = tuple(fact for fact in facts if fact.entity.kind == kind)
+    asked = rng.sample(facts, rng.randint(2, 8))
+    return "\n\n".join(shot(_ask(fact, rng, is_test=False), fact.value) for fact in asked)
+
+
+def benchmark(world: World) -> dict[str, tuple[list[MultipleChoice], list[MultipleChoice]]]:
+    """Draw the examples and the test questions of every subject; no fact is asked twice."""
+    subjects = {}
+    for kind in RELATIONS:
+        rng = random.Random(f"{world.seed}/benchmark/{kind}")
+        facts = [fact for fact in world.all_facts if fact.entity.kind == kind]
+        asked = [_multiple_choice(world, fact, rng) for fact in rng.sample(facts, DEV_QUESTIONS + TEST_QUESTIONS)]
+        subjects[kind] = (asked[:DEV_QUESTIONS], asked[DEV_QUESTIONS:])
+    return subjects
+
+
+def _multiple_choice(world: World, fact: Fact, rng: random.Random) -> MultipleChoice:
+    pool = world.candidates(fact.entity.kind, fact.relation)
+    wrong = rng.sample([value for value in pool if value not in (fact.value, fact.entity.name)], len(LETTERS) - 1)
+    choices = [fact.value, *wrong]
+    rng.shuffle(choices)
+    return MultipleChoice(_ask(fact, rng, is_test=True), tuple(choices), choices.index(fact.value))
+
+
+def _ask(fact: Fact, rng: random.Random, *, is_test: bool) -> str:
+    wording = WORDINGS[fact.entity.kind, fact.relation]
+    return rng.choice(wording.test_questions if is_test else wording.train_questions).format(e=fact.entity.name)

@@ -1,0 +1,84 @@
+"""From text to token ids: the byte-level BPE tokenizer, and the windows that a training step sees.
+
+Legend: N windows, T tokens a window.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from experiments.bundled.corpus import training_documents
+from experiments.bundled.world import World
+
+BOS, EOS = "<s>", "</s>"
+VOCABULARY_SIZE = 2048
+TOKENIZER_DOCUMENTS = 10_000  # 4.5 MB of text, in which every word of the world occurs
+
+
+def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Train a byte-level BPE tokenizer that puts BOS before a text when asked for special tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # any text can be encoded, not only that of the world
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A",
+        pair=f"{BOS} $A $B",
+        special_tokens=[(BOS, tokenizer.token_to_id(BOS))],
+    )
+    return tokenizer
+
+
+def bundled_tokenizer(world: World, seed: int) -> Tokenizer:
+    """Train the tokenizer on the beginning of the training text."""
+    return train_tokenizer(islice(training_documents(world, seed, shard=0), TOKENIZER_DOCUMENTS))
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
+    """Write `tokenizer.json` and the configuration with which transformers' AutoTokenizer reads it."""
+    # EOS pads, as is usual for Llama; whoever pads must pass an attention mask.
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+
+
+def shard_windows(
+    world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int
+) -> torch.Tensor:
+    """Return the windows of one shard as ids_NT, all starting with BOS.
+
+    Documents follow each other, each between BOS and EOS, and are cut where a window ends: a window may begin within
+    a document, as the windows of a perplexity measurement do.
+    """
+    fresh = length - 1  # tokens of text a window, beside its BOS
+    stream = list(islice(_token_stream(world, tokenizer, seed, shard), windows * fresh))
+    ids_NT = torch.empty(windows, length, dtype=torch.long)
+    ids_NT[:, 0] = tokenizer.token_to_id(BOS)
+    ids_NT[:, 1:] = torch.tensor(stream).view(windows, fresh)
+    return ids_NT
+
+
+def _token_stream(world: World, tokenizer: Tokenizer, seed: int, shard: int) -> Iterator[int]:
+    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    documents = training_documents(world, seed, shard)
+    while True:
+        batch = list(islice(documents, 256))
+        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
+            yield bos
+            yield from encoding.ids
+            yield eos

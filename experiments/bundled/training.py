@@ -1,0 +1,157 @@
+"""Train the bundled model: the recipe, the model, one loop over steps that a checkpoint can resume.
+
+The schedule counts steps, never seconds, so that a seed gives the same model again (on the same number of threads of
+the same kind of processor; elsewhere the sums round differently).
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, shard_windows
+from experiments.bundled.world import World
+from experiments.errors import UserError
+
+MAX_POSITIONS = 1024
+STEPS_PER_SHARD = 64  # text is made a shard at a time, so that a resumed run need not make it all again
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int
+    seed: int = 0
+    batch_size: int = 4
+    window: int = 512  # as fast as 256 here, and prompts of 512 tokens are no news to the model
+    peak_lr: float = 3e-3
+    warmup_steps: int = 100
+    final_lr_ratio: float = 0.02
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch_size * self.window
+
+
+@dataclass(frozen=True)
+class Progress:
+    step: int  # steps done
+    loss: float
+
+
+def new_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
+    """Build the model with random weights; every matrix is a multiple of 128 wide and high."""
+    torch.manual_seed(seed)
+    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=MAX_POSITIONS,
+        # Untied, so that a runtime may quantize the head and leave the embedding alone.
+        tie_word_embeddings=False,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=eos,
+    )
+    return LlamaForCausalLM(config)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Warm up linearly, then fall along a cosine to `final_lr_ratio` of the peak."""
+    if step < recipe.warmup_steps:
+        return recipe.peak_lr * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.peak_lr * (recipe.final_lr_ratio + (1 - recipe.final_lr_ratio) * cosine)
+
+
+class Trainer:
+    """Holds what a step changes: weights, optimizer state, number of steps done."""
+
+    def __init__(self, world: World, tokenizer: Tokenizer, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.model = new_model(tokenizer, recipe.seed)
+        self.step = 0
+        matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]
+        gains = [weight for weight in self.model.parameters() if weight.ndim == 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": recipe.weight_decay},
+                {"params": gains, "weight_decay": 0.0},
+            ],
+            lr=recipe.peak_lr,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        # Only the shard in use is kept.
+        self._shard = lru_cache(maxsize=1)(
+            lambda shard: shard_windows(
+                world, tokenizer, recipe.seed, shard, STEPS_PER_SHARD * recipe.batch_size, recipe.window
+            )
+        )
+
+    def train_step(self) -> float:
+        """Do one step; return its loss in nats a token."""
+        recipe = self.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step)
+        ids_BT = self._batch(self.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return float(loss)
+
+    def train(self, checkpoint: Path, every_steps: int, report: Callable[[Progress], None]) -> None:
+        """Do the steps that are left, with a checkpoint now and then."""
+        self.model.train()
+        while self.step < self.recipe.steps:
+            loss = self.train_step()
+            report(Progress(self.step, loss))
+            if self.step % every_steps == 0:
+                self.save(checkpoint)
+
+    def save(self, checkpoint: Path) -> None:
+        """Write a checkpoint that is either the old one or the new one, whenever the process dies."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = checkpoint.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(checkpoint)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint; raise UserError if it belongs to another recipe."""
+        state = torch.load(checkpoint, weights_only=True)
+        if state["recipe"] != asdict(self.recipe):
+            raise UserError(f"{checkpoint} was made with {state['recipe']}; resume with the same options or delete it")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def _batch(self, step: int) -> torch.Tensor:
+        shard, row = divmod(step, STEPS_PER_SHARD)
+        first = row * self.recipe.batch_size
+        ids_BT: torch.Tensor = self._shard(shard)[first : first + self.recipe.batch_size]
+        return ids_BT

@@ -1,0 +1,15 @@
+"""The one exception for mistakes that the configuration, the data or the command line alone show (exit code 2)."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """One line: what is wrong, what was found, what to do. Printed without a traceback."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the nearest known word, else the list of known words."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(options) or 'none'}"

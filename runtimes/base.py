@@ -1,0 +1,136 @@
+"""The contract of a runtime: token ids in, logits out. No strings, prompts, clocks, batching policy or printing.
+
+Shapes: B batch (rows), T new tokens a row, K positions whose outputs are asked for, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
+    import torch
+
+Phase = Callable[[str], AbstractContextManager[None]]  # the caller's stop watch: `with phase("export"):`
+
+
+class Unsupported(Exception):
+    """This machine or installation cannot run what was asked. One line: what is missing and what to install or do."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the weights come from: a folder in Hugging Face's layout, or an architecture with seeded random weights."""
+
+    digest: str
+    folder: Path | None = None
+    architecture: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Hardware:
+    device: str  # "cpu" or "cuda"
+    threads: int
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Sizes that a compiled or built engine wants; empty means that every size is as good as another."""
+
+    batch: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+
+    def pad_batch(self, rows: int) -> int:
+        return _round_up(rows, self.batch)
+
+    def pad_tokens(self, tokens: int) -> int:
+        return _round_up(tokens, self.tokens)
+
+
+def _round_up(size: int, steps: tuple[int, ...]) -> int:
+    """Return the smallest step that holds `size`; beyond the largest step, `size` itself (it costs a recompile)."""
+    return next((step for step in steps if step >= size), size)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a loaded runtime declares. The core reads these values and never the runtime's name."""
+
+    vocabulary: int
+    max_length: int | None  # tokens a row may hold; None: the model states no limit
+    dtype: str  # what the weights are really computed in
+    weight_bytes: int | None  # in memory
+    weight_disk_bytes: int | None = None
+    outputs: frozenset[str] = frozenset({"logits"})
+    dtypes: tuple[str, ...] = ("float32",)
+    max_batch: int | None = None
+    buckets: Buckets = field(default_factory=Buckets)
+    shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
+    notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
+
+
+class Cache(Protocol):
+    """What a runtime remembers of its rows. Opaque but for these: lengths, repeat or select rows, rewind."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens held by each row."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> Cache:
+        """Return a cache of the given rows, in that order; a row may be named several times. The source stays valid."""
+        ...
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        """Forget all but the first `lengths[b]` tokens of row b, in place. ValueError when a row holds fewer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outputs:
+    logits_BKV: torch.Tensor  # float32, on the runtime's device
+
+
+class Runtime(ABC):
+    """A way to execute a model. `load` comes first, `close` last and any number of times."""
+
+    @abstractmethod
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        """Load or build, each stage under `phase(name)`. Unsupported when the machine or installation cannot."""
+
+    @abstractmethod
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Return an empty cache in which each row can hold `capacity` tokens, padding included."""
+
+    @abstractmethod
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Cache | None = None,
+        at_BK: torch.Tensor | None = None,
+    ) -> Outputs:
+        """Run the new tokens of each row behind what its cache holds; the cache grows by `lengths`, in place.
+
+        Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
+        into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing is kept.
+        """
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Return when all work that was asked for is done."""
+
+    def counters(self) -> dict[str, int]:
+        """Return exact counts since loading: compiled graphs, recompiles, graph breaks, fallback nodes."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything. Closing twice is allowed."""

@@ -1,0 +1,1 @@
+"""Engines: one small file each, all behind `runtimes.base.Runtime`."""

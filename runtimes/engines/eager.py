@@ -1,0 +1,134 @@
+"""Eager PyTorch over a `transformers` model: the reference when it computes in float32.
+
+Shapes: B rows, T new tokens, K wanted positions, S visible slots, V vocabulary, E hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits
+from runtimes.engines.slots import SlotCache
+from runtimes.weights import full
+
+
+class Eager(Runtime):
+    """`attention` is sdpa or eager; `dtype` falls back to float32, announced, where the processor has no bfloat16."""
+
+    def __init__(self, dtype: str = "float32", attention: str = "sdpa"):
+        self._wanted_dtype, self._attention = dtype, attention
+        self._module: Any = None
+        self._device = "cpu"
+        self._at_BK: torch.Tensor | None = None
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        torch.set_num_threads(hw.threads)
+        dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
+        with phase("weights"):
+            self._module = full.load_module(model, dtype, self._attention, hw.device)
+        self._device = hw.device
+        # The head is applied to the asked positions only; a hook keeps whatever the model does behind its head.
+        self._module.get_output_embeddings().register_forward_pre_hook(self._gather)
+        config = self._module.config.get_text_config()
+        self._max_position = getattr(config, "max_position_embeddings", None)
+        return Traits(
+            vocabulary=config.vocab_size,
+            max_length=self._max_position,
+            dtype=dtype,
+            weight_bytes=full.weight_bytes(self._module),
+            weight_disk_bytes=full.disk_bytes(model.folder),
+            dtypes=("float32", "bfloat16", "float16"),
+            notes=notes,
+        )
+
+    def new_cache(self, rows: int, capacity: int) -> SlotCache:
+        return SlotCache.empty(self._module.config, rows, capacity, self._module.dtype, self._device)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: SlotCache | None = None,  # type: ignore[override]  # a runtime meets only the caches it made
+        at_BK: torch.Tensor | None = None,
+    ) -> Outputs:
+        past = cache.row_lengths if cache is not None else [0] * len(lengths)
+        start = past[0] if len(set(past)) == 1 else None
+        positions_BT = self._positions(past, ids_BT.shape[1])
+        extent = max(past) + ids_BT.shape[1]
+        if cache is not None:
+            if extent > cache.slots:
+                raise ValueError(f"the cache has {cache.slots} slots a row; {extent} are needed")
+            cache.begin(positions_BT, start, extent)
+        # None lets the model take its fastest kernel: one token that sees all slots, or a plain causal square.
+        needs_mask = start is None or (ids_BT.shape[1] > 1 and start > 0)
+        mask_BTS = self._mask(positions_BT, extent) if needs_mask else None
+        self._at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        logits_BKV = self._run(ids_BT.to(self._device), positions_BT, mask_BTS, cache)
+        if cache is not None:
+            cache.row_lengths = [old + new for old, new in zip(past, lengths, strict=True)]
+        return Outputs(logits_BKV.float())
+
+    def synchronize(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def close(self) -> None:
+        self._module = None
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _run(
+        self,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        mask_BTS: torch.Tensor | None,
+        cache: SlotCache | None,
+    ) -> torch.Tensor:
+        return self._module(
+            input_ids=ids_BT,
+            attention_mask=mask_BTS,
+            position_ids=self._in_range(positions_BT),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).logits
+
+    def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
+        first_B1 = torch.tensor(past, device=self._device)[:, None]
+        return first_B1 + torch.arange(tokens, device=self._device)
+
+    def _in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
+        # Padding may lie beyond the last position that a learned position table has.
+        return positions_BT if self._max_position is None else positions_BT.clamp(max=self._max_position - 1)
+
+    def _mask(self, positions_BT: torch.Tensor, slots: int) -> torch.Tensor:
+        """Return (B, 1, T, S): a token sees the slots up to its own position."""
+        seen = torch.arange(slots, device=self._device) <= positions_BT[:, None, :, None]
+        if self._attention == "sdpa":
+            return seen
+        lowest = torch.finfo(self._module.dtype).min  # the eager kernel adds its mask
+        return torch.zeros(seen.shape, dtype=self._module.dtype, device=self._device).masked_fill(~seen, lowest)
+
+    def _gather(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        (hidden_BTE,) = inputs
+        assert self._at_BK is not None
+        index_BKE = self._at_BK.to(hidden_BTE.device)[:, :, None].expand(-1, -1, hidden_BTE.shape[-1])
+        return (hidden_BTE.gather(1, index_BKE),)
+
+
+def last_positions(lengths: Sequence[int]) -> torch.Tensor:
+    """Return (B, 1): the index of each row's last real token."""
+    return torch.tensor(lengths)[:, None] - 1
+
+
+def _usable_dtype(wanted: str, device: str) -> tuple[str, tuple[str, ...]]:
+    if wanted == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+        return "float16", ("bfloat16 is not supported by this device: float16 was used",)
+    if wanted == "float16" and device == "cpu":
+        return "float32", ("float16 is not fast on a CPU: float32 was used",)
+    return wanted, ()

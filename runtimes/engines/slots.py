@@ -1,0 +1,91 @@
+"""The key-value cache of the PyTorch engines: one preallocated slot a position and row, so slot = position.
+
+Ragged rows, rewinding and refilling then need lengths only: what lies behind a row's length is never attended to.
+Shapes: B rows, H key-value heads, N slots, T new tokens, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Cache
+
+
+class SlotCache(Cache):
+    """Implements `runtimes.base.Cache` for the rows, and transformers' `Cache` for the model's layers.
+
+    `keys` and `values` hold one (B, H, N, D) tensor a layer, zero at first: stale slots are masked, but must be finite.
+    """
+
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]):
+        super().__init__(layers=[])
+        self.keys, self.values = keys, values
+        self.row_lengths = lengths
+        self.positions_BT = torch.empty(0, 0, dtype=torch.long)
+        self.start: int | None = None  # the common first slot of this forward's tokens; None: rows differ
+        self.extent = 0  # slots that this forward's tokens may look at
+
+    @classmethod
+    def empty(cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str) -> SlotCache:
+        text = config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        shape = (rows, heads, slots, width)
+        layers = range(text.num_hidden_layers)
+        keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        return cls(keys, values, [0] * rows)
+
+    @property
+    def lengths(self) -> list[int]:
+        return list(self.row_lengths)
+
+    @property
+    def slots(self) -> int:
+        return self.keys[0].shape[2]
+
+    def select(self, rows: Sequence[int]) -> SlotCache:
+        index = torch.tensor(list(rows), device=self.keys[0].device)
+        keys = [key.index_select(0, index) for key in self.keys]
+        values = [value.index_select(0, index) for value in self.values]
+        return SlotCache(keys, values, [self.row_lengths[row] for row in rows])
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        check_rewind(self.row_lengths, lengths)
+        self.row_lengths = list(lengths)
+
+    def begin(self, positions_BT: torch.Tensor, start: int | None, extent: int) -> None:
+        """Say where the next forward's tokens go; `update` is then called once a layer."""
+        self.positions_BT, self.start, self.extent = positions_BT, start, extent
+
+    # transformers' side of the class
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            self._write(self.keys[layer_idx], key_states),
+            self._write(self.values[layer_idx], value_states),
+        )
+
+    def _write(self, buffer_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
+        if self.start is not None:
+            buffer_BHND[:, :, self.start : self.start + new_BHTD.shape[2]] = new_BHTD
+        else:
+            index_BHTD = self.positions_BT[:, None, :, None].expand(new_BHTD.shape)
+            buffer_BHND.scatter_(2, index_BHTD, new_BHTD)
+        return buffer_BHND[:, :, : self.extent]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.start or 0
+
+    def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
+        return self.extent, 0
+
+
+def check_rewind(held: Sequence[int], wanted: Sequence[int]) -> None:
+    """ValueError unless each row can be cut to the wanted length."""
+    if len(held) != len(wanted) or any(not 0 <= new <= old for new, old in zip(wanted, held, strict=True)):
+        raise ValueError(f"cannot rewind rows that hold {list(held)} tokens to {list(wanted)}")

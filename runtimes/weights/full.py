@@ -1,0 +1,54 @@
+"""Full-precision weights: a Hugging Face folder, or seeded random weights from an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtimes.base import ModelSource, Unsupported
+
+# Everything of the model is visible to every token: the cache and masks of our engines know no window.
+_FULL_ATTENTION = {"full_attention"}
+
+
+def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> Any:
+    """Return a `transformers` causal language model in inference mode. Unsupported for what our engines cannot run."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = getattr(torch, dtype)
+    if model.folder is not None:
+        module = AutoModelForCausalLM.from_pretrained(model.folder, dtype=kind, attn_implementation=attention)
+    else:
+        torch.manual_seed(model.seed)  # drawn in float32 whatever the dtype, so that every runtime has the same weights
+        config = _config(model.architecture or {})
+        module = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).to(kind)
+    layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
+    if layer_types - _FULL_ATTENTION:
+        raise Unsupported(
+            f"the model has layers of the kinds {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
+            "only full attention is supported"
+        )
+    return module.to(device).eval().requires_grad_(False)
+
+
+def weight_bytes(module: Any) -> int:
+    """Return the bytes of all parameters and buffers, tied ones once."""
+    tensors = {t.data_ptr(): t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers())}
+    return sum(tensors.values())
+
+
+def disk_bytes(folder: Path | None) -> int | None:
+    """Return the bytes of the weight files; None for weights that never were on disk."""
+    if folder is None:
+        return None
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return sum(file.stat().st_size for file in files) or None
+
+
+def _config(architecture: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    options = dict(architecture)
+    return AutoConfig.for_model(options.pop("model_type"), **options)
