@@ -36,6 +36,7 @@ class ModelSource:
 class Hardware:
     device: str  # "cpu" or "cuda"
     threads: int
+    artifacts: Path = Path("results/runs/artifacts")  # where built graphs and compile caches are kept
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _perplexity(model: LlamaForCausalLM, tokenizer: Tokenizer, text: str) -> Per
     losses, sizes = [], []
     for start in range(0, len(ids), fresh):
         ids_BT = torch.tensor([[bos, *ids[start : start + fresh]]])
-        losses.append(float(model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss))
+        losses.append(model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss.item())
         sizes.append(ids_BT.shape[1] - 1)
     count = sum(sizes)
     mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / count

@@ -57,9 +57,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
     ).save_pretrained(folder)
 
 
-def shard_windows(
-    world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int
-) -> torch.Tensor:
+def shard_windows(world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int) -> torch.Tensor:
     """Return the windows of one shard as ids_NT, all starting with BOS.
 
     Documents follow each other, each between BOS and EOS, and are cut where a window ends: a window may begin within

@@ -115,7 +115,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        return float(loss)
+        return loss.item()
 
     def train(self, checkpoint: Path, every_steps: int, report: Callable[[Progress], None]) -> None:
         """Do the steps that are left, with a checkpoint now and then."""

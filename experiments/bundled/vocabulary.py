@@ -91,9 +91,7 @@ POOLS: dict[str, tuple[str, ...]] = {
         "a broken castle, a huge oak, a glass hall, a red gate, a marble arch, a wooden theatre, a sunken garden, "
         "a crooked lighthouse, a golden dome"
     ),
-    "months": _list(
-        "January, February, March, April, May, June, July, August, September, October, November, December"
-    ),
+    "months": _list("January, February, March, April, May, June, July, August, September, October, November, December"),
     "habitats": _list(
         "hollow trees, tall grass, wet caves, thick hedges, old barns, deep burrows, steep cliffs, quiet ponds, "
         "dry sand, dark woods, empty nests, stone walls"

@@ -1,0 +1,140 @@
+"""Make the bundled model: train it from a seed, save it, score it, write its card.
+
+`python -m experiments.bundled.train [--out DIR] [--minutes 8 | --steps N] [--seed 0] [--resume]`
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from tokenizers import Tokenizer
+from transformers import GenerationConfig, LlamaForCausalLM
+
+from experiments.bundled.card import Making, write_card
+from experiments.bundled.make_data import DATA_DIR
+from experiments.bundled.scoring import pooled, score
+from experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
+from experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer
+from experiments.bundled.world import World, build_world
+from experiments.errors import UserError
+
+MODEL_DIR = Path(__file__).parent / "model"
+DEFAULT_STEPS = 2500  # 5.1 million tokens, 7 to 8 minutes on two cores
+THREADS = 2
+CHECKPOINT_EVERY_STEPS = 100
+PLAIN_EVERY_STEPS = 50
+PACE_STEPS = 20  # to turn minutes into steps
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        make_model(arguments.out, arguments.steps, arguments.minutes, arguments.seed, resume=arguments.resume)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_model(out: Path, steps: int | None, minutes: float | None, seed: int, *, resume: bool) -> None:
+    """Train, save, score and describe the model in the folder `out`."""
+    torch.set_num_threads(THREADS)
+    out.mkdir(parents=True, exist_ok=True)
+    world = build_world()
+    tokenizer = bundled_tokenizer(world, seed)
+    if minutes is not None:
+        steps = steps_within(world, tokenizer, seed, minutes)
+        print(
+            f"{minutes:g} minutes are {steps} steps at the pace of this machine; --steps {steps} gives the same model"
+        )
+    trainer = Trainer(world, tokenizer, Recipe(steps or DEFAULT_STEPS, seed))
+    checkpoint = out / "checkpoint.pt"
+    if resume:
+        trainer.resume(checkpoint)
+    first_step, start_s = trainer.step, time.perf_counter()
+    with reporter(trainer.recipe.steps, first_step) as report:
+        trainer.train(checkpoint, CHECKPOINT_EVERY_STEPS, report)
+    took_minutes = (time.perf_counter() - start_s) / 60
+    save(trainer.model, tokenizer, out)
+    checkpoint.unlink(missing_ok=True)
+    describe(world, trainer.recipe, tokenizer, out, None if first_step else took_minutes)
+
+
+def steps_within(world: World, tokenizer: Tokenizer, seed: int, minutes: float) -> int:
+    """Measure the pace of a few steps, which are thrown away, and return how many fit into the time."""
+    trial = Trainer(world, tokenizer, Recipe(steps=PACE_STEPS, seed=seed))
+    trial.train_step()  # the first step also makes the text and allocates
+    start_s = time.perf_counter()
+    for _ in range(PACE_STEPS - 1):
+        trial.train_step()
+    step_s = (time.perf_counter() - start_s) / (PACE_STEPS - 1)
+    return max(1, int(minutes * 60 / step_s))
+
+
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
+    """Write bf16 safetensors, the configurations and the tokenizer."""
+    config = model.config
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        do_sample=False,
+        max_new_tokens=128,
+    )
+    model.to(torch.bfloat16).save_pretrained(out)
+    save_tokenizer(tokenizer, out, MAX_POSITIONS)
+
+
+def describe(world: World, recipe: Recipe, tokenizer: Tokenizer, out: Path, minutes: float | None) -> None:
+    """Score what was saved, as a reader would load it, and write the card."""
+    model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager")
+    scores = score(model, tokenizer, DATA_DIR)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    command = f"--steps {recipe.steps} --seed {recipe.seed}"
+    write_card(out, recipe, Making(parameters, len(world.all_facts), minutes, command), model.config.to_dict(), scores)
+    for shots, accuracies in scores.accuracy.items():
+        total = pooled(accuracies)
+        print(f"accuracy with {shots} examples {total.ratio:.3f} ± {total.standard_error:.3f}")
+    print(f"perplexity {scores.perplexity.value:.3f} ± {scores.perplexity.standard_error:.3f}; wrote {out}")
+
+
+@contextmanager
+def reporter(steps: int, first_step: int) -> Iterator[Callable[[Progress], None]]:
+    """Show loss and time left: a bar on a terminal, a line now and then elsewhere."""
+    if not sys.stdout.isatty():
+        start_s = time.perf_counter()
+        yield lambda progress: _print_line(progress, steps, first_step, start_s)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
+    with Bar(*columns) as bar:
+        task = bar.add_task("training", total=steps, completed=first_step, loss=float("nan"))
+        yield lambda progress: bar.update(task, completed=progress.step, loss=progress.loss)
+
+
+def _print_line(progress: Progress, steps: int, first_step: int, start_s: float) -> None:
+    if progress.step % PLAIN_EVERY_STEPS and progress.step != steps:
+        return
+    step_s = (time.perf_counter() - start_s) / (progress.step - first_step)
+    left_s = step_s * (steps - progress.step)
+    print(f"step {progress.step}/{steps}  loss {progress.loss:.3f}  {left_s:.0f} s left", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder to write into (default: %(default)s)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help=f"steps to train (default: {DEFAULT_STEPS})")
+    length.add_argument("--minutes", type=float, help="train for about this long; the steps then depend on the machine")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the training text (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

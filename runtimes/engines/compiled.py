@@ -1,0 +1,172 @@
+"""`torch.compile`: compiled prefill in shape buckets, and a compiled step over a static cache.
+
+Shapes: B rows, T new tokens, K wanted positions, H key-value heads, N slots, D head width.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported
+from runtimes.engines.eager import Eager
+from runtimes.engines.slots import SlotCache
+
+_SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
+
+
+class Compiled(Eager):
+    def __init__(
+        self,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        mode: str = "default",
+        batch_buckets: Sequence[int] = (1, 8),
+        token_buckets: Sequence[int] = (64, 256, 512),
+    ):
+        super().__init__(dtype, attention)
+        self._mode = mode
+        self._buckets = Buckets(tuple(batch_buckets), tuple(token_buckets))
+        self._shapes: set[tuple[object, ...]] = set()
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        _require_compiler(hw.device)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((hw.artifacts / "inductor").resolve()))
+        import torch._dynamo as dynamo
+
+        dynamo.config.recompile_limit = 64  # one graph a shape is meant; `counters` shows what goes beyond
+        dynamo.config.accumulated_recompile_limit = 512
+        dynamo.reset()
+        dynamo.utils.counters.clear()
+        traits = super().load(model, hw, phase)
+        options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
+        self._prefill = torch.compile(self._prefill_graph, **options)
+        self._step = torch.compile(self._step_graph, **options)
+        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
+
+    def new_cache(self, rows: int, capacity: int) -> SlotCache:
+        slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
+        return super().new_cache(rows, slots)
+
+    def counters(self) -> dict[str, int]:
+        from torch._dynamo.utils import counters
+
+        graphs = counters["stats"]["unique_graphs"]
+        return {
+            "compiled_graphs": graphs,
+            "recompiles": graphs - len(self._shapes),
+            "graph_breaks": sum(counters["graph_break"].values()),
+        }
+
+    def close(self) -> None:
+        super().close()
+        self._prefill = self._step = None  # type: ignore[assignment]
+
+    def _run(
+        self,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        mask_BTS: torch.Tensor | None,
+        cache: SlotCache | None,
+    ) -> torch.Tensor:
+        at_BK = self._at_BK
+        assert at_BK is not None
+        # The same number of positions everywhere but in scoring: there it varies, and must not compile anew.
+        many = at_BK.shape[1] > 1
+        if many:
+            torch._dynamo.mark_dynamic(at_BK, 1)
+        rows, tokens = ids_BT.shape
+        positions = self._in_range(positions_BT)
+        if cache is None or cache.extent == tokens:  # nothing is held yet
+            self._shapes.add(("prefill", rows, tokens, many))
+            logits, keys, values = self._prefill(ids_BT, positions, at_BK)
+            if cache is not None:
+                _keep(cache, keys, values)
+            return logits.clone()
+        self._shapes.add(("step", rows, tokens, many, cache.slots))
+        mask = self._mask(positions_BT, cache.slots)
+        return self._step(ids_BT, positions, positions_BT, mask, at_BK, cache.keys, cache.values).clone()
+
+    def _prefill_graph(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Any:
+        self._at_BK = at_BK
+        seen = _Captured()
+        logits = self._module(
+            input_ids=ids_BT, position_ids=positions_BT, past_key_values=seen, use_cache=True
+        ).logits
+        return logits, seen.keys, seen.values
+
+    def _step_graph(
+        self,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        slots_BT: torch.Tensor,
+        mask_BTN: torch.Tensor,
+        at_BK: torch.Tensor,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+    ) -> torch.Tensor:
+        self._at_BK = at_BK
+        held = _Static(keys, values, slots_BT)
+        return self._module(
+            input_ids=ids_BT, attention_mask=mask_BTN, position_ids=positions_BT, past_key_values=held, use_cache=True
+        ).logits
+
+
+class _Captured:
+    """Stands for an empty cache inside a graph, and keeps what the layers hand it."""
+
+    def __init__(self) -> None:
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys.append(key)
+        self.values.append(value)
+        return key, value
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return query_length, 0
+
+
+class _Static:
+    """Stands for the whole preallocated cache inside a graph: writes at each row's own slots, returns all of them."""
+
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], slots_BT: torch.Tensor):
+        self.keys, self.values, self.slots_BT = keys, values, slots_BT
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        index_BHTD = self.slots_BT[:, None, :, None].expand(key.shape)
+        return self.keys[layer].scatter_(2, index_BHTD, key), self.values[layer].scatter_(2, index_BHTD, value)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+def _keep(cache: SlotCache, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    for layer, (key_BHTD, value_BHTD) in enumerate(zip(keys, values, strict=True)):
+        cache.keys[layer][:, :, : key_BHTD.shape[2]] = key_BHTD
+        cache.values[layer][:, :, : value_BHTD.shape[2]] = value_BHTD
+
+
+def _require_compiler(device: str) -> None:
+    if device != "cpu":
+        return  # Triton brings its own
+    if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
+        raise Unsupported("torch.compile needs a C++ compiler on a CPU; none was found: install g++")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        raise Unsupported("torch.compile needs the headers of Python on a CPU; none were found: install python3-dev")

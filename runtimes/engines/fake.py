@@ -1,0 +1,101 @@
+"""A runtime with scripted times, answers and faults, for tests and for trying a configuration. It measures nothing real.
+
+After token t it predicts token (t + 1) modulo the vocabulary, by a wide margin.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
+from runtimes.engines.slots import check_rewind
+
+_MARGIN = 10.0
+FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error")
+
+
+class FakeCache:
+    def __init__(self, lengths: list[int]):
+        self.row_lengths = lengths
+
+    @property
+    def lengths(self) -> list[int]:
+        return list(self.row_lengths)
+
+    def select(self, rows: Sequence[int]) -> FakeCache:
+        return FakeCache([self.row_lengths[row] for row in rows])
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        check_rewind(self.row_lengths, lengths)
+        self.row_lengths = list(lengths)
+
+
+class Fake(Runtime):
+    """`fault` is what happens at the first forward (`unsupported`: while loading)."""
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        vocabulary: int = 256,
+        max_length: int = 1024,
+        load_s: float = 0.0,
+        token_s: float = 0.0,
+        fault: str = "none",
+    ):
+        if fault not in FAULTS:
+            raise Unsupported(f"the fake runtime knows no fault {fault!r}; known: {', '.join(FAULTS)}")
+        self._vocabulary, self._max_length = vocabulary, max_length
+        self._load_s, self._token_s, self._fault = load_s, token_s, fault
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        if self._fault == "unsupported":
+            raise Unsupported("the fake runtime was told to be unsupported: set runtime.engine.fault=none")
+        if (model.architecture or {}).get("vocab_size") is not None:
+            self._vocabulary = int((model.architecture or {})["vocab_size"])
+        with phase("weights"):
+            time.sleep(self._load_s)
+        return Traits(self._vocabulary, self._max_length, "float32", weight_bytes=0, notes=("scripted answers",))
+
+    def new_cache(self, rows: int, capacity: int) -> FakeCache:
+        return FakeCache([0] * rows)
+
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: FakeCache | None = None,  # type: ignore[override]  # a runtime meets only the caches it made
+        at_BK: torch.Tensor | None = None,
+    ) -> Outputs:
+        _suffer(self._fault)
+        time.sleep(self._token_s * max(lengths))
+        at_BK = at_BK if at_BK is not None else torch.tensor(lengths)[:, None] - 1
+        following_BK = (ids_BT.gather(1, at_BK) + 1) % self._vocabulary
+        if cache is not None:
+            cache.row_lengths = [old + new for old, new in zip(cache.row_lengths, lengths, strict=True)]
+        return Outputs(torch.nn.functional.one_hot(following_BK, self._vocabulary).float() * _MARGIN)
+
+    def synchronize(self) -> None:
+        """Nothing runs ahead."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _suffer(fault: str) -> Any:
+    if fault == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault == "hang":
+        while True:
+            time.sleep(3600)
+    if fault == "out_of_memory":
+        torch.empty(1 << 55)
+    if fault == "error":
+        raise RuntimeError("the fake runtime was told to fail")

@@ -1,0 +1,108 @@
+"""Exports a `transformers` model as one ONNX graph with past and present, for every engine that reads ONNX.
+
+Inputs: ids_BT, positions_BT, mask_BTS (B, 1, T, P + T; true where a slot is seen), at_BK, and key.i, value.i
+(B, H, P, D) a layer. Outputs: logits (B, K, V), and new_key.i, new_value.i (B, H, P + T, D) a layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtimes.base import ModelSource, Unsupported
+from runtimes.weights import full
+
+OPSET = 20
+GRAPH = "model.onnx"
+
+
+def export(model: ModelSource, dtype: str, folder: Path) -> None:
+    """Write `model.onnx` (and its weights beside it) into `folder`."""
+    module = full.load_module(model, dtype, "sdpa", "cpu")
+    wrapped = _PastPresent(module).eval()
+    layers, example = wrapped.layers, _example(wrapped, module.dtype)
+    batch, tokens, past = torch.export.Dim("B"), torch.export.Dim("T"), torch.export.Dim("P")
+    slots, wanted = torch.export.Dim("S"), torch.export.Dim("K")
+    held = [{0: batch, 2: past} for _ in range(2 * layers)]
+    shapes = ({0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch, 2: tokens, 3: slots}, {0: batch, 1: wanted}, held)
+    names = [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(layers)]
+    try:
+        # The exporter reports its progress on standard output and warns about its own internals.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                wrapped,
+                example,
+                folder / GRAPH,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["ids", "positions", "mask", "at", *names],
+                output_names=["logits", *(f"new_{name}" for name in names)],
+                dynamic_shapes=shapes,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise Unsupported(f"torch.onnx.export cannot export this model: {str(error).splitlines()[0]}") from error
+
+
+class _PastPresent(torch.nn.Module):
+    def __init__(self, module: Any):
+        super().__init__()
+        self.module = module
+        text = module.config.get_text_config()
+        self.layers: int = text.num_hidden_layers
+        self.heads: int = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        self.width: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self._at: list[torch.Tensor] = []  # in a list, since export forbids assigning tensors to a module
+        module.get_output_embeddings().register_forward_pre_hook(self._gather)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        at: torch.Tensor,
+        held: list[torch.Tensor],
+    ) -> tuple[torch.Tensor, ...]:
+        self._at = [at]
+        cache = _Concatenated(held[: self.layers], held[self.layers :])
+        logits = self.module(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).logits
+        return (logits, *cache.keys, *cache.values)
+
+    def _gather(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        (hidden_BTE,) = inputs
+        index_BKE = self._at[0][:, :, None].expand(-1, -1, hidden_BTE.shape[-1])
+        return (hidden_BTE.gather(1, index_BKE),)
+
+
+class _Concatenated:
+    """Stands for transformers' cache inside the graph: present = past + new, a layer at a time."""
+
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor]):
+        self.keys, self.values = list(keys), list(values)
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
+        self.values[layer] = torch.cat([self.values[layer], value], dim=2)
+        return self.keys[layer], self.values[layer]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+def _example(wrapped: _PastPresent, dtype: torch.dtype) -> tuple[Any, ...]:
+    # All sizes differ and exceed one, so that the exporter takes none of them for another or for a constant.
+    rows, tokens, past, wanted = 2, 5, 7, 3
+    ids = torch.ones(rows, tokens, dtype=torch.long)
+    positions = torch.arange(past, past + tokens).expand(rows, -1).contiguous()
+    mask = torch.ones(rows, 1, tokens, past + tokens, dtype=torch.bool)
+    at = torch.zeros(rows, wanted, dtype=torch.long)
+    held = [torch.zeros(rows, wrapped.heads, past, wrapped.width, dtype=dtype) for _ in range(2 * wrapped.layers)]
+    return ids, positions, mask, at, held
