@@ -1,0 +1,58 @@
+"""The prompts on which a runtime's logits are compared with the reference's, and the comparison.
+
+Shapes: T tokens of a prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from experiments.core.batching import pad, pad_positions
+from experiments.core.decoding import random_prompts
+from experiments.core.text import Text
+from runtimes.base import Runtime, Traits
+
+_TEXTS = (
+    "Once upon a time there was a small town by a river, and in it lived",
+    "Question: What is the name of the largest animal that lives in the sea?\nAnswer:",
+    "def add(a, b):\n    return",
+    "The price rose from 12.50 to 13.75 in March 2024, which is an increase of",
+)
+_RANDOM_TOKENS = (7, 16, 23, 32)  # lengths that differ, so that padding is a part of what is compared
+
+
+def prompts(text: Text | None, traits: Traits, seed: int) -> list[list[int]]:
+    """Return four prompts of different lengths: sentences, or seeded ids for a model without a tokenizer."""
+    if text is None:
+        return [random_prompts(1, tokens, traits.vocabulary, seed + tokens)[0] for tokens in _RANDOM_TOKENS]
+    first = [] if text.bos_id is None else [text.bos_id]
+    return [first + text.encode(sentence) for sentence in _TEXTS]
+
+
+def prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None = None) -> list[torch.Tensor]:
+    """Return (T, V) float32 logits of each prompt; with `traits` as one padded batch, else each alone."""
+    if traits is None:
+        alone = [runtime.forward(torch.tensor([row]), [len(row)], None, torch.arange(len(row))[None]) for row in rows]
+        return [outputs.logits_BKV[0].float().cpu() for outputs in alone]
+    ids_BT, lengths = pad(rows, traits)
+    at_BK = pad_positions([range(len(row)) for row in rows], len(lengths))
+    logits_BKV = runtime.forward(ids_BT, lengths, None, at_BK).logits_BKV.float().cpu()
+    return [logits_BKV[index, : len(row)] for index, row in enumerate(rows)]
+
+
+def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """Return the share of positions with the same top token, and the largest difference of a logit."""
+    if [rows.shape for rows in found] != [rows.shape for rows in reference]:
+        shapes = [[tuple(rows.shape) for rows in side[:1]] for side in (found, reference)]
+        raise ValueError(f"the runtime's logits have the shape {shapes[0]}, the reference's {shapes[1]}")
+    pairs = list(zip(found, reference, strict=True))
+    same = sum(int((one.argmax(1) == other.argmax(1)).sum()) for one, other in pairs)
+    positions = sum(len(one) for one in found)
+    return {
+        "same_top_ratio": same / positions,
+        "max_logit_difference": max(float((one - other).abs().max()) for one, other in pairs),
+        "positions": positions,
+    }

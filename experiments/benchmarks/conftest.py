@@ -1,0 +1,59 @@
+"""Hands a cell to the benchmarks: the one that a run made, or one composed from this command line's options."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, Entry, benchmark_name
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("runtime-matrix")
+    for name in ("runtime", "model", "hw"):
+        group.addoption(f"--{name}", help=f"the {name} to measure, as in `python -m experiments.run {name}=…`")
+    group.addoption("--set", action="append", default=[], metavar="KEY=VALUE", help="any other override")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if PLUGIN in config.stash:
+        return
+    from experiments.cells.plan import plan
+    from experiments.compose import compose
+    from experiments.errors import UserError
+
+    given = [f"{name}={config.getoption(name)}" for name in ("runtime", "model", "hw") if config.getoption(name)]
+    try:
+        cell = plan(compose([*given, *config.getoption("set")]), "pytest experiments/benchmarks")
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
+    folder = Path(tempfile.mkdtemp(prefix="runtime-matrix-"))
+    config.pluginmanager.register(CellPlugin(cell, folder, None), "cell")
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = request.config.stash[PLUGIN].bench()
+    yield bench
+    bench.runtime.synchronize()
+
+
+@pytest.fixture
+def entry(request: pytest.FixtureRequest) -> Entry:
+    """What this benchmark writes its samples and figures into."""
+    entry = Entry(benchmark_name(request.node), request.node.name)
+    request.node.stash[ENTRY] = entry
+    return entry
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "shape" not in metafunc.fixturenames:
+        return
+    asked = metafunc.config.stash[PLUGIN].cell.config.benchmark.latency
+    shapes = [] if asked is None else [
+        (batch, prompt, new) for batch in asked.batch for prompt in asked.prompt_tokens for new in asked.new_tokens
+    ]
+    metafunc.parametrize("shape", shapes, ids=[f"b{batch}-p{prompt}-n{new}" for batch, prompt, new in shapes])

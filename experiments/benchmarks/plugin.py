@@ -1,0 +1,164 @@
+"""The pytest plugin of a cell: hands the cell over, loads its runtime once, journals one line a benchmark."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cells import device, loading
+from experiments.cells.plan import Cell
+from experiments.core.text import Text
+from experiments.measurement.clocks import PhaseTimer
+from experiments.measurement.memory import PeakMeter
+from experiments.records.journal import Journal
+from runtimes.base import Runtime, Traits
+
+BENCH = pytest.StashKey["Bench"]()
+ENTRY = pytest.StashKey["Entry"]()
+
+
+@dataclass
+class Entry:
+    """What one benchmark leaves in the journal."""
+
+    benchmark: str
+    case: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    timed_tokens: dict[str, Any] = field(default_factory=dict)
+    items_file: str | None = None
+
+
+@dataclass
+class Bench:
+    """What a benchmark file works with: the cell, its loaded runtime, and where its files go."""
+
+    cell: Cell
+    runtime: Runtime
+    traits: Traits
+    text: Text | None
+    folder: Path
+    meter: PeakMeter
+    on_items: Any  # (done, total) → None
+
+    def require_text(self) -> Text:
+        """Return the tokenizer, or skip the benchmark with the reason."""
+        if self.text is None:
+            pytest.skip("the model has no tokenizer")
+        return self.text
+
+    def items_path(self, benchmark: str) -> Path:
+        return self.folder / f"items-{benchmark}.jsonl"
+
+
+class CellPlugin:
+    """`folder` takes the journal and the items; `progress` hears what goes on."""
+
+    def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
+        self.cell, self.folder, self._progress = cell, folder, progress
+        self.journal = Journal(folder / "journal.jsonl")
+        self.status, self.reason = "ok", None
+        self._bench: Bench | None = None
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[PLUGIN] = self
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        chosen = self.cell.config.benchmark.chosen()
+        order = (["agreement"] if self.cell.config.agreement.enabled else []) + chosen
+        kept = [item for item in items if benchmark_name(item) in order]
+        items[:] = sorted(kept, key=lambda item: order.index(benchmark_name(item)))
+
+    # pytest-benchmark measures the processor for a second to describe it; the record's environment knows it already.
+    def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
+        return {"see": "record.json"}
+
+    def pytest_benchmark_generate_commit_info(self) -> dict[str, Any]:
+        return {"see": "record.json"}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        outcome: Any = yield
+        report: pytest.TestReport = outcome.get_result()
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            self._note(item, call, report)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.tell("benchmark", nodeid.split("::")[0].removeprefix("test_").removesuffix(".py"))
+
+    def bench(self) -> Bench:
+        """Return the loaded runtime and what goes with it; loaded at the first call."""
+        if self._bench is None:
+            self._bench = self._load()
+        return self._bench
+
+    def tell(self, *message: Any) -> None:
+        with suppress(OSError):  # nobody listens any more
+            if self._progress is not None:
+                self._progress.send(message)
+
+    def _load(self) -> Bench:
+        self.tell("benchmark", "load")
+        found, stamp = device.resolve(self.cell.config.hw)
+        runtime = loading.make_runtime(self.cell.config.runtime)
+        module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
+        importlib.import_module(module)
+        timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
+        with meter.phase("load"):
+            traits = runtime.load(self.cell.source, self.cell.hardware(found), timer.phase)
+        self.journal.write(
+            "load",
+            phases_s=timer.seconds,
+            peak_host_bytes=meter.peaks_bytes["load"],
+            weight_bytes=traits.weight_bytes,
+            weight_disk_bytes=traits.weight_disk_bytes,
+            dtype=traits.dtype,
+            device=found,
+            notes=[*traits.notes, *([stamp] if stamp else [])],
+        )
+        self._check_vocabulary(traits)
+        return Bench(
+            self.cell, runtime, traits, loading.make_text(self.cell), self.folder, meter,
+            lambda done, total: self.tell("items", done, total),
+        )
+
+    def _check_vocabulary(self, traits: Traits) -> None:
+        wanted = self.cell.facts.vocabulary
+        if traits.vocabulary != wanted and "scripted answers" not in traits.notes:
+            raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
+
+    def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        entry = item.stash.get(ENTRY, None) or Entry(benchmark_name(item), item.name)
+        status, reason = "ok", None
+        if report.skipped:
+            status, reason = "skipped", str(getattr(call.excinfo and call.excinfo.value, "msg", "skipped"))
+        elif report.failed:
+            assert call.excinfo is not None
+            cell_status, reason = loading.classify(call.excinfo.value)
+            status = "failed"
+            if self.status == "ok":
+                self.status, self.reason = cell_status, reason
+        counters = self._bench.runtime.counters() if self._bench is not None else {}
+        self.journal.write("benchmark", status=status, reason=reason, counters=counters, **vars(entry))
+
+
+PLUGIN = pytest.StashKey[CellPlugin]()
+
+
+def benchmark_name(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")
+
+
+@contextmanager
+def phase(meter: PeakMeter, name: str) -> Iterator[None]:
+    with meter.phase(name):
+        yield

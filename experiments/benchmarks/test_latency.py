@@ -1,0 +1,37 @@
+"""Time to first token and time per output token, every sample kept, over a grid of batch × prompt × new tokens."""
+
+import time
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from experiments.benchmarks.plugin import Bench, Entry
+from experiments.core.decoding import decode_batch, random_prompts
+from experiments.measurement.clocks import StepTimer
+
+
+def test_latency(bench: Bench, entry: Entry, benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:
+    batch, prompt_tokens, new_tokens = shape
+    asked = bench.cell.config.benchmark.latency
+    assert asked is not None
+    prompts = random_prompts(batch, prompt_tokens, bench.traits.vocabulary, bench.cell.config.seed)
+    entry.parameters = {"batch": batch, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
+    timers: list[StepTimer] = []
+    produced: list[list[int]] = []
+
+    def once() -> None:
+        timer = StepTimer(time.perf_counter, bench.runtime.synchronize)
+        timers.append(timer)
+        timer.start()
+        produced[:] = decode_batch(bench.runtime, bench.traits, prompts, new_tokens, after_step=timer.tick)
+
+    once()  # compiling, building and allocating happen here, and are a figure of their own
+    benchmark.pedantic(once, rounds=asked.iterations, warmup_rounds=asked.warmup)
+    first, measured = timers[0], timers[1 + asked.warmup :]
+    entry.figures = {"first_call_s": first.total_s, "first_token_of_first_call_s": first.ttft_s}
+    entry.samples = {
+        "ttft_s": [timer.ttft_s for timer in measured],
+        "tpot_s": [sample for timer in measured for sample in timer.tpot_s],
+        "total_s": [timer.total_s for timer in measured],
+    }
+    entry.timed_tokens = {"prompts": prompts[:1], "new": produced[:1]}
+    assert [len(row) for row in produced] == [new_tokens] * batch

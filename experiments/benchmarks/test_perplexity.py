@@ -1,0 +1,41 @@
+"""Perplexity of a text, per token and per byte, in windows."""
+
+import json
+
+from experiments.benchmarks.plugin import Bench, Entry
+from experiments.cells.plan import data_path
+from experiments.core.scoring import ScoreRequest, score
+from experiments.tasks import perplexity
+
+
+def test_perplexity(bench: Bench, entry: Entry) -> None:
+    asked, text = bench.cell.config.benchmark.perplexity, bench.require_text()
+    assert asked is not None
+    content = perplexity.read_text(data_path("perplexity", asked.data), asked.max_bytes)
+    windows = perplexity.windows(text.encode(content), text.bos_id, asked.window, asked.stride)[: asked.limit]
+    requests = [ScoreRequest(window.ids, window.first_scored) for window in windows]
+    done = 0
+
+    def on_done(count: int) -> None:
+        nonlocal done
+        done += count
+        bench.on_items(done, len(requests))
+
+    options = bench.cell.config.scoring
+    scored = score(bench.runtime, bench.traits, requests, options.token_budget, options.sort_by_length, on_done)
+    scored_ids = [token for window in windows for token in window.ids[window.first_scored :]]
+    n_bytes = len(content.encode()) if asked.limit is None else len(text.decode(scored_ids).encode())
+    result = perplexity.summarise([list(one.logprobs) for one in scored], n_bytes)
+    path = bench.items_path("perplexity")
+    with open(path, "w") as file:
+        for index, one in enumerate(scored):
+            file.write(json.dumps({"window": index, "tokens": len(one.logprobs), "logprob": one.total}) + "\n")
+    entry.items_file = path.name
+    entry.parameters = {"window": asked.window, "stride": asked.stride or asked.window - 1, "windows": len(windows)}
+    entry.figures = {
+        "perplexity": result.perplexity,
+        "standard_error": result.standard_error,
+        "per_byte": result.per_byte_perplexity,
+        "tokens": result.tokens,
+        "bytes": n_bytes,
+    }

@@ -1,0 +1,111 @@
+"""What happens inside the process of a cell: three jobs, of which a record needs the middle one only.
+
+`reference`: the reference's logits for the agreement prompts. `measure`: the benchmarks, under pytest.
+`replay`: the tokens that were timed, forced upon the reference.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+from contextlib import nullcontext
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from experiments.cells.plan import Cell
+from experiments.records.journal import Journal, read_journal
+
+_PR_SET_PDEATHSIG = 1
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def main(job: str, cell: Cell, folder: Path, progress: Connection | None) -> None:
+    """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash."""
+    _isolate(folder / "output.log")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
+    except BaseException as error:
+        from experiments.cells.loading import classify
+
+        status, reason = classify(error)
+        import traceback
+
+        traceback.print_exc()
+        Journal(folder / "journal.jsonl").write("failed", job=job, status=status, reason=reason)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Interpreter shutdown after engines with threads of their own may crash or hang; everything is on disk by now.
+    os._exit(0)
+
+
+def _isolate(log: Path) -> None:
+    os.setsid()  # a process group of its own: what it started dies with it, and Ctrl-C reaches the parent only
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A file, not a pipe: a grandchild that holds a pipe open turns a finished cell into a hang.
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    faulthandler.enable(file=2)
+
+
+def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    import pytest
+
+    from experiments.benchmarks.plugin import CellPlugin
+
+    plugin = CellPlugin(cell, folder, progress)
+    arguments = [
+        str(BENCHMARKS),
+        f"--rootdir={BENCHMARKS}",
+        f"--benchmark-json={folder / 'pytest-benchmark.json'}",
+        f"--basetemp={folder / 'tmp'}",
+        *("-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "-q"),
+    ]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed must not change a measurement
+    code = pytest.main(arguments, plugins=[plugin])
+    plugin.journal.write("finished", status=plugin.status, reason=plugin.reason, pytest_exit_code=int(code))
+
+
+def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    import numpy as np
+
+    from experiments.benchmarks.agreement import prompt_logits, prompts
+    from experiments.cells.device import resolve
+    from experiments.cells.loading import make_runtime, make_text
+
+    runtime = make_runtime(cell.config.reference)
+    traits = runtime.load(cell.source, cell.hardware(resolve(cell.config.hw)[0]), lambda name: nullcontext())
+    logits = prompt_logits(runtime, prompts(make_text(cell), traits, cell.config.seed))
+    temporary = folder / "reference.tmp.npz"
+    np.savez(temporary, *[rows.numpy() for rows in logits])
+    os.replace(temporary, folder / "reference.npz")
+
+
+def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from experiments.cells.device import resolve
+    from experiments.cells.loading import make_runtime
+    from experiments.core.scoring import ScoreRequest, score
+
+    journal = folder / "journal.jsonl"
+    requests: list[ScoreRequest] = []
+    for event in read_journal(journal):
+        timed: dict[str, Any] = event.get("timed_tokens") or {}
+        for prompt, new in zip(timed.get("prompts", []), timed.get("new", []), strict=True):
+            requests.append(ScoreRequest((*prompt, *new[: cell.config.agreement.token_ids]), len(prompt)))
+    if not requests:
+        return
+    runtime = make_runtime(cell.config.reference)
+    traits = runtime.load(cell.source, cell.hardware(resolve(cell.config.hw)[0]), lambda name: nullcontext())
+    scored = score(runtime, traits, requests, cell.config.scoring.token_budget)
+    gaps = [gap for one in scored for gap in one.gaps]
+    Journal(journal).write(
+        "replay", tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps)
+    )

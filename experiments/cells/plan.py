@@ -1,0 +1,147 @@
+"""From a checked configuration to a cell: which model, which data, which hardware. Reads files, never torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import models
+from experiments.config import BenchmarksConfig, CellConfig, build
+from experiments.errors import UserError
+from experiments.tasks import multiple_choice, perplexity
+from runtimes.base import Hardware, ModelSource
+
+BUNDLED = Path(__file__).parents[1] / "bundled"
+# Keys that say where and how a cell is run, not what it measures: two cells that differ in these alone are the same.
+_NOT_MEASURED = ("results_dir", "artifacts_dir", "resume", "progress", "time_limit_s")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the matrix to be: picklable, since it travels to the child process."""
+
+    config: CellConfig
+    resolved: dict[str, Any]  # the configuration as plain data, for the record
+    facts: models.ModelFacts
+    source: ModelSource
+    command: str
+    artifacts: Path
+
+    @property
+    def label(self) -> str:
+        parts = [self.config.runtime.name, self.model_name, self.config.hw.name]
+        return "-".join(parts)
+
+    @property
+    def model_name(self) -> str:
+        model = self.config.model
+        if model.kind == "local":
+            return Path(str(model.path)).name
+        return str(model.id).replace("/", "--") if model.kind == "hub" else model.kind
+
+    @property
+    def is_reference(self) -> bool:
+        return self.config.runtime == self.config.reference
+
+    @property
+    def config_hash(self) -> str:
+        measured = {key: value for key, value in self.resolved.items() if key not in _NOT_MEASURED}
+        text = json.dumps([measured, self.facts.digest], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def threads(self) -> int:
+        return self.config.hw.threads or len(os.sched_getaffinity(0))
+
+    def hardware(self, device: str) -> Hardware:
+        return Hardware(device, self.threads, self.artifacts)
+
+
+def plan(resolved: Mapping[str, Any], command: str) -> Cell:
+    """Check everything that the configuration and the files alone show; UserError for the first mistake found."""
+    config: CellConfig = build(CellConfig, resolved)
+    if not config.benchmark.chosen():
+        raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
+    artifacts = Path(config.artifacts_dir)
+    folder = _folder(config)
+    if folder is None:
+        facts = models.random_facts(dict(config.model.architecture or {}), config.model.seed)
+    else:
+        facts = models.inspect_folder(folder, artifacts)
+    _check_lengths(config, facts)
+    _check_data(config, facts)
+    source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed)
+    return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
+
+
+def data_path(benchmark: str, data: str) -> Path:
+    """Return the file or folder of a benchmark: its own, or the bundled one."""
+    names = {"perplexity": "perplexity.txt", "multiple_choice": "multiple_choice"}
+    return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
+
+
+def _folder(config: CellConfig) -> Path | None:
+    model = config.model
+    if model.kind == "random":
+        return None
+    if model.kind == "bundled":
+        return BUNDLED / "model"
+    if model.kind == "local":
+        return Path(str(model.path)).expanduser()
+    return _fetch(str(model.id), model.revision)
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    """Return the folder that a hub's model is kept in, downloading what is not there yet."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub's client raises a dozen unrelated kinds
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"model.id={name} at revision {revision} could not be fetched: {first}; "
+            "check the name and the network, or use model=local model.path=DIR"
+        ) from error
+
+
+def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
+    limit = facts.max_length
+    if limit is None:
+        return
+    for name, part in dataclasses.asdict(config.benchmark).items():
+        if part is not None and "prompt_tokens" in part:
+            longest = [max(value) if isinstance(value, tuple) else value for value in _lengths(part)]
+            if sum(longest) > limit:
+                raise UserError(
+                    f"benchmark.{name}: {longest[0]} prompt + {longest[1]} new tokens exceed the model's context of "
+                    f"{limit}: lower benchmark.{name}.prompt_tokens or new_tokens"
+                )
+    window = config.benchmark.perplexity.window if config.benchmark.perplexity else 0
+    if window > limit:
+        raise UserError(
+            f"benchmark.perplexity.window={window} exceeds the model's context of {limit}: "
+            f"use benchmark.perplexity.window={limit}"
+        )
+
+
+def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
+    return part["prompt_tokens"], part["new_tokens"]
+
+
+def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
+    chosen: BenchmarksConfig = config.benchmark
+    if not facts.has_tokenizer:
+        return  # the benchmarks that need text are skipped, with that reason
+    if chosen.perplexity is not None:
+        perplexity.read_text(data_path("perplexity", chosen.perplexity.data), chosen.perplexity.max_bytes)
+    if chosen.multiple_choice is not None:
+        asked = chosen.multiple_choice
+        multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)

@@ -1,0 +1,124 @@
+"""Runs jobs in child processes: a process group and a time limit each, whatever happens comes back as an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from experiments.cells import child
+from experiments.cells.plan import Cell
+from experiments.records.journal import read_journal
+
+_GRACE_S = 5.0  # between the request to end and the order to
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: str
+    reason: str | None
+    exit_code: int | None
+
+
+class Children:
+    """Starts the processes of a sweep: forked from a server that has imported torch, or each from a new interpreter."""
+
+    def __init__(self, launch: str, model_types: set[str], threads: int):
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when it is imported, in the server or the child
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
+        if launch == "fork":
+            kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
+            self._context.set_forkserver_preload(
+                ["torch", "transformers", *kinds, "pytest", "pytest_benchmark.plugin", "experiments.cells.preload"]
+            )
+
+    def run(
+        self, job: str, cell: Cell, folder: Path, limit_s: float, on_progress: Callable[[Any], None] = lambda _: None
+    ) -> Outcome:
+        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller)."""
+        receiving, sending = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=child.main, args=(job, cell, folder, sending), daemon=False)
+        process.start()
+        sending.close()
+        killed_before = _kernel_kills()
+        try:
+            finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress)
+        except KeyboardInterrupt:
+            _end(process)
+            raise
+        if not finished:
+            _end(process)
+            return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
+        process.join()
+        _sweep_group(process.pid)
+        return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
+
+
+def _watch(process: Any, receiving: Any, deadline: float, on_progress: Callable[[Any], None]) -> bool:
+    """Hand progress on until the process ends; False when the deadline came first."""
+    sources = [receiving, process.sentinel]
+    while True:
+        ready = wait(sources, timeout=max(0.0, min(1.0, deadline - time.monotonic())))
+        if receiving in ready:
+            try:
+                on_progress(receiving.recv())
+            except (EOFError, OSError):
+                sources.remove(receiving)
+            continue
+        if process.sentinel in ready:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        on_progress(None)  # a tick, so that a clock can go on
+
+
+def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) -> Outcome:
+    if code == 0:
+        endings = ("finished", "failed") if job == "measure" else ("failed",)
+        for event in reversed(read_journal(folder / "journal.jsonl")):
+            if event["event"] in endings and event.get("job", job) == job:
+                return Outcome(event["status"], event["reason"], code)
+        return Outcome("ok", None, code) if job != "measure" else Outcome("error", "ended without a result", code)
+    if code == -signal.SIGKILL and was_out_of_memory:
+        return Outcome("out_of_memory", "killed by the kernel, which was out of memory", code)
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return Outcome("crash", f"killed by {name}{hint}; see output.log", code)
+    return Outcome("crash", f"ended with exit code {code}; see output.log", code)
+
+
+def _end(process: Any) -> None:
+    for sign, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        _signal_group(process.pid, sign)
+        process.join(patience)
+        if process.exitcode is not None:
+            break
+    _sweep_group(process.pid)
+
+
+def _sweep_group(pid: int | None) -> None:
+    _signal_group(pid, signal.SIGKILL)  # whatever the cell left running
+
+
+def _signal_group(pid: int | None, sign: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if pid is not None:
+            os.killpg(pid, sign)
+
+
+def _kernel_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it started (0 where it does not say)."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
