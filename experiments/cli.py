@@ -1,0 +1,28 @@
+"""The console script `runtime-matrix COMMAND …`: the same commands as `python -m experiments.COMMAND …`."""
+
+from __future__ import annotations
+
+import sys
+
+from experiments.errors import did_you_mean
+
+_COMMANDS = {"run": "measure a cell or a sweep", "report": "show the matrix of recorded cells"}
+
+
+def main() -> int:
+    """Hand the rest of the command line to the command."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("usage: runtime-matrix COMMAND …\n\n" + "\n".join(f"  {n:8} {what}" for n, what in _COMMANDS.items()))
+        print("\nruntime-matrix COMMAND --help says more.")
+        return 0
+    name = sys.argv.pop(1)
+    if name not in _COMMANDS:
+        print(f"error: {name} is not a command{did_you_mean(name, _COMMANDS)}", file=sys.stderr)
+        return 2
+    if name == "run":
+        from experiments.run import main as run
+
+        return run()
+    from experiments.report import main as report
+
+    return report()

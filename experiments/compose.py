@@ -1,0 +1,86 @@
+"""Hydra's side of things: a composed configuration as plain data, and its errors as one line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError, did_you_mean
+
+CONF = Path(__file__).parents[1] / "conf"
+_OPEN = ("model.architecture.", "hydra.", "hydra/")  # mappings that take keys of the user's own
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration that `python -m experiments.run` would use with these overrides."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return plain(hydra_compose("config", overrides=list(overrides)), overrides)
+        except Exception as error:
+            raise explain(error) from error
+
+
+def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the resolved configuration as plain data; UserError for keys that a `+` made up or values left open."""
+    from omegaconf import OmegaConf
+
+    for override in overrides:
+        name = override.lstrip("+~").split("=", 1)[0]
+        if override.startswith("+") and not name.startswith(_OPEN):
+            raise UserError(f"{name} is not a known key{did_you_mean(name, _keys(config))}")
+    try:
+        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+    except Exception as error:
+        raise explain(error) from error
+    resolved.pop("experiment", None)
+    return resolved
+
+
+def explain(error: Exception) -> UserError:
+    """Return Hydra's or OmegaConf's exception as one line that says what to do; other exceptions are raised again."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip().splitlines()[0]
+        return UserError(f"{key} is missing: set {key}=…")
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        raise error
+    options = getattr(error, "options", None)
+    wanted = getattr(error, "missing_cfg_file", None)
+    if options is not None and wanted is not None:
+        group, _, option = str(wanted).rpartition("/")
+        return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, options))}")
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
+        known = list(cause.parent_node) if _is_mapping(cause.parent_node) else []
+        if "not in struct" in str(cause) or "not in" in str(cause):
+            word = str(cause.full_key)
+            prefix, _, last = word.rpartition(".")
+            return UserError(f"{word} is not a known key{did_you_mean(last, map(str, known))}" if known else str(cause))
+    return UserError(re.sub(r"\s+", " ", str(error)).strip())
+
+
+def _is_mapping(node: Any) -> bool:
+    from omegaconf import DictConfig
+
+    return isinstance(node, DictConfig) and not node._is_none() and not node._is_missing()
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(config, resolve=False) if not isinstance(config, dict) else config
+    found = []
+    for key, value in tree.items():  # type: ignore[union-attr]
+        found.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found += _keys(value, f"{prefix}{key}.")
+    return found

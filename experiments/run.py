@@ -1,0 +1,61 @@
+"""`python -m experiments.run`: measure one cell, or with `-m` a sweep, and show the matrix."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from experiments.errors import UserError
+
+
+def main() -> int:
+    """Compose, check, measure. Returns the exit code that the README explains."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line
+    try:
+        cells = _cells()
+        if not cells:
+            return 0  # --help, --cfg and the like
+        from experiments.sweep import run_sweep
+
+        return run_sweep(cells)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is recorded; resume=true goes on from there", file=sys.stderr)
+        return 130
+
+
+def _cells() -> list[Any]:
+    """Return the cells that the command line asks for, all checked before the first is measured."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from experiments.compose import CONF, explain, plain
+
+    composed: list[tuple[dict[str, Any], str]] = []
+
+    def collect(config: Any) -> None:
+        # Hydra runs the jobs of a sweep one after the other in this process; a comparison needs them all at once.
+        chosen = HydraConfig.get()
+        overrides = list(chosen.overrides.task)
+        composed.append((plain(config, overrides), " ".join(["python -m experiments.run", *overrides])))
+
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(collect)()
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except OSError as error:
+        raise UserError(f"results_dir cannot be written: {error.strerror}: {error.filename}") from error
+    except Exception as error:
+        raise explain(error) from error
+    if not composed:
+        return []
+    from experiments.cells.plan import plan
+
+    return [plan(resolved, command) for resolved, command in composed]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

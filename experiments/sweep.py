@@ -1,0 +1,168 @@
+"""A sweep: its cells one after the other, a record each whatever happens, then the matrix."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from experiments.cells.plan import Cell
+from experiments.cells.supervise import Children, Outcome
+from experiments.errors import UserError
+from experiments.progress import Progress
+from experiments.records.assemble import assemble
+from experiments.records.environment import environment, environment_hash
+from experiments.records.journal import Journal, read_journal
+from experiments.records.matrix import rows
+from experiments.records.store import check_writable, read_records, write_atomic
+
+_FAILED = {"out_of_memory", "timeout", "crash", "error"}
+
+
+def run_sweep(cells: Sequence[Cell]) -> int:
+    """Measure the cells, print the matrix, return the exit code."""
+    results = Path(cells[0].config.results_dir)
+    check_writable(results)
+    found = environment()
+    recorded = _recorded(results, found) if cells[0].config.resume else {}
+    children = Children(
+        cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
+    )
+    run_id = _stamp()
+    records: list[dict[str, Any]] = []
+    with Progress(len(cells), cells[0].config.progress) as progress:
+        for cell in cells:
+            earlier = recorded.get(cell.config_hash)
+            progress.start(cell.label)
+            record = earlier or _measure(cell, results, run_id, found, children, progress)
+            records.append(record)
+            progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
+    _show(records, results)
+    return _exit_code(records)
+
+
+def _measure(
+    cell: Cell, results: Path, run_id: str, found: dict[str, Any], children: Children, progress: Progress
+) -> dict[str, Any]:
+    folder = results / f"{run_id}-{cell.label}-{cell.config_hash[:6]}"
+    folder.mkdir(parents=True)
+    journal = Journal(folder / "journal.jsonl")
+    journal.write("cell", cell=_identity(cell, run_id, folder.name, found))
+    try:
+        outcome = _jobs(cell, folder, children, progress)
+    except KeyboardInterrupt:
+        _write(folder, Outcome("interrupted", "interrupted by the user", None))
+        raise
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}; earlier records are whole") from error
+    return _write(folder, outcome)
+
+
+def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
+    """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
+    limit = cell.config.time_limit_s
+    if cell.config.agreement.enabled:
+        progress.hear(("benchmark", "reference"))
+        reference = children.run("reference", cell, folder, limit)
+        if reference.status != "ok" and reference.status != "unsupported":
+            Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
+    outcome = children.run("measure", cell, folder, limit, progress.hear)
+    if cell.config.agreement.enabled and outcome.status == "ok":
+        progress.hear(("benchmark", "replay"))
+        children.run("replay", cell, folder, limit)
+    return outcome
+
+
+def _write(folder: Path, outcome: Outcome) -> dict[str, Any]:
+    import json
+
+    events = read_journal(folder / "journal.jsonl")
+    record = assemble(events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
+    record["finished_at"] = _now()
+    write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
+    return record
+
+
+def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) -> dict[str, Any]:
+    runtime = cell.config.runtime
+    return {
+        "run_id": run_id,
+        "record_id": record_id,
+        "started_at": _now(),
+        "runtime": {
+            "name": runtime.name,
+            "engine": runtime.engine["name"],
+            "weights": asdict(runtime.weights)["name"],
+            "placement": asdict(runtime.placement)["name"],
+            "dtype": runtime.dtype,
+        },
+        "is_reference": cell.is_reference,
+        "model": {"name": cell.model_name, "digest": cell.facts.digest},
+        "hw": {"name": cell.config.hw.name, "device": cell.config.hw.device, "threads": cell.threads},
+        "config": cell.resolved,
+        "config_hash": cell.config_hash,
+        "environment": found,
+        "environment_hash": environment_hash(found),
+        "launch": cell.config.launch,
+        "command": cell.command,
+    }
+
+
+def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what is recorded as ok in this environment, by configuration hash.
+
+    A cell whose process had finished when its parent died is recorded now, from its journal.
+    """
+    import json
+
+    for journal in sorted(results.glob("*/journal.jsonl")):
+        if not (journal.parent / "record.json").exists():
+            events = read_journal(journal)
+            if not events or events[0]["event"] != "cell":
+                continue
+            done = [event for event in events if event["event"] == "finished"]
+            outcome = (
+                Outcome(done[-1]["status"], done[-1]["reason"], 0)
+                if done
+                else Outcome("interrupted", "the run ended before this cell did", None)
+            )
+            record = assemble(events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
+            record["finished_at"] = None
+            write_atomic(journal.parent / "record.json", json.dumps(record, indent=1) + "\n", exclusive=True)
+    records, _ = read_records(results)
+    here = environment_hash(found)
+    return {
+        record["config_hash"]: record
+        for record in records
+        if record["status"] == "ok" and record["environment_hash"] == here
+    }
+
+
+def _show(records: list[dict[str, Any]], results: Path) -> None:
+    from rich.console import Console
+
+    from experiments.report import render_table
+
+    render_table(rows(records, all=True), Console())
+    print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
+
+
+def _exit_code(records: Sequence[dict[str, Any]]) -> int:
+    """0 measured, 1 something failed, 3 nothing could be measured here."""
+    statuses = {record["status"] for record in records}
+    if statuses & _FAILED:
+        return 1
+    return 0 if "ok" in statuses else 3
+
+
+def _stamp() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
