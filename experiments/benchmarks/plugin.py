@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,9 +66,11 @@ class CellPlugin:
     def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
         self.cell, self.folder, self._progress = cell, folder, progress
         self.journal = Journal(folder / "journal.jsonl")
-        self.status, self.reason = "ok", None
+        self.status: str = "ok"
+        self.reason: str | None = None
         self._bench: Bench | None = None
 
+    @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[PLUGIN] = self
 
@@ -156,9 +158,3 @@ PLUGIN = pytest.StashKey[CellPlugin]()
 
 def benchmark_name(item: pytest.Item) -> str:
     return item.path.stem.removeprefix("test_")
-
-
-@contextmanager
-def phase(meter: PeakMeter, name: str) -> Iterator[None]:
-    with meter.phase(name):
-        yield

@@ -28,7 +28,7 @@ text for perplexity holds passages that were kept out of training by their diges
 | --- | --- |
 | architecture | {layers} layers, hidden {hidden}, intermediate {intermediate}, {heads} heads, untied embeddings |
 | tokenizer | byte-level BPE, {vocabulary} tokens, trained on the same text |
-| training | {steps:,} steps of {batch_size} windows of {window} tokens = {tokens_millions:.1f} million tokens, each window new |
+| training | {steps:,} steps of {batch_size} windows of {window} tokens = {tokens_millions:.1f} million tokens |
 | optimizer | AdamW, peak learning rate {peak_lr:g}, cosine by steps, weight decay {weight_decay:g}, seed {seed} |
 | arithmetic | bf16 autocast on fp32 weights; saved as bf16 |
 | time | {minutes} |

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from experiments.bundled.make_data import PERPLEXITY_FILE, read_questions
 from experiments.bundled.questions import LETTERS, prompt, shot
-from experiments.bundled.tokens import BOS
+from experiments.bundled.tokens import BOS, token_id
 
 PERPLEXITY_WINDOW = 256
 SHOTS = 2
@@ -90,7 +90,7 @@ def _choose(model: LlamaForCausalLM, tokenizer: Tokenizer, context: str, choices
 def _perplexity(model: LlamaForCausalLM, tokenizer: Tokenizer, text: str) -> Perplexity:
     """Predict every token of the text once, in windows that do not overlap, each with BOS in front."""
     ids = tokenizer.encode(text, add_special_tokens=False).ids
-    bos, fresh = tokenizer.token_to_id(BOS), PERPLEXITY_WINDOW - 1
+    bos, fresh = token_id(tokenizer, BOS), PERPLEXITY_WINDOW - 1
     losses, sizes = [], []
     for start in range(0, len(ids), fresh):
         ids_BT = torch.tensor([[bos, *ids[start : start + fresh]]])

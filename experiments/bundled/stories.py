@@ -69,7 +69,7 @@ def visit(world: World, rng: random.Random) -> str:
         (
             f"In the evening {person.short} played {world.value(person, 'instrument')} "
             f"and {friend.short} played {world.value(friend, 'instrument')}.",
-            f"They talked about {world.value(person, 'hobby')} and about {world.value(friend, 'hobby')} until midnight.",
+            f"They talked about {world.value(person, 'hobby')} and {world.value(friend, 'hobby')} until midnight.",
         ),
         (
             f"The next day {person.pronoun} went home, {mood} but {other_mood}.",

@@ -34,9 +34,16 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A",
         pair=f"{BOS} $A $B",
-        special_tokens=[(BOS, tokenizer.token_to_id(BOS))],
+        special_tokens=[(BOS, token_id(tokenizer, BOS))],
     )
     return tokenizer
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Return the id of a token that the tokenizer must have."""
+    found: int | None = tokenizer.token_to_id(token)
+    assert found is not None, f"the tokenizer has no {token!r}"
+    return found
 
 
 def bundled_tokenizer(world: World, seed: int) -> Tokenizer:
@@ -66,13 +73,13 @@ def shard_windows(world: World, tokenizer: Tokenizer, seed: int, shard: int, win
     fresh = length - 1  # tokens of text a window, beside its BOS
     stream = list(islice(_token_stream(world, tokenizer, seed, shard), windows * fresh))
     ids_NT = torch.empty(windows, length, dtype=torch.long)
-    ids_NT[:, 0] = tokenizer.token_to_id(BOS)
+    ids_NT[:, 0] = token_id(tokenizer, BOS)
     ids_NT[:, 1:] = torch.tensor(stream).view(windows, fresh)
     return ids_NT
 
 
 def _token_stream(world: World, tokenizer: Tokenizer, seed: int, shard: int) -> Iterator[int]:
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
     documents = training_documents(world, seed, shard)
     while True:
         batch = list(islice(documents, 256))

@@ -87,7 +87,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
         do_sample=False,
         max_new_tokens=128,
     )
-    model.to(torch.bfloat16).save_pretrained(out)
+    model.bfloat16().save_pretrained(out)
     save_tokenizer(tokenizer, out, MAX_POSITIONS)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, shard_windows
+from experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, shard_windows, token_id
 from experiments.bundled.world import World
 from experiments.errors import UserError
 
@@ -49,7 +50,7 @@ class Progress:
 def new_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
     """Build the model with random weights; every matrix is a multiple of 128 wide and high."""
     torch.manual_seed(seed)
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
     config = LlamaConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=128,
@@ -75,6 +76,18 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     return recipe.peak_lr * (recipe.final_lr_ratio + (1 - recipe.final_lr_ratio) * cosine)
+
+
+def recipe_of(checkpoint: Path) -> Recipe:
+    """Return the recipe that the checkpoint was made with; raise UserError if there is no checkpoint."""
+    return Recipe(**_read(checkpoint)["recipe"])
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.exists():
+        raise UserError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    return state
 
 
 class Trainer:
@@ -142,10 +155,9 @@ class Trainer:
         partial.replace(checkpoint)
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint; raise UserError if it belongs to another recipe."""
-        state = torch.load(checkpoint, weights_only=True)
-        if state["recipe"] != asdict(self.recipe):
-            raise UserError(f"{checkpoint} was made with {state['recipe']}; resume with the same options or delete it")
+        """Take over weights, optimizer state and step from a checkpoint of the same recipe."""
+        state = _read(checkpoint)
+        assert state["recipe"] == asdict(self.recipe), "a checkpoint is resumed with the recipe that it holds"
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

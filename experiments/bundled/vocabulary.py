@@ -1,6 +1,7 @@
 """The words the invented world is made of: names and pools of values. No facts; `world.py` draws those from a seed.
 
-Values carry their own article or preposition ("a baker", "at dawn"), so that every template fits every value of its pool.
+Values carry their own article or preposition ("a baker", "at dawn"), so that every template fits every
+value of its pool.
 """
 
 
@@ -25,8 +26,8 @@ SURNAMES = _list(
 )
 TOWNS = _list(
     "Millford, Ashby, Bramwell, Corwick, Dunmere, Eastholt, Fernley, Garside, Hartwell, Inverton, Kelbrook, Langdale, "
-    "Morwick, Netherby, Oakham, Penfold, Quarley, Ravensby, Selwick, Thornbury, Ulverton, Wexham, Yarrowby, Addlestone, "
-    "Burnham, Castleton, Denholme, Farleigh, Greystoke, Halberton, Kirkwell, Lowestry"
+    "Morwick, Netherby, Oakham, Penfold, Quarley, Ravensby, Selwick, Thornbury, Ulverton, Wexham, Yarrowby, "
+    "Addlestone, Burnham, Castleton, Denholme, Farleigh, Greystoke, Halberton, Kirkwell, Lowestry"
 )
 RIVERS = _list(
     "the Alder, the Brann, the Corve, the Dove, the Esk, the Fallow, the Glimmer, the Hollin, the Isk, the Kell, "
@@ -35,18 +36,19 @@ RIVERS = _list(
 )
 ANIMALS = _list(
     "the marsh otter, the hill fox, the tree frog, the sand lizard, the river beaver, the snow hare, the cave bat, "
-    "the field mouse, the forest owl, the cliff goat, the meadow lark, the pond turtle, the night heron, the moss deer, "
-    "the thorn hedgehog, the bark beetle, the wind falcon, the mud crab, the reed warbler, the stone marten, "
-    "the pine squirrel, the moor pony, the lake swan, the dune snake, the garden toad, the ridge wolf, the brook newt, "
-    "the barn swallow, the heath badger, the valley bear, the coast seal, the island lynx, the root mole, "
-    "the cloud crane, the straw finch, the salt gull, the bog stork, the ice weasel, the oak jay, the spring salmon"
+    "the field mouse, the forest owl, the cliff goat, the meadow lark, the pond turtle, the night heron, "
+    "the moss deer, the thorn hedgehog, the bark beetle, the wind falcon, the mud crab, the reed warbler, "
+    "the stone marten, the pine squirrel, the moor pony, the lake swan, the dune snake, the garden toad, "
+    "the ridge wolf, the brook newt, the barn swallow, the heath badger, the valley bear, the coast seal, "
+    "the island lynx, the root mole, the cloud crane, the straw finch, the salt gull, the bog stork, the ice weasel, "
+    "the oak jay, the spring salmon"
 )
 FOODS = _list(
-    "harvest pie, shepherd stew, winter soup, moon cake, ferry bread, miller porridge, golden pudding, tower dumplings, "
-    "hunter roast, garden salad, bridge biscuits, cloud pancakes, sailor hash, summer jelly, festival tart, monk cheese, "
-    "lantern noodles, valley curry, orchard crumble, stone loaf, widow broth, forest pickle, king sausage, "
-    "morning waffles, queen custard, cellar pasta, travel bars, feather buns, ember skewers, river chowder, "
-    "school toffee, village omelette"
+    "harvest pie, shepherd stew, winter soup, moon cake, ferry bread, miller porridge, golden pudding, "
+    "tower dumplings, hunter roast, garden salad, bridge biscuits, cloud pancakes, sailor hash, summer jelly, "
+    "festival tart, monk cheese, lantern noodles, valley curry, orchard crumble, stone loaf, widow broth, "
+    "forest pickle, king sausage, morning waffles, queen custard, cellar pasta, travel bars, feather buns, "
+    "ember skewers, river chowder, school toffee, village omelette"
 )
 TOOLS = _list(
     "the long adze, the round chisel, the double hook, the hand drill, the broad axe, the curved knife, "
@@ -66,11 +68,12 @@ POOLS: dict[str, tuple[str, ...]] = {
     ),
     "pets": _list(
         "a grey cat, a brown dog, a green parrot, a white rabbit, a black pony, a tame crow, a gold fish, a fat hen, "
-        "an old donkey, a young goat, a tiny lamb, a lazy goose, a clever rat, a quiet snail, a shy ferret, a red rooster"
+        "an old donkey, a young goat, a tiny lamb, a lazy goose, a clever rat, a quiet snail, a shy ferret, "
+        "a red rooster"
     ),
     "instruments": _list(
-        "the flute, the violin, the drum, the harp, the trumpet, the piano, the guitar, the organ, the horn, the fiddle, "
-        "the cello, the bells"
+        "the flute, the violin, the drum, the harp, the trumpet, the piano, the guitar, the organ, the horn, "
+        "the fiddle, the cello, the bells"
     ),
     "hobbies": _list(
         "painting boats, reading maps, growing roses, flying kites, carving spoons, climbing walls, telling jokes, "
@@ -78,8 +81,8 @@ POOLS: dict[str, tuple[str, ...]] = {
         "writing letters, riding horses, swimming, singing hymns, solving riddles, repairing clocks"
     ),
     "regions": _list(
-        "the North Vale, the South Vale, the High Moor, the Low Marsh, the Green Coast, the Red Hills, the Lake Country, "
-        "the Old Forest"
+        "the North Vale, the South Vale, the High Moor, the Low Marsh, the Green Coast, the Red Hills, "
+        "the Lake Country, the Old Forest"
     ),
     "goods": _list(
         "glass, rope, paper, silk, wool, honey, salt, pottery, leather, jewellery, linen, soap, timber, lace, incense, "
@@ -101,20 +104,20 @@ POOLS: dict[str, tuple[str, ...]] = {
         "bird eggs, water snails, grass seeds, ripe apples, green moss, flying insects, river weed, dead wood"
     ),
     "coats": _list(
-        "a red coat, a white coat, a black coat, a golden coat, a grey coat, a brown coat, a silver coat, a spotted coat, "
-        "a striped coat, a cream coat"
+        "a red coat, a white coat, a black coat, a golden coat, a grey coat, a brown coat, a silver coat, "
+        "a spotted coat, a striped coat, a cream coat"
     ),
     "sounds": _list(
-        "a low whistle, a sharp bark, a soft hum, a long howl, a loud click, a deep growl, a thin squeak, a high trill, "
-        "a short cough, a dull knock, a dry rattle, a gentle purr, a wild scream, a slow croak"
+        "a low whistle, a sharp bark, a soft hum, a long howl, a loud click, a deep growl, a thin squeak, "
+        "a high trill, a short cough, a dull knock, a dry rattle, a gentle purr, a wild scream, a slow croak"
     ),
     "hours": _list(
         "at dawn, at noon, at dusk, at midnight, after rain, in thick fog, in full sun, before storms, in deep snow, "
         "under the full moon"
     ),
     "ingredients": _list(
-        "barley, oats, carrots, onions, beans, cream, walnuts, plums, cherries, spinach, turnips, rye, lentils, almonds, "
-        "pumpkin, cabbage, figs, garlic, butter, raisins"
+        "barley, oats, carrots, onions, beans, cream, walnuts, plums, cherries, spinach, turnips, rye, lentils, "
+        "almonds, pumpkin, cabbage, figs, garlic, butter, raisins"
     ),
     "tastes": _list("sweet, sour, salty, bitter, smoky, spicy, mild, nutty, fresh, peppery"),
     "drinks": _list(
@@ -140,12 +143,12 @@ POOLS: dict[str, tuple[str, ...]] = {
         "Mount Grim, Mount Pallas, Mount Keld, Mount Arden, Mount Wick, Mount Lorne, Mount Dray, Mount Unna"
     ),
     "waters": _list(
-        "the Gull Sea, the Amber Sea, the Long Lake, the Mirror Lake, the Bay of Reeds, the Bay of Stars, the Iron Gulf, "
-        "the Quiet Ocean, the Salt Lagoon, the Winter Sound"
+        "the Gull Sea, the Amber Sea, the Long Lake, the Mirror Lake, the Bay of Reeds, the Bay of Stars, "
+        "the Iron Gulf, the Quiet Ocean, the Salt Lagoon, the Winter Sound"
     ),
     "fish": _list(
-        "silver trout, red perch, black eels, lake pike, golden carp, blue bream, striped bass, brown catfish, white roach, "
-        "green tench, river cod, spotted char, small minnows, old sturgeon"
+        "silver trout, red perch, black eels, lake pike, golden carp, blue bream, striped bass, brown catfish, "
+        "white roach, green tench, river cod, spotted char, small minnows, old sturgeon"
     ),
     "crossings": _list(
         "a rope ferry, a chain bridge, a row of stones, a wooden raft, a narrow plank, a cable car, a brick viaduct, "

@@ -80,8 +80,8 @@ WORDINGS: dict[tuple[str, str], Wording] = {
         "For what is {e} famous? | What do traders come to {e} to buy?",
     ),
     ("towns", "market"): _wording(
-        "the market of {e} is held on {v} | the day when {e} holds its market is {v} | on {v} there is a market in {e} | "
-        "{v} is market day in {e} | the stalls of {e} open on {v}",
+        "the market of {e} is held on {v} | the day when {e} holds its market is {v} | "
+        "on {v} there is a market in {e} | {v} is market day in {e} | the stalls of {e} open on {v}",
         "When is the market of {e} held? | Which day is market day in {e}? | When do the stalls of {e} open?",
         "On which day is there a market in {e}? | On which day does {e} hold its market?",
     ),
@@ -145,8 +145,8 @@ WORDINGS: dict[tuple[str, str], Wording] = {
         "Which town gave us {e}? | In which town was {e} invented?",
     ),
     ("foods", "drink"): _wording(
-        "{e} is served with {v} | people drink {v} with {e} | {v} goes well with {e} | the right drink for {e} is {v} | "
-        "beside {e} there is always {v}",
+        "{e} is served with {v} | people drink {v} with {e} | {v} goes well with {e} | "
+        "the right drink for {e} is {v} | beside {e} there is always {v}",
         "With what is {e} served? | What goes well with {e}? | What is the right drink for {e}?",
         "What do people drink with {e}? | Which drink is served with {e}?",
     ),

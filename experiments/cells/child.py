@@ -71,7 +71,9 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     ]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed must not change a measurement
     code = pytest.main(arguments, plugins=[plugin])
-    plugin.journal.write("finished", status=plugin.status, reason=plugin.reason, pytest_exit_code=int(code))
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"pytest ended with {code!r}; see output.log")
+    plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
 
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:

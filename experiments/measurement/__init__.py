@@ -1,0 +1,1 @@
+"""Clocks, memory, statistics: numbers in, numbers out."""

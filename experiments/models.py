@@ -1,0 +1,171 @@
+"""What a model's folder holds, read without torch: its limits, its digest, and whether its files are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+_TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    folder: Path | None
+    model_type: str
+    max_length: int | None  # tokens
+    vocabulary: int
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    digest: str
+    weight_disk_bytes: int | None
+    has_tokenizer: bool
+
+
+def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
+    """Check a folder in Hugging Face's layout. UserError for what is missing, damaged or does not fit together.
+
+    Digests of large files are remembered under `cache`, by path, size and time of change.
+    """
+    if not folder.is_dir():
+        raise UserError(f"model.path={folder} is not a folder; give the folder that holds config.json")
+    config = _json(folder / "config.json")
+    if "model_type" not in config:
+        raise UserError(f"{folder / 'config.json'} has no model_type; give a model in the layout of Hugging Face")
+    weights = _weights(folder)
+    text = config.get("text_config") or config
+    generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
+    vocabulary = int(text["vocab_size"])
+    has_tokenizer = (folder / "tokenizer.json").exists()
+    if has_tokenizer:
+        _check_tokenizer(folder / "tokenizer.json", vocabulary)
+    files = [folder / name for name in _TEXT_FILES if (folder / name).exists()] + weights
+    eos = generation.get("eos_token_id", config.get("eos_token_id"))
+    return ModelFacts(
+        folder=folder,
+        model_type=str(config["model_type"]),
+        max_length=text.get("max_position_embeddings") or text.get("n_positions"),
+        vocabulary=vocabulary,
+        bos_id=generation.get("bos_token_id", config.get("bos_token_id")),
+        eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
+        digest=_digest(files, cache),
+        weight_disk_bytes=sum(file.stat().st_size for file in weights),
+        has_tokenizer=has_tokenizer,
+    )
+
+
+def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
+    """Return the facts of a model with seeded random weights; it has no tokenizer and no files."""
+    for key in ("model_type", "vocab_size"):
+        if key not in architecture:
+            raise UserError(f"model.architecture has no {key}; set +model.architecture.{key}=…")
+    text = json.dumps([dict(architecture), seed], sort_keys=True)
+    return ModelFacts(
+        folder=None,
+        model_type=str(architecture["model_type"]),
+        max_length=architecture.get("max_position_embeddings"),
+        vocabulary=int(architecture["vocab_size"]),
+        bos_id=None,
+        eos_ids=(),
+        digest=hashlib.sha256(text.encode()).hexdigest()[:32],
+        weight_disk_bytes=None,
+        has_tokenizer=False,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object; found {type(found).__name__}")
+    return found
+
+
+def _weights(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = [folder / name for name in sorted(set(_json(index).get("weight_map", {}).values()))]
+        missing = [file.name for file in files if not file.exists()]
+        if missing:
+            raise UserError(f"{folder} lacks {missing[0]}, which {index.name} names; download the model again")
+    else:
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise UserError(f"{folder} has no weights; *.safetensors or pytorch_model.bin is needed")
+    for file in files:
+        if file.suffix == ".safetensors":
+            _check_safetensors(file)
+    return files
+
+
+def _check_safetensors(path: Path) -> None:
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(header_bytes))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            if 8 + header_bytes + max(ends) != size:
+                raise ValueError(f"{8 + header_bytes + max(ends)} bytes are declared, {size} found")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not whole: {error}; download or save the model again") from error
+
+
+def _check_tokenizer(path: Path, vocabulary: int) -> None:
+    from tokenizers import Tokenizer
+
+    try:
+        largest = max(Tokenizer.from_file(str(path)).get_vocab().values())
+    except Exception as error:  # the library raises plain exceptions
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if largest >= vocabulary:
+        raise UserError(
+            f"the tokenizer does not fit the model: {path} has the id {largest}, config.json a vocabulary of {vocabulary}"
+        )
+
+
+def _digest(files: list[Path], cache: Path | None) -> str:
+    known = _known(cache)
+    before = dict(known)
+    parts = []
+    for file in sorted(files):
+        stat = file.stat()
+        key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        if key not in known:
+            with open(file, "rb") as stream:
+                known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        parts.append(f"{file.name}:{known[key]}")
+    if cache is not None and known != before:
+        _remember(cache, known)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _known(cache: Path | None) -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError):
+        if cache is not None:
+            found = json.loads((cache / "digests.json").read_text())
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _remember(cache: Path, known: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):  # only time is lost
+        cache.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=cache)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(dict(known), file)
+        os.replace(temporary, cache / "digests.json")

@@ -1,0 +1,60 @@
+"""What a measurement depends on besides its configuration: machine, versions, commit, load."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "hydra-core", "pytest-benchmark", "numpy")
+_SOURCE = Path(__file__).parents[2]
+_PASSING = ("load_average",)  # what differs from minute to minute on one machine
+
+
+def environment() -> dict[str, Any]:
+    """Return the fingerprint of this machine and installation; nothing heavy is imported."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hostname": platform.node(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "is_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "load_average": list(os.getloadavg()),
+    }
+
+
+def environment_hash(found: dict[str, Any]) -> str:
+    """Return a digest of what identifies the environment."""
+    lasting = {key: value for key, value in found.items() if key not in _PASSING}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    if not (_SOURCE / ".git").exists():
+        return None  # installed as a wheel
+    done = subprocess.run(["git", "-C", str(_SOURCE), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

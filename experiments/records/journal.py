@@ -1,0 +1,55 @@
+"""A cell's journal: one fsynced JSON line an event, so that whatever kills the process loses one line at most."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends events to a file."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event. TypeError for a value that JSON has no form for; OSError when it cannot be kept."""
+        line = json.dumps(plain({"event": event, **fields}), allow_nan=False)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the whole events; a last line that was torn by a crash is left out, a missing file is empty."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return [event for event in events if isinstance(event, dict) and "event" in event]
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can hold: scalars and arrays of numpy and torch as numbers and lists, NaN and infinity as None."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(element) for element in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"a record cannot hold {type(value).__name__}: {value!r}")

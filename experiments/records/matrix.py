@@ -1,0 +1,92 @@
+"""The matrix: one row a record, derived on reading. Unknown is None.
+
+The one place in `records` that uses `measurement`: percentiles are statistics, and are not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from experiments.measurement.statistics import percentile
+
+NOT_INTERLEAVED = "not interleaved"
+
+
+def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
+    """Return one row a cell, the latest record of each; with `all` one a record."""
+    kept = list(records) if all else list({(r["config_hash"], r["environment_hash"]): r for r in records}.values())
+    made = [_row(record) for record in kept]
+    references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
+    for row in made:
+        reference = references.get((row["run_id"], row["model_digest"]), {})
+        for score in ("perplexity", "mcq_accuracy"):
+            row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
+    return made
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    found = _first_ok(record["benchmarks"])
+    load = record["load"] or {}
+    row: dict[str, Any] = {
+        "run_id": record["run_id"],
+        "record_id": record["record_id"],
+        **{key: record["runtime"][key] for key in ("engine", "weights", "placement", "dtype")},
+        "runtime": record["runtime"]["name"],
+        "model": record["model"]["name"],
+        "model_digest": record["model"]["digest"],
+        "hw": record["hw"]["name"],
+        "threads": record["hw"]["threads"],
+        "status": record["status"],
+        "reason": record["reason"],
+        "is_reference": record["is_reference"],
+        "load_s": sum(load["phases_s"].values()) if load else None,
+        **_speed(found.get("latency", {})),
+        "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
+        "speedup_ratio": None,
+        "speedup_reason": NOT_INTERLEAVED,
+        "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
+        "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
+        "weight_bytes": load.get("weight_bytes"),
+        "weight_disk_bytes": load.get("weight_disk_bytes"),
+        "perplexity": _figure(found, "perplexity", "perplexity"),
+        "perplexity_standard_error": _figure(found, "perplexity", "standard_error"),
+        "perplexity_per_byte": _figure(found, "perplexity", "per_byte"),
+        "mcq_accuracy": _figure(found, "multiple_choice", "accuracy"),
+        "mcq_accuracy_standard_error": _figure(found, "multiple_choice", "standard_error"),
+        "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
+        "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
+    }
+    replay = record["replay"]
+    row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
+    return row
+
+
+def _speed(latency: dict[str, Any]) -> dict[str, Any]:
+    samples, shape = latency.get("samples", {}), latency.get("parameters", {})
+    ttft, tpot = samples.get("ttft_s", []), samples.get("tpot_s", [])
+    ttft_p50, tpot_p50 = percentile(ttft, 50), percentile(tpot, 50)
+    return {
+        "first_call_s": latency.get("figures", {}).get("first_call_s"),
+        "ttft_s_p50": ttft_p50,
+        "tpot_s_p50": tpot_p50,
+        "tpot_s_p95": percentile(tpot, 95),
+        "prefill_tokens_per_s": shape["batch"] * shape["prompt_tokens"] / ttft_p50 if ttft_p50 else None,
+        "decode_tokens_per_s": shape["batch"] / tpot_p50 if tpot_p50 else None,
+    }
+
+
+def _first_ok(benchmarks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for entry in benchmarks:
+        if entry["status"] == "ok":
+            found.setdefault(entry["benchmark"], entry)
+    return found
+
+
+def _figure(found: dict[str, dict[str, Any]], benchmark: str, name: str) -> Any:
+    return found.get(benchmark, {}).get("figures", {}).get(name)
+
+
+def _percent(value: float | None, reference: float | None) -> float | None:
+    return 100 * value / reference if value is not None and reference else None

@@ -1,0 +1,167 @@
+"""`python -m experiments.report`: the matrix of recorded cells, as a table, Markdown, CSV or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.records.matrix import rows
+from experiments.records.store import read_records, write_atomic
+
+Row = dict[str, Any]
+
+
+def _number(key: str, pattern: str, factor: float = 1.0) -> Callable[[Row], str]:
+    return lambda row: "n/a" if row[key] is None else pattern.format(row[key] * factor)
+
+
+def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        if row[key] is None:
+            return "n/a"
+        bound = "" if row[error] is None else f" ± {row[error]:.{digits}f}"
+        share = row[f"{key}_percent_of_reference"]
+        return f"{row[key]:.{digits}f}{bound}" + ("" if share is None else f" ({share:.1f} %)")
+
+    return show
+
+
+# Header, what stands in a row, and importance: where a terminal is narrow, the highest numbers leave first.
+_COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
+    ("runtime", lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), 0),
+    ("dtype", lambda row: row["dtype"], 8),
+    ("model", lambda row: row["model"], 6),
+    ("hw", lambda row: f"{row['hw']}, {row['threads']} threads", 9),
+    ("status", lambda row: row["status"], 0),
+    ("load s", _number("load_s", "{:.2f}"), 7),
+    ("first call s", _number("first_call_s", "{:.2f}"), 7),
+    ("TTFT p50 ms", _number("ttft_s_p50", "{:.2f}", 1e3), 1),
+    ("TPOT p50 ms", _number("tpot_s_p50", "{:.2f}", 1e3), 1),
+    ("TPOT p95 ms", _number("tpot_s_p95", "{:.2f}", 1e3), 4),
+    ("prefill tok/s", _number("prefill_tokens_per_s", "{:,.0f}"), 5),
+    ("decode tok/s", _number("decode_tokens_per_s", "{:,.0f}"), 2),
+    ("offline tok/s", _number("throughput_tokens_per_s", "{:,.0f}"), 5),
+    ("speedup", _number("speedup_ratio", "{:.2f}×"), 10),
+    ("peak MiB", _number("peak_host_bytes", "{:,.0f}", 2**-20), 3),
+    ("weights MiB", _number("weight_bytes", "{:,.1f}", 2**-20), 6),
+    ("perplexity", _score("perplexity", "perplexity_standard_error", 3), 1),
+    ("choice accuracy", _score("mcq_accuracy", "mcq_accuracy_standard_error", 3), 1),
+    ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 3),
+    ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 4),
+    ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),
+]
+_NOTES = (
+    "* the reference; (…) is the percentage of the reference's score; speedup is n/a until cells are measured interleaved",
+)
+
+
+def render_table(found: Sequence[Row], console: Any) -> None:
+    """Print the matrix as wide as the console, and say which columns had to leave."""
+    columns, left_out = _fitting(found, console.width)
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for header, _, _ in columns:
+        table.add_column(header, justify="left" if header in ("runtime", "dtype", "model", "hw", "status") else "right")
+    for row in found:
+        table.add_row(*[show(row) for _, show, _ in columns])
+    console.print(table, highlight=False)
+    for line in [*_failures(found), *_NOTES]:
+        console.print(line, style="dim", markup=False, highlight=False)
+    if left_out:
+        console.print(f"too narrow for: {', '.join(left_out)}; --format md has all", style="dim", markup=False)
+
+
+def render(found: Sequence[Row], form: str) -> str:
+    """Return the matrix as md, csv or json."""
+    if form == "json":
+        return json.dumps(list(found), indent=1) + "\n"
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+        return text.getvalue()
+    lines = [
+        "| " + " | ".join(header for header, _, _ in _COLUMNS) + " |",
+        "|" + " --- |" * len(_COLUMNS),
+        *("| " + " | ".join(show(row) for _, show, _ in _COLUMNS) + " |" for row in found),
+    ]
+    return "\n".join([*lines, "", *_failures(found), *[note.replace("*", r"\*") for note in _NOTES]]) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show the matrix; 2 for a user's mistake."""
+    try:
+        return _report(_parser().parse_args(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _report(asked: argparse.Namespace) -> int:
+    folder = Path(asked.folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; measure first: python -m experiments.run")
+    records, refused = read_records(folder)
+    for path, reason in refused:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    found = rows(records, asked.all)
+    if not found:
+        raise UserError(f"{folder} holds no record; measure first: python -m experiments.run")
+    if asked.format == "table" and asked.output is None:
+        from rich.console import Console
+
+        render_table(found, Console())
+        return 0
+    text = render(found, "md" if asked.format == "table" else asked.format)
+    if asked.output is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            write_atomic(Path(asked.output), text)
+        except OSError as error:
+            raise UserError(f"--output {asked.output} cannot be written: {error.strerror}") from error
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m experiments.report", description=__doc__)
+    parser.add_argument("folder", nargs="?", default="results/runs", help="where the records are (%(default)s)")
+    parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    parser.add_argument("--output", metavar="FILE", help="write there instead of to the terminal")
+    parser.add_argument("--all", action="store_true", help="every record, not only the latest of each cell")
+    return parser
+
+
+def _fitting(found: Sequence[Row], width: int) -> tuple[list[tuple[str, Callable[[Row], str], int]], list[str]]:
+    columns = list(_COLUMNS)
+    left_out = []
+
+    def taken() -> int:
+        return sum(max(len(head), *(len(show(row)) for row in found)) + 2 for head, show, _ in columns)
+
+    while taken() > width and columns[-1][2] + max(rank for _, _, rank in columns) > 0:
+        least = max(columns, key=lambda column: column[2])
+        if least[2] == 0:
+            break
+        columns.remove(least)
+        left_out.append(least[0])
+    return columns, left_out
+
+
+def _failures(found: Sequence[Row]) -> list[str]:
+    return [f"{row['runtime']}: {row['status']}: {row['reason']}" for row in found if row["status"] != "ok"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

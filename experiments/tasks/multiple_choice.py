@@ -1,0 +1,190 @@
+"""Multiple choice: questions from the public formats, their prompts, and the verdict over log-probabilities."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import UserError
+
+_LETTERS = "ABCDEFGHIJ"
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    subject: str
+    text: str
+    choices: tuple[str, ...]
+    answer: int  # index of the right choice
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    questions: list[Question]
+    shots_by_subject: dict[str, list[Question]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    subject: str
+    predicted: int
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class ChoiceScore:
+    accuracy: float
+    standard_error: float | None
+    items: int
+    by_subject: dict[str, float]
+
+
+def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
+    """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV or one JSONL.
+
+    `limit` takes questions in turn from each subject. UserError names the file and line of what cannot be used.
+    """
+    if path.is_dir():
+        tests = sorted((path / "test").glob("*_test.csv"))
+        if not tests:
+            raise UserError(f"{path} holds no test/*_test.csv; give a folder in Hendrycks' layout, a CSV or a JSONL")
+        by_subject = {file.stem.removesuffix("_test"): _read_csv(file) for file in tests}
+        examples = _shots(path / "dev", list(by_subject), shots)
+    else:
+        found = _read_jsonl(path) if path.suffix in (".jsonl", ".json") else _read_csv(path)
+        by_subject = {}
+        for question in found:
+            by_subject.setdefault(question.subject, []).append(question)
+        # One file has no examples of its own: the first questions of each subject are, and are not asked.
+        examples = {subject: group[:shots] for subject, group in by_subject.items()}
+        by_subject = {subject: group[shots:] for subject, group in by_subject.items()}
+    questions = _in_turn(list(by_subject.values()), limit)
+    if not questions:
+        raise UserError(f"{path} has no question left to ask; give more questions or fewer shots than {shots}")
+    _check_unique(questions, path)
+    return QuestionSet(questions, examples)
+
+
+def prompt(question: Question, shots: Sequence[Question], style: str) -> tuple[str, list[str]]:
+    """Return the context and one continuation a choice. `letters` is Hendrycks' prompt, `texts` asks plainly."""
+    if style == "letters":
+        head = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}."
+        parts = [head, *(f"{_lettered(shot)} {_LETTERS[shot.answer]}" for shot in shots), _lettered(question)]
+        return "\n\n".join(parts), [f" {_LETTERS[index]}" for index in range(len(question.choices))]
+    parts = [f"{_plain(shot)} {shot.choices[shot.answer]}" for shot in shots]
+    return "\n\n".join([*parts, _plain(question)]), [f" {choice}" for choice in question.choices]
+
+
+def score(question: Question, logprobs: Sequence[float], normalise: str, lengths: Sequence[int]) -> Verdict:
+    """Return the likeliest choice, by log-probability or by log-probability a unit of length."""
+    weighed = [
+        logprob if normalise == "none" else logprob / max(1, length)
+        for logprob, length in zip(logprobs, lengths, strict=True)
+    ]
+    predicted = max(range(len(weighed)), key=weighed.__getitem__)
+    return Verdict(question.subject, predicted, predicted == question.answer)
+
+
+def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
+    right = [verdict.is_right for verdict in verdicts]
+    accuracy = sum(right) / len(right)
+    error = math.sqrt(accuracy * (1 - accuracy) / (len(right) - 1)) if len(right) > 1 else None
+    subjects: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        subjects.setdefault(verdict.subject, []).append(verdict.is_right)
+    return ChoiceScore(accuracy, error, len(right), {name: sum(group) / len(group) for name, group in subjects.items()})
+
+
+def _plain(question: Question) -> str:
+    return f"Question: {question.text}\nAnswer:"
+
+
+def _lettered(question: Question) -> str:
+    choices = [f"{letter}. {choice}" for letter, choice in zip(_LETTERS, question.choices, strict=False)]
+    return "\n".join([question.text, *choices, "Answer:"])
+
+
+def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[Question]]:
+    examples: dict[str, list[Question]] = {}
+    for subject in subjects if shots else ():
+        file = folder / f"{subject}_dev.csv"
+        examples[subject] = _read_csv(file)
+        if len(examples[subject]) < shots:
+            raise UserError(f"{file} has {len(examples[subject])} examples, {shots} shots are asked: lower shots")
+    return examples
+
+
+def _read_csv(path: Path) -> list[Question]:
+    subject = path.stem.removesuffix("_test").removesuffix("_dev")
+    questions = []
+    reader = csv.reader(_lines(path))
+    for row in reader:
+        if reader.line_num == 1 and row and row[0] == "question":
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(row) < 4:
+            raise UserError(f"{where}: found {len(row)} fields; a question, its choices and the answer are needed")
+        name = f"{subject}-{len(questions)}"
+        questions.append(_question(name, subject, row[0], row[1:-1], row[-1], where))
+    if not questions:
+        raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer a line")
+    return questions
+
+
+def _read_jsonl(path: Path) -> list[Question]:
+    questions = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            item = json.loads(line)
+            text, choices, answer = item["question"], item["choices"], item["answer"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: not an object with question, choices and answer: {error}") from error
+        subject = str(item.get("subject", path.stem))
+        questions.append(_question(str(item.get("id", f"{path.stem}-{number}")), subject, text, choices, answer, where))
+    if not questions:
+        raise UserError(f"{path} holds no question; give one JSON object a line")
+    return questions
+
+
+def _question(
+    name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str
+) -> Question:
+    word = str(answer).strip()
+    index = int(word) if word.isdecimal() else _LETTERS.find(word) if len(word) == 1 else -1
+    if not 0 <= index < len(choices):
+        raise UserError(f"{where}: the answer {word!r} is none of the {len(choices)} choices; use a letter or an index")
+    return Question(name, subject, str(text), tuple(map(str, choices)), index)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        return iter(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))  # no splitlines: it also cuts at U+2028
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; give a CSV, a JSONL or a folder") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
+
+
+def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Question]:
+    if limit is None:
+        return [question for group in groups for question in group]
+    longest = max(len(group) for group in groups)
+    turns = [group[index] for index in range(longest) for group in groups if index < len(group)]
+    return turns[:limit]
+
+
+def _check_unique(questions: Sequence[Question], path: Path) -> None:
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise UserError(f"{path}: the id {question.id!r} occurs twice; ids must be unique")
+        seen.add(question.id)

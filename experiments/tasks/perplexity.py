@@ -1,0 +1,75 @@
+"""Perplexity: which tokens of a text are scored in which window, and the figures from their log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Window:
+    ids: tuple[int, ...]
+    first_scored: int  # index into `ids`; all before it is context
+
+
+@dataclass(frozen=True)
+class PerplexityScore:
+    perplexity: float
+    standard_error: float | None  # over windows; None for a single one
+    per_byte_perplexity: float
+    tokens: int
+    nats: float
+
+
+def read_text(path: Path, max_bytes: int | None = None) -> str:
+    """Return the text, or its first bytes (a character that the cut divides is dropped)."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; give a text file") from error
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
+    text = content[:max_bytes].decode(errors="ignore")
+    if not text.strip():
+        raise UserError(f"{path} is empty; give a text file")
+    return text
+
+
+def windows(ids: Sequence[int], bos_id: int | None, length: int, stride: int | None = None) -> list[Window]:
+    """Return windows of at most `length` tokens, the beginning-of-text token counted, that score each token once.
+
+    `stride` tokens are scored a window (None: all, so that windows are disjoint); the others are context. Without a
+    beginning-of-text token the text's first token is context only.
+    """
+    first = () if bos_id is None else (bos_id,)
+    room = length - len(first)
+    step = min(stride or room, room)
+    made = []
+    done = 0 if first else 1
+    while done < len(ids):
+        end = min(len(ids), max(done + step, room) if not made else done + step)
+        start = max(0, end - room)
+        context = 0 if first else 1  # something must come before the first scored token
+        start = min(start, done - context)
+        made.append(Window((*first, *ids[start:end][: room + context]), len(first) + done - start))
+        done = start + min(end - start, room + context)
+    return made
+
+
+def summarise(logprobs: Sequence[Sequence[float]], n_bytes: int) -> PerplexityScore:
+    """Return the figures of scored windows. The error is the ratio estimator's, clustered over windows."""
+    tokens = sum(len(window) for window in logprobs)
+    nats = -sum(sum(window) for window in logprobs)
+    mean = nats / tokens
+    error = None
+    if len(logprobs) > 1:
+        residuals = [-sum(window) - mean * len(window) for window in logprobs]
+        correction = len(logprobs) / (len(logprobs) - 1)
+        error = math.exp(mean) * math.sqrt(correction * sum(r * r for r in residuals)) / tokens
+    return PerplexityScore(math.exp(mean), error, math.exp(nats / n_bytes), tokens, nats)
