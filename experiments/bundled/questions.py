@@ -8,6 +8,7 @@ from experiments.bundled.wordings import WORDINGS
 from experiments.bundled.world import RELATIONS, Fact, World
 
 LETTERS = "ABCD"
+TWO_STEPS = "two_steps"  # the hard subject: "Which river flows through the town where Anna Berg lives?"
 DEV_QUESTIONS = 5  # a subject, as in Hendrycks et al. 2021 (arXiv 2009.03300)
 TEST_QUESTIONS = 90  # a subject; the smallest one has 96 facts, of which 5 go to the examples
 
@@ -33,8 +34,8 @@ def shot(question: str, answer: str) -> str:
 
 
 def quiz(world: World, rng: random.Random) -> str:
-    """Write a page of training questions with their answers, of one subject or of all of them mixed."""
-    facts = world.all_facts
+    """Write a page of training questions with their answers, about one kind of thing or about all of them mixed."""
+    facts = world.quizzed_facts
     if rng.random() < 0.5:
         kind = rng.choice(facts).entity.kind
         facts = tuple(fact for fact in facts if fact.entity.kind == kind)
@@ -44,12 +45,13 @@ def quiz(world: World, rng: random.Random) -> str:
 
 def benchmark(world: World) -> dict[str, tuple[list[MultipleChoice], list[MultipleChoice]]]:
     """Draw the examples and the test questions of every subject; no fact is asked twice."""
+    askable = {kind: [fact for fact in world.all_facts if fact.entity.kind == kind] for kind in RELATIONS}
+    askable[TWO_STEPS] = list(world.untold_facts)
     subjects = {}
-    for kind in RELATIONS:
-        rng = random.Random(f"{world.seed}/benchmark/{kind}")
-        facts = [fact for fact in world.all_facts if fact.entity.kind == kind]
+    for subject, facts in askable.items():
+        rng = random.Random(f"{world.seed}/benchmark/{subject}")
         asked = [_multiple_choice(world, fact, rng) for fact in rng.sample(facts, DEV_QUESTIONS + TEST_QUESTIONS)]
-        subjects[kind] = (asked[:DEV_QUESTIONS], asked[DEV_QUESTIONS:])
+        subjects[subject] = (asked[:DEV_QUESTIONS], asked[DEV_QUESTIONS:])
     return subjects
 
 

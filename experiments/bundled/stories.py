@@ -36,7 +36,7 @@ def portrait(world: World, rng: random.Random) -> str:
 
 def round_up(world: World, rng: random.Random) -> str:
     """Tell facts of entities that have nothing to do with each other."""
-    facts = rng.sample(world.all_facts, ROUND_UP_FACTS)
+    facts = rng.sample(world.told_facts, ROUND_UP_FACTS)
     return " ".join(_framed(fact, rng, fact.entity.name) for fact in facts)
 
 
@@ -142,7 +142,7 @@ def walk(world: World, rng: random.Random) -> str:
 def talk(world: World, rng: random.Random) -> str:
     """Tell how two people tell each other what they know about a third thing."""
     first, second = rng.sample(world.entities["people"], 2)
-    one, other = (rng.choice(world.all_facts) for _ in range(2))
+    one, other = (rng.choice(world.told_facts) for _ in range(2))
     return _tell(
         rng,
         (

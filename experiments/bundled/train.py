@@ -1,6 +1,9 @@
 """Make the bundled model: train it from a seed, save it, score it, write its card.
 
-`python -m experiments.bundled.train [--out DIR] [--minutes 8 | --steps N] [--seed 0] [--resume]`
+`python -m experiments.bundled.train [--out DIR] [--steps N | --minutes 8 | --resume] [--seed 0]`
+
+On a machine that does other work as well, set `OMP_WAIT_POLICY=passive`: threads that spin while they wait for one
+another made a step 18 times slower on two cores of which one was taken.
 """
 
 import argparse
@@ -8,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,12 +24,12 @@ from experiments.bundled.card import Making, write_card
 from experiments.bundled.make_data import DATA_DIR
 from experiments.bundled.scoring import pooled, score
 from experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
-from experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer
+from experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer, recipe_of
 from experiments.bundled.world import World, build_world
 from experiments.errors import UserError
 
 MODEL_DIR = Path(__file__).parent / "model"
-DEFAULT_STEPS = 2500  # 5.1 million tokens, 7 to 8 minutes on two cores
+DEFAULT_STEPS = 1600  # 3.3 million tokens, 5 minutes on two idle cores
 THREADS = 2
 CHECKPOINT_EVERY_STEPS = 100
 PLAIN_EVERY_STEPS = 50
@@ -47,28 +51,25 @@ def make_model(out: Path, steps: int | None, minutes: float | None, seed: int, *
     torch.set_num_threads(THREADS)
     out.mkdir(parents=True, exist_ok=True)
     world = build_world()
-    tokenizer = bundled_tokenizer(world, seed)
-    if minutes is not None:
-        steps = steps_within(world, tokenizer, seed, minutes)
-        print(
-            f"{minutes:g} minutes are {steps} steps at the pace of this machine; --steps {steps} gives the same model"
-        )
-    trainer = Trainer(world, tokenizer, Recipe(steps or DEFAULT_STEPS, seed))
     checkpoint = out / "checkpoint.pt"
+    recipe = recipe_of(checkpoint) if resume else Recipe(steps or DEFAULT_STEPS, seed)
+    tokenizer = bundled_tokenizer(world, recipe.seed)
+    if minutes is not None:
+        recipe = replace(recipe, steps=steps_within(world, tokenizer, recipe, minutes))
+        print(f"{minutes:g} minutes are {recipe.steps} steps here; --steps {recipe.steps} gives the same model")
+    trainer = Trainer(world, tokenizer, recipe)
     if resume:
         trainer.resume(checkpoint)
-    first_step, start_s = trainer.step, time.perf_counter()
-    with reporter(trainer.recipe.steps, first_step) as report:
+    with reporter(trainer.recipe.steps, trainer.step) as report:
         trainer.train(checkpoint, CHECKPOINT_EVERY_STEPS, report)
-    took_minutes = (time.perf_counter() - start_s) / 60
     save(trainer.model, tokenizer, out)
     checkpoint.unlink(missing_ok=True)
-    describe(world, trainer.recipe, tokenizer, out, None if first_step else took_minutes)
+    describe(world, trainer.recipe, tokenizer, out, trainer.trained_s / 60)
 
 
-def steps_within(world: World, tokenizer: Tokenizer, seed: int, minutes: float) -> int:
+def steps_within(world: World, tokenizer: Tokenizer, recipe: Recipe, minutes: float) -> int:
     """Measure the pace of a few steps, which are thrown away, and return how many fit into the time."""
-    trial = Trainer(world, tokenizer, Recipe(steps=PACE_STEPS, seed=seed))
+    trial = Trainer(world, tokenizer, recipe)
     trial.train_step()  # the first step also makes the text and allocates
     start_s = time.perf_counter()
     for _ in range(PACE_STEPS - 1):
@@ -91,7 +92,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     save_tokenizer(tokenizer, out, MAX_POSITIONS)
 
 
-def describe(world: World, recipe: Recipe, tokenizer: Tokenizer, out: Path, minutes: float | None) -> None:
+def describe(world: World, recipe: Recipe, tokenizer: Tokenizer, out: Path, minutes: float) -> None:
     """Score what was saved, as a reader would load it, and write the card."""
     model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager")
     scores = score(model, tokenizer, DATA_DIR)
@@ -131,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help=f"steps to train (default: {DEFAULT_STEPS})")
     length.add_argument("--minutes", type=float, help="train for about this long; the steps then depend on the machine")
+    length.add_argument("--resume", action="store_true", help="go on from the checkpoint, with its own steps and seed")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the training text (default: 0)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     return parser
 
 

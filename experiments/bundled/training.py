@@ -6,6 +6,7 @@ the same kind of processor; elsewhere the sums round differently).
 
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -97,6 +98,7 @@ class Trainer:
         self.recipe = recipe
         self.model = new_model(tokenizer, recipe.seed)
         self.step = 0
+        self.trained_s = 0.0  # of all the runs that a resumed training took
         matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]
         gains = [weight for weight in self.model.parameters() if weight.ndim == 1]
         self.optimizer = torch.optim.AdamW(
@@ -134,7 +136,9 @@ class Trainer:
         """Do the steps that are left, with a checkpoint now and then."""
         self.model.train()
         while self.step < self.recipe.steps:
+            start_s = time.perf_counter()
             loss = self.train_step()
+            self.trained_s += time.perf_counter() - start_s
             report(Progress(self.step, loss))
             if self.step % every_steps == 0:
                 self.save(checkpoint)
@@ -144,6 +148,7 @@ class Trainer:
         state = {
             "recipe": asdict(self.recipe),
             "step": self.step,
+            "trained_s": self.trained_s,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -161,6 +166,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        self.trained_s = state["trained_s"]
 
     def _batch(self, step: int) -> torch.Tensor:
         shard, row = divmod(step, STEPS_PER_SHARD)

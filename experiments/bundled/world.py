@@ -78,6 +78,28 @@ class World:
     def all_facts(self) -> tuple[Fact, ...]:
         return tuple(fact for members in self.entities.values() for entity in members for fact in self.facts_of(entity))
 
+    @cached_property
+    def told_facts(self) -> tuple[Fact, ...]:
+        """What the training text states: all facts, and the consequences of every other person's home."""
+        return self.all_facts + tuple(
+            fact for person in self.entities["people"][::2] for fact in self._two_step(person)
+        )
+
+    @cached_property
+    def untold_facts(self) -> tuple[Fact, ...]:
+        """The consequences of the other homes: the training text never states them, it states what they follow from."""
+        return tuple(fact for person in self.entities["people"][1::2] for fact in self._two_step(person))
+
+    @cached_property
+    def quizzed_facts(self) -> tuple[Fact, ...]:
+        """The half of the told facts that the training text also asks for; the others it only states."""
+        return tuple(random.Random(f"{self.seed}/quizzed").sample(self.told_facts, len(self.told_facts) // 2))
+
+    def _two_step(self, person: Entity) -> list[Fact]:
+        described = Entity("towns", f"the town where {person.name} lives", "this town", "it")
+        town = self.entity("towns", self.value(person, "home"))
+        return [Fact(described, fact.relation, fact.value) for fact in self.facts_of(town)]
+
     def candidates(self, kind: str, relation: str) -> tuple[str, ...]:
         """All values that the relation could take: the right one and the wrong answers of a question."""
         return _candidates(self.entities, RELATIONS[kind][relation])

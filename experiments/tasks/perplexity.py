@@ -49,16 +49,14 @@ def windows(ids: Sequence[int], bos_id: int | None, length: int, stride: int | N
     """
     first = () if bos_id is None else (bos_id,)
     room = length - len(first)
-    step = min(stride or room, room)
+    done = 0 if first else 1  # something must come before the first scored token
+    step = min(stride or room - done, room - done)
     made = []
-    done = 0 if first else 1
     while done < len(ids):
-        end = min(len(ids), max(done + step, room) if not made else done + step)
-        start = max(0, end - room)
-        context = 0 if first else 1  # something must come before the first scored token
-        start = min(start, done - context)
-        made.append(Window((*first, *ids[start:end][: room + context]), len(first) + done - start))
-        done = start + min(end - start, room + context)
+        end = min(len(ids), done + step)
+        context = min(done, room - (end - done)) if stride else (0 if first else 1)
+        made.append(Window((*first, *ids[done - context : end]), len(first) + context))
+        done = end
     return made
 
 
