@@ -63,7 +63,7 @@ def explain(error: Exception) -> UserError:
         known = list(cause.parent_node) if _is_mapping(cause.parent_node) else []
         if "not in struct" in str(cause) or "not in" in str(cause):
             word = str(cause.full_key)
-            prefix, _, last = word.rpartition(".")
+            last = word.rpartition(".")[2]
             return UserError(f"{word} is not a known key{did_you_mean(last, map(str, known))}" if known else str(cause))
     return UserError(re.sub(r"\s+", " ", str(error)).strip())
 
@@ -77,9 +77,9 @@ def _is_mapping(node: Any) -> bool:
 def _keys(config: Any, prefix: str = "") -> list[str]:
     from omegaconf import OmegaConf
 
-    tree = OmegaConf.to_container(config, resolve=False) if not isinstance(config, dict) else config
-    found = []
-    for key, value in tree.items():  # type: ignore[union-attr]
+    tree: Any = OmegaConf.to_container(config, resolve=False) if not isinstance(config, dict) else config
+    found: list[str] = []
+    for key, value in tree.items():
         found.append(f"{prefix}{key}")
         if isinstance(value, dict):
             found += _keys(value, f"{prefix}{key}.")

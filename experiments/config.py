@@ -22,14 +22,14 @@ def _among(*words: str, **kwargs: Any) -> Any:
     return field(metadata={"among": words}, **kwargs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartConfig:
     """Weights or a placement: a name for now, and options of its own later."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     name: str
     dtype: str = _among("float32", "bfloat16", "float16")
@@ -38,7 +38,7 @@ class RuntimeConfig:
     placement: PartConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HwConfig:
     name: str
     device: str = _among("auto", "cpu", "cuda")
@@ -48,7 +48,7 @@ class HwConfig:
     allow_mismatch: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     kind: str = _among("bundled", "local", "hub", "random")
     path: str | None
@@ -58,19 +58,19 @@ class ModelConfig:
     seed: int = _least(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AgreementConfig:
     enabled: bool
     token_ids: int = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
     token_budget: int = _least(1)
     sort_by_length: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LatencyConfig:
     batch: tuple[int, ...] = _least(1)
     prompt_tokens: tuple[int, ...] = _least(1)
@@ -79,7 +79,7 @@ class LatencyConfig:
     warmup: int = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ThroughputConfig:
     requests: int = _least(1)
     prompt_tokens: tuple[int, ...] = _least(1)
@@ -87,14 +87,14 @@ class ThroughputConfig:
     token_budget: int = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
     batch: int = _least(1)
     prompt_tokens: int = _least(1)
     new_tokens: int = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PerplexityConfig:
     data: str
     max_bytes: int | None = _least(1)
@@ -103,7 +103,7 @@ class PerplexityConfig:
     limit: int | None = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MultipleChoiceConfig:
     data: str
     shots: int = _least(0)
@@ -112,7 +112,7 @@ class MultipleChoiceConfig:
     limit: int | None = _least(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchmarksConfig:
     """None: not asked for."""
 
@@ -126,7 +126,7 @@ class BenchmarksConfig:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellConfig:
     """Everything that decides what a cell measures, and how it is run."""
 

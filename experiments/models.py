@@ -134,7 +134,8 @@ def _check_tokenizer(path: Path, vocabulary: int) -> None:
         raise UserError(f"{path} cannot be read: {error}") from error
     if largest >= vocabulary:
         raise UserError(
-            f"the tokenizer does not fit the model: {path} has the id {largest}, config.json a vocabulary of {vocabulary}"
+            f"the tokenizer does not fit the model: {path} has the id {largest}, "
+            f"config.json a vocabulary of {vocabulary}"
         )
 
 

@@ -58,7 +58,8 @@ _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),
 ]
 _NOTES = (
-    "* the reference; (…) is the percentage of the reference's score; speedup is n/a until cells are measured interleaved",
+    "* the reference; (…) is the percentage of the reference's score; "
+    "speedup is n/a until cells are measured interleaved",
 )
 
 

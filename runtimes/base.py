@@ -115,13 +115,13 @@ class Runtime(ABC):
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: Cache | None = None,
+        cache: Any = None,  # one that this runtime made
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
         """Run the new tokens of each row behind what its cache holds; the cache grows by `lengths`, in place.
 
         Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
-        into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing is kept.
+        into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
         """
 
     @abstractmethod

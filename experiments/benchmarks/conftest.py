@@ -53,7 +53,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shape" not in metafunc.fixturenames:
         return
     asked = metafunc.config.stash[PLUGIN].cell.config.benchmark.latency
-    shapes = [] if asked is None else [
-        (batch, prompt, new) for batch in asked.batch for prompt in asked.prompt_tokens for new in asked.new_tokens
-    ]
+    shapes = (
+        []
+        if asked is None
+        else [
+            (batch, prompt, new) for batch in asked.batch for prompt in asked.prompt_tokens for new in asked.new_tokens
+        ]
+    )
     metafunc.parametrize("shape", shapes, ids=[f"b{batch}-p{prompt}-n{new}" for batch, prompt, new in shapes])

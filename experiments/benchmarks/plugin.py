@@ -129,7 +129,12 @@ class CellPlugin:
         )
         self._check_vocabulary(traits)
         return Bench(
-            self.cell, runtime, traits, loading.make_text(self.cell), self.folder, meter,
+            self.cell,
+            runtime,
+            traits,
+            loading.make_text(self.cell),
+            self.folder,
+            meter,
             lambda done, total: self.tell("items", done, total),
         )
 

@@ -28,9 +28,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
         bench.on_items(done, len(requests))
 
     options = bench.cell.config.scoring
-    scored = iter(
-        score(bench.runtime, bench.traits, requests, options.token_budget, options.sort_by_length, on_done)
-    )
+    scored = iter(score(bench.runtime, bench.traits, requests, options.token_budget, options.sort_by_length, on_done))
     verdicts = []
     path = bench.items_path("multiple_choice")
     with open(path, "w") as file:

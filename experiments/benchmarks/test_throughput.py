@@ -17,7 +17,8 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
     lengths = [drawn.randint(shortest, longest) for _ in range(asked.requests)]
     prompts = random_prompts(asked.requests, longest, bench.traits.vocabulary, seed)
     requests = [
-        GenerateRequest(tuple(prompt[:length]), asked.new_tokens) for prompt, length in zip(prompts, lengths, strict=True)
+        GenerateRequest(tuple(prompt[:length]), asked.new_tokens)
+        for prompt, length in zip(prompts, lengths, strict=True)
     ]
 
     def once() -> None:

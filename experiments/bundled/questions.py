@@ -56,11 +56,21 @@ def benchmark(world: World) -> dict[str, tuple[list[MultipleChoice], list[Multip
 
 
 def _multiple_choice(world: World, fact: Fact, rng: random.Random) -> MultipleChoice:
-    pool = world.candidates(fact.entity.kind, fact.relation)
-    wrong = rng.sample([value for value in pool if value not in (fact.value, fact.entity.name)], len(LETTERS) - 1)
-    choices = [fact.value, *wrong]
+    choices = [fact.value, *_wrong_answers(world, fact, rng)]
     rng.shuffle(choices)
     return MultipleChoice(_ask(fact, rng, is_test=True), tuple(choices), choices.index(fact.value))
+
+
+def _wrong_answers(world: World, fact: Fact, rng: random.Random) -> list[str]:
+    """Draw what is right for other entities, as often as it is: to know which values are frequent must not help."""
+    values = [other.value for other in world.all_facts if _is_same_relation(other, fact) and other.value != fact.value]
+    rng.shuffle(values)
+    different = list(dict.fromkeys(value for value in values if value != fact.entity.name))
+    return different[: len(LETTERS) - 1]
+
+
+def _is_same_relation(one: Fact, other: Fact) -> bool:
+    return (one.entity.kind, one.relation) == (other.entity.kind, other.relation)
 
 
 def _ask(fact: Fact, rng: random.Random, *, is_test: bool) -> str:

@@ -100,10 +100,6 @@ class World:
         town = self.entity("towns", self.value(person, "home"))
         return [Fact(described, fact.relation, fact.value) for fact in self.facts_of(town)]
 
-    def candidates(self, kind: str, relation: str) -> tuple[str, ...]:
-        """All values that the relation could take: the right one and the wrong answers of a question."""
-        return _candidates(self.entities, RELATIONS[kind][relation])
-
 
 def build_world(seed: int = WORLD_SEED) -> World:
     """Draw every fact of the world; the same seed gives the same world."""

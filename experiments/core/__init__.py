@@ -1,1 +1,1 @@
-"""The evaluation core: the only code that turns logits into log-probabilities or text. Every runtime goes through it."""
+"""The evaluation core: the only code that turns logits into log-probabilities or text, for every runtime."""

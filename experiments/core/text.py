@@ -11,7 +11,7 @@ from experiments.core.scoring import ScoreRequest
 
 
 class Text:
-    """Encodes with the tokenizer's own special tokens off; the beginning-of-text id is put in front when there is one."""
+    """Encodes without the tokenizer's own special tokens; the beginning-of-text id comes first where there is one."""
 
     def __init__(self, folder: Path, bos_id: int | None, max_length: int | None):
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -30,9 +30,12 @@ class Text:
         the ending. What exceeds the model's length is cut from the left, behind the beginning-of-text token.
         """
         alone = self.encode(context)
-        encoded = [found.ids for found in self._tokenizer.encode_batch_fast(
-            [context + ending for ending in endings], add_special_tokens=False
-        )]
+        encoded = [
+            found.ids
+            for found in self._tokenizer.encode_batch_fast(
+                [context + ending for ending in endings], add_special_tokens=False
+            )
+        ]
         made = [self._request(alone, ids) for ids in encoded]
         return [request for request, _ in made], any(cut for _, cut in made)
 

@@ -11,7 +11,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "hydra-core", "pytest-benchmark", "numpy")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "hydra-core",
+    "pytest-benchmark",
+    "numpy",
+)
 _SOURCE = Path(__file__).parents[2]
 _PASSING = ("load_average",)  # what differs from minute to minute on one machine
 

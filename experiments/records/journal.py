@@ -41,7 +41,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can hold: scalars and arrays of numpy and torch as numbers and lists, NaN and infinity as None."""
+    """Return what JSON can hold: numpy and torch as numbers and lists, NaN and infinity as None."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

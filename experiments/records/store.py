@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
-    """Write the whole file or nothing. FileExistsError when `exclusive` and it is there: a record is never rewritten."""
+    """Write the whole file or nothing. FileExistsError when `exclusive` and it is there already."""
     if exclusive and path.exists():
         raise FileExistsError(f"{path} is already recorded")
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

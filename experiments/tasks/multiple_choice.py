@@ -54,7 +54,7 @@ def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
         tests = sorted((path / "test").glob("*_test.csv"))
         if not tests:
             raise UserError(f"{path} holds no test/*_test.csv; give a folder in Hendrycks' layout, a CSV or a JSONL")
-        by_subject = {file.stem.removesuffix("_test"): _read_csv(file) for file in tests}
+        by_subject: dict[str, list[Question]] = {file.stem.removesuffix("_test"): _read_csv(file) for file in tests}
         examples = _shots(path / "dev", list(by_subject), shots)
     else:
         found = _read_jsonl(path) if path.suffix in (".jsonl", ".json") else _read_csv(path)
@@ -122,7 +122,7 @@ def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[
 
 def _read_csv(path: Path) -> list[Question]:
     subject = path.stem.removesuffix("_test").removesuffix("_dev")
-    questions = []
+    questions: list[Question] = []
     reader = csv.reader(_lines(path))
     for row in reader:
         if reader.line_num == 1 and row and row[0] == "question":
@@ -138,7 +138,7 @@ def _read_csv(path: Path) -> list[Question]:
 
 
 def _read_jsonl(path: Path) -> list[Question]:
-    questions = []
+    questions: list[Question] = []
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -155,9 +155,7 @@ def _read_jsonl(path: Path) -> list[Question]:
     return questions
 
 
-def _question(
-    name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str
-) -> Question:
+def _question(name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str) -> Question:
     word = str(answer).strip()
     index = int(word) if word.isdecimal() else _LETTERS.find(word) if len(word) == 1 else -1
     if not 0 <= index < len(choices):

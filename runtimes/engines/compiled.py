@@ -99,9 +99,7 @@ class Compiled(Eager):
     def _prefill_graph(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Any:
         self._at_BK = at_BK
         seen = _Captured()
-        logits = self._module(
-            input_ids=ids_BT, position_ids=positions_BT, past_key_values=seen, use_cache=True
-        ).logits
+        logits = self._module(input_ids=ids_BT, position_ids=positions_BT, past_key_values=seen, use_cache=True).logits
         return logits, seen.keys, seen.values
 
     def _step_graph(

@@ -54,7 +54,7 @@ class Eager(Runtime):
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: SlotCache | None = None,  # type: ignore[override]  # a runtime meets only the caches it made
+        cache: SlotCache | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
         past = cache.row_lengths if cache is not None else [0] * len(lengths)

@@ -1,4 +1,4 @@
-"""A runtime with scripted times, answers and faults, for tests and for trying a configuration. It measures nothing real.
+"""A runtime with scripted times, answers and faults, for tests and for trying a configuration.
 
 After token t it predicts token (t + 1) modulo the vocabulary, by a wide margin.
 """
@@ -71,7 +71,7 @@ class Fake(Runtime):
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: FakeCache | None = None,  # type: ignore[override]  # a runtime meets only the caches it made
+        cache: FakeCache | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
         _suffer(self._fault)

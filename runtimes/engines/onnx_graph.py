@@ -29,7 +29,13 @@ def export(model: ModelSource, dtype: str, folder: Path) -> None:
     batch, tokens, past = torch.export.Dim("B"), torch.export.Dim("T"), torch.export.Dim("P")
     slots, wanted = torch.export.Dim("S"), torch.export.Dim("K")
     held = [{0: batch, 2: past} for _ in range(2 * layers)]
-    shapes = ({0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch, 2: tokens, 3: slots}, {0: batch, 1: wanted}, held)
+    shapes = (
+        {0: batch, 1: tokens},
+        {0: batch, 1: tokens},
+        {0: batch, 2: tokens, 3: slots},
+        {0: batch, 1: wanted},
+        held,
+    )
     names = [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(layers)]
     try:
         # The exporter reports its progress on standard output and warns about its own internals.

@@ -92,12 +92,12 @@ class OnnxRuntime(Runtime):
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: PastCache | None = None,  # type: ignore[override]  # a runtime meets only the caches it made
+        cache: PastCache | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
         keep = cache is not None
         cache = cache if cache is not None else self.new_cache(len(lengths), 0)
-        rows, tokens = ids_BT.shape
+        tokens = ids_BT.shape[1]
         positions_BT = np.asarray(cache.row_lengths, dtype=np.int64)[:, None] + np.arange(tokens)
         if self._max_length is not None:
             positions_BT = np.minimum(positions_BT, self._max_length - 1)  # padding may lie beyond the last position
@@ -155,7 +155,9 @@ def _session(graph: Path, provider: str, threads: int) -> Any:
         )
     session = onnxruntime.InferenceSession(graph, options, providers=[provider])
     if session.get_providers()[0] != provider:  # listed providers that cannot load are replaced in silence
-        raise Unsupported(f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs")
+        raise Unsupported(
+            f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"
+        )
     return session
 
 

@@ -16,7 +16,9 @@ def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> 
     """Return a `transformers` causal language model in inference mode. Unsupported for what our engines cannot run."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     kind = getattr(torch, dtype)
     if model.folder is not None:
         module = AutoModelForCausalLM.from_pretrained(model.folder, dtype=kind, attn_implementation=attention)
@@ -30,7 +32,8 @@ def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> 
             f"the model has layers of the kinds {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
             "only full attention is supported"
         )
-    return module.to(device).eval().requires_grad_(False)
+    on_device: Any = module  # the annotations of `to` do not know its own arguments
+    return on_device.to(device).eval().requires_grad_(False)
 
 
 def weight_bytes(module: Any) -> int:

@@ -1,0 +1,61 @@
+"""What many tests share: real data where it is there, a tiny model folder, and the commands run as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of public data sets, or skip with the reason."""
+    folder = Path(os.environ.get("RUNTIME_MATRIX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no public data at {folder}; set RUNTIME_MATRIX_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a random Llama of two layers, saved as `transformers` saves one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=128,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, artifacts: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return `python -m experiments.run …`, writing below `tmp_path`."""
+
+    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
+        given = [f"artifacts_dir={artifacts}", f"results_dir={tmp_path / 'runs'}"]
+        given = [*overrides, *[one for one in given if one.split("=")[0] not in "".join(overrides)]]
+        command = [sys.executable, "-m", "experiments.run", *given]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+    return run

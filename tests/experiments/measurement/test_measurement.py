@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from experiments.measurement.clocks import PhaseTimer, StepTimer
+from experiments.measurement.memory import PeakMeter
+from experiments.measurement.statistics import percentile, wilson_interval
+
+
+def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:
+    times = iter([10.0, 10.5, 10.6, 10.8])
+    synchronised: list[int] = []
+    timer = StepTimer(lambda: next(times), lambda: synchronised.append(1))
+    timer.start()
+    for _ in range(3):
+        timer.tick()
+    assert timer.ttft_s == 0.5
+    assert timer.tpot_s == pytest.approx([0.1, 0.2])
+    assert timer.total_s == pytest.approx(0.8)
+    assert len(synchronised) == 4
+
+
+def test_phases_add_up() -> None:
+    times = iter([0.0, 2.0, 5.0, 6.0])
+    timer = PhaseTimer(lambda: next(times))
+    for _ in range(2):
+        with timer.phase("export"):
+            pass
+    assert timer.seconds == {"export": 3.0}
+
+
+@pytest.mark.parametrize(("q", "needed"), [(90, 29), (95, 59), (99, 299)])
+def test_a_percentile_needs_its_samples(q: float, needed: int) -> None:
+    assert percentile([1.0] * (needed - 1), q) is None
+    assert percentile([1.0] * needed, q) == 1.0
+
+
+def test_wilson_leaves_room_when_nothing_was_seen() -> None:
+    low, high = wilson_interval(0, 200)
+    assert low == 0.0
+    assert high == pytest.approx(0.0188, abs=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_a_peak_is_of_its_phase_alone() -> None:
+    meter = PeakMeter()
+    with meter.phase("large"):
+        block = bytearray(200 << 20)
+        block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+        del block
+    with meter.phase("small"):
+        pass
+    large, small = meter.peaks_bytes["large"], meter.peaks_bytes["small"]
+    assert large is not None
+    assert small is not None
+    assert large > 190 << 20 > small

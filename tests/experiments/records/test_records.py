@@ -1,0 +1,84 @@
+"""The traps that recorders fall into: foreign scalars, NaN, torn lines, torn files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.records.journal import Journal, read_journal
+from experiments.records.store import read_records, write_atomic
+
+
+def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> None:
+    import torch
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.write("benchmark", a=np.float32(0.5), b=torch.tensor([1, 2]), c=math.nan, d={"e": (math.inf, 1)})
+    assert read_journal(tmp_path / "journal.jsonl") == [
+        {"event": "benchmark", "a": 0.5, "b": [1, 2], "c": None, "d": {"e": [None, 1]}}
+    ]
+    with pytest.raises(TypeError, match="cannot hold"):
+        journal.write("benchmark", a=object())
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).write("cell", cell={})
+    with open(path, "a") as file:
+        file.write('{"event": "bench')
+    assert read_journal(path) == [{"event": "cell", "cell": {}}]
+
+
+def test_a_killed_writer_never_tears_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    code = (
+        "import sys, itertools, json; from pathlib import Path; from experiments.records.store import write_atomic\n"
+        "for n in itertools.count(): write_atomic(Path(sys.argv[1]), json.dumps([n] * 50000))"
+    )
+    for _ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        deadline = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        assert len(json.loads(path.read_text())) == 50000
+
+
+def test_a_full_disk_leaves_the_earlier_record_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    write_atomic(path, "earlier")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "later")
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_record_is_never_rewritten(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "record.json", "{}", exclusive=True)
+    with pytest.raises(FileExistsError):
+        write_atomic(tmp_path / "record.json", "{}", exclusive=True)
+
+
+def test_damaged_and_foreign_records_are_left_out_with_their_reason(tmp_path: Path) -> None:
+    for name, text in {"a": "{", "b": '{"schema_version": 99}'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").write_text(text)
+    records, refused = read_records(tmp_path)
+    assert records == []
+    assert [reason.split(":")[0] for _, reason in refused] == ["damaged", "schema 99, this program reads 1"]

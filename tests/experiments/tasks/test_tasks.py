@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.tasks import multiple_choice, perplexity
+
+
+@pytest.mark.parametrize("bos_id", [1, None])
+@pytest.mark.parametrize("stride", [None, 1, 3, 7])
+def test_windows_score_each_token_once(bos_id: int | None, stride: int | None) -> None:
+    found = perplexity.windows(range(100, 140), bos_id, 10, stride)
+    scored = [token for window in found for token in window.ids[window.first_scored :]]
+    assert scored == list(range(100 if bos_id else 101, 140))
+    assert all(len(window.ids) <= 10 and window.first_scored >= 1 for window in found)
+
+
+def test_perplexity_of_an_even_guess() -> None:
+    import math
+
+    result = perplexity.summarise([[math.log(0.25)] * 8, [math.log(0.25)] * 4], n_bytes=24)
+    assert result.perplexity == pytest.approx(4)
+    assert result.per_byte_perplexity == pytest.approx(2)
+    assert result.standard_error == pytest.approx(0)
+
+
+def test_all_of_mmlu_loads(data_folder: Path) -> None:
+    found = multiple_choice.load(data_folder / "mmlu", None, 5)
+    assert len(found.questions) == 14042
+    assert len(found.shots_by_subject) == 57
+    spread = multiple_choice.load(data_folder / "mmlu", 100, 5)
+    assert len({question.subject for question in spread.questions}) == 57
+
+
+def test_hendrycks_prompt() -> None:
+    question = multiple_choice.Question("1", "high_school_physics", "Why?", ("a", "b"), 1)
+    context, endings = multiple_choice.prompt(question, [question], "letters")
+    assert context == (
+        "The following are multiple choice questions (with answers) about high school physics.\n\n"
+        "Why?\nA. a\nB. b\nAnswer: B\n\nWhy?\nA. a\nB. b\nAnswer:"
+    )
+    assert endings == [" A", " B"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("empty.csv", "", "holds no question"),
+        ("short.csv", "why,a,b,A\nwhy\n", "line 2: found 1 fields"),
+        ("answer.csv", "why,a,b,C\n", "line 1: the answer 'C' is none of the 2 choices"),
+        ("torn.jsonl", '{"question": "why"\n', "line 1: not an object"),
+        ("twice.jsonl", '{"id": 1, "question": "q", "choices": ["a", "b"], "answer": 0}\n' * 2, "occurs twice"),
+    ],
+)
+def test_data_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=says):
+        multiple_choice.load(tmp_path / name, None, 0)
+
+
+def test_text_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    for name, says in {
+        "empty.txt": "is empty",
+        "latin.txt": "not UTF-8 at byte 3",
+        "none.txt": "cannot be read",
+    }.items():
+        with pytest.raises(UserError, match=says):
+            perplexity.read_text(tmp_path / name)

@@ -1,0 +1,117 @@
+"""The command as a user runs it: sweeps with failing cells, resume, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+QUICK = (
+    "model=random",
+    "benchmark=[latency]",
+    "benchmark.latency.prompt_tokens=8",
+    "benchmark.latency.new_tokens=4",
+    "benchmark.latency.iterations=2",
+    "model.architecture.num_hidden_layers=2",
+)
+FAKE = ("runtime=fake", "runtime@reference=fake", "model=random", "benchmark=[latency]")
+
+
+def records(tmp_path: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/record.json"))]
+
+
+def test_two_runtimes_agree_and_are_recorded(run: Run, tmp_path: Path) -> None:
+    done = run("-m", "runtime=eager,onnxruntime", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = records(tmp_path)
+    assert [record["status"] for record in found] == ["ok", "ok"]
+    for record in found:
+        by_name = {entry["benchmark"]: entry for entry in record["benchmarks"]}  # type: ignore[attr-defined]
+        assert by_name["agreement"]["figures"]["max_logit_difference"] < 1e-3
+        assert len(by_name["latency"]["samples"]["ttft_s"]) == 2
+        assert len(by_name["latency"]["samples"]["tpot_s"]) == 2 * 3
+        assert record["replay"] == {"tokens": 4, "same_top_tokens": 4, "max_logprob_gap": 0.0}
+
+
+def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
+    done = run("-m", *FAKE, "agreement.enabled=false", "time_limit_s=6",
+               "runtime.engine.fault=segfault,hang,out_of_memory,unsupported,error,none")  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    statuses = {r["config"]["runtime"]["engine"]["fault"]: r["status"] for r in records(tmp_path)}  # type: ignore[index]
+    assert statuses == {
+        "segfault": "crash",
+        "hang": "timeout",
+        "out_of_memory": "out_of_memory",
+        "unsupported": "unsupported",
+        "error": "error",
+        "none": "ok",
+    }
+    assert "SIGSEGV" in done.stdout
+
+
+def test_nothing_measured_here_is_3(run: Run) -> None:
+    done = run("hw=a100", *QUICK)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "hw=a100 needs a CUDA device" in done.stdout
+
+
+def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
+    sweep = ("-m", *FAKE, "runtime.engine.token_s=0.001,0.002,0.003", "resume=true")
+    given = [*sweep, f"results_dir={tmp_path / 'runs'}", f"artifacts_dir={artifacts}"]
+    parent = subprocess.Popen([sys.executable, "-m", "experiments.run", *given], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not records(tmp_path):
+        time.sleep(0.05)
+    time.sleep(0.4)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    done = run(*sweep)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "recorded earlier" in done.stderr
+    again = run(*sweep)
+    assert again.stderr.count("recorded earlier") == 3
+    ok = [record["config_hash"] for record in records(tmp_path) if record["status"] == "ok"]
+    assert len(ok) == len(set(ok)) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["runtime=eagr"], "did you mean 'eager'"),
+        (["modle=bundled"], "did you mean 'model'"),
+        (["runtime.dtyp=float32"], "did you mean 'dtype'"),
+        (["+batch_sze=4"], "batch_sze is not a known key"),
+        (["benchmark.latency.batch=[0]"], "must be at least 1; found 0"),
+        (["benchmark.latency.iterations=-3"], "must be at least 1; found -3"),
+        (["benchmark.latency.iterations=many"], "must be of the type int; found 'many'"),
+        (["runtime.dtype=float23"], "did you mean 'float32'"),
+        (["benchmark=[]"], "no benchmark is chosen"),
+        (["model=local"], "model.path"),
+        (["model=local", "model.path=/nowhere"], "is not a folder"),
+        (["model=random", "benchmark.latency.prompt_tokens=2000"], "exceed the model's context of 1024"),
+        (["results_dir=/proc/nowhere", "model=random"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_line_and_2(run: Run, overrides: list[str], says: str) -> None:
+    done = run(*overrides)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_help_is_quick_and_without_torch() -> None:
+    code = "import sys, experiments.run as r; sys.argv[1:] = ['--help']\ntry: r.main()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "GROUP=OPTION" in done.stdout

@@ -1,0 +1,105 @@
+"""One contract, every runtime: what the core relies on.
+
+Shapes: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtimes.base import Hardware, ModelSource, Runtime
+from runtimes.engines.compiled import Compiled
+from runtimes.engines.eager import Eager
+from runtimes.engines.fake import Fake
+from runtimes.engines.onnxruntime import OnnxRuntime
+
+TOLERANCE = 1e-4  # of a logit, in float32
+ENGINES: dict[str, Callable[[], Runtime]] = {
+    "eager": Eager,
+    "eager_attention": lambda: Eager(attention="eager"),
+    "compile": lambda: Compiled(batch_buckets=[2], token_buckets=[8]),
+    "onnxruntime": OnnxRuntime,
+    "fake": lambda: Fake(vocabulary=128, max_length=256),
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def runtime(request: pytest.FixtureRequest, tiny_model: Path, artifacts: Path) -> Iterator[Runtime]:
+    made = ENGINES[request.param]()
+    made.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    yield made
+    made.close()
+    made.close()  # closing twice is allowed
+
+
+@pytest.fixture(scope="module")
+def ids_BT() -> torch.Tensor:
+    return torch.randint(3, 120, (2, 8), generator=torch.Generator().manual_seed(1))
+
+
+def all_logits(runtime: Runtime, ids_BT: torch.Tensor) -> torch.Tensor:
+    at_BT = torch.arange(ids_BT.shape[1]).expand(ids_BT.shape).contiguous()
+    return runtime.forward(ids_BT, [ids_BT.shape[1]] * len(ids_BT), None, at_BT).logits_BKV
+
+
+def test_logits_are_eager_s(runtime: Runtime, ids_BT: torch.Tensor, tiny_model: Path) -> None:
+    if isinstance(runtime, Fake):
+        pytest.skip("its answers are scripted")
+    from transformers import AutoModelForCausalLM
+
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)(ids_BT).logits
+    found = all_logits(runtime, ids_BT)
+    assert found.shape == (2, 8, 128)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_cache_equals_recompute_for_rows_of_different_length(runtime: Runtime, ids_BT: torch.Tensor) -> None:
+    whole = all_logits(runtime, ids_BT)
+    cache = runtime.new_cache(2, 32)
+    first = runtime.forward(ids_BT[:, :5].contiguous(), [5, 3], cache).logits_BKV
+    torch.testing.assert_close(first[:, 0], torch.stack([whole[0, 4], whole[1, 2]]), atol=TOLERANCE, rtol=0)
+    assert cache.lengths == [5, 3]
+    second = runtime.forward(torch.stack([ids_BT[0, 5:6], ids_BT[1, 3:4]]), [1, 1], cache).logits_BKV
+    torch.testing.assert_close(second[:, 0], torch.stack([whole[0, 5], whole[1, 3]]), atol=TOLERANCE, rtol=0)
+    assert cache.lengths == [6, 4]
+
+
+def test_many_rows_from_one_prefix_equal_separate_rows(runtime: Runtime, ids_BT: torch.Tensor) -> None:
+    rows = torch.stack([ids_BT[0], torch.cat([ids_BT[0, :4], ids_BT[1, 4:]])])
+    separate = all_logits(runtime, rows)
+    prefix = runtime.new_cache(2, 32)
+    runtime.forward(rows[:, :4].contiguous(), [4, 4], prefix)
+    shared = prefix.select([0, 0])
+    at = torch.arange(4).expand(2, 4).contiguous()
+    found = runtime.forward(rows[:, 4:].contiguous(), [4, 4], shared, at).logits_BKV
+    torch.testing.assert_close(found, separate[:, 4:], atol=TOLERANCE, rtol=0)
+    assert prefix.lengths == [4, 4]
+
+
+def test_rewound_rows_forget(runtime: Runtime, ids_BT: torch.Tensor) -> None:
+    whole = all_logits(runtime, ids_BT)
+    cache = runtime.new_cache(2, 32)
+    runtime.forward(ids_BT, [8, 8], cache)
+    cache.rewind([3, 6])
+    assert cache.lengths == [3, 6]
+    found = runtime.forward(torch.stack([ids_BT[0, 3:4], ids_BT[1, 6:7]]), [1, 1], cache).logits_BKV
+    torch.testing.assert_close(found[:, 0], torch.stack([whole[0, 3], whole[1, 6]]), atol=TOLERANCE, rtol=0)
+    with pytest.raises(ValueError, match="cannot rewind"):
+        cache.rewind([5, 1])
+
+
+def test_compile_counts_its_graphs(tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
+    runtime = Compiled(batch_buckets=[2], token_buckets=[8])
+    runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    for _ in range(2):
+        cache = runtime.new_cache(2, 32)
+        runtime.forward(ids_BT, [8, 8], cache)
+        runtime.forward(ids_BT[:, :1].contiguous(), [1, 1], cache)
+    assert runtime.counters() == {"compiled_graphs": 2, "recompiles": 0, "graph_breaks": 0}

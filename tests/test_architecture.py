@@ -1,0 +1,43 @@
+"""The import graph points one way, and only configuration names a concrete runtime."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {
+    "runtimes": ("experiments", "hydra", "omegaconf"),
+    "experiments/core": ("experiments.tasks", "experiments.measurement", "experiments.records", "runtimes.engines"),
+    "experiments/tasks": ("experiments.core", "experiments.measurement", "experiments.records", "runtimes", "torch"),
+    "experiments/measurement": ("experiments.core", "experiments.tasks", "experiments.records", "runtimes", "torch"),
+    "experiments/records": ("experiments.core", "experiments.tasks", "runtimes", "torch", "hydra", "omegaconf"),
+    "experiments/benchmarks": ("runtimes.engines", "hydra", "omegaconf"),
+    "experiments/cells": ("hydra", "omegaconf"),
+}
+ALLOWED = {("experiments/cells/preload.py", "runtimes.engines.eager")}  # imported ahead of time, never named
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_arrows_point_one_way(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in files
+        for name in imports(path)
+        if name.startswith(FORBIDDEN[folder]) and (str(path.relative_to(ROOT)), name) not in ALLOWED
+    ]
+    assert wrong == []
