@@ -32,12 +32,13 @@ def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         name = override.lstrip("+~").split("=", 1)[0]
         if override.startswith("+") and not name.startswith(_OPEN):
-            raise UserError(f"{name} is not a known key{did_you_mean(name, _keys(config))}")
+            raise UserError(f"{name} is not a known key{did_you_mean(name, set(_keys(config)) - {name})}")
     try:
         resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)
+    resolved.setdefault("benchmark", {})  # with none chosen, the group leaves nothing behind
     return resolved
 
 

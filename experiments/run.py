@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -34,27 +35,28 @@ def _cells() -> list[Any]:
 
     from experiments.compose import CONF, explain, plain
 
-    composed: list[tuple[dict[str, Any], str]] = []
+    composed: list[tuple[Any, list[str]]] = []
 
     def collect(config: Any) -> None:
         # Hydra runs the jobs of a sweep one after the other in this process; a comparison needs them all at once.
-        chosen = HydraConfig.get()
-        overrides = list(chosen.overrides.task)
-        composed.append((plain(config, overrides), " ".join(["python -m experiments.run", *overrides])))
+        composed.append((config, list(HydraConfig.get().overrides.task)))
 
     try:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(collect)()
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
-    except OSError as error:
-        raise UserError(f"results_dir cannot be written: {error.strerror}: {error.filename}") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"results_dir cannot be written: {error.strerror}: {error.filename}") from error
         raise explain(error) from error
     if not composed:
         return []
     from experiments.cells.plan import plan
 
-    return [plan(resolved, command) for resolved, command in composed]
+    return [
+        plan(plain(config, overrides), shlex.join(["python", "-m", "experiments.run", *overrides]))
+        for config, overrides in composed
+    ]
 
 
 if __name__ == "__main__":
