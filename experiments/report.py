@@ -27,8 +27,7 @@ def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
         if row[key] is None:
             return "n/a"
         bound = "" if row[error] is None else f" ± {row[error]:.{digits}f}"
-        share = row[f"{key}_percent_of_reference"]
-        return f"{row[key]:.{digits}f}{bound}" + ("" if share is None else f" ({share:.1f} %)")
+        return f"{row[key]:.{digits}f}{bound}"
 
     return show
 
@@ -52,15 +51,14 @@ _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("peak MiB", _number("peak_host_bytes", "{:,.0f}", 2**-20), 3),
     ("weights MiB", _number("weight_bytes", "{:,.1f}", 2**-20), 6),
     ("perplexity", _score("perplexity", "perplexity_standard_error", 3), 1),
+    ("% of reference", _number("perplexity_percent_of_reference", "{:.2f}"), 6),
     ("choice accuracy", _score("mcq_accuracy", "mcq_accuracy_standard_error", 3), 1),
+    ("% of reference's", _number("mcq_accuracy_percent_of_reference", "{:.2f}"), 6),
     ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 3),
     ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 4),
     ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),
 ]
-_NOTES = (
-    "* the reference; (…) is the percentage of the reference's score; "
-    "speedup is n/a until cells are measured interleaved",
-)
+_NOTES = ("* the reference; ± one standard error; n/a unknown, as speedup is until cells are measured interleaved",)
 
 
 def render_table(found: Sequence[Row], console: Any) -> None:

@@ -33,6 +33,10 @@ class Children:
     def __init__(self, launch: str, model_types: set[str], threads: int):
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when it is imported, in the server or the child
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
+        os.environ["PYTHONWARNINGS"] = ",".join(
+            filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
+        )
         self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
         if launch == "fork":
             kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
