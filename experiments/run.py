@@ -12,6 +12,8 @@ from experiments.errors import UserError
 
 def main() -> int:
     """Compose, check, measure. Returns the exit code that the README explains."""
+    # Hydra's parser refuses a flag between overrides.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line
     try:
         cells = _cells()
