@@ -115,3 +115,40 @@ def test_help_is_quick_and_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "GROUP=OPTION" in done.stdout
+
+
+def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from experiments.cells.plan import BUNDLED
+
+    kept = tmp_path / "hub" / "models--someone--small"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("abc123")
+    shutil.copytree(BUNDLED / "model", kept / "snapshots" / "abc123")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    asked = ("benchmark=[perplexity]", "benchmark.perplexity.limit=2", "model=hub")
+    done = run(*asked, "model.id=someone/small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(tmp_path)
+    assert record["model"]["name"] == "someone--small"  # type: ignore[index]
+    missing = run(*asked, "model.id=someone/else")
+    assert missing.returncode == 2
+    assert "model.id=someone/else" in missing.stderr
+
+
+def test_ctrl_c_leaves_a_record_and_130(tmp_path: Path, artifacts: Path) -> None:
+    given = [*FAKE, "agreement.enabled=false", "runtime.engine.fault=hang", f"results_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-m", "experiments.run", *given, f"artifacts_dir={artifacts}"]
+    parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert parent.stderr is not None
+    while "latency" not in parent.stderr.readline():
+        pass
+    parent.send_signal(signal.SIGINT)
+    _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert "Traceback" not in errors
+    assert [record["status"] for record in records(tmp_path)] == ["interrupted"]
