@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtimes.base import Hardware, ModelSource, Runtime
+from runtimes.base import Hardware, ModelSource, Runtime, Unsupported
 from runtimes.engines.compiled import Compiled
 from runtimes.engines.eager import Eager
 from runtimes.engines.fake import Fake
@@ -103,3 +103,15 @@ def test_compile_counts_its_graphs(tiny_model: Path, artifacts: Path, ids_BT: to
         runtime.forward(ids_BT, [8, 8], cache)
         runtime.forward(ids_BT[:, :1].contiguous(), [1, 1], cache)
     assert runtime.counters() == {"compiled_graphs": 2, "recompiles": 0, "graph_breaks": 0}
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Unsupported, match=r"pip install 'runtime-matrix\[onnx\]'"):
+        OnnxRuntime().load(ModelSource("tiny"), Hardware("cpu", 1), lambda name: nullcontext())
+
+
+def test_a_missing_compiler_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Unsupported, match=r"install g\+\+"):
+        Compiled().load(ModelSource("tiny"), Hardware("cpu", 1), lambda name: nullcontext())
