@@ -113,6 +113,50 @@ class MultipleChoiceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeConfig:
+    data: str
+    solutions: str
+    samples: int = _least(1)
+    k: tuple[int, ...] = _least(1)
+    temperature: float = _least(0)
+    top_p: float = _least(0.001)
+    max_new_tokens: int = _least(1)
+    limit: int | None = _least(1)
+    overlap: bool
+    verdict_cache: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractiveQAConfig:
+    data: str
+    max_new_tokens: int = _least(1)
+    limit: int | None = _least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarizationConfig:
+    data: str
+    max_new_tokens: int = _least(1)
+    limit: int | None = _least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    token_budget: int = _least(1)
+    refill: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxConfig:
+    workers: int | None = _least(1)
+    cpu_s: int = _least(1)
+    wall_s: float = _least(1)
+    memory_mib: int = _least(64)
+    insist: bool
+    bubblewrap: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarksConfig:
     """None: not asked for."""
 
@@ -121,6 +165,9 @@ class BenchmarksConfig:
     memory: MemoryConfig | None = None
     perplexity: PerplexityConfig | None = None
     multiple_choice: MultipleChoiceConfig | None = None
+    code: CodeConfig | None = None
+    extractive_qa: ExtractiveQAConfig | None = None
+    summarization: SummarizationConfig | None = None
 
     def chosen(self) -> list[str]:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
@@ -137,6 +184,8 @@ class CellConfig:
     benchmark: BenchmarksConfig
     agreement: AgreementConfig
     scoring: ScoringConfig
+    generation: GenerationConfig
+    sandbox: SandboxConfig
     seed: int = _least(0)
     results_dir: str
     artifacts_dir: str

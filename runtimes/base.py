@@ -76,7 +76,7 @@ class Traits:
 
 
 class Cache(Protocol):
-    """What a runtime remembers of its rows. Opaque but for these: lengths, repeat or select rows, rewind."""
+    """What a runtime remembers of its rows. Opaque but for these: lengths, repeat or select rows, rewind, replace."""
 
     @property
     def lengths(self) -> list[int]:
@@ -89,6 +89,10 @@ class Cache(Protocol):
 
     def rewind(self, lengths: Sequence[int]) -> None:
         """Forget all but the first `lengths[b]` tokens of row b, in place. ValueError when a row holds fewer."""
+        ...
+
+    def replace(self, rows: Sequence[int], source: Any) -> None:
+        """Put row i of `source`, a cache of the same runtime, in the place of row `rows[i]`."""
         ...
 
 

@@ -5,7 +5,8 @@ import random
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from experiments.benchmarks.plugin import Bench, Entry
-from experiments.core.decoding import GenerateRequest, generate, random_prompts
+from experiments.core.decoding import random_prompts
+from experiments.core.generation import GenerateRequest, generate
 
 
 def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> None:
@@ -22,7 +23,7 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
     ]
 
     def once() -> None:
-        generate(bench.runtime, bench.traits, requests, lambda ids: "", token_budget=asked.token_budget)
+        generate(bench.runtime, bench.traits, requests, lambda ids: lambda token: "", token_budget=asked.token_budget)
         bench.runtime.synchronize()
 
     benchmark.pedantic(once, rounds=1, warmup_rounds=1)

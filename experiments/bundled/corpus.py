@@ -1,52 +1,63 @@
-"""The training text and the held-out text of a world, kept apart by construction.
+"""The training text, and the text on which perplexity is measured: kept apart by construction.
 
-A passage is held out when its digest says so. Hence no training text of any length, from any seed, contains a
-held-out passage, and nobody has to compare the two.
+What the benchmarks hold is held out by its digest. Hence no training text of any length, from any seed, contains it,
+and nobody has to compare the two.
 """
 
-import hashlib
 import random
 from collections.abc import Iterator
 from itertools import islice
 
-from experiments.bundled.questions import quiz
-from experiments.bundled.stories import passage
-from experiments.bundled.world import World
+from experiments.bundled.texts import articles, drills, functions, passages, questions, stories
+from experiments.bundled.texts.document import Document, is_held_out
+from experiments.bundled.texts.world import World
 
-HELD_OUT_ONE_IN = 16
-HELD_OUT_PASSAGES = 1000  # enough for 50,000 tokens with a margin
-QUIZ_SHARE = 0.4  # of the documents; a quiz states more facts a token than any other form
+STORIES_HELD_OUT_ONE_IN = 16
+HELD_OUT_STORIES = 900  # enough for 50,000 tokens with a margin
 SEPARATOR = "\n\n"
+# Shares of the documents. Drills come first: what they teach, reading and summing up build on.
+WARM_UP_SHARDS = 8
+WARM_UP = {"drills": 40, "facts": 30, "reading": 15, "news": 5, "code": 10}
+MIXTURE = {"drills": 3, "facts": 37, "reading": 25, "news": 15, "code": 20}
 
 
-def is_held_out(text: str) -> bool:
-    """Say whether the passage belongs to the held-out text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_ONE_IN == 0
-
-
-def training_documents(world: World, seed: int, shard: int) -> Iterator[str]:
+def training_documents(world: World, seed: int, shard: int) -> Iterator[Document]:
     """Yield documents without end; a (seed, shard) always yields the same ones."""
     rng = random.Random(f"{seed}/training/{shard}")
-    train_passages = _passages(world, rng, held_out=False)
+    shares = WARM_UP if shard < WARM_UP_SHARDS else MIXTURE
+    train_stories = _stories(world, rng, held_out=False)
     while True:
-        if rng.random() < QUIZ_SHARE:
-            yield quiz(world, rng)
-        else:
-            yield SEPARATOR.join(islice(train_passages, rng.randint(1, 3)))
+        match rng.choices(list(shares), list(shares.values()))[0]:
+            case "drills":
+                yield rng.choice((drills.repetition, drills.recall))(world, rng)
+            case "reading":
+                yield passages.reading(world, rng)
+            case "news":
+                yield articles.news(world, rng)
+            case "code":
+                yield functions.code(rng)
+            case _:
+                # A quiz states more facts a token than any other form.
+                yield rng.choice(
+                    (
+                        lambda: Document(questions.quiz(world, rng)),
+                        lambda: Document(SEPARATOR.join(islice(train_stories, rng.randint(1, 2)))),
+                    )
+                )()
 
 
 def held_out_text(world: World) -> str:
-    """Write the text on which perplexity is measured: different held-out passages, separated by blank lines."""
-    passages: dict[str, None] = {}
-    for text in _passages(world, random.Random(f"{world.seed}/held-out"), held_out=True):
-        passages[text] = None
-        if len(passages) == HELD_OUT_PASSAGES:
+    """Write the text on which perplexity is measured: different held-out stories, separated by blank lines."""
+    chosen: dict[str, None] = {}
+    for text in _stories(world, random.Random(f"{world.seed}/held-out"), held_out=True):
+        chosen[text] = None
+        if len(chosen) == HELD_OUT_STORIES:
             break
-    return SEPARATOR.join(passages) + "\n"
+    return SEPARATOR.join(chosen) + "\n"
 
 
-def _passages(world: World, rng: random.Random, *, held_out: bool) -> Iterator[str]:
+def _stories(world: World, rng: random.Random, *, held_out: bool) -> Iterator[str]:
     while True:
-        text = passage(world, rng)
-        if is_held_out(text) == held_out:
+        text = stories.passage(world, rng)
+        if is_held_out(text, STORIES_HELD_OUT_ONE_IN) == held_out:
             yield text

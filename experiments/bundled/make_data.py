@@ -1,26 +1,72 @@
-"""Write the bundled benchmark data: multiple-choice questions in the layout of Hendrycks et al., and held-out text.
+"""Write the bundled benchmark data, each in a public format: Hendrycks' questions, SQuAD's passages, HumanEval's
+problems, JSON lines of articles, and a text for perplexity.
 
 `python -m experiments.bundled.make_data [--out DIR]`. Takes no seed: the committed data belongs to the committed world.
 """
 
 import argparse
 import csv
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from experiments.bundled.corpus import held_out_text
-from experiments.bundled.questions import MultipleChoice, benchmark
-from experiments.bundled.world import World, build_world
+from experiments.bundled.texts import articles, functions, passages, questions
+from experiments.bundled.texts.world import World, build_world
 
 DATA_DIR = Path(__file__).parent / "data"
-PERPLEXITY_FILE = "perplexity.txt"
 
 
 def write_data(world: World, out: Path) -> None:
-    """Write `multiple_choice/{dev,test}/<subject>_{dev,test}.csv` (no header) and `perplexity.txt`."""
-    for subject, (dev, test) in benchmark(world).items():
+    """Write `multiple_choice/{dev,test}/*.csv` (no header), `extractive_qa.json`, `code.jsonl`, `summarization.jsonl`
+    and `perplexity.txt`."""
+    for subject, (dev, test) in questions.benchmark(world).items():
         _write_questions(out / "multiple_choice" / "dev" / f"{subject}_dev.csv", dev)
         _write_questions(out / "multiple_choice" / "test" / f"{subject}_test.csv", test)
-    (out / PERPLEXITY_FILE).write_text(held_out_text(world), encoding="utf-8", newline="\n")
+    paragraphs = [_paragraph(number, passage) for number, passage in enumerate(passages.benchmark(world))]
+    squad = {"version": "1.1", "data": [{"title": "Deeds", "paragraphs": paragraphs}]}
+    _write(out / "extractive_qa.json", json.dumps(squad, indent=1) + "\n")
+    _write_lines(
+        out / "code.jsonl",
+        (
+            {
+                "task_id": f"bundled/{number}",
+                "prompt": problem.prompt,
+                "entry_point": problem.name,
+                "canonical_solution": problem.solution,
+                "test": problem.test,
+            }
+            for number, problem in enumerate(functions.benchmark(world.seed))
+        ),
+    )
+    _write_lines(
+        out / "summarization.jsonl",
+        (
+            {"id": f"article-{number}", "article": article.text, "summary": article.summary}
+            for number, article in enumerate(articles.benchmark(world))
+        ),
+    )
+    _write(out / "perplexity.txt", held_out_text(world))
+
+
+def _paragraph(number: int, passage: passages.Passage) -> dict[str, Any]:
+    """Return SQuAD's form; an answer is written as it stands in the passage."""
+    asked = []
+    for index, one in enumerate(passage.questions):
+        start = passage.text.lower().index(one.answer.lower())
+        answer = {"text": passage.text[start : start + len(one.answer)], "answer_start": start}
+        asked.append({"id": f"passage-{number}-{index}", "question": one.question, "answers": [answer]})
+    return {"context": passage.text, "qas": asked}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_lines(path: Path, items: Iterable[dict[str, Any]]) -> None:
+    _write(path, "".join(json.dumps(item) + "\n" for item in items))
 
 
 def read_questions(path: Path) -> list[list[str]]:
@@ -29,10 +75,10 @@ def read_questions(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def _write_questions(path: Path, questions: list[MultipleChoice]) -> None:
+def _write_questions(path: Path, rows: list[questions.MultipleChoice]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(question.row() for question in questions)
+        csv.writer(file, lineterminator="\n").writerows(question.row() for question in rows)
 
 
 def main() -> None:

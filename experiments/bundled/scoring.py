@@ -1,104 +1,94 @@
-"""Score the bundled model with plain transformers in fp32: the numbers of the model card, not a benchmark of runtimes.
+"""Score the bundled model with the product itself: one sweep over the model as it is and with rounded weights."""
 
-Legend: B rows, T tokens, V vocabulary.
-"""
-
-import math
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
+from safetensors.torch import load_file, save_file
 
-from experiments.bundled.make_data import PERPLEXITY_FILE, read_questions
-from experiments.bundled.questions import LETTERS, prompt, shot
-from experiments.bundled.tokens import BOS, token_id
-
-PERPLEXITY_WINDOW = 256
-SHOTS = 2
+FULL = "full"
+BITS = (8, 4, 3)
+BENCHMARKS = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    right: int
-    questions: int
-
-    @property
-    def ratio(self) -> float:
-        return self.right / self.questions
-
-    @property
-    def standard_error(self) -> float:
-        return math.sqrt(self.ratio * (1 - self.ratio) / self.questions)
-
-
-@dataclass(frozen=True)
-class Perplexity:
+class Score:
     value: float
-    standard_error: float  # over windows, carried over from the mean loss by the delta method
-    bits_per_byte: float
-    tokens: int
+    standard_error: float
+    items: int
 
 
 @dataclass(frozen=True)
 class Scores:
-    accuracy: dict[int, dict[str, Accuracy]]  # number of examples in the prompt -> subject -> accuracy
-    perplexity: Perplexity
+    """Of one set of weights: fractions, 0 to 1, but for the perplexity."""
+
+    perplexity: Score
+    multiple_choice: Score
+    code: Score
+    qa_exact_match: Score
+    qa_f1: Score
+    rouge_l: Score
+    by_subject: dict[str, float]
 
 
-@torch.inference_mode()
-def score(model: LlamaForCausalLM, tokenizer: Tokenizer, data: Path) -> Scores:
-    """Score on the benchmark data in the folder `data`."""
-    model.eval()
-    accuracy = {shots: _accuracies(model, tokenizer, data / "multiple_choice", shots) for shots in (0, SHOTS)}
-    return Scores(accuracy, _perplexity(model, tokenizer, (data / PERPLEXITY_FILE).read_text(encoding="utf-8")))
+def score(model: Path, work: Path) -> dict[str, Scores]:
+    """Return the scores of the model in the folder, as it is (`full`) and with its matrices rounded to 8, 4 and 3 bits.
+
+    `work` takes the rounded copies and the records.
+    """
+    folders = {FULL: model, **{f"{bits} bits": work / f"rounded-{bits}" for bits in BITS}}
+    for bits in BITS:
+        write_rounded(model, folders[f"{bits} bits"], bits)
+    records = _measure(list(folders.values()), work / "runs")
+    return {name: _scores(records[str(folder)]) for name, folder in folders.items()}
 
 
-def pooled(accuracies: dict[str, Accuracy]) -> Accuracy:
-    """Count all subjects as one."""
-    return Accuracy(sum(a.right for a in accuracies.values()), sum(a.questions for a in accuracies.values()))
+def write_rounded(model: Path, out: Path, bits: int) -> None:
+    """Copy the model with the matrices of its linear layers, the head's too, rounded to nearest; kept as float32."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(model, out, ignore=shutil.ignore_patterns("*.pt", "*.partial"))
+    weights = load_file(out / "model.safetensors")
+    for name, weight in weights.items():
+        is_linear = weight.ndim == 2 and "embed" not in name
+        weights[name] = round_to_nearest(weight.float(), bits) if is_linear else weight.float()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _accuracies(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, shots: int) -> dict[str, Accuracy]:
-    accuracies = {}
-    for test in sorted((folder / "test").glob("*_test.csv")):
-        subject = test.stem.removesuffix("_test")
-        dev = read_questions(folder / "dev" / f"{subject}_dev.csv")[:shots]
-        head = "".join(shot(row[0], row[1 + LETTERS.index(row[5])]) + "\n\n" for row in dev)
-        rows = read_questions(test)
-        right = sum(_choose(model, tokenizer, head + prompt(row[0]), row[1:5]) == LETTERS.index(row[5]) for row in rows)
-        accuracies[subject] = Accuracy(right, len(rows))
-    return accuracies
+def round_to_nearest(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round symmetrically, with one scale an output row."""
+    largest = 2 ** (bits - 1) - 1
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / largest
+    return (weight / scale).round().clamp(-largest, largest) * scale
 
 
-def _choose(model: LlamaForCausalLM, tokenizer: Tokenizer, context: str, choices: list[str]) -> int:
-    """Return the choice with the highest log-likelihood per byte."""
-    start = len(tokenizer.encode(context).ids)
-    encoded = [tokenizer.encode(f"{context} {choice}").ids for choice in choices]
-    longest = max(map(len, encoded))
-    # Right padding needs no mask: a causal model never looks at it.
-    ids_BT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in encoded])
-    logp_BTV = model(input_ids=ids_BT, use_cache=False).logits.float().log_softmax(-1)
-    per_byte = [
-        sum(float(logp_BTV[row, at - 1, ids[at]]) for at in range(start, len(ids))) / len(f" {choice}".encode())
-        for row, (ids, choice) in enumerate(zip(encoded, choices, strict=True))
-    ]
-    return per_byte.index(max(per_byte))
+def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]:
+    """Return the record of each model folder. CalledProcessError when the sweep failed."""
+    paths = ",".join(str(folder.resolve()) for folder in models)
+    options = [f"benchmark=[{','.join(BENCHMARKS)}]", "agreement.enabled=false", f"results_dir={results.resolve()}"]
+    command = [sys.executable, "-m", "experiments.run", "-m", "model=local", f"model.path={paths}", "hw=cpu"]
+    subprocess.run([*command, *options], check=True)
+    records = [json.loads(path.read_text()) for path in sorted(results.glob("*/record.json"))]
+    by_path = {record["config"]["model"]["path"]: record for record in records}
+    return {str(folder): by_path[str(folder.resolve())] for folder in models}
 
 
-def _perplexity(model: LlamaForCausalLM, tokenizer: Tokenizer, text: str) -> Perplexity:
-    """Predict every token of the text once, in windows that do not overlap, each with BOS in front."""
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
-    bos, fresh = token_id(tokenizer, BOS), PERPLEXITY_WINDOW - 1
-    losses, sizes = [], []
-    for start in range(0, len(ids), fresh):
-        ids_BT = torch.tensor([[bos, *ids[start : start + fresh]]])
-        losses.append(model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss.item())
-        sizes.append(ids_BT.shape[1] - 1)
-    count = sum(sizes)
-    mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / count
-    variance = sum((size * (loss - mean)) ** 2 for loss, size in zip(losses, sizes, strict=True)) / count**2
-    value = math.exp(mean)
-    bits_per_byte = mean * count / math.log(2) / len(text.encode())
-    return Perplexity(value, value * math.sqrt(variance), bits_per_byte, count)
+def _scores(record: dict[str, Any]) -> Scores:
+    found = {entry["benchmark"]: entry["figures"] for entry in record["benchmarks"] if entry["status"] == "ok"}
+    text, choice, code = found["perplexity"], found["multiple_choice"], found["code"]
+    answers, summaries = found["extractive_qa"], found["summarization"]
+    asked = answers["items"]
+    return Scores(
+        Score(text["perplexity"], text["standard_error"], text["tokens"]),
+        Score(choice["accuracy"], choice["standard_error"], choice["items"]),
+        Score(code["pass_at_1"], code["pass_at_1_standard_error"], code["items"]),
+        Score(answers["exact_match"] / 100, answers["exact_match_standard_error"] / 100, asked),
+        Score(answers["f1"] / 100, answers["f1_standard_error"] / 100, asked),
+        Score(summaries["rougeL"] / 100, summaries["rougeL_standard_error"] / 100, summaries["items"]),
+        choice["by_subject"],
+    )

@@ -11,12 +11,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from experiments.bundled.corpus import training_documents
-from experiments.bundled.world import World
+from experiments.bundled.corpus import WARM_UP_SHARDS, training_documents
+from experiments.bundled.texts.world import World
 
 BOS, EOS = "<s>", "</s>"
 VOCABULARY_SIZE = 2048
-TOKENIZER_DOCUMENTS = 10_000  # 4.5 MB of text, in which every word of the world occurs
+TOKENIZER_DOCUMENTS = 10_000  # 4 MB of text, in which every word of the world occurs
+NOT_LEARNED = -100  # the label that a loss leaves out
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
@@ -48,7 +49,8 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 def bundled_tokenizer(world: World, seed: int) -> Tokenizer:
     """Train the tokenizer on the beginning of the training text."""
-    return train_tokenizer(islice(training_documents(world, seed, shard=0), TOKENIZER_DOCUMENTS))
+    documents = islice(training_documents(world, seed, WARM_UP_SHARDS), TOKENIZER_DOCUMENTS)
+    return train_tokenizer(document.given + document.text for document in documents)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
@@ -64,26 +66,32 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
     ).save_pretrained(folder)
 
 
-def shard_windows(world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int) -> torch.Tensor:
-    """Return the windows of one shard as ids_NT, all starting with BOS.
+def shard_windows(
+    world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the windows of one shard as ids_NT, all starting with BOS, and as labels_NT.
 
     Documents follow each other, each between BOS and EOS, and are cut where a window ends: a window may begin within
-    a document, as the windows of a perplexity measurement do.
+    a document, as the windows of a perplexity measurement do. A label is the id where it is learned, else NOT_LEARNED.
     """
     fresh = length - 1  # tokens of text a window, beside its BOS
     stream = list(islice(_token_stream(world, tokenizer, seed, shard), windows * fresh))
-    ids_NT = torch.empty(windows, length, dtype=torch.long)
-    ids_NT[:, 0] = token_id(tokenizer, BOS)
-    ids_NT[:, 1:] = torch.tensor(stream).view(windows, fresh)
-    return ids_NT
+    ids_NT = torch.full((windows, length), token_id(tokenizer, BOS))
+    labels_NT = torch.full((windows, length), NOT_LEARNED)
+    ids_NT[:, 1:] = torch.tensor([token for token, _ in stream]).view(windows, fresh)
+    labels_NT[:, 1:] = torch.tensor([label for _, label in stream]).view(windows, fresh)
+    return ids_NT, labels_NT
 
 
-def _token_stream(world: World, tokenizer: Tokenizer, seed: int, shard: int) -> Iterator[int]:
+def _token_stream(world: World, tokenizer: Tokenizer, seed: int, shard: int) -> Iterator[tuple[int, int]]:
+    """Yield tokens and labels. What is given and what follows are encoded apart, as a prompt and its answer are."""
     bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
     documents = training_documents(world, seed, shard)
     while True:
         batch = list(islice(documents, 256))
-        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
-            yield bos
-            yield from encoding.ids
-            yield eos
+        given = tokenizer.encode_batch_fast([document.given for document in batch], add_special_tokens=False)
+        learned = tokenizer.encode_batch_fast([document.text for document in batch], add_special_tokens=False)
+        for before, after in zip(given, learned, strict=True):
+            yield bos, NOT_LEARNED
+            yield from ((token, NOT_LEARNED) for token in before.ids)
+            yield from ((token, token) for token in (*after.ids, eos))

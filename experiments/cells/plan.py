@@ -6,20 +6,20 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import models
-from experiments.config import BenchmarksConfig, CellConfig, build
+from experiments.config import BenchmarksConfig, CellConfig, CodeConfig, build
 from experiments.errors import UserError
-from experiments.tasks import multiple_choice, perplexity
+from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 from runtimes.base import Hardware, ModelSource
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 # Keys that say where and how a cell is run, not what it measures: two cells that differ in these alone are the same.
-_NOT_MEASURED = ("results_dir", "artifacts_dir", "resume", "progress", "time_limit_s")
+_NOT_MEASURED = ("results_dir", "artifacts_dir", "resume", "progress", "time_limit_s", "sandbox")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,13 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
 
 def data_path(benchmark: str, data: str) -> Path:
     """Return the file or folder of a benchmark: its own, or the bundled one."""
-    names = {"perplexity": "perplexity.txt", "multiple_choice": "multiple_choice"}
+    names = {
+        "perplexity": "perplexity.txt",
+        "multiple_choice": "multiple_choice",
+        "code": "code.jsonl",
+        "extractive_qa": "extractive_qa.json",
+        "summarization": "summarization.jsonl",
+    }
     return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
 
 
@@ -145,3 +151,33 @@ def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
     if chosen.multiple_choice is not None:
         asked = chosen.multiple_choice
         multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
+    if chosen.extractive_qa is not None:
+        extractive_qa.load(data_path("extractive_qa", chosen.extractive_qa.data), chosen.extractive_qa.limit)
+    if chosen.summarization is not None:
+        summarization.load(data_path("summarization", chosen.summarization.data), chosen.summarization.limit)
+    if chosen.code is not None:
+        _check_code(chosen.code)
+
+
+def _check_code(asked: CodeConfig) -> None:
+    path = data_path("code", asked.data)
+    problems = code.load(path, asked.limit)
+    if asked.solutions != "model":
+        solutions(asked, problems)
+        return
+    if asked.samples > 1 and asked.temperature == 0:
+        raise UserError(
+            f"benchmark.code.samples={asked.samples} at temperature 0 are {asked.samples} times the same text: "
+            "set benchmark.code.temperature, as in benchmark.code.temperature=0.8"
+        )
+    if max(asked.k) > asked.samples:
+        raise UserError(
+            f"benchmark.code.k={max(asked.k)} needs as many samples: set benchmark.code.samples={max(asked.k)}"
+        )
+
+
+def solutions(asked: CodeConfig, problems: Sequence[code.Problem]) -> dict[str, list[str]]:
+    """Return the completions that are given instead of a model's, by problem."""
+    if asked.solutions == "reference":
+        return code.references(problems, data_path("code", asked.data))
+    return code.load_solutions(Path(asked.solutions).expanduser(), problems)

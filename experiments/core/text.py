@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from experiments.core.scoring import ScoreRequest
 
@@ -22,6 +23,22 @@ class Text:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def piecewise(self, ids: Sequence[int]) -> Callable[[int], str]:
+        """Begin a text behind the given ids: the function returns what each further token adds to it.
+
+        A token that ends within a character adds nothing until the character is whole.
+        """
+        stream = DecodeStream(ids=list(ids), skip_special_tokens=True)
+        return lambda token: stream.step(self._tokenizer, token) or ""
+
+    def prompt(self, text: str, new_tokens: int) -> tuple[tuple[int, ...], bool]:
+        """Return the ids of a prompt that leaves room for new tokens, and whether it had to be cut from the left."""
+        first = () if self.bos_id is None else (self.bos_id,)
+        ids = self.encode(text)
+        room = len(ids) if self._max_length is None else max(1, self._max_length - new_tokens - len(first))
+        surplus = max(0, len(ids) - room)
+        return (*first, *ids[surplus:]), surplus > 0
 
     def continuations(self, context: str, endings: Sequence[str]) -> tuple[list[ScoreRequest], bool]:
         """Return one request an ending, each tokenised in its context, and whether the context had to be cut.

@@ -20,7 +20,7 @@ def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str,
     references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})
-        for score in ("perplexity", "mcq_accuracy"):
+        for score in ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l"):
             row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
     return made
 
@@ -54,6 +54,16 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "perplexity_per_byte": _figure(found, "perplexity", "per_byte"),
         "mcq_accuracy": _figure(found, "multiple_choice", "accuracy"),
         "mcq_accuracy_standard_error": _figure(found, "multiple_choice", "standard_error"),
+        "code_pass_at_1": _figure(found, "code", "pass_at_1"),
+        "code_pass_at_1_standard_error": _figure(found, "code", "pass_at_1_standard_error"),
+        "qa_exact_match": _figure(found, "extractive_qa", "exact_match"),
+        "qa_exact_match_standard_error": _figure(found, "extractive_qa", "exact_match_standard_error"),
+        "qa_f1": _figure(found, "extractive_qa", "f1"),
+        "qa_f1_standard_error": _figure(found, "extractive_qa", "f1_standard_error"),
+        "rouge_1": _figure(found, "summarization", "rouge1"),
+        "rouge_2": _figure(found, "summarization", "rouge2"),
+        "rouge_l": _figure(found, "summarization", "rougeL"),
+        "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
         "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
         "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
     }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.tasks import files
 
 _LETTERS = "ABCDEFGHIJ"
+_WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
     questions = _in_turn(list(by_subject.values()), limit)
     if not questions:
         raise UserError(f"{path} has no question left to ask; give more questions or fewer shots than {shots}")
-    _check_unique(questions, path)
+    files.check_unique((question.id for question in questions), path)
     return QuestionSet(questions, examples)
 
 
@@ -123,7 +123,7 @@ def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[
 def _read_csv(path: Path) -> list[Question]:
     subject = path.stem.removesuffix("_test").removesuffix("_dev")
     questions: list[Question] = []
-    reader = csv.reader(_lines(path))
+    reader = csv.reader(files.lines(path, _WANTED))
     for row in reader:
         if reader.line_num == 1 and row and row[0] == "question":
             continue
@@ -139,14 +139,10 @@ def _read_csv(path: Path) -> list[Question]:
 
 def _read_jsonl(path: Path) -> list[Question]:
     questions: list[Question] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
+    for number, (where, item) in enumerate(files.json_lines(path, _WANTED), start=1):
         try:
-            item = json.loads(line)
             text, choices, answer = item["question"], item["choices"], item["answer"]
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
             raise UserError(f"{where}: not an object with question, choices and answer: {error}") from error
         subject = str(item.get("subject", path.stem))
         questions.append(_question(str(item.get("id", f"{path.stem}-{number}")), subject, text, choices, answer, where))
@@ -163,26 +159,9 @@ def _question(name: str, subject: str, text: object, choices: Sequence[object], 
     return Question(name, subject, str(text), tuple(map(str, choices)), index)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        return iter(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))  # no splitlines: it also cuts at U+2028
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; give a CSV, a JSONL or a folder") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
-
-
 def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Question]:
     if limit is None:
         return [question for group in groups for question in group]
     longest = max(len(group) for group in groups)
     turns = [group[index] for index in range(longest) for group in groups if index < len(group)]
     return turns[:limit]
-
-
-def _check_unique(questions: Sequence[Question], path: Path) -> None:
-    seen: set[str] = set()
-    for question in questions:
-        if question.id in seen:
-            raise UserError(f"{path}: the id {question.id!r} occurs twice; ids must be unique")
-        seen.add(question.id)

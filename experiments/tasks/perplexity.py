@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.tasks import files
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,7 @@ class PerplexityScore:
 
 def read_text(path: Path, max_bytes: int | None = None) -> str:
     """Return the text, or its first bytes (a character that the cut divides is dropped)."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; give a text file") from error
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
+    content = files.read_text(path, "a text file").encode()
     text = content[:max_bytes].decode(errors="ignore")
     if not text.strip():
         raise UserError(f"{path} is empty; give a text file")

@@ -35,6 +35,10 @@ class FakeCache:
         check_rewind(self.row_lengths, lengths)
         self.row_lengths = list(lengths)
 
+    def replace(self, rows: Sequence[int], source: FakeCache) -> None:
+        for row, length in zip(rows, source.row_lengths, strict=True):
+            self.row_lengths[row] = length
+
 
 class Fake(Runtime):
     """`fault` is what happens at the first forward (`unsupported`: while loading)."""

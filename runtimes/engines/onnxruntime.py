@@ -48,6 +48,30 @@ class PastCache:
         self.used_BP &= self.used_BP.cumsum(axis=1) <= np.asarray(lengths)[:, None]
         self.row_lengths = list(lengths)
 
+    def replace(self, rows: Sequence[int], source: PastCache) -> None:
+        index = list(rows)
+        for row, length in zip(index, source.row_lengths, strict=True):
+            self.row_lengths[row] = length
+        self.used_BP[index] = False
+        slots = max(self.row_lengths)
+        # Each row's tokens move to the front: otherwise the slots would grow with every token of every row.
+        held = [_front(value.numpy(), self.used_BP, slots) for value in self.held]
+        for mine, theirs in zip(held, source.held, strict=True):
+            moved = _front(theirs.numpy(), source.used_BP, slots)
+            mine[index] = moved
+        self.held = [_value(array) for array in held]
+        self.used_BP = np.arange(slots) < np.asarray(self.row_lengths)[:, None]
+
+
+def _front(held_BHPD: np.ndarray, used_BP: np.ndarray, slots: int) -> np.ndarray:
+    """Return (B, H, slots, D): the used slots of each row at the front, in their order."""
+    rows, heads, _, width = held_BHPD.shape
+    front = np.zeros((rows, heads, slots, width), dtype=held_BHPD.dtype)
+    order_BP = np.argsort(~used_BP, axis=1, kind="stable")[:, :slots]
+    moved = np.take_along_axis(held_BHPD, order_BP[:, None, :, None], axis=2)
+    front[:, :, : moved.shape[2]] = moved
+    return front
+
 
 class OnnxRuntime(Runtime):
     """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""

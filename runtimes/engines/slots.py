@@ -56,6 +56,13 @@ class SlotCache(Cache):
         check_rewind(self.row_lengths, lengths)
         self.row_lengths = list(lengths)
 
+    def replace(self, rows: Sequence[int], source: SlotCache) -> None:
+        index, used = torch.tensor(list(rows), device=self.keys[0].device), max(source.row_lengths)
+        for mine, theirs in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
+            mine[index, :, :used] = theirs[:, :, :used]
+        for row, length in zip(rows, source.row_lengths, strict=True):
+            self.row_lengths[row] = length
+
     def begin(self, positions_BT: torch.Tensor, start: int | None, extent: int) -> None:
         """Say where the next forward's tokens go; `update` is then called once a layer."""
         self.positions_BT, self.start, self.extent = positions_BT, start, extent

@@ -95,6 +95,21 @@ def test_rewound_rows_forget(runtime: Runtime, ids_BT: torch.Tensor) -> None:
         cache.rewind([5, 1])
 
 
+def test_a_row_makes_room_for_another(runtime: Runtime, ids_BT: torch.Tensor) -> None:
+    whole = all_logits(runtime, ids_BT)
+    cache = runtime.new_cache(2, 32)
+    runtime.forward(ids_BT[:, :4].contiguous(), [4, 2], cache)
+    runtime.forward(ids_BT[:, :1].contiguous(), [1, 1], cache)  # row 0 goes astray, and is given up
+    cache.rewind([5, 2])
+    fresh = runtime.new_cache(2, 32)
+    runtime.forward(ids_BT.flip(0)[:, :6].contiguous(), [6, 3], fresh)
+    cache.replace([0], fresh.select([0]))
+    assert cache.lengths == [6, 2]
+    found = runtime.forward(torch.stack([ids_BT[1, 6:7], ids_BT[1, 2:3]]), [1, 1], cache).logits_BKV
+    torch.testing.assert_close(found[:, 0], torch.stack([whole[1, 6], whole[1, 2]]), atol=TOLERANCE, rtol=0)
+    assert fresh.lengths == [6, 3]
+
+
 def test_compile_counts_its_graphs(tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
     runtime = Compiled(batch_buckets=[2], token_buckets=[8])
     runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())

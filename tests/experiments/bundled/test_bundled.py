@@ -1,3 +1,5 @@
+import ast
+import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -7,18 +9,22 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
-from experiments.bundled.corpus import SEPARATOR, is_held_out, training_documents
-from experiments.bundled.make_data import DATA_DIR, PERPLEXITY_FILE, read_questions, write_data
-from experiments.bundled.questions import LETTERS, prompt, shot
-from experiments.bundled.scoring import PERPLEXITY_WINDOW, SHOTS, score
-from experiments.bundled.tokens import BOS, EOS, bundled_tokenizer, shard_windows, token_id
+from experiments.bundled.corpus import SEPARATOR, STORIES_HELD_OUT_ONE_IN, training_documents
+from experiments.bundled.make_data import DATA_DIR, write_data
+from experiments.bundled.scoring import BITS, round_to_nearest, write_rounded
+from experiments.bundled.texts import articles, functions, passages
+from experiments.bundled.texts import questions as mcq
+from experiments.bundled.texts.document import is_held_out
+from experiments.bundled.texts.wordings import WORDINGS
+from experiments.bundled.texts.world import RELATIONS, World, build_world
+from experiments.bundled.tokens import BOS, EOS, NOT_LEARNED, bundled_tokenizer, shard_windows, token_id
 from experiments.bundled.train import MODEL_DIR
 from experiments.bundled.training import Recipe, Trainer, learning_rate, recipe_of
-from experiments.bundled.wordings import WORDINGS
-from experiments.bundled.world import RELATIONS, World, build_world
 from experiments.errors import UserError
+from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 
 RECIPE = Recipe(steps=30, batch_size=2, window=128, warmup_steps=5)
+SHARDS = (0, 30, 70)  # the warm-up, the middle and the end of the training
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +34,8 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def training_text(world: World) -> str:
-    # The tokenizer saw shard 0, the end of a training run a late one; the wordings are the same in all.
-    return SEPARATOR.join(text for shard in (0, 30) for text in islice(training_documents(world, 0, shard), 2000))
+    documents = [one for shard in SHARDS for one in islice(training_documents(world, 0, shard), 3000)]
+    return SEPARATOR.join(one.given + one.text for one in documents)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +43,13 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
 
 
-def questions(split: str) -> dict[str, list[list[str]]]:
-    files = sorted((DATA_DIR / "multiple_choice" / split).glob(f"*_{split}.csv"))
-    return {file.stem.removesuffix(f"_{split}"): read_questions(file) for file in files}
+@pytest.fixture(scope="module")
+def question_set() -> multiple_choice.QuestionSet:
+    return multiple_choice.load(DATA_DIR / "multiple_choice", None, shots=5)
 
 
-def held_out_passages() -> list[str]:
-    return (DATA_DIR / PERPLEXITY_FILE).read_text(encoding="utf-8").strip().split(SEPARATOR)
+def held_out_stories() -> list[str]:
+    return perplexity.read_text(DATA_DIR / "perplexity.txt").strip().split(SEPARATOR)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -61,7 +67,7 @@ def test_a_seed_gives_one_world_and_another_seed_another() -> None:
 
 
 def test_training_text_depends_on_seed_and_shard_alone(world: World) -> None:
-    def beginning(seed: int, shard: int) -> list[str]:
+    def beginning(seed: int, shard: int) -> list[object]:
         return list(islice(training_documents(world, seed, shard), 20))
 
     assert beginning(0, 1) == beginning(0, 1)
@@ -76,54 +82,93 @@ def test_every_relation_has_wordings_of_its_own_for_the_benchmark() -> None:
         assert all("{e}" in text and "{v}" in text for text in wording.statements)
 
 
-def test_questions_have_the_layout_of_hendrycks() -> None:
-    dev, test = questions("dev"), questions("test")
-    assert set(dev) == set(test)
-    assert all(len(rows) == 5 for rows in dev.values())
-    assert 200 <= sum(map(len, test.values())) <= 1000
-    for row in [row for split in (dev, test) for rows in split.values() for row in rows]:
-        assert len(row) == 6
-        assert len(set(row[1:5])) == 4
-        assert row[5] in LETTERS
+def test_the_data_is_as_large_as_promised_and_loads_with_the_public_sets_code(
+    question_set: multiple_choice.QuestionSet,
+) -> None:
+    assert len(question_set.questions) >= 1000
+    assert len(question_set.shots_by_subject) == 8
+    assert len(code.load(DATA_DIR / "code.jsonl")) >= 150
+    assert len(extractive_qa.load(DATA_DIR / "extractive_qa.json")) >= 500
+    assert len(summarization.load(DATA_DIR / "summarization.jsonl")) >= 200
 
 
-def test_questions_have_the_right_answers(world: World) -> None:
+def test_questions_have_the_right_answers(world: World, question_set: multiple_choice.QuestionSet) -> None:
+    facts = (*world.told_facts, *world.untold_facts(2), *world.untold_facts(3))
     answers = {
         template.format(e=fact.entity.name): fact.value
-        for fact in (*world.told_facts, *world.untold_facts)
+        for fact in facts
         for template in WORDINGS[fact.entity.kind, fact.relation].test_questions
     }
-    for row in [row for rows in questions("test").values() for row in rows]:
-        assert row[1 + LETTERS.index(row[5])] == answers[row[0]]
+    for question in question_set.questions:
+        assert len(set(question.choices)) == 4
+        assert question.choices[question.answer] == answers[question.text]
 
 
-def test_no_benchmark_question_occurs_in_the_training_text(world: World, training_text: str) -> None:
+def test_answers_are_spans_of_their_passages() -> None:
+    for article in json.loads((DATA_DIR / "extractive_qa.json").read_text())["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                for answer in question["answers"]:
+                    assert paragraph["context"][answer["answer_start"] :].startswith(answer["text"])
+
+
+def test_no_multiple_choice_question_occurs_in_the_training_text(
+    world: World, training_text: str, question_set: multiple_choice.QuestionSet
+) -> None:
     asked_in_training = {
         template.format(e=fact.entity.name)
         for fact in world.told_facts
         for template in WORDINGS[fact.entity.kind, fact.relation].train_questions
     }
-    for row in [row for split in ("dev", "test") for rows in questions(split).values() for row in rows]:
-        assert row[0] not in asked_in_training
-        assert row[0] not in training_text
+    shots = [shot for group in question_set.shots_by_subject.values() for shot in group]
+    for question in [*question_set.questions, *shots]:
+        assert question.text not in asked_in_training
+        assert question.text not in training_text
 
 
-def test_no_held_out_passage_occurs_in_the_training_text(training_text: str) -> None:
-    passages = held_out_passages()
-    assert len(set(passages)) == len(passages)
-    for passage in passages:
-        assert is_held_out(passage)
-        assert passage not in training_text
+def test_no_story_passage_article_or_problem_occurs_in_the_training_text(training_text: str) -> None:
+    """By construction, for training of any length: by digest. And looked for, in a part of the text."""
+    stories = held_out_stories()
+    assert len(set(stories)) == len(stories)
+    assert all(is_held_out(text, STORIES_HELD_OUT_ONE_IN) for text in stories)
+    questions = extractive_qa.load(DATA_DIR / "extractive_qa.json")
+    contexts = {question.context for question in questions}
+    assert all(is_held_out(text, passages.PASSAGES_HELD_OUT_ONE_IN) for text in contexts)
+    assert all(is_held_out(question.text, passages.QUESTIONS_HELD_OUT_ONE_IN) for question in questions)
+    news = [article.text for article in summarization.load(DATA_DIR / "summarization.jsonl")]
+    assert all(is_held_out(text, articles.HELD_OUT_ONE_IN) for text in news)
+    docstrings = [problem.prompt.split('"""')[1] for problem in code.load(DATA_DIR / "code.jsonl")]
+    assert len(set(docstrings)) == len(docstrings)
+    for text in (*stories, *contexts, *(question.text for question in questions), *news, *docstrings):
+        assert text not in training_text
 
 
-def test_windows_start_with_bos_and_hold_whole_documents_in_order(world: World, tokenizer: Tokenizer) -> None:
-    ids_NT = shard_windows(world, tokenizer, seed=0, shard=1, windows=4, length=256)
+def test_training_never_draws_what_is_held_out(world: World) -> None:
+    drawn = list(islice((document for document in training_documents(world, 5, 40)), 4000))
+    chains = {problem.chain for problem in functions.benchmark(world.seed)}
+    assert all(is_held_out(chain, functions.HELD_OUT_ONE_IN) for chain in chains)
+    contexts = [one.given.removeprefix("Passage: ").strip() for one in drawn if one.given.startswith("Passage: ")]
+    assert len(contexts) > 500
+    assert not any(is_held_out(context, passages.PASSAGES_HELD_OUT_ONE_IN) for context in contexts)
+
+
+def test_reference_solutions_are_python_and_checks_tell_answers_apart() -> None:
+    for problem in functions.benchmark(0)[:40]:
+        ast.parse(problem.prompt + problem.solution + problem.test)
+        assert len({repr(result) for _, result in problem.checks}) > 2
+
+
+def test_windows_start_with_bos_and_a_prompt_is_not_learned(world: World, tokenizer: Tokenizer) -> None:
+    ids_NT, labels_NT = shard_windows(world, tokenizer, seed=0, shard=1, windows=4, length=256)
     bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
-    assert ids_NT.shape == (4, 256)
+    assert ids_NT.shape == labels_NT.shape == (4, 256)
     assert ids_NT[:, 0].tolist() == [bos] * 4
-    first_document = next(training_documents(world, 0, 1))
-    expected = [bos, *tokenizer.encode(first_document, add_special_tokens=False).ids, eos]
+    first = next(training_documents(world, 0, 1))
+    given, text = (tokenizer.encode(part, add_special_tokens=False).ids for part in (first.given, first.text))
+    expected = [bos, *given, *text, eos]
     assert ids_NT[:, 1:].flatten().tolist()[: len(expected)] == expected
+    learned = [NOT_LEARNED] * (1 + len(given)) + [*text, eos]
+    assert labels_NT[:, 1:].flatten().tolist()[: len(expected)] == learned
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
@@ -159,6 +204,15 @@ def test_resuming_without_a_checkpoint_is_one_line(tmp_path: Path) -> None:
         recipe_of(tmp_path / "checkpoint.pt")
 
 
+def test_fewer_bits_round_further(tmp_path: Path) -> None:
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    errors = [float((round_to_nearest(weight, bits) - weight).abs().mean()) for bits in BITS]
+    assert errors == sorted(errors)
+    write_rounded(MODEL_DIR, tmp_path / "rounded", 3)
+    head = LlamaForCausalLM.from_pretrained(tmp_path / "rounded", dtype=torch.float32).lm_head.weight
+    assert max(len(row.unique()) for row in head) <= 7
+
+
 def test_the_committed_tokenizer_is_the_one_the_script_trains(world: World, tokenizer: Tokenizer) -> None:
     assert bundled_tokenizer(world, seed=0).get_vocab() == tokenizer.get_vocab()
 
@@ -166,41 +220,46 @@ def test_the_committed_tokenizer_is_the_one_the_script_trains(world: World, toke
 def test_the_committed_tokenizer_loads_both_ways_and_encodes_any_text(tokenizer: Tokenizer) -> None:
     loaded = AutoTokenizer.from_pretrained(MODEL_DIR)
     assert (loaded.bos_token, loaded.eos_token) == (BOS, EOS)
-    for text in (prompt("Where does Anna live?"), "Zürich 北京 🦦\n\n\tdef f(x): return 1"):
+    for text in (mcq.prompt("Where does Anna live?"), "Zürich 北京 🦦\n\n\tdef f(x): return 1"):
         ids = tokenizer.encode(text).ids
         assert ids == loaded(text)["input_ids"]
         assert ids[0] == loaded.bos_token_id
         assert tokenizer.decode(ids) == text
 
 
-def test_the_committed_data_fits_the_tokenizer(tokenizer: Tokenizer) -> None:
-    assert len(tokenizer.encode((DATA_DIR / PERPLEXITY_FILE).read_text(encoding="utf-8")).ids) >= 50_000
-    dev, test = questions("dev"), questions("test")
-    for subject, rows in test.items():
-        examples = [shot(row[0], row[1 + LETTERS.index(row[5])]) for row in dev[subject][:SHOTS]]
-        prompts = [SEPARATOR.join([*examples, shot(row[0], max(row[1:5], key=len))]) for row in rows]
-        assert max(len(tokenizer.encode(text).ids) for text in prompts) <= PERPLEXITY_WINDOW
+def test_prompts_fit_the_length_that_the_model_was_trained_at(
+    tokenizer: Tokenizer, question_set: multiple_choice.QuestionSet
+) -> None:
+    assert len(tokenizer.encode((DATA_DIR / "perplexity.txt").read_text(encoding="utf-8")).ids) >= 50_000
+    whole = []
+    for question in question_set.questions:
+        context, endings = multiple_choice.prompt(
+            question, question_set.shots_by_subject[question.subject][:2], "texts"
+        )
+        whole.append(context + max(endings, key=len))
+    whole += [problem.prompt + str(problem.reference) for problem in code.load(DATA_DIR / "code.jsonl")]
+    for asked in extractive_qa.load(DATA_DIR / "extractive_qa.json"):
+        whole.append(f"{extractive_qa.prompt(asked)} {asked.answers[0]}")
+    for article in summarization.load(DATA_DIR / "summarization.jsonl"):
+        whole.append(f"{summarization.prompt(article)} {article.references[0]}")
+    assert max(len(one.ids) for one in tokenizer.encode_batch(whole)) <= Recipe(steps=1).window
+
+
+def test_training_asks_as_the_benchmarks_do(training_text: str, question_set: multiple_choice.QuestionSet) -> None:
+    """The prompt of a benchmark, its own words taken out, is what the training text is made of."""
+    asked = extractive_qa.load(DATA_DIR / "extractive_qa.json")[0]
+    assert extractive_qa.prompt(asked) == passages.prompt(asked.context, asked.text)
+    article = summarization.load(DATA_DIR / "summarization.jsonl")[0]
+    assert summarization.prompt(article) == articles.prompt(article.text)
+    question = question_set.questions[0]
+    assert multiple_choice.prompt(question, [], "texts")[0] == mcq.prompt(question.text)
 
 
 def test_the_committed_model_loads_and_its_shapes_are_multiples_of_128(tokenizer: Tokenizer) -> None:
     model = LlamaForCausalLM.from_pretrained(MODEL_DIR)
     assert model.dtype == torch.bfloat16
-    assert 1e6 <= sum(weight.numel() for weight in model.parameters()) <= 2.5e6
+    assert 2e6 <= sum(weight.numel() for weight in model.parameters()) <= 8e6
+    assert (MODEL_DIR / "model.safetensors").stat().st_size <= 16 * 2**20
     assert all(size % 128 == 0 for weight in model.parameters() for size in weight.shape)
     assert tokenizer.get_vocab_size() <= model.config.vocab_size
     assert GenerationConfig.from_pretrained(MODEL_DIR).eos_token_id == token_id(tokenizer, EOS)
-
-
-def test_the_committed_model_answers_better_than_chance(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Score a part of the data, so that the check is fast: the whole is in the model card."""
-    (tmp_path / PERPLEXITY_FILE).write_text(SEPARATOR.join(held_out_passages()[:20]), encoding="utf-8")
-    for split in ("dev", "test"):
-        folder = tmp_path / "multiple_choice" / split
-        folder.mkdir(parents=True)
-        source = DATA_DIR / "multiple_choice" / split / f"towns_{split}.csv"
-        lines = source.read_text(encoding="utf-8").splitlines(keepends=True)[:30]
-        (folder / source.name).write_text("".join(lines), encoding="utf-8")
-    model = LlamaForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
-    scores = score(model, tokenizer, tmp_path)
-    assert all(accuracies["towns"].ratio > 0.5 for accuracies in scores.accuracy.values())
-    assert scores.perplexity.value < 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import pytest
 
 from experiments.cells.plan import BUNDLED
 from experiments.core.batching import batches
-from experiments.core.decoding import GenerateRequest, generate, random_prompts
+from experiments.core.decoding import random_prompts
+from experiments.core.generation import GenerateRequest, generate
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Text
 from runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
@@ -26,8 +27,8 @@ def eager(tiny_model: Path, artifacts: Path) -> tuple[Runtime, Traits]:
     )
 
 
-def words(ids: Sequence[int]) -> str:
-    return " ".join(str(token) for token in ids)
+def words(ids: Sequence[int]) -> Callable[[int], str]:
+    return lambda token: f"{token} "
 
 
 def test_greedy_tokens_are_the_same_alone_and_in_a_batch(eager: tuple[Runtime, Traits]) -> None:
@@ -37,7 +38,7 @@ def test_greedy_tokens_are_the_same_alone_and_in_a_batch(eager: tuple[Runtime, T
     requests = [GenerateRequest(tuple(prompt), 12) for prompt in prompts]
     together = generate(*eager, requests, words)
     assert together == [generate(*eager, [request], words)[0] for request in requests]
-    assert all(len(one.ids) == 12 and one.finished_by == "length" for one in together)
+    assert all(len(one.ids) == 12 and one.finished_by == "length" for (one,) in together)
 
 
 @pytest.mark.parametrize("budget", [1, 40, 4096])
@@ -53,7 +54,7 @@ def test_scores_do_not_depend_on_the_batch(eager: tuple[Runtime, Traits], budget
 def test_text_ends_at_a_stop_string_or_the_end_of_text() -> None:
     runtime = Fake()
     traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda _: nullcontext())
-    stopped, ended, long = generate(
+    (stopped,), (ended,), (long,) = generate(
         runtime,
         traits,
         [GenerateRequest((10,), 9, ("13",)), GenerateRequest((40,), 9), GenerateRequest((60,), 3)],

@@ -50,7 +50,7 @@ def test_hendrycks_prompt() -> None:
         ("empty.csv", "", "holds no question"),
         ("short.csv", "why,a,b,A\nwhy\n", "line 2: found 1 fields"),
         ("answer.csv", "why,a,b,C\n", "line 1: the answer 'C' is none of the 2 choices"),
-        ("torn.jsonl", '{"question": "why"\n', "line 1: not an object"),
+        ("torn.jsonl", '{"question": "why"\n', "line 1: not JSON"),
         ("twice.jsonl", '{"id": 1, "question": "q", "choices": ["a", "b"], "answer": 0}\n' * 2, "occurs twice"),
     ],
 )

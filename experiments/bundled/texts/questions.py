@@ -4,13 +4,23 @@ multiple-choice questions. Scores nothing (see `scoring.py`)."""
 import random
 from dataclasses import dataclass
 
-from experiments.bundled.wordings import WORDINGS
-from experiments.bundled.world import RELATIONS, Fact, World
+from experiments.bundled.texts.wordings import WORDINGS
+from experiments.bundled.texts.world import RELATIONS, Fact, World
 
 LETTERS = "ABCD"
-TWO_STEPS = "two_steps"  # the hard subject: "Which river flows through the town where Anna Berg lives?"
+# The hard subjects: "Which river flows through the town where (the best friend of) Anna Berg lives?"
+STEPS = {"two_steps": 2, "three_steps": 3}
 DEV_QUESTIONS = 5  # a subject, as in Hendrycks et al. 2021 (arXiv 2009.03300)
-TEST_QUESTIONS = 90  # a subject; the smallest one has 96 facts, of which 5 go to the examples
+TEST_QUESTIONS = {  # each for another fact, most facts of the smaller subjects
+    "people": 160,
+    "towns": 120,
+    "animals": 120,
+    "foods": 120,
+    "tools": 100,
+    "rivers": 80,
+    "two_steps": 180,
+    "three_steps": 180,
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,13 @@ def quiz(world: World, rng: random.Random) -> str:
 def benchmark(world: World) -> dict[str, tuple[list[MultipleChoice], list[MultipleChoice]]]:
     """Draw the examples and the test questions of every subject; no fact is asked twice."""
     askable = {kind: [fact for fact in world.all_facts if fact.entity.kind == kind] for kind in RELATIONS}
-    askable[TWO_STEPS] = list(world.untold_facts)
+    askable |= {subject: list(world.untold_facts(steps)) for subject, steps in STEPS.items()}
     subjects = {}
     for subject, facts in askable.items():
         rng = random.Random(f"{world.seed}/benchmark/{subject}")
-        asked = [_multiple_choice(world, fact, rng) for fact in rng.sample(facts, DEV_QUESTIONS + TEST_QUESTIONS)]
+        asked = [
+            _multiple_choice(world, fact, rng) for fact in rng.sample(facts, DEV_QUESTIONS + TEST_QUESTIONS[subject])
+        ]
         subjects[subject] = (asked[:DEV_QUESTIONS], asked[DEV_QUESTIONS:])
     return subjects
 

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.bundled import vocabulary
+from experiments.bundled.texts import vocabulary
 
 WORLD_SEED = 0  # the committed data and model speak of this world
 
@@ -80,24 +80,29 @@ class World:
 
     @cached_property
     def told_facts(self) -> tuple[Fact, ...]:
-        """What the training text states: all facts, and the consequences of every other person's home."""
+        """What the training text states: all facts, and what follows from them for every other person."""
         return self.all_facts + tuple(
-            fact for person in self.entities["people"][::2] for fact in self._two_step(person)
+            fact for person in self.entities["people"][::2] for steps in (2, 3) for fact in self._steps(person, steps)
         )
 
-    @cached_property
-    def untold_facts(self) -> tuple[Fact, ...]:
-        """The consequences of the other homes: the training text never states them, it states what they follow from."""
-        return tuple(fact for person in self.entities["people"][1::2] for fact in self._two_step(person))
+    def untold_facts(self, steps: int) -> tuple[Fact, ...]:
+        """What follows for the other people: the training text never states it, it states what it follows from."""
+        return tuple(fact for person in self.entities["people"][1::2] for fact in self._steps(person, steps))
 
     @cached_property
     def quizzed_facts(self) -> tuple[Fact, ...]:
         """The half of the told facts that the training text also asks for; the others it only states."""
         return tuple(random.Random(f"{self.seed}/quizzed").sample(self.told_facts, len(self.told_facts) // 2))
 
-    def _two_step(self, person: Entity) -> list[Fact]:
-        described = Entity("towns", f"the town where {person.name} lives", "this town", "it")
-        town = self.entity("towns", self.value(person, "home"))
+    def _steps(self, person: Entity, steps: int) -> list[Fact]:
+        """Return facts of the town where a person (two steps) or a person's best friend (three) lives."""
+        if steps == 2:
+            lives, owner = f"the town where {person.name} lives", person
+        else:
+            lives = f"the town where the best friend of {person.name} lives"
+            owner = self.entity("people", self.value(person, "friend"))
+        town = self.entity("towns", self.value(owner, "home"))
+        described = Entity("towns", lives, "this town", "it")
         return [Fact(described, fact.relation, fact.value) for fact in self.facts_of(town)]
 
 

@@ -1,0 +1,44 @@
+"""Extractive question answering: greedy answers, exact match and F1."""
+
+import json
+
+from experiments.benchmarks.generating import Asked, Decoding, answers
+from experiments.benchmarks.plugin import Bench, Entry
+from experiments.cells.plan import data_path
+from experiments.tasks import extractive_qa
+
+
+def test_extractive_qa(bench: Bench, entry: Entry) -> None:
+    asked = bench.cell.config.benchmark.extractive_qa
+    assert asked is not None
+    questions = extractive_qa.load(data_path("extractive_qa", asked.data), asked.limit)
+    prompts = [Asked(question.id, extractive_qa.prompt(question)) for question in questions]
+    texts, cut = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
+    path, exact, f1s = bench.items_path("extractive_qa"), [], []
+    with open(path, "w") as file:
+        for question, prompt, (generated,) in zip(questions, prompts, texts, strict=True):
+            answer = generated.text.strip()
+            exact.append(extractive_qa.exact_match(answer, question.answers))
+            f1s.append(extractive_qa.f1(answer, question.answers))
+            item = {
+                "id": question.id,
+                "prompt": prompt.prompt,
+                "text": answer,
+                "finished_by": generated.finished_by,
+                "answers": question.answers,
+                "is_right": exact[-1],
+                "f1": f1s[-1],
+            }
+            file.write(json.dumps(item) + "\n")
+    result = extractive_qa.summarise(exact, f1s)
+    entry.items_file = path.name
+    entry.parameters = {"max_new_tokens": asked.max_new_tokens}
+    entry.figures = {
+        "exact_match": result.exact_match,
+        "exact_match_standard_error": result.exact_match_error,
+        "f1": result.f1,
+        "f1_standard_error": result.f1_error,
+        "items": result.items,
+        "new_tokens": sum(len(one.ids) for (one,) in texts),
+        "cut_prompts": cut,
+    }

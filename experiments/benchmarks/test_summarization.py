@@ -1,0 +1,40 @@
+"""Summarization: greedy summaries, ROUGE-1, -2 and -L."""
+
+import json
+
+from experiments.benchmarks.generating import Asked, Decoding, answers
+from experiments.benchmarks.plugin import Bench, Entry
+from experiments.cells.plan import data_path
+from experiments.tasks import summarization
+
+
+def test_summarization(bench: Bench, entry: Entry) -> None:
+    asked = bench.cell.config.benchmark.summarization
+    assert asked is not None
+    articles = summarization.load(data_path("summarization", asked.data), asked.limit)
+    prompts = [Asked(article.id, summarization.prompt(article)) for article in articles]
+    texts, cut = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
+    rouge, path, scores = summarization.Rouge(), bench.items_path("summarization"), []
+    with open(path, "w") as file:
+        for article, prompt, (generated,) in zip(articles, prompts, texts, strict=True):
+            summary = generated.text.strip()
+            scores.append(rouge(summary, article.references))
+            item = {
+                "id": article.id,
+                "prompt": prompt.prompt,
+                "text": summary,
+                "finished_by": generated.finished_by,
+                "references": article.references,
+                **scores[-1],
+            }
+            file.write(json.dumps(item) + "\n")
+    result = summarization.summarise(scores)
+    entry.items_file = path.name
+    entry.parameters = {"max_new_tokens": asked.max_new_tokens}
+    entry.figures = {
+        **result.means,
+        **{f"{measure}_standard_error": error for measure, error in result.errors.items()},
+        "items": result.items,
+        "new_tokens": sum(len(one.ids) for (one,) in texts),
+        "cut_prompts": cut,
+    }

@@ -1,0 +1,184 @@
+"""Runs the checks of one program after another, each against a child that it does not trust.
+
+`python -I -S grader.py '{"readable": […], "scratch": …, "allow": […]}'` reads a job a line and writes a verdict a line.
+Standard library only. It confines itself first, then forks the zygote, then reads its first job.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import select
+import socket
+import sys
+import time
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import layers
+import values
+import zygote
+
+sys.path.pop(0)  # programs must not find these modules by name in this folder
+
+_MOST_BYTES = 16 << 20  # of an answer
+
+
+class _Ended(BaseException):
+    """The program cannot answer any more. No Exception: a test that catches those must not swallow it."""
+
+    def __init__(self, status: str, reason: str):
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class _Program:
+    """The child's side of the wire, as the grader sees it."""
+
+    def __init__(self, wire: socket.socket, deadline: float):
+        self._wire, self._deadline, self._rest = wire, deadline, bytearray()
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        try:
+            self._wire.sendall(json.dumps(request).encode() + b"\n")
+        except OSError:
+            raise _Ended("crash", "the program ended before it was asked") from None
+        return self.answer()
+
+    def answer(self) -> Any:
+        line = self._line()
+        try:
+            reply = json.loads(line)
+            if "error" in reply:
+                kind = getattr(builtins, str(reply["error"]), Exception)
+                is_error = isinstance(kind, type) and issubclass(kind, Exception)
+                raise (kind if is_error else RuntimeError)(str(reply.get("text", "")))
+            return values.loads(json.dumps(reply["ok"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if "error" in line[:12].decode(errors="replace"):
+                raise  # the program's own
+            raise _Ended("failed", "the program answered nonsense") from None
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._rest:
+            left = self._deadline - time.monotonic()
+            if left <= 0 or not select.select([self._wire], [], [], left)[0]:
+                raise _Ended("timeout", "longer than the wall limit")
+            try:
+                part = self._wire.recv(1 << 16)
+            except OSError:
+                part = b""
+            if not part:
+                raise _Ended("crash", "the program ended without an answer")
+            self._rest += part
+            if len(self._rest) > _MOST_BYTES:
+                raise _Ended("failed", "the answer is too long")
+        line, _, rest = self._rest.partition(b"\n")
+        self._rest = rest
+        return bytes(line)
+
+
+def main() -> None:
+    orders, theirs = socket.socketpair()
+    setup = json.loads(sys.argv[1])
+    nothing = os.open("/dev/null", os.O_RDWR)  # Landlock would not let it be opened for writing
+    level, confine = _confine(setup)
+    if os.fork() == 0:
+        orders.close()
+        zygote.serve(theirs, nothing, confine, setup["scratch"] if "scratch" in level else None)
+    theirs.close()
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(nothing, 1)  # what a test prints is no verdict
+    print(json.dumps({"level": level}), file=replies, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(_grade(json.loads(line), orders)), file=replies, flush=True)
+
+
+def _confine(setup: dict[str, Any]) -> tuple[list[str], Any]:
+    """Apply what the host allows of what is wanted; return the names of what holds."""
+    level = ["rlimits"]
+    if layers.become_nobody(os.__file__):
+        level.append("unprivileged")
+    steps: list[tuple[str, Any]] = [
+        ("namespaces", layers.namespaces),
+        ("scratch", lambda: layers.mount_scratch(setup["scratch"])),
+        (
+            "landlock",
+            lambda: layers.landlock(setup["readable"], [setup["scratch"]] if "scratch" in level else []),
+        ),
+    ]
+    for name, step in steps:
+        if name in setup["without"] or (name == "scratch" and "namespaces" not in level):
+            continue
+        try:
+            step()
+        except OSError:
+            continue
+        level.append(name)
+    layers.drop_capabilities()
+    layers.die_with_parent()  # after the changes of user, which undo it
+    confine: Any = lambda: None  # noqa: E731  # replaced where the host has seccomp
+    if "seccomp" not in setup["without"]:
+        try:
+            confine = layers.seccomp_filter("scratch" in level and "landlock" in level)
+            level.append("seccomp")
+        except OSError:
+            pass
+    return level, confine
+
+
+def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
+    start = time.monotonic()
+    mine, theirs = socket.socketpair()
+    order = json.dumps({"program": job["program"], "limits": job["limits"]}).encode()
+    socket.send_fds(orders, [b"%20d" % len(order)], [theirs.fileno()])
+    orders.sendall(order)
+    theirs.close()
+    program = _Program(mine, start + job["limits"]["wall_s"])
+    status, reason = "passed", ""
+    try:
+        program.answer()
+        for check in job["checks"]:
+            _run(check, program, job["entry_point"])
+    except _Ended as ended:
+        status, reason = ended.status, ended.reason
+    except AssertionError as error:
+        status, reason = "failed", f"AssertionError {error}".strip()
+    except BaseException as error:
+        status, reason = "failed", f"{type(error).__name__}: {error}"
+    orders.sendall(b"end")
+    ended_as = json.loads(orders.recv(4096))
+    mine.close()
+    if status in ("crash", "failed") and ended_as["cpu_s"] >= job["limits"]["cpu_s"] - 0.1:
+        status, reason = "timeout", f"longer than {job['limits']['cpu_s']} s of processor time"
+    elif status == "crash" and ended_as["code"] < 0 and ended_as["code"] != -9:
+        reason = f"killed by signal {-ended_as['code']}"
+    return {
+        "status": status,
+        "reason": reason[:300],
+        "cpu_s": ended_as["cpu_s"],
+        "wall_s": time.monotonic() - start,
+    }
+
+
+def _run(check: dict[str, Any], program: _Program, entry_point: str) -> None:
+    if check["kind"] == "call":
+        names: dict[str, Any] = {"__name__": "check"}
+        exec(check["setup"], names)
+
+        def stub(*arguments: Any, **keywords: Any) -> Any:
+            return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
+
+        names[entry_point] = stub
+        exec(check["code"], names)
+    elif check["kind"] == "value":
+        found = program.ask({"value": check["code"]})
+        assert found == ast.literal_eval(check["expected"]), check["code"]
+    else:
+        program.ask({"run": check["code"]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""The layers that confine a process, by system calls: unprivileged user, namespaces, Landlock, rlimits, seccomp.
+
+Standard library only: it runs in the clean interpreter. Each layer either holds or is reported as missing; which ones
+are required is the pool's to decide. Sources: man-pages unshare(2), landlock(7), seccomp(2), capabilities(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
+_NEWNS, _NEWIPC, _NEWUSER, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
+_NOBODY = 65534
+_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE = 2 | 4 | 8, 0x4000 | 0x40000
+
+
+@dataclass(frozen=True)
+class Limits:
+    cpu_s: int = 5
+    memory_mib: int = 512
+    wall_s: float = 20.0  # generous: a busy host must not fail an honest program
+    file_mib: int = 1
+    files: int = 32
+
+
+def prctl(option: int, *arguments: int) -> None:
+    if _LIBC.prctl(option, *map(ctypes.c_ulong, arguments), *[ctypes.c_ulong(0)] * (4 - len(arguments))):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def die_with_parent() -> None:
+    prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def no_new_privileges() -> None:
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+# Unprivileged user
+
+
+def become_nobody(must_read: str) -> bool:
+    """Give up root for good; False where the interpreter's library could not be read afterwards (root is kept)."""
+    if os.geteuid() != 0:
+        return True
+    if not _readable_by_others(must_read):
+        return False
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    prctl(_PR_SET_DUMPABLE, 1)  # else /proc/self belongs to root, and the user namespace cannot be mapped
+    return True
+
+
+def _readable_by_others(path: str) -> bool:
+    while path != "/":
+        if not os.stat(path).st_mode & (0o001 if os.path.isdir(path) else 0o004):
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def drop_capabilities() -> None:
+    """Empty the bounding set and the three sets of this process."""
+    for capability in range(64):
+        try:
+            prctl(_PR_CAPBSET_DROP, capability)
+        except OSError:
+            break  # beyond the last one, or none to drop
+    header = struct.pack("Ii", 0x20080522, 0)
+    _LIBC.capset(header, bytes(24))
+
+
+# Namespaces
+
+
+def namespaces() -> None:
+    """Enter a user, network, IPC and mount namespace of one's own. OSError where the host denies it."""
+    user, group = os.getuid(), os.getgid()
+    _check(_LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS))
+    for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+
+
+def mount_scratch(folder: str, mib: int = 16, files: int = 256) -> None:
+    """Mount an empty file system of bounded size, seen by this namespace only."""
+    _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None))
+    options = f"size={mib}m,nr_inodes={files},mode=700".encode()
+    _check(_LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options))
+
+
+# Landlock
+
+_READ = 1 << 2 | 1 << 3  # files, folders
+_ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14  # write, remove, make folders and files, truncate
+
+
+def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
+    """Allow reading below some paths, writing below others, and no other access to files. OSError if denied."""
+    abi = _LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint(1))
+    if abi < 1:
+        raise OSError(errno.ENOSYS, "the kernel has no Landlock")
+    handled = _ALL_BY_ABI[min(abi, 5)]
+    attributes = [
+        handled,
+        *([0b11] if abi >= 4 else []),
+        *([0b11] if abi >= 6 else []),
+    ]  # TCP; signals, abstract sockets
+    packed = struct.pack(f"{len(attributes)}Q", *attributes)
+    ruleset = _check(_LIBC.syscall(444, packed, ctypes.c_size_t(len(packed)), ctypes.c_uint(0)))
+    for paths, access in ((readable, _READ), (writable, _READ | _WRITE)):
+        for path in filter(os.path.exists, paths):
+            file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            allowed = access & handled & (-1 if os.path.isdir(path) else ~(1 << 3))
+            rule = struct.pack("=Qi", allowed, file)
+            _check(_LIBC.syscall(445, ruleset, 1, rule, 0))
+            os.close(file)
+    _check(_LIBC.syscall(446, ruleset, 0))
+    os.close(ruleset)
+
+
+# Limits
+
+
+def limit(limits: Limits) -> None:
+    """Bound this process for good: processor seconds, memory, file size, open files."""
+    memory, size = limits.memory_mib << 20, limits.file_mib << 20
+    for kind, value in (
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, size),
+        (resource.RLIMIT_NOFILE, limits.files),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+# seccomp: everything is denied but what a computing program needs. Numbers: x86_64, aarch64 (0: has no such call).
+
+_CALLS = """
+read 0 63, write 1 64, futex 202 98, mmap 9 222, munmap 11 215, brk 12 214, mremap 25 216, madvise 28 233,
+mprotect 10 226, close 3 57, fstat 5 80, newfstatat 262 79, stat 4 0, lstat 6 0, statx 332 291, lseek 8 62,
+ioctl 16 29, pread64 17 67, pwrite64 18 68, readv 19 65, writev 20 66, access 21 0, faccessat 269 48,
+faccessat2 439 439, pipe 22 0, pipe2 293 59, select 23 0, pselect6 270 72, poll 7 0, ppoll 271 73, sched_yield 24 124,
+dup 32 23, dup2 33 0, dup3 292 24, nanosleep 35 101, clock_nanosleep 230 115, getpid 39 172, getppid 110 173,
+gettid 186 178, exit 60 93, exit_group 231 94, uname 63 160, fcntl 72 25, getdents64 217 61, getcwd 79 17, chdir 80 49,
+readlink 89 0, readlinkat 267 78, getuid 102 174, getgid 104 176, geteuid 107 175, getegid 108 177,
+gettimeofday 96 169, time 201 0, clock_gettime 228 113, clock_getres 229 114, getrandom 318 278,
+set_robust_list 273 99, rseq 334 293, restart_syscall 219 128, sigaltstack 131 132, rt_sigaction 13 134,
+rt_sigprocmask 14 135, rt_sigreturn 15 139, sysinfo 99 179, times 100 153, getrusage 98 165, sched_getaffinity 204 123,
+getrlimit 97 163, set_tid_address 218 96, membarrier 324 283, epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 0,
+epoll_pwait 281 22, arch_prctl 158 0
+"""
+_WRITING_CALLS = """
+fsync 74 82, ftruncate 77 46, rename 82 0, renameat 264 38, renameat2 316 276, mkdir 83 0, mkdirat 258 34, rmdir 84 0,
+unlink 87 0, unlinkat 263 35
+"""
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_ALLOW, _KILL, _DENY, _NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+_CREATING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
+_CLONE_THREAD, _AF_UNIX = 0x10000, 1
+
+
+def seccomp_filter(may_write: bool) -> Callable[[], None]:
+    """Return what confines the calling process for good. OSError on an architecture that the filter does not know."""
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
+    column, architecture = _ARCHITECTURES[machine]
+    numbers = _numbers(_CALLS, column) + (_numbers(_WRITING_CALLS, column) if may_write else [])
+    program = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
+    for number in numbers:
+        program += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+    opening = ((2, 24), (257, 32)) if column == 0 else ((56, 32),)  # the call, and where its flags lie
+    for number, flags_at in opening:
+        if may_write:
+            program += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+        else:
+            program += _only_if(number, flags_at, 0x45, _CREATING, when_true=_DENY)
+    clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
+    program += [_jump(0x15, clone3, 0, 1), _return(_NO_SUCH_CALL)]  # its flags lie in memory; glibc falls back to clone
+    program += _only_if(clone, 16, 0x45, _CLONE_THREAD, when_true=_ALLOW)
+    program += _only_if(limits, 32, 0x15, 0, when_true=_ALLOW)  # reading limits, not setting them
+    program += _only_if(pair, 16, 0x15, _AF_UNIX, when_true=_ALLOW)
+    program.append(_return(_DENY))
+    code = ctypes.create_string_buffer(b"".join(program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+
+    def confine(kept: object = code) -> None:  # the header points into `code`
+        no_new_privileges()
+        prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header))
+
+    return confine
+
+
+def _numbers(table: str, column: int) -> list[int]:
+    rows = [entry.split() for entry in table.split(",")]
+    return [int(row[1 + column]) for row in rows if column == 0 or row[2] != "0"]
+
+
+def _only_if(number: int, argument_at: int, test: int, value: int, when_true: int) -> list[bytes]:
+    """For one call, decide by the low half of an argument; `test` is BPF's JEQ (0x15) or JSET (0x45)."""
+    when_false = _DENY if when_true == _ALLOW else _ALLOW
+    return [
+        _jump(0x15, number, 0, 4),
+        _load(argument_at),
+        _jump(test, value, 0, 1),
+        _return(when_true),
+        _return(when_false),
+    ]
+
+
+def _load(offset: int) -> bytes:
+    return struct.pack("HBBI", 0x20, 0, 0, offset)
+
+
+def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
+    return struct.pack("HBBI", code, if_true, if_false, value)
+
+
+def _return(action: int) -> bytes:
+    return struct.pack("HBBI", 0x06, 0, 0, action)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result

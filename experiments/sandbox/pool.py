@@ -1,0 +1,214 @@
+"""The pool that verdicts come from: a few graders, each with a zygote, fed from any thread.
+
+What it refuses: to run generated code where the host allows less than rlimits and seccomp, unless the user insists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import select
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.sandbox.checks import plan_checks
+from experiments.sandbox.layers import Limits
+
+ALL_LAYERS = ("rlimits", "unprivileged", "namespaces", "scratch", "landlock", "seccomp")
+REQUIRED = ("rlimits", "seccomp")
+_GRADER = Path(__file__).with_name("grader.py")
+_GRACE_S = 5.0  # what a grader may take beyond a program's wall limit
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and the test that runs behind it (see `tasks/code.py`)."""
+
+    code: str
+    test: str
+    entry_point: str
+    calls_check: bool
+    helpers: str = ""
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: str  # passed, failed, crash, timeout
+    reason: str
+    cpu_s: float | None  # of the program alone; None: it had to be killed with its grader
+    wall_s: float
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+
+class Pool:
+    """`without` leaves layers out (for tests and for hosts that lack them); `insist` runs below the required level."""
+
+    def __init__(
+        self,
+        workers: int,
+        limits: Limits | None = None,
+        insist: bool = False,
+        bubblewrap: bool = False,
+        without: tuple[str, ...] = (),
+    ):
+        if sys.platform != "linux":
+            raise UserError("generated code runs in a sandbox of Linux; leave the benchmark out on this system")
+        if bubblewrap and shutil.which("bwrap") is None:
+            raise UserError(
+                "sandbox.bubblewrap=true, and bwrap is not installed: install bubblewrap or set it to false"
+            )
+        self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
+        first = self._start()
+        self.level: list[str] = first.level
+        missing = [layer for layer in REQUIRED if layer not in self.level]
+        if missing and not insist:
+            first.close()
+            raise UserError(
+                f"this host gives no {' and no '.join(missing)}, without which generated code is not run: "
+                "use another host, or sandbox.insist=true"
+            )
+        self._free: queue.SimpleQueue[_Grader | None] = queue.SimpleQueue()
+        self._free.put(first)
+        for _ in range(workers - 1):
+            self._free.put(None)  # started when it is needed
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+
+    def submit(self, program: Program) -> Future[Verdict]:
+        return self._threads.submit(self._judge, program)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what waits, end the graders."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        while not self._free.empty():
+            if (grader := self._free.get()) is not None:
+                grader.close()
+
+    def _judge(self, program: Program) -> Verdict:
+        try:
+            checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
+        except (SyntaxError, ValueError) as error:
+            return Verdict("failed", f"the test is not Python: {error}", None, 0.0)
+        job = {
+            "program": program.code,
+            "checks": [check.plain() for check in checks],
+            "entry_point": program.entry_point,
+            "limits": asdict(self._limits),
+        }
+        grader = self._free.get()
+        try:
+            if grader is None:
+                grader = self._start()
+            start = time.monotonic()
+            reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
+            if reply is not None:
+                return Verdict(**reply)
+            grader.close()
+            grader = None
+            return Verdict("timeout", "the check did not end", None, time.monotonic() - start)
+        finally:
+            self._free.put(grader)
+
+    def _start(self) -> _Grader:
+        scratch = tempfile.mkdtemp(prefix="sandbox-")
+        os.chmod(scratch, 0o755)
+        setup = {"readable": _readable(), "scratch": scratch, "without": list(self._without)}
+        command = [os.path.realpath(sys.executable), "-I", "-S", str(_GRADER), json.dumps(setup)]
+        if self._bubblewrap:
+            wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
+            command = [*wrap.split(), "--bind", scratch, scratch, *command]
+        return _Grader(command, scratch)
+
+
+class _Grader:
+    def __init__(self, command: list[str], scratch: str):
+        self._scratch = scratch
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": scratch, "PYTHONHASHSEED": "0"}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+        self._rest = b""
+        greeting = self._line(30.0)
+        if greeting is None:
+            trouble = self._trouble()
+            self.close()
+            raise UserError(f"the sandbox did not start: {trouble}")
+        self.level: list[str] = json.loads(greeting)["level"]
+
+    def grade(self, job: dict[str, Any], patience_s: float) -> dict[str, Any] | None:
+        """Return the verdict's fields; None when the grader is gone or took too long."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return None
+        line = self._line(patience_s)
+        return None if line is None else json.loads(line)
+
+    def close(self) -> None:
+        self._process.kill()  # its children die with it
+        self._process.communicate()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._scratch)
+
+    def _line(self, patience_s: float) -> bytes | None:
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + patience_s
+        file = self._process.stdout.fileno()
+        while b"\n" not in self._rest:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([file], [], [], left)[0]:
+                return None
+            part = os.read(file, 1 << 16)
+            if not part:
+                return None
+            self._rest += part
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def _trouble(self) -> str:
+        self._process.kill()
+        lines = self._process.communicate()[1].decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it ended without a word"
+
+
+def _readable() -> list[str]:
+    """Return what an interpreter reads: its library, shared objects, time zones. Nothing of the user's."""
+    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__)]
+    shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null"]
+    devices = ["/dev/urandom", "/dev/zero"]
+    return list(dict.fromkeys(os.path.realpath(path) for path in [*paths, *shared, *devices]))

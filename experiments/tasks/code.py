@@ -1,0 +1,164 @@
+"""Code generation in HumanEval's and MBPP's formats: problems, prompts, the programs to run, and pass@k.
+
+Runs nothing (see `experiments/sandbox`).
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.tasks import files
+
+# Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
+STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')
+_WANTED = "a JSONL (or .jsonl.gz) in HumanEval's or MBPP's format"
+_HUMANEVAL = ("task_id", "prompt", "entry_point", "test")
+_MBPP = ("task_id", "text", "test_list")
+
+
+@dataclass(frozen=True)
+class Problem:
+    id: str
+    prompt: str  # what the model continues
+    head: str  # what a completion is appended to, to make a program
+    entry_point: str  # the function that the test calls
+    test: str  # Python that runs behind the program; defines `check(candidate)` where `calls_check`
+    calls_check: bool
+    reference: str | None  # a completion that passes
+    helpers: str = ""  # functions of the prompt that the test calls beside the entry point
+
+
+@dataclass(frozen=True)
+class PassScore:
+    pass_at: dict[int, float]  # k -> 0 to 1
+    errors: dict[int, float | None]
+    items: int
+
+
+def load(path: Path, limit: int | None = None) -> list[Problem]:
+    """Read problems; UserError names the line and what it lacks."""
+    problems = [_problem(where, item) for where, item in files.json_lines(path, _WANTED)]
+    if not problems:
+        raise UserError(f"{path} holds no problem; give {_WANTED}")
+    files.check_unique((problem.id for problem in problems), path)
+    return problems[:limit]
+
+
+def load_solutions(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """Read completions from JSON lines of `task_id` and `completion`, any number a problem."""
+    known = {problem.id for problem in problems}
+    found: dict[str, list[str]] = {}
+    for where, item in files.json_lines(path, "JSON lines of task_id and completion"):
+        if not isinstance(item.get("completion"), str):
+            raise UserError(f"{where}: has no completion; give JSON lines of task_id and completion")
+        name = str(item.get("task_id"))
+        if name not in known:
+            raise UserError(f"{where}: the task_id {name!r} is none of the problems")
+        found.setdefault(name, []).append(item["completion"])
+    missing = [problem.id for problem in problems if problem.id not in found]
+    if missing:
+        raise UserError(f"{path} has no completion of {missing[0]!r} and {len(missing) - 1} other problems")
+    return found
+
+
+def references(problems: Sequence[Problem], path: Path) -> dict[str, list[str]]:
+    """Return each problem's own solution; UserError where one is missing."""
+    for problem in problems:
+        if problem.reference is None:
+            raise UserError(f"{path}: {problem.id!r} has no reference solution; use solutions=model")
+    return {problem.id: [str(problem.reference)] for problem in problems}
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """Return the unbiased estimate 1 − C(n−c, k) / C(n, k) (Chen et al. 2021)."""
+    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:
+    """Return pass@k over problems of which each gives (samples, passed)."""
+    means: dict[int, float] = {}
+    errors: dict[int, float | None] = {}
+    for k in ks:
+        values = [pass_at_k(samples, right, k) for samples, right in passed]
+        means[k] = sum(values) / len(values)
+        variance = sum((value - means[k]) ** 2 for value in values) / max(1, len(values) - 1)
+        errors[k] = math.sqrt(variance / len(values)) if len(values) > 1 else None
+    return PassScore(means, errors, len(passed))
+
+
+def _problem(where: str, item: dict[str, Any]) -> Problem:
+    if "entry_point" in item or "prompt" in item:
+        return _humaneval(where, item)
+    return _mbpp(where, item)
+
+
+def _humaneval(where: str, item: dict[str, Any]) -> Problem:
+    _require(where, item, _HUMANEVAL)
+    prompt, entry, test = item["prompt"], item["entry_point"], item["test"]
+    if not isinstance(test, str) or "def check(" not in test:
+        raise UserError(f"{where}: {item['task_id']} has no tests: `test` must define check(candidate)")
+    _parse(where, item["task_id"], "test", test)
+    reference = item.get("canonical_solution")
+    if entry not in _functions(prompt + (reference or "    pass\n")):
+        raise UserError(f"{where}: {item['task_id']} does not define its entry point {entry!r} in its prompt")
+    helpers = prompt + "    pass\n"  # the prompt ends within the entry point, whose stub replaces it
+    if len(_functions(helpers)) == 1:
+        helpers = ""
+    return Problem(str(item["task_id"]), prompt, prompt, entry, test, True, reference, helpers)
+
+
+def _mbpp(where: str, item: dict[str, Any]) -> Problem:
+    _require(where, item, _MBPP)
+    tests = item["test_list"]
+    if not isinstance(tests, list) or not tests:
+        raise UserError(f"{where}: {item['task_id']} has no tests: test_list is empty")
+    listed = "\n".join(tests)
+    # The code runs before the setup: some setups take what the code imports.
+    test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
+    tree = _parse(where, item["task_id"], "test_list", test)
+    code = item.get("code")
+    entry = _entry_point(tree, code)
+    if entry is None:
+        raise UserError(f"{where}: {item['task_id']} has no entry point: its tests call no function of its code")
+    prompt = f'"""\n{item["text"].strip()}\n{listed}\n"""\n'
+    return Problem(str(item["task_id"]), prompt, "", entry, test, False, code)
+
+
+def _require(where: str, item: dict[str, Any], fields: Sequence[str]) -> None:
+    for name in fields:
+        if not item.get(name) and item.get(name) != 0:
+            raise UserError(f"{where}: {item.get('task_id', 'the problem')} has no {name}; give {_WANTED}")
+
+
+def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{where}: {name}: its {field} is not Python: {error}") from error
+
+
+def _functions(code: str) -> set[str]:
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return set()
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _entry_point(test: ast.Module, code: str | None) -> str | None:
+    """Return the function that the tests call, of those that the code defines where there is code."""
+    called = [node.func.id for node in ast.walk(test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    defined = _functions(code) if code is not None else set(called)
+    return next((name for name in called if name in defined), None)

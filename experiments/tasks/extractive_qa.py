@@ -1,0 +1,109 @@
+"""Extractive question answering in SQuAD's v1.1 layout (XQuAD's and ViQuAD's too): prompts, exact match and F1.
+
+The scores follow SQuAD's own script (Rajpurkar et al. 2016, arXiv 1606.05250): answers are lower-cased, stripped of
+punctuation and of English articles, and compared with each gold answer; the best counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.tasks import files
+
+STOP = ("\n",)
+_WANTED = "a JSON file in SQuAD's v1.1 layout"
+_PUNCTUATION = set(string.punctuation)
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    context: str
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QAScore:
+    exact_match: float  # 0 to 100, as SQuAD's script prints it
+    exact_match_error: float | None
+    f1: float  # 0 to 100
+    f1_error: float | None
+    items: int
+
+
+def load(path: Path, limit: int | None = None) -> list[Question]:
+    """Read the questions; UserError names what is missing where."""
+    try:
+        content = json.loads(files.read_text(path, _WANTED))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}; give {_WANTED}") from error
+    questions: list[Question] = []
+    try:
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                questions += [_question(path, paragraph["context"], item) for item in paragraph["qas"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not in SQuAD's v1.1 layout: {error!r} after {len(questions)} questions") from error
+    if not questions:
+        raise UserError(f"{path} holds no question; give {_WANTED}")
+    files.check_unique((question.id for question in questions), path)
+    return questions[:limit]
+
+
+def prompt(question: Question) -> str:
+    return f"Passage: {question.context}\n\nQuestion: {question.text}\nAnswer:"
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> bool:
+    return any(normalise(prediction) == normalise(answer) for answer in answers)
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Return the best harmonic mean of precision and recall over words, 0 to 1."""
+    return max(_f1(prediction, answer) for answer in answers)
+
+
+def normalise(text: str) -> str:
+    """Lower-case, drop punctuation and English articles, and join words by single spaces."""
+    kept = "".join(character for character in text.lower() if character not in _PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
+    exact_mean, exact_error = _mean([100.0 * right for right in exact])
+    f1_mean, f1_error = _mean([100.0 * value for value in f1s])
+    return QAScore(exact_mean, exact_error, f1_mean, f1_error, len(exact))
+
+
+def _question(path: Path, context: str, item: dict[str, Any]) -> Question:
+    answers = tuple(dict.fromkeys(answer["text"] for answer in item["answers"]))
+    if not answers:
+        raise UserError(f"{path}: the question {item['id']!r} has no answer; v2's unanswerable ones are not supported")
+    return Question(str(item["id"]), context, item["question"], answers)
+
+
+def _f1(prediction: str, answer: str) -> float:
+    said, gold = normalise(prediction).split(), normalise(answer).split()
+    shared = sum((Counter(said) & Counter(gold)).values())
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(said), shared / len(gold)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, math.sqrt(variance / len(values))

@@ -1,0 +1,82 @@
+"""Summarization: articles with one or several reference summaries, and ROUGE-1, -2 and -L (Lin 2004).
+
+ROUGE is the `rouge-score` package's, with its stemmer; of several references the best counts, measure by measure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.tasks import files
+
+MEASURES = ("rouge1", "rouge2", "rougeL")
+STOP = ("\n",)
+_WANTED = "JSON lines with a text and one or several summaries"
+_TEXT = ("article", "document", "source", "text")
+_SUMMARY = ("summary", "summaries", "target", "highlights")
+
+
+@dataclass(frozen=True)
+class Article:
+    id: str
+    text: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RougeScore:
+    means: dict[str, float]  # measure -> F1, 0 to 100
+    errors: dict[str, float | None]
+    items: int
+
+
+def load(path: Path, limit: int | None = None) -> list[Article]:
+    """Read articles from JSON lines; UserError names the line that has no text or no reference."""
+    articles = [
+        Article(
+            str(item.get("id", item.get("paper_id", number))),
+            files.text_of(item, _TEXT, where),
+            tuple(files.texts_of(item, _SUMMARY, where)),
+        )
+        for number, (where, item) in enumerate(files.json_lines(path, _WANTED))
+    ]
+    if not articles:
+        raise UserError(f"{path} holds no article; give {_WANTED}")
+    files.check_unique((article.id for article in articles), path)
+    return articles[:limit]
+
+
+def prompt(article: Article) -> str:
+    return f"Article: {article.text}\n\nSummary:"
+
+
+class Rouge:
+    """Scores summaries; made once, since the package's scorer takes its time to be made."""
+
+    def __init__(self) -> None:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        self._scorer: Any = RougeScorer(list(MEASURES), use_stemmer=True)
+
+    def __call__(self, summary: str, references: Sequence[str]) -> dict[str, float]:
+        """Return F1, 0 to 1, a measure."""
+        scores = self._scorer.score_multi(list(references), summary)
+        return {measure: float(scores[measure].fmeasure) for measure in MEASURES}
+
+
+def summarise(scores: Sequence[dict[str, float]]) -> RougeScore:
+    columns = {measure: [100.0 * score[measure] for score in scores] for measure in MEASURES}
+    means = {measure: sum(column) / len(column) for measure, column in columns.items()}
+    errors = {measure: _error(column, means[measure]) for measure, column in columns.items()}
+    return RougeScore(means, errors, len(scores))
+
+
+def _error(values: Sequence[float], mean: float) -> float | None:
+    if len(values) < 2:
+        return None
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
