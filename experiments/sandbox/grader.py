@@ -14,6 +14,8 @@ import select
 import socket
 import sys
 import time
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -55,7 +57,7 @@ class _Program:
                 kind = getattr(builtins, str(reply["error"]), Exception)
                 is_error = isinstance(kind, type) and issubclass(kind, Exception)
                 raise (kind if is_error else RuntimeError)(str(reply.get("text", "")))
-            return values.loads(json.dumps(reply["ok"]))
+            return values.decode(reply["ok"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
                 raise  # the program's own
@@ -163,16 +165,21 @@ def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=2048)  # the samples of a problem share its test
+def _compiled(code: str) -> CodeType:
+    return compile(code, "<test>", "exec")
+
+
 def _run(check: dict[str, Any], program: _Program, entry_point: str) -> None:
     if check["kind"] == "call":
         names: dict[str, Any] = {"__name__": "check"}
-        exec(check["setup"], names)
+        exec(_compiled(check["setup"]), names)
 
         def stub(*arguments: Any, **keywords: Any) -> Any:
             return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
 
         names[entry_point] = stub
-        exec(check["code"], names)
+        exec(_compiled(check["code"]), names)
     elif check["kind"] == "value":
         found = program.ask({"value": check["code"]})
         assert found == ast.literal_eval(check["expected"]), check["code"]

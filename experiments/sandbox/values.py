@@ -37,7 +37,7 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """Return the value. ValueError, TypeError or RecursionError for what `dumps` never writes."""
-    return _decode(json.loads(text))
+    return decode(json.loads(text))
 
 
 def _encode(value: Any) -> Any:
@@ -71,9 +71,10 @@ def _encode(value: Any) -> Any:
     return {"o": kind.__name__ if type(kind.__name__) is str else "object"}
 
 
-def _decode(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """Return the value of what `loads` has parsed."""
     if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
@@ -81,13 +82,13 @@ def _decode(value: Any) -> Any:
         case "i":
             return int(content, 16)
         case "t":
-            return tuple(_decode(content))
+            return tuple(decode(content))
         case "d":
-            return {_decode(key): _decode(item) for key, item in content}
+            return {decode(key): decode(item) for key, item in content}
         case "s":
-            return set(_decode(content))
+            return set(decode(content))
         case "f":
-            return frozenset(_decode(content))
+            return frozenset(decode(content))
         case "b":
             return bytes.fromhex(content)
         case "c":

@@ -6,8 +6,10 @@ Runs in the clean interpreter, forked from the grader before its first job. Stan
 from __future__ import annotations
 
 import builtins
+import gc
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -29,6 +31,8 @@ def serve(orders: socket.socket, nothing: int, confine: Callable[[], None], scra
     layers.die_with_parent()
     for name in COMMON.split():
         __import__(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would otherwise touch, and so copy, every page
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     pid = 0
@@ -43,7 +47,10 @@ def serve(orders: socket.socket, nothing: int, confine: Callable[[], None], scra
                 _begin(program, files[0], confine, scratch, orders)
             os.close(files[0])
         else:
-            orders.sendall(json.dumps(_end(pid)).encode())
+            ended = _end(pid)
+            if scratch is not None:
+                _clear(scratch)
+            orders.sendall(json.dumps(ended).encode())
 
 
 def _receive(orders: socket.socket, size: int) -> dict[str, Any]:
@@ -65,6 +72,15 @@ def _end(pid: int) -> dict[str, Any]:
         os.kill(pid, signal.SIGKILL)  # it did not come to make a group of its own
     _, status, usage = os.wait4(pid, 0)
     return {"code": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
+
+
+def _clear(scratch: str) -> None:
+    """Leave nothing for the next program."""
+    for entry in os.scandir(scratch):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
 
 
 def _begin(

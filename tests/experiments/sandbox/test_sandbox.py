@@ -1,0 +1,236 @@
+"""The hostile corpus: nothing escapes, nothing passes that should fail, and honest programs still get their verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.sandbox import values
+from experiments.sandbox.checks import plan_checks, verdict_is_inside
+from experiments.sandbox.layers import Limits
+from experiments.sandbox.pool import REQUIRED, Pool, Program
+from experiments.sandbox.verdicts import VerdictCache
+from tests.experiments.sandbox.hostile import COMMANDS, FILES, HONEST, HOSTILE, TEST, Attack
+
+ROOT = Path(__file__).parents[3]
+LIMITS = Limits(cpu_s=1, wall_s=4.0, memory_mib=256)
+
+
+def program(code: str, test: str = TEST) -> Program:
+    return Program(code, test, "f", calls_check=False)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(1, LIMITS) as made:
+        yield made
+
+
+@dataclass
+class Outside:
+    folder: Path
+    port: int
+    pid: int
+    connections: list[object]
+
+    def fill(self, code: str) -> str:
+        for name, value in (("folder", self.folder), ("port", self.port), ("pid", self.pid)):
+            code = code.replace(f"{{{name}}}", str(value))
+        return code
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """What must stay untouched: a file, a listening port, a process."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "victim.txt").write_text("secret")
+    victim = subprocess.Popen(["sleep", "3600"])
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[object] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                connections.append(listener.accept())
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield Outside(folder, listener.getsockname()[1], victim.pid, connections)
+    assert victim.poll() is None, "the other process was killed"
+    victim.kill()
+    victim.wait()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+@pytest.mark.parametrize("attack", HOSTILE, ids=lambda attack: attack.name)
+def test_a_hostile_program_is_contained(attack: Attack, pool: Pool, outside: Outside) -> None:
+    verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
+    assert verdict.status in attack.ends, verdict
+    assert sorted(path.name for path in outside.folder.iterdir()) == ["victim.txt"]
+    assert (outside.folder / "victim.txt").read_text() == "secret"
+    assert outside.connections == []
+    assert pool.submit(program(HONEST)).result(timeout=60).passed
+
+
+def test_the_corpus_bites_where_nothing_holds_it(outside: Outside, tmp_path: Path) -> None:
+    """Otherwise a corpus that attempts nothing would be contained as well. Harmless attempts only."""
+    (tmp_path / "victim.txt").write_text("secret")
+    harmless = [*FILES[:8], *FILES[10:12], *COMMANDS[:3]]
+    with Pool(1, LIMITS, insist=True, without=("seccomp", "landlock", "namespaces")) as pool:
+        for attack in harmless:
+            here = Outside(tmp_path, outside.port, outside.pid, [])
+            (tmp_path / "victim.txt").write_text("secret")
+            verdict = pool.submit(
+                program(f"import os\nos.chdir({str(tmp_path)!r})\n" + here.fill(attack.code))
+            ).result()
+            assert verdict.passed, attack.name
+            for left in tmp_path.iterdir():
+                left.unlink()
+
+
+def test_names_of_the_corpus_are_its_own() -> None:
+    assert len({attack.name for attack in HOSTILE}) == len(HOSTILE) >= 40
+
+
+def test_every_layer_holds_here(pool: Pool) -> None:
+    """Shows what this machine gives; below `REQUIRED` the pool would not have started."""
+    assert set(REQUIRED) <= set(pool.level)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_corpus_as_an_unprivileged_user(outside: Outside) -> None:
+    python = shutil.which("python3", path="/usr/bin")
+    if python is None:
+        pytest.skip("no Python that other users can run")
+    script = (
+        "import json, sys\nfrom experiments.sandbox.pool import *\nfrom experiments.sandbox.layers import Limits\n"
+        "with Pool(1, Limits(cpu_s=1, wall_s=4.0, memory_mib=256)) as pool:\n"
+        "    jobs = [Program(code, test, 'f', False) for code, test in json.load(sys.stdin)]\n"
+        "    found = [pool.submit(job).result().status for job in jobs]\n"
+        "    print(json.dumps([pool.level, found]))\n"
+    )
+    codes = [code for attack in HOSTILE for code in (outside.fill(attack.code), HONEST)]
+    done = subprocess.run(
+        [python, "-c", script],
+        input=json.dumps([(code, TEST) for code in codes]),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    level, found = json.loads(done.stdout)
+    assert set(REQUIRED) <= set(level)
+    for attack, status, honest in zip(HOSTILE, found[::2], found[1::2], strict=True):
+        assert status in attack.ends, (attack.name, status)
+        assert honest == "passed", attack.name
+    assert (outside.folder / "victim.txt").read_text() == "secret"
+    assert outside.connections == []
+
+
+def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists() -> None:
+    with pytest.raises(UserError, match=r"no seccomp.*sandbox\.insist=true"):
+        Pool(1, without=("seccomp",))
+    with Pool(1, insist=True, without=("seccomp", "landlock", "namespaces")) as pool:
+        assert "seccomp" not in pool.level
+        assert pool.submit(program(HONEST)).result(timeout=60).passed
+
+
+def test_without_a_file_system_of_its_own_nothing_is_written(outside: Outside) -> None:
+    with Pool(1, LIMITS, without=("namespaces", "landlock")) as pool:
+        for attack in HOSTILE[:5]:
+            verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
+            assert verdict.status in attack.ends, (attack.name, verdict)
+    assert (outside.folder / "victim.txt").read_text() == "secret"
+
+
+def test_programs_may_write_in_their_scratch_folder(pool: Pool) -> None:
+    if "scratch" not in pool.level:
+        pytest.skip("this host gives no file system of its own")
+    code = "open('a.txt', 'w').write('7')\ndef f(x):\n    return x ** 3 if open('a.txt').read() == '7' else 0\n"
+    assert pool.submit(program(code)).result(timeout=60).passed
+
+
+def test_a_grader_that_dies_is_replaced() -> None:
+    with Pool(1, LIMITS) as pool:
+        hanging = program(HONEST, "import time\nwhile True:\n    time.sleep(1)\n")
+        assert pool.submit(program(HONEST, "import os\nassert os._exit(3)\n")).result(timeout=60).status != "passed"
+        assert pool.submit(program(HONEST)).result(timeout=60).passed
+        assert pool.submit(hanging).result(timeout=60).status == "timeout"
+        assert pool.submit(program(HONEST)).result(timeout=60).passed
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 0, -7, 1 << 9000, 1.5, float("inf"), "a\ud800\n", [1, [2]], (1, ()), {1: (2,), "a": [3]}, {1, 2},
+     frozenset({3}), b"\x00\xff", 2 + 3j, range(1, 9, 2), int],
+)  # fmt: skip
+def test_plain_values_travel_whole(value: object) -> None:
+    found = values.loads(values.dumps(value))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_what_is_no_data_equals_nothing() -> None:
+    found = values.loads(values.dumps(object()))
+    assert found != found
+    for text in ('{"z": 1}', '{"y": "open"}', '{"y": "__import__"}', "{}", '{"t": 1}'):
+        with pytest.raises((ValueError, TypeError)):
+            values.loads(text)
+
+
+def test_a_test_is_taken_apart() -> None:
+    test = "import math\nr = make(1)\nassert f(2) == 8\nassert math.isclose(f(1), 1.0)\nassert f(r) == 5\n"
+    test += "assert g(f(1)) > 2\n"
+    checks = plan_checks(test, "f", False)
+    assert [check.kind for check in checks] == ["inside", "inside", "call", "call", "value", "inside"]
+    assert (checks[4].code, checks[4].expected) == ("f(r)", "5")
+    assert verdict_is_inside(checks)
+    assert not verdict_is_inside(checks[:5])
+
+
+def test_verdicts_are_kept_by_content(tmp_path: Path, pool: Pool) -> None:
+    cache = VerdictCache(tmp_path / "verdicts.sqlite", LIMITS)
+    verdict = pool.submit(program(HONEST)).result(timeout=60)
+    cache.keep([(program(HONEST), verdict)])
+    assert cache.get(program(HONEST)) == verdict
+    assert cache.get(program(HONEST + "\n")) is None
+    assert cache.get(program(HONEST, TEST + "\n")) is None
+    assert VerdictCache(tmp_path / "verdicts.sqlite", Limits()).get(program(HONEST)) is None
+    late = pool.submit(program("while True: pass")).result(timeout=60)
+    cache.keep([(program("while True: pass"), late)])
+    assert cache.get(program("while True: pass")) is None, "a timeout may be the machine's fault"
+    assert VerdictCache(None, LIMITS).get(program(HONEST)) is None
+    cache.close()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_around_the_whole() -> None:
+    with Pool(1, LIMITS, bubblewrap=True) as pool:
+        assert pool.submit(program(HONEST)).result(timeout=60).passed
+
+
+def test_bubblewrap_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="install bubblewrap"):
+        Pool(1, bubblewrap=True)
+    assert sys.platform == "linux"
