@@ -86,10 +86,10 @@ def main() -> None:
     orders, theirs = socket.socketpair()
     setup = json.loads(sys.argv[1])
     nothing = os.open("/dev/null", os.O_RDWR)  # Landlock would not let it be opened for writing
-    level, confine = _confine(setup)
+    level, filters = _confine(setup)
     if os.fork() == 0:
         orders.close()
-        zygote.serve(theirs, nothing, confine, setup["scratch"] if "scratch" in level else None)
+        zygote.serve(theirs, nothing, filters, setup["scratch"] if "scratch" in level else None)
     theirs.close()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(nothing, 1)  # what a test prints is no verdict
@@ -121,14 +121,14 @@ def _confine(setup: dict[str, Any]) -> tuple[list[str], Any]:
         level.append(name)
     layers.drop_capabilities()
     layers.die_with_parent()  # after the changes of user, which undo it
-    confine: Any = lambda: None  # noqa: E731  # replaced where the host has seccomp
+    filters = None
     if "seccomp" not in setup["without"]:
         try:
-            confine = layers.seccomp_filter("scratch" in level and "landlock" in level)
+            filters = layers.seccomp_filters("scratch" in level and "landlock" in level)
             level.append("seccomp")
         except OSError:
             pass
-    return level, confine
+    return level, filters
 
 
 def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -167,42 +167,60 @@ _WRITING_CALLS = """
 fsync 74 82, ftruncate 77 46, rename 82 0, renameat 264 38, renameat2 316 276, mkdir 83 0, mkdirat 258 34, rmdir 84 0,
 unlink 87 0, unlinkat 263 35
 """
+# What the zygote needs beyond that, to fork programs and to end them; taken from each program by a second filter.
+_FORKING_CALLS = """
+wait4 61 260, kill 62 129, setsid 112 157, recvmsg 47 212, recvfrom 45 207, sendto 44 206, prctl 157 167
+"""
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOW, _KILL, _DENY, _NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _CREATING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
 
 
-def seccomp_filter(may_write: bool) -> Callable[[], None]:
-    """Return what confines the calling process for good. OSError on an architecture that the filter does not know."""
+class Filter:
+    """A program of BPF; `apply` confines the calling process with it for good, and costs by its length."""
+
+    def __init__(self, instructions: list[bytes]):
+        self._code = ctypes.create_string_buffer(b"".join(instructions))
+        self._header = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(self._code))
+
+    def apply(self) -> None:
+        no_new_privileges()
+        header = ctypes.create_string_buffer(self._header)
+        prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header))
+
+
+def seccomp_filters(may_write: bool) -> tuple[Filter, Filter]:
+    """Return the zygote's filter, and the short one that each program adds to it.
+
+    OSError on an architecture whose numbers are not known.
+    """
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
     column, architecture = _ARCHITECTURES[machine]
-    numbers = _numbers(_CALLS, column) + (_numbers(_WRITING_CALLS, column) if may_write else [])
-    program = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
-    for number in numbers:
-        program += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+    clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
+    allowed = [*_numbers(_CALLS, column), *_numbers(_FORKING_CALLS, column), clone, limits]
+    allowed += _numbers(_WRITING_CALLS, column) if may_write else []
+    zygote = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
+    for number in allowed:
+        zygote += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
     opening = ((2, 24), (257, 32)) if column == 0 else ((56, 32),)  # the call, and where its flags lie
     for number, flags_at in opening:
         if may_write:
-            program += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+            zygote += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
         else:
-            program += _only_if(number, flags_at, 0x45, _CREATING, when_true=_DENY)
-    clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
-    program += [_jump(0x15, clone3, 0, 1), _return(_NO_SUCH_CALL)]  # its flags lie in memory; glibc falls back to clone
+            zygote += _only_if(number, flags_at, 0x45, _CREATING, when_true=_DENY)
+    zygote += [_jump(0x15, clone3, 0, 1), _return(_NO_SUCH_CALL)]  # its flags lie in memory; glibc falls back to clone
+    zygote += _only_if(pair, 16, 0x15, _AF_UNIX, when_true=_ALLOW)
+    zygote.append(_return(_DENY))
+    program = [_load(0)]
+    for number in _numbers(_FORKING_CALLS, column):
+        program += [_jump(0x15, number, 0, 1), _return(_DENY)]
     program += _only_if(clone, 16, 0x45, _CLONE_THREAD, when_true=_ALLOW)
     program += _only_if(limits, 32, 0x15, 0, when_true=_ALLOW)  # reading limits, not setting them
-    program += _only_if(pair, 16, 0x15, _AF_UNIX, when_true=_ALLOW)
-    program.append(_return(_DENY))
-    code = ctypes.create_string_buffer(b"".join(program))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
-
-    def confine(kept: object = code) -> None:  # the header points into `code`
-        no_new_privileges()
-        prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header))
-
-    return confine
+    program.append(_return(_ALLOW))
+    return Filter(zygote), Filter(program)
 
 
 def _numbers(table: str, column: int) -> list[int]:

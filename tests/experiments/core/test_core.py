@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from experiments.cells.plan import BUNDLED
 from experiments.core.batching import batches
@@ -14,7 +16,7 @@ from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Text
-from runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
+from runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtimes.engines.eager import Eager
 from runtimes.engines.fake import Fake
 
@@ -86,3 +88,112 @@ def test_a_continuation_is_tokenised_in_its_context_and_cut_from_the_left() -> N
     assert len(request.ids) == 13
     assert request.ids[0] == 0
     assert text.decode(request.ids[request.first_scored :]) == " Yes"
+
+
+def mixed_requests(count: int = 24) -> list[GenerateRequest]:
+    """Prompts and texts of very different lengths, so that rows finish at different times."""
+    prompts = random_prompts(count, 24, 128, 5)
+    return [
+        GenerateRequest(tuple(prompt[: 2 + (5 * i) % 22]), 1 + (7 * i * i) % 31) for i, prompt in enumerate(prompts)
+    ]
+
+
+@pytest.mark.parametrize("refill", [True, False])
+@pytest.mark.parametrize("budget", [60, 250, 4096])
+def test_texts_do_not_depend_on_their_neighbours(eager: tuple[Runtime, Traits], budget: int, refill: bool) -> None:
+    requests = mixed_requests()
+    found = generate(*eager, requests, words, token_budget=budget, refill=refill)
+    assert found == [generate(*eager, [request], words)[0] for request in requests]
+    assert [len(one.ids) for (one,) in found] == [request.max_new_tokens for request in requests]
+
+
+def test_rows_that_finish_make_room(eager: tuple[Runtime, Traits]) -> None:
+    runtime, traits = eager
+    steps: dict[bool, int] = {}
+    for refill in (True, False):
+        counted = Counting(runtime)
+        generate(counted, traits, mixed_requests(), words, token_budget=250, refill=refill)
+        steps[refill] = counted.steps
+    assert steps[True] < 0.8 * steps[False]
+
+
+def test_samples_share_a_prefill_and_differ_by_their_seeds(eager: tuple[Runtime, Traits]) -> None:
+    runtime, traits = eager
+    counted = Counting(runtime)
+    request = GenerateRequest((5, 6, 7, 8), 12, temperature=1.0, seeds=(1, 2, 3, 1))
+    (samples,) = generate(counted, traits, [request], words)
+    assert counted.prefilled_rows == 1
+    assert samples[0] == samples[3]
+    assert len({one.ids for one in samples}) == 3
+    alone = [
+        generate(*eager, [GenerateRequest((5, 6, 7, 8), 12, temperature=1.0, seeds=(seed,))], words)[0][0]
+        for seed in (1, 2, 3)
+    ]
+    assert samples[:3] == alone
+
+
+def test_sampling_follows_the_distribution(eager: tuple[Runtime, Traits]) -> None:
+    runtime, traits = eager
+    request = GenerateRequest((5, 6, 7), 1, temperature=1.0, seeds=tuple(range(4000)))
+    (samples,) = generate(runtime, traits, [request], words, token_budget=100_000)
+    probabilities = runtime.forward(torch.tensor([[5, 6, 7]]), [3]).logits_BKV[0, 0].double().softmax(0)
+    counts = torch.bincount(torch.tensor([one.ids[0] for one in samples]), minlength=128) / 4000
+    assert float((counts - probabilities).abs().max()) < 4 * 0.5 / 4000**0.5
+    narrow = GenerateRequest((5, 6, 7), 1, temperature=1.0, top_p=0.01, seeds=tuple(range(50)))
+    (samples,) = generate(runtime, traits, [narrow], words)
+    assert {one.ids[0] for one in samples} == {int(probabilities.argmax())}
+
+
+def test_a_stop_string_may_span_tokens_and_every_text_is_told_when_it_is_finished() -> None:
+    runtime = Fake()
+    traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda _: nullcontext())
+    told: list[tuple[int, int]] = []
+    requests = [GenerateRequest((10,), 9, ("3 1", "99")), GenerateRequest((40,), 2)]
+    (stopped,), (short,) = generate(
+        runtime, traits, requests, words, on_done=lambda item, sample, one: told.append((item, sample))
+    )
+    assert (stopped.text, stopped.ids, stopped.finished_by) == ("11 12 1", (11, 12, 13, 14), "stop")
+    assert short.text == "41 42 "
+    assert told == [(1, 0), (0, 0)]
+
+
+def test_a_text_in_pieces_is_the_text_as_a_whole() -> None:
+    text = Text(BUNDLED / "model", bos_id=0, max_length=None)
+    ids = text.encode("Zürich 北京 🦦 is by the river.\n\n    return x")
+    piece = text.piecewise([0])
+    assert "".join(piece(token) for token in ids) == text.decode(ids)
+
+
+def test_a_prompt_leaves_room_for_what_is_generated() -> None:
+    text = Text(BUNDLED / "model", bos_id=0, max_length=20)
+    ids, was_cut = text.prompt("The town is by the river. " * 9, new_tokens=8)
+    assert was_cut
+    assert len(ids) == 12
+    assert ids[0] == 0
+    assert text.prompt("The town", 8) == ((0, *text.encode("The town")), False)
+
+
+class Counting(Runtime):
+    """Counts what a runtime is asked; a wrapper for tests."""
+
+    def __init__(self, inner: Runtime):
+        self._inner, self.steps, self.prefilled_rows = inner, 0, 0
+
+    def load(self, *arguments: object) -> Traits:
+        raise NotImplementedError
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        return self._inner.new_cache(rows, capacity)
+
+    def forward(
+        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+    ) -> Outputs:
+        self.steps += ids_BT.shape[1] == 1
+        self.prefilled_rows += len(ids_BT) * (ids_BT.shape[1] > 1)
+        return self._inner.forward(ids_BT, lengths, cache, at_BK)
+
+    def synchronize(self) -> None:
+        self._inner.synchronize()
+
+    def close(self) -> None:
+        self._inner.close()
