@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,7 +37,7 @@ def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "
     checks: list[Check] = []
     imports: list[str] = []
     imported: set[str] = set()
-    for statement in ast.parse(test).body:
+    for statement in _tree(test).body:
         code = ast.unparse(statement)
         if isinstance(statement, ast.Import | ast.ImportFrom):
             imports.append(code)
@@ -52,9 +53,15 @@ def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "
 def verdict_is_inside(checks: tuple[Check, ...]) -> bool:
     """Say whether the program itself decides: whether an assertion, not a preparation, runs in it."""
     return any(
-        check.kind == "inside" and any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(check.code)))
+        check.kind == "inside" and any(isinstance(node, ast.Assert) for node in ast.walk(_tree(check.code)))
         for check in checks
     )
+
+
+def _tree(code: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of others' code: invalid escape sequences and the like
+        return ast.parse(code)
 
 
 def _free(statement: ast.Assert) -> set[str]:

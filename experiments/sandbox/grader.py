@@ -92,6 +92,7 @@ def main() -> None:
         zygote.serve(theirs, nothing, filters, setup["scratch"] if "scratch" in level else None)
     theirs.close()
     replies = os.fdopen(os.dup(1), "w")
+    os.dup2(nothing, 2)  # nobody reads it, and a pipe that is full stops its writer
     os.dup2(nothing, 1)  # what a test prints is no verdict
     print(json.dumps({"level": level}), file=replies, flush=True)
     for line in sys.stdin:

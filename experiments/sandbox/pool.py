@@ -140,7 +140,7 @@ class Pool:
         scratch = tempfile.mkdtemp(prefix="sandbox-")
         os.chmod(scratch, 0o755)
         setup = {"readable": _readable(), "scratch": scratch, "without": list(self._without)}
-        command = [os.path.realpath(sys.executable), "-I", "-S", str(_GRADER), json.dumps(setup)]
+        command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(_GRADER), json.dumps(setup)]
         if self._bubblewrap:
             wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
             command = [*wrap.split(), "--bind", scratch, scratch, *command]

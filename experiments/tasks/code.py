@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,14 +139,20 @@ def _require(where: str, item: dict[str, Any], fields: Sequence[str]) -> None:
 
 def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
     try:
-        return ast.parse(code)
+        return _tree(code)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{where}: {name}: its {field} is not Python: {error}") from error
 
 
+def _tree(code: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of others' code: invalid escape sequences and the like
+        return ast.parse(code)
+
+
 def _functions(code: str) -> set[str]:
     try:
-        tree = ast.parse(code)
+        tree = _tree(code)
     except (SyntaxError, ValueError):
         return set()
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
