@@ -141,6 +141,14 @@ class SummarizationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DivergenceConfig:
+    data: str
+    window: int = _least(2)
+    tokens: int = _least(1)
+    max_mib: int = _least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     token_budget: int = _least(1)
     refill: bool
@@ -168,6 +176,7 @@ class BenchmarksConfig:
     code: CodeConfig | None = None
     extractive_qa: ExtractiveQAConfig | None = None
     summarization: SummarizationConfig | None = None
+    divergence: DivergenceConfig | None = None
 
     def chosen(self) -> list[str]:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]

@@ -58,6 +58,8 @@ _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("QA F1", _score("qa_f1", "qa_f1_standard_error", 1), 1),
     ("QA exact", _score("qa_exact_match", "qa_exact_match_standard_error", 1), 6),
     ("ROUGE-L", _score("rouge_l", "rouge_l_standard_error", 1), 1),
+    ("KL nats", _number("kl_mean", "{:.1e}"), 2),
+    ("same top token", _number("divergence_same_top_ratio", "{:.2f} %", 100), 5),
     ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 3),
     ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 4),
     ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),

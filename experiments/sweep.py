@@ -19,6 +19,7 @@ from experiments.records.journal import Journal, read_journal
 from experiments.records.matrix import rows
 from experiments.records.store import check_writable, read_records, write_atomic
 
+DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
 _FAILED = {"out_of_memory", "timeout", "crash", "error"}
 
 
@@ -69,7 +70,10 @@ def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> O
         reference = children.run("reference", cell, folder, limit)
         if reference.status != "ok" and reference.status != "unsupported":
             Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
-    outcome = children.run("measure", cell, folder, limit, progress.hear)
+    try:
+        outcome = children.run("measure", cell, folder, limit, progress.hear)
+    finally:
+        (folder / DISTRIBUTIONS).unlink(missing_ok=True)  # hundreds of megabytes that nobody needs again
     if cell.config.agreement.enabled and outcome.status == "ok":
         progress.hear(("benchmark", "replay"))
         children.run("replay", cell, folder, limit)

@@ -25,7 +25,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
     start_s = time.perf_counter()
     with ExitStack() as stack:
         judge = _Judge(bench, asked, problems, stack)
-        completions, cut, new_tokens = _completions(bench, asked, problems, judge)
+        completions, ids, cut = _completions(bench, asked, problems, judge)
         generated_s = time.perf_counter() - start_s
         verdicts = judge.verdicts(completions)
     path = bench.items_path("code")
@@ -37,6 +37,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
                     "sample": sample,
                     "prompt": problem.prompt,
                     "text": text,
+                    "ids": ids.get((problem.id, sample)),
                     "status": verdict.status,
                     "reason": verdict.reason,
                     "is_right": verdict.passed,
@@ -52,7 +53,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
         **{f"pass_at_{k}": result.pass_at[k] for k in ks},
         **{f"pass_at_{k}_standard_error": result.errors[k] for k in ks},
         "items": result.items,
-        "new_tokens": new_tokens,
+        "new_tokens": sum(map(len, ids.values())),
         "cut_prompts": cut,
         "programs_cpu_s": sum(one.cpu_s or 0.0 for found in verdicts for one in found),
         **judge.figures(),
@@ -114,12 +115,16 @@ class _Judge:
 
 def _completions(
     bench: Bench, asked: CodeConfig, problems: list[code.Problem], judge: _Judge
-) -> tuple[list[list[str]], int, int]:
-    """Return the completions of each problem, how many prompts were cut, and how many tokens were generated."""
+) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], int]:
+    """Return the completions of each problem, the tokens of generated ones, and how many prompts were cut."""
     if asked.solutions != "model":
         given = solutions(asked, problems)
-        return [given[problem.id] for problem in problems], 0, 0
+        return [given[problem.id] for problem in problems], {}, 0
     decoding = Decoding(asked.max_new_tokens, code.STOP, asked.samples, asked.temperature, asked.top_p)
     texts, cut = answers(bench, [Asked(problem.id, problem.prompt) for problem in problems], decoding, judge.on_text)
-    new_tokens = sum(len(one.ids) for found in texts for one in found)
-    return [[one.text for one in found] for found in texts], cut, new_tokens
+    ids = {
+        (problem.id, sample): one.ids
+        for problem, found in zip(problems, texts, strict=True)
+        for sample, one in enumerate(found)
+    }
+    return [[one.text for one in found] for found in texts], ids, cut

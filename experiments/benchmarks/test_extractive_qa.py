@@ -15,6 +15,7 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     prompts = [Asked(question.id, extractive_qa.prompt(question)) for question in questions]
     texts, cut = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
     path, exact, f1s = bench.items_path("extractive_qa"), [], []
+    clusters: dict[str, int] = {}
     with open(path, "w") as file:
         for question, prompt, (generated,) in zip(questions, prompts, texts, strict=True):
             answer = generated.text.strip()
@@ -22,8 +23,10 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
             f1s.append(extractive_qa.f1(answer, question.answers))
             item = {
                 "id": question.id,
+                "cluster": clusters.setdefault(question.context, len(clusters)),  # questions about one passage
                 "prompt": prompt.prompt,
                 "text": answer,
+                "ids": generated.ids,
                 "finished_by": generated.finished_by,
                 "answers": question.answers,
                 "is_right": exact[-1],

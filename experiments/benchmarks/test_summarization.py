@@ -23,6 +23,7 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
                 "id": article.id,
                 "prompt": prompt.prompt,
                 "text": summary,
+                "ids": generated.ids,
                 "finished_by": generated.finished_by,
                 "references": article.references,
                 **scores[-1],

@@ -79,16 +79,22 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     import numpy as np
 
+    from experiments.benchmarks import divergence
     from experiments.benchmarks.agreement import prompt_logits, prompts
     from experiments.cells.device import resolve
     from experiments.cells.loading import make_runtime, make_text
 
     runtime = make_runtime(cell.config.reference)
     traits = runtime.load(cell.source, cell.hardware(resolve(cell.config.hw)[0]), lambda name: nullcontext())
-    logits = prompt_logits(runtime, prompts(make_text(cell), traits, cell.config.seed))
+    text = make_text(cell)
+    logits = prompt_logits(runtime, prompts(text, traits, cell.config.seed))
     temporary = folder / "reference.tmp.npz"
     np.savez(temporary, *[rows.numpy() for rows in logits])
     os.replace(temporary, folder / "reference.npz")
+    asked = cell.config.benchmark.divergence
+    if asked is not None and text is not None:
+        chosen = divergence.chosen_windows(asked, text, traits.vocabulary)
+        divergence.write_reference(runtime, traits, chosen, folder, cell.config.scoring.token_budget)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:

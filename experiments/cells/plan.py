@@ -130,12 +130,12 @@ def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
                     f"benchmark.{name}: {longest[0]} prompt + {longest[1]} new tokens exceed the model's context of "
                     f"{limit}: lower benchmark.{name}.prompt_tokens or new_tokens"
                 )
-    window = config.benchmark.perplexity.window if config.benchmark.perplexity else 0
-    if window > limit:
-        raise UserError(
-            f"benchmark.perplexity.window={window} exceeds the model's context of {limit}: "
-            f"use benchmark.perplexity.window={limit}"
-        )
+    for name, asked in (("perplexity", config.benchmark.perplexity), ("divergence", config.benchmark.divergence)):
+        if asked is not None and asked.window > limit:
+            raise UserError(
+                f"benchmark.{name}.window={asked.window} exceeds the model's context of {limit}: "
+                f"use benchmark.{name}.window={limit}"
+            )
 
 
 def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -148,6 +148,8 @@ def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
         return  # the benchmarks that need text are skipped, with that reason
     if chosen.perplexity is not None:
         perplexity.read_text(data_path("perplexity", chosen.perplexity.data), chosen.perplexity.max_bytes)
+    if chosen.divergence is not None:
+        perplexity.read_text(data_path("perplexity", chosen.divergence.data), 1000)
     if chosen.multiple_choice is not None:
         asked = chosen.multiple_choice
         multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)

@@ -64,6 +64,10 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "rouge_2": _figure(found, "summarization", "rouge2"),
         "rouge_l": _figure(found, "summarization", "rougeL"),
         "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
+        "kl_mean": _figure(found, "divergence", "kl_mean"),
+        "kl_standard_error": _figure(found, "divergence", "kl_standard_error"),
+        "kl_p99": _figure(found, "divergence", "kl_p99"),
+        "divergence_same_top_ratio": _figure(found, "divergence", "same_top_ratio"),
         "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
         "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
     }

@@ -1,0 +1,94 @@
+"""Whole distributions of a runtime and of the reference over the same forced tokens, a batch at a time.
+
+The reference runs first, in a process of its own, and leaves its log-probabilities in a file that is mapped, not read:
+memory stays flat. Shapes: N scored tokens of all windows, K scored tokens of a batch's rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.cells.plan import data_path
+from experiments.config import DivergenceConfig
+from experiments.core.batching import batches, pad, pad_positions
+from experiments.core.text import Text
+from experiments.tasks.perplexity import Window, read_text, windows
+from runtimes.base import Runtime, Traits
+
+FILE = "reference-distributions.npy"
+
+
+def chosen_windows(asked: DivergenceConfig, text: Text, vocabulary: int) -> list[Window]:
+    """Return as many windows of the text as the tokens and the disk space that are asked for allow, at least one."""
+    tokens = min(asked.tokens, (asked.max_mib << 20) // (4 * vocabulary))
+    content = read_text(data_path("perplexity", asked.data), max_bytes=64 * asked.tokens)
+    cut = windows(text.encode(content), text.bos_id, asked.window)
+    return cut[: max(1, tokens // (asked.window - 1))]
+
+
+def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], folder: Path, budget: int) -> None:
+    """Write the log-probabilities (N, V) as float32."""
+    scored = sum(len(window.ids) - window.first_scored for window in chosen)
+    partial = folder / f"{FILE}.partial"
+    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(scored, traits.vocabulary))
+    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
+    for index, logprobs_KV, _ in distributions(runtime, traits, chosen, budget):
+        out[starts[index] : starts[index + 1]] = logprobs_KV.cpu().numpy()
+    out.flush()
+    os.replace(partial, folder / FILE)
+
+
+def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Path, budget: int) -> dict[str, Any]:
+    """Return Kullback-Leibler divergence from the reference a token (nats), agreement on the top token, and the change
+    of the right token's probability. All figures that llama.cpp's `--kl-divergence` reports."""
+    reference_NV = np.load(file, mmap_mode="r")
+    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
+    divergences = np.empty(len(reference_NV))
+    changes = np.empty(len(reference_NV))
+    same_top = 0
+    by_window = np.empty(len(chosen))
+    for index, mine_KV, targets_K in distributions(runtime, traits, chosen, budget):
+        here = slice(int(starts[index]), int(starts[index + 1]))
+        mine_KV = mine_KV.double().cpu()
+        theirs_KV = torch.from_numpy(np.array(reference_NV[here])).double()
+        divergence_K = (theirs_KV.exp() * (theirs_KV - mine_KV)).sum(dim=1).clamp(min=0.0)
+        divergences[here] = divergence_K.numpy()
+        by_window[index] = float(divergence_K.mean())
+        same_top += int((mine_KV.argmax(dim=1) == theirs_KV.argmax(dim=1)).sum())
+        change_K = mine_KV.gather(1, targets_K[:, None]).exp() - theirs_KV.gather(1, targets_K[:, None]).exp()
+        changes[here] = change_K[:, 0].numpy()
+    percentiles = {f"kl_p{q:g}".replace(".", "_"): float(np.percentile(divergences, q)) for q in (50, 90, 99, 99.9)}
+    error = float(by_window.std(ddof=1) / len(chosen) ** 0.5) if len(chosen) > 1 else None
+    return {
+        "tokens": len(divergences),
+        "kl_mean": float(divergences.mean()),
+        "kl_standard_error": error,  # clustered over windows
+        **percentiles,
+        "kl_max": float(divergences.max()),
+        "same_top_ratio": same_top / len(divergences),
+        "right_token_probability_change": float(changes.mean()),
+        "right_token_probability_change_rms": float(np.sqrt((changes**2).mean())),
+    }
+
+
+@torch.inference_mode()
+def distributions(
+    runtime: Runtime, traits: Traits, chosen: Sequence[Window], budget: int
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Yield for each window its index, the log-probabilities (K, V) of its scored positions, and their right tokens."""
+    # A row's logits are V times as many numbers as its tokens: the budget is for tokens, so few rows go at once.
+    rows_budget = max(1, min(budget, (1 << 26) // traits.vocabulary))
+    lengths = [len(window.ids) - 1 for window in chosen]
+    for batch in batches(lengths, traits, rows_budget):
+        ids_BT, padded = pad([chosen[i].ids[:-1] for i in batch], traits)
+        wanted = [range(chosen[i].first_scored - 1, len(chosen[i].ids) - 1) for i in batch]
+        logits_BKV = runtime.forward(ids_BT, padded, None, pad_positions(wanted, len(padded))).logits_BKV
+        for row, index in enumerate(batch):
+            targets_K = torch.tensor(chosen[index].ids[chosen[index].first_scored :])
+            yield index, logits_BKV[row, : len(wanted[row])].float().log_softmax(dim=1), targets_K

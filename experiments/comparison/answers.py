@@ -1,0 +1,163 @@
+"""Are the answers of two cells the same? From the items that both left, benchmark by benchmark.
+
+Reads items (one JSON line each) and returns figures; measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from experiments.measurement.paired import (
+    Interval,
+    calibration_error,
+    exact_proportion,
+    holm,
+    mcnemar_mid_p,
+    paired_difference,
+)
+
+Item = dict[str, Any]
+# By how much (in nats) the arithmetic alone may move a choice's log-probability; beyond it a changed answer of
+# unquantized weights is probably a bug. Measured differences between our float32 engines stay below 2e-5.
+ROUNDING_NATS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
+_SCORES = {"multiple_choice": "is_right", "code": "is_right", "extractive_qa": "f1", "summarization": "rougeL"}
+
+
+class DifferentItems(Exception):
+    """The two cells were asked different things. One line: which."""
+
+
+def compare(
+    candidate: dict[str, Any], reference: dict[str, Any], candidate_folder: Path, reference_folder: Path
+) -> dict[str, Any]:
+    """Return figures a benchmark that both records hold. DifferentItems when their items are not the same."""
+    theirs = {entry["benchmark"]: entry for entry in reference["benchmarks"] if entry["items_file"]}
+    dtype = candidate["runtime"]["dtype"] if candidate["runtime"]["weights"] == "full" else None
+    found: dict[str, Any] = {}
+    for entry in candidate["benchmarks"]:
+        other = theirs.get(entry["benchmark"])
+        if other is None or not entry["items_file"] or "failed" in (entry["status"], other["status"]):
+            continue
+        mine = read_items(candidate_folder / entry["items_file"])
+        found[entry["benchmark"]] = compare_items(
+            entry["benchmark"], mine, read_items(reference_folder / other["items_file"]), dtype
+        )
+    tested = [name for name, figures in found.items() if figures.get("p_value") is not None]
+    for name, adjusted in zip(tested, holm([found[name]["p_value"] for name in tested]), strict=True):
+        found[name]["p_value_holm"] = adjusted
+    return found
+
+
+def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> dict[str, Any]:
+    """Return the figures of one benchmark; `dtype` is None where the weights differ and rounding explains nothing."""
+    _check_same_items(benchmark, mine, theirs)
+    if benchmark == "perplexity":
+        return _perplexity(mine, theirs)
+    score = _SCORES[benchmark]
+    clusters = [item.get("cluster", item["id"]) for item in mine]
+    figures: dict[str, Any] = {"items": len(mine), "score": score}
+    difference = paired_difference([float(i[score]) for i in mine], [float(i[score]) for i in theirs], clusters)
+    figures["score_difference"] = _plain(difference)
+    if "is_right" in mine[0]:
+        figures |= _flips(mine, theirs)
+    if benchmark == "multiple_choice":
+        figures |= _choices(mine, theirs, dtype)
+    if "text" in mine[0]:
+        figures |= _texts(mine, theirs)
+    return figures
+
+
+def read_items(path: Path) -> list[Item]:
+    with path.open() as file:
+        return [json.loads(line) for line in file]
+
+
+def _check_same_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> None:
+    def key(item: Item) -> tuple[Any, ...]:
+        return (item.get("id", item.get("window")), item.get("sample", 0), item.get("prompt"), item.get("answer"))
+
+    if [key(item) for item in mine] != [key(item) for item in theirs]:
+        raise DifferentItems(f"{benchmark}: the two cells were asked different items ({len(mine)} and {len(theirs)})")
+
+
+def _flips(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
+    """Right to wrong and back (Dutta et al. 2024, arXiv 2407.09141)."""
+    lost = sum(not a["is_right"] and b["is_right"] for a, b in zip(mine, theirs, strict=True))
+    won = sum(a["is_right"] and not b["is_right"] for a, b in zip(mine, theirs, strict=True))
+    return {
+        "right_to_wrong": lost,
+        "wrong_to_right": won,
+        "flips": _plain(exact_proportion(lost + won, len(mine))),
+        "p_value": mcnemar_mid_p(lost, won),
+    }
+
+
+def _choices(mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> dict[str, Any]:
+    changed = [(a, b) for a, b in zip(mine, theirs, strict=True) if a["predicted"] != b["predicted"]]
+    probability = [[_probabilities(item)[item["answer"]] for item in items] for items in (mine, theirs)]
+    figures = {
+        "changed_answers": _plain(exact_proportion(len(changed), len(mine))),
+        "right_choice_probability_difference": _plain(paired_difference(*probability)),
+        "calibration_error": _calibration(mine),
+        "reference_calibration_error": _calibration(theirs),
+        "max_logprob_difference": max(
+            abs(x - y)
+            for a, b in zip(mine, theirs, strict=True)
+            for x, y in zip(a["logprobs"], b["logprobs"], strict=True)
+        ),
+    }
+    figures["calibration_error_difference"] = figures["calibration_error"] - figures["reference_calibration_error"]
+    if dtype is not None:
+        beyond = [b["id"] for a, b in changed if _margin(b, a["predicted"]) > 2 * ROUNDING_NATS[dtype]]
+        figures["suspicious_items"] = beyond
+    return figures
+
+
+def _probabilities(item: Item) -> list[float]:
+    highest = max(item["logprobs"])
+    weights = [math.exp(value - highest) for value in item["logprobs"]]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _calibration(items: Sequence[Item]) -> float:
+    return calibration_error([_probabilities(i)[i["predicted"]] for i in items], [i["is_right"] for i in items])
+
+
+def _margin(reference: Item, other_choice: int) -> float:
+    """Return by how many nats the reference preferred its answer to the one that the candidate gave."""
+    return float(reference["logprobs"][reference["predicted"]] - reference["logprobs"][other_choice])
+
+
+def _texts(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
+    pairs = list(zip(mine, theirs, strict=True))
+    same = sum(a["text"] == b["text"] for a, b in pairs)
+    diverged = sorted(_first_difference(a["ids"], b["ids"]) for a, b in pairs if a.get("ids") and a["ids"] != b["ids"])
+    return {
+        "same_texts": _plain(exact_proportion(same, len(pairs))),
+        "different_items": [a["id"] for a, b in pairs if a["text"] != b["text"]],
+        "first_divergence_tokens_p50": diverged[len(diverged) // 2] if diverged else None,
+    }
+
+
+def _first_difference(mine: Sequence[int], theirs: Sequence[int]) -> int:
+    """Return the number of tokens before the first one that differs."""
+    return next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+
+
+def _perplexity(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
+    """Return the ratio of perplexities; the difference of a window's log-probability is what is independent."""
+    tokens = [item["tokens"] for item in theirs]
+    mean = sum(tokens) / len(tokens)
+    # Weighted by its tokens, a window's difference averages to the difference of the mean log-probability a token.
+    per_window = [(b["logprob"] - a["logprob"]) / mean for a, b in zip(mine, theirs, strict=True)]
+    nats = paired_difference(per_window, [0.0] * len(per_window))
+    return {"items": len(mine), "score": "logprob", "perplexity_ratio": _plain(nats.exp() if nats else None)}
+
+
+def _plain(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else asdict(interval)
