@@ -155,6 +155,22 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComparisonConfig:
+    """How speed is compared: interleaved, in launches of fresh processes."""
+
+    enabled: bool
+    launches: int | None = _least(1)
+    most_launches: int = _least(2)
+    width: float = _least(0.001)
+    rounds: int = _least(2)
+    warmup: int = _least(1)
+    batch: int = _least(1)
+    prompt_tokens: int = _least(1)
+    new_tokens: int = _least(2)
+    threads: int = _least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
     workers: int | None = _least(1)
     cpu_s: int = _least(1)
@@ -195,6 +211,7 @@ class CellConfig:
     scoring: ScoringConfig
     generation: GenerationConfig
     sandbox: SandboxConfig
+    comparison: ComparisonConfig
     seed: int = _least(0)
     results_dir: str
     artifacts_dir: str

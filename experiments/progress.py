@@ -48,6 +48,10 @@ class Progress:
         elif message[0] == "items" and self._live is not None:
             self._live.update(self._line(*message[1:]))
 
+    def note(self, text: str) -> None:
+        """Say what goes on when all cells are measured."""
+        self._say(text)
+
     def finish(self, status: str, reason: str | None, was_resumed: bool = False) -> None:
         seconds = time.monotonic() - self._cell_since
         how = "recorded earlier" if was_resumed else f"{seconds:.1f} s"

@@ -32,6 +32,15 @@ def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
     return show
 
 
+def _ratio(key: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        if row[key] is None:
+            return "1" if row["is_reference"] else "n/a"
+        return f"{row[key]:.2f} [{row[key + '_low']:.2f}, {row[key + '_high']:.2f}]"
+
+    return show
+
+
 # Header, what stands in a row, and importance: where a terminal is narrow, the highest numbers leave first.
 _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("runtime", lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), 0),
@@ -47,7 +56,9 @@ _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("prefill tok/s", _number("prefill_tokens_per_s", "{:,.0f}"), 5),
     ("decode tok/s", _number("decode_tokens_per_s", "{:,.0f}"), 2),
     ("offline tok/s", _number("throughput_tokens_per_s", "{:,.0f}"), 5),
-    ("speedup", _number("speedup_ratio", "{:.2f}×"), 10),
+    ("decode speedup", _ratio("speedup_ratio"), 1),
+    ("prefill speedup", _ratio("prefill_speedup_ratio"), 4),
+    ("launches", _number("speedup_launches", "{:.0f}"), 9),
     ("peak MiB", _number("peak_host_bytes", "{:,.0f}", 2**-20), 3),
     ("weights MiB", _number("weight_bytes", "{:,.1f}", 2**-20), 6),
     ("perplexity", _score("perplexity", "perplexity_standard_error", 3), 1),
@@ -58,13 +69,18 @@ _COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
     ("QA F1", _score("qa_f1", "qa_f1_standard_error", 1), 1),
     ("QA exact", _score("qa_exact_match", "qa_exact_match_standard_error", 1), 6),
     ("ROUGE-L", _score("rouge_l", "rouge_l_standard_error", 1), 1),
+    ("flips", _number("mcq_flips_ratio", "{:.1f} %", 100), 3),
+    ("same texts", _number("same_texts_ratio", "{:.1f} %", 100), 3),
     ("KL nats", _number("kl_mean", "{:.1e}"), 2),
     ("same top token", _number("divergence_same_top_ratio", "{:.2f} %", 100), 5),
     ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 3),
     ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 4),
     ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),
 ]
-_NOTES = ("* the reference; ± one standard error; n/a unknown, as speedup is until cells are measured interleaved",)
+_NOTES = (
+    "* the reference; ± one standard error; [95 % interval over launches, CPU time of one thread on a CPU]; "
+    "n/a unknown or not interleaved",
+)
 
 
 def render_table(found: Sequence[Row], console: Any) -> None:

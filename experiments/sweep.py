@@ -17,7 +17,7 @@ from experiments.records.assemble import assemble
 from experiments.records.environment import environment, environment_hash
 from experiments.records.journal import Journal, read_journal
 from experiments.records.matrix import rows
-from experiments.records.store import check_writable, read_records, write_atomic
+from experiments.records.store import attach, check_writable, read_records, write_atomic
 
 DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
 _FAILED = {"out_of_memory", "timeout", "crash", "error"}
@@ -41,7 +41,10 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             record = earlier or _measure(cell, results, run_id, found, children, progress)
             records.append(record)
             progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
-    _show(records, results)
+        from experiments.comparison.after_sweep import compare_with_reference
+
+        compare_with_reference(cells, records, results, progress.note)
+    _show(attach(records, results), results)
     return _exit_code(records)
 
 

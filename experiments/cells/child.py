@@ -25,7 +25,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 def main(job: str, cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash."""
-    _isolate(folder / "output.log")
+    isolate(folder / "output.log")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
@@ -43,7 +43,8 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None) -> Non
     os._exit(0)
 
 
-def _isolate(log: Path) -> None:
+def isolate(log: Path) -> None:
+    """Become a process group that dies with its parent, and write into the log what is printed."""
     os.setsid()  # a process group of its own: what it started dies with it, and Ctrl-C reaches the parent only
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -56,10 +56,10 @@ class Children:
         try:
             finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress)
         except KeyboardInterrupt:
-            _end(process)
+            end_process(process)
             raise
         if not finished:
-            _end(process)
+            end_process(process)
             return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
         process.join()
         _sweep_group(process.pid)
@@ -100,7 +100,8 @@ def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) 
     return Outcome("crash", f"ended with exit code {code}; see output.log", code)
 
 
-def _end(process: Any) -> None:
+def end_process(process: Any) -> None:
+    """End a process and its group: TERM, then KILL."""
     for sign, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         _signal_group(process.pid, sign)
         process.join(patience)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.measurement.statistics import percentile
+from experiments.records.speed import ratio
 
 NOT_INTERLEAVED = "not interleaved"
 
@@ -43,8 +44,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "load_s": sum(load["phases_s"].values()) if load else None,
         **_speed(found.get("latency", {})),
         "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
-        "speedup_ratio": None,
-        "speedup_reason": NOT_INTERLEAVED,
+        **_speedup(record),
         "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
         "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
         "weight_bytes": load.get("weight_bytes"),
@@ -64,6 +64,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "rouge_2": _figure(found, "summarization", "rouge2"),
         "rouge_l": _figure(found, "summarization", "rougeL"),
         "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
+        **_answers(record),
         "kl_mean": _figure(found, "divergence", "kl_mean"),
         "kl_standard_error": _figure(found, "divergence", "kl_standard_error"),
         "kl_p99": _figure(found, "divergence", "kl_p99"),
@@ -87,6 +88,37 @@ def _speed(latency: dict[str, Any]) -> dict[str, Any]:
         "tpot_s_p95": percentile(tpot, 95),
         "prefill_tokens_per_s": shape["batch"] * shape["prompt_tokens"] / ttft_p50 if ttft_p50 else None,
         "decode_tokens_per_s": shape["batch"] / tpot_p50 if tpot_p50 else None,
+    }
+
+
+def _speedup(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the interleaved ratios to the reference; null, with the reason, where nothing was interleaved."""
+    stored = record.get("speed") or {}
+    launches = stored.get("launches", [])
+    clock = "wall_s" if (record["load"] or {}).get("device") == "cuda" else "cpu_s"
+    row: dict[str, Any] = {"speedup_launches": len(launches) or None, "speedup_clock": clock if launches else None}
+    for phase, name in (("decode", "speedup_ratio"), ("prefill", "prefill_speedup_ratio")):
+        found = ratio(launches, phase, clock)
+        row[name] = found.estimate if found else None
+        row[f"{name}_low"], row[f"{name}_high"] = (found.low, found.high) if found else (None, None)
+    row["speedup_load_1min"] = max((one["load_1min"] for one in launches), default=None)
+    row["speedup_reason"] = None if row["speedup_ratio"] else stored.get("reason", NOT_INTERLEAVED)
+    return row
+
+
+def _answers(record: dict[str, Any]) -> dict[str, Any]:
+    found = (record.get("answers") or {}).get("benchmarks", {})
+    choice, code, qa = (found.get(name, {}) for name in ("multiple_choice", "code", "extractive_qa"))
+    texts = [found[name]["same_texts"] for name in ("code", "extractive_qa", "summarization") if name in found]
+    return {
+        "mcq_flips_ratio": (choice.get("flips") or {}).get("estimate"),
+        "mcq_flips_ratio_high": (choice.get("flips") or {}).get("high"),
+        "mcq_p_value": choice.get("p_value_holm"),
+        "code_flips_ratio": (code.get("flips") or {}).get("estimate"),
+        "qa_flips_ratio": (qa.get("flips") or {}).get("estimate"),
+        "same_texts_ratio": min((one["estimate"] for one in texts if one), default=None),
+        "perplexity_ratio": (found.get("perplexity", {}).get("perplexity_ratio") or {}).get("estimate"),
+        "suspicious_items": len(choice["suspicious_items"]) if "suspicious_items" in choice else None,
     }
 
 

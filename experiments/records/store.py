@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
 
 SCHEMA_VERSION = 1
+SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
@@ -48,10 +50,31 @@ def read_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, s
         version = record.get("schema_version") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
             refused.append((path, f"schema {version}, this program reads {SCHEMA_VERSION}"))
-        else:
-            records.append(record)
+            continue
+        records.append(record)
+        records[-1:] = attach(records[-1:], path.parents[1])
     records.sort(key=lambda record: record["started_at"])
     return records, refused
+
+
+def attach(records: Sequence[dict[str, Any]], results: Path) -> list[dict[str, Any]]:
+    """Return the records with what was found later beside them: `speed` and `answers`, None where there is none."""
+    return [
+        {
+            **record,
+            "speed": _beside(results / record["record_id"] / SPEED_FILE),
+            "answers": _beside(results / record["record_id"] / ANSWERS_FILE),
+        }
+        for record in records
+    ]
+
+
+def _beside(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("schema_version") == 1 else None
 
 
 def check_writable(folder: Path) -> None:

@@ -1,0 +1,70 @@
+"""What a sweep adds when its cells are measured: each against the reference, in answers and in speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.cells.plan import Cell
+from experiments.comparison.answers import DifferentItems, compare
+from experiments.comparison.speed import Runner, compare_speed
+from experiments.records.speed import ratio
+from experiments.records.store import ANSWERS_FILE, SPEED_FILE, write_atomic
+
+Say = Callable[[str], None]
+
+
+def compare_with_reference(cells: Sequence[Cell], records: Sequence[dict[str, Any]], results: Path, say: Say) -> None:
+    """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did."""
+    groups: dict[tuple[str, str], list[tuple[Cell, dict[str, Any]]]] = {}
+    for cell, record in zip(cells, records, strict=True):
+        if record["status"] == "ok":
+            groups.setdefault((record["model"]["digest"], record["hw"]["name"]), []).append((cell, record))
+    for group in groups.values():
+        references = [pair for pair in group if pair[1]["is_reference"]]
+        others = [pair for pair in group if not pair[1]["is_reference"]]
+        if references and others:
+            _compare_group(references[0], others, results, say)
+
+
+def _compare_group(
+    reference: tuple[Cell, dict[str, Any]], others: Sequence[tuple[Cell, dict[str, Any]]], results: Path, say: Say
+) -> None:
+    cell, reference_record = reference
+    home = results / reference_record["record_id"]
+    for _, record in others:
+        compare_answers(record, reference_record, results)
+    options = cell.config.comparison
+    candidates = [
+        Runner(other, results / record["record_id"])
+        for other, record in others
+        if not (results / record["record_id"] / SPEED_FILE).exists()  # resumed: compared already
+    ]
+    if not options.enabled or not candidates:
+        return
+
+    def on_launch(done: int, launches: list[dict[str, Any]]) -> None:
+        found = ratio(launches, "decode")
+        shown = f", decode {found.estimate:.2f}× [{found.low:.2f}, {found.high:.2f}]" if found else ""
+        say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
+
+    say(f"speed against {reference_record['runtime']['name']}")
+    reasons = compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch)
+    for folder, reason in reasons.items():
+        if reason is not None and not (folder / SPEED_FILE).exists():
+            content = {"schema_version": 1, "against": home.name, "launches": [], "reason": reason}
+            write_atomic(folder / SPEED_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: Path) -> dict[str, Any]:
+    """Write and return what `answers.compare` finds for two records that lie below `results`."""
+    folders = [results / one["record_id"] for one in (record, reference)]
+    content: dict[str, Any] = {"schema_version": 1, "against": reference["record_id"]}
+    try:
+        content["benchmarks"] = compare(record, reference, *folders)
+    except (DifferentItems, OSError, ValueError, KeyError) as error:
+        content |= {"benchmarks": {}, "reason": f"{type(error).__name__}: {error}"}
+    write_atomic(folders[0] / ANSWERS_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return content
