@@ -6,7 +6,11 @@ import sys
 
 from experiments.errors import did_you_mean
 
-_COMMANDS = {"run": "measure a cell or a sweep", "report": "show the matrix of recorded cells"}
+_COMMANDS = {
+    "run": "measure a cell or a sweep",
+    "compare": "two runtimes: faster, smaller, the same answers?",
+    "report": "show the matrix of recorded cells",
+}
 
 
 def main() -> int:
@@ -23,6 +27,10 @@ def main() -> int:
         from experiments.run import main as run
 
         return run()
+    if name == "compare":
+        from experiments.compare import main as compare
+
+        return compare()
     from experiments.report import main as report
 
     return report()

@@ -16,6 +16,8 @@ from experiments.records.matrix import rows
 from experiments.records.store import read_records, write_atomic
 
 Row = dict[str, Any]
+Column = tuple[str, Callable[[dict[str, Any]], str], int]  # header, what stands in a row, importance
+_PAGE = 4  # the least important columns that a page still shows
 
 
 def _number(key: str, pattern: str, factor: float = 1.0) -> Callable[[Row], str]:
@@ -42,39 +44,39 @@ def _ratio(key: str) -> Callable[[Row], str]:
 
 
 # Header, what stands in a row, and importance: where a terminal is narrow, the highest numbers leave first.
-_COLUMNS: list[tuple[str, Callable[[Row], str], int]] = [
+_COLUMNS: list[Column] = [
     ("runtime", lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), 0),
     ("dtype", lambda row: row["dtype"], 8),
     ("model", lambda row: row["model"], 6),
     ("hw", lambda row: f"{row['hw']}, {row['threads']} threads", 9),
     ("status", lambda row: row["status"], 0),
-    ("load s", _number("load_s", "{:.2f}"), 7),
+    ("load s", _number("load_s", "{:.2f}"), 5),
     ("first call s", _number("first_call_s", "{:.2f}"), 7),
-    ("TTFT p50 ms", _number("ttft_s_p50", "{:.2f}", 1e3), 1),
+    ("TTFT p50 ms", _number("ttft_s_p50", "{:.2f}", 1e3), 3),
     ("TPOT p50 ms", _number("tpot_s_p50", "{:.2f}", 1e3), 1),
-    ("TPOT p95 ms", _number("tpot_s_p95", "{:.2f}", 1e3), 4),
-    ("prefill tok/s", _number("prefill_tokens_per_s", "{:,.0f}"), 5),
-    ("decode tok/s", _number("decode_tokens_per_s", "{:,.0f}"), 2),
-    ("offline tok/s", _number("throughput_tokens_per_s", "{:,.0f}"), 5),
+    ("TPOT p95 ms", _number("tpot_s_p95", "{:.2f}", 1e3), 6),
+    ("prefill tok/s", _number("prefill_tokens_per_s", "{:,.0f}"), 6),
+    ("decode tok/s", _number("decode_tokens_per_s", "{:,.0f}"), 5),
+    ("offline tok/s", _number("throughput_tokens_per_s", "{:,.0f}"), 6),
     ("decode speedup", _ratio("speedup_ratio"), 1),
     ("prefill speedup", _ratio("prefill_speedup_ratio"), 4),
     ("launches", _number("speedup_launches", "{:.0f}"), 9),
     ("peak MiB", _number("peak_host_bytes", "{:,.0f}", 2**-20), 3),
-    ("weights MiB", _number("weight_bytes", "{:,.1f}", 2**-20), 6),
-    ("perplexity", _score("perplexity", "perplexity_standard_error", 3), 1),
+    ("weights MiB", _number("weight_bytes", "{:,.1f}", 2**-20), 4),
+    ("perplexity", _score("perplexity", "perplexity_standard_error", 3), 2),
     ("% of reference", _number("perplexity_percent_of_reference", "{:.2f}"), 6),
     ("choice accuracy", _score("mcq_accuracy", "mcq_accuracy_standard_error", 3), 1),
     ("% of reference's", _number("mcq_accuracy_percent_of_reference", "{:.2f}"), 6),
-    ("code pass@1", _score("code_pass_at_1", "code_pass_at_1_standard_error", 3), 1),
-    ("QA F1", _score("qa_f1", "qa_f1_standard_error", 1), 1),
+    ("code pass@1", _score("code_pass_at_1", "code_pass_at_1_standard_error", 3), 2),
+    ("QA F1", _score("qa_f1", "qa_f1_standard_error", 1), 2),
     ("QA exact", _score("qa_exact_match", "qa_exact_match_standard_error", 1), 6),
-    ("ROUGE-L", _score("rouge_l", "rouge_l_standard_error", 1), 1),
+    ("ROUGE-L", _score("rouge_l", "rouge_l_standard_error", 1), 2),
     ("flips", _number("mcq_flips_ratio", "{:.1f} %", 100), 3),
-    ("same texts", _number("same_texts_ratio", "{:.1f} %", 100), 3),
-    ("KL nats", _number("kl_mean", "{:.1e}"), 2),
-    ("same top token", _number("divergence_same_top_ratio", "{:.2f} %", 100), 5),
-    ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 3),
-    ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 4),
+    ("same texts", _number("same_texts_ratio", "{:.1f} %", 100), 4),
+    ("KL nats", _number("kl_mean", "{:.1e}"), 3),
+    ("same top token", _number("divergence_same_top_ratio", "{:.2f} %", 100), 6),
+    ("same top", _number("agreement_same_top_ratio", "{:.1f} %", 100), 5),
+    ("max |Δ logit|", _number("agreement_max_logit_difference", "{:.1e}"), 6),
     ("replayed same", _number("replay_same_top_ratio", "{:.1f} %", 100), 8),
 ]
 _NOTES = (
@@ -97,11 +99,11 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     for line in [*_failures(found), *_NOTES]:
         console.print(line, style="dim", markup=False, highlight=False)
     if left_out:
-        console.print(f"too narrow for: {', '.join(left_out)}; --format md has all", style="dim", markup=False)
+        console.print(f"too narrow for: {', '.join(left_out)}; --format md --wide has all", style="dim", markup=False)
 
 
-def render(found: Sequence[Row], form: str) -> str:
-    """Return the matrix as md, csv or json."""
+def render(found: Sequence[Row], form: str, wide: bool = False) -> str:
+    """Return the matrix as md (with all columns where `wide`), csv or json."""
     if form == "json":
         return json.dumps(list(found), indent=1) + "\n"
     if form == "csv":
@@ -110,10 +112,11 @@ def render(found: Sequence[Row], form: str) -> str:
         writer.writeheader()
         writer.writerows(found)
         return text.getvalue()
+    columns = [column for column in _known(found) if wide or column[2] <= _PAGE]
     lines = [
-        "| " + " | ".join(header for header, _, _ in _COLUMNS) + " |",
-        "|" + " --- |" * len(_COLUMNS),
-        *("| " + " | ".join(show(row) for _, show, _ in _COLUMNS) + " |" for row in found),
+        "| " + " | ".join(header.replace("|", r"\|") for header, _, _ in columns) + " |",
+        "|" + " --- |" * len(columns),
+        *("| " + " | ".join(show(row) for _, show, _ in columns) + " |" for row in found),
     ]
     return "\n".join([*lines, "", *_failures(found), *[note.replace("*", r"\*") for note in _NOTES]]) + "\n"
 
@@ -144,7 +147,7 @@ def _report(asked: argparse.Namespace) -> int:
 
         render_table(found, Console())
         return 0
-    text = render(found, "md" if asked.format == "table" else asked.format)
+    text = render(found, "md" if asked.format == "table" else asked.format, asked.wide)
     if asked.output is None:
         sys.stdout.write(text)
     else:
@@ -160,12 +163,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", nargs="?", default="results/runs", help="where the records are (%(default)s)")
     parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
     parser.add_argument("--output", metavar="FILE", help="write there instead of to the terminal")
+    parser.add_argument("--wide", action="store_true", help="all columns in md, not only the most important ones")
     parser.add_argument("--all", action="store_true", help="every record, not only the latest of each cell")
     return parser
 
 
-def _fitting(found: Sequence[Row], width: int) -> tuple[list[tuple[str, Callable[[Row], str], int]], list[str]]:
-    columns = list(_COLUMNS)
+def _known(found: Sequence[Row]) -> list[Column]:
+    """Return the columns of which at least one row knows something."""
+    return [column for column in _COLUMNS if any(column[1](row) != "n/a" for row in found)]
+
+
+def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]:
+    columns = _known(found)
     left_out = []
 
     def taken() -> int:

@@ -26,6 +26,18 @@ _FAILED = {"out_of_memory", "timeout", "crash", "error"}
 def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, return the exit code."""
     results = Path(cells[0].config.results_dir)
+    with Progress(len(cells), cells[0].config.progress) as progress:
+        records = measure_cells(cells, progress)
+        from experiments.comparison.after_sweep import compare_with_reference
+
+        compare_with_reference(cells, records, results, progress.note)
+    _show(attach(records, results), results)
+    return _exit_code(records)
+
+
+def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, Any]]:
+    """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set."""
+    results = Path(cells[0].config.results_dir)
     check_writable(results)
     found = environment()
     recorded = _recorded(results, found) if cells[0].config.resume else {}
@@ -34,24 +46,18 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     )
     run_id = _stamp()
     records: list[dict[str, Any]] = []
-    with Progress(len(cells), cells[0].config.progress) as progress:
-        for cell in cells:
-            earlier = recorded.get(cell.config_hash)
-            progress.start(cell.label)
-            record = earlier or _measure(cell, results, run_id, found, children, progress)
-            records.append(record)
-            progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
-        from experiments.comparison.after_sweep import compare_with_reference
-
-        compare_with_reference(cells, records, results, progress.note)
-    _show(attach(records, results), results)
-    return _exit_code(records)
+    for index, cell in enumerate(cells):
+        earlier = recorded.get(cell.config_hash)
+        progress.start(cell.label)
+        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
+        records.append(record)
+        progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
+    return records
 
 
-def _measure(
-    cell: Cell, results: Path, run_id: str, found: dict[str, Any], children: Children, progress: Progress
-) -> dict[str, Any]:
-    folder = results / f"{run_id}-{cell.label}-{cell.config_hash[:6]}"
+def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children, progress: Progress) -> dict[str, Any]:
+    folder = place.with_name(f"{place.name}-{cell.label}-{cell.config_hash[:6]}")
+    run_id = place.name.rpartition("-")[0]
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
     journal.write("cell", cell=_identity(cell, run_id, folder.name, found))

@@ -28,7 +28,7 @@ class Shape:
 
 
 def main(cell: Cell, shape: Shape, log: Path, wire: Connection) -> None:
-    """Serve rounds until told to stop; says ("ready",), ("round", seconds) or ("failed", status, reason)."""
+    """Serve rounds until told to stop; says ("ready", memory), ("round", seconds) or ("failed", status, reason)."""
     from experiments.cells.child import isolate
 
     isolate(log)
@@ -51,6 +51,7 @@ def _serve(cell: Cell, shape: Shape, wire: Connection) -> None:
     from experiments.cells import device, loading
     from experiments.core.decoding import decode_batch, random_prompts
     from experiments.measurement.clocks import StepTimer
+    from experiments.measurement.memory import peak_bytes
 
     found, _ = device.resolve(cell.config.hw)
     runtime: Any = loading.make_runtime(cell.config.runtime)
@@ -76,9 +77,17 @@ def _serve(cell: Cell, shape: Shape, wire: Connection) -> None:
 
     for _ in range(shape.warmup):
         one_round()
-    wire.send(("ready",))
+    wire.send(("ready", {"peak_host_bytes": peak_bytes(), "peak_device_bytes": _device_peak(found)}))
     while wire.recv() == "go":
         wire.send(("round", one_round()))
+
+
+def _device_peak(device: str) -> int | None:
+    if device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
 
 
 _CLOCKS = {"cpu_s": time.process_time, "wall_s": time.perf_counter}

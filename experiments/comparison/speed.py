@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,13 @@ def _compare_group(
                 reasons[runner.folder] = found.failures[index]
                 continue
             stored[runner.folder].append(
-                {"candidate": found.rounds[index], "reference": found.rounds[0], "load_1min": found.load_1min}
+                {
+                    "candidate": found.rounds[index],
+                    "reference": found.rounds[0],
+                    "candidate_memory": found.memory[index],
+                    "reference_memory": found.memory[0],
+                    "load_1min": found.load_1min,
+                }
             )
             _write(runner, reference, stored[runner.folder], options)
         alive = [runner for runner in alive if reasons[runner.folder] is None]
@@ -91,6 +97,7 @@ class Launch:
     """What one set of fresh processes gave: by cell its rounds, phase -> clock -> seconds; or why it gave none."""
 
     rounds: dict[int, dict[str, dict[str, list[float]]]]
+    memory: dict[int, dict[str, int | None]]  # by cell: peaks after loading and warming up, the interpreter's included
     failures: dict[int, str]
     load_1min: float
 
@@ -99,11 +106,14 @@ def launch(runners: Sequence[Runner], options: ComparisonConfig, order: random.R
     """Start the cells together, let them load and warm up, then give each its turns."""
     rounds: dict[int, dict[str, dict[str, list[float]]]] = {}
     failures: dict[int, str] = {}
+    memory: dict[int, dict[str, int | None]] = {}
     with _started(runners, options) as racers:
         for index, racer in enumerate(racers):
-            reason = racer.hear("ready", racer.limit_s)
-            if isinstance(reason, str):
-                failures[index] = reason
+            told = racer.hear("ready", racer.limit_s)
+            if isinstance(told, str):
+                failures[index] = told
+            else:
+                memory[index] = told
         for number in range(options.rounds):
             turns = [index for index in range(len(racers)) if index not in failures]
             if len(turns) == 2:
@@ -118,7 +128,7 @@ def launch(runners: Sequence[Runner], options: ComparisonConfig, order: random.R
                 for phase, clocks in taken.items():
                     for clock, seconds in clocks.items():
                         rounds.setdefault(index, {}).setdefault(phase, {}).setdefault(clock, []).append(seconds)
-    return Launch(rounds, failures, os.getloadavg()[0])
+    return Launch(rounds, memory, failures, os.getloadavg()[0])
 
 
 class _Racer:
@@ -149,7 +159,7 @@ class _Racer:
         if message[0] == "failed":
             return f"{message[1]}: {message[2]}"
         assert message[0] == wanted, message
-        return message[1] if len(message) > 1 else None
+        return message[1]
 
     def _ended(self) -> str:
         self._process.join(1.0)
@@ -214,7 +224,3 @@ def _fit_together(runners: Sequence[Runner]) -> bool:
         if line.startswith("MemAvailable:"):
             return needed < 0.7 * int(line.split()[1]) * 1024
     return True
-
-
-def slowed(runner: Runner, share: float) -> Runner:
-    return replace(runner, slowed_by=share)

@@ -1,0 +1,175 @@
+"""Compare two runtimes: faster or slower, smaller or larger, the same answers or not, each with its interval.
+
+  python -m experiments.compare runtime=onnxruntime against=eager
+  python -m experiments.compare runtime=compile against=eager model=local model.path=DIR comparison.launches=10
+  python -m experiments.compare runtime=eager against=eager      what this machine cannot tell apart
+
+Both are measured alone for memory and answers, then together for speed: alive at once, one computing at a time, in as
+many launches of fresh processes as it takes until the interval is narrower than comparison.width (at most
+comparison.most_launches). All of Hydra's overrides of `python -m experiments.run` are taken; `against` names the
+runtime to compare with (default: eager).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+_TEXTS = ("code", "extractive_qa", "summarization")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("-h", "--help") for word in words):
+        print(__doc__)
+        return 0
+    try:
+        return _compare(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is recorded", file=sys.stderr)
+        return 130
+
+
+def _compare(words: Sequence[str]) -> int:
+    candidate, reference = cells(words)
+    from experiments.comparison.after_sweep import compare_answers
+    from experiments.comparison.speed import Runner, compare_speed
+    from experiments.progress import Progress
+    from experiments.records.speed import ratio
+    from experiments.records.store import attach
+    from experiments.sweep import measure_cells
+
+    results = Path(candidate.config.results_dir)
+    with Progress(2, candidate.config.progress) as progress:
+        first, second = measure_cells([reference, candidate], progress)
+        failed = [record for record in (first, second) if record["status"] != "ok"]
+        if failed:
+            for record in failed:
+                print(f"{record['runtime']['name']}: {record['status']}: {record['reason']}")
+            return 3 if all(record["status"] == "unsupported" for record in failed) else 1
+        compare_answers(second, first, results)
+
+        def on_launch(done: int, launches: list[dict[str, Any]]) -> None:
+            found = ratio(launches, "decode")
+            shown = f": decode {found.estimate:.3f}× [{found.low:.3f}, {found.high:.3f}]" if found else ""
+            progress.note(f"launch {done}{shown}")
+
+        homes = [results / record["record_id"] for record in (first, second)]
+        reasons = compare_speed(
+            Runner(reference, homes[0]),
+            [Runner(candidate, homes[1])],
+            candidate.config.comparison,
+            candidate.config.seed,
+            on_launch,
+        )
+    (record,) = attach([second], results)
+    for line in verdict_lines(record, first["runtime"]["name"], reasons[homes[1]]):
+        print(line)
+    print(f"records: {homes[0]} and {homes[1]}")
+    return 1 if reasons[homes[1]] else 0
+
+
+def cells(words: Sequence[str]) -> tuple[Any, Any]:
+    """Return the candidate and the reference that the command line names; UserError for a mistake."""
+    from experiments.cells.plan import plan
+    from experiments.compose import compose
+
+    against = "eager"
+    overrides = []
+    for word in words:
+        if word.startswith("against="):
+            against = word.removeprefix("against=")
+        elif word in ("-m", "--multirun") or "," in word.partition("=")[2].split("[")[0]:
+            raise UserError(f"{word}: two runtimes are compared, not a sweep: runtime=NAME against=NAME")
+        else:
+            overrides.append(word)
+    if not any(word.startswith("comparison.launches=") for word in overrides):
+        overrides.append("comparison.launches=null")
+    overrides.append(f"runtime@reference={against}")
+    others = [word for word in overrides if not word.startswith(("runtime=", "runtime.", "runtime/", "+runtime"))]
+    command = shlex.join(["python", "-m", "experiments.compare", *words])
+    candidate = plan(compose(overrides), command)
+    return candidate, plan(compose([f"runtime={against}", *others]), command)
+
+
+def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> list[str]:
+    """Say in plain lines what was found; a line ends with the interval that it rests on."""
+    from experiments.records.speed import memory_ratio, ratio
+
+    name = record["runtime"]["name"]
+    launches = (record["speed"] or {}).get("launches", [])
+    on_device = (record["load"] or {}).get("device") == "cuda"
+    lines = [f"{name} against {against}, {record['model']['name']} model, {len(launches)} launches:"]
+    if reason:
+        lines.append(f"  speed      not compared: {reason}")
+    for phase in ("decode", "prefill"):
+        for clock, said in (
+            (("wall_s", "wall time"),) if on_device else (("cpu_s", "CPU time"), ("wall_s", "wall time"))
+        ):
+            found = ratio(launches, phase, clock)
+            if found:
+                lines.append(f"  {phase:10} {_than(found, 'faster', 'slower')}, {said}")
+    memory = memory_ratio(launches, "peak_device_bytes" if on_device else "peak_host_bytes")
+    if memory:
+        lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak of the whole process")
+    return lines + _answer_lines((record["answers"] or {}).get("benchmarks", {}), record)
+
+
+def _than(found: Any, more: str, less: str) -> str:
+    bounds = f"[{found.low:.3f}, {found.high:.3f}]"
+    if found.low > 1:
+        return f"{found.estimate:.3f}× {more} {bounds}"
+    if found.high < 1:
+        return f"{1 / found.estimate:.3f}× {less} [{1 / found.high:.3f}, {1 / found.low:.3f}]"
+    widest = max(found.high - 1, 1 / found.low - 1)
+    return f"no difference larger than {100 * widest:.1f} % {bounds}"
+
+
+def _answer_lines(found: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, figures in found.items():
+        if figures.get("flips"):
+            flips, difference = figures["flips"], figures["score_difference"]
+            p_value = figures.get("p_value_holm", figures["p_value"])
+            lines.append(
+                f"  {name:16} {100 * flips['estimate']:.1f} % of {figures['items']} answers flip "
+                f"(at most {100 * flips['high']:.1f} %), score {_signed(difference)}, p = {p_value:.2g}"
+            )
+        elif figures.get("score_difference"):
+            lines.append(f"  {name:16} score {_signed(figures['score_difference'])} over {figures['items']} items")
+        elif figures.get("perplexity_ratio"):
+            one = figures["perplexity_ratio"]
+            lines.append(f"  {name:16} ratio {one['estimate']:.6f} [{one['low']:.6f}, {one['high']:.6f}]")
+        if name in _TEXTS and figures.get("same_texts"):
+            same = figures["same_texts"]
+            share = f"{100 * same['estimate']:.1f} % of the texts are the same"
+            lines.append(f"  {'':16} {share} (at least {100 * same['low']:.1f} %)")
+        if figures.get("suspicious_items"):
+            lines.append(
+                f"  {'':16} changed beyond rounding, probably a bug: {', '.join(figures['suspicious_items'][:5])}"
+            )
+    entry = next((e for e in record["benchmarks"] if e["benchmark"] == "divergence" and e["status"] == "ok"), None)
+    if entry:
+        one = entry["figures"]
+        lines.append(
+            f"  {'divergence':16} {one['kl_mean']:.2e} nats a token (99 %: {one['kl_p99']:.1e}, "
+            f"most {one['kl_max']:.1e}), "
+            f"same top token {100 * one['same_top_ratio']:.2f} % of {one['tokens']:,}"
+        )
+    return lines
+
+
+def _signed(one: dict[str, float]) -> str:
+    return f"{one['estimate']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
