@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable
 
 from experiments.errors import did_you_mean
 
 _COMMANDS = {
     "run": "measure a cell or a sweep",
     "compare": "two runtimes: faster, smaller, the same answers?",
+    "gate": "judge runtimes by limits, for CI",
+    "calibrate": "what this machine can tell apart",
     "report": "show the matrix of recorded cells",
 }
 
@@ -16,21 +20,12 @@ _COMMANDS = {
 def main() -> int:
     """Hand the rest of the command line to the command."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("usage: runtime-matrix COMMAND …\n\n" + "\n".join(f"  {n:8} {what}" for n, what in _COMMANDS.items()))
+        print("usage: runtime-matrix COMMAND …\n\n" + "\n".join(f"  {n:10} {what}" for n, what in _COMMANDS.items()))
         print("\nruntime-matrix COMMAND --help says more.")
         return 0
     name = sys.argv.pop(1)
     if name not in _COMMANDS:
         print(f"error: {name} is not a command{did_you_mean(name, _COMMANDS)}", file=sys.stderr)
         return 2
-    if name == "run":
-        from experiments.run import main as run
-
-        return run()
-    if name == "compare":
-        from experiments.compare import main as compare
-
-        return compare()
-    from experiments.report import main as report
-
-    return report()
+    command: Callable[[], int] = importlib.import_module(f"experiments.{name}").main
+    return command()

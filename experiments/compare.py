@@ -39,7 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    candidate, reference = cells(words)
+    from experiments.pairing import cells, own_words
+
+    own, overrides = own_words(words, {"against": "eager"})
+    command = shlex.join(["python", "-m", "experiments.compare", *words])
+    reference, candidates = cells(overrides, str(own["against"]), command, ["comparison.launches=null"])
+    if len(candidates) > 1:
+        raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
+    candidate = candidates[0]
     from experiments.comparison.after_sweep import compare_answers
     from experiments.comparison.speed import Runner, compare_speed
     from experiments.progress import Progress
@@ -75,29 +82,6 @@ def _compare(words: Sequence[str]) -> int:
         print(line)
     print(f"records: {homes[0]} and {homes[1]}")
     return 1 if reasons[homes[1]] else 0
-
-
-def cells(words: Sequence[str]) -> tuple[Any, Any]:
-    """Return the candidate and the reference that the command line names; UserError for a mistake."""
-    from experiments.cells.plan import plan
-    from experiments.compose import compose
-
-    against = "eager"
-    overrides = []
-    for word in words:
-        if word.startswith("against="):
-            against = word.removeprefix("against=")
-        elif word in ("-m", "--multirun") or "," in word.partition("=")[2].split("[")[0]:
-            raise UserError(f"{word}: two runtimes are compared, not a sweep: runtime=NAME against=NAME")
-        else:
-            overrides.append(word)
-    if not any(word.startswith("comparison.launches=") for word in overrides):
-        overrides.append("comparison.launches=null")
-    overrides.append(f"runtime@reference={against}")
-    others = [word for word in overrides if not word.startswith(("runtime=", "runtime.", "runtime/", "+runtime"))]
-    command = shlex.join(["python", "-m", "experiments.compare", *words])
-    candidate = plan(compose(overrides), command)
-    return candidate, plan(compose([f"runtime={against}", *others]), command)
 
 
 def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> list[str]:

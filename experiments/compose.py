@@ -10,7 +10,7 @@ from typing import Any
 from experiments.errors import UserError, did_you_mean
 
 CONF = Path(__file__).parents[1] / "conf"
-_OPEN = ("model.architecture.", "hydra.", "hydra/")  # mappings that take keys of the user's own
+_OPEN = ("model.architecture.", "runtime.engine.", "hydra.", "hydra/")  # mappings that take keys of the user's own
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -23,6 +23,26 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             return plain(hydra_compose("config", overrides=list(overrides)), overrides)
         except Exception as error:
             raise explain(error) from error
+
+
+def compose_gate(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return a gate, an option of `conf/gate` or any YAML file, with the words `gate.KEY=VALUE` put in."""
+    from omegaconf import OmegaConf
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "gate" / f"{name}.yaml"
+    if not path.is_file():
+        options = [option.stem for option in (CONF / "gate").glob("*.yaml")]
+        raise UserError(f"gate={name} is not an option{did_you_mean(name, options)}, or a YAML file")
+    try:
+        made = OmegaConf.merge(
+            OmegaConf.load(path), OmegaConf.from_dotlist([word.lstrip("+").removeprefix("gate.") for word in words])
+        )
+        resolved: Any = OmegaConf.to_container(made, resolve=True)
+    except Exception as error:  # YAML's own errors are of a dozen kinds
+        raise UserError(f"gate={name} cannot be read: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
+    if not isinstance(resolved, dict):
+        raise UserError(f"gate={name} must be a mapping: see conf/gate/ci.yaml")
+    return resolved
 
 
 def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:

@@ -5,26 +5,29 @@ Hydra's own checks let `+typo=1`, negative sizes and wrong elements of lists thr
 
 from __future__ import annotations
 
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from experiments.errors import UserError, did_you_mean
 
 
-def _least(smallest: float, **kwargs: Any) -> Any:
-    return field(metadata={"least": smallest}, **kwargs)
+def least(smallest: float, most: float | None = None, keys: Sequence[str] | None = None, **kwargs: Any) -> Any:
+    """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping."""
+    rule = {"least": smallest, "most": most, "keys": keys}
+    return field(metadata={name: bound for name, bound in rule.items() if bound is not None}, **kwargs)
 
 
-def _among(*words: str, **kwargs: Any) -> Any:
-    return field(metadata={"among": words}, **kwargs)
+def among(*words: str, may_be_empty: bool = False, **kwargs: Any) -> Any:
+    return field(metadata={"among": words, "may_be_empty": may_be_empty}, **kwargs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartConfig:
-    """Weights or a placement: a name for now, and options of its own later."""
+    """A placement: a name for now, and options of its own later."""
 
     name: str
 
@@ -32,96 +35,103 @@ class PartConfig:
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     name: str
-    dtype: str = _among("float32", "bfloat16", "float16")
+    dtype: str = among("float32", "bfloat16", "float16")
     engine: dict[str, Any]  # name, target, and the options of that engine's constructor
-    weights: PartConfig
+    weights: dict[str, Any]  # name, target, and the options of those weights
     placement: PartConfig
+
+    @property
+    def title(self) -> str:
+        """Return the preset's name, with the weights where they are not the preset's own."""
+        name = str(self.weights["name"])
+        own = name in ("full", self.name)
+        return self.name if own else f"{self.name}+{name}{self.weights.get('bits', '')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HwConfig:
     name: str
-    device: str = _among("auto", "cpu", "cuda")
-    threads: int | None = _least(1)
+    device: str = among("auto", "cpu", "cuda")
+    threads: int | None = least(1)
     requires_device_name: str | None
-    requires_memory_gib: float | None = _least(0)
+    requires_memory_gib: float | None = least(0)
     allow_mismatch: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    kind: str = _among("bundled", "local", "hub", "random")
+    kind: str = among("bundled", "local", "hub", "random")
     path: str | None
     id: str | None
     revision: str | None
     architecture: dict[str, Any] | None
-    seed: int = _least(0)
+    seed: int = least(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementConfig:
     enabled: bool
-    token_ids: int = _least(1)
+    token_ids: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    token_budget: int = _least(1)
+    token_budget: int = least(1)
     sort_by_length: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyConfig:
-    batch: tuple[int, ...] = _least(1)
-    prompt_tokens: tuple[int, ...] = _least(1)
-    new_tokens: tuple[int, ...] = _least(1)
-    iterations: int = _least(1)
-    warmup: int = _least(1)
+    batch: tuple[int, ...] = least(1)
+    prompt_tokens: tuple[int, ...] = least(1)
+    new_tokens: tuple[int, ...] = least(1)
+    iterations: int = least(1)
+    warmup: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughputConfig:
-    requests: int = _least(1)
-    prompt_tokens: tuple[int, ...] = _least(1)
-    new_tokens: int = _least(1)
-    token_budget: int = _least(1)
+    requests: int = least(1)
+    prompt_tokens: tuple[int, ...] = least(1)
+    new_tokens: int = least(1)
+    token_budget: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    batch: int = _least(1)
-    prompt_tokens: int = _least(1)
-    new_tokens: int = _least(1)
+    batch: int = least(1)
+    prompt_tokens: int = least(1)
+    new_tokens: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerplexityConfig:
     data: str
-    max_bytes: int | None = _least(1)
-    window: int = _least(2)
-    stride: int | None = _least(1)
-    limit: int | None = _least(1)
+    max_bytes: int | None = least(1)
+    window: int = least(2)
+    stride: int | None = least(1)
+    limit: int | None = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoiceConfig:
     data: str
-    shots: int = _least(0)
-    style: str = _among("texts", "letters")
-    normalise: str = _among("bytes", "tokens", "none")
-    limit: int | None = _least(1)
+    shots: int = least(0)
+    style: str = among("texts", "letters")
+    normalise: str = among("bytes", "tokens", "none")
+    limit: int | None = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
     data: str
     solutions: str
-    samples: int = _least(1)
-    k: tuple[int, ...] = _least(1)
-    temperature: float = _least(0)
-    top_p: float = _least(0.001)
-    max_new_tokens: int = _least(1)
-    limit: int | None = _least(1)
+    samples: int = least(1)
+    k: tuple[int, ...] = least(1)
+    temperature: float = least(0)
+    top_p: float = least(0.001)
+    max_new_tokens: int = least(1)
+    limit: int | None = least(1)
     overlap: bool
     verdict_cache: bool
 
@@ -129,28 +139,28 @@ class CodeConfig:
 @dataclass(frozen=True, kw_only=True)
 class ExtractiveQAConfig:
     data: str
-    max_new_tokens: int = _least(1)
-    limit: int | None = _least(1)
+    max_new_tokens: int = least(1)
+    limit: int | None = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummarizationConfig:
     data: str
-    max_new_tokens: int = _least(1)
-    limit: int | None = _least(1)
+    max_new_tokens: int = least(1)
+    limit: int | None = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceConfig:
     data: str
-    window: int = _least(2)
-    tokens: int = _least(1)
-    max_mib: int = _least(1)
+    window: int = least(2)
+    tokens: int = least(1)
+    max_mib: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    token_budget: int = _least(1)
+    token_budget: int = least(1)
     refill: bool
 
 
@@ -159,23 +169,23 @@ class ComparisonConfig:
     """How speed is compared: interleaved, in launches of fresh processes."""
 
     enabled: bool
-    launches: int | None = _least(1)
-    most_launches: int = _least(2)
-    width: float = _least(0.001)
-    rounds: int = _least(2)
-    warmup: int = _least(1)
-    batch: int = _least(1)
-    prompt_tokens: int = _least(1)
-    new_tokens: int = _least(2)
-    threads: int = _least(1)
+    launches: int | None = least(1)
+    most_launches: int = least(2)
+    width: float = least(0.001)
+    rounds: int = least(2)
+    warmup: int = least(1)
+    batch: int = least(1)
+    prompt_tokens: int = least(1)
+    new_tokens: int = least(2)
+    threads: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    workers: int | None = _least(1)
-    cpu_s: int = _least(1)
-    wall_s: float = _least(1)
-    memory_mib: int = _least(64)
+    workers: int | None = least(1)
+    cpu_s: int = least(1)
+    wall_s: float = least(1)
+    memory_mib: int = least(64)
     insist: bool
     bubblewrap: bool
 
@@ -212,12 +222,12 @@ class CellConfig:
     generation: GenerationConfig
     sandbox: SandboxConfig
     comparison: ComparisonConfig
-    seed: int = _least(0)
+    seed: int = least(0)
     results_dir: str
     artifacts_dir: str
     resume: bool
-    time_limit_s: float = _least(0.1)
-    launch: str = _among("fork", "exec")
+    time_limit_s: float = least(0.1)
+    launch: str = among("fork", "exec")
     progress: bool
 
 
@@ -230,17 +240,19 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
         return None if value is None else build(inner[0], value, where)
     if origin is tuple:
         elements = value if isinstance(value, list) else [value]
-        if not elements:
-            raise UserError(f"{where} is an empty list: give at least one value")
         return tuple(build(inner[0], element, where) for element in elements)
     if origin is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a mapping; found {value!r}")
-        return dict(value)
+        if inner[1] is Any:
+            return dict(value)
+        return {str(key): build(inner[1], element, f"{where}.{key}") for key, element in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{where} must be of the type {kind.__name__}; found {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{where} must be a number; found {value}")
     return value
 
 
@@ -263,10 +275,21 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check_range(value: Any, rule: Mapping[str, Any], where: str) -> None:
-    for element in value if isinstance(value, tuple) else [value]:
+    if value == () and not rule.get("may_be_empty"):
+        raise UserError(f"{where} is an empty list: give at least one value")
+    if isinstance(value, dict):
+        parts = [(f"{where}.{key}", element) for key, element in value.items()]
+        for key in value:
+            if "keys" in rule and key not in rule["keys"]:
+                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, rule['keys'])}")
+    else:
+        parts = [(where, element) for element in (value if isinstance(value, tuple) else [value])]
+    for name, element in parts:
         if element is None:
             continue
         if "least" in rule and element < rule["least"]:
-            raise UserError(f"{where} must be at least {rule['least']}; found {element}")
+            raise UserError(f"{name} must be at least {rule['least']}; found {element}")
+        if "most" in rule and element > rule["most"]:
+            raise UserError(f"{name} must be at most {rule['most']}; found {element}")
         if "among" in rule and element not in rule["among"]:
-            raise UserError(f"{where}={element} is unknown{did_you_mean(str(element), rule['among'])}")
+            raise UserError(f"{name}={element} is unknown{did_you_mean(str(element), rule['among'])}")

@@ -48,6 +48,10 @@ class Progress:
         elif message[0] == "items" and self._live is not None:
             self._live.update(self._line(*message[1:]))
 
+    def expect(self, total: int) -> None:
+        """Begin again: this many cells are to come."""
+        self._total, self._done = total, 0
+
     def note(self, text: str) -> None:
         """Say what goes on when all cells are measured."""
         self._say(text)

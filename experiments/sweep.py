@@ -106,9 +106,9 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
         "record_id": record_id,
         "started_at": _now(),
         "runtime": {
-            "name": runtime.name,
+            "name": runtime.title,
             "engine": runtime.engine["name"],
-            "weights": asdict(runtime.weights)["name"],
+            "weights": runtime.weights["name"],
             "placement": asdict(runtime.placement)["name"],
             "dtype": runtime.dtype,
         },

@@ -75,6 +75,19 @@ class Traits:
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
 
 
+class Weights(Protocol):
+    """How a model's weights come into memory: as stored, or made smaller. Engines that take a module load it so."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON that tells these weights from others: artifacts made from them depend on it."""
+        ...
+
+    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+        """Return a `transformers` causal language model in inference mode. Unsupported for what cannot be made."""
+        ...
+
+
 class Cache(Protocol):
     """What a runtime remembers of its rows. Opaque but for these: lengths, repeat or select rows, rewind, replace."""
 

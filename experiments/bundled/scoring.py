@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
+
+from runtimes.weights.rounded import round_to_nearest
 
 FULL = "full"
 BITS = (8, 4, 3)
@@ -58,13 +59,6 @@ def write_rounded(model: Path, out: Path, bits: int) -> None:
         is_linear = weight.ndim == 2 and "embed" not in name
         weights[name] = round_to_nearest(weight.float(), bits) if is_linear else weight.float()
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-
-
-def round_to_nearest(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """Round symmetrically, with one scale an output row."""
-    largest = 2 ** (bits - 1) - 1
-    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / largest
-    return (weight / scale).round().clamp(-largest, largest) * scale
 
 
 def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate mem
 
 def make_runtime(config: RuntimeConfig) -> Runtime:
     """Return the unloaded runtime that the configuration's `target` names. Unsupported for what it does not take."""
-    options: dict[str, Any] = dict(config.engine)
-    options.pop("name", None)
-    module, _, name = str(options.pop("target")).partition(":")
+    parts = {} if config.weights["name"] == "full" else {"weights": _made(config.weights, f"weights of {config.name}")}
+    made: Runtime = _made(config.engine, f"engine of {config.name}", dtype=config.dtype, **parts)
+    return made
+
+
+def _made(part: Mapping[str, Any], what: str, **more: Any) -> Any:
+    options = {key: value for key, value in part.items() if key not in ("name", "target")}
+    module, _, name = str(part["target"]).partition(":")
     try:
-        return getattr(importlib.import_module(module), name)(dtype=config.dtype, **options)
+        return getattr(importlib.import_module(module), name)(**options, **more)
     except TypeError as error:
-        raise Unsupported(f"runtime.engine of {config.name} does not take these options: {error}") from error
+        raise Unsupported(f"the {what} does not take these options: {error}") from error
 
 
 def make_text(cell: Cell) -> Text | None:

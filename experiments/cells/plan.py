@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        parts = [self.config.runtime.name, self.model_name, self.config.hw.name]
+        parts = [self.config.runtime.title, self.model_name, self.config.hw.name]
         return "-".join(parts)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,14 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
     _check_same_items(benchmark, mine, theirs)
     if benchmark == "perplexity":
         return _perplexity(mine, theirs)
-    score = _SCORES[benchmark]
-    clusters = [item.get("cluster", item["id"]) for item in mine]
-    figures: dict[str, Any] = {"items": len(mine), "score": score}
-    difference = paired_difference([float(i[score]) for i in mine], [float(i[score]) for i in theirs], clusters)
-    figures["score_difference"] = _plain(difference)
+    ours, other = scored(benchmark, mine), scored(benchmark, theirs)
+    figures: dict[str, Any] = {"items": len(mine), "score": _SCORES[benchmark]}
+    figures["score_difference"] = _plain(paired_difference(ours.scores, other.scores, ours.clusters))
     if "is_right" in mine[0]:
         figures |= _flips(mine, theirs)
     if benchmark == "multiple_choice":
+        probability = paired_difference(ours.probabilities or [], other.probabilities or [])
+        figures["right_choice_probability_difference"] = _plain(probability)
         figures |= _choices(mine, theirs, dtype)
     if "text" in mine[0]:
         figures |= _texts(mine, theirs)
@@ -75,6 +75,31 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
 def read_items(path: Path) -> list[Item]:
     with path.open() as file:
         return [json.loads(line) for line in file]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the items of one benchmark are worth, in their order."""
+
+    ids: list[str]
+    clusters: list[Any]
+    scores: list[float]  # 0 to 1; of perplexity the log-probability of a window over the mean number of its tokens
+    probabilities: list[float] | None  # of the right choice, where choices were scored
+
+
+def scored(benchmark: str, items: Sequence[Item]) -> Scored:
+    """Return the items' scores, by which one may say how much is lost."""
+    if benchmark == "perplexity":
+        ids = [str(item["window"]) for item in items]
+        # Weighted by its tokens, a window's log-probability averages to that of a token.
+        mean = sum(item["tokens"] for item in items) / len(items)
+        return Scored(ids, list(ids), [item["logprob"] / mean for item in items], None)
+    ids = [f"{item['id']}/{item['sample']}" if item.get("sample") else str(item["id"]) for item in items]
+    probabilities = None
+    if benchmark == "multiple_choice":
+        probabilities = [_probabilities(item)[item["answer"]] for item in items]
+    values = [float(item[_SCORES[benchmark]]) for item in items]
+    return Scored(ids, [item.get("cluster", item["id"]) for item in items], values, probabilities)
 
 
 def _check_same_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> None:
@@ -99,10 +124,8 @@ def _flips(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
 
 def _choices(mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> dict[str, Any]:
     changed = [(a, b) for a, b in zip(mine, theirs, strict=True) if a["predicted"] != b["predicted"]]
-    probability = [[_probabilities(item)[item["answer"]] for item in items] for items in (mine, theirs)]
     figures = {
         "changed_answers": _plain(exact_proportion(len(changed), len(mine))),
-        "right_choice_probability_difference": _plain(paired_difference(*probability)),
         "calibration_error": _calibration(mine),
         "reference_calibration_error": _calibration(theirs),
         "max_logprob_difference": max(
@@ -151,11 +174,7 @@ def _first_difference(mine: Sequence[int], theirs: Sequence[int]) -> int:
 
 def _perplexity(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
     """Return the ratio of perplexities; the difference of a window's log-probability is what is independent."""
-    tokens = [item["tokens"] for item in theirs]
-    mean = sum(tokens) / len(tokens)
-    # Weighted by its tokens, a window's difference averages to the difference of the mean log-probability a token.
-    per_window = [(b["logprob"] - a["logprob"]) / mean for a, b in zip(mine, theirs, strict=True)]
-    nats = paired_difference(per_window, [0.0] * len(per_window))
+    nats = paired_difference(scored("perplexity", theirs).scores, scored("perplexity", mine).scores)
     return {"items": len(mine), "score": "logprob", "perplexity_ratio": _plain(nats.exp() if nats else None)}
 
 

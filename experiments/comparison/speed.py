@@ -37,15 +37,23 @@ class Runner:
     slowed_by: float = 0.0
 
 
-OnLaunch = Callable[[int, list[dict[str, Any]]], None]  # launches done, the stored launches of the first candidate
+Launches = list[dict[str, Any]]
+OnLaunch = Callable[[int, Launches], None]  # launches done, the stored launches of the first candidate
+Enough = Callable[[dict[Path, Launches]], bool]  # by the folder of a candidate's record: are these all that is wanted?
 
 
 def compare_speed(
-    reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig, seed: int, on_launch: OnLaunch
+    reference: Runner,
+    candidates: Sequence[Runner],
+    options: ComparisonConfig,
+    seed: int,
+    on_launch: OnLaunch = lambda done, launches: None,
+    enough: Enough | None = None,
 ) -> dict[Path, str | None]:
     """Run launches and write `speed.json` beside each candidate's record after each; return why some have none.
 
-    Cells that do not fit into memory together are paired with the reference one by one.
+    Without `enough`, as many launches as the options say. Cells that do not fit into memory together are paired with
+    the reference one by one.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -53,15 +61,20 @@ def compare_speed(
         groups = [[candidate] for candidate in candidates]
     reasons: dict[Path, str | None] = {}
     for group in groups:
-        reasons |= _compare_group(reference, group, options, seed, on_launch)
+        reasons |= _compare_group(reference, group, options, seed, on_launch, enough or _narrow_enough(options))
     return reasons
 
 
 def _compare_group(
-    reference: Runner, group: Sequence[Runner], options: ComparisonConfig, seed: int, on_launch: OnLaunch
+    reference: Runner,
+    group: Sequence[Runner],
+    options: ComparisonConfig,
+    seed: int,
+    on_launch: OnLaunch,
+    enough: Enough,
 ) -> dict[Path, str | None]:
     order = random.Random(seed)
-    stored: dict[Path, list[dict[str, Any]]] = {runner.folder: [] for runner in group}
+    stored: dict[Path, Launches] = {runner.folder: [] for runner in group}
     reasons: dict[Path, str | None] = {runner.folder: None for runner in group}
     alive = list(group)
     most = options.launches or options.most_launches
@@ -87,7 +100,7 @@ def _compare_group(
         if not alive:
             break
         on_launch(number + 1, stored[alive[0].folder])
-        if not options.launches and all(_is_narrow(stored[runner.folder], options) for runner in alive):
+        if enough({runner.folder: stored[runner.folder] for runner in alive}):
             break
     return reasons
 
@@ -194,7 +207,7 @@ def _started(runners: Sequence[Runner], options: ComparisonConfig) -> Iterator[l
             end_process(process)
 
 
-def _write(runner: Runner, reference: Runner, launches: list[dict[str, Any]], options: ComparisonConfig) -> None:
+def _write(runner: Runner, reference: Runner, launches: Launches, options: ComparisonConfig) -> None:
     content = {
         "schema_version": 1,
         "against": reference.folder.name,
@@ -205,7 +218,11 @@ def _write(runner: Runner, reference: Runner, launches: list[dict[str, Any]], op
     write_atomic(runner.folder / SPEED_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _is_narrow(launches: list[dict[str, Any]], options: ComparisonConfig) -> bool:
+def _narrow_enough(options: ComparisonConfig) -> Enough:
+    return lambda stored: not options.launches and all(_is_narrow(launches, options) for launches in stored.values())
+
+
+def _is_narrow(launches: Launches, options: ComparisonConfig) -> bool:
     if len(launches) < _NARROWEST_LAUNCHES:
         return False
     intervals = [ratio(launches, phase) for phase in ("decode", "prefill")]

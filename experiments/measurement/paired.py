@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+_FEW = 10  # items that differ, below which a t interval promises too much
 SPEED_QUANTILE = 20  # of the rounds of a launch: low enough to leave out what a busy machine adds
 
 
@@ -46,6 +47,18 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
     return Interval(mean, mean - reach, mean + reach, level)
 
 
+def difference_of_means(values: Sequence[float], others: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Return Welch's interval of mean(values) − mean(others), measured apart; None for fewer than two of either."""
+    if min(len(values), len(others)) < 2:
+        return None
+    parts = [float(np.var(one, ddof=1)) / len(one) for one in (values, others)]
+    difference, error = float(np.mean(values) - np.mean(others)), math.sqrt(sum(parts))
+    squares = sum(part**2 / (len(one) - 1) for part, one in zip(parts, (values, others), strict=True))
+    freedom = sum(parts) ** 2 / squares if squares > 0 else math.inf
+    reach = float(special.stdtrit(freedom, (1 + level) / 2)) * error if error > 0 else 0.0
+    return Interval(difference, difference - reach, difference + reach, level)
+
+
 def exact_proportion(successes: int, n: int, level: float = 0.95) -> Interval:
     """Return the Clopper-Pearson interval. At none or all of n the bound is one-sided: 0 of 200 leaves 1.5 points open.
 
@@ -72,9 +85,12 @@ def mcnemar_mid_p(only_first: int, only_second: int) -> float:
 
 
 def paired_difference(
-    candidate: Sequence[float], reference: Sequence[float], clusters: Sequence[Hashable] | None = None
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
 ) -> Interval | None:
-    """Return the mean of candidate − reference with a 95 % interval, its error clustered where items share a cluster.
+    """Return the mean of candidate − reference with its interval, the error clustered where items share a cluster.
 
     None for fewer than two clusters.
     """
@@ -91,15 +107,34 @@ def paired_difference(
     squares = sum((total - mean * sizes[name]) ** 2 for name, total in groups.items())
     count = len(groups)
     error = math.sqrt(squares * count / (count - 1)) / n
-    reach = float(special.stdtrit(count - 1, 0.975)) * error
-    return Interval(mean, mean - reach, mean + reach, 0.95)
+    reach = float(special.stdtrit(count - 1, (1 + level) / 2)) * error
+    return Interval(mean, mean - reach, mean + reach, level)
 
 
-def upper_bound_of_loss(difference: Interval, level: float = 0.95) -> float:
-    """Return the one-sided upper bound of reference − candidate, from a two-sided interval of candidate − reference."""
-    # The interval's reach is rescaled as a normal one; with the many items of a benchmark t and normal agree.
-    z_two, z_one = (float(special.ndtri(q)) for q in ((1 + difference.level) / 2, level))
-    return -difference.estimate + difference.half_width * z_one / z_two
+def loss(
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    is_share: bool = True,
+) -> Interval | None:
+    """Return mean(reference − candidate) with its interval; None for fewer than two clusters.
+
+    Scores from 0 to 1 (`is_share`) of which hardly any differ get exact bounds: that nothing changed in 200 items does
+    not say that nothing changes.
+    """
+    difference = paired_difference(candidate, reference, clusters, level)
+    if difference is None:
+        return None
+    found = Interval(-difference.estimate, -difference.high, -difference.low, level)
+    names = list(clusters) if clusters is not None else list(range(len(candidate)))
+    triples = list(zip(names, candidate, reference, strict=True))
+    lost, won = {name for name, a, b in triples if a < b}, {name for name, a, b in triples if a > b}
+    if not is_share or len(lost | won) >= _FEW:
+        return found
+    clusters_n = len(set(names))
+    bounds = [exact_proportion(len(one), clusters_n, level).high for one in (won, lost)]
+    return Interval(found.estimate, min(found.low, -bounds[0]), max(found.high, bounds[1]), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported
+from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtimes.engines.eager import Eager
 from runtimes.engines.slots import SlotCache
 
@@ -30,8 +30,9 @@ class Compiled(Eager):
         mode: str = "default",
         batch_buckets: Sequence[int] = (1, 8),
         token_buckets: Sequence[int] = (64, 256, 512),
+        weights: Weights | None = None,
     ):
-        super().__init__(dtype, attention)
+        super().__init__(dtype, attention, weights)
         self._mode = mode
         self._buckets = Buckets(tuple(batch_buckets), tuple(token_buckets))
         self._shapes: set[tuple[object, ...]] = set()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Weights
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
 
@@ -18,8 +18,9 @@ from runtimes.weights import full
 class Eager(Runtime):
     """`attention` is sdpa or eager; `dtype` falls back to float32, announced, where the processor has no bfloat16."""
 
-    def __init__(self, dtype: str = "float32", attention: str = "sdpa"):
+    def __init__(self, dtype: str = "float32", attention: str = "sdpa", weights: Weights | None = None):
         self._wanted_dtype, self._attention = dtype, attention
+        self._weights: Weights = weights or full.Full()
         self._module: Any = None
         self._device = "cpu"
         self._at_BK: torch.Tensor | None = None
@@ -30,7 +31,7 @@ class Eager(Runtime):
         torch.set_num_threads(hw.threads)
         dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
         with phase("weights"):
-            self._module = full.load_module(model, dtype, self._attention, hw.device)
+            self._module = self._weights.load(model, dtype, self._attention, hw)
         self._device = hw.device
         # The head is applied to the asked positions only; a hook keeps whatever the model does behind its head.
         self._module.get_output_embeddings().register_forward_pre_hook(self._gather)

@@ -17,6 +17,7 @@ from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits
 from runtimes.engines.slots import check_rewind
 
 _MARGIN = 10.0
+_MATRIX = torch.eye(128)
 FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error")
 
 
@@ -41,7 +42,8 @@ class FakeCache:
 
 
 class Fake(Runtime):
-    """`fault` is what happens at the first forward (`unsupported`: while loading)."""
+    """`work` is matrix products a forward, for processor time; `fault` is what happens at the first forward
+    (`unsupported`: while loading)."""
 
     def __init__(
         self,
@@ -50,12 +52,14 @@ class Fake(Runtime):
         max_length: int = 1024,
         load_s: float = 0.0,
         token_s: float = 0.0,
+        work: int = 0,
         fault: str = "none",
     ):
         if fault not in FAULTS:
             raise Unsupported(f"the fake runtime knows no fault {fault!r}; known: {', '.join(FAULTS)}")
         self._vocabulary, self._max_length = vocabulary, max_length
         self._load_s, self._token_s, self._fault = load_s, token_s, fault
+        self._work = work
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -80,6 +84,8 @@ class Fake(Runtime):
     ) -> Outputs:
         _suffer(self._fault)
         time.sleep(self._token_s * max(lengths))
+        for _ in range(self._work):
+            torch.mm(_MATRIX, _MATRIX)
         at_BK = at_BK if at_BK is not None else torch.tensor(lengths)[:, None] - 1
         following_BK = (ids_BT.gather(1, at_BK) + 1) % self._vocabulary
         if cache is not None:

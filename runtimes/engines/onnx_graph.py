@@ -14,16 +14,14 @@ from typing import Any
 
 import torch
 
-from runtimes.base import ModelSource, Unsupported
-from runtimes.weights import full
+from runtimes.base import Unsupported
 
 OPSET = 20
 GRAPH = "model.onnx"
 
 
-def export(model: ModelSource, dtype: str, folder: Path) -> None:
-    """Write `model.onnx` (and its weights beside it) into `folder`."""
-    module = full.load_module(model, dtype, "sdpa", "cpu")
+def export(module: Any, folder: Path) -> None:
+    """Write a `transformers` module as `model.onnx` (and its weights beside it) into `folder`."""
     wrapped = _PastPresent(module).eval()
     layers, example = wrapped.layers, _example(wrapped, module.dtype)
     batch, tokens, past = torch.export.Dim("B"), torch.export.Dim("T"), torch.export.Dim("P")

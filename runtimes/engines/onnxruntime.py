@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported, Weights
 from runtimes.engines.eager import last_positions
 from runtimes.engines.slots import check_rewind
+from runtimes.weights import full
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -76,8 +77,9 @@ def _front(held_BHPD: np.ndarray, used_BP: np.ndarray, slots: int) -> np.ndarray
 class OnnxRuntime(Runtime):
     """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""
 
-    def __init__(self, dtype: str = "float32", provider: str | None = None):
+    def __init__(self, dtype: str = "float32", provider: str | None = None, weights: Weights | None = None):
         self._dtype, self._provider = dtype, provider
+        self._weights: Weights = weights or full.Full()
         self._session: Any = None
 
     def load(
@@ -151,17 +153,18 @@ class OnnxRuntime(Runtime):
         made_from = {
             "model": model.digest,
             "dtype": self._dtype,
+            "weights": dict(self._weights.identity),
             "graph": 1,  # raised when `onnx_graph` changes what it writes
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")},
         }
-        return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: _export(model, self._dtype, folder))
+        return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: self._export(model, hw, folder))
 
+    def _export(self, model: ModelSource, hw: Hardware, folder: Path) -> None:
+        _require("onnxscript")
+        from runtimes.engines import onnx_graph  # brings in the exporter, which a cached graph never needs
 
-def _export(model: ModelSource, dtype: str, folder: Path) -> None:
-    _require("onnxscript")
-    from runtimes.engines import onnx_graph  # brings in the exporter, which a cached graph never needs
-
-    onnx_graph.export(model, dtype, folder)
+        on_host = Hardware("cpu", hw.threads, hw.artifacts)
+        onnx_graph.export(self._weights.load(model, self._dtype, "sdpa", on_host), folder)
 
 
 def _session(graph: Path, provider: str, threads: int) -> Any:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from runtimes.base import ModelSource, Unsupported
+from runtimes.base import Hardware, ModelSource, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}
+
+
+class Full:
+    """The weights as they are stored, in the dtype of the runtime."""
+
+    identity: ClassVar[Mapping[str, Any]] = {"name": "full"}
+
+    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+        return load_module(model, dtype, attention, hw.device)
 
 
 def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> Any:

@@ -10,13 +10,14 @@ from scipy import stats
 from experiments.measurement.paired import (
     Interval,
     calibration_error,
+    difference_of_means,
     exact_proportion,
     holm,
     launch_log_ratio,
+    loss,
     mcnemar_mid_p,
     mean_interval,
     paired_difference,
-    upper_bound_of_loss,
 )
 
 
@@ -75,9 +76,37 @@ def test_clusters_widen_the_interval_of_items_that_share_their_fate() -> None:
     assert paired_difference([1, 0], [0, 0], ["a", "a"]) is None
 
 
-def test_the_bound_of_a_loss_is_one_sided() -> None:
-    difference = Interval(-0.01, -0.01 - 1.959964 * 0.005, -0.01 + 1.959964 * 0.005, 0.95)
-    assert upper_bound_of_loss(difference) == pytest.approx(0.01 + 1.644854 * 0.005, abs=1e-6)
+def test_nothing_lost_in_200_items_is_not_nothing_to_lose() -> None:
+    same = [1.0, 0.0] * 100
+    found = loss(same, same)
+    assert found is not None
+    assert found.estimate == 0
+    assert found.high == pytest.approx(exact_proportion(0, 200).high)
+    assert loss(same, same, is_share=False) == Interval(0, 0, 0, 0.95)
+
+
+def test_a_loss_is_the_reference_s_lead() -> None:
+    drawn = np.random.default_rng(0)
+    reference = drawn.integers(0, 2, 1000)
+    candidate = np.where(drawn.random(1000) < 0.1, 0, reference)
+    found, difference = (
+        loss(candidate.tolist(), reference.tolist()),
+        paired_difference(candidate.tolist(), reference.tolist()),
+    )
+    assert found is not None
+    assert difference is not None
+    assert (found.low, found.estimate, found.high) == (-difference.high, -difference.estimate, -difference.low)
+    assert found.low > 0
+
+
+def test_welch_is_scipy_s() -> None:
+    drawn = np.random.default_rng(0)
+    first, second = drawn.normal(1.0, 2.0, 9).tolist(), drawn.normal(0.0, 0.5, 20).tolist()
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
+    found = difference_of_means(first, second, 0.9)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert difference_of_means([1.0], second) is None
 
 
 def test_holm() -> None:

@@ -1,0 +1,99 @@
+"""What can this machine tell apart? An A/A run: one runtime against itself, interleaved, in fresh processes.
+
+  python -m experiments.calibrate                                 eager, the bundled model, 12 launches
+  python -m experiments.calibrate runtime=onnxruntime launches=30 model=local model.path=DIR
+
+Prints the noise of a launch, the smallest change that a number of launches shows, and the launches that a tolerance
+needs; keeps them in RESULTS_DIR/calibration.json, where `python -m experiments.gate` reads them. Words of its own:
+launches. All of Hydra's overrides of `python -m experiments.run` are taken.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+_LEVEL = 0.9975  # of one look of the four that share an error of 1 %
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("-h", "--help") for word in words):
+        print(__doc__)
+        return 0
+    try:
+        return _calibrate(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is recorded", file=sys.stderr)
+        return 130
+
+
+def _calibrate(words: Sequence[str]) -> int:
+    from experiments.pairing import cells, own_words
+
+    own, overrides = own_words(words, {"launches": "12"})
+    count = str(own["launches"])
+    if not count.isdigit() or int(count) < 3:
+        raise UserError(f"launches={count} must be a number of at least 3")
+    runtime = next((word.partition("=")[2] for word in overrides if word.startswith("runtime=")), "eager")
+    command = shlex.join(["python", "-m", "experiments.calibrate", *words])
+    reference, candidates = cells(overrides, runtime, command, ["benchmark=[memory]"])
+    if len(candidates) > 1:
+        raise UserError("one runtime is calibrated at a time: runtime=NAME")
+    from experiments.comparison.speed import Runner, compare_speed
+    from experiments.gates.baseline import clock_of
+    from experiments.gates.calibration import calibrate, write_calibration
+    from experiments.progress import Progress
+    from experiments.records.store import attach
+    from experiments.sweep import measure_cells
+
+    results = Path(reference.config.results_dir)
+    with Progress(2, reference.config.progress) as progress:
+        first, second = measure_cells([reference, candidates[0]], progress)
+        if first["status"] != "ok":
+            print(f"{first['runtime']['name']}: {first['status']}: {first['reason']}")
+            return 3 if first["status"] == "unsupported" else 1
+        home = results / second["record_id"]
+        reasons = compare_speed(
+            Runner(reference, results / first["record_id"]),
+            [Runner(candidates[0], home)],
+            replace(reference.config.comparison, launches=int(count)),
+            reference.config.seed,
+            lambda done, launches: progress.note(f"launch {done} of {count}"),
+        )
+    if reasons[home]:
+        print(f"not compared: {reasons[home]}")
+        return 1
+    (record,) = attach([second], results)
+    found = calibrate(record["speed"]["launches"], clock_of(record), _LEVEL)
+    path = write_calibration(found, results)
+    for line in lines(found):
+        print(line)
+    print(f"kept in {path}, where the gate reads it")
+    return 0
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Say in words what a calibration found."""
+    made = [f"A/A, {found['launches']} launches, {found['clock']} (one-sided bounds of {100 * found['level']:g} %)"]
+    for phase, one in found["phases"].items():
+        estimate, low, high = one["ratio"]
+        changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in one["smallest_change"].items())
+        needed = ", ".join(f"{100 * float(t):g} %: {n or 'over 1,000'}" for t, n in one["launches_for"].items())
+        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * one['noise']:.2f} %")
+        made.append(f"  smallest change seen with so many launches  {changes}")
+        made.append(f"  launches that a tolerance needs             {needed}")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Gates: limits on what a run measured, each with a verdict: pass, fail or inconclusive."""

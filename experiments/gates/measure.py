@@ -1,0 +1,155 @@
+"""A gate's run: measure the cells, launch until each limit is decided, judge, and measure a fail once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.cells.plan import Cell
+from experiments.comparison.speed import Launches, Runner, compare_speed
+from experiments.gates.baseline import Baseline, check_baseline, clock_of
+from experiments.gates.judge import Finding, Measured, findings, losses, overall, speed_rules
+from experiments.gates.limits import PHASES, GateConfig
+from experiments.measurement.sequential import Verdict, look
+from experiments.progress import Progress
+from experiments.records.environment import environment
+from experiments.records.store import attach
+from experiments.sweep import measure_cells
+
+
+@dataclass(frozen=True)
+class Candidate:
+    cell: Cell
+    baseline: Baseline | None
+    slowed_by: float = 0.0  # a known slowdown, to test the gate itself
+
+
+@dataclass(frozen=True)
+class Judgement:
+    findings: list[Finding]
+    measured: list[Measured]
+    was_repeated: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        return overall(self.findings)
+
+
+def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, progress: Progress) -> Judgement:
+    """Measure and judge; UserError for a baseline that cannot be compared with."""
+    found = environment()
+    for one in candidates:
+        if one.baseline is not None:
+            check_baseline(one.baseline, one.cell, found, list(gate.baseline.accuracy))
+    level = gate.level(len(candidates), any(one.baseline is not None for one in candidates))
+    measured, first = _once(reference, candidates, gate, level, progress)
+    failed = {finding.cell for finding in first if finding.verdict == "fail"}
+    if not failed or not gate.confirm:
+        return Judgement(first, measured, False)
+    progress.note("a limit failed: measured once more, afresh")
+    again = [one for one in candidates if one.cell.label in failed]
+    repeated, second = _once(reference, again, gate, level, progress)
+    labels = {one.label for one in repeated}
+    kept = [one for one in measured if one.label not in labels]
+    return Judgement(confirmed(first, second), [*kept, *repeated], True)
+
+
+def measure_for_baseline(
+    reference: Cell, cells: Sequence[Cell], gate: GateConfig, progress: Progress
+) -> list[Measured]:
+    """Measure all that a baseline keeps, with as many launches as the last look of the gate."""
+    results = Path(reference.config.results_dir)
+    first, *others = measure_cells([reference, *cells], progress)
+    home = results / first["record_id"]
+    if first["status"] == "ok" and gate.baseline.speedup:
+        folders = [results / record["record_id"] for record in others]
+        ready = [one for one in zip(cells, folders, others, strict=True) if one[2]["status"] == "ok"]
+        compare_speed(
+            Runner(reference, home),
+            [Runner(cell, folder) for cell, folder, _ in ready],
+            replace(reference.config.comparison, launches=gate.looks[-1]),
+            reference.config.seed,
+            lambda done, launches: progress.note(f"launch {done} of {gate.looks[-1]}"),
+        )
+    elif first["status"] != "ok":
+        others = [
+            {**record, "status": first["status"], "reason": f"the reference: {first['reason']}"} for record in others
+        ]
+    attached = attach(others, results)
+    return [
+        Measured(cell.label, record, results / record["record_id"], first, home, None)
+        for cell, record in zip(cells, attached, strict=True)
+    ]
+
+
+def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, each fail replaced by what its repetition found."""
+    again = {(finding.cell, finding.name): finding for finding in second}
+    found = []
+    for one in first:
+        repetition = again.get((one.cell, one.name))
+        if one.verdict == "fail" and repetition is not None:
+            how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
+            one = replace(repetition, message=f"{repetition.message} ({how}; first: {one.message.split(';')[0]})")
+        elif one.verdict == "fail" and one.name == "cell":
+            one = replace(one, verdict="inconclusive", message=f"{one.message} (it was measured when repeated)")
+        found.append(one)
+    names = {(finding.cell, finding.name) for finding in found}
+    return found + [finding for finding in second if (finding.cell, finding.name) not in names]
+
+
+def _once(
+    reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, level: float, progress: Progress
+) -> tuple[list[Measured], list[Finding]]:
+    results = Path(reference.config.results_dir)
+    progress.expect(1 + len(candidates))
+    first, *others = measure_cells([reference, *(one.cell for one in candidates)], progress)
+    if first["status"] != "ok":
+        message = f"the reference was not measured: {first['status']}: {first['reason']}"
+        missing = [Finding(one.cell.label, "cell", "inconclusive", message) for one in candidates]
+        return [], missing
+    _compare(reference, first, list(zip(candidates, others, strict=True)), gate, level, progress)
+    home = results / first["record_id"]
+    measured = [
+        Measured(one.cell.label, record, results / record["record_id"], first, home, one.baseline)
+        for one, record in zip(candidates, attach(others, results), strict=True)
+    ]
+    return measured, [finding for one in measured for finding in findings(one, gate, level)]
+
+
+def _compare(
+    reference: Cell,
+    first: dict[str, Any],
+    pairs: Sequence[tuple[Candidate, dict[str, Any]]],
+    gate: GateConfig,
+    level: float,
+    progress: Progress,
+) -> None:
+    """Launch until each speed limit of each cell is decided, or until the last look."""
+    results, clock = Path(reference.config.results_dir), clock_of(first)
+    by_folder = {results / record["record_id"]: one for one, record in pairs if record["status"] == "ok"}
+    rules = {folder: speed_rules(gate, one.baseline, level) for folder, one in by_folder.items()}
+    if not any(rules.values()):
+        return
+
+    def is_decided(folder: Path, launches: Launches) -> bool:
+        return len(launches) >= gate.looks[-1] or all(
+            look(losses(launches, phase, clock, expected), rule, interval).verdict != "inconclusive"
+            for _, phase, expected, rule, interval in rules[folder]
+        )
+
+    def note(done: int, launches: Launches) -> None:
+        slower = {phase: losses(launches, phase, clock, 0.0) for phase in PHASES}
+        means = ", ".join(f"{phase} {100 * sum(seen) / len(seen):+.1f} %" for phase, seen in slower.items())
+        progress.note(f"launch {done} of at most {gate.looks[-1]}: log time against the reference's: {means}")
+
+    compare_speed(
+        Runner(reference, results / first["record_id"]),
+        [Runner(one.cell, folder, one.slowed_by) for folder, one in by_folder.items()],
+        replace(reference.config.comparison, launches=None, most_launches=gate.looks[-1]),
+        reference.config.seed,
+        note,
+        lambda stored: all(is_decided(folder, launches) for folder, launches in stored.items()),
+    )

@@ -1,0 +1,150 @@
+"""Gates as tests. A plugin that pytest finds wherever this package is installed.
+
+`pytest --gate conf/gate/ci.yaml` makes a test of each limit. In another project's tests, over its own runtime:
+
+    def test_my_runtime(gate):
+        gate("my_package.runtime:MyRuntime", some_option=1)
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from experiments.gate import Asked
+    from experiments.gates.measure import Judgement
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("runtime-matrix", "performance gates")
+    group.addoption("--gate", metavar="FILE", help="judge by this gate: a test for each of its limits")
+    group.addoption(
+        "--gate-with",
+        metavar="WORDS",
+        default="",
+        help="what `python -m experiments.gate` takes besides: 'runtime=onnxruntime baseline=DIR'",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--gate")
+    if path is None:
+        return
+    if not Path(path).is_file():
+        raise pytest.UsageError(f"--gate {path} is not a file: see conf/gate/ci.yaml")
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        config.args.append(path)
+    else:
+        config.args[:] = [path]  # a gate was asked for, not the whole test suite
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    asked = parent.config.getoption("--gate")
+    if asked is not None and file_path == Path(asked).resolve():
+        return GateFile.from_parent(parent, path=file_path)
+    return None
+
+
+class GateFile(pytest.File):
+    """A gate's YAML: measured once, when the first of its limits is asked for."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        self.words = shlex.split(self.config.getoption("--gate-with"))
+        self.asked = _prepare([*self.words, f"gate={self.path}"])
+        self._judgement: Judgement | None = None
+        for cell in self.asked.candidates:
+            for name in self.asked.gate.names(self.asked.baseline is not None):
+                item = Limit.from_parent(self, name=f"{cell.label}: {name}")
+                item.cell, item.limit = cell.label, name
+                yield item
+
+    def judgement(self) -> Judgement:
+        if self._judgement is None:
+            self._judgement = _judge(self.asked)
+        return self._judgement
+
+
+class Limit(pytest.Item):
+    cell: str
+    limit: str
+
+    def runtest(self) -> None:
+        assert isinstance(self.parent, GateFile)
+        found = [one for one in self.parent.judgement().findings if one.cell == self.cell]
+        mine = [one for one in found if one.name in (self.limit, "cell")]
+        if not mine:
+            pytest.skip("neither the run nor what it is judged against knows this figure")
+        for one in mine:
+            if one.verdict != "pass":
+                raise LimitBroken(f"{one.verdict}: {one.message}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        return str(excinfo.value) if isinstance(excinfo.value, LimitBroken) else super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, self.name
+
+
+class LimitBroken(Exception):
+    """A limit that does not hold, or of which too little is known."""
+
+
+class GateCheck:
+    """What the fixture gives: call it with the runtime to judge."""
+
+    def __init__(self, results: Path):
+        self._results = results
+
+    def __call__(
+        self,
+        target: str | None = None,
+        *,
+        gate: str = "ci",
+        against: str = "eager",
+        baseline: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        **options: Any,
+    ) -> Judgement:
+        """Measure and judge; AssertionError with the limits that do not hold, or that are inconclusive.
+
+        `target` is MODULE:CLASS of a runtime and `options` its constructor's; without it, `overrides` name a preset.
+        UserError for a mistake in what was asked.
+        """
+        words = [*overrides, f"gate={gate}", f"against={against}"]
+        if target is not None:
+            words += ["runtime=custom", f"runtime.engine.target={target}"]
+            words += [f"+runtime.engine.{name}={value}" for name, value in options.items()]
+        if baseline is not None:
+            words.append(f"baseline={baseline}")
+        if not any(word.startswith("results_dir=") for word in words):
+            words.append(f"results_dir={self._results}")
+        judgement = _judge(_prepare(words))
+        if judgement.verdict != "pass":
+            broken = [
+                f"{one.verdict}: {one.name}: {one.message}" for one in judgement.findings if one.verdict != "pass"
+            ]
+            pytest.fail("\n".join(broken or ["inconclusive: nothing was judged"]), pytrace=False)
+        return judgement
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> GateCheck:
+    """Judge a runtime by a gate's limits: `gate("my_package.runtime:MyRuntime")`."""
+    return GateCheck(tmp_path / "runs")
+
+
+def _prepare(words: Sequence[str]) -> Asked:
+    from experiments.gate import prepare_words
+
+    return prepare_words(words)
+
+
+def _judge(asked: Asked) -> Judgement:
+    from experiments.gate import judge
+
+    return judge(asked, is_quiet=True)

@@ -1,0 +1,55 @@
+"""Weights rounded to the nearest of few values, computed in the runtime's dtype: what bits alone cost.
+
+No memory is saved and no speed is gained. It is the bar that a quantization method must clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.weights import full
+
+
+class Rounded:
+    """`bits` 2 to 8; `group_size` weights of an output row share a scale, null: the whole row."""
+
+    def __init__(self, bits: int, group_size: int | None = None):
+        if not 2 <= bits <= 8:
+            raise Unsupported(f"weights are rounded to 2 to 8 bits, not {bits}: set runtime.weights.bits")
+        self._bits, self._group_size = bits, group_size
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
+
+    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+        module = full.load_module(model, dtype, attention, hw.device)
+        embedding = module.get_input_embeddings().weight
+        for name, part in module.named_modules():
+            # A head that is tied to the embedding keeps it: rounding one would round the other.
+            if isinstance(part, torch.nn.Linear) and part.weight is not embedding:
+                check_groups(name, part.in_features, self._group_size)
+                part.weight.data = round_to_nearest(part.weight.float(), self._bits, self._group_size).to(
+                    part.weight.dtype
+                )
+        return module
+
+
+def round_to_nearest(weight_OI: torch.Tensor, bits: int, group_size: int | None = None) -> torch.Tensor:
+    """Round symmetrically, with one scale a group of an output row."""
+    largest = 2 ** (bits - 1) - 1
+    grouped = weight_OI.reshape(weight_OI.shape[0], -1, group_size or weight_OI.shape[1])
+    scale = grouped.abs().amax(dim=2, keepdim=True).clamp(min=1e-12) / largest
+    return ((grouped / scale).round().clamp(-largest, largest) * scale).reshape(weight_OI.shape)
+
+
+def check_groups(name: str, width: int, group_size: int | None) -> None:
+    """Raise Unsupported for a layer that groups do not divide."""
+    if group_size is not None and (group_size < 1 or width % group_size):
+        raise Unsupported(
+            f"runtime.weights.group_size={group_size} does not divide {name}, which is {width} wide: use a divisor"
+        )

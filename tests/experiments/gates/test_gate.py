@@ -1,0 +1,213 @@
+"""The command as a user runs it, over scripted runtimes; and its mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+Gate = Callable[..., subprocess.CompletedProcess[str]]
+# Speed needs three launches for an interval, and a tolerance that a busy machine keeps.
+QUICK = ("gate.looks=[3]", "gate.speed_tolerance=0.5", "comparison.rounds=6", "gate.reference.accuracy={}")
+FAKE = ("runtime=fake", "against=fake", "model=random", "runtime.engine.work=20", *QUICK)
+NO_ACCURACY = ("gate.baseline.accuracy={}",)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    def gate(*words: str) -> subprocess.CompletedProcess[str]:
+        given = [*words, f"results_dir={tmp_path / 'runs'}"]
+        command = [sys.executable, "-m", "experiments.gate", *given]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+    return gate
+
+
+def small_gate(tmp_path: Path) -> str:
+    """A gate of speed, memory, load and counts, since scripted runtimes answer nothing."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(
+        "name: small\nconfirm: true\nerror: 0.05\nspeed_tolerance: 0.5\nlooks: [3]\n"
+        "reference: {speedup: {decode: 1.0}, memory: {}, accuracy: {}}\n"
+        "baseline: {speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0}, load: {load_s: 50.0},\n"
+        "  accuracy: {}, counts: [tokens], all_cells: true}\n"
+    )
+    return str(path)
+
+
+def test_a_gate_passes_fails_and_keeps_a_baseline(gate: Gate, tmp_path: Path) -> None:
+    kept = f"baseline={tmp_path / 'kept'}"
+    made = gate(*words(tmp_path), kept, "update=true")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "new" in made.stdout
+    passed = gate(*words(tmp_path), kept)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert "gate small: pass" in passed.stdout
+    path = tmp_path / "kept" / "fake-random-auto.json"
+    baseline = json.loads(path.read_text())
+    baseline["memory"]["weight_bytes"] = -1  # what is measured is more
+    path.write_text(json.dumps(baseline))
+    (tmp_path / "kept" / "other.json").write_text(json.dumps(baseline | {"cell": "compile-random-auto"}))
+    failed = gate(*words(tmp_path), kept)
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "failed twice" in failed.stdout
+    assert "in the baseline and not in this run" in failed.stdout
+    verdict = json.loads((tmp_path / "runs" / "gate" / "verdict.json").read_text())
+    assert verdict["was_repeated"] is True
+    assert {one["name"]: one["verdict"] for one in verdict["findings"]}["cell"] == "inconclusive"
+
+
+def words(tmp_path: Path) -> list[str]:
+    return [f"gate={small_gate(tmp_path)}", "runtime=fake", "against=fake", "model=random", "comparison.rounds=6"]
+
+
+def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -> None:
+    """Over a runtime of another project, through the fixture; slow by computation, not by sleeping."""
+    (tmp_path / "mine.py").write_text(
+        "from runtimes.engines.fake import Fake\n\n\nclass Mine(Fake):\n    def __init__(self, dtype, work):\n"
+        "        super().__init__(dtype, work=work)\n"
+    )
+    (tmp_path / "test_mine.py").write_text(
+        "def test_my_runtime(gate):\n"
+        f"    gate('mine:Mine', gate={small_gate(tmp_path)!r}, against='fake', work=400,\n"
+        "         overrides=['model=random', 'comparison.rounds=4', 'agreement.enabled=false'])\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "too slow; profile decode" in done.stdout
+    assert "failed twice" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_each_limit_is_a_test(tmp_path: Path) -> None:
+    given = ["--gate", small_gate(tmp_path), "--gate-with"]
+    given.append(f"runtime=fake against=fake model=random comparison.rounds=6 results_dir={tmp_path / 'runs'}")
+    command = [sys.executable, "-m", "pytest", "-v", *given]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fake-random-auto: reference::speedup::decode PASSED" in done.stdout
+    assert "1 passed" in done.stdout
+    broken = [*command[:-1], command[-1] + " runtime.engine.fault=unsupported"]
+    done = subprocess.run(broken, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "inconclusive: not measured: unsupported: the fake runtime was told to be unsupported" in done.stdout
+    command[command.index("--gate") + 1] = "nowhere.yaml"
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert "nowhere.yaml is not a file" in done.stderr
+
+
+def test_nothing_measured_is_inconclusive(gate: Gate) -> None:
+    done = gate(*FAKE, "runtime.engine.fault=unsupported")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "gate ci: inconclusive" in done.stdout
+
+
+def spoiled(tmp_path: Path, **changes: Any) -> str:
+    from experiments.records.environment import environment
+
+    here = environment()
+    baseline = {
+        "schema_version": 1,
+        "cell": "fake-random-auto",
+        "machine": {"processor": here["processor"], "cores": here["cores"]},
+        "model_digest": "other",
+        "accuracy": {},
+        "asked": {},
+    }
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "fake-random-auto.json").write_text(json.dumps(baseline | changes))
+    return f"baseline={folder}"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["gate=sped"], "did you mean 'speed'"),
+        (["gate=nowhere.yaml"], "gate=nowhere.yaml is not an option"),
+        (["gate.speed_tolerance=-0.1"], "gate.speed_tolerance must be at least 0.001; found -0.1"),
+        (["gate.speed_tolerance=wide"], "must be of the type float; found 'wide'"),
+        (["gate.speed_tolerance=.nan"], "must be a number"),
+        (["gate.baseline.memory.weight_bytes=-1"], "must be at least 0; found -1"),
+        (["gate.reference.accuracy.multiple_choise=0.1"], "did you mean 'multiple_choice'"),
+        (["gate.baseline.counts=[graph_brakes]"], "did you mean 'graph_breaks'"),
+        (["gate.looks=[10,6]"], "must grow"),
+        (["against=eagr"], "did you mean 'eager'"),
+        (["runtime=compile,eager"], "add -m"),
+        (["update=true"], "baseline=DIR"),
+        (["update=yes"], "true or false"),
+        (["baseline=/nowhere"], "holds no baseline"),
+        (["resume=true"], "leave it out"),
+        (["--fast"], "--fast is not an option"),
+        (["-m", "runtime.engine.work=1,2"], "runtime.name="),
+    ],
+)
+def test_mistakes_are_one_line_and_2(gate: Gate, given: list[str], says: str) -> None:
+    done = gate(*(word for word in FAKE if word.split("=")[0] not in {one.split("=")[0] for one in given}), *given)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (another, 64 cores; here"),
+        ({}, "of another model"),
+        ({"schema_version": 99}, "has schema 99, this program reads 1"),
+        ({"cell": "eager-random-auto"}, "holds no fake-random-auto"),
+    ],
+)
+def test_a_baseline_that_cannot_be_compared_with(
+    gate: Gate, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    done = gate(*FAKE, *NO_ACCURACY, spoiled(tmp_path, **changes))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_truncated_baseline(gate: Gate, tmp_path: Path) -> None:
+    word = spoiled(tmp_path)
+    path = tmp_path / "kept" / "fake-random-auto.json"
+    path.write_text(path.read_text()[:-20])
+    done = gate(*FAKE, *NO_ACCURACY, word)
+    assert done.returncode == 2
+    assert "is damaged" in done.stderr
+
+
+def test_a_renamed_benchmark(tmp_path: Path) -> None:
+    from experiments.errors import UserError
+    from experiments.gate import prepare_words
+    from experiments.gates.baseline import check_baseline
+    from experiments.records.environment import environment
+
+    asked = prepare_words(["runtime=eager", f"results_dir={tmp_path}"])
+    (cell,) = asked.candidates
+    here = environment()
+    baseline = {
+        "machine": {"processor": here["processor"], "cores": here["cores"]},
+        "model_digest": cell.facts.digest,
+        "accuracy": {"multiple_choices": {}},
+        "asked": {},
+    }
+    with pytest.raises(UserError, match=r"holds no benchmark multiple_choice; did you mean 'multiple_choices'\?"):
+        check_baseline(baseline, cell, here, ["multiple_choice"])
+    with pytest.raises(UserError, match="multiple_choice otherwise"):
+        check_baseline(baseline | {"accuracy": {"multiple_choice": {}}}, cell, here, ["multiple_choice"])
+
+
+def test_help_is_quick_and_without_torch() -> None:
+    for name in ("gate", "calibrate", "compare"):
+        code = f"import sys, experiments.{name} as c; assert c.main(['--help']) == 0; assert 'torch' not in sys.modules"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"python -m experiments.{name}" in done.stdout

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from experiments.compose import compose_gate
+from experiments.config import build
+from experiments.errors import UserError
+from experiments.gates.judge import Finding
+from experiments.gates.limits import GateConfig
+from experiments.gates.measure import Judgement
+from experiments.gates.outputs import text_lines, write_outputs
+
+GATE: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
+FOUND = [
+    Finding("cell-a", "reference.speedup.decode", "pass", "fast | enough", "× faster", "higher", 2.0, 1.9, 2.1, 1.0, 6),
+    Finding("cell-a", "baseline.memory.weight_bytes", "fail", "grew", "bytes", "lower", 5e6, limit=4e6, n=1),
+    Finding("cell-b", "cell", "inconclusive", "not measured: unsupported: <no GPU>"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    write_outputs(Judgement(FOUND, [], False), GATE, tmp_path / "gate", "python -m experiments.gate")
+    return tmp_path / "gate"
+
+
+def test_what_failed_comes_first() -> None:
+    lines = text_lines(Judgement(FOUND, [], False), GATE, has_baseline=False)
+    assert lines[0] == "gate ci: fail (1 fail, 1 inconclusive, 1 pass)"
+    assert "cell-a: grew" in lines[1]
+    assert "no baseline=DIR" in lines[-1]
+
+
+def test_junit_counts_what_did_not_pass(folder: Path) -> None:
+    suite = ElementTree.parse(folder / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    error = suite.find(".//error")
+    assert error is not None
+    assert error.get("message") == "not measured: unsupported: <no GPU>"
+
+
+def test_benchmark_arrays_go_one_way_each(folder: Path) -> None:
+    bigger = json.loads((folder / "github-benchmark-bigger.json").read_text())
+    smaller = json.loads((folder / "github-benchmark-smaller.json").read_text())
+    assert [(one["name"], one["value"], one["range"]) for one in bigger] == [
+        ("cell-a reference.speedup.decode", 2.0, "1.9 to 2.1")
+    ]
+    assert [(one["unit"], one["value"]) for one in smaller] == [("bytes", 5e6)]
+    metrics = json.loads((folder / "bencher.json").read_text())
+    assert metrics["cell-a"]["reference.speedup.decode"] == {"value": 2.0, "lower_value": 1.9, "upper_value": 2.1}
+
+
+def test_the_summary_is_appended_to_the_workflow_s(folder: Path) -> None:
+    text = (folder / "summary.md").read_text()
+    assert text == (folder.parent / "step.md").read_text()
+    assert "❌ gate ci: fail" in text
+    assert r"fast \| enough" in text
+    assert json.loads((folder / "verdict.json").read_text())["verdict"] == "fail"
+
+
+def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_outputs(Judgement(FOUND, [], False), GATE, tmp_path / "file" / "gate", "")
