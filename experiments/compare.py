@@ -104,7 +104,10 @@ def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> l
     memory = memory_ratio(launches, "peak_device_bytes" if on_device else "peak_host_bytes")
     if memory:
         lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak of the whole process")
-    return lines + _answer_lines((record["answers"] or {}).get("benchmarks", {}), record)
+    answers = record["answers"] or {}
+    if answers.get("reason"):
+        lines.append(f"  answers    not compared: {answers['reason']}")
+    return lines + _answer_lines(answers.get("benchmarks", {}), record)
 
 
 def _than(found: Any, more: str, less: str) -> str:

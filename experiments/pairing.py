@@ -39,11 +39,11 @@ def cells(words: Sequence[str], against: str, command: str, extra: Sequence[str]
     from experiments.compose import compose
 
     given = [word for word in words if word not in _SWEEP]
-    named = {word.partition("=")[0] for word in given}
+    named = {word.lstrip("+~").partition("=")[0] for word in given}
     given += [word for word in extra if word.partition("=")[0] not in named]
     given.append(f"runtime@reference={against}")
     jobs = expand(given)
-    if len(jobs) > 1 and len(given) == len(words) + len(extra) + 1:  # no -m among the words
+    if len(jobs) > 1 and not any(word in _SWEEP for word in words):
         raise UserError("several values are a sweep: add -m, as in -m runtime=compile,onnxruntime")
     candidates = [plan(compose(job), command) for job in jobs]
     shared = [word for word in jobs[0] if not word.startswith(_OF_THE_RUNTIME)]

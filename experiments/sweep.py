@@ -47,7 +47,7 @@ def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, A
     run_id = _stamp()
     records: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
-        earlier = recorded.get(cell.config_hash)
+        earlier = recorded.pop(cell.config_hash, None)  # one record stands for one cell: A against A needs two
         progress.start(cell.label)
         record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
         records.append(record)

@@ -45,6 +45,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
                 "predicted": verdict.predicted,
                 "is_right": verdict.is_right,
                 "logprobs": logprobs,
+                "lengths": lengths,
             }
             file.write(json.dumps(item) + "\n")
     result = multiple_choice.summarise(verdicts)
@@ -60,4 +61,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
 
 
 def _lengths(normalise: str, choices: tuple[str, ...], tokens: list[int]) -> list[int]:
-    return tokens if normalise == "tokens" else [len(choice.encode()) for choice in choices]
+    """Return what a choice's log-probability is divided by."""
+    if normalise == "none":
+        return [1] * len(choices)
+    return tokens if normalise == "tokens" else [max(1, len(choice.encode())) for choice in choices]

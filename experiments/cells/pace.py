@@ -87,7 +87,7 @@ def _device_peak(device: str) -> int | None:
         return None
     import torch
 
-    return int(torch.cuda.max_memory_allocated())
+    return int(torch.cuda.max_memory_allocated()) or None  # engines that allocate past torch are not known
 
 
 _CLOCKS = {"cpu_s": time.process_time, "wall_s": time.perf_counter}

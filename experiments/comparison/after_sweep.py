@@ -10,6 +10,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.comparison.answers import DifferentItems, compare
 from experiments.comparison.speed import Runner, compare_speed
+from experiments.records.journal import plain
 from experiments.records.speed import ratio
 from experiments.records.store import ANSWERS_FILE, SPEED_FILE, write_atomic
 
@@ -40,7 +41,7 @@ def _compare_group(
     candidates = [
         Runner(other, results / record["record_id"])
         for other, record in others
-        if not (results / record["record_id"] / SPEED_FILE).exists()  # resumed: compared already
+        if not _is_compared(results / record["record_id"])  # resumed
     ]
     if not options.enabled or not candidates:
         return
@@ -51,11 +52,15 @@ def _compare_group(
         say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
 
     say(f"speed against {reference_record['runtime']['name']}")
-    reasons = compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch)
-    for folder, reason in reasons.items():
-        if reason is not None and not (folder / SPEED_FILE).exists():
-            content = {"schema_version": 1, "against": home.name, "launches": [], "reason": reason}
-            write_atomic(folder / SPEED_FILE, json.dumps(content, indent=1) + "\n")
+    compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch)
+
+
+def _is_compared(folder: Path) -> bool:
+    try:
+        kept = json.loads((folder / SPEED_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(kept.get("launches")) and kept.get("reason") is None
 
 
 def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: Path) -> dict[str, Any]:
@@ -66,5 +71,6 @@ def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: 
         content["benchmarks"] = compare(record, reference, *folders)
     except (DifferentItems, OSError, ValueError, KeyError) as error:
         content |= {"benchmarks": {}, "reason": f"{type(error).__name__}: {error}"}
-    write_atomic(folders[0] / ANSWERS_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return content
+    kept: dict[str, Any] = plain(content)  # logits that are NaN must not end the sweep
+    write_atomic(folders[0] / ANSWERS_FILE, json.dumps(kept, indent=1, allow_nan=False) + "\n")
+    return kept

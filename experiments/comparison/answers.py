@@ -103,10 +103,12 @@ def scored(benchmark: str, items: Sequence[Item]) -> Scored:
 
 
 def _check_same_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> None:
-    def key(item: Item) -> tuple[Any, ...]:
-        return (item.get("id", item.get("window")), item.get("sample", 0), item.get("prompt"), item.get("answer"))
+    parts = ("id", "window", "sample", "prompt", "answer", "tokens")
 
-    if [key(item) for item in mine] != [key(item) for item in theirs]:
+    def key(item: Item) -> list[Any]:
+        return [item.get(part) for part in parts]
+
+    if not mine or [key(item) for item in mine] != [key(item) for item in theirs]:
         raise DifferentItems(f"{benchmark}: the two cells were asked different items ({len(mine)} and {len(theirs)})")
 
 
@@ -136,8 +138,8 @@ def _choices(mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) ->
     }
     figures["calibration_error_difference"] = figures["calibration_error"] - figures["reference_calibration_error"]
     if dtype is not None:
-        beyond = [b["id"] for a, b in changed if _margin(b, a["predicted"]) > 2 * ROUNDING_NATS[dtype]]
-        figures["suspicious_items"] = beyond
+        allowed = ROUNDING_NATS[dtype]
+        figures["suspicious_items"] = [b["id"] for a, b in changed if not _is_near(b, a["predicted"], allowed)]
     return figures
 
 
@@ -148,18 +150,24 @@ def _probabilities(item: Item) -> list[float]:
 
 
 def _calibration(items: Sequence[Item]) -> float:
-    return calibration_error([_probabilities(i)[i["predicted"]] for i in items], [i["is_right"] for i in items])
+    """Of the likeliest choice, which need not be the predicted one where lengths are divided out."""
+    chances = [_probabilities(item) for item in items]
+    likeliest = [one.index(max(one)) for one in chances]
+    right = [choice == item["answer"] for choice, item in zip(likeliest, items, strict=True)]
+    return calibration_error([max(one) for one in chances], right)
 
 
-def _margin(reference: Item, other_choice: int) -> float:
-    """Return by how many nats the reference preferred its answer to the one that the candidate gave."""
-    return float(reference["logprobs"][reference["predicted"]] - reference["logprobs"][other_choice])
+def _is_near(reference: Item, other: int, nats: float) -> bool:
+    """Say whether the reference's answer would give way to the other one if each moved by so many nats."""
+    first, lengths = reference["predicted"], reference.get("lengths") or [1] * len(reference["logprobs"])
+    scores = [logprob / length for logprob, length in zip(reference["logprobs"], lengths, strict=True)]
+    return bool(scores[first] - scores[other] <= nats / lengths[first] + nats / lengths[other])
 
 
 def _texts(mine: Sequence[Item], theirs: Sequence[Item]) -> dict[str, Any]:
     pairs = list(zip(mine, theirs, strict=True))
     same = sum(a["text"] == b["text"] for a, b in pairs)
-    diverged = sorted(_first_difference(a["ids"], b["ids"]) for a, b in pairs if a.get("ids") and a["ids"] != b["ids"])
+    diverged = sorted(_first_difference(a["ids"], b["ids"]) for a, b in pairs if a.get("ids") != b.get("ids"))
     return {
         "same_texts": _plain(exact_proportion(same, len(pairs))),
         "different_items": [a["id"] for a, b in pairs if a["text"] != b["text"]],

@@ -81,10 +81,14 @@ def _compare_group(
     for number in range(most):
         found = launch([reference, *alive], options, order)
         if found.failures.get(0):
-            return reasons | {runner.folder: f"the reference: {found.failures[0]}" for runner in alive}
+            why = f"the reference: {found.failures[0]}"
+            for runner in alive:
+                _write(runner, reference, stored[runner.folder], options, why)
+            return reasons | {runner.folder: why for runner in alive}
         for index, runner in enumerate(alive, start=1):
             if index in found.failures:
                 reasons[runner.folder] = found.failures[index]
+                _write(runner, reference, stored[runner.folder], options, found.failures[index])
                 continue
             stored[runner.folder].append(
                 {
@@ -207,13 +211,16 @@ def _started(runners: Sequence[Runner], options: ComparisonConfig) -> Iterator[l
             end_process(process)
 
 
-def _write(runner: Runner, reference: Runner, launches: Launches, options: ComparisonConfig) -> None:
+def _write(
+    runner: Runner, reference: Runner, launches: Launches, options: ComparisonConfig, reason: str | None = None
+) -> None:
     content = {
         "schema_version": 1,
         "against": reference.folder.name,
         "options": asdict(options),
         "interleaved": "alive together, one computing at a time, fresh processes a launch",
         "launches": launches,
+        "reason": reason,  # why there are not more
     }
     write_atomic(runner.folder / SPEED_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
 

@@ -102,7 +102,7 @@ def _speedup(record: dict[str, Any]) -> dict[str, Any]:
         row[name] = found.estimate if found else None
         row[f"{name}_low"], row[f"{name}_high"] = (found.low, found.high) if found else (None, None)
     row["speedup_load_1min"] = max((one["load_1min"] for one in launches), default=None)
-    row["speedup_reason"] = None if row["speedup_ratio"] else stored.get("reason", NOT_INTERLEAVED)
+    row["speedup_reason"] = None if row["speedup_ratio"] else stored.get("reason") or NOT_INTERLEAVED
     return row
 
 

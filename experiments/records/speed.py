@@ -23,7 +23,7 @@ def ratio(launches: Sequence[dict[str, Any]], phase: str, clock: str = "cpu_s", 
 def memory_ratio(launches: Sequence[dict[str, Any]], key: str = "peak_host_bytes") -> Interval | None:
     """Return candidate's peak / reference's peak, of whole processes, over launches; None where it is not known."""
     pairs = [(one["candidate_memory"][key], one["reference_memory"][key]) for one in launches]
-    if any(mine is None or not theirs for mine, theirs in pairs):
+    if not all(mine and theirs for mine, theirs in pairs):
         return None
     interval = mean_interval([math.log(mine / theirs) for mine, theirs in pairs])
     return interval.exp() if interval else None

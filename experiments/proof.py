@@ -1,0 +1,69 @@
+"""Do the gates cry wolf, or sleep? Slowdowns of known size, inserted as computation, put before them.
+
+  python -m experiments.proof                         all of it: an hour or more on two cores
+  python -m experiments.proof launches=20 gates=3     shorter
+  python -m experiments.proof only=launches|gates|accuracy
+
+1. launches: fresh processes of each runtime, itself and slowed by 5 and 10 %, quiet and beside a load on every core;
+   20,000 gates are drawn from what they measured. 2. gates: real ones, from start to verdict, k of n. 3. accuracy:
+   weights rounded to 3 bits against a three-point margin, and a runtime against itself.
+
+All is kept in RESULTS_DIR/proof as it comes, and a second run goes on where the first ended. The table goes to
+RESULTS_DIR/proof/proof.md. Words of its own: launches (60), gates (10), only, runtimes (eager,onnxruntime,fake). All
+of Hydra's overrides of `python -m experiments.run` are taken.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from experiments.errors import UserError
+
+_OWN = {"launches": "60", "gates": "10", "only": None, "runtimes": "eager,onnxruntime,fake"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("-h", "--help") for word in words):
+        print(__doc__)
+        return 0
+    try:
+        return _prove(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is kept; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _prove(words: Sequence[str]) -> int:
+    from experiments.gates.proof_table import write_table
+    from experiments.gates.proving import STAGES, Proof
+    from experiments.pairing import own_words
+    from experiments.progress import Progress
+
+    own, overrides = own_words(words, _OWN)
+    counts = {name: str(own[name]) for name in ("launches", "gates")}
+    for name, value in counts.items():
+        if not value.isdigit() or int(value) < 2:
+            raise UserError(f"{name}={value} must be a number of at least 2")
+    stages = STAGES if own["only"] is None else tuple(str(own["only"]).split(","))
+    if set(stages) - set(STAGES):
+        raise UserError(f"only={own['only']}: known are {', '.join(STAGES)}")
+    command = shlex.join(["python", "-m", "experiments.proof", *words])
+    runtimes = str(own["runtimes"]).split(",")
+    proof = Proof(runtimes, overrides, command, int(counts["launches"]), int(counts["gates"]))
+    with Progress(len(stages)) as progress:
+        for stage in stages:
+            getattr(proof, stage)(progress)
+    path, missed = write_table(proof.folder)
+    print(path.read_text())
+    print(f"written to {path}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Launches of real processes, under a runtime whose times and faults are scripted."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cells.plan import Cell
+from experiments.comparison.speed import Runner, compare_speed, launch
+from experiments.config import ComparisonConfig
+from experiments.pairing import cells
+from experiments.records.speed import ratio
+
+Compared = Callable[..., Runner]
+LAUNCHES, ROUNDS = 2, 3
+IMPORTING_S = 60  # a busy machine's
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Compared:
+    """Return a maker of cells that are recorded, as far as a comparison reads their records."""
+
+    def compared(name: str, *words: str, slowed_by: float = 0.0) -> Runner:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps({"load": None, "benchmarks": []}))
+        return Runner(_cell(tmp_path, *words), folder, slowed_by)
+
+    return compared
+
+
+def _cell(results: Path, *words: str) -> Cell:
+    shape = ("prompt_tokens=8", "new_tokens=4", "warmup=1", f"rounds={ROUNDS}", f"launches={LAUNCHES}")
+    given = ["runtime=fake", "model=random", "benchmark=[latency]", "progress=false", f"results_dir={results}"]
+    given += [f"comparison.{word}" for word in shape]
+    _, (cell,) = cells([*given, f"time_limit_s={IMPORTING_S}", *words], "fake", "test")
+    return cell
+
+
+def options(runner: Runner) -> ComparisonConfig:
+    return runner.cell.config.comparison
+
+
+def launches(runner: Runner) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((runner.folder / "speed.json").read_text())["launches"]
+    return found
+
+
+def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
+    reference, good = compared("reference"), compared("good")
+    dying = compared("dying", "runtime.engine.fault=segfault")
+    on_disk: list[int] = []
+
+    def on_launch(done: int, stored: Sequence[dict[str, Any]]) -> None:
+        assert len(stored) == done
+        on_disk.append(len(launches(good)))
+
+    reasons = compare_speed(reference, [dying, good], options(good), 0, on_launch)
+    assert reasons == {dying.folder: "crash: ended with exit code -11 while it was compared", good.folder: None}
+    kept = json.loads((dying.folder / "speed.json").read_text())
+    assert (kept["launches"], kept["reason"]) == ([], reasons[dying.folder])
+    assert on_disk == [1, 2]
+    for one in launches(good):
+        assert len(one["candidate"]["decode"]["cpu_s"]) == len(one["reference"]["prefill"]["wall_s"]) == ROUNDS
+        assert one["candidate_memory"]["peak_host_bytes"] > 0
+        assert one["candidate_memory"]["peak_device_bytes"] is None
+    content = json.loads((good.folder / "speed.json").read_text())
+    assert content["against"] == "reference"
+    assert content["options"]["rounds"] == ROUNDS
+
+
+def test_one_that_hangs_ends_at_its_own_time_limit(compared: Compared) -> None:
+    reference, good = compared("reference"), compared("good")
+    hanging = compared("hanging", "runtime.engine.fault=hang", "time_limit_s=2")
+    start_s = time.monotonic()
+    reasons = compare_speed(reference, [hanging, good], replace(options(good), launches=1), 0)
+    assert reasons == {hanging.folder: "timeout: longer than time_limit_s", good.folder: None}
+    assert time.monotonic() - start_s < IMPORTING_S
+    assert len(launches(good)) == 1
+
+
+def test_a_runtime_s_own_words_are_the_reason(compared: Compared) -> None:
+    runners = [compared("reference"), compared("bad", "runtime.engine.fault=unsupported")]
+    found = launch(runners, options(runners[0]), random.Random(0))
+    assert found.failures[1].startswith("unsupported: the fake runtime was told to be unsupported")
+    assert list(found.rounds) == list(found.memory) == [0]
+
+
+def test_no_more_launches_than_are_enough(compared: Compared) -> None:
+    reference, candidate = compared("reference"), compared("candidate")
+    asked: list[int] = []
+
+    def enough(stored: dict[Path, list[dict[str, Any]]]) -> bool:
+        asked.append(len(stored[candidate.folder]))
+        return True
+
+    compare_speed(reference, [candidate], options(candidate), 0, enough=enough)
+    assert asked == [1]
+    assert len(launches(candidate)) == 1
+
+
+def test_a_known_slowdown_is_seen(compared: Compared) -> None:
+    same = compared("same", "runtime.engine.work=200")
+    slowed = compared("slowed", "runtime.engine.work=200", slowed_by=0.5)
+    compare_speed(same, [slowed], replace(options(same), rounds=6), 0)
+    for phase in ("decode", "prefill"):
+        found = ratio(launches(slowed), phase)
+        assert found is not None
+        assert found.estimate == pytest.approx(1 / 1.5, rel=0.2)
+
+
+def test_a_dying_reference_is_the_reason_of_every_candidate(compared: Compared) -> None:
+    reference = compared("reference", "runtime.engine.fault=error")
+    candidates = [compared("first"), compared("second")]
+    reasons = compare_speed(reference, candidates, options(reference), 0)
+    assert set(reasons) == {candidate.folder for candidate in candidates}
+    for reason in reasons.values():
+        assert reason == "the reference: error: RuntimeError: the fake runtime was told to fail"
+
+
+def test_cells_too_large_for_one_another_meet_the_reference_one_by_one(
+    compared: Compared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, first, second = (compared(name) for name in ("reference", "first", "second"))
+    (second.folder / "record.json").write_text(json.dumps({"load": {"peak_host_bytes": 1 << 60}, "benchmarks": []}))
+    together: list[int] = []
+
+    def launched(runners: Sequence[Runner], *_: Any) -> Any:
+        together.append(len(runners))
+        raise InterruptedError
+
+    monkeypatch.setattr("experiments.comparison.speed.launch", launched)
+    for candidates in ([first], [first, second]):
+        with pytest.raises(InterruptedError):
+            compare_speed(reference, candidates, options(first), 0)
+    assert together == [2, 2]
