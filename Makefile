@@ -4,9 +4,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test check clean
+.PHONY: matrix test proof clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
+
+proof: .venv/installed
+	$(BIN)/python -m experiments.proof
 
 test: .venv/installed
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ _COMMANDS = {
     "compare": "two runtimes: faster, smaller, the same answers?",
     "gate": "judge runtimes by limits, for CI",
     "calibrate": "what this machine can tell apart",
+    "proof": "do the gates cry wolf, or sleep?",
     "report": "show the matrix of recorded cells",
 }
 

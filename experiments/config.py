@@ -49,12 +49,43 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequirementsConfig:
+    """What must be there for a profile to be true. None and 0: nothing."""
+
+    device_name: str | None  # a part of the name that the driver gives
+    memory_gb: float | None = least(0)  # as the maker states it; the driver shows a tenth less
+    devices: int = least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HwFacts:
+    """What the maker states of one device; None where it is not known or depends on the machine."""
+
+    bandwidth_gb_per_s: float | None = least(0)
+    peak_tflops: dict[str, float] = least(0)  # by dtype, dense
+    price_usd_per_hour: float | None = least(0)
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendedConfig:
+    """Settings that are known to work; nothing follows them unasked."""
+
+    dtype: str | None
+    weights: str | None
+    batch: int | None = least(1)
+    max_tokens: int | None = least(1)
+    max_memory_gib: float | None = least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HwConfig:
     name: str
     device: str = among("auto", "cpu", "cuda")
     threads: int | None = least(1)
-    requires_device_name: str | None
-    requires_memory_gib: float | None = least(0)
+    requires: RequirementsConfig
+    facts: HwFacts
+    recommended: RecommendedConfig
     allow_mismatch: bool
 
 

@@ -43,6 +43,13 @@ def _ratio(key: str) -> Callable[[Row], str]:
     return show
 
 
+def _flips(row: Row) -> str:
+    """No flip in n items leaves something open, so the bound is shown with it."""
+    if row["mcq_flips_ratio"] is None:
+        return "n/a"
+    return f"{100 * row['mcq_flips_ratio']:.1f} % (≤ {100 * row['mcq_flips_ratio_high']:.1f})"
+
+
 # Header, what stands in a row, and importance: where a terminal is narrow, the highest numbers leave first.
 _COLUMNS: list[Column] = [
     ("runtime", lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), 0),
@@ -71,7 +78,7 @@ _COLUMNS: list[Column] = [
     ("QA F1", _score("qa_f1", "qa_f1_standard_error", 1), 2),
     ("QA exact", _score("qa_exact_match", "qa_exact_match_standard_error", 1), 6),
     ("ROUGE-L", _score("rouge_l", "rouge_l_standard_error", 1), 2),
-    ("flips", _number("mcq_flips_ratio", "{:.1f} %", 100), 3),
+    ("flips", _flips, 3),
     ("same texts", _number("same_texts_ratio", "{:.1f} %", 100), 4),
     ("KL nats", _number("kl_mean", "{:.1e}"), 3),
     ("same top token", _number("divergence_same_top_ratio", "{:.2f} %", 100), 6),

@@ -9,27 +9,49 @@ import pytest
 
 from experiments.cells.plan import plan
 from experiments.compose import compose
+from experiments.gate import prepare_words
+from experiments.pairing import cells
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [
-    line.split("#")[0].strip()
-    for line in (ROOT / "README.md").read_text().splitlines()
-    if line.startswith("    python -m experiments.run")
-]
+DATA = ROOT / "experiments" / "bundled" / "data"
+LINES = [line.split("#")[0].strip() for line in (ROOT / "README.md").read_text().splitlines()]
+FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_is_planned(command: str, tiny_model: Path, tmp_path: Path) -> None:
+def commands(name: str) -> list[str]:
+    found = [line for line in LINES if line.startswith(f"python -m experiments.{name}")]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("command", commands("run"))
+def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_path: Path) -> None:
     if "OWNER/NAME" in command:
         pytest.skip("needs a hub; tests/experiments/test_run.py has one")
-    bundled = ROOT / "experiments" / "bundled"
-    places = {"benchmark.perplexity.data=FILE": f"benchmark.perplexity.data={bundled / 'data' / 'perplexity.txt'}"}
-    places |= {"model.path=DIR": f"model.path={tiny_model}"}
-    places |= {
-        "benchmark.multiple_choice.data=DIR": f"benchmark.multiple_choice.data={bundled / 'data/multiple_choice'}"
-    }
+    places = {"model.path=DIR": f"model.path={tiny_model}"}
+    for benchmark, file in FILES.items():
+        places |= {f"benchmark.{benchmark}.data={one}": f"benchmark.{benchmark}.data={DATA / file}" for one in PLACES}
     words = [places.get(word, word) for word in shlex.split(command)[3:] if word != "-m"]
     for runtime in ("eager", "compile", "onnxruntime"):
         single = [f"runtime={runtime}" if word.startswith("runtime=") else word for word in words]
         cell = plan(compose([*single, f"artifacts_dir={tmp_path}"]), command)
         assert cell.config.benchmark.chosen()
+
+
+PLACES = ("DIR", "FILE")
+
+
+@pytest.mark.parametrize("command", commands("gate"))
+def test_a_gate_is_planned(command: str, tmp_path: Path) -> None:
+    asked = prepare_words([*shlex.split(command)[3:], f"artifacts_dir={tmp_path}"])
+    assert asked.candidates
+    assert asked.gate.name == "ci"
+
+
+@pytest.mark.parametrize("command", commands("compare"))
+def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command)[3:]
+    against = next(word.partition("=")[2] for word in words if word.startswith("against="))
+    overrides = [word for word in words if not word.startswith("against=")]
+    _, candidates = cells([*overrides, f"artifacts_dir={tmp_path}"], against, command)
+    assert len(candidates) == 1

@@ -50,6 +50,8 @@ def main() -> int:
 def make_model(out: Path, steps: int | None, minutes: float | None, seed: int, *, resume: bool) -> None:
     """Train, save, score and describe the model in the folder `out`."""
     torch.set_num_threads(THREADS)
+    # The gradient of the embedding is summed in any order otherwise, and a seed gives another model each time.
+    torch.use_deterministic_algorithms(True)
     out.mkdir(parents=True, exist_ok=True)
     world = build_world()
     checkpoint = out / "checkpoint.pt"

@@ -1,7 +1,8 @@
 """Train the bundled model: the recipe, the model, one loop over steps that a checkpoint can resume.
 
-The schedule counts steps, never seconds, so that a seed gives the same model again (on the same number of threads of
-the same kind of processor; elsewhere the sums round differently).
+The schedule counts steps, never seconds, so that a seed gives the same model again, bit by bit, under
+`torch.use_deterministic_algorithms` (on the same number of threads of the same kind of processor; elsewhere the sums
+round differently).
 """
 
 import math

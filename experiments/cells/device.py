@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from experiments.config import HwConfig
 from runtimes.base import Unsupported
+
+_MEMORY_TOLERANCE = 0.15  # what a driver keeps for itself and error correction takes; 40 and 80 GB stay apart
 
 
 def resolve(hw: HwConfig) -> tuple[str, str | None]:
     """Return the device to use and a stamp for a profile that does not fit but was insisted on.
 
-    Unsupported names what the profile needs, what was found, and what works here.
+    Unsupported names what the profile needs, what was found, and a command that works here.
     """
     import torch
 
     has_cuda = torch.cuda.is_available()
-    found = torch.cuda.get_device_name(0) if has_cuda else "no CUDA device"
-    misfit = _misfit(hw, has_cuda, found)
+    memory = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    names = [torch.cuda.get_device_name(i) for i in range(len(memory))] if has_cuda else []
+    misfit = _misfit(hw, [(name, size / 1e9) for name, size in zip(names, memory, strict=False)])
     if misfit and not hw.allow_mismatch:
-        raise Unsupported(f"hw={hw.name} {misfit}; found {found}: use hw=auto")
+        raise Unsupported(f"hw={hw.name} needs {misfit}: use hw=auto, or hw.allow_mismatch=true to insist")
     device = "cuda" if has_cuda and hw.device != "cpu" else "cpu"
+    found = ", ".join(names) or "no CUDA device"
     return device, f"not a {hw.name}: {found}" if misfit else None
 
 
-def _misfit(hw: HwConfig, has_cuda: bool, found: str) -> str | None:
-    import torch
-
-    if hw.device == "cuda" and not has_cuda:
-        return "needs a CUDA device"
-    if hw.requires_device_name and hw.requires_device_name.lower() not in found.lower():
-        return f"needs a device named {hw.requires_device_name}"
-    if hw.requires_memory_gib and has_cuda:
-        gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-        if gib < hw.requires_memory_gib:
-            return f"needs {hw.requires_memory_gib:g} GiB of device memory, not {gib:.0f},"
+def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:
+    """Return what is needed and what was found, or None where the profile is true; devices are (name, gigabytes)."""
+    needs = hw.requires
+    found = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
+    if hw.device == "cuda" and not devices:
+        return f"{_wanted(hw)}; found {found}"
+    fitting = [
+        size
+        for name, size in devices
+        if (needs.device_name or "").lower() in name.lower()
+        and (needs.memory_gb is None or abs(size - needs.memory_gb) <= _MEMORY_TOLERANCE * needs.memory_gb)
+    ]
+    if len(fitting) < needs.devices:
+        return f"{_wanted(hw)}; found {found}"
     return None
+
+
+def _wanted(hw: HwConfig) -> str:
+    needs = hw.requires
+    if needs.device_name is None:
+        return "a CUDA device"
+    size = f" with {needs.memory_gb:g} GB" if needs.memory_gb else ""
+    return f"{max(1, needs.devices)} CUDA device{'s' if needs.devices > 1 else ''} named {needs.device_name}{size}"

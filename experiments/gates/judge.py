@@ -175,7 +175,7 @@ def _accuracy_finding(
     blank = Finding(one.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
     if seen is None:
         return replace(blank, message=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
-    value, low, high = (scale * end for end in (seen.estimate, seen.low, seen.high))
+    value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"
     said = f"{benchmark} loses {value:.3g} {unit}{by} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
     said += f"{len(mine.ids)} items"
     if verdict == "fail":

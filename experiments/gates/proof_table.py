@@ -96,7 +96,7 @@ def _real(gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def shortfalls(found: dict[str, Any]) -> list[str]:
     """Return the goals that the figures miss; wrong verdicts under load count, inconclusive ones do not."""
-    missed = []
+    missed = [f"not measured: {stage}" for stage in ("launches", "gates", "accuracy") if not found[stage]]
     for name, one in found["launches"].items():
         at = one["drawn"]
         quiet = "quiet" in name

@@ -63,7 +63,7 @@ def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
 def test_nothing_measured_here_is_3(run: Run) -> None:
     done = run("hw=a100", *QUICK)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "hw=a100 needs a CUDA device" in done.stdout
+    assert "hw=a100 needs 1 CUDA device named A100 with 80 GB; found no CUDA device" in done.stdout
 
 
 def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
