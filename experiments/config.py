@@ -26,26 +26,21 @@ def among(*words: str, may_be_empty: bool = False, **kwargs: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartConfig:
-    """A placement: a name for now, and options of its own later."""
-
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     name: str
     dtype: str = among("float32", "bfloat16", "float16")
     engine: dict[str, Any]  # name, target, and the options of that engine's constructor
     weights: dict[str, Any]  # name, target, and the options of those weights
-    placement: PartConfig
+    placement: dict[str, Any]
 
     @property
     def title(self) -> str:
         """Return the preset's name, with the weights where they are not the preset's own."""
         name = str(self.weights["name"])
-        own = name in ("full", self.name)
-        return self.name if own else f"{self.name}+{name}{self.weights.get('bits', '')}"
+        title = self.name if name in ("full", self.name) else f"{self.name}+{name}"
+        bits = self.weights.get("bits")
+        is_told = bits is None or name[-1].isdigit() or (name == self.name and bits == 4)
+        return title if is_told else f"{title}{bits}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +98,15 @@ class ModelConfig:
 class AgreementConfig:
     enabled: bool
     token_ids: int = least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationConfig:
+    """The text by which a method that needs one quantizes."""
+
+    data: str
+    sequences: int = least(1)
+    tokens: int = least(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +253,7 @@ class CellConfig:
     model: ModelConfig
     benchmark: BenchmarksConfig
     agreement: AgreementConfig
+    calibration: CalibrationConfig
     scoring: ScoringConfig
     generation: GenerationConfig
     sandbox: SandboxConfig

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
             "name": runtime.title,
             "engine": runtime.engine["name"],
             "weights": runtime.weights["name"],
-            "placement": asdict(runtime.placement)["name"],
+            "placement": runtime.placement["name"],
             "dtype": runtime.dtype,
         },
         "is_reference": cell.is_reference,

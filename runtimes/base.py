@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
     import torch
@@ -76,15 +76,37 @@ class Traits:
 
 
 class Weights(Protocol):
-    """How a model's weights come into memory: as stored, or made smaller. Engines that take a module load it so."""
+    """How a model's weights come into memory: as stored, or made smaller.
+
+    `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
+    have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller).
+    """
+
+    form: ClassVar[str]
+    needs_calibration: ClassVar[bool]
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """JSON that tells these weights from others: artifacts made from them depend on it."""
         ...
 
-    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
         """Return a `transformers` causal language model in inference mode. Unsupported for what cannot be made."""
+        ...
+
+
+class Placement(Protocol):
+    """Where the parts of a loaded module lie."""
+
+    def place(self, module: Any, hw: Hardware) -> Any:
+        """Return the module, ready to run. Unsupported when it cannot lie so."""
         ...
 
 
@@ -116,6 +138,8 @@ class Outputs:
 
 class Runtime(ABC):
     """A way to execute a model. `load` comes first, `close` last and any number of times."""
+
+    weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
 
     @abstractmethod
     def load(

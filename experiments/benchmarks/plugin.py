@@ -116,7 +116,7 @@ class CellPlugin:
         importlib.import_module(module)
         timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
         with meter.phase("load"):
-            traits = runtime.load(self.cell.source, self.cell.hardware(found), timer.phase)
+            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
         self.journal.write(
             "load",
             phases_s=timer.seconds,

@@ -14,6 +14,8 @@ from experiments.bundled.texts.world import World
 
 STORIES_HELD_OUT_ONE_IN = 16
 HELD_OUT_STORIES = 900  # enough for 50,000 tokens with a margin
+CALIBRATION_DOCUMENTS = 400  # 40,000 tokens: more than methods ask for
+_CALIBRATION_SEED = 1_000_003  # no training run has it
 SEPARATOR = "\n\n"
 # Shares of the documents. Drills come first: what they teach, reading and summing up build on.
 WARM_UP_SHARDS = 8
@@ -44,6 +46,13 @@ def training_documents(world: World, seed: int, shard: int) -> Iterator[Document
                         lambda: Document(SEPARATOR.join(islice(train_stories, rng.randint(1, 2)))),
                     )
                 )()
+
+
+def calibration_text(world: World) -> str:
+    """Write the text by which quantization methods calibrate: as training saw it, of a seed of its own."""
+    documents = training_documents(world, _CALIBRATION_SEED, WARM_UP_SHARDS)
+    chosen = islice(documents, CALIBRATION_DOCUMENTS)
+    return SEPARATOR.join(document.given + document.text for document in chosen) + "\n"
 
 
 def held_out_text(world: World) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.bundled.corpus import held_out_text
+from experiments.bundled.corpus import calibration_text, held_out_text
 from experiments.bundled.texts import articles, functions, passages, questions
 from experiments.bundled.texts.world import World, build_world
 
@@ -20,7 +20,7 @@ DATA_DIR = Path(__file__).parent / "data"
 
 def write_data(world: World, out: Path) -> None:
     """Write `multiple_choice/{dev,test}/*.csv` (no header), `extractive_qa.json`, `code.jsonl`, `summarization.jsonl`
-    and `perplexity.txt`."""
+    `perplexity.txt` and, for quantization, `calibration.txt`."""
     for subject, (dev, test) in questions.benchmark(world).items():
         _write_questions(out / "multiple_choice" / "dev" / f"{subject}_dev.csv", dev)
         _write_questions(out / "multiple_choice" / "test" / f"{subject}_test.csv", test)
@@ -48,6 +48,7 @@ def write_data(world: World, out: Path) -> None:
         ),
     )
     _write(out / "perplexity.txt", held_out_text(world))
+    _write(out / "calibration.txt", calibration_text(world))
 
 
 def _paragraph(number: int, passage: passages.Passage) -> dict[str, Any]:

@@ -83,10 +83,11 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     from experiments.benchmarks import divergence
     from experiments.benchmarks.agreement import prompt_logits, prompts
     from experiments.cells.device import resolve
-    from experiments.cells.loading import make_runtime, make_text
+    from experiments.cells.loading import load, make_runtime, make_text
 
     runtime = make_runtime(cell.config.reference)
-    traits = runtime.load(cell.source, cell.hardware(resolve(cell.config.hw)[0]), lambda name: nullcontext())
+    hardware = cell.hardware(resolve(cell.config.hw)[0])
+    traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
     text = make_text(cell)
     logits = prompt_logits(runtime, prompts(text, traits, cell.config.seed))
     temporary = folder / "reference.tmp.npz"
@@ -100,7 +101,7 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     from experiments.cells.device import resolve
-    from experiments.cells.loading import make_runtime
+    from experiments.cells.loading import load, make_runtime
     from experiments.core.scoring import ScoreRequest, score
 
     journal = folder / "journal.jsonl"
@@ -112,7 +113,8 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     if not requests:
         return
     runtime = make_runtime(cell.config.reference)
-    traits = runtime.load(cell.source, cell.hardware(resolve(cell.config.hw)[0]), lambda name: nullcontext())
+    hardware = cell.hardware(resolve(cell.config.hw)[0])
+    traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
     scored = score(runtime, traits, requests, cell.config.scoring.token_budget)
     gaps = [gap for one in scored for gap in one.gaps]
     Journal(journal).write(

@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import importlib
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.plan import Cell
+from experiments.cells.plan import Cell, data_path
 from experiments.config import RuntimeConfig
 from experiments.core.text import Text
-from runtimes.base import Runtime, Unsupported
+from runtimes.base import Hardware, Phase, Runtime, Traits, Unsupported
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
 
 
 def make_runtime(config: RuntimeConfig) -> Runtime:
-    """Return the unloaded runtime that the configuration's `target` names. Unsupported for what it does not take."""
-    parts = {} if config.weights["name"] == "full" else {"weights": _made(config.weights, f"weights of {config.name}")}
-    made: Runtime = _made(config.engine, f"engine of {config.name}", dtype=config.dtype, **parts)
+    """Return the unloaded runtime that the configuration's `target` names. Unsupported for a combination that it does
+    not take."""
+    engine = _class(config.engine)
+    options = _options(config.engine)
+    if config.weights["name"] != "full":
+        weights = _made(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
+        if weights.form not in engine.weight_forms:
+            takes = " or ".join(sorted(engine.weight_forms))
+            raise Unsupported(
+                f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {weights.form}: "
+                "see runtime/weights=… in the README for what goes together"
+            )
+        options["weights"] = weights
+    if config.placement["name"] != "device":
+        placement = _made(_class(config.placement), _options(config.placement), f"runtime.placement of {config.title}")
+        options["placement"] = placement
+    made: Runtime = _made(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
     return made
 
 
-def _made(part: Mapping[str, Any], what: str, **more: Any) -> Any:
-    options = {key: value for key, value in part.items() if key not in ("name", "target")}
+def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
+    """Load the runtime, with calibration text where its weights are made by one."""
+    needs = getattr(_class(config.weights), "needs_calibration", False)
+    return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
+
+
+def calibration_ids(cell: Cell) -> list[list[int]]:
+    """Return the sequences of `calibration`, of its text or, where a model has no tokenizer, random ones."""
+    asked, text = cell.config.calibration, make_text(cell)
+    if text is None:
+        source = random.Random(cell.config.seed)
+        vocabulary = cell.facts.vocabulary
+        return [[source.randrange(vocabulary) for _ in range(asked.tokens)] for _ in range(asked.sequences)]
+    ids = text.encode(data_path("calibration", asked.data).read_text(encoding="utf-8"))
+    starts = range(0, min(len(ids), asked.sequences * asked.tokens), asked.tokens)
+    return [ids[start : start + asked.tokens] for start in starts]
+
+
+def _class(part: Mapping[str, Any]) -> Any:
     module, _, name = str(part["target"]).partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _options(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in ("name", "target")}
+
+
+def _made(kind: Any, options: Mapping[str, Any], what: str) -> Any:
     try:
-        return getattr(importlib.import_module(module), name)(**options, **more)
+        return kind(**options)
     except TypeError as error:
         raise Unsupported(f"the {what} does not take these options: {error}") from error
 

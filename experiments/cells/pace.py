@@ -56,7 +56,7 @@ def _serve(cell: Cell, shape: Shape, wire: Connection) -> None:
     found, _ = device.resolve(cell.config.hw)
     runtime: Any = loading.make_runtime(cell.config.runtime)
     hardware = dataclasses.replace(cell.hardware(found), threads=shape.threads)
-    traits = runtime.load(cell.source, hardware, lambda name: nullcontext())
+    traits = loading.load(cell, runtime, cell.config.runtime, hardware, lambda name: nullcontext())
     if shape.slowed_by:
         runtime = _Slowed(runtime, shape.slowed_by)
     prompts = random_prompts(shape.batch, shape.prompt_tokens, traits.vocabulary, cell.config.seed)

@@ -84,6 +84,7 @@ def data_path(benchmark: str, data: str) -> Path:
     """Return the file or folder of a benchmark: its own, or the bundled one."""
     names = {
         "perplexity": "perplexity.txt",
+        "calibration": "calibration.txt",
         "multiple_choice": "multiple_choice",
         "code": "code.jsonl",
         "extractive_qa": "extractive_qa.json",
@@ -144,6 +145,8 @@ def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
     chosen: BenchmarksConfig = config.benchmark
+    if config.calibration.data != "bundled" and not data_path("calibration", config.calibration.data).is_file():
+        raise UserError(f"calibration.data={config.calibration.data} is not a file: give a text")
     if not facts.has_tokenizer:
         return  # the benchmarks that need text are skipped, with that reason
     if chosen.perplexity is not None:

@@ -41,7 +41,15 @@ class Children:
         if launch == "fork":
             kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
             self._context.set_forkserver_preload(
-                ["torch", "transformers", *kinds, "pytest", "pytest_benchmark.plugin", "experiments.cells.preload"]
+                [
+                    "experiments.cells.quiet",
+                    "torch",
+                    "transformers",
+                    *kinds,
+                    "pytest",
+                    "pytest_benchmark.plugin",
+                    "experiments.cells.preload",
+                ]
             )
 
     def run(

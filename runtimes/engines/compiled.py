@@ -48,7 +48,7 @@ class Compiled(Eager):
         dynamo.config.accumulated_recompile_limit = 512
         dynamo.reset()
         dynamo.utils.counters.clear()
-        traits = super().load(model, hw, phase)
+        traits = super().load(model, hw, phase, calibration_ids)
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
         self._prefill = torch.compile(self._prefill_graph, **options)
         self._step = torch.compile(self._step_graph, **options)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Weights
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Weights
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
 
@@ -18,9 +18,18 @@ from runtimes.weights import full
 class Eager(Runtime):
     """`attention` is sdpa or eager; `dtype` falls back to float32, announced, where the processor has no bfloat16."""
 
-    def __init__(self, dtype: str = "float32", attention: str = "sdpa", weights: Weights | None = None):
+    weight_forms = frozenset({"dense", "packed"})
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        weights: Weights | None = None,
+        placement: Placement | None = None,
+    ):
         self._wanted_dtype, self._attention = dtype, attention
         self._weights: Weights = weights or full.Full()
+        self._placement = placement
         self._module: Any = None
         self._device = "cpu"
         self._at_BK: torch.Tensor | None = None
@@ -31,7 +40,10 @@ class Eager(Runtime):
         torch.set_num_threads(hw.threads)
         dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
         with phase("weights"):
-            self._module = self._weights.load(model, dtype, self._attention, hw)
+            self._module = self._weights.load(model, dtype, self._attention, hw, calibration_ids)
+        if self._placement is not None:
+            with phase("place"):
+                self._module = self._placement.place(self._module, hw)
         self._device = hw.device
         # The head is applied to the asked positions only; a hook keeps whatever the model does behind its head.
         self._module.get_output_embeddings().register_forward_pre_hook(self._gather)

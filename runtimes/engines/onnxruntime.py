@@ -77,6 +77,8 @@ def _front(held_BHPD: np.ndarray, used_BP: np.ndarray, slots: int) -> np.ndarray
 class OnnxRuntime(Runtime):
     """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""
 
+    weight_forms = frozenset({"dense", "onnx"})
+
     def __init__(self, dtype: str = "float32", provider: str | None = None, weights: Weights | None = None):
         self._dtype, self._provider = dtype, provider
         self._weights: Weights = weights or full.Full()
@@ -157,7 +159,17 @@ class OnnxRuntime(Runtime):
             "graph": 1,  # raised when `onnx_graph` changes what it writes
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")},
         }
-        return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: self._export(model, hw, folder))
+        if self._weights.form != "onnx":
+            return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: self._export(model, hw, folder))
+        packer: Any = self._weights
+        dense = artifacts.entry(
+            hw.artifacts,
+            "onnx",
+            made_from | {"weights": {"name": "full"}},
+            lambda folder: self._export(model, hw, folder),
+        )
+        made_from["onnxruntime"] = importlib.metadata.version("onnxruntime")
+        return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: packer.pack(dense, folder))
 
     def _export(self, model: ModelSource, hw: Hardware, folder: Path) -> None:
         _require("onnxscript")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +15,18 @@ _FULL_ATTENTION = {"full_attention"}
 class Full:
     """The weights as they are stored, in the dtype of the runtime."""
 
+    form: ClassVar[str] = "dense"
+    needs_calibration: ClassVar[bool] = False
     identity: ClassVar[Mapping[str, Any]] = {"name": "full"}
 
-    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
         return load_module(model, dtype, attention, hw.device)
 
 
@@ -46,9 +55,21 @@ def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> 
 
 
 def weight_bytes(module: Any) -> int:
-    """Return the bytes of all parameters and buffers, tied ones once."""
-    tensors = {t.data_ptr(): t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers())}
-    return sum(tensors.values())
+    """Return the bytes of all parameters and buffers, tied ones once, packed ones as they lie in memory."""
+    # What is offloaded lies on the device `meta`: not in memory.
+    tensors = [part for one in (*module.parameters(), *module.buffers()) for part in _parts(one)]
+    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors if t.device.type != "meta"}.values())
+
+
+def _parts(tensor: Any) -> list[Any]:
+    """Return the plain tensors that a packed one is made of."""
+    parts = [tensor]
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        parts = [part for name in names for part in _parts(getattr(tensor, name))]
+    state = getattr(tensor, "quant_state", None)  # bitsandbytes keeps its scales beside the weight
+    scales = [getattr(state, name, None) for name in ("absmax", "code")] if state is not None else []
+    return parts + [scale for scale in scales if scale is not None]
 
 
 def disk_bytes(folder: Path | None) -> int | None:

@@ -5,8 +5,8 @@ No memory is saved and no speed is gained. It is the bar that a quantization met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,6 +17,9 @@ from runtimes.weights import full
 class Rounded:
     """`bits` 2 to 8; `group_size` weights of an output row share a scale, null: the whole row."""
 
+    form: ClassVar[str] = "dense"
+    needs_calibration: ClassVar[bool] = False
+
     def __init__(self, bits: int, group_size: int | None = None):
         if not 2 <= bits <= 8:
             raise Unsupported(f"weights are rounded to 2 to 8 bits, not {bits}: set runtime.weights.bits")
@@ -26,7 +29,14 @@ class Rounded:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
-    def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
         module = full.load_module(model, dtype, attention, hw.device)
         embedding = module.get_input_embeddings().weight
         for name, part in module.named_modules():

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.weights.full import Full
+from experiments.cells.loading import make_runtime
+from experiments.cells.plan import BUNDLED
+from experiments.compose import compose
+from experiments.config import CellConfig, build
+from runtimes.base import Hardware, ModelSource, Unsupported, Weights
+from runtimes.weights.bitsandbytes import BitsAndBytes
+from runtimes.weights.full import Full, weight_bytes
+from runtimes.weights.gptq import Gptq
+from runtimes.weights.onnx_packed import Blocks, DynamicInt8
 from runtimes.weights.rounded import Rounded, round_to_nearest
+from runtimes.weights.torchao import TorchAo
 
 
 def source(folder: Path) -> ModelSource:
@@ -38,3 +47,95 @@ def test_what_cannot_be_rounded_says_what_can(
 ) -> None:
     with pytest.raises(Unsupported, match=says):
         Rounded(**options).load(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["runtime=onnxruntime", "runtime/weights=nf4"], "takes dense or onnx weights and nf4 are packed"),
+        (["runtime=eager", "runtime/weights=int8"], "takes dense or packed weights and int8 are onnx"),
+        (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.bits=3"], "4 and 8 bits, not 3"),
+        (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.block_size=24"], "power of two"),
+        (["runtime=gptq", "runtime.weights.bits=5"], "gptq has 2, 3, 4, 8 bits, not 5"),
+        (["runtime=awq", "runtime.weights.bits=3"], "awq has 4 bits, not 3"),
+        (["runtime/weights=nf4", "runtime.weights.scheme=nf5"], "known: nf4, int8"),
+        (["runtime/weights=torchao_int8", "runtime.weights.scheme=int9"], "known: int8, int8_dynamic, int4"),
+        (["runtime=offload", "runtime.placement.to=cloud"], "known: host, disk"),
+        (["runtime=offload", "runtime.placement.layers=null"], "wants one of"),
+        (["runtime=compile", "runtime/placement=disk"], "does not take these options"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_loaded(words: list[str], says: str) -> None:
+    config: CellConfig = build(CellConfig, compose([*words, "model=random"]))
+    with pytest.raises(Unsupported, match=says):
+        make_runtime(config.runtime)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_graph_packed_in_blocks_answers_nearly_as_the_dense_one(tmp_path: Path, bits: int) -> None:
+    pytest.importorskip("onnxruntime")
+    _check_graph(Blocks(bits, 32), tmp_path)
+
+
+def test_a_graph_packed_to_int8_answers_nearly_as_the_dense_one(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    _check_graph(DynamicInt8(), tmp_path)
+
+
+def _check_graph(weights: Blocks | DynamicInt8, artifacts: Path) -> None:
+    """The bundled model's words: the same top token nearly everywhere, in fewer bytes."""
+    from runtimes.engines.onnxruntime import OnnxRuntime
+
+    model, hardware = ModelSource("bundled", BUNDLED / "model", None, 0), Hardware("cpu", 1, artifacts)
+    ids_BT = torch.arange(300, 364)[None]
+    at_BK = torch.arange(64)[None]
+    logits, sizes = [], []
+    for one in (None, weights):
+        runtime = OnnxRuntime(weights=one)
+        traits = runtime.load(model, hardware, lambda name: nullcontext())
+        logits.append(runtime.forward(ids_BT, [64], None, at_BK).logits_BKV)
+        sizes.append(traits.weight_bytes or 0)
+        runtime.close()
+    assert sizes[1] < sizes[0] / 2
+    same_top = (logits[0].argmax(-1) == logits[1].argmax(-1)).float().mean()
+    assert float(same_top) > 0.8
+    assert not torch.equal(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("name", ["torchao_int8", "torchao_int4", "nf4", "gptq", "awq"])
+def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config: CellConfig = build(CellConfig, compose([f"runtime/weights={name}", "model=random"]))
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    runtime = make_runtime(config.runtime)
+    with pytest.raises(Unsupported, match=r"pip install 'runtime-matrix\[(quant|gptq|awq)\]'"):
+        runtime.load(
+            ModelSource("d", BUNDLED / "model", None, 0), Hardware("cpu", 1, tmp_path), lambda n: nullcontext()
+        )
+
+
+@pytest.mark.parametrize(
+    ("weights", "package"),
+    [
+        (TorchAo("int8"), "torchao"),
+        (TorchAo("int4"), "torchao"),
+        (BitsAndBytes("nf4"), "bitsandbytes"),
+        (BitsAndBytes("int8"), "bitsandbytes"),
+    ],
+    ids=["int8", "int4", "nf4", "bnb_int8"],
+)
+def test_packed_modules_answer_nearly_as_the_dense_one(weights: Weights, package: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    model, hardware = ModelSource("bundled", BUNDLED / "model", None, 0), Hardware("cpu", 1, tmp_path)
+    ids_BT = torch.arange(300, 364)[None]
+    with torch.inference_mode():
+        packed = weights.load(model, "float32", "sdpa", hardware)
+        dense = Full().load(model, "float32", "sdpa", hardware)
+        same_top = (packed(ids_BT).logits.argmax(-1) == dense(ids_BT).logits.argmax(-1)).float().mean()
+    assert float(same_top) > 0.8
+    assert weight_bytes(packed) < weight_bytes(dense) / 2
+
+
+def test_a_short_calibration_text_says_how_long_it_must_be(tmp_path: Path) -> None:
+    pytest.importorskip("gptqmodel")
+    with pytest.raises(Unsupported, match="has 10 tokens and gptq needs 4096"):
+        Gptq().load(source(BUNDLED / "model"), "float32", "sdpa", Hardware("cpu", 1, tmp_path), [list(range(10))])

@@ -1,0 +1,1 @@
+"""Placements: where the parts of a model lie while it runs."""

@@ -1,0 +1,72 @@
+"""Offloading by accelerate: layers that do not fit lie in host memory or on disk, and come when they are needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from runtimes.base import Hardware, Unsupported
+from runtimes.weights.packages import require
+
+
+class Offload:
+    """Either the last `layers` go `to` host or disk, or `max_memory` says how much each device may hold.
+
+    `max_memory` is accelerate's: device number or cpu -> bytes or text such as 12GB; what fits nowhere goes to disk.
+    """
+
+    def __init__(
+        self,
+        layers: int | None = None,
+        to: str = "disk",
+        max_memory: Mapping[Any, Any] | None = None,
+    ):
+        if (layers is None) == (max_memory is None):
+            raise Unsupported("offloading wants one of runtime.placement.layers=N and runtime.placement.max_memory={…}")
+        if to not in ("host", "disk"):
+            raise Unsupported(f"runtime.placement.to={to} is unknown; known: host, disk")
+        self._layers, self._to, self._max_memory = layers, to, max_memory
+
+    def place(self, module: Any, hw: Hardware) -> Any:
+        """Return the module, ready to run. Unsupported when no such placement exists."""
+        require("accelerate", "offload")
+        from accelerate import dispatch_model
+
+        if self._to == "host" and hw.device == "cpu" and self._layers is not None:
+            raise Unsupported("the model is in host memory already: runtime.placement.to=disk, or a machine with a GPU")
+        device_map = self._device_map(module, hw)
+        folder = hw.artifacts / "offload"
+        folder.mkdir(parents=True, exist_ok=True)
+        on = 0 if hw.device == "cuda" else "cpu"
+        return dispatch_model(module, device_map, main_device=on, offload_dir=str(folder), force_hooks=True)
+
+    def _device_map(self, module: Any, hw: Hardware) -> dict[str, Any]:
+        on: Any = 0 if hw.device == "cuda" else "cpu"
+        if self._max_memory is not None:
+            return self._by_memory(module)
+        layers = [name for name, part in module.named_modules() if type(part).__name__ in module._no_split_modules]
+        assert self._layers is not None
+        if not 1 <= self._layers <= len(layers):
+            raise Unsupported(f"runtime.placement.layers={self._layers}: the model has {len(layers)} layers")
+        away = set(layers[-self._layers :])
+        parts = [name for name, _ in module.named_children() if name != "model"]
+        inner = [f"model.{name}" for name, _ in module.model.named_children() if name != "layers"]
+        placed: dict[str, Any] = dict.fromkeys((*parts, *inner, *layers), on)
+        return placed | dict.fromkeys(away, "cpu" if self._to == "host" else "disk")
+
+    def _by_memory(self, module: Any) -> dict[str, Any]:
+        from accelerate import infer_auto_device_map
+
+        memory = {int(k) if str(k).isdigit() else str(k): v for k, v in dict(self._max_memory or {}).items()}
+        try:
+            found: dict[str, Any] = infer_auto_device_map(
+                module, memory, no_split_module_classes=list(module._no_split_modules)
+            )
+        except (ValueError, KeyError) as error:
+            text = json.dumps(dict(self._max_memory or {}))
+            raise Unsupported(f"no placement satisfies runtime.placement.max_memory={text}: {error}") from error
+        if set(found.values()) == {"disk"}:
+            text = json.dumps(dict(self._max_memory or {}))
+            raise Unsupported(f"not one layer fits into runtime.placement.max_memory={text}: give more")
+        return found

@@ -1,0 +1,65 @@
+"""Weights packed by bitsandbytes: NF4 (Dettmers et al. 2023, arXiv 2305.14314) and int8 (arXiv 2208.07339)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.weights import full
+from runtimes.weights.packages import require
+
+SCHEMES = ("nf4", "int8")
+
+
+class BitsAndBytes:
+    """`scheme` is nf4 or int8. The head stays as it is, as in transformers' own loading."""
+
+    form: ClassVar[str] = "packed"
+    needs_calibration: ClassVar[bool] = False
+
+    def __init__(self, scheme: str):
+        if scheme not in SCHEMES:
+            raise Unsupported(f"runtime.weights.scheme={scheme} is unknown; known: {', '.join(SCHEMES)}")
+        self._scheme = scheme
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "bitsandbytes", "scheme": self._scheme}
+
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
+        require("bitsandbytes", "quant")
+        import logging
+
+        import torch
+
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product otherwise
+        module = full.load_module(model, dtype, attention, "cpu")
+        head = module.get_output_embeddings()
+        for name, part in list(module.named_modules()):
+            if isinstance(part, torch.nn.Linear) and part is not head:
+                parent, _, leaf = name.rpartition(".")
+                setattr(module.get_submodule(parent), leaf, self._packed(part))
+        on_device: Any = module.to(hw.device)  # packs what is moved
+        return on_device.eval()
+
+    def _packed(self, part: Any) -> Any:
+        import bitsandbytes as bnb
+
+        has_bias = part.bias is not None
+        shape = (part.in_features, part.out_features)
+        if self._scheme == "nf4":
+            made = bnb.nn.Linear4bit(*shape, has_bias, compute_dtype=part.weight.dtype, quant_type="nf4")
+            made.weight = bnb.nn.Params4bit(part.weight.data, requires_grad=False, quant_type="nf4")
+        else:
+            made = bnb.nn.Linear8bitLt(*shape, has_bias, has_fp16_weights=False, threshold=6.0)
+            made.weight = bnb.nn.Int8Params(part.weight.data, requires_grad=False, has_fp16_weights=False)
+        made.bias = part.bias
+        return made

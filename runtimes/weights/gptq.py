@@ -1,0 +1,110 @@
+"""GPTQ (Frantar et al. 2022, arXiv 2210.17323) and AWQ (Lin et al. 2023, arXiv 2306.00978), both by gptqmodel.
+
+gptqmodel patches transformers when it is imported: it quantizes in a process of its own, and what it wrote is kept by
+content. 3 and 2 bits have no fast kernels on a CPU: they are for memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from runtimes import artifacts
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.weights import full
+from runtimes.weights.packages import require
+from runtimes.weights.rounded import check_groups
+
+_BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
+_FEWEST_TOKENS = 4096  # with fewer, a layer's inputs say too little about which weights matter
+
+
+class Gptq:
+    """`method` is gptq or awq; `group_size` inputs share a scale."""
+
+    form: ClassVar[str] = "packed"
+    needs_calibration: ClassVar[bool] = True
+
+    def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
+        if method not in _BITS:
+            raise Unsupported(f"runtime.weights.method={method} is unknown; known: {', '.join(_BITS)}")
+        if bits not in _BITS[method]:
+            known = ", ".join(map(str, _BITS[method]))
+            raise Unsupported(f"{method} has {known} bits, not {bits}: set runtime.weights.bits")
+        self._bits, self._group_size, self._method = bits, group_size, method
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
+
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
+        require("gptqmodel", self._method)
+        tokens = sum(map(len, calibration_ids))
+        if tokens < _FEWEST_TOKENS:
+            raise Unsupported(
+                f"the calibration text has {tokens} tokens and {self._method} needs {_FEWEST_TOKENS}: give a longer "
+                "text with calibration.data=FILE, or more calibration.sequences"
+            )
+        made_from = {
+            "model": model.digest,
+            "weights": dict(self.identity),
+            "calibration": hashlib.sha256(json.dumps([list(ids) for ids in calibration_ids]).encode()).hexdigest(),
+            **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},
+        }
+        folder = artifacts.entry(
+            hw.artifacts, self._method, made_from, lambda folder: self._quantize(model, folder, hw, calibration_ids)
+        )
+        return full.load_module(ModelSource(model.digest, folder, None, 0), dtype, attention, hw.device)
+
+    def _quantize(
+        self, model: ModelSource, folder: Path, hw: Hardware, calibration_ids: Sequence[Sequence[int]]
+    ) -> None:
+        source = model.folder or _saved(model, folder / "source")
+        self._check(source)
+        asked = {
+            "source": str(source),
+            "out": str(folder / "made"),
+            "device": hw.device,
+            **self.identity,
+            "calibration_ids": [list(ids) for ids in calibration_ids],
+        }
+        environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-m", "runtimes.weights.gptq_worker"]
+        done = subprocess.run(command, input=json.dumps(asked), text=True, capture_output=True, env=environment)
+        sys.stderr.write(done.stderr[-5000:])  # into the cell's log
+        if done.returncode:
+            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            raise RuntimeError(f"gptqmodel could not quantize: {lines[-1] if lines else done.returncode}")
+        for path in (folder / "made").iterdir():
+            path.rename(folder / path.name)
+        (folder / "made").rmdir()
+        if model.folder is None:
+            for path in source.iterdir():
+                path.unlink()
+            source.rmdir()
+
+    def _check(self, source: Path) -> None:
+        config = json.loads((source / "config.json").read_text())
+        for name in ("hidden_size", "intermediate_size"):
+            if name in config:
+                check_groups(name, int(config[name]), self._group_size)
+
+
+def _saved(model: ModelSource, folder: Path) -> Path:
+    """Save a model that never was on disk, since gptqmodel reads folders."""
+    full.load_module(model, "float32", "sdpa", "cpu").save_pretrained(folder)
+    return folder

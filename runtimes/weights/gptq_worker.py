@@ -1,0 +1,26 @@
+"""Quantizes a model folder with gptqmodel, in a process of its own: `python -m runtimes.weights.gptq_worker < JSON`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def main() -> None:
+    asked: dict[str, Any] = json.load(sys.stdin)
+    from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
+    from gptqmodel.quantization import FORMAT, METHOD
+
+    options: dict[str, Any] = {"bits": asked["bits"], "group_size": asked["group_size"]}
+    if asked["name"] == "awq":
+        options |= {"method": METHOD.AWQ, "format": FORMAT.GEMM}
+    model = GPTQModel.load(asked["source"], QuantizeConfig(**options), device=asked["device"])
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in asked["calibration_ids"]]
+    backend = {"backend": BACKEND.AWQ_TORCH} if asked["name"] == "awq" and asked["device"] == "cpu" else {}
+    model.quantize(rows, batch_size=4, **backend)
+    model.save(asked["out"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Weights packed within an exported ONNX graph: dynamic int8, and 4 or 8 bits in blocks (MatMulNBits)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.weights import full
+from runtimes.weights.packages import require
+
+_GRAPH = "model.onnx"
+_FLOAT = 1  # MatMulNBits' accuracy levels: activations in float32 …
+_INT8 = 4  # … or in int8
+
+
+class DynamicInt8:
+    """Activations are quantized as they come, weights once."""
+
+    form: ClassVar[str] = "onnx"
+    needs_calibration: ClassVar[bool] = False
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "int8", "method": "dynamic"}
+
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
+        return full.load_module(model, dtype, attention, hw.device)
+
+    def pack(self, dense: Path, folder: Path) -> None:
+        """Write the packed form of the graph in `dense` into `folder`."""
+        require("onnxruntime", "onnx")
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(
+            dense / _GRAPH,
+            folder / _GRAPH,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=True,
+        )
+
+
+class Blocks:
+    """`bits` 4 or 8, with a scale a block of `block_size` inputs; activations in int8 where `int8_activations`."""
+
+    form: ClassVar[str] = "onnx"
+    needs_calibration: ClassVar[bool] = False
+
+    def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = True):
+        if bits not in (4, 8):
+            raise Unsupported(f"ONNX Runtime has blocks of 4 and 8 bits, not {bits}: set runtime.weights.bits")
+        if block_size < 16 or block_size & (block_size - 1):
+            raise Unsupported(f"runtime.weights.block_size={block_size} must be a power of two of at least 16")
+        self._bits, self._block_size, self._int8 = bits, block_size, int8_activations
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
+
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
+        return full.load_module(model, dtype, attention, hw.device)
+
+    def pack(self, dense: Path, folder: Path) -> None:
+        """Write the packed form of the graph in `dense` into `folder`."""
+        require("onnxruntime", "onnx")
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+        config = DefaultWeightOnlyQuantConfig(
+            block_size=self._block_size,
+            is_symmetric=True,
+            accuracy_level=_INT8 if self._int8 else _FLOAT,
+            bits=self._bits,
+        )
+        made = MatMulNBitsQuantizer(onnx.load(dense / _GRAPH), algo_config=config)
+        made.process()
+        made.model.save_model_to_file(str(folder / _GRAPH), use_external_data_format=True)

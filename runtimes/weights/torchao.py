@@ -1,0 +1,66 @@
+"""Weights packed by torchao: int8 weight-only, int8 with dynamic activations, int4 in groups.
+
+On a CPU int4 is kept in one byte a weight: it shows what 4 bits cost in accuracy there, and saves nothing over int8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.weights import full
+from runtimes.weights.packages import require
+from runtimes.weights.rounded import check_groups
+
+SCHEMES = ("int8", "int8_dynamic", "int4")
+
+
+class TorchAo:
+    """`scheme` is int8, int8_dynamic or int4; `group_size` is int4's."""
+
+    form: ClassVar[str] = "packed"
+    needs_calibration: ClassVar[bool] = False
+
+    def __init__(self, scheme: str, group_size: int = 32):
+        if scheme not in SCHEMES:
+            raise Unsupported(f"runtime.weights.scheme={scheme} is unknown; known: {', '.join(SCHEMES)}")
+        self._scheme, self._group_size = scheme, group_size
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
+
+    def load(
+        self,
+        model: ModelSource,
+        dtype: str,
+        attention: str,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]] = (),
+    ) -> Any:
+        require("torchao", "quant")
+        import torch
+        from torchao import quantization
+        from torchao.quantization.granularity import PerGroup
+
+        module = full.load_module(model, dtype, attention, hw.device)
+        if self._scheme == "int8":
+            config: Any = quantization.Int8WeightOnlyConfig()
+        elif self._scheme == "int8_dynamic":
+            config = quantization.Int8DynamicActivationInt8WeightConfig()
+        else:
+            for name, part in module.named_modules():
+                if isinstance(part, torch.nn.Linear):
+                    check_groups(name, part.in_features, self._group_size)
+            on_device = hw.device == "cuda" and dtype == "bfloat16"  # int4's fast kernels compute in bfloat16
+            config = (
+                quantization.Int4WeightOnlyConfig(group_size=self._group_size)
+                if on_device
+                else quantization.IntxWeightOnlyConfig(
+                    torch.int4,  # type: ignore[attr-defined]
+                    PerGroup(self._group_size),
+                )
+            )
+        quantization.quantize_(module, config)
+        return module
