@@ -18,6 +18,34 @@ _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "token
 
 
 @dataclass(frozen=True)
+class ModelShape:
+    """What the work of a token follows from."""
+
+    layers: int
+    kv_heads: int
+    head_width: int
+    hidden: int
+    vocabulary: int
+    is_tied: bool  # the head is the embedding
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ModelShape | None:
+        """Read it from a configuration in transformers' words; None where they are others."""
+        try:
+            heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+            return cls(
+                int(config["num_hidden_layers"]),
+                int(config.get("num_key_value_heads") or heads),
+                int(config.get("head_dim") or hidden // heads),
+                hidden,
+                int(config["vocab_size"]),
+                bool(config.get("tie_word_embeddings", False)),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     folder: Path | None
     model_type: str
@@ -28,6 +56,7 @@ class ModelFacts:
     digest: str
     weight_disk_bytes: int | None
     has_tokenizer: bool
+    shape: ModelShape | None = None
 
 
 def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
@@ -59,6 +88,7 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
         digest=_digest(files, cache),
         weight_disk_bytes=sum(file.stat().st_size for file in weights),
         has_tokenizer=has_tokenizer,
+        shape=ModelShape.of(text),
     )
 
 
@@ -78,6 +108,7 @@ def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
         digest=hashlib.sha256(text.encode()).hexdigest()[:32],
         weight_disk_bytes=None,
         has_tokenizer=False,
+        shape=ModelShape.of(architecture),
     )
 
 

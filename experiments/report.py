@@ -64,6 +64,8 @@ _COLUMNS: list[Column] = [
     ("TPOT p95 ms", _number("tpot_s_p95", "{:.2f}", 1e3), 6),
     ("prefill tok/s", _number("prefill_tokens_per_s", "{:,.0f}"), 6),
     ("decode tok/s", _number("decode_tokens_per_s", "{:,.0f}"), 5),
+    ("MBU", _number("decode_mbu_ratio", "{:.0f} %", 100), 5),
+    ("MFU", _number("prefill_mfu_ratio", "{:.0f} %", 100), 5),
     ("offline tok/s", _number("throughput_tokens_per_s", "{:,.0f}"), 6),
     ("decode speedup", _ratio("speedup_ratio"), 1),
     ("prefill speedup", _ratio("prefill_speedup_ratio"), 4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children,
 def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
     """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
     limit = cell.config.time_limit_s
+    if cell.config.benchmark.latency is not None:
+        children.run("ceiling", cell, folder, limit)
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
         reference = children.run("reference", cell, folder, limit)
@@ -112,7 +115,11 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
             "dtype": runtime.dtype,
         },
         "is_reference": cell.is_reference,
-        "model": {"name": cell.model_name, "digest": cell.facts.digest},
+        "model": {
+            "name": cell.model_name,
+            "digest": cell.facts.digest,
+            "shape": asdict(cell.facts.shape) if cell.facts.shape else None,
+        },
         "hw": {"name": cell.config.hw.name, "device": cell.config.hw.device, "threads": cell.threads},
         "config": cell.resolved,
         "config_hash": cell.config_hash,

@@ -1,7 +1,7 @@
-"""What happens inside the process of a cell: three jobs, of which a record needs the middle one only.
+"""What happens inside the process of a cell: four jobs, of which a record needs `measure` only.
 
-`reference`: the reference's logits for the agreement prompts. `measure`: the benchmarks, under pytest.
-`replay`: the tokens that were timed, forced upon the reference.
+`ceiling`: what the machine can do at most. `reference`: the reference's logits for the agreement prompts. `measure`:
+the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None) -> Non
     isolate(folder / "output.log")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
+        {"reference": _reference, "measure": _measure, "replay": _replay, "ceiling": _ceiling}[job](
+            cell, folder, progress
+        )
     except BaseException as error:
         from experiments.cells.loading import classify
 
@@ -75,6 +77,16 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
+
+
+def _ceiling(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from experiments.cells import ceiling
+    from experiments.cells.device import resolve
+
+    device = resolve(cell.config.hw)[0]
+    found = ceiling.known(cell.artifacts, device, cell.threads)
+    found = found or ceiling.measure(cell.artifacts, device, cell.threads)
+    Journal(folder / "journal.jsonl").write("ceiling", **{key: found[key] for key in found if key != "at"})
 
 
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:

@@ -65,6 +65,9 @@ class Cell:
 
 def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     """Check everything that the configuration and the files alone show; UserError for the first mistake found."""
+    shape = resolved.get("model", {}).get("architecture")
+    if isinstance(shape, str):
+        raise UserError(f"model.architecture={shape}: a shape is chosen with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")

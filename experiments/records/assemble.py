@@ -16,6 +16,7 @@ def assemble(
     if first["event"] != "cell":
         raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
     loads = [_fields(event) for event in events if event["event"] == "load"]
+    ceilings = [_fields(event) for event in events if event["event"] == "ceiling"]
     replays = [_fields(event) for event in events if event["event"] == "replay"]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -25,6 +26,7 @@ def assemble(
         "exit_code": exit_code,
         "load": loads[-1] if loads else None,
         "benchmarks": [_fields(event) for event in events if event["event"] == "benchmark"],
+        "ceiling": ceilings[-1] if ceilings else None,
         "replay": replays[-1] if replays else None,
         "failures": [_fields(event) for event in events if event["event"] in ("failed", "no_reference")],
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.measurement.statistics import percentile
+from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
 from experiments.records.speed import ratio
 
 NOT_INTERLEAVED = "not interleaved"
@@ -42,7 +43,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "reason": record["reason"],
         "is_reference": record["is_reference"],
         "load_s": sum(load["phases_s"].values()) if load else None,
-        **_speed(found.get("latency", {})),
+        **_speed(record, found.get("latency", {})),
         "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
         **_speedup(record),
         "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
@@ -77,17 +78,20 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _speed(latency: dict[str, Any]) -> dict[str, Any]:
+def _speed(record: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
     samples, shape = latency.get("samples", {}), latency.get("parameters", {})
     ttft, tpot = samples.get("ttft_s", []), samples.get("tpot_s", [])
     ttft_p50, tpot_p50 = percentile(ttft, 50), percentile(tpot, 50)
+    prefill = shape["batch"] * shape["prompt_tokens"] / ttft_p50 if ttft_p50 else None
     return {
         "first_call_s": latency.get("figures", {}).get("first_call_s"),
         "ttft_s_p50": ttft_p50,
         "tpot_s_p50": tpot_p50,
         "tpot_s_p95": percentile(tpot, 95),
-        "prefill_tokens_per_s": shape["batch"] * shape["prompt_tokens"] / ttft_p50 if ttft_p50 else None,
+        "prefill_tokens_per_s": prefill,
         "decode_tokens_per_s": shape["batch"] / tpot_p50 if tpot_p50 else None,
+        "decode_mbu_ratio": memory_bandwidth_ratio(record, tpot_p50, shape),
+        "prefill_mfu_ratio": flops_ratio(record, prefill),
     }
 
 

@@ -1,0 +1,43 @@
+"""Which share of what the machine can do a cell reached (Williams et al. 2009): MBU for decoding, MFU for prefill.
+
+The denominators are measured on the same machine. A model that lies in the processor's cache can exceed 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def memory_bandwidth_ratio(
+    record: Mapping[str, Any], tpot_s: float | None, parameters: Mapping[str, Any]
+) -> float | None:
+    """Return (weight bytes + key-value bytes read for a step) / time / measured bandwidth; None where one is unknown.
+
+    The embedding is looked up, not read, unless it is the head as well. `parameters` are the latency benchmark's.
+    """
+    shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
+    if not (shape and ceiling and tpot_s and load.get("weight_bytes")):
+        return None
+    width = _BYTES[load["dtype"]]
+    embedding = 0 if shape["is_tied"] else shape["vocabulary"] * shape["hidden"] * width
+    held = parameters["prompt_tokens"] + parameters["new_tokens"] / 2  # on average
+    kv = 2 * shape["layers"] * shape["kv_heads"] * shape["head_width"] * width * held * parameters["batch"]
+    return float((load["weight_bytes"] - embedding + kv) / tpot_s / ceiling["copy_bytes_per_s"])
+
+
+def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float | None:
+    """Return prefill's products / measured rate of the same dtype; None where one is unknown, as for packed weights.
+
+    Two operations a weight and token, the embedding and the head left out: it is applied to one position.
+    """
+    shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
+    is_dense = record["runtime"]["weights"] == "full" and record["runtime"]["placement"] == "device"
+    if not (shape and ceiling and tokens_per_s and load.get("weight_bytes") and is_dense):
+        return None
+    rate = ceiling["flops_per_s"].get(load["dtype"])
+    tables = shape["vocabulary"] * shape["hidden"] * (1 if shape["is_tied"] else 2)
+    weights = load["weight_bytes"] / _BYTES[load["dtype"]] - tables
+    return float(2 * weights * tokens_per_s / rate) if rate else None

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
+
+SHAPE = {"layers": 2, "kv_heads": 1, "head_width": 8, "hidden": 16, "vocabulary": 100, "is_tied": False}
+ASKED = {"batch": 1, "prompt_tokens": 10, "new_tokens": 4}
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    made = {
+        "model": {"shape": SHAPE},
+        "runtime": {"weights": "full", "placement": "device"},
+        "load": {"weight_bytes": 40_000, "dtype": "float32"},
+        "ceiling": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
+    }
+    return made | changes
+
+
+def test_decoding_reads_weights_and_keys_but_not_the_embedding() -> None:
+    kv = 2 * 2 * 1 * 8 * 4 * 12
+    assert memory_bandwidth_ratio(record(), 0.1, ASKED) == pytest.approx((40_000 - 6400 + kv) / 0.1 / 1e6)
+    tied = record(model={"shape": SHAPE | {"is_tied": True}})
+    assert memory_bandwidth_ratio(tied, 0.1, ASKED) == pytest.approx((40_000 + kv) / 0.1 / 1e6)
+
+
+def test_prefill_multiplies_every_weight_but_the_tables() -> None:
+    assert flops_ratio(record(), 10.0) == pytest.approx(2 * (10_000 - 3200) * 10 / 1e6)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ceiling": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
+)
+def test_what_is_not_known_is_null(changes: dict[str, Any]) -> None:
+    assert memory_bandwidth_ratio(record(**changes), 0.1, ASKED) is None
+    assert flops_ratio(record(**changes), 10.0) is None
+    assert memory_bandwidth_ratio(record(), None, ASKED) is None
+
+
+def test_packed_weights_have_no_rate_to_compare_with() -> None:
+    assert flops_ratio(record(runtime={"weights": "gptq", "placement": "device"}), 10.0) is None
