@@ -14,6 +14,7 @@ _COMMANDS = {
     "gate": "judge runtimes by limits, for CI",
     "calibrate": "what this machine can tell apart",
     "proof": "do the gates cry wolf, or sleep?",
+    "cache": "what is kept of graphs, engines and quantized weights",
     "report": "show the matrix of recorded cells",
 }
 

@@ -261,6 +261,7 @@ class CellConfig:
     seed: int = least(0)
     results_dir: str
     artifacts_dir: str
+    artifacts_gib: float = least(0)
     resume: bool
     time_limit_s: float = least(0.1)
     launch: str = among("fork", "exec")

@@ -32,7 +32,21 @@ def run_sweep(cells: Sequence[Cell]) -> int:
 
         compare_with_reference(cells, records, results, progress.note)
     _show(attach(records, results), results)
+    _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)
+
+
+def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> None:
+    """Say what was built, and remove what was not used for longest where the cache has grown too large."""
+    from runtimes.artifacts import prune
+
+    tallies = [(record["load"] or {}).get("artifacts") or {} for record in records]
+    built, found = (sum(tally.get(name, 0) for tally in tallies) for name in ("built", "found"))
+    if built or found:
+        print(f"artifacts: {built} built, {found} found in {root}")
+    removed = prune(root, int(gib * 2**30))
+    if removed:
+        print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
 
 
 def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, Any]]:

@@ -13,10 +13,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _MANIFEST = "manifest.json"
+tally = {"built": 0, "found": 0}  # by this process
+
+
+@dataclass(frozen=True)
+class Entry:
+    folder: Path
+    kind: str
+    size_bytes: int
+    used_at: float  # seconds since the epoch
+    made_from: Mapping[str, Any]
 
 
 def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
@@ -29,9 +40,47 @@ def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_whole(folder):
+        if is_whole(folder):
+            tally["found"] += 1
+            os.utime(folder / _MANIFEST)  # when it was used last
+        else:
+            tally["built"] += 1
             _build(folder, made_from, build)
     return folder
+
+
+def entries(root: Path) -> list[Entry]:
+    """Return what is kept, the least recently used first; a folder without a readable manifest is left out."""
+    found = []
+    for manifest in root.glob(f"*/*/{_MANIFEST}"):
+        try:
+            made_from = json.loads(manifest.read_text())["made_from"]
+            size = sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file())
+            found.append(Entry(manifest.parent, manifest.parents[1].name, size, manifest.stat().st_mtime, made_from))
+        except (OSError, ValueError, KeyError):
+            continue
+    return sorted(found, key=lambda one: one.used_at)
+
+
+def prune(root: Path, most_bytes: int) -> list[Entry]:
+    """Remove the least recently used entries until the rest takes `most_bytes`; return what was removed.
+
+    An entry that another process is building or looking up is left alone.
+    """
+    kept = entries(root)
+    total, removed = sum(one.size_bytes for one in kept), []
+    for one in kept:
+        if total <= most_bytes:
+            break
+        with open(one.folder.with_suffix(".lock"), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            shutil.rmtree(one.folder, ignore_errors=True)
+        total -= one.size_bytes
+        removed.append(one)
+    return removed
 
 
 def is_whole(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
 from experiments.measurement.memory import PeakMeter
 from experiments.records.journal import Journal
+from runtimes import artifacts
 from runtimes.base import Runtime, Traits
 
 BENCH = pytest.StashKey["Bench"]()
@@ -125,6 +126,7 @@ class CellPlugin:
             weight_disk_bytes=traits.weight_disk_bytes,
             dtype=traits.dtype,
             device=found,
+            artifacts=dict(artifacts.tally),
             notes=[*traits.notes, *([stamp] if stamp else [])],
         )
         self._check_vocabulary(traits)

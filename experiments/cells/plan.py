@@ -19,7 +19,16 @@ from runtimes.base import Hardware, ModelSource
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 # Keys that say where and how a cell is run, not what it measures: two cells that differ in these alone are the same.
-_NOT_MEASURED = ("results_dir", "artifacts_dir", "resume", "progress", "time_limit_s", "sandbox", "comparison")
+_NOT_MEASURED = (
+    "results_dir",
+    "artifacts_dir",
+    "artifacts_gib",
+    "resume",
+    "progress",
+    "time_limit_s",
+    "sandbox",
+    "comparison",
+)
 
 
 @dataclass(frozen=True)
