@@ -17,6 +17,7 @@ from experiments.records.store import read_records, write_atomic
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[dict[str, Any]], str], int]  # header, what stands in a row, importance
+WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _PAGE = 4  # the least important columns that a page still shows
 
 
@@ -154,7 +155,7 @@ def _report(asked: argparse.Namespace) -> int:
     if asked.format == "table" and asked.output is None:
         from rich.console import Console
 
-        render_table(found, Console())
+        render_table(found, Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG))
         return 0
     text = render(found, "md" if asked.format == "table" else asked.format, asked.wide)
     if asked.output is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -177,9 +178,9 @@ def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]
 def _show(records: list[dict[str, Any]], results: Path) -> None:
     from rich.console import Console
 
-    from experiments.report import render_table
+    from experiments.report import WIDTH_OF_A_LOG, render_table
 
-    render_table(rows(records, all=True), Console())
+    render_table(rows(records, all=True), Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG))
     print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
 
 
