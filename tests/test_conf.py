@@ -1,0 +1,43 @@
+"""Every option of every group composes, and the configuration checks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.compose import CONF, compose, compose_gate
+from experiments.config import CellConfig, build
+from experiments.gates.limits import GateConfig, check
+
+
+def options(group: str) -> list[str]:
+    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in options("runtime") if name != "custom"])
+def test_a_runtime(name: str) -> None:
+    config: CellConfig = build(CellConfig, compose([f"runtime={name}", "model=random"]))
+    assert config.runtime.title.startswith(name.split("_")[0]) or config.runtime.name == "eager"
+    assert config.reference.title == "eager"
+
+
+@pytest.mark.parametrize("group", ["runtime/weights", "runtime/placement", "model/architecture"])
+def test_a_part(group: str) -> None:
+    for name in options(group):
+        words = [f"{group}={name}", "model=random", *(["runtime=onnxruntime"] if name in ("int8", "int4") else [])]
+        build(CellConfig, compose(words))
+
+
+@pytest.mark.parametrize("name", options("gate"))
+def test_a_gate(name: str) -> None:
+    gate: GateConfig = build(GateConfig, compose_gate(name, []), "gate")
+    check(gate)
+    assert gate.name == name
+
+
+def test_files_stay_short() -> None:
+    long = [path for path in Path(CONF).rglob("*.yaml") if len(path.read_text().splitlines()) > 20]
+    assert [path.name for path in long] == ["config.yaml"]
