@@ -208,6 +208,7 @@ class ComparisonConfig:
     most_launches: int = least(2)
     width: float = least(0.001)
     rounds: int = least(2)
+    seconds: float = least(0)
     warmup: int = least(1)
     batch: int = least(1)
     prompt_tokens: int = least(1)

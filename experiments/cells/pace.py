@@ -24,6 +24,7 @@ class Shape:
     new_tokens: int
     warmup: int
     threads: int
+    cores: tuple[int, ...] = ()  # where its turns are computed; empty: anywhere
     slowed_by: float = 0.0  # share of each call's processor time that is added as computation, to test what compares
 
 
@@ -77,9 +78,24 @@ def _serve(cell: Cell, shape: Shape, wire: Connection) -> None:
 
     for _ in range(shape.warmup):
         one_round()
+    _stay_on(shape.cores)
+    one_round()
     wire.send(("ready", {"peak_host_bytes": peak_bytes(), "peak_device_bytes": _device_peak(found)}))
     while wire.recv() == "go":
         wire.send(("round", one_round()))
+
+
+def _stay_on(cores: Sequence[int]) -> None:
+    """Keep every thread of this process on the cores that all racers share.
+
+    Cores of one machine differ by several percent while others use it, and a process left alone stays where it is: the
+    whole launch would be biased. Not before now, since racers load side by side.
+    """
+    tasks = Path("/proc/self/task")
+    if cores and tasks.exists():
+        for task in tasks.iterdir():
+            with suppress(OSError):  # a thread that has just ended
+                os.sched_setaffinity(int(task.name), cores)
 
 
 def _device_peak(device: str) -> int | None:

@@ -25,6 +25,7 @@ from experiments.config import ComparisonConfig
 from experiments.records.speed import ratio
 from experiments.records.store import SPEED_FILE, write_atomic
 
+_FEWEST_ROUNDS = 10
 _NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
 
 
@@ -124,14 +125,17 @@ def launch(runners: Sequence[Runner], options: ComparisonConfig, order: random.R
     rounds: dict[int, dict[str, dict[str, list[float]]]] = {}
     failures: dict[int, str] = {}
     memory: dict[int, dict[str, int | None]] = {}
-    with _started(runners, options) as racers:
+    with _started(runners, options, _shared_cores(options.threads, order)) as racers:
         for index, racer in enumerate(racers):
             told = racer.hear("ready", racer.limit_s)
             if isinstance(told, str):
                 failures[index] = told
             else:
                 memory[index] = told
+        enough_s = time.monotonic() + options.seconds * len(runners)
         for number in range(options.rounds):
+            if number >= _FEWEST_ROUNDS and time.monotonic() > enough_s:
+                break
             turns = [index for index in range(len(racers)) if index not in failures]
             if len(turns) == 2:
                 turns = turns if number % 2 == 0 else turns[::-1]
@@ -184,7 +188,7 @@ class _Racer:
 
 
 @contextmanager
-def _started(runners: Sequence[Runner], options: ComparisonConfig) -> Iterator[list[_Racer]]:
+def _started(runners: Sequence[Runner], options: ComparisonConfig, cores: tuple[int, ...]) -> Iterator[list[_Racer]]:
     # exec, not fork: forked children share the parent's memory layout, and their intervals would be falsely narrow.
     context = multiprocessing.get_context("spawn")
     processes = []
@@ -197,6 +201,7 @@ def _started(runners: Sequence[Runner], options: ComparisonConfig) -> Iterator[l
                 options.new_tokens,
                 options.warmup,
                 options.threads,
+                cores,
                 runner.slowed_by,
             )
             mine, theirs = context.Pipe()
@@ -223,6 +228,14 @@ def _write(
         "reason": reason,  # why there are not more
     }
     write_atomic(runner.folder / SPEED_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
+    """Return as many cores as threads, other ones each launch: what a core adds must not become a constant."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    cores = sorted(os.sched_getaffinity(0))
+    return tuple(order.sample(cores, min(threads, len(cores))))
 
 
 def _narrow_enough(options: ComparisonConfig) -> Enough:

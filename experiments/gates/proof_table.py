@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.gates.proving import SLOWDOWNS, kept
+from experiments.gates.proving import FOUND, SLOWDOWNS, kept
 from experiments.measurement.paired import launch_log_ratio
 from experiments.measurement.sequential import Rule, look
 from experiments.records.environment import environment
@@ -49,6 +49,7 @@ def _of_launches(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "noise": float(np.std(ratios[0.0], ddof=1)),
         "load_1min": float(np.median([one["load_1min"] for one in found])),
         "log_ratios": {str(slowdown): values for slowdown, values in ratios.items()},
+        "seen": {str(slowdown): math.expm1(float(np.mean(values))) for slowdown, values in ratios.items()},
         "drawn": {str(slowdown): drawn(values) for slowdown, values in ratios.items()},
     }
 
@@ -103,12 +104,12 @@ def shortfalls(found: dict[str, Any]) -> list[str]:
         for key, goal in (("fail", "false alarms"), ("fail_confirmed", "false alarms, confirmed")):
             if at["0.0"][key] > GOALS[goal]:
                 missed.append(f"{name}: {goal} {100 * at['0.0'][key]:.2f} %")
-        if quiet and at["0.05"]["fail_confirmed"] < GOALS["found at 5 %"]:
-            missed.append(f"{name}: a 5 % slowdown found {100 * at['0.05']['fail_confirmed']:.1f} %")
+        if quiet and at[str(FOUND)]["fail_confirmed"] < GOALS["found at 5 %"]:
+            missed.append(f"{name}: a 5 % slowdown found {100 * at[str(FOUND)]['fail_confirmed']:.1f} %")
         if quiet and at["0.0"]["launches"] > GOALS["launches"]:
             missed.append(f"{name}: {at['0.0']['launches']:.1f} launches on average")
-        if at["0.05"]["pass"] > 1 - GOALS["found at 5 %"]:
-            missed.append(f"{name}: a 5 % slowdown passes {100 * at['0.05']['pass']:.1f} %")
+        if at[str(FOUND)]["pass"] > 1 - GOALS["found at 5 %"]:
+            missed.append(f"{name}: a 5 % slowdown passes {100 * at[str(FOUND)]['pass']:.1f} %")
     for one in found["gates"]:
         wrong = one["fail"] if one["slowdown"] == 0 else one["pass"]
         if wrong:
@@ -136,27 +137,28 @@ def markdown(found: dict[str, Any], missed: Sequence[str]) -> str:
         "",
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}, "
         f"commit {(machine['commit'] or 'unknown')[:7]}; `python -m experiments.proof`. "
-        "Slowdowns of known size are inserted as computation. Gate `speed`: tolerance 4 %, looks after 6, 10, 15 and "
+        "Slowdowns are inserted as computation; what is seen of them is a point more, since it cools the caches. "
+        "Gate `speed`: tolerance 4 %, looks after 6, 10, 15 and "
         "20 launches, decoding, CPU time of one thread.",
         "",
         f"## {DRAWS:,} gates drawn from recorded launches",
         "",
-        "| runtime | launches | load, 1 min | noise a launch | true slowdown | fails | fails twice | passes | "
+        "| runtime | launches | load, 1 min | noise a launch | inserted | seen | fails | fails twice | passes | "
         "inconclusive | launches used |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, one in found["launches"].items():
         for slowdown, at in one["drawn"].items():
             shares = " | ".join(_percent(at[key]) for key in ("fail", "fail_confirmed", "pass", "inconclusive"))
             lines.append(
                 f"| {name} | {one['launches']} | {one['load_1min']:.1f} | {100 * one['noise']:.2f} % | "
-                f"{100 * float(slowdown):g} % | {shares} | {at['launches']:.1f} |"
+                f"{100 * float(slowdown):g} % | {100 * one['seen'][slowdown]:.1f} % | {shares} | {at['launches']:.1f} |"
             )
     lines += [
         "",
         "## Real gates, from start to verdict",
         "",
-        "| | true slowdown | n | failed before repetition | fail [95 %, Wilson] | pass | inconclusive | launches | s |",
+        "| | inserted | n | failed before repetition | fail [95 %, Wilson] | pass | inconclusive | launches | s |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in found["gates"]:
