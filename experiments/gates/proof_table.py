@@ -75,7 +75,9 @@ def drawn(ratios: Sequence[float], draws: int = DRAWS) -> dict[str, float]:
 
 def _real(gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     made = []
-    for load, slowdown in sorted({(one["load"], one["slowdown"]) for one in gates}, reverse=True):
+    for load, slowdown in sorted(
+        {(one["load"], one["slowdown"]) for one in gates}, key=lambda kind: (kind[0] != "quiet", kind[1])
+    ):
         mine = [one for one in gates if (one["load"], one["slowdown"]) == (load, slowdown)]
         verdicts = [one["verdict"] for one in mine]
         fails = verdicts.count("fail")
