@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.gates.proving import FOUND, SLOWDOWNS, kept
+from experiments.gates.proving import FOUND, LOADS, SLOWDOWNS, kept
 from experiments.measurement.paired import launch_log_ratio
 from experiments.measurement.sequential import Rule, look
 from experiments.records.environment import environment
@@ -99,7 +99,7 @@ def _real(gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def shortfalls(found: dict[str, Any]) -> list[str]:
     """Return the goals that the figures miss; wrong verdicts under load count, inconclusive ones do not."""
-    missed = [f"not measured: {stage}" for stage in ("launches", "gates", "accuracy") if not found[stage]]
+    missed = [f"not measured yet: {what}" for what in _absent(found)]
     for name, one in found["launches"].items():
         at = one["drawn"]
         quiet = "quiet" in name
@@ -121,6 +121,16 @@ def shortfalls(found: dict[str, Any]) -> list[str]:
         if weights in by_weights and by_weights[weights] not in wanted:
             missed.append(f"accuracy of {weights}: {by_weights[weights]}")
     return missed
+
+
+def _absent(found: dict[str, Any]) -> list[str]:
+    """Return what a whole proof has and this one lacks."""
+    launches = {*found["launches"]} | {name.split(", ")[1] for name in found["launches"]}
+    gates = {(one["load"], one["slowdown"]) for one in found["gates"]}
+    wanted = {f"launches, {name}": name in launches for name in (*LOADS, "fake, quiet")}
+    wanted |= {f"real gates, {load}, {100 * s:g} %": (load, s) in gates for load in LOADS for s in (0.0, FOUND)}
+    wanted["accuracy"] = bool(found["accuracy"])
+    return [what for what, is_there in wanted.items() if not is_there]
 
 
 def write_table(folder: Path) -> tuple[Path, list[str]]:

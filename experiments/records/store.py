@@ -23,6 +23,7 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o644)  # a temporary file is its owner's alone
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
