@@ -17,24 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.command import run_command
 from experiments.errors import UserError
 
 _LEVEL = 0.9975  # of one look of the four that share an error of 1 %
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if any(word in ("-h", "--help") for word in words):
-        print(__doc__)
-        return 0
-    try:
-        return _calibrate(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is recorded", file=sys.stderr)
-        return 130
+    return run_command(argv, __doc__, _calibrate)
 
 
 def _calibrate(words: Sequence[str]) -> int:

@@ -18,24 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import run_command
 from experiments.errors import UserError
 
 _TEXTS = ("code", "extractive_qa", "summarization")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if any(word in ("-h", "--help") for word in words):
-        print(__doc__)
-        return 0
-    try:
-        return _compare(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is recorded", file=sys.stderr)
-        return 130
+    return run_command(argv, __doc__, _compare)
 
 
 def _compare(words: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.command import run_command
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,18 +37,7 @@ EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if any(word in ("-h", "--help") for word in words):
-        print(__doc__)
-        return 0
-    try:
-        return _gate(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is recorded", file=sys.stderr)
-        return 130
+    return run_command(argv, __doc__, _gate)
 
 
 def _gate(words: Sequence[str]) -> int:

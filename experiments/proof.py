@@ -19,24 +19,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from experiments.command import run_command
 from experiments.errors import UserError
 
 _OWN = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if any(word in ("-h", "--help") for word in words):
-        print(__doc__)
-        return 0
-    try:
-        return _prove(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is kept; the same command goes on", file=sys.stderr)
-        return 130
+    return run_command(argv, __doc__, _prove, "what was measured is kept; the same command goes on")
 
 
 def _prove(words: Sequence[str]) -> int:

@@ -28,7 +28,11 @@ def test_a_runtime(name: str) -> None:
 def test_a_part(group: str) -> None:
     for name in options(group):
         words = [f"{group}={name}", "model=random", *(["runtime=onnxruntime"] if name in ("int8", "int4") else [])]
-        build(CellConfig, compose(words))
+        config: CellConfig = build(CellConfig, compose(words))
+        parts = {"runtime/weights": config.runtime.weights, "runtime/placement": config.runtime.placement}
+        found = parts.get(group) or {"name": name, **(config.model.architecture or {})}
+        assert found["name"] == name
+        assert group != "model/architecture" or found["num_hidden_layers"] > 0
 
 
 @pytest.mark.parametrize("name", options("gate"))
