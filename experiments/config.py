@@ -259,6 +259,7 @@ class CellConfig:
     generation: GenerationConfig
     sandbox: SandboxConfig
     comparison: ComparisonConfig
+    batch: str | None = among("auto")
     seed: int = least(0)
     results_dir: str
     artifacts_dir: str

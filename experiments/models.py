@@ -57,6 +57,7 @@ class ModelFacts:
     weight_disk_bytes: int | None
     has_tokenizer: bool
     shape: ModelShape | None = None
+    quantized: str | None = None  # the method that made the stored weights small, as its configuration names it
 
 
 def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
@@ -89,6 +90,7 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
         weight_disk_bytes=sum(file.stat().st_size for file in weights),
         has_tokenizer=has_tokenizer,
         shape=ModelShape.of(text),
+        quantized=(config.get("quantization_config") or {}).get("quant_method"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from experiments.cells import device, loading
+from experiments.cells.fitting import fit
 from experiments.cells.plan import Cell
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
@@ -50,6 +51,7 @@ class Bench:
     folder: Path
     meter: PeakMeter
     on_items: Any  # (done, total) → None
+    device_used_bytes: Callable[[], int] | None = None  # of the whole device, less what was used before loading
 
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark with the reason."""
@@ -115,6 +117,7 @@ class CellPlugin:
         runtime = loading.make_runtime(self.cell.config.runtime)
         module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
         importlib.import_module(module)
+        used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
         timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
         with meter.phase("load"):
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
@@ -130,15 +133,35 @@ class CellPlugin:
             notes=[*traits.notes, *([stamp] if stamp else [])],
         )
         self._check_vocabulary(traits)
+        cell = self.cell
+        if cell.config.batch is not None:
+            cell = self._fitted(runtime, traits, meter, found, used)
         return Bench(
-            self.cell,
+            cell,
             runtime,
             traits,
             loading.make_text(self.cell),
             self.folder,
             meter,
             lambda done, total: self.tell("items", done, total),
+            used,
         )
+
+    def _fitted(
+        self, runtime: Runtime, traits: Traits, meter: PeakMeter, found: str, used: Callable[[], int] | None
+    ) -> Cell:
+        """Return the cell with the token budgets that fit, and journal what they are."""
+        self.tell("benchmark", "batch=auto")
+        free = device.free_bytes(found)
+        if free is None:
+            raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
+
+        def peak_bytes_of(work: Callable[[], None]) -> int | None:
+            return device.peak_bytes_of(used, meter, work)
+
+        fitting = fit(runtime, traits, free, peak_bytes_of)
+        self.journal.write("fit", **vars(fitting))
+        return self.cell.with_token_budget(fitting.token_budget)
 
     def _check_vocabulary(self, traits: Traits) -> None:
         wanted = self.cell.facts.vocabulary

@@ -1,5 +1,8 @@
 """Before any timing counts: are the logits the reference's?"""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,17 @@ def test_agreement(bench: Bench, entry: Entry) -> None:
     if not stored.exists():
         pytest.skip("no reference was measured beside this cell")
     found = prompt_logits(bench.runtime, prompts(bench.text, bench.traits, bench.cell.config.seed), bench.traits)
+    entry.figures.update(compare(found, _read(stored)))
+    same_dtype = bench.folder / "reference-same-dtype.npz"
+    entry.figures["same_dtype"] = _same_dtype(bench, found, same_dtype) if same_dtype.exists() else None
+
+
+def _same_dtype(bench: Bench, found: list[torch.Tensor], stored: Path) -> dict[str, Any]:
+    """Return the agreement with the reference's engine in the dtype of this runtime, and which one that was."""
+    reference = bench.cell.config.reference
+    return {"reference": reference.title, "dtype": bench.cell.config.runtime.dtype, **compare(found, _read(stored))}
+
+
+def _read(stored: Path) -> list[torch.Tensor]:
     with np.load(stored) as arrays:
-        reference = [torch.from_numpy(arrays[name]) for name in arrays.files]
-    entry.figures.update(compare(found, reference))
+        return [torch.from_numpy(arrays[name]) for name in arrays.files]

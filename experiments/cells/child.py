@@ -7,6 +7,7 @@ the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import faulthandler
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 from experiments.cells.plan import Cell
 from experiments.records.journal import Journal, read_journal
+from runtimes.base import Runtime
 
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -101,14 +103,25 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
     text = make_text(cell)
-    logits = prompt_logits(runtime, prompts(text, traits, cell.config.seed))
-    temporary = folder / "reference.tmp.npz"
-    np.savez(temporary, *[rows.numpy() for rows in logits])
-    os.replace(temporary, folder / "reference.npz")
+
+    def keep_logits(of: Runtime, name: str) -> None:
+        logits = prompt_logits(of, prompts(text, traits, cell.config.seed))
+        temporary = folder / f"{name}.tmp.npz"
+        np.savez(temporary, *[rows.numpy() for rows in logits])
+        os.replace(temporary, folder / f"{name}.npz")
+
+    keep_logits(runtime, "reference")
     asked = cell.config.benchmark.divergence
     if asked is not None and text is not None:
         chosen = divergence.chosen_windows(asked, text, traits.vocabulary)
         divergence.write_reference(runtime, traits, chosen, folder, cell.config.scoring.token_budget)
+    if cell.config.runtime.dtype != cell.config.reference.dtype:
+        runtime.close()
+        # What rounding to the dtype alone does, beside what the runtime does on top of it.
+        same_dtype = dataclasses.replace(cell.config.reference, dtype=cell.config.runtime.dtype)
+        runtime = make_runtime(same_dtype)
+        load(cell, runtime, same_dtype, hardware, lambda name: nullcontext())
+        keep_logits(runtime, "reference-same-dtype")
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:

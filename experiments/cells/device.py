@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments.config import HwConfig
+from experiments.measurement.memory import PeakMeter, Sampler, available_bytes
 from runtimes.base import Unsupported
 
 _MEMORY_TOLERANCE = 0.15  # what a driver keeps for itself and error correction takes; 40 and 80 GB stay apart
@@ -22,10 +23,51 @@ def resolve(hw: HwConfig) -> tuple[str, str | None]:
     names = [torch.cuda.get_device_name(i) for i in range(len(memory))] if has_cuda else []
     misfit = _misfit(hw, [(name, size / 1e9) for name, size in zip(names, memory, strict=False)])
     if misfit and not hw.allow_mismatch:
-        raise Unsupported(f"hw={hw.name} needs {misfit}: use hw=auto, or hw.allow_mismatch=true to insist")
+        raise Unsupported(
+            f"hw={hw.name} needs {misfit}: run it here with hw=auto, or insist with hw.allow_mismatch=true"
+        )
     device = "cuda" if has_cuda and hw.device != "cpu" else "cpu"
     found = ", ".join(names) or "no CUDA device"
     return device, f"not a {hw.name}: {found}" if misfit else None
+
+
+def used_bytes(device: str) -> Callable[[], int] | None:
+    """Return a function that tells what the device holds more than now; None for a CPU."""
+    if device != "cuda":
+        return None
+    import torch
+
+    torch.cuda.init()
+    free, total = torch.cuda.mem_get_info()
+    before = total - free
+
+    def used() -> int:
+        free, total = torch.cuda.mem_get_info()
+        return total - free - before
+
+    return used
+
+
+def free_bytes(device: str) -> int | None:
+    if device != "cuda":
+        return available_bytes()
+    import torch
+
+    return torch.cuda.mem_get_info()[0]
+
+
+def peak_bytes_of(used: Callable[[], int] | None, meter: PeakMeter, work: Callable[[], None]) -> int | None:
+    """Return the peak of memory during a call of `work`: of the device where `used` tells it, else of the host."""
+    if used is None:
+        with meter.phase("fit"):
+            work()
+        return meter.peaks_bytes["fit"]
+    import torch
+
+    torch.cuda.empty_cache()  # what torch keeps for later is not what the work needs
+    with Sampler(used) as sampler:
+        work()
+    return sampler.highest
 
 
 def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:

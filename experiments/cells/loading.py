@@ -38,7 +38,16 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
 
 
 def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
-    """Load the runtime, with calibration text where its weights are made by one."""
+    """Load the runtime, with calibration text where its weights are made by one. Unsupported, before anything is
+    loaded, for stored weights that it cannot read."""
+    method, weights = cell.facts.quantized, str(config.weights["name"])
+    if method is not None and "packed" not in runtime.weight_forms:
+        raise Unsupported(
+            f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
+            "use runtime=eager, or the model that they were made from"
+        )
+    if method is not None and weights != "full":
+        raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
     needs = getattr(_class(config.weights), "needs_calibration", False)
     return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
 

@@ -68,6 +68,20 @@ class Cell:
     def threads(self) -> int:
         return self.config.hw.threads or len(os.sched_getaffinity(0))
 
+    def with_token_budget(self, tokens: int) -> Cell:
+        """Return the cell with this budget for everything that is batched and not timed by the row."""
+        config, benchmark = self.config, self.config.benchmark
+        throughput = benchmark.throughput
+        if throughput is not None:
+            throughput = dataclasses.replace(throughput, token_budget=tokens)
+        config = dataclasses.replace(
+            config,
+            scoring=dataclasses.replace(config.scoring, token_budget=tokens),
+            generation=dataclasses.replace(config.generation, token_budget=tokens),
+            benchmark=dataclasses.replace(benchmark, throughput=throughput),
+        )
+        return dataclasses.replace(self, config=config)
+
     def hardware(self, device: str) -> Hardware:
         return Hardware(device, self.threads, self.artifacts)
 

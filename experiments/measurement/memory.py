@@ -1,8 +1,9 @@
-"""Host memory of this process, from Linux's /proc; None where there is none."""
+"""Host memory of this process, from Linux's /proc, None where there is none; and the peak of any other figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,37 @@ def reset_peak() -> bool:
     return True
 
 
+def available_bytes() -> int | None:
+    """Return what the system could still give without swapping."""
+    return _field(Path("/proc/meminfo"), "MemAvailable")
+
+
+class Sampler:
+    """The highest value that `read` returned within the `with` block, asked every `every_s` by a thread.
+
+    For memory that no allocator counts: what is shorter than `every_s` may be missed.
+    """
+
+    def __init__(self, read: Callable[[], int], every_s: float = 0.002):
+        self._read, self._every_s = read, every_s
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.highest = read()
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.highest = max(self.highest, self._read())
+
+    def _sample(self) -> None:
+        while not self._done.wait(self._every_s):
+            self.highest = max(self.highest, self._read())
+
+
 class PeakMeter:
     """Peaks of named phases, less what the process held when the meter was made."""
 
@@ -46,8 +78,12 @@ class PeakMeter:
 
 
 def _status(key: str) -> int | None:
+    return _field(_PROC / "status", key)
+
+
+def _field(path: Path, key: str) -> int | None:
     try:
-        lines = (_PROC / "status").read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), None)

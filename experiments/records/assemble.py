@@ -18,6 +18,7 @@ def assemble(
     loads = [_fields(event) for event in events if event["event"] == "load"]
     ceilings = [_fields(event) for event in events if event["event"] == "ceiling"]
     replays = [_fields(event) for event in events if event["event"] == "replay"]
+    fits = [_fields(event) for event in events if event["event"] == "fit"]
     return {
         "schema_version": SCHEMA_VERSION,
         **first["cell"],
@@ -28,6 +29,7 @@ def assemble(
         "benchmarks": [_fields(event) for event in events if event["event"] == "benchmark"],
         "ceiling": ceilings[-1] if ceilings else None,
         "replay": replays[-1] if replays else None,
+        "fit": fits[-1] if fits else None,
         "failures": [_fields(event) for event in events if event["event"] in ("failed", "no_reference")],
     }
 

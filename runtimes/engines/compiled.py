@@ -49,7 +49,7 @@ class Compiled(Eager):
         dynamo.reset()
         dynamo.utils.counters.clear()
         traits = super().load(model, hw, phase, calibration_ids)
-        options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
+        options = self._compile_options(hw)
         self._prefill = torch.compile(self._prefill_graph, **options)
         self._step = torch.compile(self._step_graph, **options)
         return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
@@ -71,6 +71,9 @@ class Compiled(Eager):
     def close(self) -> None:
         super().close()
         self._prefill = self._step = None  # type: ignore[assignment]
+
+    def _compile_options(self, hw: Hardware) -> dict[str, Any]:
+        return {"fullgraph": True, "dynamic": False, "mode": self._mode}
 
     def _run(
         self,

@@ -5,18 +5,20 @@ Shapes: B rows, T new tokens, K wanted positions, S visible slots, V vocabulary,
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Weights
+from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
 
 
 class Eager(Runtime):
-    """`attention` is sdpa or eager; `dtype` falls back to float32, announced, where the processor has no bfloat16."""
+    """`attention` is sdpa, eager or flash_attention_2. What the device has not (this attention, a dtype) falls back to
+    what it has, and a note says so."""
 
     weight_forms = frozenset({"dense", "packed"})
 
@@ -27,7 +29,7 @@ class Eager(Runtime):
         weights: Weights | None = None,
         placement: Placement | None = None,
     ):
-        self._wanted_dtype, self._attention = dtype, attention
+        self._wanted_dtype, self._wanted_attention, self._attention = dtype, attention, attention
         self._weights: Weights = weights or full.Full()
         self._placement = placement
         self._module: Any = None
@@ -39,6 +41,8 @@ class Eager(Runtime):
     ) -> Traits:
         torch.set_num_threads(hw.threads)
         dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
+        self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)
+        notes += more
         with phase("weights"):
             self._module = self._weights.load(model, dtype, self._attention, hw, calibration_ids)
         if self._placement is not None:
@@ -103,6 +107,8 @@ class Eager(Runtime):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
+        if self._attention == "flash_attention_2":  # it knows no mask, which rows of different lengths need
+            self._module.config._attn_implementation = "flash_attention_2" if mask_BTS is None else "sdpa"
         return self._module(
             input_ids=ids_BT,
             attention_mask=mask_BTS,
@@ -122,7 +128,7 @@ class Eager(Runtime):
     def _mask(self, positions_BT: torch.Tensor, slots: int) -> torch.Tensor:
         """Return (B, 1, T, S): a token sees the slots up to its own position."""
         seen = torch.arange(slots, device=self._device) <= positions_BT[:, None, :, None]
-        if self._attention == "sdpa":
+        if self._attention != "eager":
             return seen
         lowest = torch.finfo(self._module.dtype).min  # the eager kernel adds its mask
         return torch.zeros(seen.shape, dtype=self._module.dtype, device=self._device).masked_fill(~seen, lowest)
@@ -137,6 +143,21 @@ class Eager(Runtime):
 def last_positions(lengths: Sequence[int]) -> torch.Tensor:
     """Return (B, 1): the index of each row's last real token."""
     return torch.tensor(lengths)[:, None] - 1
+
+
+def _usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[str, ...]]:
+    if wanted not in ("sdpa", "eager", "flash_attention_2"):
+        raise Unsupported(f"runtime.engine.attention={wanted} is unknown: use sdpa, eager or flash_attention_2")
+    if wanted != "flash_attention_2":
+        return wanted, ()
+    lacks = [
+        *(["a CUDA device"] if device != "cuda" else []),
+        *(["the package flash-attn"] if importlib.util.find_spec("flash_attn") is None else []),
+        *(["float16 or bfloat16"] if dtype == "float32" else []),
+    ]
+    if lacks:
+        return "sdpa", (f"flash_attention_2 needs {', '.join(lacks)}: sdpa was used",)
+    return wanted, ("rows of different lengths used sdpa, since flash_attention_2 takes no mask",)
 
 
 def _usable_dtype(wanted: str, device: str) -> tuple[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ Inputs: ids_BT, positions_BT, mask_BTS (B, 1, T, P + T; true where a slot is see
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import warnings
 from pathlib import Path
@@ -14,10 +15,36 @@ from typing import Any
 
 import torch
 
-from runtimes.base import Unsupported
+from runtimes import artifacts
+from runtimes.base import Hardware, ModelSource, Unsupported, Weights
+from runtimes.weights.packages import require
 
 OPSET = 20
 GRAPH = "model.onnx"
+_FORM = 1  # raised when what is written changes
+
+
+def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> Path:
+    """Return the folder of the model's graph from the artifact cache, exported (and packed) where it is not there."""
+    require("onnx", "onnx")
+    packer: Any = weights if weights.form == "onnx" else None
+    made_from = {
+        "model": model.digest,
+        "dtype": dtype,
+        "weights": {"name": "full"} if packer else dict(weights.identity),
+        "graph": _FORM,
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")},
+    }
+
+    def build(folder: Path) -> None:
+        on_host = Hardware("cpu", hw.threads, hw.artifacts)
+        export(weights.load(model, dtype, "sdpa", on_host), folder)
+
+    dense = artifacts.entry(hw.artifacts, "onnx", made_from, build)
+    if packer is None:
+        return dense
+    made_from |= {"weights": dict(weights.identity), "onnxruntime": importlib.metadata.version("onnxruntime")}
+    return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: packer.pack(dense, folder))
 
 
 def export(module: Any, folder: Path) -> None:

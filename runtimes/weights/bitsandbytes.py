@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from runtimes.base import Hardware, ModelSource, Unsupported
@@ -41,7 +42,7 @@ class BitsAndBytes:
         import torch
 
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product otherwise
-        module = full.load_module(model, dtype, attention, "cpu")
+        module = full.load_module(model, dtype, attention, replace(hw, device="cpu"))
         head = module.get_output_embeddings()
         for name, part in list(module.named_modules()):
             if isinstance(part, torch.nn.Linear) and part is not head:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from runtimes import artifacts
 from runtimes.base import Hardware, ModelSource, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}
+_KEPT_PARAMETERS = 100_000_000  # drawing fewer takes a second
 
 
 class Full:
@@ -27,10 +30,10 @@ class Full:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        return load_module(model, dtype, attention, hw.device)
+        return load_module(model, dtype, attention, hw)
 
 
-def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> Any:
+def load_module(model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
     """Return a `transformers` causal language model in inference mode. Unsupported for what our engines cannot run."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -38,12 +41,11 @@ def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> 
 
     logging.disable_progress_bar()
     kind = getattr(torch, dtype)
-    if model.folder is not None:
-        module = AutoModelForCausalLM.from_pretrained(model.folder, dtype=kind, attn_implementation=attention)
+    folder = model.folder or _kept(model, hw)
+    if folder is not None:
+        module = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation=attention)
     else:
-        torch.manual_seed(model.seed)  # drawn in float32 whatever the dtype, so that every runtime has the same weights
-        config = _config(model.architecture or {})
-        module = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).to(kind)
+        module = _random(model, attention).to(kind)
     layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
     if layer_types - _FULL_ATTENTION:
         raise Unsupported(
@@ -51,7 +53,7 @@ def load_module(model: ModelSource, dtype: str, attention: str, device: str) -> 
             "only full attention is supported"
         )
     on_device: Any = module  # the annotations of `to` do not know its own arguments
-    return on_device.to(device).eval().requires_grad_(False)
+    return on_device.to(hw.device).eval().requires_grad_(False)
 
 
 def weight_bytes(module: Any) -> int:
@@ -80,8 +82,46 @@ def disk_bytes(folder: Path | None) -> int | None:
     return sum(file.stat().st_size for file in files) or None
 
 
+def _random(model: ModelSource, attention: str = "sdpa") -> Any:
+    """Return seeded weights, drawn in float32 on the CPU whatever the dtype and device: the same for every runtime."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(model.seed)
+    config = _config(model.architecture or {})
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+
+
+def _kept(model: ModelSource, hw: Hardware) -> Path | None:
+    """Return the folder of a large random model, drawn once and kept in bfloat16 as published models are.
+
+    Drawing billions of numbers takes minutes, and a cell loads the model several times. None for a small one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(_config(model.architecture or {}))
+    if sum(weight.numel() for weight in shape.parameters()) < _KEPT_PARAMETERS:
+        return None
+
+    def draw(folder: Path) -> None:
+        _random(model).to(torch.bfloat16).save_pretrained(folder)
+
+    made_from = {
+        "model": model.digest,
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+    }
+    return artifacts.entry(hw.artifacts, "random", made_from, draw)
+
+
 def _config(architecture: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
     options = dict(architecture)
-    return AutoConfig.for_model(options.pop("model_type"), **options)
+    kind = options.pop("model_type")
+    try:
+        return AutoConfig.for_model(kind, **options)
+    except ValueError as error:
+        known = f"transformers {importlib.metadata.version('transformers')}"
+        raise Unsupported(f"model.architecture.model_type={kind} with these values is unknown to {known}") from error

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,12 +69,12 @@ class Gptq:
         folder = artifacts.entry(
             hw.artifacts, self._method, made_from, lambda folder: self._quantize(model, folder, hw, calibration_ids)
         )
-        return full.load_module(ModelSource(model.digest, folder, None, 0), dtype, attention, hw.device)
+        return full.load_module(ModelSource(model.digest, folder, None, 0), dtype, attention, hw)
 
     def _quantize(
         self, model: ModelSource, folder: Path, hw: Hardware, calibration_ids: Sequence[Sequence[int]]
     ) -> None:
-        source = model.folder or _saved(model, folder / "source")
+        source = model.folder or _saved(model, folder / "source", hw)
         self._check(source)
         asked = {
             "source": str(source),
@@ -104,7 +105,7 @@ class Gptq:
                 check_groups(name, int(config[name]), self._group_size)
 
 
-def _saved(model: ModelSource, folder: Path) -> Path:
+def _saved(model: ModelSource, folder: Path, hw: Hardware) -> Path:
     """Save a model that never was on disk, since gptqmodel reads folders."""
-    full.load_module(model, "float32", "sdpa", "cpu").save_pretrained(folder)
+    full.load_module(model, "float32", "sdpa", replace(hw, device="cpu")).save_pretrained(folder)
     return folder

@@ -33,7 +33,7 @@ class DynamicInt8:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        return full.load_module(model, dtype, attention, hw.device)
+        return full.load_module(model, dtype, attention, hw)
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""
@@ -75,7 +75,7 @@ class Blocks:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        return full.load_module(model, dtype, attention, hw.device)
+        return full.load_module(model, dtype, attention, hw)
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""

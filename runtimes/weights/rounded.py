@@ -37,7 +37,7 @@ class Rounded:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        module = full.load_module(model, dtype, attention, hw.device)
+        module = full.load_module(model, dtype, attention, hw)
         embedding = module.get_input_embeddings().weight
         for name, part in module.named_modules():
             # A head that is tied to the embedding keeps it: rounding one would round the other.

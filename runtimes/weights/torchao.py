@@ -44,7 +44,7 @@ class TorchAo:
         from torchao import quantization
         from torchao.quantization.granularity import PerGroup
 
-        module = full.load_module(model, dtype, attention, hw.device)
+        module = full.load_module(model, dtype, attention, hw)
         if self._scheme == "int8":
             config: Any = quantization.Int8WeightOnlyConfig()
         elif self._scheme == "int8_dynamic":

@@ -1,0 +1,117 @@
+"""TensorRT, TensorRT-RTX or torch-tensorrt, whichever is installed; and one line that says what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runtimes.base import Cache, Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported, Weights
+
+# In the order of `auto`; of RTX's two modules the first is the public one, and the second holds it all.
+_MODULES = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+    "torch_tensorrt": ("torch_tensorrt",),
+}
+_EXTRAS = "pip install 'runtime-matrix[tensorrt]' or 'runtime-matrix[tensorrt-rtx]'"
+
+
+class TensorRT(Runtime):
+    """`backend` is auto, tensorrt, tensorrt_rtx or torch_tensorrt.
+
+    `build_only` builds the engine into the artifact cache, which the first two do without a GPU, and stops there.
+    `max_batch` rows of `max_tokens` bound what the engine is built for; null: as many tokens as the model holds, and
+    at most 2048.
+    """
+
+    weight_forms = frozenset({"dense"})
+
+    def __init__(
+        self,
+        dtype: str = "float16",
+        backend: str = "auto",
+        build_only: bool = False,
+        max_batch: int = 8,
+        max_tokens: int | None = None,
+        weights: Weights | None = None,
+    ):
+        if backend not in ("auto", *_MODULES):
+            raise Unsupported(f"runtime.engine.backend={backend} is unknown: use auto, {', '.join(_MODULES)}")
+        if build_only and backend == "torch_tensorrt":
+            raise Unsupported("torch_tensorrt builds on a GPU only: use runtime.engine.backend=tensorrt_rtx")
+        self._dtype, self._backend, self._build_only, self._weights = dtype, backend, build_only, weights
+        self._max_batch, self._max_tokens = max_batch, max_tokens
+        self._engine: Runtime | None = None
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        with phase("import"):
+            backend, module = self._found(hw)
+        self._engine = self._made(backend, module)
+        return self._engine.load(model, hw, phase, calibration_ids)
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        return self._loaded.new_cache(rows, capacity)
+
+    def forward(
+        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+    ) -> Outputs:
+        return self._loaded.forward(ids_BT, lengths, cache, at_BK)
+
+    def synchronize(self) -> None:
+        self._loaded.synchronize()
+
+    def counters(self) -> dict[str, int]:
+        return self._loaded.counters()
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    @property
+    def _loaded(self) -> Runtime:
+        assert self._engine is not None
+        return self._engine
+
+    def _made(self, backend: str, module: Any) -> Runtime:
+        if backend == "torch_tensorrt":
+            from runtimes.engines.torch_tensorrt import TorchTensorRT
+
+            return TorchTensorRT(self._dtype, batch_buckets=(1, self._max_batch), weights=self._weights)
+        from runtimes.engines.tensorrt_plan import TensorRTPlan
+
+        bounds = (self._max_batch, self._max_tokens)
+        return TensorRTPlan(module, self._dtype, bounds, self._build_only, self._weights)
+
+    def _found(self, hw: Hardware) -> tuple[str, Any]:
+        """Return the backend and its module. Unsupported names what is needed, what was found and what helps."""
+        backends = list(_MODULES) if self._backend == "auto" else [self._backend]
+        if self._build_only:
+            backends = [name for name in backends if name != "torch_tensorrt"]
+        elif hw.device != "cuda":
+            raise Unsupported(
+                f"TensorRT needs an NVIDIA GPU; found torch {torch.__version__} on {hw.device}, {_installed()}: "
+                "runtime.engine.build_only=true builds the engine here, for another machine"
+            )
+        errors = []
+        for backend in backends:
+            for name in _MODULES[backend]:
+                if importlib.util.find_spec(name) is None:
+                    continue
+                try:
+                    return backend, importlib.import_module(name)
+                except Exception as error:  # their libraries raise plain exceptions where one of theirs is missing
+                    errors.append(f"{name} does not load ({str(error).strip().splitlines()[0][:120]})")
+        raise Unsupported(f"{'; '.join(errors) or f'{backends[0]} is not installed'}: {_EXTRAS}")
+
+
+def _installed() -> str:
+    names = [name for names in _MODULES.values() for name in names]
+    found = [name for name in names if importlib.util.find_spec(name) is not None]
+    return ", ".join(found) if found else f"no tensorrt ({_EXTRAS})"

@@ -1,0 +1,198 @@
+"""TensorRT's own interface over the graph of `onnx_graph`: one engine with a profile for the prompt and one for steps.
+
+Shapes: B rows, T new tokens, K wanted positions, P slots held, S = P + T, H heads, D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtimes import artifacts
+from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtimes.engines import onnx_graph
+from runtimes.engines.past import PastShape
+from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
+from runtimes.weights import full
+
+_PLAN = "model.plan"
+_MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
+_FORM = 1  # raised when what is built changes
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an engine is built for."""
+
+    batch: int
+    tokens: int  # of a row
+
+
+class TensorRTPlan(PastGraph):
+    weight_forms = frozenset({"dense"})
+
+    def __init__(
+        self,
+        trt: Any,  # the module tensorrt or tensorrt_rtx: their interfaces are one
+        dtype: str,
+        bounds: tuple[int, int | None],  # batch, tokens; None: by the model
+        build_only: bool = False,
+        weights: Weights | None = None,
+    ):
+        self._trt, self._dtype, self._wanted, self._build_only = trt, dtype, bounds, build_only
+        self._weights: Weights = weights or full.Full()
+        self._engine: Any = None
+        self._contexts: list[Any] = []
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        with phase("export"):
+            graph = onnx_graph.exported(model, self._weights, self._dtype, hw)
+        batch, tokens = self._wanted
+        bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS))
+        with phase("build"):
+            plan = self._plan(graph, bounds, hw)
+        if self._build_only:
+            raise Unsupported(
+                f"build_only: the engine is built ({plan.stat().st_size / 2**20:.1f} MiB, {plan}); "
+                "a machine with an NVIDIA GPU runs it"
+            )
+        with phase("deserialize"):
+            self._start(plan)
+        self._max_length = bounds.tokens
+        self._describe()
+        return Traits(
+            vocabulary=self._vocabulary,
+            max_length=bounds.tokens,
+            dtype=self._dtype,
+            weight_bytes=plan.stat().st_size,  # with the kernels that were built in
+            weight_disk_bytes=plan.stat().st_size,
+            dtypes=("float16", "bfloat16", "float32"),
+            max_batch=bounds.batch,
+        )
+
+    def close(self) -> None:
+        self._contexts, self._engine = [], None
+
+    def _execute(self, inputs: Tensors, outputs: Tensors, keep: bool) -> None:
+        prompt, step = self._contexts
+        context = step if inputs["ids"].shape[1] == 1 and inputs["at"].shape[1] == 1 else prompt
+        for name, value in inputs.items():
+            context.set_input_shape(name, tuple(value.shape))
+            context.set_tensor_address(name, address(value))
+        for name, value in outputs.items():
+            context.set_tensor_address(name, address(value))
+        # Not on the default stream: TensorRT would wait there for the whole device.
+        self._stream.wait_stream(torch.cuda.current_stream())
+        if not context.execute_async_v3(self._stream.cuda_stream):
+            raise RuntimeError("TensorRT refused the step; its log is on standard error")
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
+        name = self._trt.__name__
+        # An engine of TensorRT fits the GPU that built it; one of RTX any, as it is finished where it runs.
+        gpu = torch.cuda.get_device_name() if hw.device == "cuda" and torch.cuda.is_available() else None
+        made_from = {
+            "graph": graph.name,
+            "bounds": vars(bounds),
+            "backend": name,
+            "version": self._trt.__version__,
+            "gpu": gpu if name == "tensorrt" else None,
+            "form": _FORM,
+            "torch": importlib.metadata.version("torch"),
+        }
+
+        def write(folder: Path) -> None:
+            (folder / _PLAN).write_bytes(build(self._trt, graph / onnx_graph.GRAPH, bounds))
+
+        return artifacts.entry(hw.artifacts, "tensorrt", made_from, write) / _PLAN
+
+    def _start(self, plan: Path) -> None:
+        self._stream = torch.cuda.Stream()
+        # The logger must outlive everything that was made with it.
+        self._logger = _logger(self._trt)
+        self._runtime = self._trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if self._engine is None:
+            raise Unsupported(f"TensorRT cannot load its engine on this GPU: {self._logger.last}")
+        for profile in range(2):
+            context = self._engine.create_execution_context()
+            if context is None:
+                raise Unsupported(f"TensorRT cannot run its engine on this GPU: {self._logger.last}")
+            context.set_optimization_profile_async(profile, self._stream.cuda_stream)
+            self._contexts.append(context)
+        self._stream.synchronize()
+
+    def _describe(self) -> None:
+        engine, trt = self._engine, self._trt
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self._held_names = [name for name in names if name.startswith(("key.", "value."))]
+        self._has_positions = "positions" in names
+        _, heads, _, width = engine.get_tensor_shape(self._held_names[0])
+        dtypes = {
+            trt.DataType.FLOAT: torch.float32,
+            trt.DataType.HALF: torch.float16,
+            trt.DataType.BF16: torch.bfloat16,
+        }
+        held_dtype = dtypes[engine.get_tensor_dtype(self._held_names[0])]
+        self._shape = PastShape(len(self._held_names), heads, width, held_dtype, "cuda")
+        self._vocabulary = engine.get_tensor_shape("logits")[-1]
+        self._logits_dtype = dtypes[engine.get_tensor_dtype("logits")]
+
+
+def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
+    """Return the serialized engine. Needs no GPU with TensorRT-RTX. Unsupported for a graph that TensorRT refuses."""
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    # Types come from the graph. TensorRT 11 and RTX know nothing else, and may not have the flag.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        raise Unsupported(f"TensorRT cannot read the graph: {parser.get_error(0)}")
+    config = builder.create_builder_config()
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    # Smallest, usual and largest sizes: B, T, P, K.
+    usual, tokens = min(64, bounds.tokens), bounds.tokens
+    prompt = ((1, 1, 0, 1), (1, usual, 0, 1), (bounds.batch, tokens, tokens, tokens))
+    step = ((1, 1, 0, 1), (1, 1, tokens // 2, 1), (bounds.batch, 1, tokens, 1))
+    for sizes in (prompt, step):
+        profile = builder.create_optimization_profile()
+        for value in inputs:
+            profile.set_shape(value.name, *(_shape(value, *size) for size in sizes))
+        config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise Unsupported(f"TensorRT cannot build the engine: {logger.last}")
+    return bytes(engine)
+
+
+def _shape(value: Any, rows: int, tokens: int, past: int, wanted: int) -> tuple[int, ...]:
+    if value.name in ("ids", "positions"):
+        return rows, tokens
+    if value.name == "mask":
+        return rows, 1, tokens, past + tokens
+    if value.name == "at":
+        return rows, wanted
+    return rows, value.shape[1], past, value.shape[3]
+
+
+def _logger(trt: Any) -> Any:
+    """Return a logger that keeps the last error and is silent otherwise."""
+
+    class Last(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = "it gave no reason"
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.last = str(text).splitlines()[0]
+
+    return Last()

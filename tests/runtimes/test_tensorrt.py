@@ -1,0 +1,60 @@
+"""TensorRT without a GPU: what it says, and the engine that RTX builds all the same. Running one needs a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from runtimes import artifacts as cache
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.engines import tensorrt
+from runtimes.engines.tensorrt import TensorRT
+
+HAS_RTX = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
+
+
+def why_not(runtime: TensorRT, model: Path, artifacts: Path) -> str:
+    with pytest.raises(Unsupported) as caught:
+        runtime.load(ModelSource("tiny", model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    runtime.close()
+    return str(caught.value)
+
+
+def test_without_a_gpu_it_says_what_is_needed_found_and_possible(tiny_model: Path, artifacts: Path) -> None:
+    reason = why_not(TensorRT(), tiny_model, artifacts)
+    assert "needs an NVIDIA GPU; found torch" in reason
+    assert "runtime.engine.build_only=true" in reason
+
+
+def test_a_package_that_does_not_load_is_told_from_one_that_is_absent(
+    tiny_model: Path, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tensorrt.py").write_text("raise Exception('libnvinfer.so.11 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tensorrt, "_MODULES", {"tensorrt": ("broken_tensorrt",), "tensorrt_rtx": ("absent_tensorrt",)})
+    loads = why_not(TensorRT(backend="tensorrt", build_only=True), tiny_model, artifacts)
+    assert "broken_tensorrt does not load (libnvinfer.so.11 is missing)" in loads
+    absent = why_not(TensorRT(backend="tensorrt_rtx", build_only=True), tiny_model, artifacts)
+    assert absent.startswith("tensorrt_rtx is not installed: pip install")
+
+
+@pytest.mark.parametrize("options", [{"backend": "tensorflow"}, {"backend": "torch_tensorrt", "build_only": True}])
+def test_what_no_backend_does_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(Unsupported, match="backend="):
+        TensorRT(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not HAS_RTX, reason="tensorrt-rtx is not installed: pip install 'runtime-matrix[tensorrt-rtx]'")
+def test_rtx_builds_an_engine_without_a_gpu_and_finds_it_again(tmp_path: Path) -> None:
+    bundled = Path("experiments/bundled/model")
+    made = why_not(TensorRT(backend="tensorrt_rtx", build_only=True), bundled, tmp_path)
+    assert "the engine is built" in made
+    plans = list(tmp_path.glob("tensorrt/*/model.plan"))
+    assert len(plans) == 1
+    assert plans[0].stat().st_size > 2**20  # the weights are within
+    before = cache.tally["built"]
+    assert why_not(TensorRT(backend="tensorrt_rtx", build_only=True), bundled, tmp_path) == made
+    assert cache.tally["built"] == before
