@@ -266,6 +266,7 @@ class CellConfig:
     artifacts_gib: float = least(0)
     resume: bool
     time_limit_s: float = least(0.1)
+    stop_after_s: float | None = least(0)
     launch: str = among("fork", "exec")
     progress: bool
 

@@ -8,6 +8,16 @@ from types import TracebackType
 from typing import Any
 
 
+class Deadline:
+    """When to begin nothing more; `seconds` None: never."""
+
+    def __init__(self, seconds: float | None):
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        return self._end is not None and time.monotonic() > self._end
+
+
 class Progress:
     """Hears of cells, benchmarks and items; `total` is the number of cells. Silent when not enabled."""
 

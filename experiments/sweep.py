@@ -13,7 +13,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import Children, Outcome
 from experiments.errors import UserError
-from experiments.progress import Progress
+from experiments.progress import Deadline, Progress
 from experiments.records.assemble import assemble
 from experiments.records.environment import environment, environment_hash
 from experiments.records.journal import Journal, read_journal
@@ -27,11 +27,16 @@ _FAILED = {"out_of_memory", "timeout", "crash", "error"}
 def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, return the exit code."""
     results = Path(cells[0].config.results_dir)
+    deadline = Deadline(cells[0].config.stop_after_s)
     with Progress(len(cells), cells[0].config.progress) as progress:
-        records = measure_cells(cells, progress)
+        records = measure_cells(cells, progress, deadline)
         from experiments.comparison.after_sweep import compare_with_reference
 
-        compare_with_reference(cells, records, results, progress.note)
+        is_whole = compare_with_reference(cells[: len(records)], records, results, progress.note, deadline)
+    left = len(cells) - len(records)
+    if left or not is_whole:
+        what = f"{left} cells" if left else "comparisons"
+        print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
     _show(attach(records, results), results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)
@@ -50,8 +55,11 @@ def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> No
         print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
 
 
-def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, Any]]:
-    """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set."""
+def measure_cells(cells: Sequence[Cell], progress: Progress, deadline: Deadline | None = None) -> list[dict[str, Any]]:
+    """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set.
+
+    None is begun after the deadline: then there are fewer records than cells.
+    """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     found = environment()
@@ -63,6 +71,8 @@ def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, A
     records: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
         earlier = recorded.pop(cell.config_hash, None)  # one record stands for one cell: A against A needs two
+        if earlier is None and deadline is not None and deadline.is_over():
+            break
         progress.start(cell.label)
         record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
         records.append(record)

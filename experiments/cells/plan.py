@@ -26,6 +26,7 @@ _NOT_MEASURED = (
     "resume",
     "progress",
     "time_limit_s",
+    "stop_after_s",
     "sandbox",
     "comparison",
 )

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.comparison.answers import DifferentItems, compare
 from experiments.comparison.speed import Runner, compare_speed
+from experiments.progress import Deadline
 from experiments.records.journal import plain
 from experiments.records.speed import ratio
 from experiments.records.store import ANSWERS_FILE, SPEED_FILE, write_atomic
@@ -17,8 +18,13 @@ from experiments.records.store import ANSWERS_FILE, SPEED_FILE, write_atomic
 Say = Callable[[str], None]
 
 
-def compare_with_reference(cells: Sequence[Cell], records: Sequence[dict[str, Any]], results: Path, say: Say) -> None:
-    """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did."""
+def compare_with_reference(
+    cells: Sequence[Cell], records: Sequence[dict[str, Any]], results: Path, say: Say, deadline: Deadline | None = None
+) -> bool:
+    """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did.
+
+    Return False when the deadline left launches out.
+    """
     groups: dict[tuple[str, str], list[tuple[Cell, dict[str, Any]]]] = {}
     for cell, record in zip(cells, records, strict=True):
         if record["status"] == "ok":
@@ -27,11 +33,16 @@ def compare_with_reference(cells: Sequence[Cell], records: Sequence[dict[str, An
         references = [pair for pair in group if pair[1]["is_reference"]]
         others = [pair for pair in group if not pair[1]["is_reference"]]
         if references and others:
-            _compare_group(references[0], others, results, say)
+            _compare_group(references[0], others, results, say, deadline)
+    return deadline is None or not deadline.is_over()
 
 
 def _compare_group(
-    reference: tuple[Cell, dict[str, Any]], others: Sequence[tuple[Cell, dict[str, Any]]], results: Path, say: Say
+    reference: tuple[Cell, dict[str, Any]],
+    others: Sequence[tuple[Cell, dict[str, Any]]],
+    results: Path,
+    say: Say,
+    deadline: Deadline | None,
 ) -> None:
     cell, reference_record = reference
     home = results / reference_record["record_id"]
@@ -52,7 +63,7 @@ def _compare_group(
         say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
 
     say(f"speed against {reference_record['runtime']['name']}")
-    compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch)
+    compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch, deadline=deadline)
 
 
 def _is_compared(folder: Path) -> bool:

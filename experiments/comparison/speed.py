@@ -22,6 +22,9 @@ from experiments.cells import pace
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import end_process
 from experiments.config import ComparisonConfig
+from experiments.measurement.memory import available_bytes
+from experiments.progress import Deadline
+from experiments.records.environment import gpus
 from experiments.records.speed import ratio
 from experiments.records.store import SPEED_FILE, write_atomic
 
@@ -50,6 +53,7 @@ def compare_speed(
     seed: int,
     on_launch: OnLaunch = lambda done, launches: None,
     enough: Enough | None = None,
+    deadline: Deadline | None = None,
 ) -> dict[Path, str | None]:
     """Run launches and write `speed.json` beside each candidate's record after each; return why some have none.
 
@@ -62,7 +66,9 @@ def compare_speed(
         groups = [[candidate] for candidate in candidates]
     reasons: dict[Path, str | None] = {}
     for group in groups:
-        reasons |= _compare_group(reference, group, options, seed, on_launch, enough or _narrow_enough(options))
+        reasons |= _compare_group(
+            reference, group, options, seed, on_launch, enough or _narrow_enough(options), deadline
+        )
     return reasons
 
 
@@ -73,6 +79,7 @@ def _compare_group(
     seed: int,
     on_launch: OnLaunch,
     enough: Enough,
+    deadline: Deadline | None,
 ) -> dict[Path, str | None]:
     order = random.Random(seed)
     stored: dict[Path, Launches] = {runner.folder: [] for runner in group}
@@ -80,6 +87,8 @@ def _compare_group(
     alive = list(group)
     most = options.launches or options.most_launches
     for number in range(most):
+        if deadline is not None and deadline.is_over():
+            break
         found = launch([reference, *alive], options, order)
         if found.failures.get(0):
             why = f"the reference: {found.failures[0]}"
@@ -250,14 +259,16 @@ def _is_narrow(launches: Launches, options: ComparisonConfig) -> bool:
 
 
 def _fit_together(runners: Sequence[Runner]) -> bool:
-    """Say whether the cells' peaks, as measured while each was alone, fit into what the machine has free."""
-    needed = 0
-    for runner in runners:
-        record = json.loads((runner.folder / "record.json").read_text())
-        peaks = [(record["load"] or {}).get("peak_host_bytes") or 0]
-        peaks += [entry["figures"].get("peak_host_bytes") or 0 for entry in record["benchmarks"]]
-        needed += max(peaks)
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
-        if line.startswith("MemAvailable:"):
-            return needed < 0.7 * int(line.split()[1]) * 1024
-    return True
+    """Say whether the cells' peaks, as measured while each was alone, fit into what the machine has."""
+    host, device = (sum(_peak(runner, kind) for runner in runners) for kind in ("host", "device"))
+    available = available_bytes()
+    on_device = [float(gpu["memory.total"].split()[0]) * 2**20 for gpu in gpus()]  # in MiB
+    fits_host = available is None or host < 0.7 * available
+    return fits_host and (not on_device or device < 0.8 * on_device[0])
+
+
+def _peak(runner: Runner, kind: str) -> int:
+    record = json.loads((runner.folder / "record.json").read_text())
+    peaks = [(record["load"] or {}).get(f"peak_{kind}_bytes") or 0]
+    peaks += [entry["figures"].get(f"peak_{kind}_bytes") or 0 for entry in record["benchmarks"]]
+    return max(peaks)

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,18 @@ _PACKAGES = (
     "hydra-core",
     "pytest-benchmark",
     "numpy",
+    "accelerate",
+    "gptqmodel",
+    "torchao",
+    "bitsandbytes",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+    "torch-tensorrt",
 )
+_GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
 _SOURCE = Path(__file__).parents[2]
-_PASSING = ("load_average",)  # what differs from minute to minute on one machine
+# What differs from minute to minute on one machine, or names one of many that are alike.
+_PASSING = ("load_average", "hostname")
 
 
 def environment() -> dict[str, Any]:
@@ -34,11 +44,22 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "is_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "load_average": list(os.getloadavg()),
     }
+
+
+def gpus() -> list[dict[str, str]]:
+    """Return what NVIDIA's own tool says of each GPU, in its words and units; nothing where it is not installed."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", f"--query-gpu={','.join(_GPU_FACTS)}", "--format=csv,noheader"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
+    return [dict(zip(_GPU_FACTS, (part.strip() for part in line.split(",")), strict=False)) for line in lines]
 
 
 def environment_hash(found: dict[str, Any]) -> str:

@@ -16,9 +16,13 @@ from typing import Any
 import torch
 
 from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtimes.engines.cuda_graph import CachePool, CapturedStep
 from runtimes.engines.eager import Eager
 from runtimes.engines.slots import SlotCache
 
+# torch's own, and cuda_graph: the default mode with its step captured by hand.
+_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "cuda_graph")
+_WITH_GRAPHS = ("reduce-overhead", "max-autotune", "cuda_graph")
 _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
 
 
@@ -33,9 +37,12 @@ class Compiled(Eager):
         weights: Weights | None = None,
     ):
         super().__init__(dtype, attention, weights)
+        if mode not in _MODES:
+            raise Unsupported(f"runtime.engine.mode={mode} is unknown: use {', '.join(_MODES)}")
         self._mode = mode
         self._buckets = Buckets(tuple(batch_buckets), tuple(token_buckets))
         self._shapes: set[tuple[object, ...]] = set()
+        self._pool: CachePool | None = None
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -51,12 +58,21 @@ class Compiled(Eager):
         traits = super().load(model, hw, phase, calibration_ids)
         options = self._compile_options(hw)
         self._prefill = torch.compile(self._prefill_graph, **options)
-        self._step = torch.compile(self._step_graph, **options)
-        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
+        self._step: Any = torch.compile(self._step_graph, **options)
+        notes = traits.notes
+        if self._mode in _WITH_GRAPHS:
+            if hw.device == "cuda":
+                self._pool = CachePool(super().new_cache)
+                notes += (f"mode {self._mode}: CUDA graphs over pooled caches",)
+            else:
+                notes += (f"mode {self._mode} has CUDA graphs on a GPU only: none were used",)
+        if self._mode == "cuda_graph" and hw.device == "cuda":
+            self._step = CapturedStep(self._step)
+        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch), notes=notes)
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
-        return super().new_cache(rows, slots)
+        return super().new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
 
     def counters(self) -> dict[str, int]:
         from torch._dynamo.utils import counters
@@ -70,10 +86,11 @@ class Compiled(Eager):
 
     def close(self) -> None:
         super().close()
-        self._prefill = self._step = None  # type: ignore[assignment]
+        self._prefill = self._step = self._pool = None  # type: ignore[assignment]
 
     def _compile_options(self, hw: Hardware) -> dict[str, Any]:
-        return {"fullgraph": True, "dynamic": False, "mode": self._mode}
+        mode = "default" if self._mode == "cuda_graph" else self._mode
+        return {"fullgraph": True, "dynamic": False, "mode": mode}
 
     def _run(
         self,

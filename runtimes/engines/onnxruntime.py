@@ -1,4 +1,4 @@
-"""ONNX Runtime over one exported graph with past and present, all of it bound to torch's own memory."""
+"""ONNX Runtime over one exported graph with past and present; on a GPU all of it is bound to torch's own memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtimes.engines import onnx_graph
-from runtimes.engines.past import PastShape
+from runtimes.engines.past import PastCache, PastShape
 from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
 from runtimes.weights import full
 from runtimes.weights.packages import require
@@ -47,7 +47,7 @@ class OnnxRuntime(PastGraph):
         self._has_positions = "positions" in inputs
         _, heads, _, width = inputs[self._held_names[0]].shape
         self._shape = PastShape(len(self._held_names), heads, width, getattr(torch, self._dtype), hw.device)
-        self._keeping, self._forgetting = self._session.io_binding(), self._session.io_binding()
+        self._names = ["logits", *(f"new_{name}" for name in self._held_names)]
         self._max_length = context_length(model)
         logits = next(value for value in self._session.get_outputs() if value.name == "logits")
         self._vocabulary, self._logits_dtype = int(logits.shape[-1]), getattr(torch, _DTYPES[logits.type])
@@ -60,17 +60,27 @@ class OnnxRuntime(PastGraph):
         )
 
     def close(self) -> None:
-        self._session = self._keeping = self._forgetting = None
+        self._session = None
 
-    def _execute(self, inputs: Tensors, outputs: Tensors, keep: bool) -> None:
-        binding, device = (self._keeping if keep else self._forgetting), self._shape.device
+    def _execute(
+        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        if self._shape.device == "cpu":  # arrays lie where tensors do, and binding each costs more than running gains
+            wanted = self._names if keep else self._names[:1]
+            made = self._session.run(wanted, {name: value.numpy() for name, value in inputs.items()})
+            logits_BKV, *present = map(torch.from_numpy, made)
+            return logits_BKV, present
+        tokens = inputs["ids"].shape[1]
+        logits_BKV, present = torch.empty(size, dtype=self._logits_dtype, device="cuda"), cache.present(tokens)
+        outputs = dict(zip(self._names, [logits_BKV, *present], strict=True))
+        binding = self._session.io_binding()
         for name, value in inputs.items():
-            binding.bind_input(name, device, 0, _ELEMENTS[value.dtype], value.shape, address(value))
-        for name in outputs if keep else ("logits",):
-            value = outputs[name]
-            binding.bind_output(name, device, 0, _ELEMENTS[value.dtype], value.shape, address(value))
+            binding.bind_input(name, "cuda", 0, _ELEMENTS[value.dtype], value.shape, address(value))
+        for name, value in outputs.items():
+            binding.bind_output(name, "cuda", 0, _ELEMENTS[value.dtype], value.shape, address(value))
         self.synchronize()  # the session has a stream of its own: its inputs must be there; it returns when it is done
         self._session.run_with_iobinding(binding)
+        return logits_BKV, present
 
 
 def _session(graph: Path, provider: str, threads: int) -> Any:

@@ -1,10 +1,11 @@
-"""What ONNX Runtime and TensorRT share: one exported graph, its inputs and outputs bound to torch's memory.
+"""What ONNX Runtime and TensorRT share: the inputs and outputs of one exported graph, as torch's tensors.
 
 Shapes: B rows, T new tokens, K wanted positions, V vocabulary.
 """
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -28,16 +29,17 @@ class PastGraph(Runtime):
     _logits_dtype: torch.dtype
 
     @abstractmethod
-    def _execute(self, inputs: Tensors, outputs: Tensors, keep: bool) -> None:
-        """Run one step over contiguous tensors on the device, in the current stream's order.
+    def _execute(
+        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """Return the logits, of that size (B, K, V), and the present of each of `cache`'s tensors.
 
-        Where `keep` is false, nobody reads the present keys and values.
+        `inputs` are contiguous and on the device. Where `keep` is false, nobody reads the present.
         """
 
     def new_cache(self, rows: int, capacity: int) -> PastCache:
         return PastCache(self._shape, rows, capacity)
 
-    @torch.inference_mode()
     def forward(
         self,
         ids_BT: torch.Tensor,
@@ -47,22 +49,26 @@ class PastGraph(Runtime):
     ) -> Outputs:
         held = cache if cache is not None else self.new_cache(len(lengths), ids_BT.shape[1])
         rows, tokens = ids_BT.shape
-        at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        if at_BK is None:
+            at_BK = torch.zeros(rows, 1, dtype=torch.long) if tokens == 1 else last_positions(lengths)
         inputs = {"ids": ids_BT, "mask": held.mask(tokens), "at": at_BK}
         if self._has_positions:
-            positions_BT = torch.tensor(held.row_lengths)[:, None] + torch.arange(tokens)
-            # Padding may lie beyond the last position.
-            inputs["positions"] = positions_BT.clamp(max=self._max_length - 1) if self._max_length else positions_BT
-        inputs = {name: value.to(self._shape.device).contiguous() for name, value in inputs.items()}
-        inputs |= dict(zip(self._held_names, held.past, strict=True))
+            inputs["positions"] = self._positions(held.row_lengths, tokens)
+        if self._shape.device != "cpu":
+            inputs = {name: value.to(self._shape.device) for name, value in inputs.items()}
+        inputs = {name: value.contiguous() for name, value in inputs.items()}
+        inputs |= zip(self._held_names, held.past, strict=True)
         size = (rows, at_BK.shape[1], self._vocabulary)
-        logits_BKV = torch.empty(size, dtype=self._logits_dtype, device=self._shape.device)
-        outputs = {"logits": logits_BKV}
-        outputs |= {f"new_{name}": new for name, new in zip(self._held_names, held.present(tokens), strict=True)}
-        self._execute(inputs, outputs, keep=cache is not None)
+        logits_BKV, present = self._execute(inputs, held, size, keep=cache is not None)
         if cache is not None:
-            cache.advance(lengths, tokens)
+            cache.advance(lengths, tokens, present)
         return Outputs(logits_BKV.float())
+
+    def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
+        last = (self._max_length or sys.maxsize) - 1  # padding may lie beyond the last position
+        if tokens == 1:
+            return torch.tensor([[min(held, last)] for held in past])
+        return (torch.tensor(past)[:, None] + torch.arange(tokens)).clamp(max=last)
 
     def synchronize(self) -> None:
         if self._shape.device == "cuda":

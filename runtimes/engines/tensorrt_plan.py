@@ -16,7 +16,7 @@ import torch
 from runtimes import artifacts
 from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtimes.engines import onnx_graph
-from runtimes.engines.past import PastShape
+from runtimes.engines.past import PastCache, PastShape
 from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
 from runtimes.weights import full
 
@@ -80,19 +80,25 @@ class TensorRTPlan(PastGraph):
     def close(self) -> None:
         self._contexts, self._engine = [], None
 
-    def _execute(self, inputs: Tensors, outputs: Tensors, keep: bool) -> None:
+    def _execute(
+        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
         prompt, step = self._contexts
-        context = step if inputs["ids"].shape[1] == 1 and inputs["at"].shape[1] == 1 else prompt
+        tokens = inputs["ids"].shape[1]
+        context = step if tokens == 1 and size[1] == 1 else prompt
+        logits_BKV, present = torch.empty(size, dtype=self._logits_dtype, device="cuda"), cache.present(tokens)
         for name, value in inputs.items():
             context.set_input_shape(name, tuple(value.shape))
             context.set_tensor_address(name, address(value))
-        for name, value in outputs.items():
-            context.set_tensor_address(name, address(value))
+        for name, value in zip(self._held_names, present, strict=True):
+            context.set_tensor_address(f"new_{name}", address(value))
+        context.set_tensor_address("logits", address(logits_BKV))
         # Not on the default stream: TensorRT would wait there for the whole device.
         self._stream.wait_stream(torch.cuda.current_stream())
         if not context.execute_async_v3(self._stream.cuda_stream):
             raise RuntimeError("TensorRT refused the step; its log is on standard error")
         torch.cuda.current_stream().wait_stream(self._stream)
+        return logits_BKV, present
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
         name = self._trt.__name__

@@ -56,6 +56,7 @@ class BitsAndBytes:
 
         has_bias = part.bias is not None
         shape = (part.in_features, part.out_features)
+        made: Any
         if self._scheme == "nf4":
             made = bnb.nn.Linear4bit(*shape, has_bias, compute_dtype=part.weight.dtype, quant_type="nf4")
             made.weight = bnb.nn.Params4bit(part.weight.data, requires_grad=False, quant_type="nf4")

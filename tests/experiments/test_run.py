@@ -84,6 +84,19 @@ def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Pat
     assert len(ok) == len(set(ok)) == 3
 
 
+def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
+    sweep = ("-m", *FAKE, "seed=1,2,3", "stop_after_s=0", "resume=true")
+    done = run(*sweep)
+    assert done.returncode == 3  # nothing was measured yet
+    assert "3 cells are left; the same command with resume=true goes on" in done.stdout
+    assert records(tmp_path) == []
+    whole = run(*(word for word in sweep if word != "stop_after_s=0"))
+    assert whole.returncode == 0
+    again = run(*sweep)  # what is recorded needs no time
+    assert again.returncode == 0
+    assert "cells are left" not in again.stdout
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

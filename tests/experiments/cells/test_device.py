@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from experiments.cells.device import _misfit
 from experiments.compose import CONF, compose
 from experiments.config import CellConfig, HwConfig, build
+from tests.experiments.test_run import Run, records
 
 PROFILES = sorted(path.stem for path in (CONF / "hw").glob("*.yaml"))
 
@@ -47,3 +50,18 @@ def test_a_profile_is_true_or_refused(name: str, devices: list[tuple[str, float]
     assert (misfit is None) == fits
     if misfit and not devices:
         assert misfit == "1 CUDA device named 4090 with 24 GB; found no CUDA device"
+
+
+def test_elsewhere_the_line_says_what_is_needed_found_and_what_works_here(run: Run) -> None:
+    done = run("hw=h100", "model=random", "benchmark=[memory]")
+    assert done.returncode == 3
+    shown = " ".join(done.stdout.split())
+    assert "hw=h100 needs 1 CUDA device named H100 with 80 GB; found no CUDA device" in shown
+    assert "run it here with hw=auto, or insist with hw.allow_mismatch=true" in shown
+
+
+def test_who_insists_gets_every_row_stamped(run: Run, tmp_path: Path) -> None:
+    done = run("hw=h100", "hw.allow_mismatch=true", "model=random", "benchmark=[memory]")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    assert record["load"]["notes"] == ["not a h100: no CUDA device"]  # type: ignore[index]

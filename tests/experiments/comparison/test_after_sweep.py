@@ -139,7 +139,7 @@ def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypa
     (tmp_path / "new" / "speed.json").write_text('{"launches": [1], "reason": "crash"}')
     compared: list[str] = []
 
-    def compare_speed(reference: Any, candidates: Any, *_: Any) -> dict[Path, str | None]:
+    def compare_speed(reference: Any, candidates: Any, *_: Any, **__: Any) -> dict[Path, str | None]:
         compared.extend(one.folder.name for one in candidates)
         return {}
 

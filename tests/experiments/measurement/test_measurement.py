@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import PeakMeter
+from experiments.measurement.memory import PeakMeter, Sampler
 from experiments.measurement.statistics import percentile, wilson_interval
 
 
@@ -56,3 +57,18 @@ def test_a_peak_is_of_its_phase_alone() -> None:
     assert large is not None
     assert small is not None
     assert large > 190 << 20 > small
+
+
+def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:
+    values = iter([3, 9, 4])
+    seen = threading.Event()
+
+    def read() -> int:
+        value = next(values, 5)
+        if value == 4:
+            seen.set()
+        return value
+
+    with Sampler(read, every_s=0.0) as sampler:
+        assert seen.wait(5)
+    assert sampler.highest == 9

@@ -1,0 +1,90 @@
+"""What a cell refuses before anything is loaded, and what it falls back to with a note."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from experiments.cells.loading import load, make_runtime
+from experiments.cells.plan import Cell, plan
+from experiments.compose import compose
+from runtimes.base import Unsupported
+from tests.experiments.test_run import Run, records
+
+
+def cell(*words: str, artifacts: Path) -> Cell:
+    return plan(compose([*words, f"artifacts_dir={artifacts}", "hw=cpu"]), "")
+
+
+@pytest.fixture
+def quantized(tiny_model: Path, tmp_path: Path) -> Path:
+    """Return a folder that says of itself that it is quantized."""
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["runtime=onnxruntime"], "quantized by awq, which runtime=onnxruntime cannot read: use runtime=eager"),
+        (["runtime/weights=nf4"], "quantized by awq already: use runtime/weights=full"),
+    ],
+)
+def test_a_quantized_checkpoint_where_it_cannot_be_read(
+    quantized: Path, artifacts: Path, words: list[str], says: str
+) -> None:
+    made = cell(*words, "model=local", f"model.path={quantized}", artifacts=artifacts)
+    config = made.config.runtime
+    with pytest.raises(Unsupported, match=says):
+        load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+
+
+def test_an_unknown_architecture_is_one_line(artifacts: Path) -> None:
+    made = cell("model=random", "model.architecture.model_type=llamma", artifacts=artifacts)
+    config = made.config.runtime
+    with pytest.raises(Unsupported, match="model_type=llamma with these values is unknown to transformers"):
+        load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (["runtime.engine.attention=flash_attention_2"], "flash_attention_2 needs a CUDA device, .*: sdpa was used"),
+        (["runtime.dtype=float16"], "float16 is not fast on a CPU: float32 was used"),
+        (["runtime=compile", "runtime.engine.mode=cuda_graph"], "has CUDA graphs on a GPU only: none were used"),
+    ],
+)
+def test_a_fallback_is_announced(artifacts: Path, words: list[str], note: str) -> None:
+    made = cell(*words, "model=random", artifacts=artifacts)
+    config = made.config.runtime
+    traits = load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+    assert any(re.search(note, one) for one in traits.notes), traits.notes
+
+
+def test_another_dtype_is_compared_with_the_reference_of_both(run: Run, tmp_path: Path) -> None:
+    done = run("runtime.dtype=bfloat16", "model=random", "benchmark=[memory]", "model.architecture.num_hidden_layers=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    (agreement,) = [one for one in record["benchmarks"] if one["benchmark"] == "agreement"]  # type: ignore[attr-defined]
+    same = agreement["figures"]["same_dtype"]
+    assert (same["reference"], same["dtype"]) == ("eager", "bfloat16")
+    # The same engine in the same dtype: only what padding does to the order of sums is left.
+    assert same["max_logit_difference"] < agreement["figures"]["max_logit_difference"]
+
+
+def test_batch_auto_is_measured_and_recorded(run: Run, tmp_path: Path) -> None:
+    done = run("batch=auto", "model=random", "benchmark=[throughput]", "model.architecture.num_hidden_layers=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    fit = record["fit"]
+    assert isinstance(fit, dict)
+    assert fit["token_budget"] >= 4096
+    assert fit["bytes_per_token"] > 0
