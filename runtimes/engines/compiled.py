@@ -106,37 +106,40 @@ class Compiled(Eager):
         if many:
             torch._dynamo.mark_dynamic(at_BK, 1)
         rows, tokens = ids_BT.shape
-        positions = self._in_range(positions_BT)
         if cache is None or cache.extent == tokens:  # nothing is held yet
             self._shapes.add(("prefill", rows, tokens, many))
-            logits, keys, values = self._prefill(ids_BT, positions, at_BK)
+            logits, keys, values = self._prefill(ids_BT, positions_BT, at_BK)
             if cache is not None:
                 _keep(cache, keys, values)
-            return logits.clone()
+            return self._own(logits)
         self._shapes.add(("step", rows, tokens, many, cache.slots))
-        mask = self._mask(positions_BT, cache.slots)
-        return self._step(ids_BT, positions, positions_BT, mask, at_BK, cache.keys, cache.values).clone()
+        return self._own(self._step(ids_BT, positions_BT, at_BK, cache.keys, cache.values))
+
+    def _own(self, logits_BKV: torch.Tensor) -> torch.Tensor:
+        """Return logits that the next call leaves alone: a CUDA graph writes into the same memory each time."""
+        return logits_BKV if self._pool is None else logits_BKV.clone()
 
     def _prefill_graph(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Any:
         self._at_BK = at_BK
-        seen = _Captured()
-        logits = self._module(input_ids=ids_BT, position_ids=positions_BT, past_key_values=seen, use_cache=True).logits
+        seen, positions = _Captured(), self._in_range(positions_BT)
+        logits = self._module(input_ids=ids_BT, position_ids=positions, past_key_values=seen, use_cache=True).logits
         return logits, seen.keys, seen.values
 
     def _step_graph(
         self,
         ids_BT: torch.Tensor,
-        positions_BT: torch.Tensor,
         slots_BT: torch.Tensor,
-        mask_BTN: torch.Tensor,
         at_BK: torch.Tensor,
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
     ) -> torch.Tensor:
         self._at_BK = at_BK
-        held = _Static(keys, values, slots_BT)
         return self._module(
-            input_ids=ids_BT, attention_mask=mask_BTN, position_ids=positions_BT, past_key_values=held, use_cache=True
+            input_ids=ids_BT,
+            attention_mask=self._mask(slots_BT, keys[0].shape[2]),
+            position_ids=self._in_range(slots_BT),
+            past_key_values=_Static(keys, values, slots_BT),
+            use_cache=True,
         ).logits
 
 
