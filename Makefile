@@ -4,9 +4,24 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test proof clean
+.PHONY: matrix test proof gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
+
+# On a machine with an NVIDIA GPU, slice by slice: again until it says that nothing is left. It installs what lies in
+# .wheels and nothing else, so that a machine without a network will do; torch and transformers must be there.
+GPU_PYTHON ?= python3
+gpu-matrix:
+	if [ -d .wheels ]; then $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .gpu-site .wheels/*.whl; fi
+	PYTHONPATH=.gpu-site $(GPU_PYTHON) -m experiments.run experiment=gpu results_dir=results/gpu-runs
+
+# What such a machine lacks, for its Python 3.12, on one that has a network.
+gpu-wheels: .venv/installed
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels antlr4-python3-runtime==4.9.3
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+		--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_24_x86_64 --dest .wheels \
+		hydra-core==1.3.8 omegaconf==2.3.1 nltk==3.10.4 torchao==0.18.0
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels rouge-score==0.1.2
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof

@@ -59,6 +59,7 @@ _COLUMNS: list[Column] = [
     ("hw", lambda row: f"{row['hw']}, {row['threads']} threads", 9),
     ("status", lambda row: row["status"], 0),
     ("load s", _number("load_s", "{:.2f}"), 5),
+    ("import s", _number("import_s", "{:.2f}"), 5),
     ("first call s", _number("first_call_s", "{:.2f}"), 7),
     ("TTFT p50 ms", _number("ttft_s_p50", "{:.2f}", 1e3), 3),
     ("TPOT p50 ms", _number("tpot_s_p50", "{:.2f}", 1e3), 1),

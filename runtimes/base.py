@@ -84,6 +84,7 @@ class Weights(Protocol):
 
     form: ClassVar[str]
     needs_calibration: ClassVar[bool]
+    packages: ClassVar[tuple[str, ...]]  # what loading imports beside torch and transformers
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -104,6 +105,8 @@ class Weights(Protocol):
 
 class Placement(Protocol):
     """Where the parts of a loaded module lie."""
+
+    packages: ClassVar[tuple[str, ...]]  # what placing imports
 
     def place(self, module: Any, hw: Hardware) -> Any:
         """Return the module, ready to run. Unsupported when it cannot lie so."""
@@ -145,7 +148,10 @@ class Runtime(ABC):
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        """Load or build, each stage under `phase(name)`. Unsupported when the machine or installation cannot."""
+        """Load or build, each stage under `phase(name)`. Unsupported when the machine or installation cannot.
+
+        What a package costs to import goes under `import`, so that it can be told from what a model costs to load.
+        """
 
     @abstractmethod
     def new_cache(self, rows: int, capacity: int) -> Cache:

@@ -14,6 +14,7 @@ import torch
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
+from runtimes.weights.packages import import_all
 
 
 class Eager(Runtime):
@@ -43,6 +44,8 @@ class Eager(Runtime):
         dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
         self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)
         notes += more
+        with phase("import"):
+            import_all((*self._weights.packages, *(self._placement.packages if self._placement else ())))
         with phase("weights"):
             self._module = self._weights.load(model, dtype, self._attention, hw, calibration_ids)
         if self._placement is not None:

@@ -14,7 +14,7 @@ from runtimes.engines import onnx_graph
 from runtimes.engines.past import PastCache, PastShape
 from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
 from runtimes.weights import full
-from runtimes.weights.packages import require
+from runtimes.weights.packages import import_all, require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}
@@ -38,6 +38,8 @@ class OnnxRuntime(PastGraph):
         if self._dtype != "float32" and hw.device == "cpu":
             raise Unsupported(f"ONNX Runtime does not run {self._dtype} on a CPU: use runtime.dtype=float32")
         torch.set_num_threads(hw.threads)
+        with phase("import"):
+            import_all(("onnx", "onnxruntime"))
         with phase("export"):
             folder = onnx_graph.exported(model, self._weights, self._dtype, hw)
         with phase("session"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from runtimes.base import Hardware, Unsupported
 from runtimes.weights.packages import require
@@ -15,6 +15,8 @@ class Offload:
 
     `max_memory` is accelerate's: device number or cpu -> bytes or text such as 12GB; what fits nowhere goes to disk.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ("accelerate",)
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class BitsAndBytes:
 
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("bitsandbytes",)
 
     def __init__(self, scheme: str):
         if scheme not in SCHEMES:

@@ -20,6 +20,7 @@ class Full:
 
     form: ClassVar[str] = "dense"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
     identity: ClassVar[Mapping[str, Any]] = {"name": "full"}
 
     def load(

@@ -32,6 +32,7 @@ class Gptq:
 
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("gptqmodel",)
 
     def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
         if method not in _BITS:

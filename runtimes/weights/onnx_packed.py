@@ -20,6 +20,7 @@ class DynamicInt8:
 
     form: ClassVar[str] = "onnx"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -55,6 +56,7 @@ class Blocks:
 
     form: ClassVar[str] = "onnx"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = True):
         if bits not in (4, 8):

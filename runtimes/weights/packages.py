@@ -1,8 +1,11 @@
-"""Says in one line which extra brings a package that is missing."""
+"""Imports packages, and says in one line which extra brings one that is missing."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from collections.abc import Iterable
+from contextlib import suppress
 
 from runtimes.base import Unsupported
 
@@ -11,3 +14,10 @@ def require(module: str, extra: str) -> None:
     """Raise Unsupported unless the module can be found."""
     if importlib.util.find_spec(module) is None:
         raise Unsupported(f"{module} is not installed: pip install 'runtime-matrix[{extra}]'")
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import what is there, ahead of its use; what is missing or broken is said where it is used."""
+    for module in modules:
+        with suppress(Exception):
+            importlib.import_module(module)

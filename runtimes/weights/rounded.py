@@ -19,6 +19,7 @@ class Rounded:
 
     form: ClassVar[str] = "dense"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, bits: int, group_size: int | None = None):
         if not 2 <= bits <= 8:

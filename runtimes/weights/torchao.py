@@ -21,6 +21,7 @@ class TorchAo:
 
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def __init__(self, scheme: str, group_size: int = 32):
         if scheme not in SCHEMES:
