@@ -33,6 +33,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
 
         compare_with_reference(cells, records, results, progress.note)
     _show(attach(records, results), results)
+    _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)
 
@@ -178,10 +179,22 @@ def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]
 def _show(records: list[dict[str, Any]], results: Path) -> None:
     from rich.console import Console
 
-    from experiments.report import WIDTH_OF_A_LOG, render_table
+    from experiments.views.text import WIDTH_OF_A_LOG, render_table
 
     render_table(rows(records, all=True), Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG))
     print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
+
+
+def _write_page(results: Path) -> None:
+    """Write the page of all that is recorded there. What was measured is kept, whatever becomes of the page."""
+    from experiments.report import PAGE_FILE, read, write_page
+
+    try:
+        write_page(*read(results), results / PAGE_FILE)
+    except Exception as error:
+        print(f"no page: {type(error).__name__}: {error}", file=sys.stderr)
+    else:
+        print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is one file")
 
 
 def _exit_code(records: Sequence[dict[str, Any]]) -> int:
