@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import secrets
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,21 +90,28 @@ def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children,
 
 def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
     """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
-    limit = cell.config.time_limit_s
     if cell.config.benchmark.latency is not None:
-        children.run("ceiling", cell, folder, limit)
+        _timed("ceiling", cell, folder, children, lambda message: None)
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
-        reference = children.run("reference", cell, folder, limit)
+        reference = _timed("reference", cell, folder, children, lambda message: None)
         if reference.status != "ok" and reference.status != "unsupported":
             Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
     try:
-        outcome = children.run("measure", cell, folder, limit, progress.hear)
+        outcome = _timed("measure", cell, folder, children, progress.hear)
     finally:
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)  # hundreds of megabytes that nobody needs again
     if cell.config.agreement.enabled and outcome.status == "ok":
         progress.hear(("benchmark", "replay"))
-        children.run("replay", cell, folder, limit)
+        _timed("replay", cell, folder, children, lambda message: None)
+    return outcome
+
+
+def _timed(name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None]) -> Outcome:
+    """Run a job, and journal the wall time that its process took from start to end."""
+    start = time.monotonic()
+    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear)
+    Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
     return outcome
 
 

@@ -121,7 +121,8 @@ def _judge(measured: Sequence[Row], wish: Wish) -> tuple[Callable[[Row], float |
         return lambda row: row["tpot_s_p50"], None, "TPOT p50 of cells that were not interleaved"
     if wish.goal == "cost" and any(price(row, wish) is not None for row in measured):
         return lambda row: price(row, wish), None, "price of a million tokens offline"
-    return _negative_throughput, None, "offline throughput"
+    without_price = " (no price an hour is known: --usd-per-hour)" if wish.goal == "cost" else ""
+    return _negative_throughput, None, f"offline throughput{without_price}"
 
 
 def _negative_speedup(row: Row) -> float | None:
