@@ -14,6 +14,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import Children, Outcome
 from experiments.errors import UserError
+from experiments.monitoring.sinks import configured
 from experiments.progress import Progress
 from experiments.records.assemble import assemble
 from experiments.records.environment import environment, environment_hash
@@ -28,11 +29,16 @@ _FAILED = {"out_of_memory", "timeout", "crash", "error"}
 def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, return the exit code."""
     results = Path(cells[0].config.results_dir)
-    with Progress(len(cells), cells[0].config.progress) as progress:
-        records = measure_cells(cells, progress)
-        from experiments.comparison.after_sweep import compare_with_reference
+    sinks = configured(cells[0].config.monitoring)
+    try:
+        sinks.start(len(cells))
+        with Progress(len(cells), cells[0].config.progress) as progress:
+            records = measure_cells(cells, progress, sinks.record)
+            from experiments.comparison.after_sweep import compare_with_reference
 
-        compare_with_reference(cells, records, results, progress.note)
+            compare_with_reference(cells, records, results, progress.note)
+    finally:
+        sinks.close()
     _show(attach(records, results), results)
     _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
@@ -52,7 +58,9 @@ def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> No
         print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
 
 
-def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, Any]]:
+def measure_cells(
+    cells: Sequence[Cell], progress: Progress, on_record: Callable[[dict[str, Any]], None] = lambda record: None
+) -> list[dict[str, Any]]:
     """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set."""
     results = Path(cells[0].config.results_dir)
     check_writable(results)
@@ -68,6 +76,7 @@ def measure_cells(cells: Sequence[Cell], progress: Progress) -> list[dict[str, A
         progress.start(cell.label)
         record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
         records.append(record)
+        on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
     return records
 

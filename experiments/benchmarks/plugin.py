@@ -164,7 +164,13 @@ class CellPlugin:
         counters = self._bench.runtime.counters() if self._bench is not None else {}
         duration_s = round(call.duration, 4)
         self.journal.write(
-            "benchmark", status=status, reason=reason, counters=counters, duration_s=duration_s, **vars(entry)
+            "benchmark",
+            status=status,
+            reason=reason,
+            counters=counters,
+            duration_s=duration_s,
+            ended_at=call.stop,
+            **vars(entry),
         )
 
 

@@ -28,6 +28,7 @@ _NOT_MEASURED = (
     "time_limit_s",
     "sandbox",
     "comparison",
+    "monitoring",
 )
 
 

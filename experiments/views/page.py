@@ -210,6 +210,7 @@ def _answers(found: Sequence[Row]) -> list[dict[str, Any]]:
                     "title": _GOAL_TITLES[goal],
                     "row": chosen.best,
                     "tied": [row["runtime"] for row in chosen.tied][:3],
+                    "headline": _headline(goal, chosen.best),
                     "why": describe(chosen.best, wish),
                     "basis": chosen.basis,
                     "of": len(chosen.ranked),
@@ -217,6 +218,22 @@ def _answers(found: Sequence[Row]) -> list[dict[str, Any]]:
                 }
             )
     return answers
+
+
+def _headline(goal: str, row: Row) -> tuple[str, str]:
+    """Return the figure that the goal is about, and its unit or interval."""
+    if goal == "latency" and row["speedup_ratio"] is not None:
+        return (
+            f"{row['speedup_ratio']:.2f}×",
+            f"[{row['speedup_ratio_low']:.2f}, {row['speedup_ratio_high']:.2f}] the reference",
+        )
+    if goal == "memory":
+        return f"{(row['peak_device_bytes'] or row['peak_host_bytes']) / 2**20:,.0f} MiB", "peak"
+    if goal == "cost" and row["usd_per_million_tokens"] is not None:
+        return f"${row['usd_per_million_tokens']:.4f}", "a million tokens"
+    if goal == "throughput":
+        return f"{row['throughput_tokens_per_s']:,.0f} tokens/s", "offline"
+    return (f"{row['tpot_s_p50'] * 1e3:.2f} ms", "a token") if row["tpot_s_p50"] else ("the reference", "")
 
 
 def _choices(found: Sequence[Row]) -> dict[str, list[str]]:

@@ -12,6 +12,8 @@ import numpy as np
 
 from experiments.views.columns import Column, Row
 
+# What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
+NOTHING = 1e-4
 # Two values of a peak that differ by less are tied: 44 repeats of one cell lay within 0.4 % of their median.
 PEAK_NOISE = 0.01
 _Z = 1.959964  # the normal distribution's two-sided 95 %
@@ -97,7 +99,10 @@ def share_reference(rows: Sequence[Row]) -> bool:
 def _marks(known: Sequence[tuple[str, Bounds]], is_high_better: bool) -> dict[str, str]:
     pick = max if is_high_better else min
     _, best = pick(known, key=lambda pair: pair[1][1])
-    tied = [name for name, (low, _, high) in known if (high >= best[0] if is_high_better else low <= best[2])]
+    room = NOTHING * abs(best[1])
+    tied = [
+        name for name, (low, _, high) in known if (high >= best[0] - room if is_high_better else low <= best[2] + room)
+    ]
     if len(tied) == len(known):
         return {}  # nothing tells them apart
     return dict.fromkeys(tied, "best" if len(tied) == 1 else "tied")
@@ -142,6 +147,8 @@ def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: 
     for axis, (key, direction) in enumerate(axes):
         found = [bounds(row, key, is_paired) or (np.nan, np.nan, np.nan) for row in rows]
         low, high = np.array([one[0] for one in found]), np.array([one[2] for one in found])
-        better[axis] = low[:, None] > high[None, :] if direction == "high" else high[:, None] < low[None, :]
+        room = NOTHING * np.abs(np.array([one[1] for one in found]))[None, :]
+        is_higher, is_lower = low[:, None] > high[None, :] + room, high[:, None] < low[None, :] - room
+        better[axis] = is_higher if direction == "high" else is_lower
     dominates: np.ndarray = better.any(axis=0) & ~better.any(axis=0).T
     return dominates

@@ -74,7 +74,7 @@ function distributionPanel(cell, key, title) {
   if (!samples.length) return null;
   const { batch, prompt_tokens: prompt, new_tokens: tokens } = cell.shape;
   const shown = samples.length < cell.counts[key] ? `, ${samples.length} order statistics drawn` : "";
-  return panel(title, `n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => histogram(width, samples, "ms", "var(--hue)"));
+  return panel(title, `n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => distribution(width, samples, cell.grid[0]?.[key], title));
 }
 
 function wallPanel(cell) {
@@ -106,13 +106,13 @@ function memoryPanel(cell) {
   const peaks = Object.entries(cell.memory.peaks).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${mebibytes(value)}`);
   if (!peaks.length && cell.memory.trace.length < 2) return null;
   const about = `Peaks over what the process held before: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
-  return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace, "var(--hue)") : null);
+  return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace) : null);
 }
 
 function rooflinePanel(row, cell) {
   if (!cell.roofline) return null;
   const shares = [row.decode_mbu_ratio ? `decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy` : null, row.prefill_mfu_ratio ? `prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its matrix rate` : null].filter(Boolean);
-  return panel("Roofline", `Both ceilings were measured here: ${shares.join(", ")}.`, (width) => rooflineChart(width, cell.roofline, "var(--hue)"));
+  return panel("Roofline", `Both ceilings were measured here: ${shares.join(", ")}.`, (width) => rooflineChart(width, cell.roofline));
 }
 
 function shapePanel(row, cell) {

@@ -1,25 +1,42 @@
 // Pictures of one cell: distributions, wall time, memory, shapes, roofline.
-function histogram(width, samples, label, color) {
+const FEW = 30; // below, each sample is a point: bins would invent a shape
+
+/** `middle`: the median of all samples, in seconds, where fewer are drawn. */
+function distribution(width, samples, middle, label) {
   const values = samples.map((value) => value * 1e3);
-  const [low, high] = extent(values, 0.02);
-  const bins = Math.max(8, Math.min(36, Math.round(Math.sqrt(values.length) * 2.4)));
-  const counts = new Array(bins).fill(0);
-  for (const value of values) counts[Math.min(bins - 1, Math.floor(((value - low) / (high - low)) * bins))]++;
-  const drawn = plane(width, 170,
-    { low: Math.max(0, low), high, label, format: (value) => number(value) },
-    { low: 0, high: Math.max(...counts) * 1.12, label: "", format: (value) => `${Math.round((100 * value) / values.length)} %` },
-    `Histogram: ${label}`);
-  const size = drawn.inner.width / bins;
-  counts.forEach((count, index) => {
-    if (!count) return;
-    const top = drawn.y(count);
-    drawn.marks.append(svg("rect", { class: "bar", style: `--hue:${color}`, x: drawn.margin.left + index * size + 0.5, y: top, width: Math.max(1, size - 1), height: drawn.base - top, rx: 1 }));
-  });
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted[Math.floor((sorted.length - 1) / 2)];
-  drawn.marks.append(svg("line", { class: "axis", x1: drawn.x(middle), x2: drawn.x(middle), y1: drawn.margin.top, y2: drawn.base }));
-  drawn.marks.append(svg("text", { class: "strong", x: drawn.x(middle) + 5, y: drawn.margin.top + 10 }, `p50 ${number(middle)}`));
+  const [low, high] = extent(values, 0.03);
+  const axis = { low: Math.max(0, low), high, label: "ms", format: (value) => number(value) };
+  const drawn = values.length < FEW ? strip(width, values, axis, label) : histogram(width, values, axis, label);
+  const at = drawn.x((middle ?? values[Math.floor(values.length / 2)] / 1e3) * 1e3);
+  drawn.marks.append(svg("line", { class: "axis", x1: at, x2: at, y1: drawn.margin.top, y2: drawn.base }));
+  if (middle) drawn.marks.append(svg("text", { class: "strong", x: at + 5, y: drawn.margin.top + 8 }, `p50 ${number(middle * 1e3)}`));
   return drawn.root;
+}
+
+function histogram(width, values, axis, label) {
+  const bins = Math.max(8, Math.min(36, Math.round(Math.sqrt(values.length) * 2.4)));
+  const shares = new Array(bins).fill(0);
+  for (const value of values) {
+    shares[Math.min(bins - 1, Math.floor(((value - axis.low) / (axis.high - axis.low)) * bins))] += 1 / values.length;
+  }
+  const drawn = plane(width, 170, axis, { low: 0, high: Math.max(...shares) * 1.18, label: "", format: (share) => percent(share, 0) }, label);
+  const size = drawn.inner.width / bins;
+  shares.forEach((share, index) => {
+    if (!share) return;
+    const top = drawn.y(share);
+    drawn.marks.append(svg("rect", { class: "bar", x: drawn.margin.left + index * size + 0.5, y: top, width: Math.max(1, size - 1), height: drawn.base - top, rx: 1 }));
+  });
+  return drawn;
+}
+
+function strip(width, values, axis, label) {
+  const drawn = plane(width, 170, axis, { low: 0, high: 1, label: "", format: () => "" }, label);
+  drawn.root.querySelectorAll(".grid").forEach((line) => line.remove());
+  values.forEach((value, index) => {
+    const height = 0.2 + 0.5 * ((index * 0.618) % 1); // spread, so that equal samples stay apart
+    drawn.marks.append(svg("circle", { class: "bar", cx: drawn.x(value), cy: drawn.y(height), r: 4.5, "fill-opacity": 0.7 }));
+  });
+  return drawn;
 }
 
 function wallBar(width, wall) {
@@ -34,15 +51,15 @@ function wallBar(width, wall) {
   return root;
 }
 
-function memoryLine(width, trace, color) {
+function memoryLine(width, trace) {
   const drawn = plane(width, 170,
     { low: 0, high: Math.max(...trace.map(([seconds]) => seconds), 1), label: "s since the process started", format: (value) => number(value) },
     { low: 0, high: Math.max(...trace.map(([, bytes]) => bytes)) / MIB * 1.1, label: "MiB resident", format: (value) => number(value) },
     "Resident memory over time");
   const points = trace.map(([seconds, bytes]) => [drawn.x(seconds), drawn.y(bytes / MIB)]);
   const [first, last] = [points[0], points[points.length - 1]];
-  drawn.marks.append(svg("path", { class: "area", style: `--hue:${color}`, d: `${path(points)}L${last[0]} ${drawn.base}L${first[0]} ${drawn.base}Z` }));
-  drawn.marks.append(svg("path", { class: "line", style: `--hue:${color}`, d: path(points) }));
+  drawn.marks.append(svg("path", { class: "area", d: `${path(points)}L${last[0]} ${drawn.base}L${first[0]} ${drawn.base}Z` }));
+  drawn.marks.append(svg("path", { class: "line", d: path(points) }));
   return drawn.root;
 }
 
@@ -66,7 +83,7 @@ function shapeLines(width, grid) {
   return drawn.root;
 }
 
-function rooflineChart(width, roofline, color) {
+function rooflineChart(width, roofline) {
   const points = Object.entries(roofline.points);
   const ridge = roofline.flops_per_s / roofline.bytes_per_s;
   const intensities = [...points.map(([, [intensity]]) => intensity), ridge];
@@ -83,7 +100,7 @@ function rooflineChart(width, roofline, color) {
   points.forEach(([name, [intensity, rate]]) => {
     const [cx, cy] = [drawn.x(intensity), drawn.y(rate)];
     const isRight = cx > width * 0.7;
-    drawn.marks.append(svg("circle", { cx, cy, r: 6, style: `fill:${color}` }));
+    drawn.marks.append(svg("circle", { class: "bar", cx, cy, r: 6 }));
     drawn.marks.append(svg("text", { class: "strong", x: cx + (isRight ? -10 : 10), y: cy + 4, "text-anchor": isRight ? "end" : "start" }, name));
   });
   return drawn.root;

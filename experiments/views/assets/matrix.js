@@ -83,7 +83,7 @@ function filter() {
 /** "": the most important columns; a group's name: all of that group; "*": every column. */
 function chooseColumns(group) {
   const isShown = (column) =>
-    column.group === "cell" && !group ? column.rank <= 6
+    column.group === "cell" && !group ? column.rank === 0 || (column.rank <= 6 && isVaried(column.key))
     : group === "*" || (group ? column.group === group || column.rank === 0 : column.rank <= 4);
   const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
   const hidden = data.columns.filter((column) => !isShown(column));
@@ -95,6 +95,8 @@ function chooseColumns(group) {
   }
 }
 
+const isVaried = (key) => new Set(rows.map((row) => row[key])).size > 1;
+
 function pointAt(cell) {
   if (!cell) return hideTip();
   const row = rowOf.get(cell.parentNode.dataset.id);
@@ -103,12 +105,16 @@ function pointAt(cell) {
   showTip(cell, tipLines(row, column));
 }
 
+/** A column of which something is best, in which nothing is marked. */
+const isUnmarked = (key) => rows.length > 1 && JUDGED.has(key) && !data.marks.some(([, marked]) => marked === key);
+const JUDGED = new Set(["speedup_ratio", "prefill_speedup_ratio", "mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l"]);
 const SCORES = { mcq_accuracy: "multiple_choice", code_pass_at_1: "code", qa_f1: "extractive_qa", rouge_l: "summarization" };
 
 function tipLines(row, column) {
   const mark = markOf.get(row.record_id + " " + column.key);
   const lines = [`${row.runtime}: ${[column.title, column.unit].filter(Boolean).join(", ")}`, column.about];
   if (mark) lines.push(mark === "best" ? "The best, its interval apart from all others." : "Not told apart from the best.");
+  else if (isUnmarked(column.key)) lines.push("Nothing tells the cells of this column apart.");
   if (column.group === "latency") lines.push(`n = ${row.tpot_samples ?? 0} tokens, ${row.ttft_samples ?? 0} prompts, one process, wall clock.`);
   if (column.group === "speed") {
     if (row.is_reference) lines.push("The reference itself.");

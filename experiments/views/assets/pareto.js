@@ -39,7 +39,10 @@ function drawFront(width) {
   );
   const largest = Math.max(...points.map((point) => point.peak ?? 0), 1);
   const radius = (point) => 5 + 15 * Math.sqrt((point.peak ?? 0) / largest);
-  const taken = [];
+  const taken = points.map((point) => {
+    const [cx, cy, r] = [drawn.x(point.x[1]), drawn.y(point.y[1]), radius(point)];
+    return { left: cx - r, right: cx + r, top: cy - r, bottom: cy + r };
+  });
   for (const point of [...points].sort((a, b) => radius(b) - radius(a))) drawn.marks.append(drawPoint(point, drawn, radius(point)));
   for (const point of points.filter((one) => points.length <= 24 || !one.by.length)) {
     const label = placeLabel(point, drawn, radius(point), taken, width);
