@@ -54,7 +54,8 @@ def exchange(best: Row, row: Row, wish: Wish) -> str:
         ("price", price(best, wish), price(row, wish), "low"),
         ("accuracy", kept(best), kept(row), "high"),
     )
-    gains, costs = [], []
+    gains: list[str] = []
+    costs: list[str] = []
     for name, before, after, better in pairs:
         if not before or after is None or abs(after / before - 1) < 0.001:
             continue

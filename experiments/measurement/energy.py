@@ -63,14 +63,13 @@ def rapl_counters(root: Path = POWERCAP) -> list[Counter]:
     try:
         for path in packages:
             _microjoules(path / "energy_uj")
-        return [
-            Counter(
-                "RAPL", lambda path=path: _microjoules(path / "energy_uj"), _microjoules(path / "max_energy_range_uj")
-            )
-            for path in packages
-        ]
+        return [_rapl(path) for path in packages]
     except OSError as error:
         raise NoMeter(f"RAPL cannot be read: {error.strerror}: {error.filename}") from error
+
+
+def _rapl(package: Path) -> Counter:
+    return Counter("RAPL", lambda: _microjoules(package / "energy_uj"), _microjoules(package / "max_energy_range_uj"))
 
 
 def nvml_counters() -> list[Counter]:

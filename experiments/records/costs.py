@@ -20,11 +20,11 @@ def money(record: Mapping[str, Any], throughput: Mapping[str, Any]) -> dict[str,
     hour = facts.get("price_usd_per_hour")
     figures = throughput.get("figures", {})
     tokens, requests = figures.get("tokens_per_s"), figures.get("requests_per_s")
-    known = hour is not None
+    second = None if hour is None else hour / _HOUR_S
     return {
         "price_usd_per_hour": hour,
-        "usd_per_million_tokens": hour / _HOUR_S * 1e6 / tokens if known and tokens else None,
-        "usd_per_thousand_requests": hour / _HOUR_S * 1e3 / requests if known and requests else None,
+        "usd_per_million_tokens": second * 1e6 / tokens if second is not None and tokens else None,
+        "usd_per_thousand_requests": second * 1e3 / requests if second is not None and requests else None,
     }
 
 

@@ -14,7 +14,7 @@ from experiments.views.columns import Column, Row
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4
-# Two values of a peak that differ by less are tied: 44 repeats of one cell lay within 0.4 % of their median.
+# Two peaks that differ by less are tied: 44 repeats of a cell that builds nothing lay within 0.4 % of their median.
 PEAK_NOISE = 0.01
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 _SCORE_ERRORS = {
@@ -150,5 +150,5 @@ def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: 
         room = NOTHING * np.abs(np.array([one[1] for one in found]))[None, :]
         is_higher, is_lower = low[:, None] > high[None, :] + room, high[:, None] < low[None, :] - room
         better[axis] = is_higher if direction == "high" else is_lower
-    dominates: np.ndarray = better.any(axis=0) & ~better.any(axis=0).T
-    return dominates
+    somewhere = np.asarray(better.any(axis=0))
+    return np.logical_and(somewhere, ~somewhere.T)

@@ -97,7 +97,7 @@ function startPanel(row) {
   const said = row.is_reference ? "The reference: what others must win back."
     : after === null || after === undefined ? "Never pays, as far as was measured: it is not faster than the reference, or was not timed together with it."
     : after === 0 ? "Pays from the first token: it starts no later than the reference."
-    : `Pays after ${number(after)} tokens, ${number(soon)} at best and ${late === null || late === undefined ? "never at worst" : `${number(late)} at worst`}.`;
+    : `Pays after ${whole(after)} tokens, ${whole(soon)} at best and ${late === null || late === undefined ? "never at worst" : `${whole(late)} at worst`}.`;
   return panel("Until it pays", said, null,
     element("table", { class: "plain small" }, element("tbody", {}, ...rows.map(([name, seconds]) => element("tr", {}, element("td", {}, name), element("td", { class: "number" }, `${number(seconds)} s`))))));
 }

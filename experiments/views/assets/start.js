@@ -36,6 +36,7 @@ function qualifies(row) {
 
 const number = (value, digits = 3) =>
   value === null || value === undefined ? "n/a" : Number(value.toPrecision(digits)).toLocaleString("en");
+const whole = (value) => Math.ceil(value).toLocaleString("en");
 const milliseconds = (seconds) => (seconds === null || seconds === undefined ? "n/a" : `${number(seconds * 1e3)} ms`);
 const mebibytes = (bytes) => (bytes === null || bytes === undefined ? "n/a" : `${number(bytes / MIB)} MiB`);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
