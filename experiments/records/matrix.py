@@ -20,10 +20,12 @@ NOT_INTERLEAVED = "not interleaved"
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
-    """Return one row a cell, the latest record of each; with `all` one a record."""
-    kept = list(records) if all else list({(r["config_hash"], r["environment_hash"]): r for r in records}.values())
+    """Return one row a cell and machine, the latest record of each; with `all` one a record."""
+    kept = list(records) if all else list({(r["config_hash"], machine(r)): r for r in records}.values())
     made = [_row(record) for record in kept]
-    references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
+    # A cell's reference is of its own run, and may not be the latest of its kind.
+    standards = [_row(record) for record in records if record["is_reference"] and record["status"] == "ok"]
+    references = {(row["run_id"], row["model_digest"]): row for row in standards}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})
         for score in ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l"):

@@ -138,7 +138,11 @@ def pareto(found: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
         is_paired = share_reference([rows[index] for index in members])
         for i, j in zip(*np.nonzero(_dominates([rows[index] for index in members], axes, is_paired)), strict=True):
             dominated[members[j]].append(rows[members[i]]["record_id"])
-    return Front(tuple(axes), [row["record_id"] for row in rows], dominated, missing)
+    names = [row["record_id"] for row in rows]
+    on_front = {name for name, by in zip(names, dominated, strict=True) if not by}
+    for by in dominated:
+        by.sort(key=lambda name: name not in on_front)  # the first named is who to take instead
+    return Front(tuple(axes), names, dominated, missing)
 
 
 def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: bool) -> np.ndarray:

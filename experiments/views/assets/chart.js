@@ -43,7 +43,7 @@ function plane(width, height, xAxis, yAxis, label) {
   const x = (value) => margin.left + toX(value);
   const y = (value) => margin.top + inner.height - toY(value);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-  for (const value of yAxis.isLog ? logTicks(yAxis.low, yAxis.high) : niceTicks(yAxis.low, yAxis.high, inner.height / 48)) {
+  for (const value of yAxis.isLog ? logTicks(yAxis.low, yAxis.high) : niceTicks(yAxis.low, yAxis.high, inner.height / 36)) {
     root.append(svg("line", { class: "grid", x1: margin.left, x2: width - margin.right, y1: y(value), y2: y(value) }));
     root.append(svg("text", { x: margin.left - 7, y: y(value) + 4, "text-anchor": "end" }, yAxis.format(value)));
   }

@@ -9,8 +9,6 @@ function setUpMatrix() {
     header.replaceChildren(element("button", { type: "button", onclick: () => sortBy(header) }, ...header.childNodes));
   }
   for (const line of body.rows) dress(line);
-  const first = table.querySelector("tbody td");
-  if (first) first.tabIndex = 0;
   for (const id of ["filters", "limits"]) byId(id).hidden = false;
   byId("filters").addEventListener("input", filter);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -76,6 +74,8 @@ function filter() {
     line.hidden = !(isChosen && words.every((word) => text.includes(word)));
     shown += !line.hidden;
   }
+  for (const cell of body.querySelectorAll("td[tabindex]")) cell.removeAttribute("tabindex");
+  body.querySelector('tr:not([hidden]) td[data-key="status"]')?.setAttribute("tabindex", 0); // where Tab comes in
   byId("shown").textContent = `${shown} of ${rows.length} cells`;
   chooseColumns(asked.get("benchmark"));
 }
@@ -139,7 +139,10 @@ function walk(event) {
   const cell = event.target.closest("td");
   const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
   if (!cell || !(event.key in steps)) {
-    if (cell && event.key === "Enter") openCell(cell.parentNode.dataset.id);
+    if (cell && event.key === "Enter") {
+      event.preventDefault(); // or the same press closes the dialog, whose button has the focus by then
+      openCell(cell.parentNode.dataset.id);
+    }
     return;
   }
   event.preventDefault();

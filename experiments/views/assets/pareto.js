@@ -38,7 +38,8 @@ function drawFront(width) {
     `${data.axes[x]} against ${data.axes[y]}; the list beside it says the same`,
   );
   const largest = Math.max(...points.map((point) => point.peak ?? 0), 1);
-  const radius = (point) => 5 + 15 * Math.sqrt((point.peak ?? 0) / largest);
+  const most = points.length > 20 ? 8 : 15; // many points: smaller ones
+  const radius = (point) => 4 + most * Math.sqrt((point.peak ?? 0) / largest);
   const taken = points.map((point) => {
     const [cx, cy, r] = [drawn.x(point.x[1]), drawn.y(point.y[1]), radius(point)];
     return { left: cx - r, right: cx + r, top: cy - r, bottom: cy + r };
@@ -61,7 +62,11 @@ function drawPoint(point, drawn, radius) {
   for (const kind of ["mouseenter", "focus"]) group.addEventListener(kind, () => showTip(group, pointLines(point)));
   for (const kind of ["mouseleave", "blur"]) group.addEventListener(kind, hideTip);
   group.addEventListener("click", () => openCell(point.row.record_id));
-  group.addEventListener("keydown", (event) => event.key === "Enter" && openCell(point.row.record_id));
+  group.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    openCell(point.row.record_id);
+  });
   return group;
 }
 
@@ -103,8 +108,9 @@ function sayFront() {
   const front = kept.filter((point) => !point.by.length);
   const lesser = kept.filter((point) => point.by.length);
   const greyed = points.length - kept.length;
-  const list = (found, word) => element("ul", {}, ...found.slice(0, 14).map((point) =>
-    element("li", { style: `--hue:${hue(point.row)}` }, element("i", { class: "dot" }), element("b", {}, point.row.runtime), element("br"), element("span", {}, word(point)))));
+  const list = (found, word, most) => element("ul", {}, ...found.slice(0, most).map((point) =>
+    element("li", { style: `--hue:${hue(point.row)}` }, element("i", { class: "dot" }), element("b", {}, point.row.runtime), element("br"), element("span", {}, word(point)))),
+    found.length > most ? element("li", {}, element("span", {}, `and ${found.length - most} others`)) : null);
   const ties = (point) => {
     const tied = front.filter((one) => one !== point && one.y[0] <= point.y[2] && point.y[0] <= one.y[2]).map((one) => one.row.runtime);
     return `${point.x[1].toFixed(2)}×, ${mebibytes(point.peak)}${tied.length ? `; answers tied with ${tied.slice(0, 3).join(", ")}` : ""}`;
@@ -112,8 +118,8 @@ function sayFront() {
   const others = Object.entries(missing).map(([id, reason]) => `${rowOf.get(id).runtime} (${reason.replaceAll("_", " ")})`);
   byId("front-said").replaceChildren(
     element("h3", {}, "On the front"),
-    front.length ? list(front, ties) : element("p", { class: "fine" }, "No cell qualifies: move a limit."),
-    ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`)] : []),
+    front.length ? list(front, ties, 8) : element("p", { class: "fine" }, "No cell qualifies: move a limit."),
+    ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`, 6)] : []),
     greyed ? element("p", { class: "fine" }, `${greyed} greyed out by the limits.`) : "",
     others.length ? element("p", { class: "fine" }, `Not judged: ${[...new Set(others)].slice(0, 8).join(", ")}${others.length > 8 ? " and others" : ""}.`) : "",
     element("p", { class: "fine" }, "The larger the point, the higher the peak of memory. Bars are 95 % intervals; answers are seen from the reference, on the same items."),

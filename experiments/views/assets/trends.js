@@ -1,4 +1,6 @@
 // The same cell over time: small multiples, one value at a time.
+const FIRST = 6; // cells that are drawn unasked
+
 function setUpTrends() {
   const section = byId("trends");
   if (!section) return;
@@ -8,9 +10,16 @@ function setUpTrends() {
   for (const option of [...select.options]) if (!known.has(option.value)) option.remove();
   const again = () => {
     const shown = data.trends.filter((series) => series.metrics[select.value]);
+    shown.sort((a, b) => b.metrics[select.value].changes.length - a.metrics[select.value].changes.length); // news first
+    const panels = shown.slice(0, isWhole ? undefined : FIRST).map((series) => trendPanel(series, select.value));
     byId("series").className = "multiples";
-    byId("series").replaceChildren(...shown.map((series) => trendPanel(series, select.value)));
+    byId("series").replaceChildren(...panels);
+    more.hidden = isWhole || shown.length <= FIRST;
+    more.textContent = `Show all ${shown.length} cells`;
   };
+  let isWhole = false;
+  const more = element("button", { type: "button", onclick: () => ((isWhole = true), again()) });
+  byId("series").after(element("p", { class: "fine" }, more));
   select.addEventListener("input", again);
   again();
 }
