@@ -50,7 +50,7 @@ def test_another_machine_few_records_and_left_out_ones_are_said(
 
 def test_models_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = make_record("eager", run="other")
-    other["model"] = {"name": "another", "digest": "e" * 32, "shape": None}
+    other |= {"model": {"name": "another", "digest": "e" * 32, "shape": None}, "config_hash": "another"}
     write(sweep(tmp_path), [other])
     assert main([str(tmp_path)]) == 2
     assert "choose with --model another or bundled" in capsys.readouterr().err

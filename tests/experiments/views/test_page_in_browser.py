@@ -114,6 +114,7 @@ def test_limits_grey_out_what_does_not_qualify(opened: Open) -> None:
 
 def test_the_front_is_drawn_and_said(opened: Open) -> None:
     page = opened()
+    page.locator("#front-chart .point").first.wait_for()
     assert page.locator("#front-chart .point.front").count() == 3
     assert "by onnxruntime" in page.inner_text("#front-said")
     assert "offload (out of memory)" in page.inner_text("#front-said")
@@ -128,7 +129,7 @@ def test_a_cell_opens_shows_what_flipped_and_closes(opened: Open) -> None:
     assert "python -m experiments.run runtime=gptq" in dialog.inner_text()
     assert dialog.locator("article").count() == 12
     assert "What is <b>20</b>?" in dialog.locator("article").first.inner_text()
-    assert dialog.locator("svg").count() >= 4
+    dialog.locator("svg").nth(3).wait_for()
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert "#cell" not in page.url
@@ -155,6 +156,7 @@ def test_the_keyboard_reaches_every_value_and_its_tooltip(opened: Open) -> None:
 def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
     page = opened()
     page.select_option("#metric", "tpot_s_p50")
+    page.locator("#series .change").first.wait_for(state="attached")  # drawn when its width is known
     assert page.locator("#series .change").count() == 1
     assert "New level at" in page.inner_text("#series")
 
