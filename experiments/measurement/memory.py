@@ -65,7 +65,8 @@ class MemoryTrace:
             pages = int(self._path.read_text().split()[1])
         except (OSError, IndexError, ValueError):
             return
-        self.samples.append((round(elapsed, 2), pages * os.sysconf("SC_PAGE_SIZE")))
+        if pages:  # none is held by a process that has ended and is not collected yet
+            self.samples.append((round(elapsed, 2), pages * os.sysconf("SC_PAGE_SIZE")))
 
 
 def _status(key: str) -> int | None:

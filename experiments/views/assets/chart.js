@@ -32,7 +32,7 @@ function extent(values, room = 0.08) {
 
 /** {low, high, isLog, label, format} an axis → the svg, a group to draw into, and x and y from values to pixels. */
 function plane(width, height, xAxis, yAxis, label) {
-  const margin = { left: 52, right: 14, top: 12, bottom: 38 };
+  const margin = { left: 52, right: 14, top: 20, bottom: 38 };
   const inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };
   const scale = (axis, length) => (value) => {
     const [low, high, at] = axis.isLog ? [axis.low, axis.high, value].map(Math.log10) : [axis.low, axis.high, value];
@@ -53,7 +53,7 @@ function plane(width, height, xAxis, yAxis, label) {
   const base = height - margin.bottom;
   root.append(svg("line", { class: "axis", x1: margin.left, x2: width - margin.right, y1: base, y2: base }));
   root.append(svg("text", { x: width - margin.right, y: height - 4, "text-anchor": "end" }, xAxis.label));
-  root.append(svg("text", { x: 2, y: margin.top - 2, "text-anchor": "start" }, yAxis.label));
+  root.append(svg("text", { x: 2, y: 9, "text-anchor": "start" }, yAxis.label));
   const marks = svg("g");
   root.append(marks);
   return { root, marks, x, y, margin, inner, base };
