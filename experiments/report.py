@@ -55,6 +55,8 @@ def write_page(records: Records, refused: Refused, path: Path, all_records: bool
 
 def _report(asked: argparse.Namespace) -> int:
     folder = Path(asked.folder)
+    if asked.open and asked.format == "table":
+        asked.format = "html"
     records, refused = read(folder)
     for path, reason in refused:
         print(f"left out: {path}: {reason}", file=sys.stderr)
@@ -113,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", nargs="?", default="results/runs", help="where the records are (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--output", metavar="FILE", help="write there; html and sqlite are else put into the folder")
-    parser.add_argument("--open", action="store_true", help="show what was written in the browser")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
     parser.add_argument("--wide", action="store_true", help="all columns in md, not only the most important ones")
     parser.add_argument("--all", action="store_true", help="every record, not only the latest of each cell")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what changed from the folder A to the folder B")

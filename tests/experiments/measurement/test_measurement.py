@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import PeakMeter
+from experiments.measurement.memory import MemoryTrace, PeakMeter
 from experiments.measurement.statistics import percentile, wilson_interval
 
 
@@ -56,3 +57,19 @@ def test_a_peak_is_of_its_phase_alone() -> None:
     assert large is not None
     assert small is not None
     assert large > 190 << 20 > small
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_the_memory_of_another_process_is_noted_at_most_twice_a_second() -> None:
+    times = iter([0.0, 0.0, 0.2, 0.5, 1.7])
+    trace = MemoryTrace(os.getpid(), lambda: next(times))
+    for _ in range(4):
+        trace.take()
+    assert [seconds for seconds, _ in trace.samples] == [0.0, 0.5, 1.7]
+    assert all(resident > 2**20 for _, resident in trace.samples)
+
+
+def test_a_process_that_is_gone_leaves_no_trace() -> None:
+    trace = MemoryTrace(2**22 + 1)  # above the kernel's largest
+    trace.take()
+    assert trace.samples == []
