@@ -238,6 +238,6 @@ def _headline(goal: str, row: Row) -> tuple[str, str]:
 
 def _choices(found: Sequence[Row]) -> dict[str, list[str]]:
     """Return what the matrix can be filtered by, where there is more than one of it."""
-    names = {"runtime": "runtime", "hardware": "hw", "model": "model", "status": "status"}
-    options = {title: sorted({str(row[key]) for row in found}) for title, key in names.items()}
+    names = {"runtime": "{runtime}", "hardware": "{hw}, {processor}", "model": "{model}", "status": "{status}"}
+    options = {title: sorted({shown.format(**row) for row in found}) for title, shown in names.items()}
     return {title: some for title, some in options.items() if len(some) > 1}

@@ -65,11 +65,11 @@ function sortBy(header) {
 function filter() {
   const asked = new FormData(byId("filters"));
   const words = String(asked.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const wanted = { runtime: "runtime", hardware: "hw", model: "model", status: "status" };
+  const wanted = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
   let shown = 0;
   for (const line of body.rows) {
     const row = rowOf.get(line.dataset.id);
-    const isChosen = Object.entries(wanted).every(([name, key]) => !asked.get(name) || row[key] === asked.get(name));
+    const isChosen = Object.entries(wanted).every(([name, of]) => !asked.get(name) || of(row) === asked.get(name));
     const text = [row.runtime, row.model, row.hw, row.status, row.reason, row.dtype, row.run_id].join(" ").toLowerCase();
     line.hidden = !(isChosen && words.every((word) => text.includes(word)));
     shown += !line.hidden;

@@ -37,6 +37,7 @@ function drawFront(width) {
     { low: lowY, high: highY, label: `${data.axes[y]} ${y === "perplexity" ? "↓ lower is better" : "↑"}`, format: (value) => value.toFixed(Math.min(5, digits)) },
     `${data.axes[x]} against ${data.axes[y]}; the list beside it says the same`,
   );
+  drawn.root.setAttribute("role", "group"); // its points are buttons
   const largest = Math.max(...points.map((point) => point.peak ?? 0), 1);
   const most = points.length > 20 ? 8 : 15; // many points: smaller ones
   const radius = (point) => 4 + most * Math.sqrt((point.peak ?? 0) / largest);

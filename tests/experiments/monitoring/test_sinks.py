@@ -73,7 +73,12 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     fake = types.ModuleType("mlflow")
     for name in ("set_tracking_uri", "set_experiment", "log_params", "log_metrics"):
         setattr(fake, name, lambda value, name=name: calls.append((name, value)))
-    fake.start_run = lambda run_name: calls.append(("start_run", run_name)) or Run()  # type: ignore[attr-defined]
+
+    def start_run(run_name: str) -> Run:
+        calls.append(("start_run", run_name))
+        return Run()
+
+    fake.start_run = start_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     sinks = configured(MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow="file:here"))
     sinks.record(make_record("eager"))

@@ -127,6 +127,14 @@ def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_pat
     assert main([str(tmp_path)]) == 1
 
 
+@pytest.mark.parametrize("status", ["unsupported", "interrupted"])
+def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: str) -> None:
+    write(tmp_path, [make_record("eager", status=status, reason="no such device")])
+    text = page(*read(tmp_path))
+    assert "no such device" in text
+    assert "What to run" not in text
+
+
 def many(folder: Path, cells: int, runs: int) -> Path:
     """Write `runs` runs of `cells` cells each, a reference among them, all compared with it and with flipped items."""
     for run in range(runs):

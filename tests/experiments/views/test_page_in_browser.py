@@ -101,6 +101,18 @@ def test_it_filters_by_what_there_is_and_by_words(opened: Open) -> None:
     assert not page.locator("th[data-key=tpot_s_p50]").is_visible()
 
 
+def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Path) -> None:
+    other = make_record("eager", run="else")
+    other["environment"]["processor"] = "Another"
+    write(tmp_path, [make_record("eager"), other])
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto((tmp_path / PAGE_FILE).as_uri())
+    page.select_option("select[name=hardware]", "auto, Another")
+    assert page.inner_text("#shown") == "1 of 2 cells"
+    page.close()
+
+
 def test_limits_grey_out_what_does_not_qualify(opened: Open) -> None:
     page = opened()
     slide(page, "floor", 99)
