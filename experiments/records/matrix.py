@@ -1,6 +1,6 @@
 """The matrix: one row a record, derived on reading. Unknown is None.
 
-The one place in `records` that uses `measurement`: percentiles are statistics, and are not stored.
+Percentiles, ratios and bounds are statistics, from `measurement`, and are not stored.
 """
 
 from __future__ import annotations
