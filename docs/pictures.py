@@ -1,4 +1,4 @@
-"""Takes the README's pictures of a report page: `python docs/pictures.py PAGE` with Chromium and Playwright's client."""
+"""Takes the README's pictures of a report page, with Chromium: `python docs/pictures.py PAGE`."""
 
 from __future__ import annotations
 
