@@ -23,7 +23,7 @@ def main(page_file: Path) -> None:
             page.locator("#front-chart .point").first.wait_for()
             return page
 
-        opened(1440, 860).screenshot(path=HERE / "matrix.png")
+        opened(1440, 1060).screenshot(path=HERE / "matrix.png")
         wide = opened(1100, 900)
         wide.locator("#pareto").screenshot(path=HERE / "pareto.png")
         cell = opened(1180, 1240, "dark")

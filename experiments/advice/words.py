@@ -40,7 +40,7 @@ def describe(row: Row, wish: Wish) -> str:
         f"{throughput:,.0f} tokens/s offline" if throughput else "",
         f"${dollars:.4f} a million tokens" if dollars else "",
         f"peak {memory:.3g} GiB" if memory else "",
-        f"keeps {share:.2%} of the reference's scores" if share is not None else "answers not measured",
+        f"keeps {100 * share:.1f} % of the reference's scores" if share is not None else "answers not measured",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -211,13 +211,19 @@ def _answers(found: Sequence[Row]) -> list[dict[str, Any]]:
                     "row": chosen.best,
                     "tied": [row["runtime"] for row in chosen.tied][:3],
                     "headline": _headline(goal, chosen.best),
-                    "why": describe(chosen.best, wish),
+                    "why": _beside(describe(chosen.best, wish)),
                     "basis": chosen.basis,
                     "of": len(chosen.ranked),
                     "model": model,
+                    "is_limited": wish.min_accuracy is not None,
                 }
             )
     return answers
+
+
+def _beside(described: str) -> str:
+    """Return the description without the speedup, which a card has in large."""
+    return described.partition("], ")[2] if described.startswith("decode ") else described
 
 
 def _headline(goal: str, row: Row) -> tuple[str, str]:
