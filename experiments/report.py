@@ -60,10 +60,10 @@ def _report(asked: argparse.Namespace) -> int:
     records, refused = read(folder)
     for path, reason in refused:
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    found = rows(records, asked.all)
-    if not found:
+    if not records:
         print(f"error: none of the {len(refused)} records of {folder} can be read; measure again", file=sys.stderr)
         return 1
+    found = [] if asked.format == "html" else rows(records, asked.all)  # the page makes its own
     if asked.format == "table" and asked.output is None:
         from rich.console import Console
 

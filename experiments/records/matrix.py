@@ -21,17 +21,19 @@ NOT_INTERLEAVED = "not interleaved"
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
     """Return one row a cell and machine, the latest record of each; with `all` one a record."""
-    kept = list(records) if all else list({(r["config_hash"], machine(r)): r for r in records}.values())
-    made = [_row(record) for record in kept]
-    # A cell's reference is of its own run, and may not be the latest of its kind.
-    standards = [_row(record) for record in records if record["is_reference"] and record["status"] == "ok"]
-    references = {(row["run_id"], row["model_digest"]): row for row in standards}
+    made = [_row(record) for record in records]
+    references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})
         for score in ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l"):
             row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
         row |= pays_after(row, reference)
-    return made
+    return made if all else latest(made)
+
+
+def latest(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last row of each cell and machine, of rows that are oldest first."""
+    return list({(row["config_hash"], row["machine"]): row for row in found}.values())
 
 
 def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:

@@ -12,7 +12,7 @@ from typing import Any
 from experiments.advice.choose import GOALS, Wish, choose, kept
 from experiments.advice.words import describe
 from experiments.records.journal import plain
-from experiments.records.matrix import rows
+from experiments.records.matrix import latest, rows
 from experiments.views.columns import PAGE, Column, Row, known
 from experiments.views.detail import detail
 from experiments.views.flipped import Flipped
@@ -43,10 +43,11 @@ _GOAL_TITLES = {
 
 def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
     """Return the page as HTML. `records` are those of a folder, oldest first; `refused` has paths and reasons."""
-    found = rows(records, all_records)
+    every = rows(records, all=True)
+    found = every if all_records else latest(every)
     columns = known(found)
     marks = mark_best(found, columns)
-    data = _data(records, found, columns, marks)
+    data = {**_data(records, found, columns, marks), "trends": trends(every)}
     return _template().render(
         title=_title(found),
         facts=_facts(found),
@@ -120,7 +121,6 @@ def _data(
         "kept": {row["record_id"]: _short(kept(row)) for row in found if row["status"] == "ok"},
         "fronts": fronts,
         "cells": _cells(records, found),
-        "trends": trends(rows(records, all=True)),
         "metrics": METRICS,
         "axes": _AXIS_LABELS,
     }
@@ -130,9 +130,7 @@ _MEMORY = ("peak_host_bytes", "low")
 
 
 def _front(front: Front) -> dict[str, Any]:
-    """Two names say enough of who dominates."""
-    by = {name: found[:2] for name, found in zip(front.record_ids, front.dominated_by, strict=True)}
-    return {"dominated": by, "missing": front.missing}
+    return {"dominated": dict(zip(front.record_ids, front.dominated_by, strict=True)), "missing": front.missing}
 
 
 def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from experiments.views.columns import Column, Row
 NOTHING = 1e-4
 # Two peaks that differ by less are tied: 44 repeats of a cell that builds nothing lay within 0.4 % of their median.
 PEAK_NOISE = 0.01
+_NAMED = 2  # of those who dominate a row: whom to take instead
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 _SCORE_ERRORS = {
     "perplexity": "perplexity_standard_error",
@@ -114,7 +115,7 @@ class Front:
 
     axes: tuple[tuple[str, str], ...]
     record_ids: list[str]
-    dominated_by: list[list[str]]  # empty: on the front
+    dominated_by: list[list[str]]  # at most two, those on the front first; empty: on the front itself
     missing: dict[str, str]  # record ids that are not judged, with the reason
 
 
@@ -135,14 +136,14 @@ def pareto(found: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
     for index, row in enumerate(rows):
         groups.setdefault(scope(row, SPEEDS[0]), []).append(index)
     for members in groups.values():
-        is_paired = share_reference([rows[index] for index in members])
-        for i, j in zip(*np.nonzero(_dominates([rows[index] for index in members], axes, is_paired)), strict=True):
-            dominated[members[j]].append(rows[members[i]]["record_id"])
-    names = [row["record_id"] for row in rows]
-    on_front = {name for name, by in zip(names, dominated, strict=True) if not by}
-    for by in dominated:
-        by.sort(key=lambda name: name not in on_front)  # the first named is who to take instead
-    return Front(tuple(axes), names, dominated, missing)
+        group = [rows[index] for index in members]
+        square = _dominates(group, axes, share_reference(group))
+        on_front = ~square.any(axis=0)
+        for place, index in enumerate(members):
+            by = np.flatnonzero(square[:, place])
+            first = by[np.argsort(~on_front[by], kind="stable")][:_NAMED]
+            dominated[index] = [group[one]["record_id"] for one in first]
+    return Front(tuple(axes), [row["record_id"] for row in rows], dominated, missing)
 
 
 def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: bool) -> np.ndarray:
