@@ -15,7 +15,8 @@ _COMMANDS = {
     "calibrate": "what this machine can tell apart",
     "proof": "do the gates cry wolf, or sleep?",
     "cache": "what is kept of graphs, engines and quantized weights",
-    "report": "show the matrix of recorded cells",
+    "report": "the matrix of recorded cells: a page, tables, data",
+    "advise": "the best measured cell for a goal, and what to try next",
 }
 
 

@@ -217,6 +217,15 @@ class ComparisonConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonitoringConfig:
+    """Whom a sweep tells what it finds. None: nobody."""
+
+    prometheus_file: str | None
+    prometheus_port: int | None = least(0, most=65535)
+    mlflow: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
     workers: int | None = least(1)
     cpu_s: int = least(1)
@@ -260,6 +269,7 @@ class CellConfig:
     sandbox: SandboxConfig
     comparison: ComparisonConfig
     batch: str | None = among("auto")
+    monitoring: MonitoringConfig
     seed: int = least(0)
     results_dir: str
     artifacts_dir: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import secrets
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import Children, Outcome
 from experiments.errors import UserError
+from experiments.monitoring.sinks import configured
 from experiments.progress import Deadline, Progress
 from experiments.records.assemble import assemble
 from experiments.records.environment import environment, environment_hash
@@ -28,16 +30,22 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, return the exit code."""
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
-    with Progress(len(cells), cells[0].config.progress) as progress:
-        records = measure_cells(cells, progress, deadline)
-        from experiments.comparison.after_sweep import compare_with_reference
+    sinks = configured(cells[0].config.monitoring)
+    try:
+        sinks.start(len(cells))
+        with Progress(len(cells), cells[0].config.progress) as progress:
+            records = measure_cells(cells, progress, sinks.record, deadline)
+            from experiments.comparison.after_sweep import compare_with_reference
 
-        is_whole = compare_with_reference(cells[: len(records)], records, results, progress.note, deadline)
+            is_whole = compare_with_reference(cells[: len(records)], records, results, progress.note, deadline)
+    finally:
+        sinks.close()
     left = len(cells) - len(records)
     if left or not is_whole:
         what = f"{left} cells" if left else "comparisons"
         print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
     _show(attach(records, results), results)
+    _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)
 
@@ -55,7 +63,12 @@ def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> No
         print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
 
 
-def measure_cells(cells: Sequence[Cell], progress: Progress, deadline: Deadline | None = None) -> list[dict[str, Any]]:
+def measure_cells(
+    cells: Sequence[Cell],
+    progress: Progress,
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+    deadline: Deadline | None = None,
+) -> list[dict[str, Any]]:
     """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set.
 
     None is begun after the deadline: then there are fewer records than cells.
@@ -76,6 +89,7 @@ def measure_cells(cells: Sequence[Cell], progress: Progress, deadline: Deadline 
         progress.start(cell.label)
         record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
         records.append(record)
+        on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
     return records
 
@@ -98,21 +112,28 @@ def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children,
 
 def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
     """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
-    limit = cell.config.time_limit_s
     if cell.config.benchmark.latency is not None:
-        children.run("ceiling", cell, folder, limit)
+        _timed("ceiling", cell, folder, children, lambda message: None)
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
-        reference = children.run("reference", cell, folder, limit)
+        reference = _timed("reference", cell, folder, children, lambda message: None)
         if reference.status != "ok" and reference.status != "unsupported":
             Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
     try:
-        outcome = children.run("measure", cell, folder, limit, progress.hear)
+        outcome = _timed("measure", cell, folder, children, progress.hear)
     finally:
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)  # hundreds of megabytes that nobody needs again
     if cell.config.agreement.enabled and outcome.status == "ok":
         progress.hear(("benchmark", "replay"))
-        children.run("replay", cell, folder, limit)
+        _timed("replay", cell, folder, children, lambda message: None)
+    return outcome
+
+
+def _timed(name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None]) -> Outcome:
+    """Run a job, and journal the wall time that its process took from start to end."""
+    start = time.monotonic()
+    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear)
+    Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
     return outcome
 
 
@@ -188,10 +209,22 @@ def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]
 def _show(records: list[dict[str, Any]], results: Path) -> None:
     from rich.console import Console
 
-    from experiments.report import WIDTH_OF_A_LOG, render_table
+    from experiments.views.text import WIDTH_OF_A_LOG, render_table
 
     render_table(rows(records, all=True), Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG))
     print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
+
+
+def _write_page(results: Path) -> None:
+    """Write the page of all that is recorded there. What was measured is kept, whatever becomes of the page."""
+    from experiments.report import PAGE_FILE, read, write_page
+
+    try:
+        write_page(*read(results), results / PAGE_FILE)
+    except Exception as error:
+        print(f"no page: {type(error).__name__}: {error}", file=sys.stderr)
+    else:
+        print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is one file")
 
 
 def _exit_code(records: Sequence[dict[str, Any]]) -> int:

@@ -16,6 +16,9 @@ FORBIDDEN = {
     "experiments/records": ("experiments.core", "experiments.tasks", "runtimes", "torch", "hydra", "omegaconf"),
     "experiments/benchmarks": ("runtimes.engines", "hydra", "omegaconf"),
     "experiments/cells": ("hydra", "omegaconf"),
+    "experiments/views": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
+    "experiments/advice": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
+    "experiments/monitoring": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
 }
 ALLOWED = {("experiments/cells/preload.py", "runtimes.engines.eager")}  # imported ahead of time, never named
 

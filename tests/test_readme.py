@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from experiments.advise import main as advise
 from experiments.cells.plan import plan
 from experiments.compose import compose
 from experiments.gate import prepare_words
 from experiments.pairing import cells
+from experiments.report import main as report
+from tests.experiments.recorded import sweep
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "experiments" / "bundled" / "data"
@@ -55,3 +58,14 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
     overrides = [word for word in words if not word.startswith("against=")]
     _, candidates = cells([*overrides, f"artifacts_dir={tmp_path}"], against, command)
     assert len(candidates) == 1
+
+
+@pytest.mark.parametrize("command", [*commands("report"), *commands("advise")])
+def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)
+    folder = sweep(tmp_path / "runs")
+    places = {"A": str(folder), "B": str(folder)}
+    asked = [places.get(word, word) for word in words[3:] if word not in ("--open", "results/amd-epyc-2-cores")]
+    main = report if words[2].endswith("report") else advise
+    assert main([str(folder), *asked]) == 0
+    assert capsys.readouterr().out

@@ -50,6 +50,7 @@ class Bench:
     text: Text | None
     folder: Path
     meter: PeakMeter
+    hardware_device: str  # cpu or cuda
     on_items: Any  # (done, total) → None
     device_used_bytes: Callable[[], int] | None = None  # of the whole device, less what was used before loading
 
@@ -72,6 +73,7 @@ class CellPlugin:
         self.status: str = "ok"
         self.reason: str | None = None
         self._bench: Bench | None = None
+        self._start = time.perf_counter()
 
     @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -119,10 +121,12 @@ class CellPlugin:
         importlib.import_module(module)
         used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
         timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
+        import_s = time.perf_counter() - self._start
         with meter.phase("load"):
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
         self.journal.write(
             "load",
+            import_s=round(import_s, 4),  # and pytest's collecting
             phases_s=timer.seconds,
             peak_host_bytes=meter.peaks_bytes["load"],
             weight_bytes=traits.weight_bytes,
@@ -143,6 +147,7 @@ class CellPlugin:
             loading.make_text(self.cell),
             self.folder,
             meter,
+            found,
             lambda done, total: self.tell("items", done, total),
             used,
         )
@@ -180,7 +185,16 @@ class CellPlugin:
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
         counters = self._bench.runtime.counters() if self._bench is not None else {}
-        self.journal.write("benchmark", status=status, reason=reason, counters=counters, **vars(entry))
+        duration_s = round(call.duration, 4)
+        self.journal.write(
+            "benchmark",
+            status=status,
+            reason=reason,
+            counters=counters,
+            duration_s=duration_s,
+            ended_at=call.stop,
+            **vars(entry),
+        )
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()

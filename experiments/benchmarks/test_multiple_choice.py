@@ -41,6 +41,8 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
             item = {
                 "id": question.id,
                 "subject": question.subject,
+                "question": question.text,
+                "choices": list(question.choices),
                 "answer": question.answer,
                 "predicted": verdict.predicted,
                 "is_right": verdict.is_right,

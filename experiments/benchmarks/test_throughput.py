@@ -7,6 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
+from experiments.measurement.energy import EnergyMeter
 
 
 def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> None:
@@ -22,13 +23,22 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
         for prompt, length in zip(prompts, lengths, strict=True)
     ]
 
+    meter = EnergyMeter(bench.hardware_device)
+
     def once() -> None:
-        generate(bench.runtime, bench.traits, requests, lambda ids: lambda token: "", token_budget=asked.token_budget)
-        bench.runtime.synchronize()
+        with meter.measure():  # the last round's reading stays: the warm-up comes before it
+            generate(
+                bench.runtime, bench.traits, requests, lambda ids: lambda token: "", token_budget=asked.token_budget
+            )
+            bench.runtime.synchronize()
 
     benchmark.pedantic(once, rounds=1, warmup_rounds=1)
     seconds = benchmark.stats.stats.data[0]
     new_tokens = asked.requests * asked.new_tokens  # no end-of-text token is given, so no request stops early
     entry.parameters = {"requests": asked.requests, "prompt_tokens": sum(lengths), "new_tokens": new_tokens}
     entry.samples = {"total_s": [seconds]}
-    entry.figures = {"tokens_per_s": new_tokens / seconds, "requests_per_s": asked.requests / seconds}
+    entry.figures = {
+        "tokens_per_s": new_tokens / seconds,
+        "requests_per_s": asked.requests / seconds,
+        **meter.figures(),
+    }

@@ -29,6 +29,7 @@ _NOT_MEASURED = (
     "stop_after_s",
     "sandbox",
     "comparison",
+    "monitoring",
 )
 
 

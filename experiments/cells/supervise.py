@@ -15,9 +15,11 @@ from typing import Any
 
 from experiments.cells import child
 from experiments.cells.plan import Cell
-from experiments.records.journal import read_journal
+from experiments.measurement.memory import MemoryTrace
+from experiments.records.journal import Journal, read_journal
 
 _GRACE_S = 5.0  # between the request to end and the order to
+_TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,14 @@ class Children:
         process.start()
         sending.close()
         killed_before = _kernel_kills()
+        trace = MemoryTrace(process.pid)
         try:
-            finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress)
+            finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress, trace)
         except KeyboardInterrupt:
             end_process(process)
             raise
+        if job == "measure":
+            Journal(folder / "journal.jsonl").write("memory_trace", samples=trace.samples)
         if not finished:
             end_process(process)
             return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
@@ -74,11 +79,14 @@ class Children:
         return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
 
 
-def _watch(process: Any, receiving: Any, deadline: float, on_progress: Callable[[Any], None]) -> bool:
+def _watch(
+    process: Any, receiving: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
+) -> bool:
     """Hand progress on until the process ends; False when the deadline came first."""
     sources = [receiving, process.sentinel]
     while True:
-        ready = wait(sources, timeout=max(0.0, min(1.0, deadline - time.monotonic())))
+        ready = wait(sources, timeout=max(0.0, min(_TICK_S, deadline - time.monotonic())))
+        trace.take()
         if receiving in ready:
             try:
                 on_progress(receiving.recv())

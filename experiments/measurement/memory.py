@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +77,28 @@ class PeakMeter:
             peak = peak_bytes() if was_reset else None
             known = peak is not None and self.baseline_bytes is not None
             self.peaks_bytes[name] = max(0, peak - self.baseline_bytes) if known else None  # type: ignore[operator]
+
+
+class MemoryTrace:
+    """The resident memory of another process over time, in (seconds since the start, bytes); read by its parent."""
+
+    _EVERY_S = 0.5
+
+    def __init__(self, pid: int, clock: Callable[[], float] = time.monotonic):
+        self._path, self._clock, self._start = Path(f"/proc/{pid}/statm"), clock, clock()
+        self.samples: list[tuple[float, int]] = []
+
+    def take(self) -> None:
+        """Note the memory, at most twice a second; nothing where the process is gone or there is no /proc."""
+        elapsed = self._clock() - self._start
+        if self.samples and elapsed - self.samples[-1][0] < self._EVERY_S:
+            return
+        try:
+            pages = int(self._path.read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return
+        if pages:  # none is held by a process that has ended and is not collected yet
+            self.samples.append((round(elapsed, 2), pages * os.sysconf("SC_PAGE_SIZE")))
 
 
 def _status(key: str) -> int | None:

@@ -17,6 +17,8 @@ def assemble(
         raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
     loads = [_fields(event) for event in events if event["event"] == "load"]
     ceilings = [_fields(event) for event in events if event["event"] == "ceiling"]
+    jobs = {event["name"]: event["wall_s"] for event in events if event["event"] == "job"}
+    traces = [_fields(event) for event in events if event["event"] == "memory_trace"]
     replays = [_fields(event) for event in events if event["event"] == "replay"]
     fits = [_fields(event) for event in events if event["event"] == "fit"]
     return {
@@ -28,6 +30,8 @@ def assemble(
         "load": loads[-1] if loads else None,
         "benchmarks": [_fields(event) for event in events if event["event"] == "benchmark"],
         "ceiling": ceilings[-1] if ceilings else None,
+        "jobs": jobs,
+        "memory_trace": traces[-1] if traces else None,
         "replay": replays[-1] if replays else None,
         "fit": fits[-1] if fits else None,
         "failures": [_fields(event) for event in events if event["event"] in ("failed", "no_reference")],

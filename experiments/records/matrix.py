@@ -1,30 +1,59 @@
 """The matrix: one row a record, derived on reading. Unknown is None.
 
-The one place in `records` that uses `measurement`: percentiles are statistics, and are not stored.
+Percentiles, ratios and bounds are statistics, from `measurement`, and are not stored.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.measurement.statistics import percentile
+from experiments.records.costs import energy, money, pays_after
 from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
-from experiments.records.speed import ratio
+from experiments.records.score_bounds import score_bounds
+from experiments.records.speed import memory_ratio, ratio
 
 NOT_INTERLEAVED = "not interleaved"
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
-    """Return one row a cell, the latest record of each; with `all` one a record."""
-    kept = list(records) if all else list({(r["config_hash"], r["environment_hash"]): r for r in records}.values())
-    made = [_row(record) for record in kept]
+    """Return one row a cell and machine, the latest record of each; with `all` one a record."""
+    made = [_row(record) for record in records]
     references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})
         for score in ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l"):
             row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
-    return made
+        row |= pays_after(row, reference)
+    return made if all else latest(made)
+
+
+def latest(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last row of each cell and machine, of rows that are oldest first."""
+    return list({(row["config_hash"], row["machine"]): row for row in found}.values())
+
+
+def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Return the records that make a row, and each other's folder with the reason why it does not."""
+    kept, refused = [], []
+    for record in records:
+        try:
+            _row(record)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            refused.append((record["folder"], f"damaged: {type(error).__name__}: {error}"))
+        else:
+            kept.append(record)
+    return kept, refused
+
+
+def machine(record: dict[str, Any]) -> str:
+    """Return a digest of what makes two machines different; versions and commits do not."""
+    found = record["environment"]
+    parts = [found.get(key) for key in ("hostname", "processor", "cores", "memory_bytes")]
+    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]]).encode()).hexdigest()[:8]
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +68,12 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "model_digest": record["model"]["digest"],
         "hw": record["hw"]["name"],
         "threads": record["hw"]["threads"],
+        "processor": record["environment"].get("processor"),
+        "machine": machine(record),
+        "started_at": record["started_at"],
+        "commit": record["environment"].get("commit"),
+        "config_hash": record["config_hash"],
+        "command": record["command"],
         "status": record["status"],
         "reason": record["reason"],
         "is_reference": record["is_reference"],
@@ -47,6 +82,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         **_speed(record, found.get("latency", {})),
         "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
         **_speedup(record),
+        **_memory(record),
         "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
         "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
         "weight_bytes": load.get("weight_bytes"),
@@ -67,6 +103,9 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "rouge_l": _figure(found, "summarization", "rougeL"),
         "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
         **_answers(record),
+        **score_bounds(record.get("answers")),
+        **money(record, found.get("throughput", {})),
+        **energy(found.get("throughput", {})),
         "kl_mean": _figure(found, "divergence", "kl_mean"),
         "kl_standard_error": _figure(found, "divergence", "kl_standard_error"),
         "kl_p99": _figure(found, "divergence", "kl_p99"),
@@ -87,8 +126,10 @@ def _speed(record: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
     return {
         "first_call_s": latency.get("figures", {}).get("first_call_s"),
         "ttft_s_p50": ttft_p50,
+        "ttft_samples": len(ttft) or None,
         "tpot_s_p50": tpot_p50,
         "tpot_s_p95": percentile(tpot, 95),
+        "tpot_samples": len(tpot) or None,
         "prefill_tokens_per_s": prefill,
         "decode_tokens_per_s": shape["batch"] / tpot_p50 if tpot_p50 else None,
         "decode_mbu_ratio": memory_bandwidth_ratio(record, tpot_p50, shape),
@@ -109,6 +150,14 @@ def _speedup(record: dict[str, Any]) -> dict[str, Any]:
     row["speedup_load_1min"] = max((one["load_1min"] for one in launches), default=None)
     row["speedup_reason"] = None if row["speedup_ratio"] else stored.get("reason") or NOT_INTERLEAVED
     return row
+
+
+def _memory(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the ratio of peaks of whole processes, over launches."""
+    launches = (record.get("speed") or {}).get("launches", [])
+    found = memory_ratio(launches) if launches else None
+    low, high = (found.low, found.high) if found else (None, None)
+    return {"memory_ratio": found.estimate if found else None, "memory_ratio_low": low, "memory_ratio_high": high}
 
 
 def _answers(record: dict[str, Any]) -> dict[str, Any]:

@@ -21,11 +21,7 @@ def memory_bandwidth_ratio(
     shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
     if not (shape and ceiling and tpot_s and load.get("weight_bytes")):
         return None
-    width = _BYTES[load["dtype"]]
-    embedding = 0 if shape["is_tied"] else shape["vocabulary"] * shape["hidden"] * width
-    held = parameters["prompt_tokens"] + parameters["new_tokens"] / 2  # on average
-    kv = 2 * shape["layers"] * shape["kv_heads"] * shape["head_width"] * width * held * parameters["batch"]
-    return float((load["weight_bytes"] - embedding + kv) / tpot_s / ceiling["copy_bytes_per_s"])
+    return float(_step_bytes(shape, load, parameters) / tpot_s / ceiling["copy_bytes_per_s"])
 
 
 def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float | None:
@@ -34,10 +30,47 @@ def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float 
     Two operations a weight and token, the embedding and the head left out: it is applied to one position.
     """
     shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
-    is_dense = record["runtime"]["weights"] == "full" and record["runtime"]["placement"] == "device"
-    if not (shape and ceiling and tokens_per_s and load.get("weight_bytes") and is_dense):
+    if not (shape and ceiling and tokens_per_s and load.get("weight_bytes") and _is_dense(record)):
         return None
     rate = ceiling["flops_per_s"].get(load["dtype"])
+    return float(2 * _layer_weights(shape, load) * tokens_per_s / rate) if rate else None
+
+
+def positions(
+    record: Mapping[str, Any], ttft_s: float | None, tpot_s: float | None, parameters: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """Return (operations / byte, operations / s) of `prefill` and `decode`, where both are known.
+
+    Bytes are those that must move at least: the weights once, and the keys and values that are read or written.
+    """
+    shape, load = record["model"].get("shape"), record["load"] or {}
+    if not (shape and load.get("weight_bytes") and load.get("dtype") in _BYTES and _is_dense(record)):
+        return {}
+    batch, prompt = parameters["batch"], parameters["prompt_tokens"]
+    weights, head = _layer_weights(shape, load), shape["vocabulary"] * shape["hidden"]
+    found = {}
+    if tpot_s:
+        operations = 2.0 * (weights + head) * batch
+        found["decode"] = (operations / _step_bytes(shape, load, parameters), operations / tpot_s)
+    if ttft_s:
+        operations = 2.0 * (weights * prompt + head) * batch
+        moved = _step_bytes(shape, load, {"batch": batch, "prompt_tokens": prompt, "new_tokens": 0})
+        found["prefill"] = (operations / moved, operations / ttft_s)
+    return found
+
+
+def _is_dense(record: Mapping[str, Any]) -> bool:
+    return bool(record["runtime"]["weights"] == "full" and record["runtime"]["placement"] == "device")
+
+
+def _layer_weights(shape: Mapping[str, Any], load: Mapping[str, Any]) -> float:
     tables = shape["vocabulary"] * shape["hidden"] * (1 if shape["is_tied"] else 2)
-    weights = load["weight_bytes"] / _BYTES[load["dtype"]] - tables
-    return float(2 * weights * tokens_per_s / rate) if rate else None
+    return float(load["weight_bytes"] / _BYTES[load["dtype"]] - tables)
+
+
+def _step_bytes(shape: Mapping[str, Any], load: Mapping[str, Any], parameters: Mapping[str, Any]) -> float:
+    width = _BYTES[load["dtype"]]
+    embedding = 0 if shape["is_tied"] else shape["vocabulary"] * shape["hidden"] * width
+    held = parameters["prompt_tokens"] + parameters["new_tokens"] / 2  # on average
+    kv = 2 * shape["layers"] * shape["kv_heads"] * shape["head_width"] * width * held * parameters["batch"]
+    return float(load["weight_bytes"] - embedding + kv)

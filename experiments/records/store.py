@@ -14,6 +14,22 @@ from experiments.errors import UserError
 
 SCHEMA_VERSION = 1
 SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
+_MISSING = object()
+_TEXT, _NULL = (str,), type(None)
+_NEEDED: dict[str, tuple[type, ...]] = {  # what the matrix cannot do without
+    **dict.fromkeys(("run_id", "record_id", "started_at", "status", "config_hash", "environment_hash"), _TEXT),
+    **dict.fromkeys(("runtime.name", "runtime.engine", "runtime.weights", "runtime.placement"), _TEXT),
+    **dict.fromkeys(("runtime.dtype", "model.name", "model.digest", "hw.name", "command"), _TEXT),
+    "hw.threads": (int,),
+    "is_reference": (bool,),
+    "reason": (str, _NULL),
+    "config": (dict,),
+    "environment": (dict,),
+    "load": (dict, _NULL),
+    "replay": (dict, _NULL),
+    "benchmarks": (list,),
+}
+_ENTRY = {"benchmark", "status", "samples", "figures", "parameters", "items_file"}
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
@@ -45,29 +61,46 @@ def read_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, s
     for path in sorted(folder.glob("**/record.json")):
         try:
             record = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             refused.append((path, f"damaged: {error}"))
             continue
-        version = record.get("schema_version") if isinstance(record, dict) else None
-        if version != SCHEMA_VERSION:
-            refused.append((path, f"schema {version}, this program reads {SCHEMA_VERSION}"))
+        reason = _unreadable(record)
+        if reason is not None:
+            refused.append((path, reason))
             continue
-        records.append(record)
-        records[-1:] = attach(records[-1:], path.parents[1])
+        records.append({**record, **_found_later(path.parent)})
     records.sort(key=lambda record: record["started_at"])
     return records, refused
 
 
+def _unreadable(record: Any) -> str | None:
+    """Return why this is no record that the matrix can show; None where it is one."""
+    if not isinstance(record, dict) or "schema_version" not in record:
+        return "foreign: not a record of this program"
+    version = record["schema_version"]
+    if version != SCHEMA_VERSION:
+        age = "older " if isinstance(version, int) and version < SCHEMA_VERSION else ""
+        return f"{age}schema {version}, this program reads {SCHEMA_VERSION}: measure again"
+    for name, wanted in _NEEDED.items():
+        value: Any = record
+        for part in name.split("."):
+            value = value.get(part, _MISSING) if isinstance(value, dict) else _MISSING
+        if value is _MISSING:
+            return f"damaged: no {name}"
+        if not isinstance(value, wanted):
+            return f"damaged: {name} is {type(value).__name__}"
+    if not all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in record["benchmarks"]):
+        return f"damaged: a benchmark without {', '.join(sorted(_ENTRY))}"
+    return None
+
+
 def attach(records: Sequence[dict[str, Any]], results: Path) -> list[dict[str, Any]]:
     """Return the records with what was found later beside them: `speed` and `answers`, None where there is none."""
-    return [
-        {
-            **record,
-            "speed": _beside(results / record["record_id"] / SPEED_FILE),
-            "answers": _beside(results / record["record_id"] / ANSWERS_FILE),
-        }
-        for record in records
-    ]
+    return [{**record, **_found_later(results / record["record_id"])} for record in records]
+
+
+def _found_later(folder: Path) -> dict[str, Any]:
+    return {"speed": _beside(folder / SPEED_FILE), "answers": _beside(folder / ANSWERS_FILE), "folder": str(folder)}
 
 
 def _beside(path: Path) -> dict[str, Any] | None:

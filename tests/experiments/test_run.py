@@ -58,6 +58,20 @@ def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
         "none": "ok",
     }
     assert "SIGSEGV" in done.stdout
+    assert f"page: {tmp_path / 'runs' / 'report.html'}" in done.stdout
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert all(f'class="status {status}"' in page for status in statuses.values())
+
+
+def test_a_sink_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
+    (tmp_path / "file").touch()
+    done = run(*FAKE, "agreement.enabled=false", f"monitoring.prometheus_file={tmp_path / 'file' / 'no.prom'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("prometheus hears no more: ") == 1
+    (record,) = records(tmp_path)
+    assert record["jobs"]["measure"] > 0  # type: ignore[index]
+    assert record["memory_trace"]["samples"]  # type: ignore[index]
 
 
 def test_nothing_measured_here_is_3(run: Run) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
 import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import PeakMeter, Sampler
+from experiments.measurement.memory import MemoryTrace, PeakMeter, Sampler
 from experiments.measurement.statistics import percentile, wilson_interval
 
 
@@ -72,3 +73,19 @@ def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:
     with Sampler(read, every_s=0.0) as sampler:
         assert seen.wait(5)
     assert sampler.highest == 9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_the_memory_of_another_process_is_noted_at_most_twice_a_second() -> None:
+    times = iter([0.0, 0.0, 0.2, 0.5, 1.7])
+    trace = MemoryTrace(os.getpid(), lambda: next(times))
+    for _ in range(4):
+        trace.take()
+    assert [seconds for seconds, _ in trace.samples] == [0.0, 0.5, 1.7]
+    assert all(resident > 2**20 for _, resident in trace.samples)
+
+
+def test_a_process_that_is_gone_leaves_no_trace() -> None:
+    trace = MemoryTrace(2**22 + 1)  # above the kernel's largest
+    trace.take()
+    assert trace.samples == []

@@ -76,9 +76,22 @@ def test_a_record_is_never_rewritten(tmp_path: Path) -> None:
 
 
 def test_damaged_and_foreign_records_are_left_out_with_their_reason(tmp_path: Path) -> None:
-    for name, text in {"a": "{", "b": '{"schema_version": 99}'}.items():
+    texts = {
+        "a": "{",
+        "b": '{"schema_version": 99}',
+        "c": "[]",
+        "d": '{"schema_version": 0}',
+        "e": '{"schema_version": 1}',
+    }
+    for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "record.json").write_text(text)
     records, refused = read_records(tmp_path)
     assert records == []
-    assert [reason.split(":")[0] for _, reason in refused] == ["damaged", "schema 99, this program reads 1"]
+    assert [reason.split(":")[0] for _, reason in refused] == [
+        "damaged",
+        "schema 99, this program reads 1",
+        "foreign",
+        "older schema 0, this program reads 1",
+        "damaged",
+    ]

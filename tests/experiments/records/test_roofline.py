@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
+from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, positions
 
 SHAPE = {"layers": 2, "kv_heads": 1, "head_width": 8, "hidden": 16, "vocabulary": 100, "is_tied": False}
 ASKED = {"batch": 1, "prompt_tokens": 10, "new_tokens": 4}
@@ -42,3 +42,17 @@ def test_what_is_not_known_is_null(changes: dict[str, Any]) -> None:
 
 def test_packed_weights_have_no_rate_to_compare_with() -> None:
     assert flops_ratio(record(runtime={"weights": "gptq", "placement": "device"}), 10.0) is None
+
+
+def test_positions_on_the_roofline_agree_with_the_shares() -> None:
+    found = positions(record(), 0.5, 0.1, ASKED)
+    intensity, rate = found["decode"]
+    assert rate / intensity / 1e6 == pytest.approx(memory_bandwidth_ratio(record(), 0.1, ASKED))  # bytes a second
+    assert rate == pytest.approx(2 * (10_000 - 1600) / 0.1)  # the head is applied at each step
+    assert found["prefill"][1] == pytest.approx(2 * (6_800 * 10 + 1600) / 0.5)
+    assert found["prefill"][0] > intensity
+
+
+@pytest.mark.parametrize("changes", [{"load": None}, {"runtime": {"weights": "gptq", "placement": "device"}}])
+def test_packed_or_unknown_weights_have_no_position(changes: dict[str, Any]) -> None:
+    assert positions(record(**changes), 0.5, 0.1, ASKED) == {}

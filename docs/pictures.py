@@ -1,0 +1,39 @@
+"""Takes the README's pictures of a report page, with Chromium: `python docs/pictures.py PAGE`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+HERE = Path(__file__).parent
+CELL = "tr[data-id*=int4] th button"  # one that has answers which flipped
+
+
+def main(page_file: Path) -> None:
+    """Write matrix, pareto, cell and narrow, as PNG, beside this file."""
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+
+        def opened(width: int, height: int, scheme: str = "light") -> Page:
+            page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+            page.goto(page_file.resolve().as_uri())
+            page.locator("#front-chart .point").first.wait_for()
+            return page
+
+        opened(1440, 1060).screenshot(path=HERE / "matrix.png")
+        wide = opened(1100, 900)
+        wide.locator("#pareto").screenshot(path=HERE / "pareto.png")
+        cell = opened(1180, 1240, "dark")
+        cell.locator(CELL).first.click()
+        cell.locator("dialog svg").nth(3).wait_for()
+        cell.wait_for_timeout(300)  # the last panels are drawn when their width is known
+        cell.screenshot(path=HERE / "cell.png")
+        opened(360, 780).screenshot(path=HERE / "narrow.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""`python -m experiments.advise`: the best measured cell under constraints, its alternatives, and what to try next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.advice.choose import GOALS, Wish, choose
+from experiments.advice.next_steps import next_steps
+from experiments.advice.words import advice_lines, caveats
+from experiments.errors import UserError, did_you_mean
+from experiments.records.environment import environment
+from experiments.records.matrix import machine, rows
+from experiments.report import read
+from experiments.views.columns import Row
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Advise; 3 where no measured cell qualifies, 1 where records had to be left out, 2 for a user's mistake."""
+    try:
+        return _advise(_parser().parse_args(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _advise(asked: argparse.Namespace) -> int:
+    wish = Wish(asked.goal, asked.min_accuracy, asked.max_memory_gib, asked.max_ttft_s, asked.usd_per_hour)
+    found, was_left_out = _rows(Path(asked.folder))
+    found = _of_one_model(found, asked.model)
+    chosen = choose(found, wish)
+    here = {hw: machine({"environment": environment(), "hw": {"name": hw}}) for hw in {row["hw"] for row in found}}
+    said = [*advice_lines(chosen, wish), *caveats(found, here)]
+    steps = next_steps(found, wish)
+    if steps:
+        said += ["", "try next:", *(f"  {step.command}\n      {step.why}" for step in steps)]
+    print("\n".join(said))
+    if chosen.best is None:
+        return 3
+    return 1 if was_left_out else 0
+
+
+def _rows(path: Path) -> tuple[list[Row], bool]:
+    """Return the rows of a folder of records, or of a published matrix (JSON, or a folder with matrix.json)."""
+    published = path / "matrix.json" if path.is_dir() else path
+    if not published.is_file() or any(path.glob("*/record.json")):
+        records, refused = read(path)
+        for place, reason in refused:
+            print(f"left out: {place}: {reason}", file=sys.stderr)
+        if not records:
+            raise UserError(f"none of the records of {path} can be read; measure again")
+        return rows(records), bool(refused)
+    try:
+        found = json.loads(published.read_text())
+        if not isinstance(found, list) or not found or not all("runtime" in row for row in found):
+            raise ValueError("no array of rows")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{published} is no matrix: {error}; write one: report --format json") from error
+    # Published by an earlier version: what it did not know yet is unknown.
+    later = ("machine", "command", "against", "throughput_tokens_per_s", "usd_per_million_tokens", "config_hash")
+    return [{**dict.fromkeys(later), **row} for row in found], False
+
+
+def _of_one_model(found: Sequence[Row], name: str | None) -> list[Row]:
+    """Return the rows of the model that was asked for, or of the one that there is. UserError where it is open."""
+    models = {row["model"] for row in found}
+    if name is None and len(models) > 1:
+        raise UserError(f"cells of several models are recorded: choose with --model {' or '.join(sorted(models))}")
+    if name is not None and name not in models:
+        raise UserError(f"--model {name} is not recorded{did_you_mean(name, models)}")
+    return [row for row in found if name in (None, row["model"])]
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0; found {text}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m experiments.advise", description=__doc__)
+    parser.add_argument("folder", nargs="?", default="results/runs", help="records, or a matrix.json (%(default)s)")
+    parser.add_argument("--goal", choices=GOALS, default="latency", help="what to be best at (%(default)s)")
+    parser.add_argument("--min-accuracy", type=_positive, metavar="SHARE", help="of the reference's score: 0.99")
+    parser.add_argument(
+        "--max-memory-gib", type=_positive, metavar="GIB", help="peak, on the device where there is one"
+    )
+    parser.add_argument("--max-ttft-s", type=_positive, metavar="S", help="time to the first token, median")
+    parser.add_argument("--usd-per-hour", type=_positive, metavar="USD", help="what the machine costs, for --goal cost")
+    parser.add_argument("--model", help="where cells of several models are recorded")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

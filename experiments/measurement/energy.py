@@ -1,0 +1,96 @@
+"""Energy from the machine's own counters: NVML of a GPU, RAPL of a processor (Linux's powercap). Never time × watts.
+
+Counters are of the whole device: whatever else runs there is counted too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+POWERCAP = Path("/sys/class/powercap")
+_MICRO, _MILLI = 1e-6, 1e-3
+
+
+class NoMeter(Exception):
+    """Why there is no energy counter. One line."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A counter that grows: joules now, and at which reading it begins again (None: never)."""
+
+    source: str
+    read_j: Callable[[], float]
+    wraps_at_j: float | None = None
+
+
+@dataclass
+class EnergyMeter:
+    """Adds up what the counters gained within `measure`; `reason` says why `energy_j` is None."""
+
+    device: str  # cpu or cuda
+    energy_j: float | None = None
+    source: str | None = None
+    reason: str | None = None
+    _counters: list[Counter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            self._counters = nvml_counters() if self.device == "cuda" else rapl_counters()
+            self.source = self._counters[0].source
+        except NoMeter as error:
+            self.reason = str(error)
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        before = [counter.read_j() for counter in self._counters]
+        yield
+        if self._counters:
+            self.energy_j = sum(_gained(counter, start) for counter, start in zip(self._counters, before, strict=True))
+
+    def figures(self) -> dict[str, float | str | None]:
+        return {"energy_j": self.energy_j, "energy_source": self.source, "energy_reason": self.reason}
+
+
+def rapl_counters(root: Path = POWERCAP) -> list[Counter]:
+    """Return a counter a processor package. NoMeter where the kernel has none, or lets only root read them."""
+    packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    if not packages:
+        raise NoMeter("the kernel shows no RAPL counter (/sys/class/powercap is empty, as in most virtual machines)")
+    try:
+        for path in packages:
+            _microjoules(path / "energy_uj")
+        return [_rapl(path) for path in packages]
+    except OSError as error:
+        raise NoMeter(f"RAPL cannot be read: {error.strerror}: {error.filename}") from error
+
+
+def _rapl(package: Path) -> Counter:
+    return Counter("RAPL", lambda: _microjoules(package / "energy_uj"), _microjoules(package / "max_energy_range_uj"))
+
+
+def nvml_counters() -> list[Counter]:
+    """Return the counter of the first device. NoMeter without nvidia-ml-py, a driver, or a device that counts."""
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NoMeter("NVML needs nvidia-ml-py: pip install 'runtime-matrix[energy]'") from error
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:
+        raise NoMeter(f"NVML: {error}") from error
+    return [Counter("NVML", lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) * _MILLI)]
+
+
+def _gained(counter: Counter, start_j: float) -> float:
+    gained = counter.read_j() - start_j
+    return gained + counter.wraps_at_j if gained < 0 and counter.wraps_at_j else gained
+
+
+def _microjoules(path: Path) -> float:
+    return int(path.read_text()) * _MICRO

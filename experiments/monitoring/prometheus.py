@@ -1,0 +1,80 @@
+"""Prometheus: latency histograms, tokens, cells by status and memory, as a text file and on loopback."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, write_to_textfile
+
+_LABELS = ("runtime", "model", "hw")
+# From a small model's token on a good processor to a large one's prompt: a factor of two, or two and a half, a bucket.
+_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Prometheus:
+    """`file` is rewritten after each cell, whole, for node_exporter's textfile collector; `port` serves /metrics."""
+
+    def __init__(self, file: str | None, port: int | None):
+        self._file = file
+        self.registry = registry = CollectorRegistry()
+        self._ttft = Histogram(
+            "runtime_matrix_ttft_seconds", "Time to first token", _LABELS, buckets=_BUCKETS_S, registry=registry
+        )
+        self._tpot = Histogram(
+            "runtime_matrix_tpot_seconds", "Time per output token", _LABELS, buckets=_BUCKETS_S, registry=registry
+        )
+        self._tokens = Counter("runtime_matrix_tokens", "New tokens that were timed", _LABELS, registry=registry)
+        self._cells = Counter("runtime_matrix_cells", "Cells that ended", ("status",), registry=registry)
+        self._planned = Gauge("runtime_matrix_planned_cells", "Cells of the sweep", registry=registry)
+        self._memory = Gauge("runtime_matrix_peak_memory_bytes", "Peak", (*_LABELS, "where"), registry=registry)
+        self._throughput = Gauge(
+            "runtime_matrix_offline_tokens_per_second", "Offline throughput", _LABELS, registry=registry
+        )
+        self._accuracy = Gauge("runtime_matrix_score", "Scores of the cell", (*_LABELS, "score"), registry=registry)
+        self._server: tuple[Any, threading.Thread] | None = None
+        self.port: int | None = None
+        if port is not None:
+            self._server = start_http_server(port, addr="127.0.0.1", registry=registry)
+            self.port = self._server[0].server_port
+
+    def start(self, total: int) -> None:
+        self._planned.set(total)
+        self._write()
+
+    def record(self, record: dict[str, Any]) -> None:
+        labels = (record["runtime"]["name"], record["model"]["name"], record["hw"]["name"])
+        self._cells.labels(record["status"]).inc()
+        for entry in record["benchmarks"]:
+            if entry["status"] == "ok":
+                self._note(entry, labels)
+        self._write()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server[0].shutdown()
+            self._server[0].server_close()
+            self._server[1].join(1.0)
+
+    def _note(self, entry: dict[str, Any], labels: tuple[str, str, str]) -> None:
+        samples, figures = entry["samples"], entry["figures"]
+        for histogram, name in ((self._ttft, "ttft_s"), (self._tpot, "tpot_s")):
+            for seconds in samples.get(name, ()):
+                histogram.labels(*labels).observe(seconds)
+        if entry["benchmark"] == "latency":
+            self._tokens.labels(*labels).inc(len(samples["tpot_s"]) * entry["parameters"]["batch"])
+        for where in ("host", "device"):
+            if figures.get(f"peak_{where}_bytes") is not None:
+                self._memory.labels(*labels, where).set(figures[f"peak_{where}_bytes"])
+        if entry["benchmark"] == "throughput":
+            self._throughput.labels(*labels).set(figures["tokens_per_s"])
+            self._tokens.labels(*labels).inc(entry["parameters"]["new_tokens"])
+        for score in ("perplexity", "accuracy", "pass_at_1", "f1", "rougeL"):
+            if isinstance(figures.get(score), int | float):
+                self._accuracy.labels(*labels, score).set(figures[score])
+
+    def _write(self) -> None:
+        if self._file is not None:
+            Path(self._file).parent.mkdir(parents=True, exist_ok=True)
+            write_to_textfile(self._file, self.registry)

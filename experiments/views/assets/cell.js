@@ -1,0 +1,157 @@
+// One cell, in a dialog: everything that its record says.
+const dialog = byId("cell");
+
+function openCell(id) {
+  const row = rowOf.get(id);
+  if (!row) return;
+  hideTip();
+  const cell = data.cells[id];
+  dialog.replaceChildren(element("div", { class: "sheet", style: `--hue:${hue(row)}` }, ...sheet(row, cell)));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  if (location.hash !== `#cell=${id}`) history.replaceState(null, "", `#cell=${id}`);
+}
+
+function setUpCells() {
+  dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  const follow = () => location.hash.startsWith("#cell=") && openCell(decodeURIComponent(location.hash.slice(6)));
+  window.addEventListener("hashchange", follow);
+  follow();
+}
+
+function sheet(row, cell) {
+  const parts = [heading(row), command(row)];
+  if (row.status !== "ok") parts.push(element("p", {}, element("span", { class: `status ${row.status}` }, row.status.replaceAll("_", " ")), ` ${row.reason ?? ""}`));
+  parts.push(figures(row));
+  if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record, not in this page.")];
+  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), leftPanel(cell)];
+  return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
+}
+
+function heading(row) {
+  const parts = [row.dtype, `${row.weights} weights`, `on ${row.placement}`, row.model, `${row.hw}, ${row.threads} threads`];
+  return element("header", {},
+    element("div", {},
+      element("h2", { id: "cell-title" }, element("span", { class: "dot", "aria-hidden": "true" }), row.runtime, row.is_reference ? element("span", { class: "badge" }, "reference") : null),
+      element("p", { class: "fine" }, parts.join(" · ")),
+      element("p", { class: "fine" }, row.record_id)),
+    element("button", { type: "button", onclick: () => dialog.close() }, "Close"));
+}
+
+function command(row) {
+  const said = element("pre", {}, row.command ?? "");
+  const copy = async (event) => {
+    try {
+      await navigator.clipboard.writeText(row.command);
+      event.target.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(said); // a page from a file may not write to the clipboard
+    }
+  };
+  return element("div", { class: "command" }, said, element("button", { type: "button", onclick: copy }, "Copy the command"));
+}
+
+function figures(row) {
+  const ratio = row.speedup_ratio ? `${row.speedup_ratio.toFixed(2)}× [${row.speedup_ratio_low.toFixed(2)}, ${row.speedup_ratio_high.toFixed(2)}]` : row.is_reference ? "1×" : null;
+  const kept = data.kept[row.record_id];
+  const found = [
+    ["decode speedup", ratio], ["TTFT p50", row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], ["TPOT p50", row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
+    ["offline", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null], ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
+    ["keeps of the reference’s scores", kept ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+  ];
+  return element("dl", { class: "figures" }, ...found.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+}
+
+function panel(title, about, draw, ...more) {
+  const node = element("section", { class: "panel" }, element("h3", {}, title), element("p", {}, about), ...more);
+  if (draw) responsive(node, draw);
+  return node;
+}
+
+function distributionPanel(cell, key, title) {
+  const samples = cell.samples[key];
+  if (!samples.length) return null;
+  const { batch, prompt_tokens: prompt, new_tokens: tokens } = cell.shape;
+  const shown = samples.length < cell.counts[key] ? `, ${samples.length} order statistics drawn` : "";
+  return panel(title, `n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => distribution(width, samples, cell.grid[0]?.[key], title));
+}
+
+function wallPanel(cell) {
+  if (!cell.wall.length) return null;
+  const total = cell.wall.reduce((sum, [, seconds]) => sum + seconds, 0);
+  const legend = element("ul", { class: "legend" }, ...cell.wall.map(([name, seconds], index) =>
+    element("li", { style: `--hue:${name === "rest" ? "var(--rule)" : `var(--s${index % 8})`}` }, element("i", { class: "dot" }), `${name} `, element("b", {}, `${number(seconds)} s`))));
+  const node = panel("Where the time went", `${number(total)} s from start to record`, (width) => {
+    legend.remove();
+    queueMicrotask(() => node.append(legend));
+    return wallBar(width, cell.wall);
+  });
+  return node;
+}
+
+function startPanel(row) {
+  const rows = [["load, with what it builds", row.load_s], ["first call, with what it compiles", row.first_call_s]].filter(([, value]) => value !== null && value !== undefined);
+  if (!rows.length) return null;
+  const [after, soon, late] = [row.pays_after_tokens, row.pays_after_tokens_low, row.pays_after_tokens_high];
+  const said = row.is_reference ? "The reference: what others must win back."
+    : after === null || after === undefined ? "Never pays, as far as was measured: it is not faster than the reference, or was not timed together with it."
+    : after === 0 ? "Pays from the first token: it starts no later than the reference."
+    : `Pays after ${whole(after)} tokens, ${whole(soon)} at best and ${late === null || late === undefined ? "never at worst" : `${whole(late)} at worst`}.`;
+  return panel("Until it pays", said, null,
+    element("table", { class: "plain small" }, element("tbody", {}, ...rows.map(([name, seconds]) => element("tr", {}, element("td", {}, name), element("td", { class: "number" }, `${number(seconds)} s`))))));
+}
+
+function memoryPanel(cell) {
+  const peaks = Object.entries(cell.memory.peaks).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${mebibytes(value)}`);
+  if (!peaks.length && cell.memory.trace.length < 2) return null;
+  const about = `Peaks over what the process held before: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
+  return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace) : null);
+}
+
+function rooflinePanel(row, cell) {
+  if (!cell.roofline) return null;
+  const shares = [row.decode_mbu_ratio ? `decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy` : null, row.prefill_mfu_ratio ? `prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its matrix rate` : null].filter(Boolean);
+  return panel("Roofline", `Both ceilings were measured here: ${shares.join(", ")}.`, (width) => rooflineChart(width, cell.roofline));
+}
+
+function shapePanel(row, cell) {
+  if (!cell.grid.length) return null;
+  if (cell.grid.length === 1) {
+    const one = cell.grid[0];
+    return panel("Batch and sequence", `One shape was measured: batch ${one.batch}, ${one.prompt_tokens} prompt tokens, ${number(one.tokens_per_s)} tokens/s. For a curve:`, null,
+      element("pre", {}, `${row.command} 'benchmark.latency.batch=[1,4,16]' 'benchmark.latency.prompt_tokens=[16,64]'`));
+  }
+  return panel("Batch and sequence", "New tokens a second, of all rows of a batch.", (width) => shapeLines(width, cell.grid));
+}
+
+function leftPanel(cell) {
+  if (!cell.skipped.length && !cell.notes.length) return null;
+  return panel("Said by the cell", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
+}
+
+function items(row, cell) {
+  if (row.is_reference) return null;
+  const counts = Object.entries(cell.flipped.differing).map(([name, count]) => `${count} of ${name.replaceAll("_", " ")}`);
+  const about = cell.flipped.reason ? cell.flipped.reason
+    : row.against === null || row.against === undefined ? "Answers were not compared with a reference of the same run."
+    : counts.length ? `Other answers than the reference’s: ${counts.join(", ")}. Shown: ${cell.flipped.items.length}, right to wrong and back first.`
+    : "No answer differs from the reference’s.";
+  return element("section", {}, element("h3", {}, "Answers that changed"), element("p", { class: "fine" }, about), ...cell.flipped.items.map(item));
+}
+
+function item(one) {
+  const side = (who, text, isRight) => element("div", { class: isRight === null || isRight === undefined ? "" : isRight ? "right" : "wrong" },
+    element("small", {}, `${who}${isRight === null || isRight === undefined ? "" : isRight ? ", right" : ", wrong"}`), element("pre", {}, text));
+  return element("article", { class: "item" },
+    element("small", {}, `${one.benchmark.replaceAll("_", " ")} · ${one.id}`),
+    one.question ? element("blockquote", {}, one.question) : null,
+    element("div", { class: "sides" }, side("reference", one.reference, one.reference_right), side("this cell", one.cell, one.cell_right)),
+    one.wanted ? element("p", { class: "fine" }, `wanted: ${one.wanted}`) : null);
+}
+
+function environment(cell) {
+  const known = Object.entries(cell.environment).filter(([, value]) => value !== null && value !== undefined);
+  return element("details", {}, element("summary", {}, "Environment"),
+    element("table", { class: "plain small" }, element("tbody", {}, ...known.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, String(value)))))));
+}

@@ -1,0 +1,13 @@
+// Everything above is put to work.
+const theme = byId("theme");
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+});
+document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
+setUpMatrix();
+setUpPareto();
+setUpTrends();
+setUpCells();

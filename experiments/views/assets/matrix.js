@@ -1,0 +1,185 @@
+// The table: sorting, filtering, tooltips, arrow keys. The rows stand in the page already.
+const table = byId("cells");
+const body = table.tBodies[0];
+const headers = [...table.tHead.rows[1].cells];
+const groups = [...table.tHead.rows[0].cells];
+
+function setUpMatrix() {
+  for (const header of headers) {
+    header.replaceChildren(element("button", { type: "button", onclick: () => sortBy(header) }, ...header.childNodes));
+  }
+  for (const line of body.rows) dress(line);
+  for (const id of ["filters", "limits"]) byId(id).hidden = false;
+  byId("filters").addEventListener("input", filter);
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  body.addEventListener("mouseover", (event) => pointAt(event.target.closest("td")));
+  body.addEventListener("mouseleave", hideTip);
+  body.addEventListener("focusin", (event) => pointAt(event.target.closest("td")));
+  body.addEventListener("focusout", hideTip);
+  body.addEventListener("keydown", walk);
+  setUpLimits();
+  filter();
+}
+
+/** Gives a row its colour, its button and, for speedups, its interval as a picture. */
+function dress(line) {
+  const row = rowOf.get(line.dataset.id);
+  line.style.setProperty("--hue", hue(row));
+  const name = line.querySelector(".name");
+  name.replaceChildren(
+    element("span", { class: "dot", "aria-hidden": "true" }),
+    element("button", { type: "button", onclick: () => openCell(row.record_id) }, row.runtime),
+  );
+  const widest = Math.max(...rows.map((one) => one.speedup_ratio_high ?? 1));
+  for (const key of ["speedup_ratio", "prefill_speedup_ratio"]) {
+    const ends = data.bounds[row.record_id]?.[key];
+    const cell = line.querySelector(`[data-key="${key}"]`);
+    if (!ends || !cell) continue;
+    const [low, middle, high] = ends.map((value) => (100 * value) / widest);
+    cell.append(
+      element("span", { class: "interval", "aria-hidden": "true" },
+        element("i", { style: `width:${middle}%` }),
+        element("b", { style: `left:${low}%;width:${Math.max(0.5, high - low)}%` })),
+    );
+  }
+}
+
+function sortBy(header) {
+  const key = header.dataset.key;
+  const isDown = header.getAttribute("aria-sort") === "ascending";
+  for (const other of headers) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", isDown ? "descending" : "ascending");
+  const value = (line) => {
+    const row = rowOf.get(line.dataset.id);
+    return row[key] ?? (key.endsWith("speedup_ratio") && row.is_reference ? 1 : null);
+  };
+  const compare = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === null || y === null) return (x === null) - (y === null); // unknown last, either way
+    const order = typeof x === "string" ? x.localeCompare(y) : x - y;
+    return isDown ? -order : order;
+  };
+  body.append(...[...body.rows].sort(compare));
+}
+
+function filter() {
+  const asked = new FormData(byId("filters"));
+  const words = String(asked.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
+  let shown = 0;
+  for (const line of body.rows) {
+    const row = rowOf.get(line.dataset.id);
+    const isChosen = Object.entries(wanted).every(([name, of]) => !asked.get(name) || of(row) === asked.get(name));
+    const text = [row.runtime, row.model, row.hw, row.status, row.reason, row.dtype, row.run_id].join(" ").toLowerCase();
+    line.hidden = !(isChosen && words.every((word) => text.includes(word)));
+    shown += !line.hidden;
+  }
+  for (const cell of body.querySelectorAll("td[tabindex]")) cell.removeAttribute("tabindex");
+  body.querySelector('tr:not([hidden]) td[data-key="status"]')?.setAttribute("tabindex", 0); // where Tab comes in
+  byId("shown").textContent = `${shown} of ${rows.length} cells`;
+  chooseColumns(asked.get("benchmark"));
+}
+
+/** "": the most important columns; a group's name: all of that group; "*": every column. */
+function chooseColumns(group) {
+  const isShown = (column) =>
+    column.group === "cell" && !group ? column.rank === 0 || (column.rank <= 6 && isVaried(column.key))
+    : group === "*" || (group ? column.group === group || column.rank === 0 : column.rank <= 4);
+  const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
+  const hidden = data.columns.filter((column) => !isShown(column));
+  style.textContent = hidden.map((column) => `#cells [data-key="${column.key}"]`).join(",") + "{display:none}";
+  for (const head of groups) {
+    const members = data.columns.filter((column) => column.group === head.dataset.group && isShown(column)).length;
+    head.hidden = members === 0;
+    if (members) head.colSpan = members;
+  }
+}
+
+const isVaried = (key) => new Set(rows.map((row) => row[key])).size > 1;
+
+function pointAt(cell) {
+  if (!cell) return hideTip();
+  const row = rowOf.get(cell.parentNode.dataset.id);
+  const column = columnOf.get(cell.dataset.key);
+  if (column.group === "cell") return hideTip();
+  showTip(cell, tipLines(row, column));
+}
+
+/** A column of which something is best, in which nothing is marked. */
+const isUnmarked = (key) => rows.length > 1 && JUDGED.has(key) && !data.marks.some(([, marked]) => marked === key);
+const JUDGED = new Set(["speedup_ratio", "prefill_speedup_ratio", "mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l"]);
+const SCORES = { mcq_accuracy: "multiple_choice", code_pass_at_1: "code", qa_f1: "extractive_qa", rouge_l: "summarization" };
+
+function tipLines(row, column) {
+  const mark = markOf.get(row.record_id + " " + column.key);
+  const lines = [`${row.runtime}: ${[column.title, column.unit].filter(Boolean).join(", ")}`, column.about];
+  if (mark) lines.push(mark === "best" ? "The best, its interval apart from all others." : "Not told apart from the best.");
+  else if (isUnmarked(column.key)) lines.push("Nothing tells the cells of this column apart.");
+  if (column.group === "latency") lines.push(`n = ${row.tpot_samples ?? 0} tokens, ${row.ttft_samples ?? 0} prompts, one process, wall clock.`);
+  if (column.group === "speed") {
+    if (row.is_reference) lines.push("The reference itself.");
+    else if (row.speedup_ratio === null || row.speedup_ratio === undefined) lines.push(`Unknown: ${row.speedup_reason}.`);
+    else {
+      const clock = row.speedup_clock === "cpu_s" ? "CPU time of one thread" : "wall clock";
+      lines.push(`${row.speedup_launches} launches, ${clock}, load ${number(row.speedup_load_1min ?? 0)} at most.`);
+    }
+  }
+  const bounds = data.bounds[row.record_id]?.[column.key];
+  if (bounds) {
+    const [low, , high] = bounds.map((value) => number(value, 4));
+    lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.key in SCORES && !row.is_reference ? ", on the reference’s items" : ""}.`);
+  }
+  const items = data.cells[row.record_id]?.items?.[SCORES[column.key]];
+  if (items) lines.push(`n = ${items} items.`);
+  return lines;
+}
+
+/** Arrow keys go from cell to cell; one of them takes part in the order of Tab. */
+function walk(event) {
+  const cell = event.target.closest("td");
+  const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
+  if (!cell || !(event.key in steps)) {
+    if (cell && event.key === "Enter") {
+      event.preventDefault(); // or the same press closes the dialog, whose button has the focus by then
+      openCell(cell.parentNode.dataset.id);
+    }
+    return;
+  }
+  event.preventDefault();
+  const [down, right] = steps[event.key];
+  const lines = [...body.rows].filter((line) => !line.hidden);
+  const line = lines[lines.indexOf(cell.parentNode) + down];
+  const visible = line ? [...line.cells].filter((one) => one.tagName === "TD" && one.offsetParent) : [];
+  const here = [...cell.parentNode.cells].filter((one) => one.tagName === "TD" && one.offsetParent).indexOf(cell);
+  const next = visible[here + right];
+  if (!next) return;
+  cell.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+function setUpLimits() {
+  const kept = Object.values(data.kept).filter((value) => value !== null);
+  const peaks = rows.map(peakOf).filter((value) => value !== null);
+  const [floor, ceiling] = [byId("floor"), byId("ceiling")];
+  floor.min = Math.max(0, Math.floor(100 * Math.min(1, ...kept)) - 1);
+  floor.value = floor.min;
+  floor.disabled = kept.length === 0;
+  ceiling.disabled = peaks.length === 0;
+  const smallest = peaks.length ? Math.min(...peaks) : 1;
+  const largest = peaks.length ? Math.max(...peaks) : 1;
+  const apply = () => {
+    limits.floor = floor.value === floor.min ? 0 : Number(floor.value) / 100;
+    const share = Number(ceiling.value) / 1000; // logarithmic: cells differ by factors
+    limits.ceiling = share === 1 ? Infinity : smallest * (largest / smallest) ** share * 1.0005;
+    byId("floor-said").textContent = limits.floor ? percent(limits.floor) : "any share";
+    byId("ceiling-said").textContent = limits.ceiling === Infinity ? "any" : mebibytes(limits.ceiling);
+    for (const line of body.rows) line.classList.toggle("out", isLimited() && !qualifies(rowOf.get(line.dataset.id)));
+    byId("qualified").textContent = isLimited() ? `${rows.filter(qualifies).length} of ${rows.length} cells qualify` : "";
+    document.dispatchEvent(new Event("limits"));
+  };
+  byId("limits").addEventListener("input", apply);
+  apply();
+}
+
+const isLimited = () => limits.floor > 0 || limits.ceiling < Infinity;

@@ -1,0 +1,73 @@
+// What the page holds, and how to make elements. Every other script uses these names.
+const data = JSON.parse(document.getElementById("data").textContent);
+const rows = data.rows.map((values) => Object.fromEntries(data.keys.map((key, index) => [key, values[index]])));
+const rowOf = new Map(rows.map((row) => [row.record_id, row]));
+const columnOf = new Map(data.columns.map((column) => [column.key, column]));
+const markOf = new Map(data.marks.map(([id, key, mark]) => [id + " " + key, mark]));
+const limits = { floor: 0, ceiling: Infinity }; // share of the reference's scores, bytes
+const MIB = 2 ** 20;
+
+const byId = (id) => document.getElementById(id);
+const hues = [...new Set(rows.map((row) => row.runtime))];
+const hue = (row) => `var(--s${hues.indexOf(row.runtime) % 8})`;
+
+function element(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+function peakOf(row) {
+  return row.peak_device_bytes ?? row.peak_host_bytes ?? null;
+}
+
+/** Whether a row keeps within both limits; what was not measured does not qualify once a limit is set. */
+function qualifies(row) {
+  const kept = data.kept[row.record_id] ?? null;
+  const peak = peakOf(row);
+  const isAccurate = limits.floor === 0 || (kept !== null && kept >= limits.floor);
+  const isSmall = limits.ceiling === Infinity || (peak !== null && peak <= limits.ceiling);
+  return row.status === "ok" && isAccurate && isSmall;
+}
+
+const number = (value, digits = 3) =>
+  value === null || value === undefined ? "n/a" : Number(value.toPrecision(digits)).toLocaleString("en");
+const whole = (value) => Math.ceil(value).toLocaleString("en");
+const milliseconds = (seconds) => (seconds === null || seconds === undefined ? "n/a" : `${number(seconds * 1e3)} ms`);
+const mebibytes = (bytes) => (bytes === null || bytes === undefined ? "n/a" : `${number(bytes / MIB)} MiB`);
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+/** A panel that is drawn again whenever its width changes, so that text keeps its size. */
+function responsive(node, draw) {
+  let width = 0;
+  new ResizeObserver(() => {
+    const now = Math.floor(node.clientWidth - parseFloat(getComputedStyle(node).paddingLeft) * 2);
+    if (now > 0 && now !== width) {
+      width = now;
+      node.querySelector("svg")?.remove();
+      node.append(draw(width));
+    }
+  }).observe(node);
+}
+
+const tip = byId("tip");
+
+function showTip(anchor, lines) {
+  tip.replaceChildren(...lines.map((line, index) => element(index ? "div" : "b", {}, line)));
+  tip.hidden = false;
+  const box = anchor.getBoundingClientRect();
+  const left = Math.min(Math.max(8, box.left), window.innerWidth - tip.offsetWidth - 8);
+  const isBelow = box.bottom + tip.offsetHeight + 12 < window.innerHeight;
+  tip.style.left = `${left}px`;
+  tip.style.top = `${isBelow ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
+  anchor.setAttribute("aria-describedby", "tip");
+}
+
+function hideTip() {
+  tip.hidden = true;
+  for (const node of document.querySelectorAll('[aria-describedby="tip"]')) node.removeAttribute("aria-describedby");
+}

@@ -1,0 +1,51 @@
+// The same cell over time: small multiples, one value at a time.
+const FIRST = 6; // cells that are drawn unasked
+
+function setUpTrends() {
+  const section = byId("trends");
+  if (!section) return;
+  section.hidden = false;
+  const select = byId("metric");
+  const known = new Set(data.trends.flatMap((series) => Object.keys(series.metrics)));
+  for (const option of [...select.options]) if (!known.has(option.value)) option.remove();
+  const again = () => {
+    const shown = data.trends.filter((series) => series.metrics[select.value]);
+    shown.sort((a, b) => b.metrics[select.value].changes.length - a.metrics[select.value].changes.length); // news first
+    const panels = shown.slice(0, isWhole ? undefined : FIRST).map((series) => trendPanel(series, select.value));
+    byId("series").className = "multiples";
+    byId("series").replaceChildren(...panels);
+    more.hidden = isWhole || shown.length <= FIRST;
+    more.textContent = `Show all ${shown.length} cells`;
+  };
+  let isWhole = false;
+  const more = element("button", { type: "button", onclick: () => ((isWhole = true), again()) });
+  byId("series").after(element("p", { class: "fine" }, more));
+  select.addEventListener("input", again);
+  again();
+}
+
+function trendPanel(series, key) {
+  const { values, changes } = series.metrics[key];
+  const dates = series.at.map((when) => when.slice(0, 10));
+  const said = changes.length ? `New level at ${changes.map((index) => series.commit[index] || dates[index]).join(", ")}` : `${values.length} records, no change of level`;
+  return panel(series.cell, `${said}; ${dates[0]} to ${dates[dates.length - 1]}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
+}
+
+function trendLine(width, series, key) {
+  const { values, changes } = series.metrics[key];
+  const factor = key.endsWith("bytes") ? 1 / MIB : key.startsWith("t") ? 1e3 : 1;
+  const known = values.map((value, index) => [index, value === null ? null : value * factor]).filter(([, value]) => value !== null);
+  const [low, high] = extent(known.map(([, value]) => value), 0.15);
+  const drawn = plane(width, 160,
+    { low: -0.3, high: values.length - 0.7, label: "", format: (index) => (Number.isInteger(index) ? series.commit[index] || series.at[index]?.slice(5, 10) || "" : "") },
+    { low: Math.max(0, low), high, label: factor === 1e3 ? "ms" : factor === 1 ? "" : "MiB", format: (value) => number(value) },
+    `${data.metrics[key]} of ${series.cell} over ${values.length} records`);
+  drawn.marks.append(svg("path", { class: "line", d: path(known.map(([index, value]) => [drawn.x(index), drawn.y(value)])) }));
+  for (const [index, value] of known) {
+    const dot = svg("circle", { cx: drawn.x(index), cy: drawn.y(value), r: 3, style: "fill:var(--accent)" });
+    dot.append(svg("title", {}, `${series.at[index]} ${series.commit[index]}: ${number(value, 4)}`));
+    drawn.marks.append(dot);
+  }
+  for (const index of changes) drawn.marks.append(svg("line", { class: "change", x1: drawn.x(index - 0.5), x2: drawn.x(index - 0.5), y1: drawn.margin.top, y2: drawn.base }));
+  return drawn.root;
+}

@@ -1,0 +1,160 @@
+"""The columns of the matrix: what each shows, in which unit, how important it is, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+UNKNOWN = "n/a"
+PAGE = 4  # the least important columns that a narrow view still shows
+
+
+@dataclass(frozen=True)
+class Column:
+    """`rank`: where there is no room, the highest leave first. `better`: "high", "low" or "" where neither is."""
+
+    key: str  # of the row, whose value it sorts by
+    title: str
+    unit: str
+    group: str
+    rank: int
+    show: Callable[[Row], str]
+    better: str
+    about: str
+
+    @property
+    def header(self) -> str:
+        return f"{self.title} {self.unit}".strip()
+
+    @property
+    def is_number(self) -> bool:
+        return self.group != "cell"
+
+
+def known(found: Sequence[Row]) -> list[Column]:
+    """Return the columns of which at least one row knows something."""
+    return [column for column in COLUMNS if any(column.show(row) != UNKNOWN for row in found)]
+
+
+def failures(found: Sequence[Row]) -> list[str]:
+    return [f"{row['runtime']}: {row['status']}: {row['reason']}" for row in found if row["status"] != "ok"]
+
+
+def _number(key: str, pattern: str, factor: float = 1.0) -> Callable[[Row], str]:
+    return lambda row: UNKNOWN if row.get(key) is None else pattern.format(row[key] * factor)
+
+
+def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        if row[key] is None:
+            return UNKNOWN
+        bound = "" if row[error] is None else f" ± {row[error]:.{digits}f}"
+        return f"{row[key]:.{digits}f}{bound}"
+
+    return show
+
+
+def _ratio(key: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        if row.get(key) is None:
+            return "1" if row["is_reference"] else UNKNOWN
+        return f"{row[key]:.2f} [{row[key + '_low']:.2f}, {row[key + '_high']:.2f}]"
+
+    return show
+
+
+def _flips(row: Row) -> str:
+    """No flip in n items leaves something open, so the bound is shown with it."""
+    if row["mcq_flips_ratio"] is None:
+        return UNKNOWN
+    return f"{100 * row['mcq_flips_ratio']:.1f} % (≤ {100 * row['mcq_flips_ratio_high']:.1f})"
+
+
+def _hardware(row: Row) -> str:
+    return f"{row['hw']}, {row['threads']} threads"
+
+
+_MIB = 2**-20
+_ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
+COLUMNS = [
+    Column("runtime", "runtime", "", "cell", 0, lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), "",
+           "Engine over weights in a placement; * the reference that others are compared with."),
+    Column("dtype", "dtype", "", "cell", 8, lambda row: row["dtype"], "", "What the engine computes in."),
+    Column("model", "model", "", "cell", 6, lambda row: row["model"], "", "The model that every cell of a run shares."),
+    Column("hw", "hw", "", "cell", 9, _hardware, "", "The hardware profile and the threads that were given."),
+    Column("status", "status", "", "cell", 0, lambda row: row["status"], "", "What became of the cell."),
+    Column("load_s", "load", "s", "start", 5, _number("load_s", "{:.2f}"), "",
+           f"Loading, with all that it builds. {_ORDER}"),
+    Column("first_call_s", "first call", "s", "start", 7, _number("first_call_s", "{:.2f}"), "",
+           f"The first generation, where compiling happens. {_ORDER}"),
+    Column("pays_after_tokens", "pays after", "tokens", "start", 7, _number("pays_after_tokens", "{:,.0f}"), "",
+           "Tokens until the longer start is won back against the reference; 0 where it starts no later."),
+    Column("ttft_s_p50", "TTFT p50", "ms", "latency", 3, _number("ttft_s_p50", "{:.2f}", 1e3), "",
+           f"Time to the first token, median. {_ORDER}"),
+    Column("tpot_s_p50", "TPOT p50", "ms", "latency", 1, _number("tpot_s_p50", "{:.2f}", 1e3), "",
+           f"Time per output token, median. {_ORDER}"),
+    Column("tpot_s_p95", "TPOT p95", "ms", "latency", 6, _number("tpot_s_p95", "{:.2f}", 1e3), "",
+           f"Time per output token, 95th percentile; unknown below 59 samples. {_ORDER}"),
+    Column("prefill_tokens_per_s", "prefill", "tok/s", "latency", 6, _number("prefill_tokens_per_s", "{:,.0f}"), "",
+           f"Prompt tokens a second. {_ORDER}"),
+    Column("decode_tokens_per_s", "decode", "tok/s", "latency", 5, _number("decode_tokens_per_s", "{:,.0f}"), "",
+           f"New tokens a second. {_ORDER}"),
+    Column("decode_mbu_ratio", "MBU", "", "latency", 5, _number("decode_mbu_ratio", "{:.0f} %", 100), "",
+           "Share of this machine's copy bandwidth that decoding reached."),
+    Column("prefill_mfu_ratio", "MFU", "", "latency", 5, _number("prefill_mfu_ratio", "{:.0f} %", 100), "",
+           "Share of this machine's matrix rate that prefill reached."),
+    Column("throughput_tokens_per_s", "offline", "tok/s", "throughput", 6,
+           _number("throughput_tokens_per_s", "{:,.0f}"), "", f"All requests there from the start. {_ORDER}"),
+    Column("speedup_ratio", "decode speedup", "", "speed", 1, _ratio("speedup_ratio"), "high",
+           "Against the reference, alive together and taking turns; 95 % interval over launches."),
+    Column("prefill_speedup_ratio", "prefill speedup", "", "speed", 4, _ratio("prefill_speedup_ratio"), "high",
+           "Against the reference, alive together and taking turns; 95 % interval over launches."),
+    Column("speedup_launches", "launches", "", "speed", 9, _number("speedup_launches", "{:.0f}"), "",
+           "Fresh processes of each, over which the speedups' intervals are."),
+    Column("peak_host_bytes", "peak", "MiB", "memory", 3, _number("peak_host_bytes", "{:,.0f}", _MIB), "low",
+           "Highest resident memory of loading, prefill and decoding, less what the process held before."),
+    Column("peak_device_bytes", "device peak", "MiB", "memory", 3, _number("peak_device_bytes", "{:,.0f}", _MIB), "low",
+           "Highest memory that torch held on the device."),
+    Column("weight_bytes", "weights", "MiB", "memory", 4, _number("weight_bytes", "{:,.1f}", _MIB), "low",
+           "Weights in memory."),
+    Column("perplexity", "perplexity", "", "answers", 2, _score("perplexity", "perplexity_standard_error", 3), "low",
+           "Of the text; ± one standard error."),
+    Column("perplexity_percent_of_reference", "% of reference", "", "answers", 6,
+           _number("perplexity_percent_of_reference", "{:.2f}"), "", "Perplexity as a percentage of the reference's."),
+    Column("mcq_accuracy", "choice accuracy", "", "answers", 1,
+           _score("mcq_accuracy", "mcq_accuracy_standard_error", 3), "high",
+           "Multiple choice, of the very object that was timed; ± one standard error."),
+    Column("mcq_accuracy_percent_of_reference", "% of reference's", "", "answers", 6,
+           _number("mcq_accuracy_percent_of_reference", "{:.2f}"), "", "Accuracy as a percentage of the reference's."),
+    Column("code_pass_at_1", "code pass@1", "", "answers", 2,
+           _score("code_pass_at_1", "code_pass_at_1_standard_error", 3), "high",
+           "Programs that pass; ± one standard error."),
+    Column("qa_f1", "QA F1", "", "answers", 2, _score("qa_f1", "qa_f1_standard_error", 1), "high",
+           "Extractive question answering; ± one standard error."),
+    Column("qa_exact_match", "QA exact", "", "answers", 6,
+           _score("qa_exact_match", "qa_exact_match_standard_error", 1), "", "The same, exact matches only."),
+    Column("rouge_l", "ROUGE-L", "", "answers", 2, _score("rouge_l", "rouge_l_standard_error", 1), "high",
+           "Summaries; ± one standard error."),
+    Column("mcq_flips_ratio", "flips", "", "agreement", 3, _flips, "",
+           "Answers that turned right to wrong or back, with the bound that so many items leave open."),
+    Column("same_texts_ratio", "same texts", "", "agreement", 4, _number("same_texts_ratio", "{:.1f} %", 100), "",
+           "Generated texts that are the reference's, of the benchmark with the fewest."),
+    Column("kl_mean", "KL", "nats", "agreement", 3, _number("kl_mean", "{:.1e}"), "low",
+           "Divergence from the reference's distribution, a token."),
+    Column("divergence_same_top_ratio", "same top token", "", "agreement", 6,
+           _number("divergence_same_top_ratio", "{:.2f} %", 100), "", "Positions with its likeliest token."),
+    Column("agreement_same_top_ratio", "same top", "", "agreement", 5,
+           _number("agreement_same_top_ratio", "{:.1f} %", 100), "", "The same, in the check before any timing."),
+    Column("agreement_max_logit_difference", "max |Δ logit|", "", "agreement", 6,
+           _number("agreement_max_logit_difference", "{:.1e}"), "", "Largest difference of a logit in that check."),
+    Column("replay_same_top_ratio", "replayed same", "", "agreement", 8,
+           _number("replay_same_top_ratio", "{:.1f} %", 100), "", "Timed tokens that the reference too would choose."),
+    Column("usd_per_million_tokens", "price", "$/M tok", "cost", 5, _number("usd_per_million_tokens", "{:.3f}"), "",
+           f"A million new tokens offline at the profile's price an hour. {_ORDER}"),
+    Column("usd_per_thousand_requests", "price", "$/1000 req", "cost", 7,
+           _number("usd_per_thousand_requests", "{:.4f}"), "", f"A thousand of the offline requests. {_ORDER}"),
+    Column("energy_j_per_token", "energy", "J/tok", "cost", 5, _number("energy_j_per_token", "{:.3f}"), "",
+           f"As the device's meter read it, all that ran beside included. {_ORDER}"),
+]  # fmt: skip

@@ -1,0 +1,247 @@
+"""The page: the matrix, what to run, the Pareto front, each cell and the trends, in one file that loads no other."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.advice.choose import GOALS, Wish, choose, kept
+from experiments.advice.words import describe
+from experiments.records.journal import plain
+from experiments.records.matrix import latest, rows
+from experiments.views.columns import PAGE, Column, Row, known
+from experiments.views.detail import detail
+from experiments.views.flipped import Flipped
+from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
+from experiments.views.text import NOTES
+from experiments.views.trends import METRICS, trends
+
+ASSETS = Path(__file__).with_name("assets")
+_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
+_ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
+_DETAILED = 300  # cells with distributions and items, the latest; of more the records say all
+_AXIS_LABELS = {
+    "speedup_ratio": "decode speedup",
+    "prefill_speedup_ratio": "prefill speedup",
+    "mcq_accuracy": "choice accuracy",
+    "perplexity": "perplexity",
+    "code_pass_at_1": "code pass@1",
+    "qa_f1": "QA F1",
+    "rouge_l": "ROUGE-L",
+}
+_GOAL_TITLES = {
+    "latency": "Fastest tokens",
+    "throughput": "Most tokens an hour",
+    "memory": "Least memory",
+    "cost": "Cheapest tokens",
+}
+
+
+def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
+    """Return the page as HTML. `records` are those of a folder, oldest first; `refused` has paths and reasons."""
+    every = rows(records, all=True)
+    found = every if all_records else latest(every)
+    columns = known(found)
+    marks = mark_best(found, columns)
+    data = {**_data(records, found, columns, marks), "trends": trends(every)}
+    return _template().render(
+        title=_title(found),
+        facts=_facts(found),
+        css=(ASSETS / "page.css").read_text(),
+        js="\n".join((ASSETS / f"{name}.js").read_text() for name in _SCRIPTS),
+        data=_embedded(data),
+        answers=_answers(found),
+        columns=columns,
+        groups=_groups(columns),
+        rows=[_line(row, columns, marks) for row in found],
+        page_rank=PAGE,
+        notes=NOTES,
+        refused=refused,
+        metrics=METRICS,
+        axes=_AXIS_LABELS,
+        x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
+        y_axes=[key for key in ANSWERS if any(column.key == key for column in columns)],
+        choices=_choices(found),
+        has_trends=bool(data["trends"]),
+    )
+
+
+@cache
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(ASSETS)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html")
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """Return JSON that may stand within a script element: no `</script>` can end it."""
+    return json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _data(
+    records: Sequence[dict[str, Any]],
+    found: Sequence[Row],
+    columns: Sequence[Column],
+    marks: dict[tuple[str, str], str],
+) -> dict[str, Any]:
+    keys = [key for key in found[0] if any(row.get(key) is not None for row in found)]
+    fronts = {
+        f"{x}|{y}": _front(pareto(found, [(x, "high"), (y, "low" if y == "perplexity" else "high"), _MEMORY]))
+        for x in SPEEDS
+        for y in ANSWERS
+        if x in keys and y in keys
+    }
+    return {
+        "columns": [
+            {
+                "key": one.key,
+                "title": one.title,
+                "unit": one.unit,
+                "group": one.group,
+                "about": one.about,
+                "rank": one.rank,
+            }
+            for one in columns
+        ],
+        "keys": keys,
+        "rows": [[_short(row.get(key)) for key in keys] for row in found],
+        "marks": [[record, key, mark] for (record, key), mark in marks.items()],
+        "bounds": {
+            row["record_id"]: {
+                key: [_short(end) for end in ends] for key in (*SPEEDS, *ANSWERS) if (ends := bounds(row, key))
+            }
+            for row in found
+        },
+        "kept": {row["record_id"]: _short(kept(row)) for row in found if row["status"] == "ok"},
+        "fronts": fronts,
+        "cells": _cells(records, found),
+        "metrics": METRICS,
+        "axes": _AXIS_LABELS,
+    }
+
+
+_MEMORY = ("peak_host_bytes", "low")
+
+
+def _front(front: Front) -> dict[str, Any]:
+    return {"dominated": dict(zip(front.record_ids, front.dominated_by, strict=True)), "missing": front.missing}
+
+
+def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str, Any]:
+    by_id = {record["record_id"]: record for record in records}
+    latest = sorted(found, key=lambda row: row["started_at"])[-_DETAILED:]
+    flipped = Flipped(_ITEMS_BYTES)
+    share = _ITEMS_BYTES // max(1, min(len(latest), 40))
+    cells = {}
+    for row in latest:
+        record = by_id[row["record_id"]]
+        cells[row["record_id"]] = {**detail(record, row), "flipped": flipped.of(record, share)}
+    return cells
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _line(row: Row, columns: Sequence[Column], marks: dict[tuple[str, str], str]) -> dict[str, Any]:
+    """Return a row of the static table: its texts, and marks for those who cannot see colours."""
+    return {
+        "id": row["record_id"],
+        "is_reference": row["is_reference"],
+        "status": row["status"],
+        "reason": row["reason"],
+        "cells": [(one, one.show(row), marks.get((row["record_id"], one.key), "")) for one in columns],
+    }
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
+    groups: list[tuple[str, list[Column]]] = []
+    for column in columns:
+        if not groups or groups[-1][0] != column.group:
+            groups.append((column.group, []))
+        groups[-1][1].append(column)
+    return groups
+
+
+def _title(found: Sequence[Row]) -> str:
+    models = sorted({row["model"] for row in found})
+    shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
+    processors = sorted({row["processor"] or row["hw"] for row in found})
+    return f"{shown} on {processors[0] if len(processors) == 1 else f'{len(processors)} machines'}"
+
+
+def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
+    measured = sum(row["status"] == "ok" for row in found)
+    days = sorted({row["started_at"][:10] for row in found})
+    commits = sorted({row["commit"][:7] for row in found if row["commit"]})
+    return [
+        ("cells", f"{len(found)}"),
+        ("measured", f"{measured}"),
+        ("runs", f"{len({row['run_id'] for row in found})}"),
+        ("threads", ", ".join(sorted({str(row["threads"]) for row in found}))),
+        ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
+        ("commit", ", ".join(commits[-3:]) or "not in git"),
+        ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+    ]
+
+
+def _answers(found: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return an answer a goal, for the model of most cells: speeds of different models are not ranked together."""
+    models = [row["model"] for row in found if row["status"] == "ok"]
+    if not models:
+        return []
+    model = max(sorted(set(models)), key=models.count)
+    mine = [row for row in found if row["model"] == model]
+    answers = []
+    for goal in GOALS:
+        wish = Wish(goal, min_accuracy=0.99 if any(kept(row) is not None for row in mine) else None)
+        chosen = choose(mine, wish)
+        if chosen.best is not None and not (goal == "cost" and "no price" in chosen.basis):
+            answers.append(
+                {
+                    "title": _GOAL_TITLES[goal],
+                    "row": chosen.best,
+                    "tied": [row["runtime"] for row in chosen.tied][:3],
+                    "headline": _headline(goal, chosen.best),
+                    "why": _beside(describe(chosen.best, wish)),
+                    "basis": chosen.basis,
+                    "of": len(chosen.ranked),
+                    "model": model,
+                    "is_limited": wish.min_accuracy is not None,
+                }
+            )
+    return answers
+
+
+def _beside(described: str) -> str:
+    """Return the description without the speedup, which a card has in large."""
+    return described.partition("], ")[2] if described.startswith("decode ") else described
+
+
+def _headline(goal: str, row: Row) -> tuple[str, str]:
+    """Return the figure that the goal is about, and its unit or interval."""
+    if goal == "latency" and row["speedup_ratio"] is not None:
+        return (
+            f"{row['speedup_ratio']:.2f}×",
+            f"[{row['speedup_ratio_low']:.2f}, {row['speedup_ratio_high']:.2f}] the reference",
+        )
+    if goal == "memory":
+        return f"{(row['peak_device_bytes'] or row['peak_host_bytes']) / 2**20:,.0f} MiB", "peak"
+    if goal == "cost" and row["usd_per_million_tokens"] is not None:
+        return f"${row['usd_per_million_tokens']:.4f}", "a million tokens"
+    if goal == "throughput":
+        return f"{row['throughput_tokens_per_s']:,.0f} tokens/s", "offline"
+    return (f"{row['tpot_s_p50'] * 1e3:.2f} ms", "a token") if row["tpot_s_p50"] else ("the reference", "")
+
+
+def _choices(found: Sequence[Row]) -> dict[str, list[str]]:
+    """Return what the matrix can be filtered by, where there is more than one of it."""
+    names = {"runtime": "{runtime}", "hardware": "{hw}, {processor}", "model": "{model}", "status": "{status}"}
+    options = {title: sorted({shown.format(**row) for row in found}) for title, shown in names.items()}
+    return {title: some for title, some in options.items() if len(some) > 1}

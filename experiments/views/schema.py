@@ -1,0 +1,62 @@
+"""The JSON Schema of the matrix as JSON, made from the columns; `matrix.schema.json` beside this file is its text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.views.columns import COLUMNS
+
+SCHEMA = Path(__file__).with_name("matrix.schema.json")
+
+_IDENTITY = {
+    "run_id": "The sweep.",
+    "record_id": "The folder below results_dir.",
+    "engine": "How it is executed.",
+    "weights": "How weights are held.",
+    "placement": "Where layers lie.",
+    "model_digest": "Of the model's files.",
+    "started_at": "UTC, ISO 8601.",
+    "machine": "Digest of host, processor, cores, memory and profile.",
+    "config_hash": "Of what the cell measures: the same over commits and dates.",
+    "command": "Measures this cell again.",
+    **{column.key: column.about for column in COLUMNS if not column.is_number},
+}
+_MAYBE_TEXT = {
+    "reason": "Why the status is not ok.",
+    "processor": "As the machine calls it.",
+    "commit": "Of this program.",
+    "speedup_clock": "cpu_s or wall_s.",
+    "speedup_reason": "Why there is no speedup.",
+    "against": "The record that answers were compared with.",
+    "energy_reason": "Why no energy is known.",
+}
+
+
+def make_schema() -> dict[str, Any]:
+    """Return the schema: an array of rows, null for what is unknown."""
+    about = {column.key: f"{column.title}: {column.about}" for column in COLUMNS if column.is_number}
+    rows = {
+        **{key: {"type": "string", "description": text} for key, text in _IDENTITY.items()},
+        **{key: {"type": ["string", "null"], "description": text} for key, text in _MAYBE_TEXT.items()},
+        "threads": {"type": "integer", "description": "Given to every runtime alike."},
+        "is_reference": {"type": "boolean", "description": "What others are compared with."},
+        **{key: {"type": ["number", "null"], "description": text} for key, text in about.items()},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Runtime Matrix: rows of `python -m experiments.report --format json`",
+        "description": "Units are in the keys: _s, _bytes, _ratio (1 is the same). Keys may be added.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": sorted(rows),
+            "properties": rows,
+            "additionalProperties": {"type": ["number", "null"]},
+        },
+    }
+
+
+def schema_text() -> str:
+    return json.dumps(make_schema(), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,79 @@
+"""The matrix as text: a terminal's table, Markdown, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.views.columns import PAGE, Column, Row, failures, known
+
+WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
+NOTES = (
+    "* the reference; ± one standard error; [95 % interval over launches, CPU time of one thread on a CPU]; "
+    "n/a unknown or not interleaved",
+)
+
+
+def render_table(found: Sequence[Row], console: Any) -> None:
+    """Print the matrix as wide as the console, and say which columns had to leave."""
+    columns, left_out = _fitting(found, console.width)
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.header, justify="right" if column.is_number else "left")
+    for row in found:
+        table.add_row(*[column.show(row) for column in columns])
+    console.print(table, highlight=False)
+    for line in [*failures(found), *NOTES]:
+        console.print(line, style="dim", markup=False, highlight=False)
+    if left_out:
+        console.print(f"too narrow for: {', '.join(left_out)}; --format md --wide has all", style="dim", markup=False)
+
+
+def markdown(found: Sequence[Row], wide: bool = False) -> str:
+    """Return a table, with all columns where `wide`, failures and notes below."""
+    columns = [column for column in known(found) if wide or column.rank <= PAGE]
+    lines = [
+        "| " + " | ".join(_cell(column.header) for column in columns) + " |",
+        "|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns),
+        *("| " + " | ".join(_cell(column.show(row)) for column in columns) + " |" for row in found),
+    ]
+    said = [line.replace("\n", " ") for line in failures(found)]
+    return "\n".join([*lines, "", *said, *[note.replace("*", r"\*") for note in NOTES]]) + "\n"
+
+
+def csv_text(found: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def json_text(found: Sequence[Row]) -> str:
+    """Return an array of rows, as `matrix.schema.json` describes them."""
+    return json.dumps(list(found), indent=1) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]:
+    columns = known(found)
+    left_out = []
+
+    def taken() -> int:
+        return sum(max(len(one.header), *(len(one.show(row)) for row in found)) + 2 for one in columns)
+
+    while taken() > width:
+        least = max(columns, key=lambda column: column.rank)
+        if least.rank == 0:
+            break
+        columns.remove(least)
+        left_out.append(least.header)
+    return columns, left_out

@@ -1,0 +1,90 @@
+"""A sink that fails, at whatever moment and with whatever, is named once and fails nothing else."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from experiments.config import MonitoringConfig
+from experiments.monitoring.sinks import Sinks, configured
+from tests.experiments.recorded import make_record
+
+NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow=None)
+
+
+class Recorder:
+    def __init__(self, fails_at: str = "") -> None:
+        self.heard: list[str] = []
+        self._fails_at = fails_at
+
+    def _hear(self, what: str) -> None:
+        self.heard.append(what)
+        if what == self._fails_at:
+            raise ConnectionError("the other side is gone")
+
+    def start(self, total: int) -> None:
+        self._hear("start")
+
+    def record(self, record: dict[str, Any]) -> None:
+        self._hear("record")
+
+    def close(self) -> None:
+        self._hear("close")
+
+
+@pytest.mark.parametrize("moment", ["start", "record", "close"])
+def test_a_failing_sink_leaves_the_others_alone(moment: str) -> None:
+    broken, whole, said = Recorder(moment), Recorder(), list[str]()
+    sinks = Sinks([("broken", lambda: broken), ("whole", lambda: whole)], said.append)
+    sinks.start(2)
+    sinks.record({})
+    sinks.record({})
+    sinks.close()
+    assert whole.heard == ["start", "record", "record", "close"]
+    assert said == ["broken hears no more: ConnectionError: the other side is gone"]
+    assert broken.heard[-1] == moment
+
+
+def test_a_sink_that_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def make() -> Recorder:
+        raise ImportError("No module named 'mlflow'")
+
+    Sinks([("mlflow", make)]).record({})
+    assert capsys.readouterr().err == "mlflow hears no more: ImportError: No module named 'mlflow'\n"
+
+
+def test_nobody_is_told_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    assert configured(NOBODY)._sinks == {}
+
+
+def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is replaced: it is large, and what matters is what it is handed."""
+    calls: list[tuple[str, Any]] = []
+
+    class Run:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None: ...
+
+    fake = types.ModuleType("mlflow")
+    for name in ("set_tracking_uri", "set_experiment", "log_params", "log_metrics"):
+        setattr(fake, name, lambda value, name=name: calls.append((name, value)))
+
+    def start_run(run_name: str) -> Run:
+        calls.append(("start_run", run_name))
+        return Run()
+
+    fake.start_run = start_run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    sinks = configured(MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow="file:here"))
+    sinks.record(make_record("eager"))
+    told = dict(calls)
+    assert told["set_tracking_uri"] == "file:here"
+    assert told["start_run"] == "run-1-eager"
+    assert told["log_params"]["runtime"] == "eager"
+    assert told["log_metrics"]["mcq_accuracy"] == 0.8
+    assert all(isinstance(value, float) for value in told["log_metrics"].values())

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.advise import main
+from experiments.records.matrix import rows
+from experiments.report import read
+from tests.conftest import ROOT
+from tests.experiments.recorded import make_record, sweep, write
+
+PUBLISHED = ROOT / "results" / "amd-epyc-2-cores"
+
+
+@pytest.mark.parametrize("goal", ["latency", "throughput", "memory", "cost"])
+def test_the_published_matrix_answers_every_goal(goal: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--goal", goal, "--min-accuracy", "0.99", "--max-memory-gib", "16", "--max-ttft-s", "0.2"]
+    assert main([str(PUBLISHED), *asked]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("run ")
+    assert "\nor " in said
+    assert "\ntry next:\n  python -m experiments.run " in said
+
+
+def test_nothing_qualifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wish = ["--min-accuracy", "0.99", "--max-memory-gib", "0.05"]
+    assert main([str(sweep(tmp_path)), *wish]) == 3
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "no measured cell qualifies"
+    assert said[1].startswith("the smallest relaxation: --max-memory-gib 0.05")
+    assert said[1].endswith("which eager meets")
+    relaxed = said[1].split(": ")[1].split(",")[0].split()
+    assert main([str(tmp_path), "--min-accuracy", "0.99", *relaxed]) == 0  # what it says is enough
+
+
+def test_another_machine_few_records_and_left_out_ones_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, [make_record("eager")])
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "record.json").write_text("{")
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "note: few records: 1 measured cells" in said.out
+    assert "note: of another machine than this one" in said.out
+    assert "left out: " in said.err
+
+
+def test_models_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = make_record("eager", run="other")
+    other |= {"model": {"name": "another", "digest": "e" * 32, "shape": None}, "config_hash": "another"}
+    write(sweep(tmp_path), [other])
+    assert main([str(tmp_path)]) == 2
+    assert "choose with --model another or bundled" in capsys.readouterr().err
+    assert main([str(tmp_path), "--model", "bundeld"]) == 2
+    assert "did you mean 'bundled'?" in capsys.readouterr().err
+    assert main([str(tmp_path), "--model", "bundled"]) == 0
+
+
+def test_a_file_that_is_no_matrix_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "matrix.json").write_text("[]")
+    assert main([str(tmp_path / "matrix.json")]) == 2
+    assert "is no matrix" in capsys.readouterr().err
+
+
+def test_rows_of_report_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(read(sweep(tmp_path / "runs"))[0])
+    (tmp_path / "matrix.json").write_text(json.dumps(found))
+    assert main([str(tmp_path / "matrix.json"), "--goal", "memory"]) == 0
+    assert capsys.readouterr().out.startswith("run gptq: ")

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.report import main
+from tests.experiments.recorded import make_record, sweep, write
+
+
+def test_nothing_changed_between_a_folder_and_itself(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--diff", str(swept), str(swept)]) == 0
+    assert capsys.readouterr().out == "nothing changed beyond what the intervals leave open\n"
+
+
+def test_what_separates_is_said_and_noise_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sweep(tmp_path / "before")
+    after = write(
+        tmp_path / "after",
+        [make_record("eager", seed=1), make_record("onnxruntime", slowness=0.41, peak_mib=240), make_record("awq")],
+        {"onnxruntime": 1.5, "awq": 1.0},
+    )
+    assert main(["--diff", str(before), str(after)]) == 0
+    said = capsys.readouterr().out
+    assert "onnxruntime · float32 · bundled · auto: peak MiB: 120 → 240 (worse)" in said
+    assert "decode speedup: 2.5" in said and "(worse), each against its own run's reference" in said  # noqa: PT018
+    assert "only in the first: gptq · float32 · bundled · auto" in said
+    assert "only in the second: awq · float32 · bundled · auto" in said
+    assert "TPOT" not in said  # absolute times of two runs are no change
+    assert "differ within their intervals" in said

@@ -1,0 +1,163 @@
+"""The page without a browser: what it says, what it must not contain, how large and how slow it may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.report import PAGE_FILE, main, read
+from experiments.views.page import page
+from tests.experiments.recorded import make_record, write
+
+
+def data_of(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found.group(1))
+    return content
+
+
+class Static(HTMLParser):
+    """What a reader without JavaScript sees: the cells of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.addresses: list[str] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag == "tr":
+            self.rows.append([])
+        self._inside = tag in ("td", "th") or (self._inside and tag in ("span",))
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, text: str) -> None:
+        if self._inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += text
+
+
+def test_the_table_stands_there_without_javascript(swept: Path) -> None:
+    static = Static()
+    static.feed(page(*read(swept)))
+    lines = {row[0].split()[0]: row for row in static.rows[2:] if row and row[0].split()}
+    assert list(lines)[:5] == ["eager", "onnxruntime", "compile", "gptq", "offload"]
+    assert any("killed by <the kernel>" in cell for cell in lines["offload"])
+    assert any("2.5" in cell and "(best)" in cell for cell in lines["onnxruntime"])
+    header = next(row for row in static.rows if "runtime" in row[0])
+    assert "TTFT p50 ms" in [" ".join(cell.split()) for cell in header]
+
+
+def test_nothing_is_asked_of_any_other_file(swept: Path) -> None:
+    text = page(*read(swept))
+    static = Static()
+    static.feed(text)
+    assert {address for address in static.addresses if not address.startswith("#")} == {"data:,"}
+    assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", text)
+
+
+def test_what_stands_in_records_cannot_become_part_of_the_page(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    write(tmp_path, [make_record("eager", status="error", reason=evil), make_record("compile", reason=evil)])
+    text = page(*read(tmp_path))
+    assert evil not in text
+    assert text.count("</script>") == 2
+
+
+def test_flipped_items_stand_side_by_side(swept: Path) -> None:
+    cells = data_of(page(*read(swept)))["cells"]
+    flipped = cells["run-1-gptq"]["flipped"]
+    assert flipped["differing"] == {"multiple_choice": 12}
+    assert len(flipped["items"]) == 12
+    assert flipped["items"][0] == {
+        "benchmark": "multiple_choice",
+        "id": "q-20",
+        "question": "What is <b>20</b>?",
+        "wanted": "A. one",
+        "reference": "A. one",
+        "cell": "B. two",
+        "reference_right": True,
+        "cell_right": False,
+    }
+    assert cells["run-1-onnxruntime"]["flipped"] == {"differing": {}, "items": [], "reason": None}
+
+
+def test_where_the_wall_time_went_adds_up(swept: Path) -> None:
+    wall = dict(data_of(page(*read(swept)))["cells"]["run-1-eager"]["wall"])
+    assert wall["reference's logits"] == 1.0
+    assert wall["evaluate"] == 2.0
+    assert sum(wall.values()) == pytest.approx(30, abs=0.1)
+
+
+def test_a_missing_items_file_is_said(swept: Path) -> None:
+    (swept / "run-1-gptq" / "items-multiple_choice.jsonl").unlink()
+    flipped = data_of(page(*read(swept)))["cells"]["run-1-gptq"]["flipped"]
+    assert flipped["items"] == []
+    assert "FileNotFoundError" in flipped["reason"]
+
+
+def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    older = json.loads((swept / "run-1-gptq" / "record.json").read_text()) | {"schema_version": 0}
+    torn = {key: value for key, value in older.items() if key != "runtime"} | {"schema_version": 1}
+    strange = make_record("eager") | {"schema_version": 1}
+    strange["benchmarks"][0]["samples"] = {"tpot_s": "many"}
+    for name, content in {"older": older, "foreign": {"a": 1}, "torn": torn, "strange": strange}.items():
+        (swept / name).mkdir()
+        (swept / name / "record.json").write_text(json.dumps(content))
+    assert main([str(swept), "--format", "html"]) == 1
+    said = capsys.readouterr().err
+    for reason in ("older schema 0", "foreign", "no runtime.name", "damaged: "):
+        assert reason in said
+        assert reason in (swept / PAGE_FILE).read_text()
+    assert len(said.splitlines()) == 4
+
+
+def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_path: Path) -> None:
+    assert main([str(tmp_path)]) == 2
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_text("{")
+    assert main([str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("status", ["unsupported", "interrupted"])
+def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: str) -> None:
+    write(tmp_path, [make_record("eager", status=status, reason="no such device")])
+    text = page(*read(tmp_path))
+    assert "no such device" in text
+    assert "What to run" not in text
+
+
+def many(folder: Path, cells: int, runs: int) -> Path:
+    """Write `runs` runs of `cells` cells each, a reference among them, all compared with it and with flipped items."""
+    for run in range(runs):
+        at = f"2026-{1 + run // 28:02}-{1 + run % 28:02}T10:00:00+00:00"
+        made = [make_record("eager", run=f"r{run:03}", started_at=at)]
+        for index in range(cells - 1):
+            made.append(
+                make_record(f"cell-{index}", run=f"r{run:03}", started_at=at, accuracy=0.5, commit=f"{run:040}")
+            )
+        write(folder, made, {f"cell-{index}": 1 + index / 20 for index in range(cells - 1)})
+    return folder
+
+
+def test_fifty_cells_stay_below_2_mb(tmp_path: Path) -> None:
+    text = page(*read(many(tmp_path, cells=50, runs=1)))
+    assert len(text.encode()) < 2_000_000
+    assert sum(bool(cell["flipped"]["items"]) for cell in data_of(text)["cells"].values()) == 49
+
+
+@pytest.mark.parametrize(("cells", "runs"), [(50, 20), (1000, 1)])
+def test_a_thousand_records_become_a_page_in_5_s(tmp_path: Path, cells: int, runs: int) -> None:
+    folder = many(tmp_path, cells, runs)
+    start = time.process_time()  # CPU seconds: what else runs beside must not fail a test
+    main([str(folder), "--format", "html"])
+    assert time.process_time() - start < 5
+    assert len(data_of((folder / PAGE_FILE).read_text())["rows"]) == cells

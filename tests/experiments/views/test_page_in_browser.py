@@ -1,0 +1,221 @@
+"""The page in headless Chromium: no error, no request; it sorts, filters, limits, opens a cell, and fits each width."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.report import PAGE_FILE, main
+from tests.experiments.recorded import make_record, sweep, write
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's client: pip install playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = (360, 768, 1440)
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = sweep(tmp_path_factory.mktemp("runs"))
+    for day in range(2, 12):
+        later = {"run": f"run-{day}", "started_at": f"2026-11-{day:02}T10:00:00+00:00", "commit": f"{day:040}"}
+        write(folder, [make_record("eager", slowness=1 if day < 7 else 2, **later)])  # type: ignore[arg-type]
+    (folder / "torn").mkdir()
+    (folder / "torn" / "record.json").write_text("{")
+    assert main([str(folder), "--format", "html"]) == 1
+    return folder / PAGE_FILE
+
+
+@pytest.fixture
+def opened(browser: Any, page_file: Path) -> Iterator[Open]:
+    """Return a function that opens the page; in the end no error was logged and nothing but the file was asked for."""
+    errors: list[str] = []
+    requests: list[str] = []
+    contexts: list[Any] = []
+
+    def open_page(width: int = 1440, address: str = "", **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else 0)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(page_file.as_uri() + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert {url.split("#")[0] for url in requests} == {page_file.as_uri()}
+
+
+def names(page: Any) -> list[str]:
+    found: list[str] = page.locator("#cells tbody tr:not([hidden]) .name").all_inner_texts()
+    return found
+
+
+def slide(page: Any, slider: str, value: float) -> None:
+    page.evaluate(
+        "([id, value]) => { const found = document.getElementById(id); found.value = value;"
+        " found.dispatchEvent(new Event('input', {bubbles: true})); }",
+        [slider, value],
+    )
+
+
+def test_it_sorts_both_ways_and_keeps_the_unknown_last(opened: Open) -> None:
+    page = opened()
+    button = page.locator("th[data-key=speedup_ratio] button")
+    button.click()
+    assert names(page)[:3] == ["eager", "compile", "gptq"]
+    assert page.locator("th[data-key=speedup_ratio]").get_attribute("aria-sort") == "ascending"
+    button.press("Enter")
+    assert names(page)[0] == "onnxruntime"
+    assert names(page)[-1] == "offload"
+
+
+def test_it_filters_by_what_there_is_and_by_words(opened: Open) -> None:
+    page = opened()
+    page.select_option("select[name=runtime]", "gptq")
+    assert names(page) == ["gptq"]
+    page.select_option("select[name=runtime]", "")
+    page.fill("input[type=search]", "kernel")
+    assert names(page) == ["offload"]
+    assert page.inner_text("#shown").startswith("1 of ")
+    page.select_option("select[name=benchmark]", "memory")
+    assert page.locator("th[data-key=weight_bytes]").is_visible()
+    assert not page.locator("th[data-key=tpot_s_p50]").is_visible()
+
+
+def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Path) -> None:
+    other = make_record("eager", run="else")
+    other["environment"]["processor"] = "Another"
+    write(tmp_path, [make_record("eager"), other])
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto((tmp_path / PAGE_FILE).as_uri())
+    page.select_option("select[name=hardware]", "auto, Another")
+    assert page.inner_text("#shown") == "1 of 2 cells"
+    page.close()
+
+
+def test_limits_grey_out_what_does_not_qualify(opened: Open) -> None:
+    page = opened()
+    slide(page, "floor", 99)
+    assert "out" in page.locator("#row-run-1-gptq").get_attribute("class")
+    assert "out" not in (page.locator("#row-run-1-onnxruntime").get_attribute("class") or "")
+    assert "out" in page.locator("#front-chart [data-id=run-1-gptq]").get_attribute("class")
+    slide(page, "ceiling", 500)
+    assert "out" in page.locator("#row-run-1-compile").get_attribute("class")
+    assert "qualify" in page.inner_text("#qualified")
+
+
+def test_the_front_is_drawn_and_said(opened: Open) -> None:
+    page = opened()
+    page.locator("#front-chart .point").first.wait_for()
+    assert page.locator("#front-chart .point.front").count() == 3
+    assert "by onnxruntime" in page.inner_text("#front-said")
+    assert "offload (out of memory)" in page.inner_text("#front-said")
+    page.select_option("#x-axis", "prefill_speedup_ratio")
+    assert page.locator("#front-chart .point.dominated").count() == 1
+
+
+def test_a_cell_opens_shows_what_flipped_and_closes(opened: Open) -> None:
+    page = opened()
+    page.locator("#row-run-1-gptq th button").click()
+    dialog = page.locator("dialog")
+    assert "python -m experiments.run runtime=gptq" in dialog.inner_text()
+    assert dialog.locator("article").count() == 12
+    assert "What is <b>20</b>?" in dialog.locator("article").first.inner_text()
+    dialog.locator("svg").nth(3).wait_for()
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert "#cell" not in page.url
+
+
+def test_a_cell_has_an_address_of_its_own(opened: Open) -> None:
+    page = opened(address="#cell=run-1-offload")
+    assert "killed by <the kernel>" in page.locator("dialog").inner_text()
+
+
+def test_the_keyboard_reaches_every_value_and_its_tooltip(opened: Open) -> None:
+    page = opened()
+    page.locator("#cells tbody td[tabindex='0']").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.key") == "speedup_ratio"
+    assert "4 launches, CPU time of one thread" in page.inner_text("#tip")
+    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "tip"
+    page.keyboard.press("Enter")
+    assert page.locator("dialog").is_visible()
+
+
+def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
+    page = opened()
+    page.select_option("#metric", "tpot_s_p50")
+    page.locator("#series .change").first.wait_for(state="attached")  # drawn when its width is known
+    assert page.locator("#series .change").count() == 1
+    assert "New level at" in page.inner_text("#series")
+
+
+def test_without_javascript_the_table_is_there(opened: Open) -> None:
+    page = opened(java_script_enabled=False)
+    assert page.locator("#cells tbody tr").count() == 5
+    assert page.locator("#row-run-1-offload").is_visible()
+    assert not page.locator("#pareto").is_visible()
+    assert not page.locator("#filters").is_visible()
+    assert "damaged" in page.inner_text("main")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_fits_each_width_in_light_and_dark(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(251, 250, 247)",
+            "dark": "rgb(21, 22, 21)",
+        }[scheme]
+    )
+    page.locator("#row-run-1-gptq th button").click()
+    box = page.locator("dialog").evaluate("node => [node.scrollWidth, node.clientWidth, node.offsetWidth]")
+    assert box[0] <= box[1]
+    assert box[2] <= width
+
+
+def test_text_stands_out_from_its_ground(opened: Open) -> None:
+    """WCAG's contrast of 4.5, for each text colour on each ground that it is used on."""
+    contrast = """() => {
+      const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+      const level = (name) => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.color = `var(${name})`;
+        canvas.fillStyle = getComputedStyle(probe).color;
+        canvas.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const pairs = [["--ink", "--paper"], ["--ink", "--card"], ["--ink", "--best"], ["--soft", "--paper"],
+        ["--soft", "--card"], ["--accent", "--paper"], ["--warn", "--warn-paper"]];
+      return pairs.map((pair) => pair.map(level).sort((a, b) => b - a)).map(([a, b]) => (a + 0.05) / (b + 0.05));
+    }"""
+    for scheme in ("light", "dark"):
+        assert min(opened(color_scheme=scheme).evaluate(contrast)) > 4.5
