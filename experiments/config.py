@@ -111,8 +111,16 @@ class CalibrationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    token_budget: int = least(1)
+    """How continuations are scored; each switch changes the time and no answer."""
+
+    token_budget: int = least(1, default=4096)
+    cache_budget: int = least(1, default=32768)
     sort_by_length: bool = True
+    batch: bool = True
+    share_prefix: bool = True
+    share_stem: bool = True
+    exact: bool = False
+    chunk: int = least(1, default=8192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +203,18 @@ class DivergenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    token_budget: int = least(1)
-    refill: bool
+    token_budget: int = least(1, default=8192)
+    refill: bool = True
+    speculate: str = among("none", "lookup", "draft", default="none")
+    draft_tokens: int = least(1, default=4)
+    draft_model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesConfig:
+    """Whether what a runtime answered is kept, and used again. Benchmarks of time always run."""
+
+    mode: str = among("never", "keep", "use")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +275,7 @@ class CellConfig:
     calibration: CalibrationConfig
     scoring: ScoringConfig
     generation: GenerationConfig
+    responses: ResponsesConfig
     sandbox: SandboxConfig
     comparison: ComparisonConfig
     seed: int = least(0)

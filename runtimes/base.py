@@ -165,6 +165,14 @@ class Runtime(ABC):
         into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
         """
 
+    def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
+        """Return a cache of rows that go on from row 0 of `cache` and read it in place: nothing is copied.
+
+        Each row can hold `capacity` tokens of its own; `lengths` count those of the shared row too, to which a row
+        cannot be rewound below. `cache` must not change meanwhile. Only where `Traits.shares_prefix`.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def synchronize(self) -> None:
         """Return when all work that was asked for is done."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from experiments.cells import device, loading
 from experiments.cells.plan import Cell
+from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
 from experiments.measurement.memory import PeakMeter
@@ -41,15 +43,30 @@ class Entry:
 
 @dataclass
 class Bench:
-    """What a benchmark file works with: the cell, its loaded runtime, and where its files go."""
+    """What a benchmark file works with: the cell, its runtime, loaded when it is needed, and where its files go."""
 
     cell: Cell
-    runtime: Runtime
-    traits: Traits
+    load: Callable[[], tuple[Runtime, Traits]]
     text: Text | None
+    responses: Responses
     folder: Path
     meter: PeakMeter
     on_items: Any  # (done, total) → None
+    is_loaded: bool = False
+
+    @cached_property
+    def _loaded(self) -> tuple[Runtime, Traits]:
+        found = self.load()
+        self.is_loaded = True
+        return found
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._loaded[0]
+
+    @property
+    def traits(self) -> Traits:
+        return self._loaded[1]
 
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark with the reason."""
@@ -99,9 +116,11 @@ class CellPlugin:
         self.tell("benchmark", nodeid.split("::")[0].removeprefix("test_").removesuffix(".py"))
 
     def bench(self) -> Bench:
-        """Return the loaded runtime and what goes with it; loaded at the first call."""
+        """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
         if self._bench is None:
-            self._bench = self._load()
+            self._bench = self._make()
+        if not self.cell.uses_responses:
+            assert self._bench.runtime
         return self._bench
 
     def tell(self, *message: Any) -> None:
@@ -109,13 +128,25 @@ class CellPlugin:
             if self._progress is not None:
                 self._progress.send(message)
 
-    def _load(self) -> Bench:
+    def _make(self) -> Bench:
+        meter = PeakMeter()
+        return Bench(
+            self.cell,
+            lambda: self._load(meter),
+            loading.make_text(self.cell),
+            loading.make_responses(self.cell),
+            self.folder,
+            meter,
+            lambda done, total: self.tell("items", done, total),
+        )
+
+    def _load(self, meter: PeakMeter) -> tuple[Runtime, Traits]:
         self.tell("benchmark", "load")
         found, stamp = device.resolve(self.cell.config.hw)
         runtime = loading.make_runtime(self.cell.config.runtime)
         module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
         importlib.import_module(module)
-        timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
+        timer = PhaseTimer(time.perf_counter)
         with meter.phase("load"):
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
         self.journal.write(
@@ -130,15 +161,7 @@ class CellPlugin:
             notes=[*traits.notes, *([stamp] if stamp else [])],
         )
         self._check_vocabulary(traits)
-        return Bench(
-            self.cell,
-            runtime,
-            traits,
-            loading.make_text(self.cell),
-            self.folder,
-            meter,
-            lambda done, total: self.tell("items", done, total),
-        )
+        return runtime, traits
 
     def _check_vocabulary(self, traits: Traits) -> None:
         wanted = self.cell.facts.vocabulary
@@ -156,7 +179,7 @@ class CellPlugin:
             status = "failed"
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
-        counters = self._bench.runtime.counters() if self._bench is not None else {}
+        counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         self.journal.write("benchmark", status=status, reason=reason, counters=counters, **vars(entry))
 
 

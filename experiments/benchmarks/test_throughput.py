@@ -5,6 +5,7 @@ import random
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from experiments.benchmarks.plugin import Bench, Entry
+from experiments.config import GenerationConfig
 from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
 
@@ -22,8 +23,10 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
         for prompt, length in zip(prompts, lengths, strict=True)
     ]
 
+    options = GenerationConfig(token_budget=asked.token_budget)
+
     def once() -> None:
-        generate(bench.runtime, bench.traits, requests, lambda ids: lambda token: "", token_budget=asked.token_budget)
+        generate(bench.runtime, bench.traits, requests, lambda ids: lambda token: "", options=options)
         bench.runtime.synchronize()
 
     benchmark.pedantic(once, rounds=1, warmup_rounds=1)

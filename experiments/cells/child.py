@@ -127,7 +127,7 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     runtime = make_runtime(cell.config.reference)
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
-    scored = score(runtime, traits, requests, cell.config.scoring.token_budget)
+    scored = score(runtime, traits, requests, cell.config.scoring)
     gaps = [gap for one in scored for gap in one.gaps]
     Journal(journal).write(
         "replay", tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps)

@@ -28,6 +28,7 @@ _NOT_MEASURED = (
     "time_limit_s",
     "sandbox",
     "comparison",
+    "responses",
 )
 
 
@@ -63,6 +64,12 @@ class Cell:
         measured = {key: value for key, value in self.resolved.items() if key not in _NOT_MEASURED}
         text = json.dumps([measured, self.facts.digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def uses_responses(self) -> bool:
+        """Is what was answered before, by the same runtime over the same model, not asked again?"""
+        mode = self.config.responses.mode
+        return mode == "use" or (mode == "keep" and self.config.resume)
 
     @property
     def threads(self) -> int:

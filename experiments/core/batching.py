@@ -9,10 +9,18 @@ import torch
 from runtimes.base import Traits
 
 
-def batches(lengths: Sequence[int], traits: Traits, token_budget: int, sort: bool = True) -> list[list[int]]:
+def batches(
+    lengths: Sequence[int],
+    traits: Traits,
+    token_budget: int,
+    sort: bool = True,
+    held: int = 0,
+    cache_budget: int | None = None,
+) -> list[list[int]]:
     """Return batches of indices; rows × padded length of each is within the budget (a single row always goes).
 
-    The longest come first, so that a machine too small for them says so at once.
+    Rows that each hold `held` tokens before are so many that these and the new ones are within the cache's budget. The
+    longest come first, so that a machine too small for them says so at once.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)) if sort else list(range(len(lengths)))
     result: list[list[int]] = []
@@ -20,7 +28,8 @@ def batches(lengths: Sequence[int], traits: Traits, token_budget: int, sort: boo
     for index in order:
         width = max(widest, traits.buckets.pad_tokens(lengths[index]))
         rows = len(result[-1]) + 1 if result else 1
-        if not result or rows * width > token_budget or rows > (traits.max_batch or rows):
+        is_full = held > 0 and cache_budget is not None and rows * (held + width) > cache_budget
+        if not result or is_full or rows * width > token_budget or rows > (traits.max_batch or rows):
             result.append([])
             width = traits.buckets.pad_tokens(lengths[index])
         result[-1].append(index)

@@ -52,7 +52,7 @@ class Compiled(Eager):
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
         self._prefill = torch.compile(self._prefill_graph, **options)
         self._step = torch.compile(self._step_graph, **options)
-        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
+        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch), shares_prefix=False)
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Weights
+from runtimes.engines import shared_prefix
+from runtimes.engines.shared_prefix import Branch
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
 
@@ -33,6 +35,7 @@ class Eager(Runtime):
         self._module: Any = None
         self._device = "cpu"
         self._at_BK: torch.Tensor | None = None
+        self._branch: Branch | None = None
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -56,20 +59,27 @@ class Eager(Runtime):
             weight_bytes=full.weight_bytes(self._module),
             weight_disk_bytes=full.disk_bytes(model.folder),
             dtypes=("float32", "bfloat16", "float16"),
+            shares_prefix=shared_prefix.can_share(self._module, self._attention),
             notes=notes,
         )
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         return SlotCache.empty(self._module.config, rows, capacity, self._module.dtype, self._device)
 
+    def branch(self, cache: SlotCache, rows: int, capacity: int) -> Branch:
+        return Branch(cache, self.new_cache(rows, capacity))
+
     @torch.inference_mode()
     def forward(
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: SlotCache | None = None,
+        cache: SlotCache | Branch | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
+        self._branch = cache if isinstance(cache, Branch) else None
+        if isinstance(cache, Branch):
+            cache = cache.own
         past = cache.row_lengths if cache is not None else [0] * len(lengths)
         start = past[0] if len(set(past)) == 1 else None
         positions_BT = self._positions(past, ids_BT.shape[1])
@@ -103,13 +113,20 @@ class Eager(Runtime):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
-        return self._module(
-            input_ids=ids_BT,
-            attention_mask=mask_BTS,
-            position_ids=self._in_range(positions_BT),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).logits
+        given = {"attention_mask": mask_BTS, "past_key_values": cache, "use_cache": cache is not None}
+        branch = self._branch
+        if branch is None:
+            return self._module(input_ids=ids_BT, position_ids=self._in_range(positions_BT), **given).logits
+        positions_BT = self._in_range(positions_BT + branch.shared_tokens)
+        config, branch.attended = self._module.config.get_text_config(), 0
+        config._attn_implementation = shared_prefix.NAME
+        try:
+            logits = self._module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given).logits
+        finally:
+            config._attn_implementation = self._attention
+        if branch.attended != config.num_hidden_layers:
+            raise RuntimeError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
+        return logits
 
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
         first_B1 = torch.tensor(past, device=self._device)[:, None]
