@@ -113,7 +113,7 @@ class CalibrationConfig:
 class ScoringConfig:
     """How continuations are scored; each switch changes the time and no answer."""
 
-    token_budget: int = least(1, default=4096)
+    token_budget: int | None = least(1, default=None)
     cache_budget: int = least(1, default=32768)
     sort_by_length: bool = True
     batch: bool = True

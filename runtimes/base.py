@@ -72,6 +72,8 @@ class Traits:
     max_batch: int | None = None
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
+    packs_rows: bool = False  # True: such rows cost their tokens only, whatever they are padded to
+    batch_tokens: int = 4096  # that a batch runs best with; fewer where they should stay in a processor's caches
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
 
 
@@ -168,8 +170,9 @@ class Runtime(ABC):
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
         """Return a cache of rows that go on from row 0 of `cache` and read it in place: nothing is copied.
 
-        Each row can hold `capacity` tokens of its own; `lengths` count those of the shared row too, to which a row
-        cannot be rewound below. `cache` must not change meanwhile. Only where `Traits.shares_prefix`.
+        Each row can hold `capacity` tokens of its own (0: one forward, of which nothing is kept). `lengths` count those
+        of the shared row too, below which a row cannot be rewound. `cache` must not change meanwhile. Only where
+        `Traits.shares_prefix`.
         """
         raise NotImplementedError
 

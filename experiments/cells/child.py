@@ -108,7 +108,8 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     asked = cell.config.benchmark.divergence
     if asked is not None and text is not None:
         chosen = divergence.chosen_windows(asked, text, traits.vocabulary)
-        divergence.write_reference(runtime, traits, chosen, folder, cell.config.scoring.token_budget)
+        budget = cell.config.scoring.token_budget or traits.batch_tokens
+        divergence.write_reference(runtime, traits, chosen, folder, budget)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:

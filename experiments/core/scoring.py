@@ -154,26 +154,29 @@ class _Branches:
         self._ending_room = padded(max(endings)) if any(endings) else 0
         room = padded(max(lengths)) + self._ending_room
         trunk = Trunk(self._runtime, self._traits, self._prefix, room, self._tally)
-        for batch in self._batches(lengths, trunk.copied_tokens):
+        packed = self._traits.packs_rows and bool(self._prefix)
+        for batch in self._batches(lengths, trunk.copied_tokens, packed):
             yield self._score(trunk, [self._rows[index] for index in batch])
 
-    def _batches(self, lengths: Sequence[int], held: int) -> list[list[int]]:
+    def _batches(self, lengths: Sequence[int], held: int, packed: bool = False) -> list[list[int]]:
         one_by_one = self._options.exact or not self._options.batch
         return batches(
             lengths,
             self._traits,
-            1 if one_by_one else self._options.token_budget,
+            1 if one_by_one else self._options.token_budget or self._traits.batch_tokens,
             self._options.sort_by_length,
             held,
             self._options.cache_budget,
+            packed,
         )
 
     def _score(self, trunk: Trunk, rows: Sequence[_Row]) -> Finished:
         ids_BT, lengths = pad([row.run_ids for row in rows], self._traits)
         longer = [at for at, row in enumerate(rows) if row.is_stem and any(len(c.ids) > 1 for c in row.continuations)]
-        room = ids_BT.shape[1] + (self._ending_room if longer else 0)
+        packed = self._traits.packs_rows and bool(self._prefix)
+        room = ids_BT.shape[1] + self._ending_room if longer or not packed else 0  # 0: nothing comes behind
         cache = trunk.rows(len(lengths), room) if self._prefix or longer else None
-        found_BK = self._forward(ids_BT, lengths, cache, [row.wanted for row in rows])
+        found_BK = self._forward(ids_BT, lengths, cache, [row.wanted for row in rows], packed)
         parts: dict[int, list[tuple[float, float]]] = {}
         reads = [
             _Read(at, range(1) if row.is_stem else range(len(one.ids)), one)
@@ -202,8 +205,10 @@ class _Branches:
             for read, values in zip(reads, _read(found_BK, reads), strict=True):
                 parts[read.continuation.request] += values
 
-    def _forward(self, ids_BT: torch.Tensor, lengths: list[int], cache: Any, wanted: Sequence[range]) -> torch.Tensor:
-        self._tally.add(ids_BT, lengths, len(wanted))
+    def _forward(
+        self, ids_BT: torch.Tensor, lengths: list[int], cache: Any, wanted: Sequence[range], packed: bool = False
+    ) -> torch.Tensor:
+        self._tally.add(ids_BT, lengths, len(wanted), packed)
         return self._runtime.forward(ids_BT, lengths, cache, pad_positions(wanted, len(lengths))).logits_BKV
 
 

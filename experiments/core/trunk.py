@@ -25,11 +25,11 @@ class Tally:
     forwards: int = 0
     prefixes: int = 0
 
-    def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int) -> None:
+    def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int, packed: bool = False) -> None:
         """Count a forward; rows beyond `rows` are padding."""
         self.forwards += 1
         self.run_tokens += sum(lengths[:rows])
-        self.padded_tokens += ids_BT.numel()
+        self.padded_tokens += sum(lengths) if packed else ids_BT.numel()
 
     def figures(self) -> dict[str, Any]:
         return {

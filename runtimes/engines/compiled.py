@@ -23,6 +23,8 @@ _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since e
 
 
 class Compiled(Eager):
+    skips_unwanted = False  # which tokens are wanted changes from call to call, and a graph would be a call's own
+
     def __init__(
         self,
         dtype: str = "float32",
@@ -52,7 +54,8 @@ class Compiled(Eager):
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
         self._prefill = torch.compile(self._prefill_graph, **options)
         self._step = torch.compile(self._step_graph, **options)
-        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch), shares_prefix=False)
+        wanted = {"buckets": self._buckets, "max_batch": max(self._buckets.batch)}
+        return replace(traits, **wanted, shares_prefix=False, packs_rows=False)
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
