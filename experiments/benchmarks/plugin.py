@@ -180,7 +180,9 @@ class CellPlugin:
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
         counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
-        self.journal.write("benchmark", status=status, reason=reason, counters=counters, **vars(entry))
+        self.journal.write(
+            "benchmark", status=status, reason=reason, wall_s=call.duration, counters=counters, **vars(entry)
+        )
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()

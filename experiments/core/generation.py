@@ -91,7 +91,7 @@ class _Row:
     def __init__(self, index: int, sample: int, request: GenerateRequest, piece: Piece):
         self.index, self.sample, self.request = index, sample, request
         self.ids: list[int] = []
-        self.history = History(request.ids)
+        self.history: History | None = None  # kept where somebody guesses by it
         self.text = ""
         self.random = random.Random(request.seeds[sample])
         self._piece = piece
@@ -102,7 +102,8 @@ class _Row:
         if token in eos_ids:
             return Generated(tuple(self.ids), self.text, "eos")
         self.ids.append(token)
-        self.history.add(token)
+        if self.history is not None:
+            self.history.add(token)
         start = max(0, len(self.text) - self._longest + 1)  # a stop string may have begun in the text so far
         self.text += self._piece(token)
         found = [at for stop in self.request.stop if (at := self.text.find(stop, start)) >= 0]
@@ -164,6 +165,10 @@ class _Generation:
         logits_BV = self._runtime.forward(ids_BT, lengths, fresh).logits_BKV[:, 0]
         self.report.forwards += 1
         rows = [_Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
+        for row in rows:
+            # What is sampled is not guessed: accepting by chance would draw other texts from the same seeds.
+            if self.drafter is not None and row.request.temperature == 0:
+                row.history = History(row.request.ids)
         source = [prompts.index(index) for index, _ in taken]
         if not active:
             padded = self._traits.buckets.pad_batch(len(rows))
@@ -209,8 +214,7 @@ class _Generation:
     def _guesses(self) -> list[list[int]]:
         if self.drafter is None:
             return []
-        # What is sampled is not guessed: accepting by chance would draw other texts from the same seeds.
-        greedy = [row.history if row is not None and row.request.temperature == 0 else None for row in self._rows]
+        greedy = [row.history if row is not None else None for row in self._rows]
         return self.drafter.propose(greedy) if any(row is not None for row in greedy) else []
 
     def _verify(self, places: Sequence[int], guesses: list[list[int]]) -> None:

@@ -20,7 +20,6 @@ from experiments.config import GenerationConfig, ScoringConfig
 from experiments.peers import workloads
 from experiments.peers.workloads import MODEL_DIR
 
-
 Work = Callable[..., Any]  # given a number, only so many items
 _WARM_UP = 8
 
@@ -39,8 +38,8 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "model"
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
         if arguments.work == "scoring":
             workloads.write_model(folder, arguments.vocabulary)
             contenders = _scoring(folder, arguments)

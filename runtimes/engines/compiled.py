@@ -54,8 +54,8 @@ class Compiled(Eager):
         options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": self._mode}
         self._prefill = torch.compile(self._prefill_graph, **options)
         self._step = torch.compile(self._step_graph, **options)
-        wanted = {"buckets": self._buckets, "max_batch": max(self._buckets.batch)}
-        return replace(traits, **wanted, shares_prefix=False, packs_rows=False)
+        traits = replace(traits, shares_prefix=False, packs_rows=False)
+        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
