@@ -110,6 +110,7 @@ class _Answering:
             bench.cell.config.generation,
             on_done,
             report,
+            bench.drafter,
         )
         return report.figures()
 

@@ -16,6 +16,7 @@ import pytest
 
 from experiments.cells import device, loading
 from experiments.cells.plan import Cell
+from experiments.core.drafting import Drafter
 from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
@@ -67,6 +68,11 @@ class Bench:
     @property
     def traits(self) -> Traits:
         return self._loaded[1]
+
+    @cached_property
+    def drafter(self) -> Drafter | None:
+        """What guesses ahead of the runtime; loaded once, at the first text."""
+        return loading.make_drafter(self.cell, device.resolve(self.cell.config.hw)[0])
 
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark with the reason."""

@@ -7,19 +7,21 @@ import importlib
 import importlib.util
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import runtimes
-from experiments import core
+from experiments import core, models
 from experiments.cells import device
 from experiments.cells.plan import Cell, data_path
 from experiments.config import RuntimeConfig
+from experiments.core.drafting import Drafter, DraftModel, Lookup
 from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.records.environment import environment
-from runtimes.base import Hardware, Phase, Runtime, Traits, Unsupported
+from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
 
@@ -85,6 +87,18 @@ def make_text(cell: Cell) -> Text | None:
     if folder is None or not cell.facts.has_tokenizer:
         return None
     return Text(Path(folder), cell.facts.bos_id, cell.facts.max_length)
+
+
+def make_drafter(cell: Cell, device: str) -> Drafter | None:
+    """Return what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
+    options = cell.config.generation
+    if options.speculate != "draft":
+        return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
+    folder = Path(str(options.draft_model)).expanduser()
+    source = ModelSource(models.inspect_folder(folder, cell.artifacts).digest, folder)
+    runtime = make_runtime(cell.config.runtime)
+    traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
+    return DraftModel(runtime, traits, options.draft_tokens)
 
 
 def make_responses(cell: Cell) -> Responses:

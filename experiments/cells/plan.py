@@ -95,6 +95,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
         facts = models.inspect_folder(folder, artifacts)
     _check_lengths(config, facts)
     _check_data(config, facts)
+    _check_draft(config, facts, artifacts)
     source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed)
     return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
 
@@ -181,6 +182,20 @@ def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
         summarization.load(data_path("summarization", chosen.summarization.data), chosen.summarization.limit)
     if chosen.code is not None:
         _check_code(chosen.code)
+
+
+def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
+    options = config.generation
+    if options.speculate != "draft":
+        return
+    if options.draft_model is None:
+        raise UserError("generation.speculate=draft needs a smaller model: set generation.draft_model=DIR")
+    vocabulary = models.inspect_folder(Path(options.draft_model).expanduser(), artifacts).vocabulary
+    if vocabulary != facts.vocabulary:
+        raise UserError(
+            f"generation.draft_model={options.draft_model} has a vocabulary of {vocabulary}, the model one of "
+            f"{facts.vocabulary}: a draft must speak the same tokens"
+        )
 
 
 def _check_code(asked: CodeConfig) -> None:

@@ -10,13 +10,13 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from experiments.config import GenerationConfig
 from experiments.core.batching import pad
-from experiments.core.drafting import Drafter, History, Lookup
+from experiments.core.drafting import Drafter, History
 from runtimes.base import Runtime, Traits
 
 Piece = Callable[[int], str]  # the text that a token adds
@@ -75,13 +75,11 @@ def generate(
 ) -> list[list[Generated]]:
     """Return a list of texts a request, one a seed, in their order.
 
-    `new_text(prompt ids)` begins a text. `drafter` guesses for greedy rows; by default what the options name.
+    `new_text(prompt ids)` begins a text. `drafter` guesses for greedy rows, and never changes them.
     """
     options = options or GenerationConfig()
-    if drafter is None and options.speculate == "lookup":
-        drafter = Lookup(options.draft_tokens)
-    loop = _Generation(runtime, traits, requests, new_text, frozenset(eos_ids), options, on_done)
-    loop.report, loop.drafter = report or GenerationReport(), drafter
+    loop = _Generation(runtime, traits, requests, new_text, frozenset(eos_ids), options, on_done, drafter)
+    loop.report = report or loop.report
     return loop.run()
 
 
@@ -124,11 +122,12 @@ class _Generation:
         eos_ids: frozenset[int],
         options: GenerationConfig,
         on_done: OnDone,
+        drafter: Drafter | None,
     ):
-        self.report, self.drafter = GenerationReport(), cast(Drafter | None, None)
+        self.report, self.drafter = GenerationReport(), drafter
         self._runtime, self._traits, self._requests = runtime, traits, requests
         self._new_text, self._eos_ids, self._on_done = new_text, eos_ids, on_done
-        self._refill, guessed = options.refill, options.draft_tokens if options.speculate != "none" else 0
+        self._refill, guessed = options.refill, drafter.tokens if drafter is not None else 0
         self._results: list[list[Generated | None]] = [[None] * len(request.seeds) for request in requests]
         # Prompts of like length are prefilled together; the samples of a prompt stand side by side and share it.
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].ids), i))
@@ -215,7 +214,11 @@ class _Generation:
         if self.drafter is None:
             return []
         greedy = [row.history if row is not None else None for row in self._rows]
-        return self.drafter.propose(greedy) if any(row is not None for row in greedy) else []
+        if not any(greedy):
+            return []
+        left = [row.request.max_new_tokens - len(row.ids) if row is not None else 0 for row in self._rows]
+        # The runtime's own token follows a guess, so that a guess of all that is left would be one too many.
+        return [guess[: max(0, room - 1)] for guess, room in zip(self.drafter.propose(greedy), left, strict=True)]
 
     def _verify(self, places: Sequence[int], guesses: list[list[int]]) -> None:
         """Run each row's token and the guess behind it at once; keep the guess as far as the runtime agrees."""
