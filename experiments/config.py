@@ -202,6 +202,13 @@ class DivergenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    pairs: int = least(1)
+    questions: int = least(8)
+    texts: int = least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     token_budget: int = least(1, default=8192)
     refill: bool = True
@@ -257,6 +264,7 @@ class BenchmarksConfig:
     extractive_qa: ExtractiveQAConfig | None = None
     summarization: SummarizationConfig | None = None
     divergence: DivergenceConfig | None = None
+    ablation: AblationConfig | None = None
 
     def chosen(self) -> list[str]:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
