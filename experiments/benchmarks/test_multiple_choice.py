@@ -1,14 +1,15 @@
 """Multiple choice by log-likelihood: all choices of a question are scored, the likeliest is the answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.benchmarks.scoring import Scoring
 from experiments.cells.plan import data_path
 from experiments.config import MultipleChoiceConfig
-from experiments.core.scoring import ScoreRequest
+from experiments.core.scoring import Scored, ScoreRequest
 from experiments.core.text import Asked, Text
 from experiments.tasks import multiple_choice
 
@@ -21,26 +22,9 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
     found = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
     scoring = Scoring(bench, sum(len(question.choices) for question in found.questions))
     requests = _Requests(text, asked, found)
-    scored = scoring.scores(requests.all())
-    verdicts = []
     path = bench.items_path("multiple_choice")
-    with open(path, "w") as file:
-        for question in found.questions:
-            mine = list(islice(scored, len(question.choices)))
-            logprobs = [one.total for one in mine]
-            lengths = _lengths(asked.normalise, question.choices, [len(one.logprobs) for one in mine])
-            verdict = multiple_choice.score(question, logprobs, asked.normalise, lengths)
-            verdicts.append(verdict)
-            item = {
-                "id": question.id,
-                "subject": question.subject,
-                "answer": question.answer,
-                "predicted": verdict.predicted,
-                "is_right": verdict.is_right,
-                "logprobs": logprobs,
-                "lengths": lengths,
-            }
-            file.write(json.dumps(item) + "\n")
+    with bench.meter.phase("multiple_choice"):
+        verdicts = _judge(found.questions, scoring.scores(requests.all()), asked.normalise, path)
     result = multiple_choice.summarise(verdicts)
     entry.items_file = path.name
     entry.parameters = {"shots": asked.shots, "style": asked.style, "normalise": asked.normalise}
@@ -50,8 +34,33 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
         "items": result.items,
         "by_subject": result.by_subject,
         "cut_contexts": requests.cut,
+        "peak_host_bytes": bench.meter.peaks_bytes["multiple_choice"],
         **scoring.figures(),
     }
+
+
+def _judge(
+    questions: Sequence[multiple_choice.Question], scored: Iterator[Scored], normalise: str, path: Path
+) -> list[multiple_choice.Verdict]:
+    """Write a line a question as soon as its choices are scored."""
+    verdicts = []
+    with open(path, "w") as file:
+        for question in questions:
+            mine = list(islice(scored, len(question.choices)))
+            logprobs = [one.total for one in mine]
+            lengths = _lengths(normalise, question.choices, [len(one.logprobs) for one in mine])
+            verdicts.append(multiple_choice.score(question, logprobs, normalise, lengths))
+            item = {
+                "id": question.id,
+                "subject": question.subject,
+                "answer": question.answer,
+                "predicted": verdicts[-1].predicted,
+                "is_right": verdicts[-1].is_right,
+                "logprobs": logprobs,
+                "lengths": lengths,
+            }
+            file.write(json.dumps(item) + "\n")
+    return verdicts
 
 
 class _Requests:
