@@ -4,12 +4,15 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test proof clean
+.PHONY: matrix test proof peers clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof
+
+peers: .venv/installed
+	$(BIN)/python -m experiments.peers.side_by_side $(PEERS)
 
 test: .venv/installed
 	$(BIN)/ruff format --check .
@@ -24,4 +27,4 @@ test: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv results/runs
+	rm -rf .venv .peers results/runs

