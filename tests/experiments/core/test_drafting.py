@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from experiments.config import GenerationConfig
 from experiments.core.decoding import random_prompts
 from experiments.core.drafting import Drafter, DraftModel, History, Lookup
 from experiments.core.generation import GenerateRequest, GenerationReport, generate
+from experiments.core.recomputing import Recomputing
 from runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtimes.engines.eager import Eager
 from tests.experiments.core.test_core import mixed_requests, words
@@ -71,3 +73,9 @@ def test_an_end_of_text_within_a_guess_ends_the_text(eager: Loaded) -> None:
     expected = generate(*eager, [request], words, eos)
     assert generate(*eager, [request], words, eos, drafter=DraftModel(*eager, 4)) == expected
     assert expected[0][0].finished_by == "eos"
+
+
+def test_recomputing_gives_the_same_texts(eager: Loaded) -> None:
+    runtime, traits = eager
+    requests = mixed_requests(8)
+    assert generate(cast(Runtime, Recomputing(runtime)), traits, requests, words) == generate(*eager, requests, words)
