@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -40,6 +40,17 @@ def batches(
         widest = width
         tokens += lengths[index]
     return result
+
+
+def split(batch: Sequence[int], widths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut a batch of indices so that rows × largest width of a part is at most `most` (a single row always goes)."""
+    part: list[int] = []
+    for index in batch:
+        if part and (len(part) + 1) * max(widths[one] for one in [*part, index]) > most:
+            yield part
+            part = []
+        part.append(index)
+    yield part
 
 
 def pad(rows: Sequence[Sequence[int]], traits: Traits) -> tuple[torch.Tensor, list[int]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.config import ScoringConfig
-from experiments.core.batching import batches, pad, pad_positions
+from experiments.core.batching import batches, pad, pad_positions, split
 from experiments.core.trunk import Tally, Trunk
 from runtimes.base import Runtime, Traits
 
@@ -41,6 +41,7 @@ class Scored:
         return sum(self.logprobs)
 
 
+_MOST_LOGITS = 1 << 27  # numbers of a batch: half a gigabyte, where texts are scored at every position
 Finished = list[tuple[int, Scored]]  # indices of requests, and their results
 
 
@@ -144,6 +145,7 @@ class _Branches:
     ):
         self._runtime, self._traits, self._options, self._tally = runtime, traits, options, tally
         self._prefix, self._rows = prefix, rows
+        self._most_positions = max(1, _MOST_LOGITS // traits.vocabulary)
 
     def run(self) -> Iterator[Finished]:
         if not self._rows:
@@ -154,9 +156,11 @@ class _Branches:
         self._ending_room = padded(max(endings)) if any(endings) else 0
         room = padded(max(lengths)) + self._ending_room
         trunk = Trunk(self._runtime, self._traits, self._prefix, room, self._tally)
+        wanted = [len(row.wanted) for row in self._rows]
         packed = self._traits.packs_rows and bool(self._prefix)
         for batch in self._batches(lengths, trunk.copied_tokens, packed):
-            yield self._score(trunk, [self._rows[index] for index in batch])
+            for part in split(batch, wanted, self._most_positions):
+                yield self._score(trunk, [self._rows[index] for index in part])
 
     def _batches(self, lengths: Sequence[int], held: int, packed: bool = False) -> list[list[int]]:
         one_by_one = self._options.exact or not self._options.batch

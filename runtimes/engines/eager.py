@@ -56,7 +56,7 @@ class Eager(Runtime):
         self._last = LastLayer(self._module) if self.skips_unwanted else None
         config = self._module.config.get_text_config()
         self._max_position = getattr(config, "max_position_embeddings", None)
-        shares = shared_prefix.can_share(self._module, self._attention)
+        shares = shared_prefix.can_share(self._module, self._attention, hw.device)
         return Traits(
             vocabulary=config.vocab_size,
             max_length=self._max_position,

@@ -90,11 +90,17 @@ class Packed:
                 first = row
 
 
-def can_share(module: Any, attention: str) -> bool:
-    """Is the model's attention one that may be put in place of by this one, and nothing but a scaled softmax?"""
+def can_share(module: Any, attention: str, device: str) -> bool:
+    """Can this attention stand for the model's own? That must be a scaled softmax and nothing more, on a processor:
+    no kernel for CUDA that gives the sums for masks and float32 has been tried here."""
     config = module.config.get_text_config()
     has_more = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "attn_logit_softcap"))
-    return attention == "sdpa" and bool(getattr(module, "_supports_attention_backend", False)) and not has_more
+    return (
+        device == "cpu"
+        and attention == "sdpa"
+        and bool(getattr(module, "_supports_attention_backend", False))
+        and not has_more
+    )
 
 
 def attend_shared(
@@ -189,25 +195,12 @@ def _attend(
     mask: torch.Tensor | None,
     is_causal: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the attention and the logarithm of each softmax's denominator (B, H, T), by torch's own kernels."""
+    """Return the attention and the logarithm of each softmax's denominator (B, H, T), by torch's own kernel."""
     bias = None if mask is None else torch.zeros_like(mask, dtype=query_BHTD.dtype).masked_fill_(~mask, -torch.inf)
-    if query_BHTD.device.type == "cpu":
-        found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query_BHTD, key_BHSD, value_BHSD, 0.0, is_causal, attn_mask=bias, scale=scale
-        )
-        return found, sums
-    if bias is not None:
-        bias = _aligned(bias).expand(*query_BHTD.shape[:3], -1)
-    found, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query_BHTD, key_BHSD, value_BHSD, bias, True, 0.0, is_causal, scale=scale
+    found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query_BHTD, key_BHSD, value_BHSD, 0.0, is_causal, attn_mask=bias, scale=scale
     )
-    return found, sums[..., : query_BHTD.shape[2]]
-
-
-def _aligned(bias_BHTS: torch.Tensor) -> torch.Tensor:
-    """The kernel for CUDA reads rows of a mask that start at multiples of 16 bytes."""
-    slots = bias_BHTS.shape[-1]
-    return torch.nn.functional.pad(bias_BHTS, (0, -slots % 8))[..., :slots]
+    return found, sums
 
 
 AttentionInterface.register(NAME, attend_shared)

@@ -12,7 +12,7 @@ import torch
 
 from experiments.cells.plan import BUNDLED
 from experiments.config import GenerationConfig, ScoringConfig
-from experiments.core.batching import batches
+from experiments.core.batching import batches, split
 from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
 from experiments.core.scoring import ScoreRequest, score
@@ -77,6 +77,12 @@ def test_batches_keep_the_budget_and_the_largest_batch() -> None:
     for batch in found:
         assert len(batch) <= 4
         assert len(batch) == 1 or len(batch) * max(traits.buckets.pad_tokens(lengths[i]) for i in batch) <= 32
+
+
+def test_a_batch_is_cut_where_its_logits_would_be_too_many() -> None:
+    widths = [1, 1, 8, 1, 3, 20]
+    assert list(split([0, 1, 2, 3, 4, 5], widths, 16)) == [[0, 1], [2, 3], [4], [5]]
+    assert list(split([0, 1, 3], widths, 16)) == [[0, 1, 3]]
 
 
 def test_a_continuation_is_tokenised_in_its_context_and_cut_from_the_left() -> None:

