@@ -206,6 +206,7 @@ class AblationConfig:
     pairs: int = least(1)
     questions: int = least(8)
     texts: int = least(1)
+    only: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,8 @@ class Ablation:
             self._scoring("shared prefix", "scoring.share_prefix", share_prefix=False),
             self._scoring("shared stem", "scoring.share_stem", share_stem=False),
             self._scoring("prefix, stem and batches", "all three", batch=False, share_prefix=False, share_stem=False),
-            self._scoring("sorting by length", "scoring.sort_by_length", sort_by_length=False, share_prefix=False),
+            # Of whole prompts: rows behind a prefix are packed here, and have no padding that sorting could save.
+            self._scoring("sorting by length", "scoring.sort_by_length", {"share_prefix": False}, sort_by_length=False),
             self._scoring("token budget", "scoring.token_budget (off: 256)", token_budget=256),
             Switch("exact scores", "scoring.exact (on costs)", lambda: self._score(exact=True), self._score),
             self._writing("key-value cache", "none: always on", {"few": True}, recompute=True),
@@ -117,8 +118,9 @@ class Ablation:
             asked.append(Asked(prompt.prefix, prompt.stem, prompt.endings))
         return [request for made, _ in self._text.continuations(asked) for request in made]
 
-    def _scoring(self, name: str, key: str, **off: Any) -> Switch:
-        return Switch(name, key, self._score, lambda: self._score(**off))
+    def _scoring(self, name: str, key: str, on: dict[str, Any] | None = None, **off: Any) -> Switch:
+        both = on or {}
+        return Switch(name, key, lambda: self._score(**both), lambda: self._score(**(both | off)))
 
     def _score(self, **options: Any) -> list[float]:
         found = score(self._bench.runtime, self._bench.traits, self._requests, ScoringConfig(**options))

@@ -9,7 +9,7 @@ def test_ablation(bench: Bench, entry: Entry) -> None:
     assert asked is not None
     ablation = Ablation(bench, asked)
     entry.parameters = {"pairs": asked.pairs, "questions": asked.questions, "texts": asked.texts}
-    switches = ablation.switches()
+    switches = [switch for switch in ablation.switches() if (asked.only or "") in switch.name]
     for number, switch in enumerate(switches, start=1):
         result = ablation.measure(switch)
         entry.figures[switch.name] = result.figures
