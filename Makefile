@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test proof gpu-matrix gpu-wheels clean
+.PHONY: matrix test proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -26,6 +26,9 @@ gpu-wheels: .venv/installed
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof
 
+peers: .venv/installed
+	$(BIN)/python -m experiments.peers.side_by_side $(PEERS)
+
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,4 +42,4 @@ test: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv results/runs
+	rm -rf .venv .peers results/runs

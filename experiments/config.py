@@ -111,8 +111,16 @@ class CalibrationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    token_budget: int = least(1)
+    """How continuations are scored; each switch changes the time and no answer."""
+
+    token_budget: int | None = least(1, default=None)
+    cache_budget: int = least(1, default=32768)
     sort_by_length: bool = True
+    batch: bool = True
+    share_prefix: bool = True
+    share_stem: bool = True
+    exact: bool = False
+    chunk: int = least(1, default=8192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +202,27 @@ class DivergenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    pairs: int = least(1)
+    questions: int = least(8)
+    texts: int = least(1)
+    only: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    token_budget: int = least(1)
-    refill: bool
+    token_budget: int = least(1, default=8192)
+    refill: bool = True
+    speculate: str = among("none", "lookup", "draft", default="none")
+    draft_tokens: int = least(1, default=4)
+    draft_model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesConfig:
+    """Whether what a runtime answered is kept, and used again. Benchmarks of time always run."""
+
+    mode: str = among("never", "keep", "use")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +274,7 @@ class BenchmarksConfig:
     extractive_qa: ExtractiveQAConfig | None = None
     summarization: SummarizationConfig | None = None
     divergence: DivergenceConfig | None = None
+    ablation: AblationConfig | None = None
 
     def chosen(self) -> list[str]:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
@@ -266,6 +293,7 @@ class CellConfig:
     calibration: CalibrationConfig
     scoring: ScoringConfig
     generation: GenerationConfig
+    responses: ResponsesConfig
     sandbox: SandboxConfig
     comparison: ComparisonConfig
     batch: str | None = among("auto")

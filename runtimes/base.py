@@ -72,6 +72,8 @@ class Traits:
     max_batch: int | None = None
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
+    packs_rows: bool = False  # True: such rows cost their tokens only, whatever they are padded to
+    batch_tokens: int = 4096  # that a batch runs best with; fewer where they should stay in a processor's caches
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
 
 
@@ -170,6 +172,15 @@ class Runtime(ABC):
         Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
         into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
         """
+
+    def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
+        """Return a cache of rows that go on from row 0 of `cache` and read it in place: nothing is copied.
+
+        Each row can hold `capacity` tokens of its own (0: one forward, of which nothing is kept). `lengths` count those
+        of the shared row too, below which a row cannot be rewound. `cache` must not change meanwhile. Only where
+        `Traits.shares_prefix`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -38,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = request.config.stash[PLUGIN].bench()
     yield bench
-    bench.runtime.synchronize()
+    if bench.is_loaded:
+        bench.runtime.synchronize()
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.benchmarks.plugin import Bench
-from experiments.core.generation import Generated, GenerateRequest, generate
+from experiments.core.generation import Generated, GenerateRequest, GenerationReport, generate
+from experiments.core.text import Text
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,12 @@ class Asked:
 
     id: str
     prompt: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    texts: list[list[Generated]]  # a list an item, one a sample
+    figures: dict[str, Any]  # what it took, for the record
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,16 @@ def answers(
     asked: Sequence[Asked],
     decoding: Decoding,
     on_text: Callable[[int, int, Generated], None] = lambda item, sample, result: None,
-) -> tuple[list[list[Generated]], int]:
-    """Return the texts of each item, and how many prompts had to be cut. `on_text` hears of each as it is finished."""
-    text = bench.require_text()
-    requests, cut, done = [], 0, 0
+) -> Answers:
+    """Return the texts of each item. `on_text` hears of each as it is finished."""
+    requests, cut = _requests(bench, bench.require_text(), asked, decoding)
+    return _Answering(bench, requests, decoding.samples, on_text).run(cut)
+
+
+def _requests(
+    bench: Bench, text: Text, asked: Sequence[Asked], decoding: Decoding
+) -> tuple[list[GenerateRequest], int]:
+    requests, cut = [], 0
     for one in asked:
         ids, was_cut = text.prompt(one.prompt, decoding.max_new_tokens)
         cut += was_cut
@@ -43,25 +58,67 @@ def answers(
         requests.append(
             GenerateRequest(ids, decoding.max_new_tokens, decoding.stop, decoding.temperature, decoding.top_p, seeds)
         )
+    return requests, cut
 
-    def on_done(item: int, sample: int, result: Generated) -> None:
-        nonlocal done
-        done += 1
-        bench.on_items(done, len(requests) * decoding.samples)
-        on_text(item, sample, result)
 
-    options = bench.cell.config.generation
-    found = generate(
-        bench.runtime,
-        bench.traits,
-        requests,
-        text.piecewise,
-        bench.cell.facts.eos_ids,
-        options.token_budget,
-        options.refill,
-        on_done,
-    )
-    return found, cut
+class _Answering:
+    """Takes from the kept responses what is there, and asks the runtime for the others."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        requests: Sequence[GenerateRequest],
+        samples: int,
+        on_text: Callable[[int, int, Generated], None],
+    ):
+        self._bench, self._requests, self._on_text = bench, requests, on_text
+        self._total, self._done = len(requests) * samples, 0
+        self._found: dict[tuple[int, int], Generated] = {}
+
+    def run(self, cut: int) -> Answers:
+        eos_ids, responses = self._bench.cell.facts.eos_ids, self._bench.responses
+        for item, request in enumerate(self._requests):
+            for sample, one in enumerate(responses.texts(request, eos_ids)):
+                if one is not None:
+                    self._take(item, sample, one)
+        cached = len(self._found)
+        report = self._generate(eos_ids) if cached < self._total else {}
+        texts = [[self._found[item, s] for s in range(len(one.seeds))] for item, one in enumerate(self._requests)]
+        return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, **report})
+
+    def _generate(self, eos_ids: Sequence[int]) -> dict[str, Any]:
+        """Ask for the samples that are missing, those of a prompt together."""
+        bench, missing = self._bench, []
+        for item, request in enumerate(self._requests):
+            samples = [sample for sample in range(len(request.seeds)) if (item, sample) not in self._found]
+            if samples:
+                seeds = tuple(request.seeds[sample] for sample in samples)
+                missing.append((item, samples, dataclasses.replace(request, seeds=seeds)))
+
+        def on_done(index: int, sample: int, result: Generated) -> None:
+            item, samples, _ = missing[index]
+            bench.responses.keep_text(self._requests[item], samples[sample], eos_ids, result)
+            self._take(item, samples[sample], result)
+
+        report = GenerationReport()
+        generate(
+            bench.runtime,
+            bench.traits,
+            [request for _, _, request in missing],
+            bench.require_text().piecewise,
+            eos_ids,
+            bench.cell.config.generation,
+            on_done,
+            report,
+            bench.drafter,
+        )
+        return report.figures()
+
+    def _take(self, item: int, sample: int, result: Generated) -> None:
+        self._found[item, sample] = result
+        self._done += 1
+        self._bench.on_items(self._done, self._total)
+        self._on_text(item, sample, result)
 
 
 def _seed(seed: int, item: str, sample: int) -> int:

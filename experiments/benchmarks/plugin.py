@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from experiments.cells import device, loading
 from experiments.cells.fitting import fit
 from experiments.cells.plan import Cell
+from experiments.core.drafting import Drafter
+from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
 from experiments.measurement.memory import PeakMeter
@@ -40,19 +43,53 @@ class Entry:
     items_file: str | None = None
 
 
-@dataclass
-class Bench:
-    """What a benchmark file works with: the cell, its loaded runtime, and where its files go."""
-
-    cell: Cell
+@dataclass(frozen=True)
+class Loaded:
     runtime: Runtime
     traits: Traits
+    device: str  # cpu or cuda
+    used_bytes: Callable[[], int] | None  # of the whole device, less what was used before loading; None on a CPU
+
+
+@dataclass
+class Bench:
+    """What a benchmark file works with: the cell, its runtime, loaded when it is needed, and where its files go."""
+
+    cell: Cell
+    load: Callable[[], Loaded]
     text: Text | None
+    responses: Responses
     folder: Path
     meter: PeakMeter
-    hardware_device: str  # cpu or cuda
     on_items: Any  # (done, total) → None
-    device_used_bytes: Callable[[], int] | None = None  # of the whole device, less what was used before loading
+    is_loaded: bool = False
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        found = self.load()
+        self.is_loaded = True
+        return found
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._loaded.runtime
+
+    @property
+    def traits(self) -> Traits:
+        return self._loaded.traits
+
+    @property
+    def hardware_device(self) -> str:
+        return self._loaded.device
+
+    @property
+    def device_used_bytes(self) -> Callable[[], int] | None:
+        return self._loaded.used_bytes
+
+    @cached_property
+    def drafter(self) -> Drafter | None:
+        """What guesses ahead of the runtime; loaded once, at the first text."""
+        return loading.make_drafter(self.cell, device.resolve(self.cell.config.hw)[0])
 
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark with the reason."""
@@ -103,9 +140,13 @@ class CellPlugin:
         self.tell("benchmark", nodeid.split("::")[0].removeprefix("test_").removesuffix(".py"))
 
     def bench(self) -> Bench:
-        """Return the loaded runtime and what goes with it; loaded at the first call."""
+        """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
         if self._bench is None:
-            self._bench = self._load()
+            self._bench = self._make()
+            if self.cell.config.batch is not None:  # the budgets that fit are known once the runtime is there
+                self._bench.cell = self._fitted(self._bench)
+        if not self.cell.uses_responses:
+            assert self._bench.runtime
         return self._bench
 
     def tell(self, *message: Any) -> None:
@@ -113,15 +154,26 @@ class CellPlugin:
             if self._progress is not None:
                 self._progress.send(message)
 
-    def _load(self) -> Bench:
+    def _make(self) -> Bench:
+        meter = PeakMeter()
+        return Bench(
+            self.cell,
+            lambda: self._load(meter),
+            loading.make_text(self.cell),
+            loading.make_responses(self.cell),
+            self.folder,
+            meter,
+            lambda done, total: self.tell("items", done, total),
+        )
+
+    def _load(self, meter: PeakMeter) -> Loaded:
         self.tell("benchmark", "load")
         found, stamp = device.resolve(self.cell.config.hw)
         runtime = loading.make_runtime(self.cell.config.runtime)
         module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
         importlib.import_module(module)
         used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
-        timer, meter = PhaseTimer(time.perf_counter), PeakMeter()
-        import_s = time.perf_counter() - self._start
+        timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
         with meter.phase("load"):
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
         self.journal.write(
@@ -137,34 +189,16 @@ class CellPlugin:
             notes=[*traits.notes, *([stamp] if stamp else [])],
         )
         self._check_vocabulary(traits)
-        cell = self.cell
-        if cell.config.batch is not None:
-            cell = self._fitted(runtime, traits, meter, found, used)
-        return Bench(
-            cell,
-            runtime,
-            traits,
-            loading.make_text(self.cell),
-            self.folder,
-            meter,
-            found,
-            lambda done, total: self.tell("items", done, total),
-            used,
-        )
+        return Loaded(runtime, traits, found, used)
 
-    def _fitted(
-        self, runtime: Runtime, traits: Traits, meter: PeakMeter, found: str, used: Callable[[], int] | None
-    ) -> Cell:
+    def _fitted(self, bench: Bench) -> Cell:
         """Return the cell with the token budgets that fit, and journal what they are."""
+        runtime, traits, used = bench.runtime, bench.traits, bench.device_used_bytes
         self.tell("benchmark", "batch=auto")
-        free = device.free_bytes(found)
+        free = device.free_bytes(bench.hardware_device)
         if free is None:
             raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
-
-        def peak_bytes_of(work: Callable[[], None]) -> int | None:
-            return device.peak_bytes_of(used, meter, work)
-
-        fitting = fit(runtime, traits, free, peak_bytes_of)
+        fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
         self.journal.write("fit", **vars(fitting))
         return self.cell.with_token_budget(fitting.token_budget)
 
@@ -184,7 +218,7 @@ class CellPlugin:
             status = "failed"
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
-        counters = self._bench.runtime.counters() if self._bench is not None else {}
+        counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
         self.journal.write(
             "benchmark",

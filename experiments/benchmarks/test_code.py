@@ -25,7 +25,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
     start_s = time.perf_counter()
     with ExitStack() as stack:
         judge = _Judge(bench, asked, problems, stack)
-        completions, ids, cut = _completions(bench, asked, problems, judge)
+        completions, ids, report = _completions(bench, asked, problems, judge)
         generated_s = time.perf_counter() - start_s
         verdicts = judge.verdicts(completions)
     path = bench.items_path("code")
@@ -48,13 +48,14 @@ def test_code(bench: Bench, entry: Entry) -> None:
     result = code.summarise([(len(found), sum(one.passed for one in found)) for found in verdicts], ks)
     entry.items_file = path.name
     entry.parameters = {"samples": fewest, "temperature": asked.temperature, "solutions": asked.solutions}
-    entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
+    if not report.get("cached_responses"):  # otherwise it is not the time of generating
+        entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
     entry.figures = {
         **{f"pass_at_{k}": result.pass_at[k] for k in ks},
         **{f"pass_at_{k}_standard_error": result.errors[k] for k in ks},
         "items": result.items,
         "new_tokens": sum(map(len, ids.values())),
-        "cut_prompts": cut,
+        **report,
         "programs_cpu_s": sum(one.cpu_s or 0.0 for found in verdicts for one in found),
         **judge.figures(),
     }
@@ -115,16 +116,16 @@ class _Judge:
 
 def _completions(
     bench: Bench, asked: CodeConfig, problems: list[code.Problem], judge: _Judge
-) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], int]:
-    """Return the completions of each problem, the tokens of generated ones, and how many prompts were cut."""
+) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], dict[str, object]]:
+    """Return the completions of each problem, the tokens of generated ones, and what it took."""
     if asked.solutions != "model":
         given = solutions(asked, problems)
-        return [given[problem.id] for problem in problems], {}, 0
+        return [given[problem.id] for problem in problems], {}, {}
     decoding = Decoding(asked.max_new_tokens, code.STOP, asked.samples, asked.temperature, asked.top_p)
-    texts, cut = answers(bench, [Asked(problem.id, problem.prompt) for problem in problems], decoding, judge.on_text)
+    answered = answers(bench, [Asked(problem.id, problem.prompt) for problem in problems], decoding, judge.on_text)
     ids = {
         (problem.id, sample): one.ids
-        for problem, found in zip(problems, texts, strict=True)
+        for problem, found in zip(problems, answered.texts, strict=True)
         for sample, one in enumerate(found)
     }
-    return [[one.text for one in found] for found in texts], ids, cut
+    return [[one.text for one in found] for found in answered.texts], ids, answered.figures

@@ -13,6 +13,6 @@ def test_divergence(bench: Bench, entry: Entry) -> None:
     if not file.exists():
         pytest.skip("no reference was measured beside it: set agreement.enabled=true")
     chosen = divergence.chosen_windows(asked, text, bench.traits.vocabulary)
-    budget = bench.cell.config.scoring.token_budget
+    budget = bench.cell.config.scoring.token_budget or bench.traits.batch_tokens
     entry.parameters = {"window": asked.window, "windows": len(chosen)}
     entry.figures = divergence.compare(bench.runtime, bench.traits, chosen, file, budget)

@@ -13,11 +13,11 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     assert asked is not None
     questions = extractive_qa.load(data_path("extractive_qa", asked.data), asked.limit)
     prompts = [Asked(question.id, extractive_qa.prompt(question)) for question in questions]
-    texts, cut = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
+    found = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
     path, exact, f1s = bench.items_path("extractive_qa"), [], []
     clusters: dict[str, int] = {}
     with open(path, "w") as file:
-        for question, prompt, (generated,) in zip(questions, prompts, texts, strict=True):
+        for question, prompt, (generated,) in zip(questions, prompts, found.texts, strict=True):
             answer = generated.text.strip()
             exact.append(extractive_qa.exact_match(answer, question.answers))
             f1s.append(extractive_qa.f1(answer, question.answers))
@@ -42,6 +42,6 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
         "f1": result.f1,
         "f1_standard_error": result.f1_error,
         "items": result.items,
-        "new_tokens": sum(len(one.ids) for (one,) in texts),
-        "cut_prompts": cut,
+        "new_tokens": sum(len(one.ids) for (one,) in found.texts),
+        **found.figures,
     }

@@ -1,55 +1,30 @@
 """Multiple choice by log-likelihood: all choices of a question are scored, the likeliest is the answer."""
 
 import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
 from experiments.benchmarks.plugin import Bench, Entry
+from experiments.benchmarks.scoring import Scoring
 from experiments.cells.plan import data_path
-from experiments.core.scoring import ScoreRequest, score
+from experiments.config import MultipleChoiceConfig
+from experiments.core.scoring import Scored, ScoreRequest
+from experiments.core.text import Asked, Text
 from experiments.tasks import multiple_choice
+
+_TOKENISED_AT_ONCE = 256  # questions: enough for the tokenizer's threads, little to hold
 
 
 def test_multiple_choice(bench: Bench, entry: Entry) -> None:
     asked, text = bench.cell.config.benchmark.multiple_choice, bench.require_text()
     assert asked is not None
     found = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
-    requests: list[ScoreRequest] = []
-    cut = 0
-    for question in found.questions:
-        shots = found.shots_by_subject.get(question.subject, [])[: asked.shots]
-        context, endings = multiple_choice.prompt(question, shots, asked.style)
-        made, was_cut = text.continuations(context, endings)
-        requests += made
-        cut += was_cut
-    done = 0
-
-    def on_done(count: int) -> None:
-        nonlocal done
-        done += count
-        bench.on_items(done, len(requests))
-
-    options = bench.cell.config.scoring
-    scored = iter(score(bench.runtime, bench.traits, requests, options.token_budget, options.sort_by_length, on_done))
-    verdicts = []
+    scoring = Scoring(bench, sum(len(question.choices) for question in found.questions))
+    requests = _Requests(text, asked, found)
     path = bench.items_path("multiple_choice")
-    with open(path, "w") as file:
-        for question in found.questions:
-            mine = [next(scored) for _ in question.choices]
-            logprobs = [one.total for one in mine]
-            lengths = _lengths(asked.normalise, question.choices, [len(one.logprobs) for one in mine])
-            verdict = multiple_choice.score(question, logprobs, asked.normalise, lengths)
-            verdicts.append(verdict)
-            item = {
-                "id": question.id,
-                "subject": question.subject,
-                "question": question.text,
-                "choices": list(question.choices),
-                "answer": question.answer,
-                "predicted": verdict.predicted,
-                "is_right": verdict.is_right,
-                "logprobs": logprobs,
-                "lengths": lengths,
-            }
-            file.write(json.dumps(item) + "\n")
+    with bench.meter.phase("multiple_choice"):
+        verdicts = _judge(found.questions, scoring.scores(requests.all()), asked.normalise, path)
     result = multiple_choice.summarise(verdicts)
     entry.items_file = path.name
     entry.parameters = {"shots": asked.shots, "style": asked.style, "normalise": asked.normalise}
@@ -58,8 +33,56 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
         "standard_error": result.standard_error,
         "items": result.items,
         "by_subject": result.by_subject,
-        "cut_contexts": cut,
+        "cut_contexts": requests.cut,
+        "peak_host_bytes": bench.meter.peaks_bytes["multiple_choice"],
+        **scoring.figures(),
     }
+
+
+def _judge(
+    questions: Sequence[multiple_choice.Question], scored: Iterator[Scored], normalise: str, path: Path
+) -> list[multiple_choice.Verdict]:
+    """Write a line a question as soon as its choices are scored."""
+    verdicts = []
+    with open(path, "w") as file:
+        for question in questions:
+            mine = list(islice(scored, len(question.choices)))
+            logprobs = [one.total for one in mine]
+            lengths = _lengths(normalise, question.choices, [len(one.logprobs) for one in mine])
+            verdicts.append(multiple_choice.score(question, logprobs, normalise, lengths))
+            item = {
+                "id": question.id,
+                "subject": question.subject,
+                "question": question.text,
+                "choices": list(question.choices),
+                "answer": question.answer,
+                "predicted": verdicts[-1].predicted,
+                "is_right": verdicts[-1].is_right,
+                "logprobs": logprobs,
+                "lengths": lengths,
+            }
+            file.write(json.dumps(item) + "\n")
+    return verdicts
+
+
+class _Requests:
+    """Makes the requests of all questions, some questions at a time."""
+
+    def __init__(self, text: Text, asked: MultipleChoiceConfig, found: multiple_choice.QuestionSet):
+        self._text, self._asked, self._found = text, asked, found
+        self.cut = 0
+
+    def all(self) -> Iterator[ScoreRequest]:
+        for start in range(0, len(self._found.questions), _TOKENISED_AT_ONCE):
+            questions = self._found.questions[start : start + _TOKENISED_AT_ONCE]
+            for made, was_cut in self._text.continuations([self._ask(question) for question in questions]):
+                self.cut += was_cut
+                yield from made
+
+    def _ask(self, question: multiple_choice.Question) -> Asked:
+        shots = self._found.shots_by_subject.get(question.subject, [])[: self._asked.shots]
+        prompt = multiple_choice.prompt(question, shots, self._asked.style)
+        return Asked(prompt.prefix, prompt.stem, prompt.endings)
 
 
 def _lengths(normalise: str, choices: tuple[str, ...], tokens: list[int]) -> list[int]:

@@ -3,8 +3,9 @@
 import json
 
 from experiments.benchmarks.plugin import Bench, Entry
+from experiments.benchmarks.scoring import Scoring
 from experiments.cells.plan import data_path
-from experiments.core.scoring import ScoreRequest, score
+from experiments.core.scoring import ScoreRequest
 from experiments.tasks import perplexity
 
 
@@ -14,15 +15,8 @@ def test_perplexity(bench: Bench, entry: Entry) -> None:
     content = perplexity.read_text(data_path("perplexity", asked.data), asked.max_bytes)
     windows = perplexity.windows(text.encode(content), text.bos_id, asked.window, asked.stride)[: asked.limit]
     requests = [ScoreRequest(window.ids, window.first_scored) for window in windows]
-    done = 0
-
-    def on_done(count: int) -> None:
-        nonlocal done
-        done += count
-        bench.on_items(done, len(requests))
-
-    options = bench.cell.config.scoring
-    scored = score(bench.runtime, bench.traits, requests, options.token_budget, options.sort_by_length, on_done)
+    scoring = Scoring(bench, len(requests))
+    scored = list(scoring.scores(requests))
     scored_ids = [token for window in windows for token in window.ids[window.first_scored :]]
     n_bytes = len(content.encode()) if asked.limit is None else len(text.decode(scored_ids).encode())
     result = perplexity.summarise([list(one.logprobs) for one in scored], n_bytes)
@@ -38,4 +32,5 @@ def test_perplexity(bench: Bench, entry: Entry) -> None:
         "per_byte": result.per_byte_perplexity,
         "tokens": result.tokens,
         "bytes": n_bytes,
+        **scoring.figures(),
     }

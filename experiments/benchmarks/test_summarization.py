@@ -13,10 +13,10 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
     assert asked is not None
     articles = summarization.load(data_path("summarization", asked.data), asked.limit)
     prompts = [Asked(article.id, summarization.prompt(article)) for article in articles]
-    texts, cut = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
+    found = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
     rouge, path, scores = summarization.Rouge(), bench.items_path("summarization"), []
     with open(path, "w") as file:
-        for article, prompt, (generated,) in zip(articles, prompts, texts, strict=True):
+        for article, prompt, (generated,) in zip(articles, prompts, found.texts, strict=True):
             summary = generated.text.strip()
             scores.append(rouge(summary, article.references))
             item = {
@@ -36,6 +36,6 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
         **result.means,
         **{f"{measure}_standard_error": error for measure, error in result.errors.items()},
         "items": result.items,
-        "new_tokens": sum(len(one.ids) for (one,) in texts),
-        "cut_prompts": cut,
+        "new_tokens": sum(len(one.ids) for (one,) in found.texts),
+        **found.figures,
     }

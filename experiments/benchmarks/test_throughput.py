@@ -5,6 +5,7 @@ import random
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from experiments.benchmarks.plugin import Bench, Entry
+from experiments.config import GenerationConfig
 from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
 from experiments.measurement.energy import EnergyMeter
@@ -23,13 +24,11 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
         for prompt, length in zip(prompts, lengths, strict=True)
     ]
 
-    meter = EnergyMeter(bench.hardware_device)
+    meter, options = EnergyMeter(bench.hardware_device), GenerationConfig(token_budget=asked.token_budget)
 
     def once() -> None:
         with meter.measure():  # the last round's reading stays: the warm-up comes before it
-            generate(
-                bench.runtime, bench.traits, requests, lambda ids: lambda token: "", token_budget=asked.token_budget
-            )
+            generate(bench.runtime, bench.traits, requests, lambda ids: lambda token: "", options=options)
             bench.runtime.synchronize()
 
     benchmark.pedantic(once, rounds=1, warmup_rounds=1)

@@ -114,7 +114,8 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     asked = cell.config.benchmark.divergence
     if asked is not None and text is not None:
         chosen = divergence.chosen_windows(asked, text, traits.vocabulary)
-        divergence.write_reference(runtime, traits, chosen, folder, cell.config.scoring.token_budget)
+        budget = cell.config.scoring.token_budget or traits.batch_tokens
+        divergence.write_reference(runtime, traits, chosen, folder, budget)
     if cell.config.runtime.dtype != cell.config.reference.dtype:
         runtime.close()
         # What rounding to the dtype alone does, beside what the runtime does on top of it.
@@ -140,7 +141,7 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     runtime = make_runtime(cell.config.reference)
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
-    scored = score(runtime, traits, requests, cell.config.scoring.token_budget)
+    scored = score(runtime, traits, requests, cell.config.scoring)
     gaps = [gap for one in scored for gap in one.gaps]
     Journal(journal).write(
         "replay", tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps)

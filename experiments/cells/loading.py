@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import runtimes
+from experiments import core, models
+from experiments.cells import device
 from experiments.cells.plan import Cell, data_path
 from experiments.config import RuntimeConfig
+from experiments.core.drafting import Drafter, DraftModel, Lookup
+from experiments.core.responses import Responses
 from experiments.core.text import Text
-from runtimes.base import Hardware, Phase, Runtime, Traits, Unsupported
+from experiments.records.environment import environment
+from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
 
@@ -86,6 +96,46 @@ def make_text(cell: Cell) -> Text | None:
     if folder is None or not cell.facts.has_tokenizer:
         return None
     return Text(Path(folder), cell.facts.bos_id, cell.facts.max_length)
+
+
+def make_drafter(cell: Cell, device: str) -> Drafter | None:
+    """Return what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
+    options = cell.config.generation
+    if options.speculate != "draft":
+        return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
+    folder = Path(str(options.draft_model)).expanduser()
+    source = ModelSource(models.inspect_folder(folder, cell.artifacts).digest, folder)
+    runtime = make_runtime(cell.config.runtime)
+    traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
+    return DraftModel(runtime, traits, options.draft_tokens)
+
+
+def make_responses(cell: Cell) -> Responses:
+    """Return what the cell's runtime answered before, under all that its answers may depend on."""
+    config = cell.config
+    hardware = cell.hardware(device.resolve(config.hw)[0])
+    found = environment()
+    identity = {
+        "model": cell.facts.digest,
+        "runtime": asdict(config.runtime),
+        "calibration": asdict(config.calibration),
+        "seed": config.seed,
+        "device": hardware.device,
+        "threads": hardware.threads,
+        "machine": [found["processor"], found["versions"]],
+        "code": _code_digest(config.runtime),
+    }
+    keep = config.responses.mode != "never"
+    return Responses(cell.artifacts / "responses.sqlite" if keep else None, identity, cell.uses_responses)
+
+
+def _code_digest(config: RuntimeConfig) -> str:
+    """Return a digest of the runtimes' sources, the core's, and the engine's own where that is someone else's."""
+    files = [*Path(runtimes.__file__).parent.rglob("*.py"), *Path(core.__file__).parent.glob("*.py")]
+    own = importlib.util.find_spec(str(config.engine["target"]).partition(":")[0])
+    if own is not None and own.origin is not None:
+        files.append(Path(own.origin))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
 def classify(error: BaseException) -> tuple[str, str]:

@@ -30,6 +30,7 @@ _NOT_MEASURED = (
     "sandbox",
     "comparison",
     "monitoring",
+    "responses",
 )
 
 
@@ -65,6 +66,12 @@ class Cell:
         measured = {key: value for key, value in self.resolved.items() if key not in _NOT_MEASURED}
         text = json.dumps([measured, self.facts.digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def uses_responses(self) -> bool:
+        """Is what was answered before, by the same runtime over the same model, not asked again?"""
+        mode = self.config.responses.mode
+        return mode == "use" or (mode == "keep" and self.config.resume)
 
     @property
     def threads(self) -> int:
@@ -104,6 +111,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
         facts = models.inspect_folder(folder, artifacts)
     _check_lengths(config, facts)
     _check_data(config, facts)
+    _check_draft(config, facts, artifacts)
     source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed)
     return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
 
@@ -190,6 +198,20 @@ def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
         summarization.load(data_path("summarization", chosen.summarization.data), chosen.summarization.limit)
     if chosen.code is not None:
         _check_code(chosen.code)
+
+
+def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
+    options = config.generation
+    if options.speculate != "draft":
+        return
+    if options.draft_model is None:
+        raise UserError("generation.speculate=draft needs a smaller model: set generation.draft_model=DIR")
+    vocabulary = models.inspect_folder(Path(options.draft_model).expanduser(), artifacts).vocabulary
+    if vocabulary != facts.vocabulary:
+        raise UserError(
+            f"generation.draft_model={options.draft_model} has a vocabulary of {vocabulary}, the model one of "
+            f"{facts.vocabulary}: a draft must speak the same tokens"
+        )
 
 
 def _check_code(asked: CodeConfig) -> None:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from runtimes.base import Traits
 
 
-def batches(lengths: Sequence[int], traits: Traits, token_budget: int, sort: bool = True) -> list[list[int]]:
+def batches(
+    lengths: Sequence[int],
+    traits: Traits,
+    token_budget: int,
+    sort: bool = True,
+    held: int = 0,
+    cache_budget: int | None = None,
+    packed: bool = False,
+) -> list[list[int]]:
     """Return batches of indices; rows × padded length of each is within the budget (a single row always goes).
 
-    The longest come first, so that a machine too small for them says so at once.
+    `packed`: padding costs nothing, and the sum of the lengths is what counts. Rows that each hold `held` tokens before
+    are so many that these and the new ones are within the cache's budget. The longest come first, so that a machine too
+    small for them says so at once.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)) if sort else list(range(len(lengths)))
     result: list[list[int]] = []
-    widest = 0
+    widest = tokens = 0
     for index in order:
         width = max(widest, traits.buckets.pad_tokens(lengths[index]))
         rows = len(result[-1]) + 1 if result else 1
-        if not result or rows * width > token_budget or rows > (traits.max_batch or rows):
+        is_full = held > 0 and cache_budget is not None and rows * (held + width) > cache_budget
+        cost = tokens + lengths[index] if packed else rows * width
+        if not result or is_full or cost > token_budget or rows > (traits.max_batch or rows):
             result.append([])
+            tokens = 0
             width = traits.buckets.pad_tokens(lengths[index])
         result[-1].append(index)
         widest = width
+        tokens += lengths[index]
     return result
+
+
+def split(batch: Sequence[int], widths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut a batch of indices so that rows × largest width of a part is at most `most` (a single row always goes)."""
+    part: list[int] = []
+    for index in batch:
+        if part and (len(part) + 1) * max(widths[one] for one in [*part, index]) > most:
+            yield part
+            part = []
+        part.append(index)
+    yield part
 
 
 def pad(rows: Sequence[Sequence[int]], traits: Traits) -> tuple[torch.Tensor, list[int]]:

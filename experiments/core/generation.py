@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from experiments.config import GenerationConfig
 from experiments.core.batching import pad
+from experiments.core.drafting import Drafter, History
 from runtimes.base import Runtime, Traits
 
 Piece = Callable[[int], str]  # the text that a token adds
@@ -42,22 +44,43 @@ class Generated:
 OnDone = Callable[[int, int, Generated], None]  # request, sample, result: called as soon as a text is finished
 
 
+@dataclass
+class GenerationReport:
+    """What generating took."""
+
+    forwards: int = 0
+    row_steps: int = 0  # steps of all rows behind their prompts
+    drafted: int = 0
+    accepted: int = 0
+
+    def figures(self) -> dict[str, Any]:
+        speculated = self.drafted > 0
+        return {
+            "forwards": self.forwards,
+            "drafted_tokens": self.drafted,
+            "accepted_tokens_per_step": self.accepted / self.row_steps if speculated else None,
+        }
+
+
 def generate(
     runtime: Runtime,
     traits: Traits,
     requests: Sequence[GenerateRequest],
     new_text: Callable[[Sequence[int]], Piece],
     eos_ids: Sequence[int] = (),
-    token_budget: int = 4096,
-    refill: bool = True,
+    options: GenerationConfig | None = None,
     on_done: OnDone = lambda request, sample, result: None,
+    report: GenerationReport | None = None,
+    drafter: Drafter | None = None,
 ) -> list[list[Generated]]:
     """Return a list of texts a request, one a seed, in their order.
 
-    `new_text(prompt ids)` begins a text. `token_budget` bounds rows × tokens of a row. Without `refill` a batch waits
-    for its longest row.
+    `new_text(prompt ids)` begins a text. `drafter` guesses for greedy rows, and never changes them.
     """
-    return _Generation(runtime, traits, requests, new_text, frozenset(eos_ids), token_budget, refill, on_done).run()
+    options = options or GenerationConfig()
+    loop = _Generation(runtime, traits, requests, new_text, frozenset(eos_ids), options, on_done, drafter)
+    loop.report = report or loop.report
+    return loop.run()
 
 
 class _Row:
@@ -66,6 +89,7 @@ class _Row:
     def __init__(self, index: int, sample: int, request: GenerateRequest, piece: Piece):
         self.index, self.sample, self.request = index, sample, request
         self.ids: list[int] = []
+        self.history: History | None = None  # kept where somebody guesses by it
         self.text = ""
         self.random = random.Random(request.seeds[sample])
         self._piece = piece
@@ -76,6 +100,8 @@ class _Row:
         if token in eos_ids:
             return Generated(tuple(self.ids), self.text, "eos")
         self.ids.append(token)
+        if self.history is not None:
+            self.history.add(token)
         start = max(0, len(self.text) - self._longest + 1)  # a stop string may have begun in the text so far
         self.text += self._piece(token)
         found = [at for stop in self.request.stop if (at := self.text.find(stop, start)) >= 0]
@@ -94,19 +120,21 @@ class _Generation:
         requests: Sequence[GenerateRequest],
         new_text: Callable[[Sequence[int]], Piece],
         eos_ids: frozenset[int],
-        token_budget: int,
-        refill: bool,
+        options: GenerationConfig,
         on_done: OnDone,
+        drafter: Drafter | None,
     ):
+        self.report, self.drafter = GenerationReport(), drafter
         self._runtime, self._traits, self._requests = runtime, traits, requests
-        self._new_text, self._eos_ids, self._refill, self._on_done = new_text, eos_ids, refill, on_done
+        self._new_text, self._eos_ids, self._on_done = new_text, eos_ids, on_done
+        self._refill, guessed = options.refill, drafter.tokens if drafter is not None else 0
         self._results: list[list[Generated | None]] = [[None] * len(request.seeds) for request in requests]
         # Prompts of like length are prefilled together; the samples of a prompt stand side by side and share it.
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].ids), i))
         self._waiting = deque((index, sample) for index in order for sample in range(len(requests[index].seeds)))
         pad_tokens = traits.buckets.pad_tokens
-        self._capacity = max((pad_tokens(len(r.ids)) + r.max_new_tokens for r in requests), default=0)
-        fitting = max(1, token_budget // max(1, self._capacity))
+        self._capacity = max((pad_tokens(len(r.ids)) + r.max_new_tokens + guessed for r in requests), default=0)
+        fitting = max(1, options.token_budget // max(1, self._capacity))
         self._most = min(len(self._waiting), fitting, traits.max_batch or fitting)
         self._rows: list[_Row | None] = []
         self._next: list[int] = []  # the token that each row feeds in next
@@ -134,7 +162,12 @@ class _Generation:
         ids_BT, lengths = pad([self._requests[index].ids for index in prompts], self._traits)
         fresh = self._runtime.new_cache(len(lengths), self._capacity)
         logits_BV = self._runtime.forward(ids_BT, lengths, fresh).logits_BKV[:, 0]
+        self.report.forwards += 1
         rows = [_Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
+        for row in rows:
+            # What is sampled is not guessed: accepting by chance would draw other texts from the same seeds.
+            if self.drafter is not None and row.request.temperature == 0:
+                row.history = History(row.request.ids)
         source = [prompts.index(index) for index, _ in taken]
         if not active:
             padded = self._traits.buckets.pad_batch(len(rows))
@@ -166,21 +199,72 @@ class _Generation:
         if any(row is None and length for row, length in zip(self._rows, held, strict=True)):
             # Rows that nobody uses would otherwise grow beyond what they can hold.
             self._cache.rewind([length if row else 0 for row, length in zip(self._rows, held, strict=True)])
+        places = [at for at, row in enumerate(self._rows) if row is not None]
+        self.report.forwards += 1
+        self.report.row_steps += len(places)
+        guesses = self._guesses()
+        if any(guesses):
+            self._verify(places, guesses)
+            return
         tokens_B1 = torch.tensor(self._next)[:, None]
         logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
-        places = [at for at, row in enumerate(self._rows) if row is not None]
         self._take(places, logits_BV if len(places) == len(self._rows) else logits_BV[places])
+
+    def _guesses(self) -> list[list[int]]:
+        if self.drafter is None:
+            return []
+        greedy = [row.history if row is not None else None for row in self._rows]
+        if not any(greedy):
+            return []
+        left = [row.request.max_new_tokens - len(row.ids) if row is not None else 0 for row in self._rows]
+        # The runtime's own token follows a guess, so that a guess of all that is left would be one too many.
+        return [guess[: max(0, room - 1)] for guess, room in zip(self.drafter.propose(greedy), left, strict=True)]
+
+    def _verify(self, places: Sequence[int], guesses: list[list[int]]) -> None:
+        """Run each row's token and the guess behind it at once; keep the guess as far as the runtime agrees."""
+        assert self.drafter is not None
+        rows, tokens = len(self._rows), 1 + self.drafter.tokens  # one shape, whatever was guessed
+        ids_BT = torch.zeros(rows, tokens, dtype=torch.long)
+        for at, guess in enumerate(guesses):
+            ids_BT[at, : 1 + len(guess)] = torch.tensor([self._next[at], *guess])
+        before = self._cache.lengths
+        at_BT = torch.arange(tokens).expand(rows, tokens).contiguous()
+        lengths = [1 + len(guess) for guess in guesses]
+        logits_BTV = self._runtime.forward(ids_BT, lengths, self._cache, at_BT).logits_BKV
+        said = logits_BTV.argmax(dim=2).tolist()
+        agreed = [_agreed(guess, said[at]) for at, guess in enumerate(guesses)]
+        self._cache.rewind([length + 1 + count for length, count in zip(before, agreed, strict=True)])
+        sampled = [at for at in places if (row := self._rows[at]) is not None and row.request.temperature > 0]
+        if sampled:
+            self._take(sampled, logits_BTV[sampled, 0])
+        for at in set(places) - set(sampled):
+            self.report.drafted += len(guesses[at])
+            self.report.accepted += agreed[at]
+            for token in said[at][: 1 + agreed[at]]:
+                if self._keep(at, token):
+                    break
 
     def _take(self, places: Sequence[int], logits_BV: torch.Tensor) -> None:
         """Choose a token for each of the rows, and finish those that end with it."""
         rows = [row for at in places if (row := self._rows[at]) is not None]
-        for at, row, token in zip(places, rows, _choose(logits_BV, rows), strict=True):
-            result = row.add(token, self._eos_ids)
-            self._next[at] = token
-            if result is not None:
-                self._rows[at] = None
-                self._results[row.index][row.sample] = result
-                self._on_done(row.index, row.sample, result)
+        for at, token in zip(places, _choose(logits_BV, rows), strict=True):
+            self._keep(at, token)
+
+    def _keep(self, at: int, token: int) -> bool:
+        """Give a row its next token; return whether it is finished with it."""
+        row = self._rows[at]
+        assert row is not None
+        result = row.add(token, self._eos_ids)
+        self._next[at] = token
+        if result is not None:
+            self._rows[at] = None
+            self._results[row.index][row.sample] = result
+            self._on_done(row.index, row.sample, result)
+        return result is not None
+
+
+def _agreed(guess: Sequence[int], said: Sequence[int]) -> int:
+    return next((i for i, pair in enumerate(zip(guess, said, strict=False)) if pair[0] != pair[1]), len(guess))
 
 
 def _choose(logits_BV: torch.Tensor, rows: Sequence[_Row]) -> list[int]:

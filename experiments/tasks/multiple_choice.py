@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.tasks import files
 
 _LETTERS = "ABCDEFGHIJ"
+_BETWEEN = "\n\n"
 _WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
 
 
@@ -28,6 +29,17 @@ class Question:
 class QuestionSet:
     questions: list[Question]
     shots_by_subject: dict[str, list[Question]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    prefix: str  # the same for all questions of a subject
+    stem: str
+    endings: list[str]
+
+    @property
+    def context(self) -> str:
+        return self.prefix + self.stem
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class ChoiceScore:
 def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
     """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV or one JSONL.
 
-    `limit` takes questions in turn from each subject. UserError names the file and line of what cannot be used.
+    `limit` takes questions in turn from each subject; those of a subject stand together. UserError names the file and
+    line of what cannot be used.
     """
     if path.is_dir():
         tests = sorted((path / "test").glob("*_test.csv"))
@@ -71,14 +84,17 @@ def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
     return QuestionSet(questions, examples)
 
 
-def prompt(question: Question, shots: Sequence[Question], style: str) -> tuple[str, list[str]]:
+def prompt(question: Question, shots: Sequence[Question], style: str) -> Prompt:
     """Return the context and one continuation a choice. `letters` is Hendrycks' prompt, `texts` asks plainly."""
     if style == "letters":
         head = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}."
-        parts = [head, *(f"{_lettered(shot)} {_LETTERS[shot.answer]}" for shot in shots), _lettered(question)]
-        return "\n\n".join(parts), [f" {_LETTERS[index]}" for index in range(len(question.choices))]
-    parts = [f"{_plain(shot)} {shot.choices[shot.answer]}" for shot in shots]
-    return "\n\n".join([*parts, _plain(question)]), [f" {choice}" for choice in question.choices]
+        before = [head, *(f"{_lettered(shot)} {_LETTERS[shot.answer]}" for shot in shots)]
+        asked, endings = _lettered(question), [f" {_LETTERS[index]}" for index in range(len(question.choices))]
+    else:
+        before = [f"{_plain(shot)} {shot.choices[shot.answer]}" for shot in shots]
+        asked, endings = _plain(question), [f" {choice}" for choice in question.choices]
+    # The cut lies before the empty line: a tokenizer may take both line ends, but not the word before, as one token.
+    return Prompt(_BETWEEN.join(before), _BETWEEN + asked if before else asked, endings)
 
 
 def score(question: Question, logprobs: Sequence[float], normalise: str, lengths: Sequence[int]) -> Verdict:
@@ -163,5 +179,7 @@ def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Qu
     if limit is None:
         return [question for group in groups for question in group]
     longest = max(len(group) for group in groups)
-    turns = [group[index] for index in range(longest) for group in groups if index < len(group)]
-    return turns[:limit]
+    turns = [
+        (place, group[index]) for index in range(longest) for place, group in enumerate(groups) if index < len(group)
+    ]
+    return [question for _, question in sorted(turns[:limit], key=lambda turn: turn[0])]

@@ -27,6 +27,8 @@ _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since e
 
 
 class Compiled(Eager):
+    skips_unwanted = False  # which tokens are wanted changes from call to call, and a graph would be a call's own
+
     def __init__(
         self,
         dtype: str = "float32",
@@ -68,7 +70,8 @@ class Compiled(Eager):
                 notes += (f"mode {self._mode} has CUDA graphs on a GPU only: none were used",)
         if self._mode == "cuda_graph" and hw.device == "cuda":
             self._step = CapturedStep(self._step)
-        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch), notes=notes)
+        traits = replace(traits, shares_prefix=False, packs_rows=False, notes=notes)
+        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
+from runtimes.engines import shared_prefix
+from runtimes.engines.last_layer import LastLayer
+from runtimes.engines.shared_prefix import Branch
 from runtimes.engines.slots import SlotCache
 from runtimes.weights import full
 from runtimes.weights.packages import import_all
@@ -22,6 +25,7 @@ class Eager(Runtime):
     what it has, and a note says so."""
 
     weight_forms = frozenset({"dense", "packed"})
+    skips_unwanted = True  # whether the last layer is run for the wanted tokens only
 
     def __init__(
         self,
@@ -36,6 +40,8 @@ class Eager(Runtime):
         self._module: Any = None
         self._device = "cpu"
         self._at_BK: torch.Tensor | None = None
+        self._branch: Branch | None = None
+        self._last: LastLayer | None = None
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -54,8 +60,10 @@ class Eager(Runtime):
         self._device = hw.device
         # The head is applied to the asked positions only; a hook keeps whatever the model does behind its head.
         self._module.get_output_embeddings().register_forward_pre_hook(self._gather)
+        self._last = LastLayer(self._module) if self.skips_unwanted else None
         config = self._module.config.get_text_config()
         self._max_position = getattr(config, "max_position_embeddings", None)
+        shares = shared_prefix.can_share(self._module, self._attention, hw.device)
         return Traits(
             vocabulary=config.vocab_size,
             max_length=self._max_position,
@@ -63,32 +71,46 @@ class Eager(Runtime):
             weight_bytes=full.weight_bytes(self._module),
             weight_disk_bytes=full.disk_bytes(model.folder),
             dtypes=("float32", "bfloat16", "float16"),
+            shares_prefix=shares,
+            packs_rows=shares,
+            batch_tokens=2048 if hw.device == "cpu" else 16384,
             notes=notes,
         )
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         return SlotCache.empty(self._module.config, rows, capacity, self._module.dtype, self._device)
 
+    def branch(self, cache: SlotCache, rows: int, capacity: int) -> Branch:
+        return Branch(cache, self.new_cache(rows, capacity))
+
     @torch.inference_mode()
     def forward(
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: SlotCache | None = None,
+        cache: SlotCache | Branch | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
+        self._branch = cache if isinstance(cache, Branch) else None
+        if isinstance(cache, Branch):
+            is_new = not any(cache.own.row_lengths)
+            cache.packed = shared_prefix.Packed(lengths, self._device) if is_new else None
+            cache.last = self._last
+            cache = cache.own
         past = cache.row_lengths if cache is not None else [0] * len(lengths)
         start = past[0] if len(set(past)) == 1 else None
         positions_BT = self._positions(past, ids_BT.shape[1])
         extent = max(past) + ids_BT.shape[1]
         if cache is not None:
-            if extent > cache.slots:
+            if extent > cache.slots and cache.slots:
                 raise ValueError(f"the cache has {cache.slots} slots a row; {extent} are needed")
             cache.begin(positions_BT, start, extent)
         # None lets the model take its fastest kernel: one token that sees all slots, or a plain causal square.
         needs_mask = start is None or (ids_BT.shape[1] > 1 and start > 0)
         mask_BTS = self._mask(positions_BT, extent) if needs_mask else None
         self._at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        if self._last is not None:
+            self._last.want(*self._wanted(ids_BT.shape[1]))
         logits_BKV = self._run(ids_BT.to(self._device), positions_BT, mask_BTS, cache)
         if cache is not None:
             cache.row_lengths = [old + new for old, new in zip(past, lengths, strict=True)]
@@ -110,15 +132,35 @@ class Eager(Runtime):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
+        given = {"attention_mask": mask_BTS, "past_key_values": cache, "use_cache": cache is not None}
+        if self._branch is not None:
+            return self._run_branch(self._branch, ids_BT, positions_BT, given)
         if self._attention == "flash_attention_2":  # it knows no mask, which rows of different lengths need
             self._module.config._attn_implementation = "flash_attention_2" if mask_BTS is None else "sdpa"
-        return self._module(
-            input_ids=ids_BT,
-            attention_mask=mask_BTS,
-            position_ids=self._in_range(positions_BT),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).logits
+        return self._module(input_ids=ids_BT, position_ids=self._in_range(positions_BT), **given).logits
+
+    def _run_branch(
+        self, branch: Branch, ids_BT: torch.Tensor, positions_BT: torch.Tensor, given: dict[str, Any]
+    ) -> torch.Tensor:
+        positions_BT = self._in_range(positions_BT + branch.shared_tokens)
+        packed = branch.packed
+        if packed is not None:
+            at = (packed.row_N, packed.token_N)
+            ids_BT, positions_BT = ids_BT[at][None], positions_BT[at][None]
+            # A mask of its own keeps the model from making one; the packed attention needs none.
+            given = {
+                "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device),
+                "use_cache": False,
+            }
+        config, branch.attended = self._module.config.get_text_config(), 0
+        config._attn_implementation = shared_prefix.NAME
+        try:
+            logits = self._module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given).logits
+        finally:
+            config._attn_implementation = self._attention
+        if branch.attended != config.num_hidden_layers:
+            raise RuntimeError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
+        return logits
 
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
         first_B1 = torch.tensor(past, device=self._device)[:, None]
@@ -136,11 +178,24 @@ class Eager(Runtime):
         lowest = torch.finfo(self._module.dtype).min  # the eager kernel adds its mask
         return torch.zeros(seen.shape, dtype=self._module.dtype, device=self._device).masked_fill(~seen, lowest)
 
+    def _wanted(self, tokens: int) -> tuple[torch.Tensor | None, int]:
+        """Return the places of the wanted tokens among all that the layers see, and how many those are."""
+        assert self._at_BK is not None
+        packed = self._branch.packed if self._branch is not None else None
+        rows = len(self._at_BK)
+        starts = packed.starts if packed is not None else range(0, rows * tokens, tokens)
+        wanted = (torch.tensor(starts)[:, None] + self._at_BK.cpu()).flatten().unique()
+        return wanted.to(self._device), sum(packed.lengths) if packed is not None else rows * tokens
+
     def _gather(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         (hidden_BTE,) = inputs
         assert self._at_BK is not None
-        index_BKE = self._at_BK.to(hidden_BTE.device)[:, :, None].expand(-1, -1, hidden_BTE.shape[-1])
-        return (hidden_BTE.gather(1, index_BKE),)
+        at_BK = self._at_BK.to(hidden_BTE.device)
+        packed = self._branch.packed if self._branch is not None else None
+        if packed is not None:
+            starts_B1 = torch.tensor(packed.starts, device=hidden_BTE.device)[:, None]
+            return (hidden_BTE[0][starts_B1 + at_BK],)
+        return (hidden_BTE.gather(1, at_BK[:, :, None].expand(-1, -1, hidden_BTE.shape[-1])),)
 
 
 def last_positions(lengths: Sequence[int]) -> torch.Tensor:

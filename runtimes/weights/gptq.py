@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,15 +79,19 @@ class Gptq:
         source = model.folder or _saved(model, folder / "source", hw)
         self._check(source)
         asked = {
-            "source": str(source),
-            "out": str(folder / "made"),
+            "source": str(source.resolve()),
+            "out": str((folder / "made").resolve()),
             "device": hw.device,
             **self.identity,
             "calibration_ids": [list(ids) for ids in calibration_ids],
         }
         environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "runtimes.weights.gptq_worker"]
-        done = subprocess.run(command, input=json.dumps(asked), text=True, capture_output=True, env=environment)
+        text = json.dumps(asked)
+        # It leaves logs where it runs.
+        done = subprocess.run(command, input=text, text=True, capture_output=True, env=environment, cwd=folder)
+        shutil.rmtree(folder / "logs", ignore_errors=True)
         sys.stderr.write(done.stderr[-5000:])  # into the cell's log
         if done.returncode:
             lines = [line for line in done.stderr.strip().splitlines() if line.strip()]

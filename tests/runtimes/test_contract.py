@@ -110,6 +110,35 @@ def test_a_row_makes_room_for_another(runtime: Runtime, ids_BT: torch.Tensor) ->
     assert fresh.lengths == [6, 3]
 
 
+def test_rows_branch_from_one_prefix_without_a_copy(tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
+    runtime = Eager()
+    traits = runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    assert traits.shares_prefix
+    rows = torch.stack([torch.cat([ids_BT[0, :4], ids_BT[row, 4:]]) for row in (0, 1)])
+    separate = all_logits(runtime, rows)
+    trunk = runtime.new_cache(1, 4)
+    runtime.forward(rows[:1, :4].contiguous(), [4], trunk)
+    branch = runtime.branch(trunk, 2, 4)
+    assert branch.lengths == [4, 4]
+    at_BK = torch.tensor([[0, 1], [0, 0]])
+    found = runtime.forward(rows[:, 4:6].contiguous(), [2, 1], branch, at_BK).logits_BKV
+    torch.testing.assert_close(found[0], separate[0, 4:6], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(found[1, 0], separate[1, 4], atol=TOLERANCE, rtol=0)
+    assert branch.lengths == [6, 5]
+    below = branch.select([1, 0, 1])
+    new = torch.stack([rows[1, 5:7], rows[0, 6:8], rows[1, 5:7]])
+    at_BK = torch.arange(2).expand(3, 2).contiguous()
+    found = runtime.forward(new, [2, 2, 2], below, at_BK).logits_BKV
+    expected = torch.stack([separate[1, 5:7], separate[0, 6:8], separate[1, 5:7]])
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    below.rewind([5, 6, 5])
+    found = runtime.forward(new[:, :1].contiguous(), [1, 1, 1], below).logits_BKV
+    torch.testing.assert_close(found[:, 0], expected[:, 0], atol=TOLERANCE, rtol=0)
+    with pytest.raises(ValueError, match="cannot rewind"):
+        below.rewind([3, 3, 3])
+    assert trunk.lengths == [4]
+
+
 def test_compile_counts_its_graphs(tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
     runtime = Compiled(batch_buckets=[2], token_buckets=[8])
     runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())

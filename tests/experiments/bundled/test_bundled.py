@@ -233,10 +233,8 @@ def test_prompts_fit_the_length_that_the_model_was_trained_at(
     assert len(tokenizer.encode((DATA_DIR / "perplexity.txt").read_text(encoding="utf-8")).ids) >= 50_000
     whole = []
     for question in question_set.questions:
-        context, endings = multiple_choice.prompt(
-            question, question_set.shots_by_subject[question.subject][:2], "texts"
-        )
-        whole.append(context + max(endings, key=len))
+        prompt = multiple_choice.prompt(question, question_set.shots_by_subject[question.subject][:2], "texts")
+        whole.append(prompt.context + max(prompt.endings, key=len))
     whole += [problem.prompt + str(problem.reference) for problem in code.load(DATA_DIR / "code.jsonl")]
     for asked in extractive_qa.load(DATA_DIR / "extractive_qa.json"):
         whole.append(f"{extractive_qa.prompt(asked)} {asked.answers[0]}")
@@ -252,7 +250,7 @@ def test_training_asks_as_the_benchmarks_do(training_text: str, question_set: mu
     article = summarization.load(DATA_DIR / "summarization.jsonl")[0]
     assert summarization.prompt(article) == articles.prompt(article.text)
     question = question_set.questions[0]
-    assert multiple_choice.prompt(question, [], "texts")[0] == mcq.prompt(question.text)
+    assert multiple_choice.prompt(question, [], "texts").context == mcq.prompt(question.text)
 
 
 def test_the_committed_model_loads_and_its_shapes_are_multiples_of_128(tokenizer: Tokenizer) -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from experiments.cells.plan import BUNDLED
-from experiments.core.batching import batches
+from experiments.config import GenerationConfig, ScoringConfig
+from experiments.core.batching import batches, split
 from experiments.core.decoding import random_prompts
 from experiments.core.generation import GenerateRequest, generate
 from experiments.core.scoring import ScoreRequest, score
-from experiments.core.text import Text
+from experiments.core.text import Asked, Text
 from runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtimes.engines.eager import Eager
 from runtimes.engines.fake import Fake
@@ -48,7 +49,7 @@ def test_scores_do_not_depend_on_the_batch(eager: tuple[Runtime, Traits], budget
     requests = [ScoreRequest(tuple(prompt[:length]), 2) for prompt, length in zip(
         random_prompts(5, 20, 128, 1), (4, 20, 9, 13, 6), strict=True)]  # fmt: skip
     alone = [score(*eager, [request])[0] for request in requests]
-    for one, other in zip(score(*eager, requests, budget), alone, strict=True):
+    for one, other in zip(score(*eager, requests, ScoringConfig(token_budget=budget)), alone, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
         assert len(one.logprobs) == len(one.gaps)
 
@@ -78,12 +79,18 @@ def test_batches_keep_the_budget_and_the_largest_batch() -> None:
         assert len(batch) == 1 or len(batch) * max(traits.buckets.pad_tokens(lengths[i]) for i in batch) <= 32
 
 
+def test_a_batch_is_cut_where_its_logits_would_be_too_many() -> None:
+    widths = [1, 1, 8, 1, 3, 20]
+    assert list(split([0, 1, 2, 3, 4, 5], widths, 16)) == [[0, 1], [2, 3], [4], [5]]
+    assert list(split([0, 1, 3], widths, 16)) == [[0, 1, 3]]
+
+
 def test_a_continuation_is_tokenised_in_its_context_and_cut_from_the_left() -> None:
     text = Text(BUNDLED / "model", bos_id=0, max_length=12)
-    (request,), was_cut = text.continuations("The town", [" is by the river"])
+    (((request,), was_cut),) = text.continuations([Asked("", "The town", [" is by the river"])])
     assert not was_cut
     assert text.decode(request.ids[request.first_scored :]) == " is by the river"
-    (request,), was_cut = text.continuations("The town is by the river. " * 9, [" Yes"])
+    (((request,), was_cut),) = text.continuations([Asked("The town is by the river.", " So it is." * 9, [" Yes"])])
     assert was_cut
     assert len(request.ids) == 13
     assert request.ids[0] == 0
@@ -102,7 +109,7 @@ def mixed_requests(count: int = 24) -> list[GenerateRequest]:
 @pytest.mark.parametrize("budget", [60, 250, 4096])
 def test_texts_do_not_depend_on_their_neighbours(eager: tuple[Runtime, Traits], budget: int, refill: bool) -> None:
     requests = mixed_requests()
-    found = generate(*eager, requests, words, token_budget=budget, refill=refill)
+    found = generate(*eager, requests, words, options=GenerationConfig(token_budget=budget, refill=refill))
     assert found == [generate(*eager, [request], words)[0] for request in requests]
     assert [len(one.ids) for (one,) in found] == [request.max_new_tokens for request in requests]
 
@@ -112,7 +119,7 @@ def test_rows_that_finish_make_room(eager: tuple[Runtime, Traits]) -> None:
     steps: dict[bool, int] = {}
     for refill in (True, False):
         counted = Counting(runtime)
-        generate(counted, traits, mixed_requests(), words, token_budget=250, refill=refill)
+        generate(counted, traits, mixed_requests(), words, options=GenerationConfig(token_budget=250, refill=refill))
         steps[refill] = counted.steps
     assert steps[True] < 0.8 * steps[False]
 
@@ -135,7 +142,7 @@ def test_samples_share_a_prefill_and_differ_by_their_seeds(eager: tuple[Runtime,
 def test_sampling_follows_the_distribution(eager: tuple[Runtime, Traits]) -> None:
     runtime, traits = eager
     request = GenerateRequest((5, 6, 7), 1, temperature=1.0, seeds=tuple(range(4000)))
-    (samples,) = generate(runtime, traits, [request], words, token_budget=100_000)
+    (samples,) = generate(runtime, traits, [request], words, options=GenerationConfig(token_budget=100_000))
     probabilities = runtime.forward(torch.tensor([[5, 6, 7]]), [3]).logits_BKV[0, 0].double().softmax(0)
     counts = torch.bincount(torch.tensor([one.ids[0] for one in samples]), minlength=128) / 4000
     assert float((counts - probabilities).abs().max()) < 4 * 0.5 / 4000**0.5
@@ -191,6 +198,9 @@ class Counting(Runtime):
         self.steps += ids_BT.shape[1] == 1
         self.prefilled_rows += len(ids_BT) * (ids_BT.shape[1] > 1)
         return self._inner.forward(ids_BT, lengths, cache, at_BK)
+
+    def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
+        return self._inner.branch(cache, rows, capacity)
 
     def synchronize(self) -> None:
         self._inner.synchronize()

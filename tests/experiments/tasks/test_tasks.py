@@ -36,12 +36,13 @@ def test_all_of_mmlu_loads(data_folder: Path) -> None:
 
 def test_hendrycks_prompt() -> None:
     question = multiple_choice.Question("1", "high_school_physics", "Why?", ("a", "b"), 1)
-    context, endings = multiple_choice.prompt(question, [question], "letters")
-    assert context == (
+    prompt = multiple_choice.prompt(question, [question], "letters")
+    assert prompt.prefix == (
         "The following are multiple choice questions (with answers) about high school physics.\n\n"
-        "Why?\nA. a\nB. b\nAnswer: B\n\nWhy?\nA. a\nB. b\nAnswer:"
+        "Why?\nA. a\nB. b\nAnswer: B"
     )
-    assert endings == [" A", " B"]
+    assert prompt.stem == "\n\nWhy?\nA. a\nB. b\nAnswer:"
+    assert prompt.endings == [" A", " B"]
 
 
 @pytest.mark.parametrize(

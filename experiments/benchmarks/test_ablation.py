@@ -1,0 +1,18 @@
+"""What each switch of the evaluation core gives: on against off in turns, the model loaded once."""
+
+from experiments.benchmarks.ablation import Ablation, write_table
+from experiments.benchmarks.plugin import Bench, Entry
+
+
+def test_ablation(bench: Bench, entry: Entry) -> None:
+    asked = bench.cell.config.benchmark.ablation
+    assert asked is not None
+    ablation = Ablation(bench, asked)
+    entry.parameters = {"pairs": asked.pairs, "questions": asked.questions, "texts": asked.texts}
+    switches = [switch for switch in ablation.switches() if (asked.only or "") in switch.name]
+    for number, switch in enumerate(switches, start=1):
+        result = ablation.measure(switch)
+        entry.figures[switch.name] = result.figures
+        entry.samples |= {f"{switch.name}: on_s": result.on_s, f"{switch.name}: off_s": result.off_s}
+        bench.on_items(number, len(switches))
+    write_table(switches, entry.figures, bench.folder / "ablation.md")

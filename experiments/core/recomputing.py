@@ -1,0 +1,61 @@
+"""Decoding without a key-value cache: every step runs the whole row again. Here to show what the cache gives.
+
+Shapes: B rows, T tokens, K wanted positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runtimes.base import Outputs, Runtime
+
+
+class TokenCache:
+    """Remembers tokens, not keys and values."""
+
+    def __init__(self, rows: list[list[int]]):
+        self.rows = rows
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self.rows]
+
+    def select(self, rows: Sequence[int]) -> TokenCache:
+        return TokenCache([list(self.rows[row]) for row in rows])
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        for row, length in zip(self.rows, lengths, strict=True):
+            del row[length:]
+
+    def replace(self, rows: Sequence[int], source: TokenCache) -> None:
+        for row, tokens in zip(rows, source.rows, strict=True):
+            self.rows[row] = list(tokens)
+
+
+class Recomputing:
+    """Wraps a loaded runtime; only what the decoding loop needs."""
+
+    def __init__(self, inner: Runtime):
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def new_cache(self, rows: int, capacity: int) -> TokenCache:
+        return TokenCache([[] for _ in range(rows)])
+
+    def forward(
+        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: TokenCache, at_BK: torch.Tensor | None = None
+    ) -> Outputs:
+        before = torch.tensor(cache.lengths)[:, None]
+        for row, new, length in zip(cache.rows, ids_BT.tolist(), lengths, strict=True):
+            row += new[:length]
+        whole_BT = torch.zeros(len(cache.rows), max(cache.lengths), dtype=torch.long)
+        for at, row in enumerate(cache.rows):
+            whole_BT[at, : len(row)] = torch.tensor(row)
+        at_BK = torch.tensor(lengths)[:, None] - 1 if at_BK is None else at_BK
+        wanted_BK = (before + at_BK).clamp(max=whole_BT.shape[1] - 1)
+        return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK)

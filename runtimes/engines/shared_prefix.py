@@ -1,0 +1,207 @@
+"""Attention of many rows over one prefix that is held once: over the prefix, over each row's own part, then merged.
+
+The two parts are merged by the logarithm of their sums of exponentials, which gives attention over both exactly
+(Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). Queries of all rows meet the prefix in one product.
+New rows are packed: one row of all their tokens, so that the layers see no padding.
+Shapes: B rows, H query heads, G key-value heads, T new tokens of a row, N of all rows, P tokens of the prefix,
+S own slots, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from runtimes.engines.last_layer import LastLayer
+from runtimes.engines.slots import SlotCache, check_rewind
+
+NAME = "runtime_matrix_shared_prefix"
+_ALIKE = 0.75  # shortest to longest of the rows that attend together
+
+
+class Branch:
+    """Rows that go on from row 0 of `trunk`, each with slots of its own."""
+
+    def __init__(self, trunk: SlotCache, own: SlotCache):
+        self.trunk, self.own = trunk, own
+        self.shared_tokens = trunk.row_lengths[0]
+        self.attended = 0  # layers that have attended to the prefix in this forward
+        self.packed: Packed | None = None
+        self.last: LastLayer | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        return [self.shared_tokens + length for length in self.own.row_lengths]
+
+    def select(self, rows: Sequence[int]) -> Branch:
+        return Branch(self.trunk, self.own.select(rows))
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        check_rewind(self.lengths, lengths)
+        self.own.rewind([length - self.shared_tokens for length in lengths])
+
+    def replace(self, rows: Sequence[int], source: Branch) -> None:
+        if source.trunk is not self.trunk:
+            raise ValueError("rows of another prefix cannot take a place among these")
+        self.own.replace(rows, source.own)
+
+    def keep(self, layer: int, key_1GND: torch.Tensor, value_1GND: torch.Tensor) -> None:
+        """Write the first tokens of rows that held none, from their packed form into the slots."""
+        if self.packed is not None and self.own.slots:
+            at = (self.packed.row_N, slice(None), self.packed.token_N)
+            self.own.keys[layer][at] = key_1GND[0].transpose(0, 1)
+            self.own.values[layer][at] = value_1GND[0].transpose(0, 1)
+
+    def prefix(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values (1, G, P, D)."""
+        self.attended += 1
+        held = slice(0, self.shared_tokens)
+        return self.trunk.keys[layer][:1, :, held], self.trunk.values[layer][:1, :, held]
+
+    def wanted(self, layer: int) -> torch.Tensor | None:
+        """Return the packed tokens that the layer is asked for; None: all."""
+        is_last = layer + 1 == len(self.trunk.keys)
+        return self.last.wanted_M if is_last and self.packed is not None and self.last is not None else None
+
+
+class Packed:
+    """Where the tokens of each row are in one row of all."""
+
+    def __init__(self, lengths: Sequence[int], device: str):
+        self.lengths = list(lengths)
+        lengths_B = torch.tensor(self.lengths)
+        starts_B = lengths_B.cumsum(0) - lengths_B
+        self.starts: list[int] = starts_B.tolist()
+        self.row_N = torch.repeat_interleave(lengths_B).to(device)
+        self.token_N = (torch.arange(int(lengths_B.sum())) - starts_B.repeat_interleave(lengths_B)).to(device)
+
+    def alike(self) -> Iterator[tuple[int, int]]:
+        """Yield (first row, row behind the last): neighbours of like length, whose padding costs little."""
+        first = 0
+        for row in range(1, len(self.lengths) + 1):
+            longest = max(self.lengths[first:row])
+            if row == len(self.lengths) or self.lengths[row] < _ALIKE * longest or _ALIKE * self.lengths[row] > longest:
+                yield first, row
+                first = row
+
+
+def can_share(module: Any, attention: str, device: str) -> bool:
+    """Can this attention stand for the model's own? That must be a scaled softmax and nothing more, on a processor:
+    no kernel for CUDA that gives the sums for masks and float32 has been tried here."""
+    config = module.config.get_text_config()
+    has_more = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "attn_logit_softcap"))
+    return (
+        device == "cpu"
+        and attention == "sdpa"
+        and bool(getattr(module, "_supports_attention_backend", False))
+        and not has_more
+    )
+
+
+def attend_shared(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    branch: Branch | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention in the signature of transformers' interface; `branch` travels through the model's keyword arguments."""
+    if branch is None or others.get("s_aux") is not None or others.get("position_bias") is not None:
+        raise ValueError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if branch.packed is not None:
+        branch.keep(module.layer_idx, key, value)
+        own_BHTD, own_sums_BHT = _own_packed(query, key, value, branch.packed, scale)
+    else:
+        own_BHTD, own_sums_BHT = _own_part(query, key, value, attention_mask, scale)
+    prefix = branch.prefix(module.layer_idx)
+    wanted_M = branch.wanted(module.layer_idx)
+    if wanted_M is None:
+        merged_BHTD = _merge(own_BHTD, own_sums_BHT, *_shared_part(query, *prefix, scale))
+    else:
+        shared = _shared_part(query[:, :, wanted_M], *prefix, scale)
+        merged_BHTD = own_BHTD.clone()  # of the other tokens it is wrong, and nobody looks
+        merged_BHTD[:, :, wanted_M] = _merge(own_BHTD[:, :, wanted_M], own_sums_BHT[:, :, wanted_M], *shared)
+    return merged_BHTD.transpose(1, 2).contiguous(), None
+
+
+def _merge(
+    own_BHTD: torch.Tensor, own_sums_BHT: torch.Tensor, shared_BHTD: torch.Tensor, shared_sums_BHT: torch.Tensor
+) -> torch.Tensor:
+    weight_BHT1 = (shared_sums_BHT - own_sums_BHT).sigmoid()[..., None].to(own_BHTD.dtype)
+    return torch.lerp(own_BHTD, shared_BHTD, weight_BHT1)
+
+
+def _own_part(
+    query_BHTD: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    groups = query_BHTD.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    is_causal = mask is None and query_BHTD.shape[2] > 1
+    return _attend(query_BHTD, key, value, scale, mask, is_causal)
+
+
+def _own_packed(
+    query_1HND: torch.Tensor, key_1GND: torch.Tensor, value_1GND: torch.Tensor, packed: Packed, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Causal attention of each row to itself, rows of like length together."""
+    heads = query_1HND.shape[1]
+    found_1HND = torch.empty_like(query_1HND)
+    sums_1HN = query_1HND.new_empty(1, heads, query_1HND.shape[2], dtype=torch.float32)
+    for first, last in packed.alike():
+        lengths = packed.lengths[first:last]
+        here = slice(packed.starts[first], packed.starts[first] + sum(lengths))
+        part = [states[0, :, here].transpose(0, 1) for states in (query_1HND, key_1GND, value_1GND)]
+        if len(set(lengths)) == 1:
+            query, key, value = (states.unflatten(0, (len(lengths), -1)).transpose(1, 2) for states in part)
+        else:
+            rows = [torch.split(states, lengths) for states in part]
+            query, key, value = (pad_sequence(list(row), batch_first=True).transpose(1, 2) for row in rows)
+        found_BHTD, sums_BHT = _own_part(query, key, value, None, scale)
+        at = (packed.row_N[here] - first, slice(None), packed.token_N[here])
+        found_1HND[0, :, here] = found_BHTD[at].transpose(0, 1)
+        sums_1HN[0, :, here] = sums_BHT[at].transpose(0, 1)
+    return found_1HND, sums_1HN
+
+
+def _shared_part(
+    query_BHTD: torch.Tensor, key_1GPD: torch.Tensor, value_1GPD: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, heads, tokens, width = query_BHTD.shape
+    groups = key_1GPD.shape[1]
+    folded = query_BHTD.reshape(rows, groups, heads // groups, tokens, width).permute(1, 0, 2, 3, 4)
+    # Contiguous queries are read a fifth faster, which pays for the copy.
+    queries = folded.reshape(1, groups, -1, width).contiguous()
+    found, sums = _attend(queries, key_1GPD, value_1GPD, scale, None, False)
+    shape = (groups, rows, heads // groups, tokens)
+    found = found.reshape(*shape, width).permute(1, 0, 2, 3, 4).reshape(query_BHTD.shape)
+    return found, sums.reshape(shape).permute(1, 0, 2, 3).reshape(rows, heads, tokens)
+
+
+def _attend(
+    query_BHTD: torch.Tensor,
+    key_BHSD: torch.Tensor,
+    value_BHSD: torch.Tensor,
+    scale: float,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the attention and the logarithm of each softmax's denominator (B, H, T), by torch's own kernel."""
+    bias = None if mask is None else torch.zeros_like(mask, dtype=query_BHTD.dtype).masked_fill_(~mask, -torch.inf)
+    found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query_BHTD, key_BHSD, value_BHSD, 0.0, is_causal, attn_mask=bias, scale=scale
+    )
+    return found, sums
+
+
+AttentionInterface.register(NAME, attend_shared)
+AttentionMaskInterface.register(NAME, sdpa_mask)
