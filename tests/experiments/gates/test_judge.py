@@ -18,7 +18,10 @@ from experiments.gates.judge import Finding, Measured, findings, overall
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import confirmed
 
-SHAPE = {"schema_version": 1, "run_id": "r", "hw": {"name": "cpu", "threads": 1}, "is_reference": False}
+SHAPE = {
+    **{"schema_version": 1, "run_id": "r", "hw": {"name": "cpu", "threads": 1}, "is_reference": False},
+    **{"environment": {}, "config": {}, "started_at": "2026-01-01T00:00:00+00:00", "command": ""},
+}
 MIB = 2**20
 
 
