@@ -12,7 +12,12 @@ import pytest
 from tests.experiments.test_run import Run
 
 HAS_GPTQMODEL = importlib.util.find_spec("gptqmodel") is not None  # importing it here would patch transformers
-WHAT = ("benchmark=[perplexity]", "benchmark.perplexity.limit=60", "agreement.enabled=false")
+WHAT = (
+    "benchmark=[perplexity]",
+    "benchmark.perplexity.limit=60",
+    "agreement.enabled=false",
+    "calibration.sequences=24",
+)
 
 
 def figures(run: Run, tmp_path: Path, *words: str) -> dict[str, Any]:
