@@ -11,6 +11,7 @@ from runtimes.weights import full
 from runtimes.weights.packages import require
 
 SCHEMES = ("nf4", "int8")
+_BLOCK = 64  # weights that share a scale
 
 
 class BitsAndBytes:
@@ -47,6 +48,8 @@ class BitsAndBytes:
         head = module.get_output_embeddings()
         for name, part in list(module.named_modules()):
             if isinstance(part, torch.nn.Linear) and part is not head:
+                if self._scheme == "nf4" and part.in_features % _BLOCK:
+                    raise Unsupported(f"bitsandbytes packs {_BLOCK} weights at once; {name} is {part.in_features} wide")
                 parent, _, leaf = name.rpartition(".")
                 setattr(module.get_submodule(parent), leaf, self._packed(part))
         on_device: Any = module.to(hw.device)  # packs what is moved

@@ -141,3 +141,9 @@ def test_a_short_calibration_text_says_how_long_it_must_be(tmp_path: Path) -> No
         pytest.skip("gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
     with pytest.raises(Unsupported, match="has 10 tokens and gptq needs 4096"):
         Gptq().load(source(BUNDLED / "model"), "float32", "sdpa", Hardware("cpu", 1, tmp_path), [list(range(10))])
+
+
+def test_layers_too_narrow_for_a_block_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(Unsupported, match=r"packs 64 weights at once; .* is 32 wide"):
+        BitsAndBytes("nf4").load(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path))

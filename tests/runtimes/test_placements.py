@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.placements.offload import Offload
+from runtimes.weights.full import Full, weight_bytes
+
+pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'runtime-matrix[offload]'")
+
+
+def test_layers_on_disk_are_not_in_memory(tiny_model: Path, tmp_path: Path) -> None:
+    hardware = Hardware("cpu", 1, tmp_path)
+    module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+    whole = weight_bytes(module)
+    assert weight_bytes(Offload(layers=1).place(module, hardware)) < whole
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_memory": {"cpu": "1KB"}}, "not one layer fits into runtime.placement.max_memory"),
+        ({"layers": 9}, "runtime.placement.layers=9: the model has 2 layers"),
+        ({"layers": 1, "to": "host"}, "the model is in host memory already"),
+    ],
+)
+def test_what_no_placement_satisfies(tiny_model: Path, tmp_path: Path, options: dict[str, object], says: str) -> None:
+    hardware = Hardware("cpu", 1, tmp_path)
+    module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+    with pytest.raises(Unsupported, match=says):
+        Offload(**options).place(module, hardware)  # type: ignore[arg-type]
