@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.records.matrix import readable, rows
+from experiments.records.matrix import latest, readable, rows
 from experiments.records.store import read_records, write_atomic
 from experiments.views import text
 from experiments.views.columns import Row
@@ -105,7 +105,9 @@ def _difference(first: str, second: str) -> int:
     both = [read(Path(folder)) for folder in (first, second)]
     for path, reason in [one for _, refused in both for one in refused]:
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    for line in lines(rows(both[0][0]), rows(both[1][0])):
+    (old, _), (new, _) = both
+    found = rows([*old, *new], all=True)  # together, so that a cell has one name in both
+    for line in lines(latest(found[: len(old)]), latest(found[len(old) :])):
         print(line)
     return 1 if any(refused for _, refused in both) else 0
 

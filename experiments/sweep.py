@@ -38,13 +38,15 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             from experiments.comparison.after_sweep import compare_with_reference
 
             is_whole = compare_with_reference(cells[: len(records)], records, results, progress.note, deadline)
+            found = attach(records, results)
+            sinks.compared(found)
     finally:
         sinks.close()
     left = len(cells) - len(records)
     if left or not is_whole:
         what = f"{left} cells" if left else "comparisons"
         print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
-    _show(attach(records, results), results)
+    _show(found, results)
     _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from experiments.advice.choose import Choice, Wish, kept, memory_gib, price
+from experiments.advice.choose import GIB, Choice, Wish, kept, memory_gib, price
 from experiments.views.columns import Row
 
 _ALTERNATIVES = 3
@@ -39,10 +39,15 @@ def describe(row: Row, wish: Wish) -> str:
         f"TPOT {tpot * 1e3:.2f} ms" if tpot else "",
         f"{throughput:,.0f} tokens/s offline" if throughput else "",
         f"${dollars:.4f} a million tokens" if dollars else "",
-        f"peak {memory:.3g} GiB" if memory else "",
+        f"peak {size(memory * GIB)}" if memory else "",
         f"keeps {100 * share:.1f} % of the reference's scores" if share is not None else "answers not measured",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def size(count: float) -> str:
+    """Return bytes in the unit that people say them in."""
+    return f"{count / GIB:.3g} GiB" if count >= GIB else f"{count / 2**20:,.0f} MiB"
 
 
 def exchange(best: Row, row: Row, wish: Wish) -> str:
@@ -59,7 +64,7 @@ def exchange(best: Row, row: Row, wish: Wish) -> str:
     for name, before, after, better in pairs:
         if not before or after is None or abs(after / before - 1) < 0.001:
             continue
-        said = f"{name} {after / before - 1:+.1%}"
+        said = f"{name} {100 * (after / before - 1):+.1f} %".replace("-", "−")
         (gains if (after > before) == (better == "high") else costs).append(said)
     return (
         "; ".join(f"{word} {', '.join(found)}" for word, found in (("costs", costs), ("gains", gains)) if found)

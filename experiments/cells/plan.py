@@ -14,24 +14,11 @@ from typing import Any
 from experiments import models
 from experiments.config import BenchmarksConfig, CellConfig, CodeConfig, build
 from experiments.errors import UserError
+from experiments.records.identity import NOT_MEASURED
 from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 from runtimes.base import Hardware, ModelSource
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
-# Keys that say where and how a cell is run, not what it measures: two cells that differ in these alone are the same.
-_NOT_MEASURED = (
-    "results_dir",
-    "artifacts_dir",
-    "artifacts_gib",
-    "resume",
-    "progress",
-    "time_limit_s",
-    "stop_after_s",
-    "sandbox",
-    "comparison",
-    "monitoring",
-    "responses",
-)
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        measured = {key: value for key, value in self.resolved.items() if key not in _NOT_MEASURED}
+        measured = {key: value for key, value in self.resolved.items() if key not in NOT_MEASURED}
         text = json.dumps([measured, self.facts.digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

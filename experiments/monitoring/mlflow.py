@@ -1,7 +1,11 @@
-"""MLflow: a run a record, with the row's numbers as metrics and what it is as parameters."""
+"""MLflow: a run a record, with the row's numbers as metrics and what it is as parameters.
+
+A run is made when its cell ends, and takes the speedups and differences from the reference when these are known.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.records.matrix import rows
@@ -16,6 +20,7 @@ class Mlflow:
         import mlflow
 
         self._mlflow = mlflow
+        self._runs: dict[str, str] = {}
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("runtime-matrix")
 
@@ -24,14 +29,24 @@ class Mlflow:
 
     def record(self, record: dict[str, Any]) -> None:
         row = rows([record])[0]
-        numbers = {
-            key: float(value)
-            for key, value in row.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        with self._mlflow.start_run(run_name=record["record_id"]):
+        with self._mlflow.start_run(run_name=record["record_id"]) as run:
+            self._runs[record["record_id"]] = run.info.run_id
             self._mlflow.log_params({key: str(row[key])[:500] for key in _PARAMETERS})
-            self._mlflow.log_metrics(numbers)
+            self._mlflow.log_metrics(_numbers(row))
+
+    def compared(self, records: Sequence[dict[str, Any]]) -> None:
+        for row in rows(records, all=True):
+            if row["record_id"] in self._runs:
+                with self._mlflow.start_run(run_id=self._runs[row["record_id"]]):
+                    self._mlflow.log_metrics(_numbers(row))
 
     def close(self) -> None:
         pass
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, write_to_textfile
+
+from experiments.records.matrix import rows
 
 _LABELS = ("runtime", "model", "hw")
 # From a small model's token on a good processor to a large one's prompt: a factor of two, or two and a half, a bucket.
@@ -32,6 +35,9 @@ class Prometheus:
         self._throughput = Gauge(
             "runtime_matrix_offline_tokens_per_second", "Offline throughput", _LABELS, registry=registry
         )
+        self._speedup = Gauge(
+            "runtime_matrix_decode_speedup_ratio", "Interleaved, to the reference", _LABELS, registry=registry
+        )
         self._accuracy = Gauge("runtime_matrix_score", "Scores of the cell", (*_LABELS, "score"), registry=registry)
         self._server: tuple[Any, threading.Thread] | None = None
         self.port: int | None = None
@@ -49,6 +55,12 @@ class Prometheus:
         for entry in record["benchmarks"]:
             if entry["status"] == "ok":
                 self._note(entry, labels)
+        self._write()
+
+    def compared(self, records: Sequence[dict[str, Any]]) -> None:
+        for row in rows(records, all=True):
+            if row["speedup_ratio"] is not None:
+                self._speedup.labels(row["runtime"], row["model"], row["hw"]).set(row["speedup_ratio"])
         self._write()
 
     def close(self) -> None:

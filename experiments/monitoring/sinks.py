@@ -17,6 +17,9 @@ class Sink(Protocol):
 
     def record(self, record: Record) -> None: ...
 
+    def compared(self, records: Sequence[Record]) -> None:
+        """Take all records once more, with the speeds and answers that were compared after the last cell."""
+
     def close(self) -> None: ...
 
 
@@ -36,6 +39,10 @@ class Sinks:
     def record(self, record: Record) -> None:
         for name, sink in list(self._sinks.items()):
             self._guarded(name, lambda sink=sink: sink.record(record))  # type: ignore[misc]
+
+    def compared(self, records: Sequence[Record]) -> None:
+        for name, sink in list(self._sinks.items()):
+            self._guarded(name, lambda sink=sink: sink.compared(records))  # type: ignore[misc]
 
     def close(self) -> None:
         for name, sink in list(self._sinks.items()):

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.measurement.statistics import percentile
 from experiments.records.costs import energy, money, pays_after
+from experiments.records.identity import cell_names
 from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
 from experiments.records.score_bounds import score_bounds
 from experiments.records.speed import memory_ratio, ratio
@@ -20,8 +21,11 @@ NOT_INTERLEAVED = "not interleaved"
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
-    """Return one row a cell and machine, the latest record of each; with `all` one a record."""
-    made = [_row(record) for record in records]
+    """Return one row a cell and machine, the latest record of each; with `all` one a record.
+
+    A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
+    """
+    made = [{**_row(record), "config_hash": name} for record, name in zip(records, cell_names(records), strict=True)]
     references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})

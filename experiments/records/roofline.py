@@ -37,17 +37,24 @@ def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float 
 
 
 def positions(
-    record: Mapping[str, Any], ttft_s: float | None, tpot_s: float | None, parameters: Mapping[str, Any]
+    record: Mapping[str, Any],
+    ttft_s: float | None,
+    tpot_s: float | None,
+    parameters: Mapping[str, Any],
+    full: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return (operations / byte, operations / s) of `prefill` and `decode`, where both are known.
 
-    Bytes are those that must move at least: the weights once, and the keys and values that are read or written.
+    Bytes are those that must move at least: the weights once, as they are held, and the keys and values that are read
+    or written. Operations are the model's: where weights are packed, they are counted in `full`, a record of the same
+    model that holds all of them.
     """
     shape, load = record["model"].get("shape"), record["load"] or {}
-    if not (shape and load.get("weight_bytes") and load.get("dtype") in _BYTES and _is_dense(record)):
+    counted = next((one for one in (record, full) if one is not None and _is_dense(one) and _is_known(one)), None)
+    if counted is None or not (shape and _is_known(record)) or record["runtime"]["placement"] != "device":
         return {}
     batch, prompt = parameters["batch"], parameters["prompt_tokens"]
-    weights, head = _layer_weights(shape, load), shape["vocabulary"] * shape["hidden"]
+    weights, head = _layer_weights(shape, counted["load"]), shape["vocabulary"] * shape["hidden"]
     found = {}
     if tpot_s:
         operations = 2.0 * (weights + head) * batch
@@ -57,6 +64,11 @@ def positions(
         moved = _step_bytes(shape, load, {"batch": batch, "prompt_tokens": prompt, "new_tokens": 0})
         found["prefill"] = (operations / moved, operations / ttft_s)
     return found
+
+
+def _is_known(record: Mapping[str, Any]) -> bool:
+    load = record["load"] or {}
+    return bool(load.get("weight_bytes") and load.get("dtype") in _BYTES)
 
 
 def _is_dense(record: Mapping[str, Any]) -> bool:

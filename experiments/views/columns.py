@@ -29,6 +29,11 @@ class Column:
         return f"{self.title} {self.unit}".strip()
 
     @property
+    def benchmark(self) -> str:
+        """Return what was asked for this value; "" where it is of the cell, or of several."""
+        return next((name for start, name in _ASKED.items() if self.key.startswith(start)), "")
+
+    @property
     def is_number(self) -> bool:
         return self.group != "cell"
 
@@ -76,6 +81,17 @@ def _hardware(row: Row) -> str:
     return f"{row['hw']}, {row['threads']} threads"
 
 
+_ASKED = {  # by how keys of rows begin
+    **dict.fromkeys(("ttft", "tpot", "prefill_tokens", "prefill_mfu", "decode_"), "latency"),
+    **dict.fromkeys(("throughput", "usd", "energy"), "throughput"),
+    **dict.fromkeys(("peak", "weight"), "memory"),
+    "perplexity": "perplexity",
+    "mcq": "multiple choice",
+    "code": "code",
+    "qa": "extractive QA",
+    "rouge": "summarization",
+    **dict.fromkeys(("kl", "divergence"), "divergence"),
+}
 _MIB = 2**-20
 _ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
 COLUMNS = [

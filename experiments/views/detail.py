@@ -19,7 +19,7 @@ _LOADING = (
 _TRACED = 240
 
 
-def detail(record: Mapping[str, Any], row: Row) -> dict[str, Any]:
+def detail(record: Mapping[str, Any], row: Row, reference: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return plain data for the page. Seconds and bytes; None where it was not measured."""
     ok = [entry for entry in record["benchmarks"] if entry["status"] == "ok"]
     latency = [entry for entry in ok if entry["benchmark"] == "latency"]
@@ -33,7 +33,7 @@ def detail(record: Mapping[str, Any], row: Row) -> dict[str, Any]:
         "grid": [_of_shape(entry) for entry in latency],
         "wall": _wall(record, ok),
         "memory": _memory(record, ok),
-        "roofline": _roofline(record, row, first),
+        "roofline": _roofline(record, row, first, reference),
         "items": {entry["benchmark"]: entry["figures"]["items"] for entry in ok if "items" in entry["figures"]},
         "notes": load.get("notes", []),
         "counters": next((entry["counters"] for entry in reversed(ok) if entry.get("counters")), {}),
@@ -120,12 +120,26 @@ def _memory(record: Mapping[str, Any], ok: Sequence[Mapping[str, Any]]) -> dict[
     }
 
 
-def _roofline(record: Mapping[str, Any], row: Row, latency: Mapping[str, Any]) -> dict[str, Any] | None:
-    ceiling, load = record.get("ceiling"), record["load"] or {}
-    if not ceiling or not latency["parameters"]:
-        return None
-    points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], latency["parameters"])
-    rate = ceiling["flops_per_s"].get(load.get("dtype"))
-    if not points or not rate:
-        return None
-    return {"bytes_per_s": ceiling["copy_bytes_per_s"], "flops_per_s": rate, "points": points}
+def _roofline(
+    record: Mapping[str, Any], row: Row, latency: Mapping[str, Any], reference: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the ceilings and the cell's points, or the `reason` why there are none."""
+    ceiling, dtype = record.get("ceiling"), (record["load"] or {}).get("dtype")
+    rate = ceiling["flops_per_s"].get(dtype) if ceiling else None
+    if not latency["parameters"]:
+        return {"reason": "latency was not measured"}
+    if not ceiling or not rate:
+        return {"reason": f"the machine's ceiling for {dtype or 'its dtype'} was not measured"}
+    if record["runtime"]["placement"] != "device":
+        return {"reason": "how many bytes move is not known where layers are offloaded"}
+    points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], latency["parameters"], reference)
+    if not points:
+        return {"reason": "how many weights the model has is not known: no cell of this run holds them in full"}
+    is_packed = record["runtime"]["weights"] != "full"
+    return {
+        "bytes_per_s": ceiling["copy_bytes_per_s"],
+        "flops_per_s": rate,
+        "dtype": dtype,
+        "is_packed": is_packed,
+        "points": points,
+    }

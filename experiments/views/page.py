@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.advice.choose import GOALS, Wish, choose, kept
-from experiments.advice.words import describe
+from experiments.advice.choose import kept
 from experiments.records.journal import plain
 from experiments.records.matrix import latest, rows
-from experiments.views.columns import PAGE, Column, Row, known
+from experiments.views.cards import answers
+from experiments.views.columns import COLUMNS, PAGE, Column, Row, known
 from experiments.views.detail import detail
 from experiments.views.flipped import Flipped
 from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
@@ -33,19 +33,14 @@ _AXIS_LABELS = {
     "qa_f1": "QA F1",
     "rouge_l": "ROUGE-L",
 }
-_GOAL_TITLES = {
-    "latency": "Fastest tokens",
-    "throughput": "Most tokens an hour",
-    "memory": "Least memory",
-    "cost": "Cheapest tokens",
-}
+_GROUPS = ("cell", "speed", "answers", "memory", "agreement", "latency", "throughput", "start", "cost")  # as read
 
 
 def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
     """Return the page as HTML. `records` are those of a folder, oldest first; `refused` has paths and reasons."""
     every = rows(records, all=True)
     found = every if all_records else latest(every)
-    columns = known(found)
+    columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
     marks = mark_best(found, columns)
     data = {**_data(records, found, columns, marks), "trends": trends(every)}
     return _template().render(
@@ -54,9 +49,11 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         css=(ASSETS / "page.css").read_text(),
         js="\n".join((ASSETS / f"{name}.js").read_text() for name in _SCRIPTS),
         data=_embedded(data),
-        answers=_answers(found),
+        answers=answers(found),
         columns=columns,
         groups=_groups(columns),
+        views=_views(columns),
+        benchmarks=list(dict.fromkeys(one.benchmark for one in COLUMNS if one.benchmark and one in columns)),
         rows=[_line(row, columns, marks) for row in found],
         page_rank=PAGE,
         notes=NOTES,
@@ -104,6 +101,7 @@ def _data(
                 "title": one.title,
                 "unit": one.unit,
                 "group": one.group,
+                "benchmark": one.benchmark,
                 "about": one.about,
                 "rank": one.rank,
             }
@@ -138,10 +136,12 @@ def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str,
     latest = sorted(found, key=lambda row: row["started_at"])[-_DETAILED:]
     flipped = Flipped(_ITEMS_BYTES)
     share = _ITEMS_BYTES // max(1, min(len(latest), 40))
+    references = {(record["run_id"], record["model"]["digest"]): record for record in records if record["is_reference"]}
     cells = {}
     for row in latest:
         record = by_id[row["record_id"]]
-        cells[row["record_id"]] = {**detail(record, row), "flipped": flipped.of(record, share)}
+        reference = references.get((row["run_id"], row["model_digest"]))
+        cells[row["record_id"]] = {**detail(record, row, reference), "flipped": flipped.of(record, share)}
     return cells
 
 
@@ -169,6 +169,15 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
     return groups
 
 
+def _views(columns: Sequence[Column]) -> list[str]:
+    """Return the groups that are of several benchmarks, or of none."""
+    named = {one.group: set() for one in columns if one.group != "cell"}  # type: dict[str, set[str]]
+    for one in columns:
+        if one.group in named:
+            named[one.group].add(one.benchmark)
+    return [group for group, of in named.items() if len(of) > 1 or of == {""}]
+
+
 def _title(found: Sequence[Row]) -> str:
     models = sorted({row["model"] for row in found})
     shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
@@ -189,55 +198,6 @@ def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
         ("commit", ", ".join(commits[-3:]) or "not in git"),
         ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
-
-
-def _answers(found: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return an answer a goal, for the model of most cells: speeds of different models are not ranked together."""
-    models = [row["model"] for row in found if row["status"] == "ok"]
-    if not models:
-        return []
-    model = max(sorted(set(models)), key=models.count)
-    mine = [row for row in found if row["model"] == model]
-    answers = []
-    for goal in GOALS:
-        wish = Wish(goal, min_accuracy=0.99 if any(kept(row) is not None for row in mine) else None)
-        chosen = choose(mine, wish)
-        if chosen.best is not None and not (goal == "cost" and "no price" in chosen.basis):
-            answers.append(
-                {
-                    "title": _GOAL_TITLES[goal],
-                    "row": chosen.best,
-                    "tied": [row["runtime"] for row in chosen.tied][:3],
-                    "headline": _headline(goal, chosen.best),
-                    "why": _beside(describe(chosen.best, wish)),
-                    "basis": chosen.basis,
-                    "of": len(chosen.ranked),
-                    "model": model,
-                    "is_limited": wish.min_accuracy is not None,
-                }
-            )
-    return answers
-
-
-def _beside(described: str) -> str:
-    """Return the description without the speedup, which a card has in large."""
-    return described.partition("], ")[2] if described.startswith("decode ") else described
-
-
-def _headline(goal: str, row: Row) -> tuple[str, str]:
-    """Return the figure that the goal is about, and its unit or interval."""
-    if goal == "latency" and row["speedup_ratio"] is not None:
-        return (
-            f"{row['speedup_ratio']:.2f}×",
-            f"[{row['speedup_ratio_low']:.2f}, {row['speedup_ratio_high']:.2f}] the reference",
-        )
-    if goal == "memory":
-        return f"{(row['peak_device_bytes'] or row['peak_host_bytes']) / 2**20:,.0f} MiB", "peak"
-    if goal == "cost" and row["usd_per_million_tokens"] is not None:
-        return f"${row['usd_per_million_tokens']:.4f}", "a million tokens"
-    if goal == "throughput":
-        return f"{row['throughput_tokens_per_s']:,.0f} tokens/s", "offline"
-    return (f"{row['tpot_s_p50'] * 1e3:.2f} ms", "a token") if row["tpot_s_p50"] else ("the reference", "")
 
 
 def _choices(found: Sequence[Row]) -> dict[str, list[str]]:

@@ -58,7 +58,7 @@ function figures(row) {
   const found = [
     ["decode speedup", ratio], ["TTFT p50", row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], ["TPOT p50", row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
     ["offline", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null], ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["keeps of the reference’s scores", kept ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["scores kept", kept ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
   return element("dl", { class: "figures" }, ...found.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
@@ -81,7 +81,7 @@ function wallPanel(cell) {
   if (!cell.wall.length) return null;
   const total = cell.wall.reduce((sum, [, seconds]) => sum + seconds, 0);
   const legend = element("ul", { class: "legend" }, ...cell.wall.map(([name, seconds], index) =>
-    element("li", { style: `--hue:${name === "rest" ? "var(--rule)" : `var(--s${index % 8})`}` }, element("i", { class: "dot" }), `${name} `, element("b", {}, `${number(seconds)} s`))));
+    element("li", { style: `--hue:${wallHue(name, index)}` }, element("i", { class: "dot" }), `${name} `, element("b", {}, `${number(seconds)} s`))));
   const node = panel("Where the time went", `${number(total)} s from start to record`, (width) => {
     legend.remove();
     queueMicrotask(() => node.append(legend));
@@ -110,9 +110,10 @@ function memoryPanel(cell) {
 }
 
 function rooflinePanel(row, cell) {
-  if (!cell.roofline) return null;
-  const shares = [row.decode_mbu_ratio ? `decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy` : null, row.prefill_mfu_ratio ? `prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its matrix rate` : null].filter(Boolean);
-  return panel("Roofline", `Both ceilings were measured here: ${shares.join(", ")}.`, (width) => rooflineChart(width, cell.roofline));
+  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
+  if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No picture: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
+  const packed = cell.roofline.is_packed ? `The roof is that of ${cell.roofline.dtype}; operations are the full model’s, bytes those of its packed weights.` : "";
+  return panel("Roofline", ["Both ceilings were measured here.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
 }
 
 function shapePanel(row, cell) {

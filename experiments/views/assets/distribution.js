@@ -39,13 +39,15 @@ function strip(width, values, axis, label) {
   return drawn;
 }
 
+const wallHue = (name, index) => (name === "rest" ? "var(--rule)" : name === "replay" ? "var(--soft)" : `var(--s${index % 8})`);
+
 function wallBar(width, wall) {
   const total = wall.reduce((sum, [, seconds]) => sum + seconds, 0);
   const root = svg("svg", { viewBox: `0 0 ${width} 34`, role: "img", "aria-label": "Where the wall time went; the list below says the same" });
   let at = 0;
   wall.forEach(([name, seconds], index) => {
     const size = (seconds / total) * width;
-    root.append(svg("rect", { x: at, y: 2, width: Math.max(0.5, size - 1), height: 30, rx: 2, style: `fill:${name === "rest" ? "var(--rule)" : `var(--s${index % 8})`}` }));
+    root.append(svg("rect", { x: at, y: 2, width: Math.max(0.5, size - 1), height: 30, rx: 2, style: `fill:${wallHue(name, index)}` }));
     at += size;
   });
   return root;

@@ -66,12 +66,14 @@ function filter() {
   const asked = new FormData(byId("filters"));
   const words = String(asked.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const wanted = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
+  const asksFor = columnsOf(String(asked.get("benchmark") ?? ""));
   let shown = 0;
   for (const line of body.rows) {
     const row = rowOf.get(line.dataset.id);
     const isChosen = Object.entries(wanted).every(([name, of]) => !asked.get(name) || of(row) === asked.get(name));
     const text = [row.runtime, row.model, row.hw, row.status, row.reason, row.dtype, row.run_id].join(" ").toLowerCase();
-    line.hidden = !(isChosen && words.every((word) => text.includes(word)));
+    const isAsked = row.status !== "ok" || !asksFor.length || asksFor.some((key) => row[key] !== null && row[key] !== undefined);
+    line.hidden = !(isChosen && isAsked && words.every((word) => text.includes(word)));
     shown += !line.hidden;
   }
   for (const cell of body.querySelectorAll("td[tabindex]")) cell.removeAttribute("tabindex");
@@ -80,11 +82,14 @@ function filter() {
   chooseColumns(asked.get("benchmark"));
 }
 
-/** "": the most important columns; a group's name: all of that group; "*": every column. */
-function chooseColumns(group) {
+/** The keys of one benchmark ("of latency"), for which a cell must know something; none where no benchmark is chosen. */
+const columnsOf = (view) => data.columns.filter((column) => view === `of ${column.benchmark}`).map((column) => column.key);
+
+/** "": the most important columns; a group's or a benchmark's name: all of it; "*": every column. */
+function chooseColumns(view) {
   const isShown = (column) =>
-    column.group === "cell" && !group ? column.rank === 0 || (column.rank <= 6 && isVaried(column.key))
-    : group === "*" || (group ? column.group === group || column.rank === 0 : column.rank <= 4);
+    column.group === "cell" && !view ? column.rank === 0 || (column.rank <= 6 && isVaried(column.key))
+    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` || column.rank === 0 : column.rank <= 4);
   const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
   const hidden = data.columns.filter((column) => !isShown(column));
   style.textContent = hidden.map((column) => `#cells [data-key="${column.key}"]`).join(",") + "{display:none}";

@@ -30,7 +30,7 @@ function drawFront(width) {
   if (!points.length) return svg("svg", { viewBox: `0 0 ${width} 40` }, svg("text", { x: 0, y: 20 }, "No cells were timed together with a reference."));
   const [lowX, highX] = extent(points.flatMap((point) => point.x), 0.12);
   const [lowY, highY] = extent(points.flatMap((point) => point.y), 0.2);
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(highY - lowY)) - 1);
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(highY - lowY)));
   const drawn = plane(
     width, height,
     { low: Math.max(0, lowX), high: highX, label: `${data.axes[x]}, × the reference →`, format: (value) => `${Number(value.toFixed(2))}×` },
@@ -38,6 +38,7 @@ function drawFront(width) {
     `${data.axes[x]} against ${data.axes[y]}; the list beside it says the same`,
   );
   drawn.root.setAttribute("role", "group"); // its points are buttons
+  drawCross(points, drawn, width);
   const largest = Math.max(...points.map((point) => point.peak ?? 0), 1);
   const most = points.length > 20 ? 8 : 15; // many points: smaller ones
   const radius = (point) => 4 + most * Math.sqrt((point.peak ?? 0) / largest);
@@ -51,6 +52,17 @@ function drawFront(width) {
     if (label) drawn.marks.append(label);
   }
   return drawn.root;
+}
+
+/** Lines through the reference: right of them is faster, above them better. */
+function drawCross(points, drawn, width) {
+  const references = points.filter((point) => point.row.is_reference);
+  if (references.length !== 1) return;
+  const [x, y] = [drawn.x(references[0].x[1]), drawn.y(references[0].y[1])];
+  drawn.marks.append(
+    svg("line", { class: "cross", x1: x, x2: x, y1: drawn.margin.top, y2: drawn.base }),
+    svg("line", { class: "cross", x1: drawn.margin.left, x2: width - drawn.margin.right, y1: y, y2: y }),
+  );
 }
 
 function drawPoint(point, drawn, radius) {
@@ -74,7 +86,7 @@ function drawPoint(point, drawn, radius) {
 /** Puts a name beside its point where no other name stands; none where there is no room. */
 function placeLabel(point, drawn, radius, taken, width) {
   const [cx, cy] = [drawn.x(point.x[1]), drawn.y(point.y[1])];
-  const size = point.row.runtime.length * 6.6;
+  const size = point.row.runtime.length * 7 + 4;
   const places = [
     [cx + radius + 5, cy - 6, "start"], [cx - radius - 5, cy - 6, "end"],
     [cx, cy - radius - 7, "middle"], [cx, cy + radius + 15, "middle"],
@@ -119,10 +131,11 @@ function sayFront() {
   const others = Object.entries(missing).map(([id, reason]) => `${rowOf.get(id).runtime} (${reason.replaceAll("_", " ")})`);
   byId("front-said").replaceChildren(
     element("h3", {}, "On the front"),
-    front.length ? list(front, ties, 8) : element("p", { class: "fine" }, "No cell qualifies: move a limit."),
-    ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`, 6)] : []),
+    front.length ? list(front, ties, 7) : element("p", { class: "fine" }, "No cell qualifies: move a limit."),
     greyed ? element("p", { class: "fine" }, `${greyed} greyed out by the limits.`) : "",
+  );
+  byId("lesser-said").replaceChildren(
+    ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`, 24)] : []),
     others.length ? element("p", { class: "fine" }, `Not judged: ${[...new Set(others)].slice(0, 8).join(", ")}${others.length > 8 ? " and others" : ""}.`) : "",
-    element("p", { class: "fine" }, "The larger the point, the higher the peak of memory. Bars are 95 % intervals; answers are seen from the reference, on the same items."),
   );
 }

@@ -8,8 +8,10 @@ const limits = { floor: 0, ceiling: Infinity }; // share of the reference's scor
 const MIB = 2 ** 20;
 
 const byId = (id) => document.getElementById(id);
-const hues = [...new Set(rows.map((row) => row.runtime))];
-const hue = (row) => `var(--s${hues.indexOf(row.runtime) % 8})`;
+/** Variants of a runtime share its colour: onnxruntime+int8 and onnxruntime, gptq2 and gptq. */
+const family = (row) => row.runtime.split("+")[0].replace(/\d+$/, "");
+const hues = [...new Set(rows.map(family))];
+const hue = (row) => `var(--s${hues.indexOf(family(row)) % 8})`;
 
 function element(name, attributes = {}, ...children) {
   const node = document.createElement(name);

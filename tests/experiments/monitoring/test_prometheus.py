@@ -18,7 +18,8 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
 from experiments.monitoring.prometheus import Prometheus
-from tests.experiments.recorded import make_record
+from experiments.report import read
+from tests.experiments.recorded import sweep
 
 DASHBOARD = Path(__file__).parents[3] / "experiments" / "monitoring" / "grafana.json"
 
@@ -26,21 +27,23 @@ DASHBOARD = Path(__file__).parents[3] / "experiments" / "monitoring" / "grafana.
 @pytest.fixture
 def told(tmp_path: Path) -> Iterator[Prometheus]:
     sink = Prometheus(str(tmp_path / "metrics" / "matrix.prom"), 0)
-    sink.start(3)
-    sink.record(make_record("eager"))
-    sink.record(make_record("onnxruntime", slowness=0.5))
-    sink.record(make_record("offload", status="out_of_memory", reason="no room"))
+    records = read(sweep(tmp_path / "runs"))[0]
+    sink.start(len(records))
+    for record in records:
+        sink.record(record)
+    sink.compared(records)
     yield sink
     sink.close()
 
 
 def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp_path: Path) -> None:
     text = (tmp_path / "metrics" / "matrix.prom").read_text()
-    assert 'runtime_matrix_cells_total{status="ok"} 2.0' in text
+    assert 'runtime_matrix_cells_total{status="ok"} 4.0' in text
     assert 'runtime_matrix_cells_total{status="out_of_memory"} 1.0' in text
     assert 'runtime_matrix_tpot_seconds_count{hw="auto",model="bundled",runtime="eager"} 310.0' in text
     assert 'runtime="eager",where="host"} 6.291456e+07' in text
-    assert "runtime_matrix_planned_cells 3.0" in text
+    assert "runtime_matrix_planned_cells 5.0" in text
+    assert re.search(r'decode_speedup_ratio\{hw="auto",model="bundled",runtime="onnxruntime"\} 2\.[45]', text)
 
 
 def test_the_endpoint_is_on_loopback_only(told: Prometheus) -> None:
@@ -89,7 +92,7 @@ def test_a_real_server_scrapes_it_and_answers_the_dashboard(told: Prometheus, tm
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
     try:
-        assert wait_for(address, 'runtime_matrix_cells_total{status="ok"}') == [2.0], (tmp_path / "log").read_text()
+        assert wait_for(address, 'runtime_matrix_cells_total{status="ok"}') == [4.0], (tmp_path / "log").read_text()
         for expression in expressions():
             concrete = expression.replace("$runtime", ".*").replace("$model", ".*")
             assert wait_for(address, concrete), concrete

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.config import MonitoringConfig
 from experiments.monitoring.sinks import Sinks, configured
-from tests.experiments.recorded import make_record
+from experiments.report import read
+from tests.experiments.recorded import sweep
 
 NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow=None)
 
@@ -31,19 +34,23 @@ class Recorder:
     def record(self, record: dict[str, Any]) -> None:
         self._hear("record")
 
+    def compared(self, records: Sequence[dict[str, Any]]) -> None:
+        self._hear("compared")
+
     def close(self) -> None:
         self._hear("close")
 
 
-@pytest.mark.parametrize("moment", ["start", "record", "close"])
+@pytest.mark.parametrize("moment", ["start", "record", "compared", "close"])
 def test_a_failing_sink_leaves_the_others_alone(moment: str) -> None:
     broken, whole, said = Recorder(moment), Recorder(), list[str]()
     sinks = Sinks([("broken", lambda: broken), ("whole", lambda: whole)], said.append)
     sinks.start(2)
     sinks.record({})
     sinks.record({})
+    sinks.compared([])
     sinks.close()
-    assert whole.heard == ["start", "record", "record", "close"]
+    assert whole.heard == ["start", "record", "record", "compared", "close"]
     assert said == ["broken hears no more: ConnectionError: the other side is gone"]
     assert broken.heard[-1] == moment
 
@@ -61,12 +68,15 @@ def test_nobody_is_told_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured(NOBODY)._sinks == {}
 
 
-def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its client is replaced: it is large, and what matters is what it is handed."""
     calls: list[tuple[str, Any]] = []
 
     class Run:
-        def __enter__(self) -> None: ...
+        info = types.SimpleNamespace(run_id="of-mlflow")
+
+        def __enter__(self) -> Run:
+            return self
 
         def __exit__(self, *error: object) -> None: ...
 
@@ -74,17 +84,25 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("set_tracking_uri", "set_experiment", "log_params", "log_metrics"):
         setattr(fake, name, lambda value, name=name: calls.append((name, value)))
 
-    def start_run(run_name: str) -> Run:
-        calls.append(("start_run", run_name))
+    def start_run(run_name: str = "", run_id: str = "") -> Run:
+        calls.append(("start_run", run_name or run_id))
         return Run()
 
     fake.start_run = start_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     sinks = configured(MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow="file:here"))
-    sinks.record(make_record("eager"))
+    records = read(sweep(tmp_path))[0]
+    sinks.record(records[0])
     told = dict(calls)
     assert told["set_tracking_uri"] == "file:here"
     assert told["start_run"] == "run-1-eager"
     assert told["log_params"]["runtime"] == "eager"
     assert told["log_metrics"]["mcq_accuracy"] == 0.8
     assert all(isinstance(value, float) for value in told["log_metrics"].values())
+    faster = next(one for one in records if one["runtime"]["name"] == "onnxruntime")
+    sinks.record({**faster, "speed": None, "answers": None})  # as when its cell ends
+    assert "speedup_ratio" not in dict(calls)["log_metrics"]
+    sinks.compared(records[:2])
+    told = dict(calls)
+    assert told["start_run"] == "of-mlflow"
+    assert told["log_metrics"]["speedup_ratio"] == pytest.approx(2.5, rel=0.02)

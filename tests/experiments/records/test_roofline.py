@@ -56,3 +56,15 @@ def test_positions_on_the_roofline_agree_with_the_shares() -> None:
 @pytest.mark.parametrize("changes", [{"load": None}, {"runtime": {"weights": "gptq", "placement": "device"}}])
 def test_packed_or_unknown_weights_have_no_position(changes: dict[str, Any]) -> None:
     assert positions(record(**changes), 0.5, 0.1, ASKED) == {}
+
+
+def test_operations_of_packed_weights_are_the_models() -> None:
+    packed = record(
+        runtime={"weights": "gptq", "placement": "device"}, load={"weight_bytes": 15_000, "dtype": "float32"}
+    )
+    found, full = positions(packed, 0.5, 0.1, ASKED, record()), positions(record(), 0.5, 0.1, ASKED)
+    assert found["decode"][1] == full["decode"][1]
+    assert found["decode"][0] > full["decode"][0]  # fewer bytes for as many operations
+    assert positions(packed, 0.5, 0.1, ASKED, packed) == {}
+    offloaded = record(runtime={"weights": "full", "placement": "host"})
+    assert positions(offloaded, 0.5, 0.1, ASKED, record()) == {}
