@@ -67,7 +67,7 @@ def _report(asked: argparse.Namespace) -> int:
     if asked.format == "table" and asked.output is None:
         from rich.console import Console
 
-        text.render_table(found, Console(width=None if sys.stdout.isatty() else text.WIDTH_OF_A_LOG))
+        text.render_table(found, Console(width=text.width()))
     elif asked.output is None and asked.format not in _FILES:
         sys.stdout.write(_render(found, asked))
     else:

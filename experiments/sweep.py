@@ -211,9 +211,9 @@ def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]
 def _show(records: list[dict[str, Any]], results: Path) -> None:
     from rich.console import Console
 
-    from experiments.views.text import WIDTH_OF_A_LOG, render_table
+    from experiments.views.text import render_table, width
 
-    render_table(rows(records, all=True), Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG))
+    render_table(rows(records, all=True), Console(width=width()))
     print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
 
 

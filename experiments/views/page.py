@@ -18,7 +18,7 @@ from experiments.views.detail import detail
 from experiments.views.flipped import Flipped
 from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
 from experiments.views.text import NOTES
-from experiments.views.trends import METRICS, trends
+from experiments.views.trends import FEWEST, METRICS, trends
 
 ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
@@ -42,7 +42,7 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
     found = every if all_records else latest(every)
     columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
     marks = mark_best(found, columns)
-    data = {**_data(records, found, columns, marks), "trends": trends(every)}
+    data = {**_data(records, found, columns, marks), "trends": trends(every), "fewest": FEWEST}
     return _template().render(
         title=_title(found),
         facts=_facts(found),

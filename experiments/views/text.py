@@ -5,21 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.views.columns import PAGE, Column, Row, failures, known
 
-WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
+_WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
+_NAMED = 12  # of the columns that had to leave
 NOTES = (
     "* the reference; ± one standard error; [95 % interval over launches, CPU time of one thread on a CPU]; "
     "n/a unknown or not interleaved",
 )
 
 
+def width() -> int | None:
+    """Return how wide to print: None, as wide as the terminal or as COLUMNS says; a fixed width into a file."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_A_LOG
+
+
 def render_table(found: Sequence[Row], console: Any) -> None:
-    """Print the matrix as wide as the console, and say which columns had to leave."""
+    """Print the matrix as wide as the console, and say which columns had to leave, the most important first."""
     columns, left_out = _fitting(found, console.width)
+    others = f" and {len(left_out) - _NAMED} others" if len(left_out) > _NAMED else ""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -31,7 +40,11 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     for line in [*failures(found), *NOTES]:
         console.print(line, style="dim", markup=False, highlight=False)
     if left_out:
-        console.print(f"too narrow for: {', '.join(left_out)}; --format md --wide has all", style="dim", markup=False)
+        console.print(
+            f"too narrow for: {', '.join(left_out[:_NAMED])}{others}; --format md --wide has all",
+            style="dim",
+            markup=False,
+        )
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:
@@ -71,9 +84,9 @@ def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]
         return sum(max(len(one.header), *(len(one.show(row)) for row in found)) + 2 for one in columns)
 
     while taken() > width:
-        least = max(columns, key=lambda column: column.rank)
+        least = max(reversed(columns), key=lambda column: column.rank)  # of equals the one on the right
         if least.rank == 0:
             break
         columns.remove(least)
-        left_out.append(least.header)
+        left_out.insert(0, least.header)
     return columns, left_out

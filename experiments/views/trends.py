@@ -11,7 +11,7 @@ import numpy as np
 from experiments.views.columns import Row
 
 # A change must stand before and after it for so long; fewer points show noise.
-_SEGMENT, _FEWEST = 3, 8
+_SEGMENT, FEWEST = 3, 8
 _SERIES = 60  # drawn on a page, those with most points
 METRICS = {
     "speedup_ratio": "decode speedup",
@@ -34,7 +34,7 @@ def trends(found: Sequence[Row]) -> list[dict[str, Any]]:
 
 def change_points(values: Sequence[float]) -> list[int]:
     """Return the indices at which a new level begins; none in fewer than 8 values, which must all be above 0."""
-    if len(values) < _FEWEST:
+    if len(values) < FEWEST:
         return []
     import ruptures
 
@@ -62,17 +62,28 @@ def _series(rows: Sequence[Row]) -> dict[str, Any]:
         "processor": last["processor"],
         "at": [row["started_at"] for row in rows],
         "commit": [(row["commit"] or "")[:7] for row in rows],
-        "metrics": {key: metric for key in METRICS if (metric := _metric([row.get(key) for row in rows]))},
+        "metrics": {key: metric for key in METRICS if (metric := _metric(rows, key))},
     }
 
 
-def _metric(values: Sequence[float | None]) -> Mapping[str, Any] | None:
-    """Return the values with change points, as indices among all values; None below two values."""
+def _metric(rows: Sequence[Row], key: str) -> Mapping[str, Any] | None:
+    """Return the values with change points, as indices among all values; None below two values.
+
+    `ends` are the values' intervals, of a metric whose rows have them.
+    """
+    values = [row.get(key) for row in rows]
     places = [index for index, value in enumerate(values) if value is not None and value > 0]
     if len(places) < 2:
         return None
     known = [float(values[index]) for index in places]  # type: ignore[arg-type]
     return {
-        "values": [None if value is None else float(f"{value:.5g}") for value in values],
+        "values": [_short(value) for value in values],
+        "ends": [[_short(row.get(f"{key}_{end}")) for end in ("low", "high")] for row in rows]
+        if any(row.get(f"{key}_low") is not None for row in rows)
+        else None,
         "changes": [places[index] for index in change_points(known)],
     }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

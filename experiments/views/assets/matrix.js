@@ -21,6 +21,8 @@ function setUpMatrix() {
   filter();
 }
 
+const widest = Math.max(...rows.map((one) => one.speedup_ratio_high ?? 1));
+
 /** Gives a row its colour, its button and, for speedups, its interval as a picture. */
 function dress(line) {
   const row = rowOf.get(line.dataset.id);
@@ -30,7 +32,6 @@ function dress(line) {
     element("span", { class: "dot", "aria-hidden": "true" }),
     element("button", { type: "button", onclick: () => openCell(row.record_id) }, row.runtime),
   );
-  const widest = Math.max(...rows.map((one) => one.speedup_ratio_high ?? 1));
   for (const key of ["speedup_ratio", "prefill_speedup_ratio"]) {
     const ends = data.bounds[row.record_id]?.[key];
     const cell = line.querySelector(`[data-key="${key}"]`);
@@ -82,14 +83,17 @@ function filter() {
   chooseColumns(asked.get("benchmark"));
 }
 
+const ALWAYS = new Set(["runtime", "status"]);
+
 /** The keys of one benchmark ("of latency"), for which a cell must know something; none where no benchmark is chosen. */
 const columnsOf = (view) => data.columns.filter((column) => view === `of ${column.benchmark}`).map((column) => column.key);
 
 /** "": the most important columns; a group's or a benchmark's name: all of it; "*": every column. */
 function chooseColumns(view) {
   const isShown = (column) =>
-    column.group === "cell" && !view ? column.rank === 0 || (column.rank <= 6 && isVaried(column.key))
-    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` || column.rank === 0 : column.rank <= 4);
+    ALWAYS.has(column.key) ? true
+    : column.group === "cell" && !view ? (column.rank <= 6 && isVaried(column.key))
+    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` : column.rank <= 4);
   const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
   const hidden = data.columns.filter((column) => !isShown(column));
   style.textContent = hidden.map((column) => `#cells [data-key="${column.key}"]`).join(",") + "{display:none}";

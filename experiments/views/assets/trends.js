@@ -26,21 +26,25 @@ function setUpTrends() {
 
 function trendPanel(series, key) {
   const { values, changes } = series.metrics[key];
-  const dates = series.at.map((when) => when.slice(0, 10));
-  const said = changes.length ? `New level at ${changes.map((index) => series.commit[index] || dates[index]).join(", ")}` : `${values.length} records, no change of level`;
-  return panel(series.cell, `${said}; ${dates[0]} to ${dates[dates.length - 1]}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
+  const dates = [...new Set(series.at.map((when) => when.slice(0, 10)))];
+  const when = dates.length > 1 ? `${dates[0]} to ${dates[dates.length - 1]}` : dates[0];
+  const said = changes.length ? `New level at ${changes.map((index) => series.commit[index] || series.at[index].slice(0, 10)).join(", ")}`
+    : values.length < data.fewest ? `${values.length} records: too few to tell a new level from noise` : `${values.length} records, no change of level`;
+  return panel(series.cell, `${said}; ${when}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
 }
 
 function trendLine(width, series, key) {
-  const { values, changes } = series.metrics[key];
+  const { values, changes, ends } = series.metrics[key];
   const factor = key.endsWith("bytes") ? 1 / MIB : key.startsWith("t") ? 1e3 : 1;
   const known = values.map((value, index) => [index, value === null ? null : value * factor]).filter(([, value]) => value !== null);
-  const [low, high] = extent(known.map(([, value]) => value), 0.15);
+  const intervals = (ends ?? []).map(([low, high], index) => [index, low, high]).filter(([, low]) => low !== null);
+  const [low, high] = extent([...known.map(([, value]) => value), ...intervals.flatMap(([, low, high]) => [low, high])], 0.15);
   const drawn = plane(width, 160,
     { low: -0.3, high: values.length - 0.7, label: "", format: (index) => (Number.isInteger(index) ? series.commit[index] || series.at[index]?.slice(5, 10) || "" : "") },
     { low: Math.max(0, low), high, label: factor === 1e3 ? "ms" : factor === 1 ? "" : "MiB", format: (value) => number(value) },
     `${data.metrics[key]} of ${series.cell} over ${values.length} records`);
   drawn.marks.append(svg("path", { class: "line", d: path(known.map(([index, value]) => [drawn.x(index), drawn.y(value)])) }));
+  for (const [index, from, to] of intervals) drawn.marks.append(svg("line", { class: "whisker", style: "--hue:var(--accent)", x1: drawn.x(index), x2: drawn.x(index), y1: drawn.y(from), y2: drawn.y(to) }));
   for (const [index, value] of known) {
     const dot = svg("circle", { cx: drawn.x(index), cy: drawn.y(value), r: 3, style: "fill:var(--accent)" });
     dot.append(svg("title", {}, `${series.at[index]} ${series.commit[index]}: ${number(value, 4)}`));

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -24,6 +25,16 @@ def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], width: int
     assert max(map(len, table)) <= width
     assert "runtime" in table[0]
     assert ("too narrow for" in said) == (width < 400)
+
+
+def test_speed_and_accuracy_leave_last_and_what_left_is_named_by_importance(found: list[Row]) -> None:
+    console = Console(width=72, file=io.StringIO())
+    render_table(found, console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.split("\n")[0].split("  ")[0] == "runtime"
+    assert "decode speedup  choice accuracy" in said.splitlines()[0]
+    assert "too narrow for: TPOT p50 ms, " in said
+    assert re.search(r"and \d+\s+others;", said)
 
 
 def test_markdown_keeps_pipes_and_newlines_within_their_cell(found: list[Row]) -> None:
