@@ -31,6 +31,7 @@ class Lack:
     option: str
     limit: float
     found: float | None
+    is_within_noise: bool = False  # the value's interval reaches the limit
 
     @property
     def share(self) -> float:
@@ -82,10 +83,20 @@ def lacks(row: Row, wish: Wish) -> list[Lack]:
         ("--max-ttft-s", wish.max_ttft_s, row["ttft_s_p50"], True),
     )
     return [
-        Lack(option, limit, value)
+        Lack(option, limit, value, option == "--min-accuracy" and _may_keep(row, limit))
         for option, limit, value, is_ceiling in wanted
         if limit is not None and (value is None or (value > limit if is_ceiling else value < limit))
     ]
+
+
+def _may_keep(row: Row, share: float) -> bool:
+    """Say whether every score's interval, on the reference's own items, still reaches this share of the reference's."""
+    for score in _KEPT:
+        percent, found = row.get(f"{score}_percent_of_reference"), bounds(row, score)
+        if percent and found is not None and found[2] < share * found[1] / (percent / 100):
+            return False
+    ratio, low = row.get("perplexity_percent_of_reference"), row.get("perplexity_ratio_low")
+    return not ratio or 100 / ratio >= share or (low is not None and 1 / low >= share)
 
 
 def kept(row: Row) -> float | None:
@@ -156,4 +167,5 @@ def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
 
 def _said(lack: Lack) -> str:
     measured = "not measured" if lack.found is None else f"{lack.found:.4g}"
-    return f"{lack.option} {lack.limit:g}: {measured}"
+    noise = ", its interval reaches it: more items would tell" if lack.is_within_noise and lack.found else ""
+    return f"{lack.option} {lack.limit:g}: {measured}{noise}"

@@ -14,8 +14,9 @@ from experiments.views.columns import Column, Row
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4
-# Half of what two peaks must differ by: repeats of a cell lay within 0.4 % in one sweep, within 3 % between sweeps.
-PEAK_NOISE = 0.02
+# Half of what two peaks must differ by. Repeats of a cell lay within 0.4 % in one sweep and 3 % between sweeps, and
+# some small ones 16 MiB apart: 58, 58, 59 and 74 MiB in four sweeps of `eager`, as a library's buffers come and go.
+PEAK_NOISE, PEAK_NOISE_BYTES = 0.02, 8 * 2**20
 _NAMED = 2  # of those who dominate a row: whom to take instead
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 _SCORE_ERRORS = {
@@ -46,7 +47,8 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
     if key == "weight_bytes":
         return value, value, value
     if key in ("peak_host_bytes", "peak_device_bytes"):
-        return value * (1 - PEAK_NOISE), value, value * (1 + PEAK_NOISE)
+        room = max(PEAK_NOISE * value, PEAK_NOISE_BYTES if key == "peak_host_bytes" else 0)
+        return value - room, value, value + room
     if key not in _SCORE_ERRORS:
         return None
     return (_paired(row, key, value) if is_paired else None) or _alone(value, row.get(_SCORE_ERRORS[key]))

@@ -78,7 +78,7 @@ def _cell(text: str) -> str:
 
 def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]:
     columns = known(found)
-    left_out = []
+    left_out: list[str] = []
 
     def taken() -> int:
         return sum(max(len(one.header), *(len(one.show(row)) for row in found)) + 2 for one in columns)

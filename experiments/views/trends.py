@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from experiments.views.columns import Row
+from experiments.views.standing import PEAK_NOISE
 
 # A change must stand before and after it for so long; fewer points show noise.
 _SEGMENT, FEWEST = 3, 8
@@ -76,13 +78,25 @@ def _metric(rows: Sequence[Row], key: str) -> Mapping[str, Any] | None:
     if len(places) < 2:
         return None
     known = [float(values[index]) for index in places]  # type: ignore[arg-type]
+    changes = change_points(known)
+    smallest = PEAK_NOISE if key == "peak_host_bytes" else 0.0  # repeats give the same bytes, nearly: no news yet
+    steps = _steps(known, changes)
+    changes = [index for index, step in zip(changes, steps, strict=True) if abs(step - 1) >= smallest]
     return {
         "values": [_short(value) for value in values],
         "ends": [[_short(row.get(f"{key}_{end}")) for end in ("low", "high")] for row in rows]
         if any(row.get(f"{key}_low") is not None for row in rows)
         else None,
-        "changes": [places[index] for index in change_points(known)],
+        "changes": [places[index] for index in changes],
+        "steps": _steps(known, changes),
     }
+
+
+def _steps(known: Sequence[float], changes: Sequence[int]) -> list[float]:
+    """Return each level over the one before it, by their medians."""
+    edges = [0, *changes, len(known)]
+    levels = [float(np.median(known[start:end])) for start, end in pairwise(edges)]
+    return [float(f"{after / before:.4g}") for before, after in pairwise(levels)]
 
 
 def _short(value: float | None) -> float | None:

@@ -42,6 +42,7 @@ const whole = (value) => Math.ceil(value).toLocaleString("en");
 const milliseconds = (seconds) => (seconds === null || seconds === undefined ? "n/a" : `${number(seconds * 1e3)} ms`);
 const mebibytes = (bytes) => (bytes === null || bytes === undefined ? "n/a" : `${number(bytes / MIB)} MiB`);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const signed = (share) => `${share < 0 ? "−" : "+"}${percent(Math.abs(share), 0)}`;
 
 /** A panel that is drawn again whenever its width changes, so that text keeps its size. */
 function responsive(node, draw) {

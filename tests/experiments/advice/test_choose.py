@@ -8,7 +8,7 @@ from experiments.advice.choose import Wish, choose, kept
 from experiments.records.matrix import rows
 from experiments.report import read
 from experiments.views.columns import Row
-from tests.experiments.recorded import sweep
+from tests.experiments.recorded import make_record, sweep, write
 
 
 @pytest.fixture
@@ -54,6 +54,16 @@ def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> 
     assert row["runtime"] == "eager"  # 60 MiB for 51: nearer than gptq's accuracy, 0.625 for 0.99
     assert (relaxed.min_accuracy, relaxed.max_ttft_s) == (0.99, 0.01)
     assert best(found, relaxed) == "eager"
+
+
+def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
+    cells = [make_record("eager"), make_record("near", accuracy=0.775), make_record("far", accuracy=0.4)]
+    found = rows(read(write(tmp_path, cells, {"near": 2.0, "far": 2.0}))[0])
+    why = {row["runtime"]: said for row, said in choose(found, Wish("latency", min_accuracy=0.99)).unranked}
+    assert why == {
+        "near": "--min-accuracy 0.99: 0.9688, its interval reaches it: more items would tell",
+        "far": "--min-accuracy 0.99: 0.5",
+    }
 
 
 def test_what_was_not_measured_qualifies_for_nothing(found: list[Row]) -> None:

@@ -41,4 +41,5 @@ def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:
     assert len(found) == 1
     assert found[0]["at"] == days
     assert found[0]["metrics"]["tpot_s_p50"]["changes"] == [6]
+    assert found[0]["metrics"]["tpot_s_p50"]["steps"] == [pytest.approx(2, rel=0.05)]
     assert found[0]["metrics"]["peak_host_bytes"]["changes"] == []
