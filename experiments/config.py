@@ -248,6 +248,7 @@ class MonitoringConfig:
 
     prometheus_file: str | None
     prometheus_port: int | None = least(0, most=65535)
+    prometheus_linger_s: float = least(0)
     mlflow: str | None
 
 

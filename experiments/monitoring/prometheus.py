@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2
 
 
 class Prometheus:
-    """`file` is rewritten after each cell, whole, for node_exporter's textfile collector; `port` serves /metrics."""
+    """`file` is rewritten after each cell, whole, for node_exporter's textfile collector; `port` serves /metrics.
 
-    def __init__(self, file: str | None, port: int | None):
-        self._file = file
+    Speedups are known last: the endpoint stays for `linger_s` after them, the file stays anyway.
+    """
+
+    def __init__(self, file: str | None, port: int | None, linger_s: float = 0.0):
+        self._file, self._linger_s = file, linger_s
         self.registry = registry = CollectorRegistry()
         self._ttft = Histogram(
             "runtime_matrix_ttft_seconds", "Time to first token", _LABELS, buckets=_BUCKETS_S, registry=registry
@@ -65,6 +69,7 @@ class Prometheus:
 
     def close(self) -> None:
         if self._server is not None:
+            time.sleep(self._linger_s)
             self._server[0].shutdown()
             self._server[0].server_close()
             self._server[1].join(1.0)

@@ -71,7 +71,7 @@ def configured(options: MonitoringConfig) -> Sinks:
 def _prometheus(options: MonitoringConfig) -> Sink:
     from experiments.monitoring.prometheus import Prometheus
 
-    return Prometheus(options.prometheus_file, options.prometheus_port)
+    return Prometheus(options.prometheus_file, options.prometheus_port, options.prometheus_linger_s)
 
 
 def _opentelemetry() -> Sink:

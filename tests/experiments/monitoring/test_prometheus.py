@@ -56,6 +56,19 @@ def test_the_endpoint_is_on_loopback_only(told: Prometheus) -> None:
         socket.create_connection((outside, told.port or 0), timeout=2).close()
 
 
+def test_the_endpoint_stays_until_the_last_values_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, read_then = Prometheus(None, 0, linger_s=15), list[tuple[float, bytes]]()
+
+    def sleep(seconds: float) -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=5) as answer:
+            read_then.append((seconds, answer.read()))
+
+    monkeypatch.setattr("experiments.monitoring.prometheus.time.sleep", sleep)
+    sink.close()
+    assert [seconds for seconds, _ in read_then] == [15]
+    assert b"runtime_matrix_planned_cells" in read_then[0][1]
+
+
 def test_prometheus_checker_finds_no_error(told: Prometheus, tmp_path: Path) -> None:
     checker = shutil.which("promtool")
     if checker is None:

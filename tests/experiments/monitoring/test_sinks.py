@@ -15,7 +15,7 @@ from experiments.monitoring.sinks import Sinks, configured
 from experiments.report import read
 from tests.experiments.recorded import sweep
 
-NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow=None)
+NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow=None)
 
 
 class Recorder:
@@ -90,7 +90,9 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     fake.start_run = start_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    sinks = configured(MonitoringConfig(prometheus_file=None, prometheus_port=None, mlflow="file:here"))
+    sinks = configured(
+        MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow="file:here")
+    )
     records = read(sweep(tmp_path))[0]
     sinks.record(records[0])
     told = dict(calls)
