@@ -101,7 +101,7 @@ def _wall(record: Mapping[str, Any], ok: Sequence[Mapping[str, Any]]) -> list[tu
     total = _seconds(record["started_at"], record.get("finished_at"))
     if total is not None:
         known["rest"] = max(0.0, total - sum(known.values()))
-    return [(name, float(f"{seconds:.4g}")) for name, seconds in known.items() if seconds > 0]
+    return [(name, float(f"{seconds:.4g}")) for name, seconds in known.items() if seconds >= 0.001]
 
 
 def _seconds(start: str, end: str | None) -> float | None:

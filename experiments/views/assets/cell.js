@@ -58,7 +58,7 @@ function figures(row) {
   const found = [
     ["decode speedup", ratio], ["TTFT p50", row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], ["TPOT p50", row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
     ["offline", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null], ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["scores kept", kept ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
   return element("dl", { class: "figures" }, ...found.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }

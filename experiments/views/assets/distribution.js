@@ -71,7 +71,7 @@ function shapeLines(width, grid) {
   const prompts = [...new Set(known.map((one) => one.prompt_tokens))];
   const batches = known.map((one) => one.batch);
   const drawn = plane(width, 190,
-    { low: Math.min(...batches) * 0.9, high: Math.max(...batches) * 1.15, isLog: true, label: "batch", format: (value) => number(value) },
+    { low: Math.min(...batches) * 0.9, high: Math.max(...batches) * 2.2, isLog: true, label: "batch", format: (value) => number(value) },
     { low: 0, high: Math.max(...known.map((one) => one.tokens_per_s)) * 1.15, label: "decode tokens/s", format: (value) => number(value) },
     "Throughput over batch and prompt length");
   prompts.forEach((prompt, index) => {
@@ -80,7 +80,7 @@ function shapeLines(width, grid) {
     drawn.marks.append(svg("path", { class: "line", style: `--hue:var(--s${index % 8})`, d: path(places) }));
     for (const [cx, cy] of places) drawn.marks.append(svg("circle", { cx, cy, r: 3.5, style: `fill:var(--s${index % 8})` }));
     const [x, y] = places[places.length - 1];
-    drawn.marks.append(svg("text", { x: x - 4, y: y - 8, "text-anchor": "end" }, `prompt ${prompt}`));
+    drawn.marks.append(svg("text", { x: x + 8, y: y + 4 }, `prompt ${prompt}`));
   });
   return drawn.root;
 }
