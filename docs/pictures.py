@@ -23,9 +23,16 @@ def main(page_file: Path) -> None:
             page.locator("#front-chart .point").first.wait_for()
             return page
 
-        opened(1440, 1060).screenshot(path=HERE / "matrix.png")
+        matrix = opened(1440, 900)
+        foot = matrix.locator("#matrix").evaluate("node => node.getBoundingClientRect().bottom")
+        matrix.screenshot(
+            path=HERE / "matrix.png", full_page=True, clip={"x": 0, "y": 0, "width": 1440, "height": foot}
+        )
         wide = opened(1100, 900)
-        wide.locator("#pareto").screenshot(path=HERE / "pareto.png")
+        box = wide.locator("#pareto").bounding_box()
+        assert box is not None
+        clip = {"x": 0, "y": box["y"], "width": 1100, "height": box["height"] + 16}
+        wide.screenshot(path=HERE / "pareto.png", full_page=True, clip=clip)  # type: ignore[arg-type]
         cell = opened(1180, 1240, "dark")
         cell.locator(CELL).first.click()
         cell.locator("dialog svg").nth(3).wait_for()

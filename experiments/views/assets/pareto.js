@@ -44,10 +44,11 @@ function drawFront(width) {
   const radius = (point) => 4 + most * Math.sqrt((point.peak ?? 0) / largest);
   const taken = points.map((point) => {
     const [cx, cy, r] = [drawn.x(point.x[1]), drawn.y(point.y[1]), radius(point)];
-    return { left: cx - r, right: cx + r, top: cy - r, bottom: cy + r };
+    return { point, left: cx - r, right: cx + r, top: cy - r, bottom: cy + r };
   });
   for (const point of [...points].sort((a, b) => radius(b) - radius(a))) drawn.marks.append(drawPoint(point, drawn, radius(point)));
-  for (const point of points.filter((one) => points.length <= 24 || !one.by.length)) {
+  const named = points.filter((one) => points.length <= 24 || !one.by.length);
+  for (const point of named.sort((a, b) => a.by.length - b.by.length)) { // the front first, while there is room
     const label = placeLabel(point, drawn, radius(point), taken, width);
     if (label) drawn.marks.append(label);
   }
@@ -90,11 +91,15 @@ function placeLabel(point, drawn, radius, taken, width) {
   const places = [
     [cx + radius + 5, cy - 6, "start"], [cx - radius - 5, cy - 6, "end"],
     [cx, cy - radius - 7, "middle"], [cx, cy + radius + 15, "middle"],
+    [cx, cy - radius - 22, "middle"], [cx, cy + radius + 30, "middle"],
   ];
   for (const [x, y, anchor] of places) {
     const left = anchor === "start" ? x : anchor === "end" ? x - size : x - size / 2;
     const box = { left, right: left + size, top: y - 11, bottom: y + 3 };
-    const isFree = taken.every((one) => box.right < one.left || box.left > one.right || box.bottom < one.top || box.top > one.bottom);
+    const isFree = taken.every((one) => {
+      const room = one.point && one.point !== point ? 9 : 0; // from another's circle, or it would seem to be its name
+      return box.right < one.left - room || box.left > one.right + room || box.bottom < one.top || box.top > one.bottom;
+    });
     if (isFree && box.left > drawn.margin.left && box.right < width) {
       taken.push(box);
       return svg("text", { class: "strong", x, y, "text-anchor": anchor, opacity: isLimited() && !qualifies(point.row) ? 0.25 : 1 }, point.row.runtime);
