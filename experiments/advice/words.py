@@ -64,7 +64,7 @@ def exchange(best: Row, row: Row, wish: Wish) -> str:
     for name, before, after, better in pairs:
         if not before or after is None or abs(after / before - 1) < 0.001:
             continue
-        said = f"{name} {100 * (after / before - 1):+.1f} %".replace("-", "−")
+        said = f"{name} {100 * (after / before - 1):+.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
         (gains if (after > before) == (better == "high") else costs).append(said)
     return (
         "; ".join(f"{word} {', '.join(found)}" for word, found in (("costs", costs), ("gains", gains)) if found)
