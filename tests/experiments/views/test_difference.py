@@ -28,3 +28,15 @@ def test_what_separates_is_said_and_noise_is_counted(tmp_path: Path, capsys: pyt
     assert "only in the second: awq · float32 · bundled · auto" in said
     assert "TPOT" not in said  # absolute times of two runs are no change
     assert "differ within their intervals" in said
+
+
+def test_an_option_that_a_later_version_brought_makes_no_other_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = make_record("eager", run="later", peak_mib=600) | {"config_hash": "another"}
+    later["config"] = {**later["config"], "scoring": {"exact": False}}
+    folders = [write(tmp_path / name, [one]) for name, one in (("old", make_record("eager")), ("new", later))]
+    assert main(["--diff", *map(str, folders)]) == 0
+    said = capsys.readouterr().out
+    assert "peak MiB: 60 → 600 (worse)" in said
+    assert "only in" not in said
