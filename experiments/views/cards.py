@@ -10,6 +10,7 @@ from experiments.advice.words import exchange, size
 from experiments.views.columns import Row
 
 MIN_ACCURACY = 0.99
+_NAMED = 5
 _TITLES = {
     "latency": "Fastest tokens",
     "throughput": "Most tokens an hour",
@@ -39,9 +40,14 @@ def answers(found: Sequence[Row]) -> dict[str, Any] | None:
         "model": model,
         "floor": floor,
         "cards": [_card(row, chosen, without_price and is_one_machine) for row in best],
-        "lost": [row["runtime"] for row in mine if floor and (kept(row) or 1.0) < floor],
+        "lost": _named([row["runtime"] for row in mine if floor and (kept(row) or 1.0) < floor]),
         "without_price": without_price,
     }
+
+
+def _named(runtimes: Sequence[str]) -> list[str]:
+    others = len(runtimes) - _NAMED
+    return list(runtimes) if others <= 1 else [*runtimes[:_NAMED], f"{others} others"]
 
 
 def _card(row: Row, chosen: dict[str, Choice], is_cheapest_too: bool) -> dict[str, Any]:
