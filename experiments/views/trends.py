@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -31,7 +32,12 @@ def trends(found: Sequence[Row]) -> list[dict[str, Any]]:
         if row["status"] == "ok":
             cells.setdefault((row["config_hash"], row["machine"]), []).append(row)
     repeated = sorted((rows for rows in cells.values() if len(rows) > 1), key=len, reverse=True)
-    return [_series(rows) for rows in repeated[:_SERIES]]
+    series = [_series(rows) for rows in repeated[:_SERIES]]
+    names = Counter(one["cell"] for one in series)
+    for one in series:
+        if names[one["cell"]] > 1:  # the same runtime with other options
+            one["cell"] += f" · {one['hash'][:6]}"
+    return series
 
 
 def change_points(values: Sequence[float]) -> list[int]:
@@ -61,6 +67,7 @@ def _series(rows: Sequence[Row]) -> dict[str, Any]:
     last = rows[-1]
     return {
         "cell": f"{last['runtime']} · {last['model']} · {last['hw']}",
+        "hash": last["config_hash"],
         "processor": last["processor"],
         "at": [row["started_at"] for row in rows],
         "commit": [(row["commit"] or "")[:7] for row in rows],

@@ -43,3 +43,14 @@ def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:
     assert found[0]["metrics"]["tpot_s_p50"]["changes"] == [6]
     assert found[0]["metrics"]["tpot_s_p50"]["steps"] == [pytest.approx(2, rel=0.05)]
     assert found[0]["metrics"]["peak_host_bytes"]["changes"] == []
+    assert found[0]["cell"] == "eager · bundled · auto"
+
+
+def test_cells_of_one_name_are_told_apart() -> None:
+    twice = [make_record("eager", run=f"run-{n}") for n in range(2)]
+    others = [record | {"config_hash": "another", "run_id": f"{record['run_id']}b"} for record in twice]
+    found = trends(rows([*twice, *others], all=True))
+    assert {series["cell"] for series in found} == {
+        "eager · bundled · auto · hash-e",
+        "eager · bundled · auto · anothe",
+    }
