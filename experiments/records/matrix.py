@@ -46,6 +46,7 @@ def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], l
     for record in records:
         try:
             _row(record)
+            cell_names([record])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             refused.append((record["folder"], f"damaged: {type(error).__name__}: {error}"))
         else:

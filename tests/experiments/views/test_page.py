@@ -109,7 +109,9 @@ def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[
     torn = {key: value for key, value in older.items() if key != "runtime"} | {"schema_version": 1}
     strange = make_record("eager") | {"schema_version": 1}
     strange["benchmarks"][0]["samples"] = {"tpot_s": "many"}
-    for name, content in {"older": older, "foreign": {"a": 1}, "torn": torn, "strange": strange}.items():
+    listed = make_record("eager") | {"config": {"hw": {}, "benchmark": ["latency"]}}
+    refused = {"older": older, "foreign": {"a": 1}, "torn": torn, "strange": strange, "listed": listed}
+    for name, content in refused.items():
         (swept / name).mkdir()
         (swept / name / "record.json").write_text(json.dumps(content))
     assert main([str(swept), "--format", "html"]) == 1
@@ -117,7 +119,7 @@ def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[
     for reason in ("older schema 0", "foreign", "no runtime.name", "damaged: "):
         assert reason in said
         assert reason in (swept / PAGE_FILE).read_text()
-    assert len(said.splitlines()) == 4
+    assert len(said.splitlines()) == 5
 
 
 def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_path: Path) -> None:

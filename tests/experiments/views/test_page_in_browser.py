@@ -236,3 +236,23 @@ def test_text_stands_out_from_its_ground(opened: Open) -> None:
     }"""
     for scheme in ("light", "dark"):
         assert min(opened(color_scheme=scheme).evaluate(contrast)) > 4.5
+
+
+def test_a_long_reason_widens_no_column(browser: Any, tmp_path: Path) -> None:
+    write(tmp_path, [make_record("eager"), make_record("broken", status="error", reason="a long story " * 20)])
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto((tmp_path / PAGE_FILE).as_uri())
+    reason = page.locator(".reason > span").bounding_box()
+    assert page.locator("th[data-key=status]").bounding_box()["width"] < 150
+    assert reason["width"] > 600
+    assert reason["y"] > page.locator("td .status.error").bounding_box()["y"]
+    page.close()
+
+
+def test_a_telephone_shows_who_failed_and_the_first_values(opened: Open) -> None:
+    page = opened(360)
+    assert page.locator("#row-run-1-offload th .status").is_visible()
+    assert not page.locator("#row-run-1-offload td[data-key=status]").is_visible()
+    box = page.locator("#row-run-1-gptq td[data-key=speedup_ratio]").bounding_box()
+    assert box["x"] < 250
