@@ -171,11 +171,10 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
 
 def _views(columns: Sequence[Column]) -> list[str]:
     """Return the groups that are of several benchmarks, or of none."""
-    named = {one.group: set() for one in columns if one.group != "cell"}  # type: dict[str, set[str]]
+    found: dict[str, set[str]] = {}
     for one in columns:
-        if one.group in named:
-            named[one.group].add(one.benchmark)
-    return [group for group, of in named.items() if len(of) > 1 or of == {""}]
+        found.setdefault(one.group, set()).add(one.benchmark)
+    return [group for group, asked in found.items() if group != "cell" and (len(asked) > 1 or asked == {""})]
 
 
 def _title(found: Sequence[Row]) -> str:
