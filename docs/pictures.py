@@ -33,7 +33,7 @@ def main(page_file: Path) -> None:
         assert box is not None
         clip = {"x": 0, "y": box["y"], "width": 1100, "height": box["height"] + 16}
         wide.screenshot(path=HERE / "pareto.png", full_page=True, clip=clip)  # type: ignore[arg-type]
-        cell = opened(1180, 1240, "dark")
+        cell = opened(1180, 1690, "dark")
         cell.locator(CELL).first.click()
         cell.locator("dialog svg").nth(3).wait_for()
         cell.wait_for_timeout(300)  # the last panels are drawn when their width is known
