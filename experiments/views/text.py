@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +20,11 @@ NOTES = (
 
 
 def width() -> int | None:
-    """Return how wide to print: None, as wide as the terminal or as COLUMNS says; a fixed width into a file."""
-    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_A_LOG
+    """Return how wide to print: None, as wide as the terminal; into a file a fixed width.
+
+    COLUMNS does not count there: readline sets it for the children of any Python that has imported it.
+    """
+    return None if sys.stdout.isatty() else _WIDTH_OF_A_LOG
 
 
 def render_table(found: Sequence[Row], console: Any) -> None:
