@@ -34,7 +34,7 @@ SCORING: dict[str, tuple[list[str], float]] = {
     "letters, through onnxruntime": (["--vocabulary", "4000", "--runtime", _ONNX], 5.0),
 }
 GENERATION: dict[str, tuple[list[str], float]] = {
-    "greedy texts": (["--options", json.dumps({"token_budget": 32768})], 3.0),
+    "greedy texts": (["--options", json.dumps({"token_budget": 24576})], 3.0),
 }
 PARTS = ("scoring", "generation", "execution", "timing")
 
