@@ -120,7 +120,7 @@ class ScoringConfig:
     share_prefix: bool = True
     share_stem: bool = True
     exact: bool = False
-    chunk: int = least(1, default=8192)
+    chunk: int = least(1, default=2048)
 
 
 @dataclass(frozen=True, kw_only=True)
