@@ -70,9 +70,9 @@ class Asked:
 def prepare_words(words: Sequence[str]) -> Asked:
     """Check all that the command line and the configuration alone show; UserError for the first mistake."""
     from experiments.compose import compose_gate
-    from experiments.config import build
     from experiments.gates.limits import GateConfig, check
     from experiments.pairing import cells, own_words
+    from experiments.strict import build
 
     own, overrides = own_words(words, _OWN)
     if own["update"] not in ("true", "false"):

@@ -34,6 +34,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     try:
         sinks.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
+            _tell_recommended(cells, progress)
             records = measure_cells(cells, progress, sinks.record, deadline)
             from experiments.comparison.after_sweep import compare_with_reference
 
@@ -48,6 +49,12 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
     return _exit_code(records)
+
+
+def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
+    for hw in {cell.config.hw.name: cell.config.hw for cell in cells}.values():
+        if hw.recommended.advice:
+            progress.note(f"hw={hw.name} recommends {hw.recommended.advice}")
 
 
 def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> None:

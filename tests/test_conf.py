@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.compose import CONF, compose, compose_gate
-from experiments.config import CellConfig, build
+from experiments.config import CellConfig
 from experiments.gates.limits import GateConfig, check
+from experiments.strict import build
 
 
 def options(group: str) -> list[str]:

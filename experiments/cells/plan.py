@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import models
-from experiments.config import BenchmarksConfig, CellConfig, CodeConfig, build
+from experiments.config import BenchmarksConfig, CellConfig, CodeConfig
 from experiments.errors import UserError
+from experiments.strict import build
 from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 from runtimes.base import Hardware, ModelSource
 

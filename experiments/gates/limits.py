@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config import among, least
 from experiments.errors import UserError
+from experiments.strict import among, least
 
 PHASES = ("decode", "prefill")
 MEMORY = ("weight_bytes", "weight_disk_bytes", "peak_host_bytes", "peak_device_bytes")

@@ -11,12 +11,12 @@ from typing import Any
 
 from experiments.cells.plan import Cell
 from experiments.comparison.speed import Runner, launch
-from experiments.config import build
 from experiments.gates.limits import GateConfig
 from experiments.gates.load import busy_cores
 from experiments.gates.measure import Candidate, run_gate
 from experiments.progress import Progress
 from experiments.records.journal import Journal, read_journal
+from experiments.strict import build
 
 STAGES = ("launches", "gates", "accuracy")
 # Shares of a call's time that are inserted; spinning cools the caches, so that about one point more is seen.

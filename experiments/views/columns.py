@@ -59,7 +59,7 @@ def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
 def _ratio(key: str) -> Callable[[Row], str]:
     def show(row: Row) -> str:
         if row.get(key) is None:
-            return "1" if row["is_reference"] else UNKNOWN
+            return "1" if row["is_reference"] and row["status"] == "ok" else UNKNOWN
         return f"{row[key]:.2f} [{row[key + '_low']:.2f}, {row[key + '_high']:.2f}]"
 
     return show

@@ -8,21 +8,23 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
-from runtimes.engines.cuda_graph import CachePool, CapturedStep
+from runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
 from runtimes.engines.eager import Eager
 from runtimes.engines.slots import SlotCache
 
-# torch's own, and cuda_graph: the default mode with its step captured by hand.
-_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "cuda_graph")
-_WITH_GRAPHS = ("reduce-overhead", "max-autotune", "cuda_graph")
+# torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
+_MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
+_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
 
 
@@ -33,8 +35,8 @@ class Compiled(Eager):
         self,
         dtype: str = "float32",
         attention: str = "sdpa",
-        mode: str = "default",
-        batch_buckets: Sequence[int] = (1, 8),
+        mode: str = "auto",
+        batch_buckets: Sequence[int] | None = None,
         token_buckets: Sequence[int] = (64, 256, 512),
         weights: Weights | None = None,
     ):
@@ -42,9 +44,10 @@ class Compiled(Eager):
         if mode not in _MODES:
             raise Unsupported(f"runtime.engine.mode={mode} is unknown: use {', '.join(_MODES)}")
         self._mode = mode
-        self._buckets = Buckets(tuple(batch_buckets), tuple(token_buckets))
+        self._batch_buckets, self._token_buckets = batch_buckets, tuple(token_buckets)
         self._shapes: set[tuple[object, ...]] = set()
         self._pool: CachePool | None = None
+        self._tried = 0  # graphs that were compiled and found slower
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -58,20 +61,22 @@ class Compiled(Eager):
         dynamo.reset()
         dynamo.utils.counters.clear()
         traits = super().load(model, hw, phase, calibration_ids)
-        options = self._compile_options(hw)
-        self._prefill = torch.compile(self._prefill_graph, **options)
-        self._step: Any = torch.compile(self._step_graph, **options)
+        self._prefill = self._compile(self._prefill_graph, self._mode)
         notes = traits.notes
-        if self._mode in _WITH_GRAPHS:
-            if hw.device == "cuda":
-                self._pool = CachePool(super().new_cache)
-                notes += (f"mode {self._mode}: CUDA graphs over pooled caches",)
-            else:
-                notes += (f"mode {self._mode} has CUDA graphs on a GPU only: none were used",)
-        if self._mode == "cuda_graph" and hw.device == "cuda":
+        if self._mode in _WITH_GRAPHS and hw.device == "cuda":
+            self._pool = CachePool(super().new_cache)
+            notes += (f"mode {self._mode}: CUDA graphs over pooled caches",)
+        elif self._mode in _WITH_GRAPHS and self._mode != "auto":
+            notes += (f"mode {self._mode} has CUDA graphs on a GPU only: none were used",)
+        self._step: Any = self._compile(self._step_graph, self._mode)
+        if self._mode == "cuda_graph" and self._pool is not None:
             self._step = CapturedStep(self._step)
+        elif self._mode == "auto" and self._pool is not None:
+            with phase("try"):
+                notes += (self._choose_step(),)
+        buckets = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
         traits = replace(traits, shares_prefix=False, packs_rows=False, notes=notes)
-        return replace(traits, buckets=self._buckets, max_batch=max(self._buckets.batch))
+        return replace(traits, buckets=buckets, max_batch=max(buckets.batch))
 
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
@@ -83,17 +88,32 @@ class Compiled(Eager):
         graphs = counters["stats"]["unique_graphs"]
         return {
             "compiled_graphs": graphs,
-            "recompiles": graphs - len(self._shapes),
+            "recompiles": graphs - len(self._shapes) - self._tried,
             "graph_breaks": sum(counters["graph_break"].values()),
         }
 
     def close(self) -> None:
         super().close()
-        self._prefill = self._step = self._pool = None  # type: ignore[assignment]
+        self._prefill = self._step = self._pool = None
 
-    def _compile_options(self, hw: Hardware) -> dict[str, Any]:
-        mode = "default" if self._mode == "cuda_graph" else self._mode
-        return {"fullgraph": True, "dynamic": False, "mode": mode}
+    def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
+        own = mode if mode not in ("auto", "cuda_graph") else "default"
+        return torch.compile(graph, fullgraph=True, dynamic=False, mode=own)
+
+    def _choose_step(self) -> str:
+        """Keep the faster way to replay a step, tried for one row, and return what tells which."""
+        steps = {
+            "a captured CUDA graph": CapturedStep(self._step),
+            "reduce-overhead": self._compile(self._step_graph, "reduce-overhead"),
+        }
+        cache = self.new_cache(1, _SMALLEST_CACHE)
+        name, seconds = fastest({name: partial(self._try_step, step, cache) for name, step in steps.items()})
+        self._step, self._tried = steps[name], len(steps) - 1
+        return f"mode auto: {name}; " + ", ".join(f"{each}: {1e3 * s:.3f} ms a step" for each, s in seconds.items())
+
+    def _try_step(self, step: Any, cache: SlotCache) -> None:
+        self._step, cache.row_lengths = step, [1]
+        self.forward(torch.zeros((1, 1), dtype=torch.long), [1], cache)
 
     def _run(
         self,
@@ -102,8 +122,8 @@ class Compiled(Eager):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
-        at_BK = self._at_BK
-        assert at_BK is not None
+        assert self._at_BK is not None
+        at_BK = self._at_BK.to(self._device)  # a copy from the host within a CUDA graph cannot be captured
         # The same number of positions everywhere but in scoring: there it varies, and must not compile anew.
         many = at_BK.shape[1] > 1
         if many:

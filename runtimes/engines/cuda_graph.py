@@ -1,18 +1,20 @@
 """Replays a step as one CUDA graph: a small model's step is bound by its launches, a graph has one.
 
-Needs a GPU, and has not run on one yet: what it does is tested on a CPU up to the capture.
+Needs a GPU, and has not run on one yet: what surrounds the capture is tested on a CPU.
 """
 
 from __future__ import annotations
 
+import statistics
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from runtimes.engines.slots import SlotCache
 
+_TRIES, _TRY_S = 3, 0.1  # each takes its turn so often, for at least so many seconds
 _WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first calls, which a capture forbids
 
 
@@ -49,6 +51,19 @@ class CapturedStep:
         with torch.cuda.graph(graph):
             output = self._step(*own, keys, values)
         return graph, own, output
+
+
+def fastest(ways: Mapping[str, Callable[[], Any]]) -> tuple[str, dict[str, float]]:
+    """Return the name of the fastest of some ways to do one thing, and the median seconds of a call of each."""
+    from torch.utils.benchmark import Timer  # it warms up and waits for the GPU
+
+    timers = {name: Timer("call()", globals={"call": call}) for name, call in ways.items()}
+    tried: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(_TRIES):
+        for name, timer in timers.items():
+            tried[name].append(timer.blocked_autorange(min_run_time=_TRY_S).median)
+    seconds = {name: statistics.median(found) for name, found in tried.items()}
+    return min(seconds, key=lambda name: seconds[name]), seconds
 
 
 class CachePool:

@@ -44,7 +44,9 @@ def load_module(model: ModelSource, dtype: str, attention: str, hw: Hardware) ->
     kind = getattr(torch, dtype)
     folder = model.folder or _kept(model, hw)
     if folder is not None:
-        module = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation=attention)
+        module = AutoModelForCausalLM.from_pretrained(
+            folder, config=_config_of(folder), dtype=kind, attn_implementation=attention
+        )
     else:
         module = _random(model, attention).to(kind)
     layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
@@ -55,6 +57,18 @@ def load_module(model: ModelSource, dtype: str, attention: str, hw: Hardware) ->
         )
     on_device: Any = module  # the annotations of `to` do not know its own arguments
     return on_device.to(hw.device).eval().requires_grad_(False)
+
+
+def _config_of(folder: Path) -> Any:
+    """Return the model's configuration, told the name of its weights where it is not transformers' (AutoGPTQ's is)."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    indexes, files = (sorted(path.name for path in folder.glob(f"*.safetensors{end}")) for end in (".index.json", ""))
+    names = indexes or files
+    if names and not names[0].startswith("model") and not list(folder.glob("pytorch_model*.bin")):
+        config.transformers_weights = names[0]
+    return config
 
 
 def weight_bytes(module: Any) -> int:

@@ -78,6 +78,8 @@ def test_nothing_measured_here_is_3(run: Run) -> None:
     done = run("hw=a100", *QUICK)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "hw=a100 needs 1 CUDA device named A100 with 80 GB; found no CUDA device" in done.stdout
+    words = "runtime.dtype=bfloat16 runtime/weights=full benchmark.latency.batch=16"  # of the profile
+    assert f"hw=a100 recommends {words}\n" in done.stderr
 
 
 def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:

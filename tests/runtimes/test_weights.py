@@ -10,7 +10,8 @@ import torch
 from experiments.cells.loading import make_runtime
 from experiments.cells.plan import BUNDLED
 from experiments.compose import compose
-from experiments.config import CellConfig, build
+from experiments.config import CellConfig
+from experiments.strict import build
 from runtimes.base import Hardware, ModelSource, Unsupported, Weights
 from runtimes.weights.bitsandbytes import BitsAndBytes
 from runtimes.weights.full import Full, weight_bytes

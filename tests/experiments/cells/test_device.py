@@ -6,7 +6,8 @@ import pytest
 
 from experiments.cells.device import _misfit
 from experiments.compose import CONF, compose
-from experiments.config import CellConfig, HwConfig, build
+from experiments.config import CellConfig, HwConfig
+from experiments.strict import build
 from tests.experiments.test_run import Run, records
 
 PROFILES = sorted(path.stem for path in (CONF / "hw").glob("*.yaml"))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from experiments.compose import compose_gate
-from experiments.config import build
 from experiments.gates.calibration import calibrate, launches_for, smallest_change, warnings, write_calibration
 from experiments.gates.limits import GateConfig
 from experiments.measurement.sequential import Rule, look
+from experiments.strict import build
 from tests.experiments.gates.test_judge import launches
 
 GATE: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")

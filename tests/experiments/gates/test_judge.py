@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from experiments.compose import compose_gate
-from experiments.config import build
 from experiments.errors import UserError
 from experiments.gates.judge import Finding, Measured, findings, overall
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import confirmed
+from experiments.strict import build
 
 SHAPE = {
     **{"schema_version": 1, "run_id": "r", "hw": {"name": "cpu", "threads": 1}, "is_reference": False},

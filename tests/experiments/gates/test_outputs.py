@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 import pytest
 
 from experiments.compose import compose_gate
-from experiments.config import build
 from experiments.errors import UserError
 from experiments.gates.judge import Finding
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import Judgement
 from experiments.gates.outputs import text_lines, write_outputs
+from experiments.strict import build
 
 GATE: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
 FOUND = [

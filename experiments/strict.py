@@ -1,0 +1,89 @@
+"""Strict making of frozen dataclasses from plain mappings.
+
+Hydra's own checks let `+typo=1`, negative sizes and wrong elements of lists through; these do not.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any
+
+from experiments.errors import UserError, did_you_mean
+
+
+def least(smallest: float, most: float | None = None, keys: Sequence[str] | None = None, **kwargs: Any) -> Any:
+    """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping."""
+    rule = {"least": smallest, "most": most, "keys": keys}
+    return field(metadata={name: bound for name, bound in rule.items() if bound is not None}, **kwargs)
+
+
+def among(*words: str, may_be_empty: bool = False, **kwargs: Any) -> Any:
+    return field(metadata={"among": words, "may_be_empty": may_be_empty}, **kwargs)
+
+
+def build(kind: Any, value: Any, where: str = "") -> Any:
+    """Return `value` as the type `kind`. UserError names the key that is unknown, missing, mistyped or out of range."""
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else build(inner[0], value, where)
+    if origin is tuple:
+        elements = value if isinstance(value, list) else [value]
+        return tuple(build(inner[0], element, where) for element in elements)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} must be a mapping; found {value!r}")
+        if inner[1] is Any:
+            return dict(value)
+        return {str(key): build(inner[1], element, f"{where}.{key}") for key, element in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{where} must be of the type {kind.__name__}; found {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{where} must be a number; found {value}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where or 'the configuration'} must be a mapping; found {value!r}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in value:
+        if key not in hints:
+            raise UserError(f"{prefix}{key} is not a known key{did_you_mean(str(key), hints)}")
+    made = {}
+    for part in fields(kind):
+        if part.name in value:
+            made[part.name] = build(hints[part.name], value[part.name], prefix + part.name)
+            _check_range(made[part.name], part.metadata, prefix + part.name)
+        elif part.default is MISSING:
+            raise UserError(f"{prefix}{part.name} is missing: set {prefix}{part.name}=…")
+    return kind(**made)
+
+
+def _check_range(value: Any, rule: Mapping[str, Any], where: str) -> None:
+    if value == () and not rule.get("may_be_empty"):
+        raise UserError(f"{where} is an empty list: give at least one value")
+    if isinstance(value, dict):
+        parts = [(f"{where}.{key}", element) for key, element in value.items()]
+        for key in value:
+            if "keys" in rule and key not in rule["keys"]:
+                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, rule['keys'])}")
+    else:
+        parts = [(where, element) for element in (value if isinstance(value, tuple) else [value])]
+    for name, element in parts:
+        if element is None:
+            continue
+        if "least" in rule and element < rule["least"]:
+            raise UserError(f"{name} must be at least {rule['least']}; found {element}")
+        if "most" in rule and element > rule["most"]:
+            raise UserError(f"{name} must be at most {rule['most']}; found {element}")
+        if "among" in rule and element not in rule["among"]:
+            raise UserError(f"{name}={element} is unknown{did_you_mean(str(element), rule['among'])}")

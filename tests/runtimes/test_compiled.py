@@ -1,0 +1,81 @@
+"""`compile` around CUDA graphs, without a GPU: the choice of a way to replay, and caches that keep their place."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runtimes.base import Hardware, ModelSource
+from runtimes.engines import compiled
+from runtimes.engines.compiled import Compiled
+from runtimes.engines.cuda_graph import CachePool, fastest
+from runtimes.engines.eager import Eager
+from runtimes.engines.slots import SlotCache
+
+
+def loaded(runtime: Eager, tiny_model: Path, artifacts: Path) -> Eager:
+    runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    return runtime
+
+
+def test_the_fastest_way_is_told_with_the_time_of_each() -> None:
+    name, seconds = fastest({"slow": lambda: time.sleep(0.004), "quick": lambda: time.sleep(0.001)})
+    assert name == "quick"
+    assert 0.001 < seconds["quick"] < seconds["slow"] < 0.02
+
+
+class SlowCapture:
+    """A fake of `CapturedStep`, which needs a GPU: calls the step after a while."""
+
+    def __init__(self, step: Callable[..., torch.Tensor]):
+        self._step = step
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        time.sleep(0.02)
+        return self._step(*given)
+
+
+def test_auto_keeps_the_faster_step_and_says_which(
+    tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "CapturedStep", SlowCapture)
+    runtime = Compiled(batch_buckets=[1], token_buckets=[8])
+    eager = loaded(Eager(), tiny_model, artifacts)
+    loaded(runtime, tiny_model, artifacts)
+    runtime._pool = CachePool(eager.new_cache)
+    said = runtime._choose_step()
+    assert said.startswith("mode auto: reduce-overhead; a captured CUDA graph: 2")
+    logits = []
+    for each in (runtime, eager):
+        cache = each.new_cache(1, 100)
+        each.forward(torch.arange(3, 11)[None], [8], cache)
+        logits.append(each.forward(torch.tensor([[5]]), [1], cache).logits_BKV)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=0)
+    assert runtime.counters() == {"compiled_graphs": 3, "recompiles": 0, "graph_breaks": 0}  # two steps, one prefill
+
+
+def test_a_pool_gives_the_same_buffers_again_and_no_two_caches_share_them() -> None:
+    made: list[SlotCache] = []
+
+    def make(rows: int, slots: int) -> SlotCache:
+        made.append(SlotCache([torch.ones(rows, 1, slots, 2)], [torch.ones(rows, 1, slots, 2)], [0] * rows))
+        return made[-1]
+
+    pool = CachePool(make)
+    first, second = pool.take(1, 128), pool.take(1, 128)
+    assert first.keys[0].data_ptr() != second.keys[0].data_ptr()
+    place = first.keys[0].data_ptr()
+    first.row_lengths = [7]
+    del first
+    gc.collect()
+    again = pool.take(1, 128)
+    assert (again.keys[0].data_ptr(), again.lengths) == (place, [0])
+    assert pool.take(2, 128).keys[0].shape[0] == 2
+    assert len(made) == 3
