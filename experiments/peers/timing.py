@@ -30,7 +30,8 @@ backend = PyTorchConfig(
 )
 config = BenchmarkConfig(name="decode", launcher=InlineConfig(), scenario=scenario, backend=backend)
 found = Benchmark.launch(config).to_dict()
-print(json.dumps([found[stage]["throughput"]["value"] for stage in ("prefill", "decode")]))
+prefill, decode = (found[stage]["throughput"]["value"] for stage in ("prefill", "decode"))
+print(json.dumps([64 * prefill, decode]))  # it counts rows of a prompt, and tokens of a text
 """
 _OURS = """
 import json, sys, time
