@@ -24,6 +24,7 @@ from runtimes.engines.slots import SlotCache
 # torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
+_CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
 
@@ -53,8 +54,11 @@ class Compiled(Eager):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         _require_compiler(hw.device)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((hw.artifacts / "inductor").resolve()))
         import torch._dynamo as dynamo
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+        if os.environ.get(_CACHE_DIR, default_cache_dir()) == default_cache_dir():  # torch itself may have set that
+            os.environ[_CACHE_DIR] = str((hw.artifacts / "inductor").resolve())
 
         dynamo.config.recompile_limit = 64  # one graph a shape is meant; `counters` shows what goes beyond
         dynamo.config.accumulated_recompile_limit = 512
@@ -97,8 +101,11 @@ class Compiled(Eager):
         self._prefill = self._step = self._pool = None
 
     def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
-        own = mode if mode not in ("auto", "cuda_graph") else "default"
-        return torch.compile(graph, fullgraph=True, dynamic=False, mode=own)
+        if mode not in ("auto", "cuda_graph", "default"):
+            return torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
+        # Without a GPU the calls between kernels are a third of a small model's step: those too in C++.
+        options: dict[str, Any] = {"cpp_wrapper": self._device == "cpu"}
+        return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
     def _choose_step(self) -> str:
         """Keep the faster way to replay a step, tried for one row, and return what tells which."""
