@@ -27,7 +27,7 @@ proof: .venv/installed
 	$(BIN)/python -m experiments.proof
 
 peers: .venv/installed
-	$(BIN)/python -m experiments.peers.side_by_side $(PEERS)
+	$(BIN)/python -m experiments.peers.side_by_side --torch "$(TORCH)" $(PEERS)
 
 test: .venv/installed
 	$(BIN)/ruff format --check .

@@ -112,7 +112,7 @@ class ScoringConfig:
     share_prefix: bool = True
     share_stem: bool = True
     exact: bool = False
-    chunk: int = least(1, default=8192)
+    chunk: int = least(1, default=2048)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,7 @@ class AblationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    token_budget: int = least(1, default=8192)
+    token_budget: int = least(1, default=16384)
     refill: bool = True
     speculate: str = among("none", "lookup", "draft", default="none")
     draft_tokens: int = least(1, default=4)

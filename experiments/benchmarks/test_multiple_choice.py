@@ -13,7 +13,7 @@ from experiments.core.scoring import Scored, ScoreRequest
 from experiments.core.text import Asked, Text
 from experiments.tasks import multiple_choice
 
-_TOKENISED_AT_ONCE = 256  # questions: enough for the tokenizer's threads, little to hold
+_TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
 
 
 def test_multiple_choice(bench: Bench, entry: Entry) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from experiments.config import GenerationConfig
-from experiments.core.batching import pad
+from experiments.core.batching import batches, pad
 from experiments.core.drafting import Drafter, History
 from runtimes.base import Runtime, Traits
 
@@ -152,15 +152,31 @@ class _Generation:
         return sum(row is not None for row in self._rows)
 
     def _fill(self) -> None:
-        """Prefill waiting requests into rows that are free, once enough are: a prefill costs a call."""
-        active = self._active()
-        free = self._most - active
-        if not self._waiting or (active and (not self._refill or free < max(1, self._most // 4))):
+        """Prefill waiting requests into rows that are free, once that is worth a call."""
+        free = self._most - self._active()
+        if not self._waiting or not self._is_worth_filling(free):
             return
         taken = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        if free == self._most:
+            padded = self._traits.buckets.pad_batch(len(taken))
+            self._cache = self._runtime.new_cache(padded, self._capacity)
+            self._rows, self._next = [None] * padded, [0] * padded
         prompts = list(dict.fromkeys(index for index, _ in taken))
+        lengths = [len(self._requests[index].ids) for index in prompts]
+        for part in batches(lengths, self._traits, self._traits.batch_tokens, sort=False):
+            chosen = [prompts[at] for at in part]
+            self._prefill(chosen, [one for one in taken if one[0] in chosen])
+
+    def _is_worth_filling(self, free: int) -> bool:
+        if free == self._most or not self._refill:
+            return free == self._most
+        tokens = free * len(self._requests[self._waiting[0][0]].ids)
+        return free > 0 and (free >= self._most // 4 or tokens >= self._traits.batch_tokens // 4)
+
+    def _prefill(self, prompts: Sequence[int], taken: Sequence[tuple[int, int]]) -> None:
+        """Begin the texts (request, sample), each from one of the prompts, in free rows."""
         ids_BT, lengths = pad([self._requests[index].ids for index in prompts], self._traits)
-        fresh = self._runtime.new_cache(len(lengths), self._capacity)
+        fresh = self._runtime.new_cache(len(lengths), ids_BT.shape[1])
         logits_BV = self._runtime.forward(ids_BT, lengths, fresh).logits_BKV[:, 0]
         self.report.forwards += 1
         rows = [_Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
@@ -169,16 +185,8 @@ class _Generation:
             if self.drafter is not None and row.request.temperature == 0:
                 row.history = History(row.request.ids)
         source = [prompts.index(index) for index, _ in taken]
-        if not active:
-            padded = self._traits.buckets.pad_batch(len(rows))
-            source_rows = source + [0] * (padded - len(rows))
-            whole = source_rows == list(range(len(lengths)))
-            self._cache = fresh if whole else fresh.select(source_rows)
-            self._rows, self._next = [None] * padded, [0] * padded
-            places = list(range(len(rows)))
-        else:
-            places = [at for at, row in enumerate(self._rows) if row is None][: len(rows)]
-            self._cache.replace(places, fresh.select(source))
+        places = [at for at, row in enumerate(self._rows) if row is None][: len(rows)]
+        self._cache.replace(places, fresh if source == list(range(len(lengths))) else fresh.select(source))
         for place, row in zip(places, rows, strict=True):
             self._rows[place] = row
         self._take(places, logits_BV[torch.tensor(source, device=logits_BV.device)])
@@ -187,7 +195,7 @@ class _Generation:
         """Drop free rows when nothing waits for them and a smaller batch holds the rest."""
         active = [at for at, row in enumerate(self._rows) if row is not None]
         size = self._traits.buckets.pad_batch(len(active))
-        if self._waiting or not active or size > len(self._rows) // 2:
+        if self._waiting or not active or size > 3 * len(self._rows) // 4:
             return
         kept = active + [active[0]] * (size - len(active))
         self._cache = self._cache.select(kept)

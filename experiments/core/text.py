@@ -33,6 +33,8 @@ class Text:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.bos_id, self._max_length = bos_id, max_length
         self._prefixes: dict[str, tuple[int, ...]] = {}
+        highest = max([self._tokenizer.get_vocab_size() - 1, bos_id or 0])
+        self._numbers = list(range(highest + 1))
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -73,7 +75,7 @@ class Text:
             prefix = self._prefix_ids(one.prefix)
             if self._can_share(prefix, whole, stem, ended):
                 cuts = [min(_same(stem, ids), len(ids) - 1) for ids in ended]
-                requests = [ScoreRequest(tuple(ids), cut, prefix) for ids, cut in zip(ended, cuts, strict=True)]
+                requests = [ScoreRequest(self._tokens(ids), cut, prefix) for ids, cut in zip(ended, cuts, strict=True)]
                 made.append((requests, False))
             else:
                 made.append(self._whole(whole, [one.prefix + one.stem + ending for ending in one.endings]))
@@ -98,7 +100,7 @@ class Text:
             if len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.clear()
             first = () if self.bos_id is None else (self.bos_id,)
-            self._prefixes[prefix] = (*first, *self.encode(prefix)) if prefix else ()
+            self._prefixes[prefix] = self._tokens([*first, *self.encode(prefix)]) if prefix else ()
         return self._prefixes[prefix]
 
     def _whole(self, alone: list[int], texts: Sequence[str]) -> tuple[list[ScoreRequest], bool]:
@@ -111,7 +113,11 @@ class Text:
         room = (self._max_length or len(ids) + 1) + 1 - len(first)  # the last token is scored but never run
         surplus = max(0, len(ids) - room)
         shared = len(first) + min(_same(alone, ids), len(ids) - 1) - surplus
-        return ScoreRequest((*first, *ids[surplus:]), max(1, shared)), surplus > 0
+        return ScoreRequest(self._tokens([*first, *ids[surplus:]]), max(1, shared)), surplus > 0
+
+    def _tokens(self, ids: list[int]) -> tuple[int, ...]:
+        """Return the ids as numbers of which each is held once: a new one takes four times what points to it."""
+        return tuple(map(self._numbers.__getitem__, ids))
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:

@@ -26,18 +26,24 @@ PINS = {
 }
 
 
-def interpreter(root: Path, peer: str) -> Path:
-    """Return the Python that has the peer installed, installing it where it is not. UserError where that fails."""
+def interpreter(root: Path, peer: str, torch: str = "torch==2.13.0") -> Path:
+    """Return the Python that has the peer installed, installing it where it is not. UserError where that fails.
+
+    `torch` is how pip is asked for it, with the index that has the build for this machine where the usual one has not.
+    """
     folder = root / peer
     python, mark = folder / "bin" / "python", folder / "installed"
     if mark.exists() and mark.read_text() == "\n".join(PINS[peer]):
         return python
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", *PINS[peer]], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise UserError(f"{peer} could not be installed into {folder}: {' '.join(last)}")
+    print(f"installing {peer} into {folder} (minutes)", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    needs_torch = any(pin.startswith("torch==") for pin in PINS[peer])
+    for words in [torch.split()] * needs_torch + [list(PINS[peer])]:
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *words], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise UserError(f"{peer} could not be installed into {folder}: {' '.join(last)}")
     mark.write_text("\n".join(PINS[peer]))
     return python

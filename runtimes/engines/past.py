@@ -15,6 +15,8 @@ import torch
 
 from runtimes.engines.slots import check_rewind
 
+_SPARSE = 1.25  # slots to the longest row's tokens, above which moving all rows' tokens to the front pays
+
 
 @dataclass(frozen=True)
 class PastShape:
@@ -77,6 +79,13 @@ class PastCache:
             self.used_BP = torch.cat([self.used_BP, _first(lengths, tokens, self._shape.device)], dim=1)
         self.row_lengths = [old + new for old, new in zip(self.row_lengths, lengths, strict=True)]
 
+    def first_row(self) -> PastCache:
+        """Return a cache of row 0 that reads the same memory: valid for as long as this one does not change."""
+        row = PastCache(self._shape, 1, 0)
+        row.row_lengths, row.used_BP = self.row_lengths[:1], self.used_BP[:1]
+        row.past = [held[:1] for held in self.past]
+        return row
+
     def select(self, rows: Sequence[int]) -> PastCache:
         chosen = PastCache(self._shape, len(rows), self._capacity)
         chosen.row_lengths = [self.row_lengths[row] for row in rows]
@@ -105,6 +114,9 @@ class PastCache:
             self.row_lengths[row] = length
         self.used_BP[index] = False
         slots = max(self.row_lengths)
+        if source.used_BP.shape[1] <= self.used_BP.shape[1] <= _SPARSE * slots:
+            self._write(index, source)
+            return
         # Each row's tokens move to the front: otherwise the slots would grow with every token of every row.
         moved = []
         for mine, theirs in zip(self.past, source.past, strict=True):
@@ -113,6 +125,13 @@ class PastCache:
             moved.append(held)
         self._keep(moved)
         self.used_BP = _first(self.row_lengths, slots, self._shape.device)
+
+    def _write(self, rows: Sequence[int], source: PastCache) -> None:
+        """Put rows over others that hold as many slots or more."""
+        slots = source.used_BP.shape[1]
+        for mine, theirs in zip(self.past, source.past, strict=True):
+            mine[rows, :, :slots] = theirs
+        self.used_BP[rows, :slots] = source.used_BP
 
     def _keep(self, held: Sequence[torch.Tensor]) -> None:
         """Make these tensors the past; where they lie in the spare buffers, the two swap roles."""

@@ -14,6 +14,7 @@ import torch
 from runtimes.base import ModelSource, Outputs, Runtime
 from runtimes.engines.eager import last_positions
 from runtimes.engines.past import PastCache, PastShape
+from runtimes.engines.past_branch import PastBranch
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -40,35 +41,59 @@ class PastGraph(Runtime):
     def new_cache(self, rows: int, capacity: int) -> PastCache:
         return PastCache(self._shape, rows, capacity)
 
+    def branch(self, cache: PastCache, rows: int, capacity: int) -> PastBranch:
+        return PastBranch.from_trunk(cache, rows, keeps=capacity > 0)
+
     def forward(
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: PastCache | None = None,
+        cache: PastCache | PastBranch | None = None,
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
-        held = cache if cache is not None else self.new_cache(len(lengths), ids_BT.shape[1])
         rows, tokens = ids_BT.shape
         if at_BK is None:
             at_BK = torch.zeros(rows, 1, dtype=torch.long) if tokens == 1 else last_positions(lengths)
+        if isinstance(cache, PastBranch):
+            return self._forward_branch(ids_BT, lengths, cache, at_BK)
+        held = cache if cache is not None else self.new_cache(len(lengths), tokens)
         inputs = {"ids": ids_BT, "mask": held.mask(tokens), "at": at_BK}
         if self._has_positions:
             inputs["positions"] = self._positions(held.row_lengths, tokens)
-        if self._shape.device != "cpu":
-            inputs = {name: value.to(self._shape.device) for name, value in inputs.items()}
-        inputs = {name: value.contiguous() for name, value in inputs.items()}
-        inputs |= zip(self._held_names, held.past, strict=True)
-        size = (rows, at_BK.shape[1], self._vocabulary)
-        logits_BKV, present = self._execute(inputs, held, size, keep=cache is not None)
+        logits_BKV, present = self._run(inputs, held, keep=cache is not None)
         if cache is not None:
             cache.advance(lengths, tokens, present)
         return Outputs(logits_BKV.float())
 
+    def _forward_branch(
+        self, ids_BT: torch.Tensor, lengths: Sequence[int], branch: PastBranch, at_BK: torch.Tensor
+    ) -> Outputs:
+        packed = branch.pack(ids_BT, lengths, at_BK)
+        inputs = {"ids": packed.ids_1N, "mask": packed.mask_1NS, "at": packed.at_1K}
+        if self._has_positions:
+            inputs["positions"] = packed.positions_1N.clamp(max=self._last_position)
+        logits_1KV, present = self._run(inputs, branch.memory, keep=branch.keeps)
+        if branch.keeps:
+            branch.advance(lengths, packed, present)
+        return Outputs(logits_1KV.view(*at_BK.shape, -1).float())
+
+    def _run(self, inputs: Tensors, held: PastCache, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        if self._shape.device != "cpu":
+            inputs = {name: value.to(self._shape.device) for name, value in inputs.items()}
+        given = {name: value.contiguous() for name, value in inputs.items()}
+        given |= zip(self._held_names, held.past, strict=True)
+        size = (*inputs["at"].shape, self._vocabulary)
+        return self._execute(given, held, size, keep)
+
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
-        last = (self._max_length or sys.maxsize) - 1  # padding may lie beyond the last position
+        last = self._last_position
         if tokens == 1:
             return torch.tensor([[min(held, last)] for held in past])
         return (torch.tensor(past)[:, None] + torch.arange(tokens)).clamp(max=last)
+
+    @property
+    def _last_position(self) -> int:
+        return (self._max_length or sys.maxsize) - 1  # padding may lie beyond it
 
     def synchronize(self) -> None:
         if self._shape.device == "cuda":

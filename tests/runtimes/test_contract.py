@@ -133,8 +133,11 @@ def test_a_row_makes_room_for_another(runtime: Runtime, ids_BT: torch.Tensor) ->
     assert fresh.lengths == [6, 3]
 
 
-def test_rows_branch_from_one_prefix_without_a_copy(tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
-    runtime = Eager()
+@pytest.mark.parametrize("engine", [Eager, OnnxRuntime])
+def test_rows_branch_from_one_prefix_without_a_copy(
+    engine: type[Runtime], tiny_model: Path, artifacts: Path, ids_BT: torch.Tensor
+) -> None:
+    runtime = engine()
     traits = runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
     assert traits.shares_prefix
     rows = torch.stack([torch.cat([ids_BT[0, :4], ids_BT[row, 4:]]) for row in (0, 1)])

@@ -14,6 +14,7 @@ from experiments.core.scoring import Scored, ScoreRequest, chunks, score
 from experiments.core.trunk import Tally
 from runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
 from runtimes.engines.eager import Eager
+from runtimes.engines.onnxruntime import OnnxRuntime
 
 Loaded = tuple[Runtime, Traits]
 
@@ -26,11 +27,20 @@ def eager(tiny_model: Path, artifacts: Path) -> Loaded:
     )
 
 
-@pytest.fixture(params=[True, False], ids=["in_place", "copied"])
-def loaded(request: pytest.FixtureRequest, eager: Loaded) -> Loaded:
+@pytest.fixture(scope="module")
+def graph(tiny_model: Path, artifacts: Path) -> Loaded:
+    runtime = OnnxRuntime()
+    return runtime, runtime.load(
+        ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda _: nullcontext()
+    )
+
+
+@pytest.fixture(params=[("eager", True), ("eager", False), ("graph", True), ("graph", False)], ids=str)
+def loaded(request: pytest.FixtureRequest) -> Loaded:
     """Return a runtime that reads a prefix in place, and the same one when it must copy it for each row."""
-    runtime, traits = eager
-    return runtime, replace(traits, shares_prefix=request.param, packs_rows=request.param)
+    name, in_place = request.param
+    runtime, traits = request.getfixturevalue(name)
+    return runtime, replace(traits, shares_prefix=in_place, packs_rows=in_place)
 
 
 def questions(subjects: int = 3, each: int = 7, seed: int = 0) -> list[ScoreRequest]:
