@@ -16,7 +16,7 @@ _BETWEEN = "\n\n"
 _WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     id: str
     subject: str
@@ -42,7 +42,7 @@ class Prompt:
         return self.prefix + self.stem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     subject: str
     predicted: int
