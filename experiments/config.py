@@ -205,6 +205,7 @@ class AblationConfig:
 class GenerationConfig:
     token_budget: int = least(1, default=16384)
     refill: bool = True
+    read_every: int | None = least(1, default=None)
     speculate: str = among("none", "lookup", "draft", default="none")
     draft_tokens: int = least(1, default=4)
     draft_model: str | None = None

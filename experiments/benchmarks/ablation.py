@@ -20,9 +20,10 @@ from experiments.benchmarks.plugin import Bench
 from experiments.cells.plan import data_path
 from experiments.config import AblationConfig, GenerationConfig, ScoringConfig
 from experiments.core.drafting import Lookup
-from experiments.core.generation import Generated, GenerateRequest, GenerationReport, generate
+from experiments.core.generation import GenerationReport, generate
 from experiments.core.recomputing import Recomputing
 from experiments.core.responses import Responses
+from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Asked
 from experiments.measurement.paired import mean_interval

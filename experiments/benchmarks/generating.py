@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.benchmarks.plugin import Bench
-from experiments.core.generation import Generated, GenerateRequest, GenerationReport, generate
+from experiments.core.generation import GenerationReport, generate
+from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.text import Text
 
 

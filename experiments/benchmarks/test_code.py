@@ -10,7 +10,7 @@ from experiments.benchmarks.generating import Asked, Decoding, answers
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path, solutions
 from experiments.config import CodeConfig
-from experiments.core.generation import Generated
+from experiments.core.rows import Generated
 from experiments.sandbox.checks import plan_checks, verdict_is_inside
 from experiments.sandbox.layers import Limits
 from experiments.sandbox.pool import Pool, Program, Verdict

@@ -7,7 +7,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.config import GenerationConfig
 from experiments.core.decoding import random_prompts
-from experiments.core.generation import GenerateRequest, generate
+from experiments.core.generation import generate
+from experiments.core.rows import GenerateRequest
 from experiments.measurement.energy import EnergyMeter
 
 

@@ -34,7 +34,7 @@ def decode_batch(
             new[row].append(tokens[row])
         if step + 1 == max_new_tokens:
             break
-        logits_B1V = runtime.forward(tokens_B1.cpu(), [1] * len(lengths), cache).logits_BKV
+        logits_B1V = runtime.forward(tokens_B1, [1] * len(lengths), cache).logits_BKV
     return new
 
 

@@ -1,12 +1,11 @@
 """Generation: requests in, texts out. Rows that finish make room for the next request, in the same cache.
 
 A row's text depends on its own prompt, options and seed, never on the rows beside it (up to rounding: float32).
-Shapes: B rows, K wanted positions (1), V vocabulary.
+Shapes: B rows, K wanted positions (1), S steps, V vocabulary.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,29 +16,10 @@ import torch
 from experiments.config import GenerationConfig
 from experiments.core.batching import batches, pad
 from experiments.core.drafting import Drafter, History
+from experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
 from runtimes.base import Runtime, Traits
 
-Piece = Callable[[int], str]  # the text that a token adds
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """One text is generated a seed; they share the prompt's prefill. Temperature 0 is greedy: the seed is not used."""
-
-    ids: tuple[int, ...]
-    max_new_tokens: int
-    stop: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seeds: tuple[int, ...] = (0,)
-
-
-@dataclass(frozen=True)
-class Generated:
-    ids: tuple[int, ...]  # new tokens, the end-of-text token left out
-    text: str  # ends before the stop string
-    finished_by: str  # "eos", "stop" or "length"
-
+_READ_EVERY_ON_GPU = 8  # steps; reading waits for the device, and a row that ends is run on until then
 
 OnDone = Callable[[int, int, Generated], None]  # request, sample, result: called as soon as a text is finished
 
@@ -49,6 +29,7 @@ class GenerationReport:
     """What generating took."""
 
     forwards: int = 0
+    readings: int = 0  # of tokens by the host, each of which waits for the device
     row_steps: int = 0  # steps of all rows behind their prompts
     drafted: int = 0
     accepted: int = 0
@@ -57,6 +38,7 @@ class GenerationReport:
         speculated = self.drafted > 0
         return {
             "forwards": self.forwards,
+            "readings": self.readings,
             "drafted_tokens": self.drafted,
             "accepted_tokens_per_step": self.accepted / self.row_steps if speculated else None,
         }
@@ -83,35 +65,6 @@ def generate(
     return loop.run()
 
 
-class _Row:
-    """A text in the making."""
-
-    def __init__(self, index: int, sample: int, request: GenerateRequest, piece: Piece):
-        self.index, self.sample, self.request = index, sample, request
-        self.ids: list[int] = []
-        self.history: History | None = None  # kept where somebody guesses by it
-        self.text = ""
-        self.random = random.Random(request.seeds[sample])
-        self._piece = piece
-        self._longest = max(map(len, request.stop), default=0)
-
-    def add(self, token: int, eos_ids: frozenset[int]) -> Generated | None:
-        """Take over a token; return the result when it is the last one."""
-        if token in eos_ids:
-            return Generated(tuple(self.ids), self.text, "eos")
-        self.ids.append(token)
-        if self.history is not None:
-            self.history.add(token)
-        start = max(0, len(self.text) - self._longest + 1)  # a stop string may have begun in the text so far
-        self.text += self._piece(token)
-        found = [at for stop in self.request.stop if (at := self.text.find(stop, start)) >= 0]
-        if found:
-            return Generated(tuple(self.ids), self.text[: min(found)], "stop")
-        if len(self.ids) == self.request.max_new_tokens:
-            return Generated(tuple(self.ids), self.text, "length")
-        return None
-
-
 class _Generation:
     def __init__(
         self,
@@ -136,9 +89,10 @@ class _Generation:
         self._capacity = max((pad_tokens(len(r.ids)) + r.max_new_tokens + guessed for r in requests), default=0)
         fitting = max(1, options.token_budget // max(1, self._capacity))
         self._most = min(len(self._waiting), fitting, traits.max_batch or fitting)
-        self._rows: list[_Row | None] = []
+        self._rows: list[Row | None] = []
         self._next: list[int] = []  # the token that each row feeds in next
         self._cache: Any = None
+        self._asked_read_every, self._read_every = options.read_every, 1
 
     def run(self) -> list[list[Generated]]:
         while self._waiting or self._active():
@@ -179,7 +133,8 @@ class _Generation:
         fresh = self._runtime.new_cache(len(lengths), ids_BT.shape[1])
         logits_BV = self._runtime.forward(ids_BT, lengths, fresh).logits_BKV[:, 0]
         self.report.forwards += 1
-        rows = [_Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
+        self._read_every = self._asked_read_every or (_READ_EVERY_ON_GPU if logits_BV.is_cuda else 1)
+        rows = [Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
         for row in rows:
             # What is sampled is not guessed: accepting by chance would draw other texts from the same seeds.
             if self.drafter is not None and row.request.temperature == 0:
@@ -214,9 +169,36 @@ class _Generation:
         if any(guesses):
             self._verify(places, guesses)
             return
+        steps = self._steps_unread(places)
+        if steps > 1:
+            self._run_ahead(places, steps)
+            return
         tokens_B1 = torch.tensor(self._next)[:, None]
         logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
         self._take(places, logits_BV if len(places) == len(self._rows) else logits_BV[places])
+
+    def _steps_unread(self, places: Sequence[int]) -> int:
+        """Return for how many steps no row needs the host: none is full, sampled or guessed for before that."""
+        rows = [row for at in places if (row := self._rows[at]) is not None]
+        if self.drafter is not None or any(row.request.temperature > 0 for row in rows):
+            return 1
+        return min([self._read_every, *(row.request.max_new_tokens - len(row.ids) for row in rows)])
+
+    def _run_ahead(self, places: Sequence[int], steps: int) -> None:
+        """Feed the likeliest tokens back where they are, and read them all at once; what follows an end is dropped."""
+        tokens_B1, said = torch.tensor(self._next)[:, None], []
+        for _ in range(steps):
+            logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
+            tokens_B1 = logits_BV.argmax(dim=1, keepdim=True)
+            said.append(tokens_B1)
+        self.report.forwards += steps - 1
+        self.report.row_steps += (steps - 1) * len(places)
+        self.report.readings += 1
+        said_BS: list[list[int]] = torch.cat(said, dim=1).tolist()
+        for at in places:
+            for token in said_BS[at]:
+                if self._keep(at, token):
+                    break
 
     def _guesses(self) -> list[list[int]]:
         if self.drafter is None:
@@ -239,6 +221,7 @@ class _Generation:
         at_BT = torch.arange(tokens).expand(rows, tokens).contiguous()
         lengths = [1 + len(guess) for guess in guesses]
         logits_BTV = self._runtime.forward(ids_BT, lengths, self._cache, at_BT).logits_BKV
+        self.report.readings += 1
         said = logits_BTV.argmax(dim=2).tolist()
         agreed = [_agreed(guess, said[at]) for at, guess in enumerate(guesses)]
         self._cache.rewind([length + 1 + count for length, count in zip(before, agreed, strict=True)])
@@ -255,7 +238,8 @@ class _Generation:
     def _take(self, places: Sequence[int], logits_BV: torch.Tensor) -> None:
         """Choose a token for each of the rows, and finish those that end with it."""
         rows = [row for at in places if (row := self._rows[at]) is not None]
-        for at, token in zip(places, _choose(logits_BV, rows), strict=True):
+        self.report.readings += 1
+        for at, token in zip(places, choose(logits_BV, rows), strict=True):
             self._keep(at, token)
 
     def _keep(self, at: int, token: int) -> bool:
@@ -273,27 +257,3 @@ class _Generation:
 
 def _agreed(guess: Sequence[int], said: Sequence[int]) -> int:
     return next((i for i, pair in enumerate(zip(guess, said, strict=False)) if pair[0] != pair[1]), len(guess))
-
-
-def _choose(logits_BV: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
-    tokens: list[int] = logits_BV.argmax(dim=1).tolist()
-    sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
-    if sampled:
-        chosen = _sample(logits_BV[sampled].double().cpu(), [rows[i] for i in sampled])
-        for i, token in zip(sampled, chosen, strict=True):
-            tokens[i] = token
-    return tokens
-
-
-def _sample(logits_BV: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
-    """Draw by the inverse of the distribution function, with each row's own random number."""
-    temperature_B1 = torch.tensor([[row.request.temperature] for row in rows], dtype=torch.float64)
-    top_p_B1 = torch.tensor([[row.request.top_p] for row in rows], dtype=torch.float64)
-    probabilities_BV, order_BV = (logits_BV / temperature_B1).softmax(dim=1).sort(dim=1, descending=True, stable=True)
-    before_BV = probabilities_BV.cumsum(dim=1) - probabilities_BV
-    kept_BV = probabilities_BV.masked_fill(before_BV >= top_p_B1, 0.0)  # the likeliest is always kept
-    drawn_B1 = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64)
-    sums_BV = kept_BV.cumsum(dim=1)
-    at_B1 = torch.searchsorted(sums_BV, drawn_B1 * sums_BV[:, -1:], right=True)
-    last_B1 = (kept_BV > 0).sum(dim=1, keepdim=True) - 1  # rounding must not draw what was not kept
-    return order_BV.gather(1, torch.minimum(at_B1, last_B1))[:, 0].tolist()

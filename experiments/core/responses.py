@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.core.generation import Generated, GenerateRequest
+from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.scoring import Scored, ScoreRequest
 
 _VERSION = 1  # raised when the meaning of a stored answer changes

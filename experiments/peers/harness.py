@@ -108,7 +108,8 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     eos_ids = inspect_folder(folder).eos_ids
 
     def ours(limit: int | None = None) -> list[str]:
-        from experiments.core.generation import GenerateRequest, generate
+        from experiments.core.generation import generate
+        from experiments.core.rows import GenerateRequest
         from experiments.core.text import Text
 
         text = Text(folder, 0, traits.max_length)

@@ -129,8 +129,8 @@ class Compiled(Eager):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
-        assert self._at_BK is not None
-        at_BK = self._at_BK.to(self._device)  # a copy from the host within a CUDA graph cannot be captured
+        at_BK = self._at_BK
+        assert at_BK is not None
         # The same number of positions everywhere but in scoring: there it varies, and must not compile anew.
         many = at_BK.shape[1] > 1
         if many:

@@ -16,6 +16,7 @@ from runtimes.engines import shared_prefix
 from runtimes.engines.last_layer import LastLayer
 from runtimes.engines.shared_prefix import Branch
 from runtimes.engines.slots import SlotCache
+from runtimes.engines.transfer import to_device
 from runtimes.weights import full
 from runtimes.weights.packages import import_all
 
@@ -108,10 +109,11 @@ class Eager(Runtime):
         # None lets the model take its fastest kernel: one token that sees all slots, or a plain causal square.
         needs_mask = start is None or (ids_BT.shape[1] > 1 and start > 0)
         mask_BTS = self._mask(positions_BT, extent) if needs_mask else None
-        self._at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        at_BK = at_BK if at_BK is not None else last_positions(lengths)
         if self._last is not None:
-            self._last.want(*self._wanted(ids_BT.shape[1]))
-        logits_BKV = self._run(ids_BT.to(self._device), positions_BT, mask_BTS, cache)
+            self._last.want(*self._wanted(at_BK, ids_BT.shape[1]))
+        self._at_BK = to_device(at_BK, self._device)
+        logits_BKV = self._run(to_device(ids_BT, self._device), positions_BT, mask_BTS, cache)
         if cache is not None:
             cache.row_lengths = [old + new for old, new in zip(past, lengths, strict=True)]
         return Outputs(logits_BKV.float())
@@ -163,7 +165,7 @@ class Eager(Runtime):
         return logits
 
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
-        first_B1 = torch.tensor(past, device=self._device)[:, None]
+        first_B1 = to_device(torch.tensor(past), self._device)[:, None]
         return first_B1 + torch.arange(tokens, device=self._device)
 
     def _in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
@@ -178,14 +180,13 @@ class Eager(Runtime):
         lowest = torch.finfo(self._module.dtype).min  # the eager kernel adds its mask
         return torch.zeros(seen.shape, dtype=self._module.dtype, device=self._device).masked_fill(~seen, lowest)
 
-    def _wanted(self, tokens: int) -> tuple[torch.Tensor | None, int]:
+    def _wanted(self, at_BK: torch.Tensor, tokens: int) -> tuple[torch.Tensor | None, int]:
         """Return the places of the wanted tokens among all that the layers see, and how many those are."""
-        assert self._at_BK is not None
         packed = self._branch.packed if self._branch is not None else None
-        rows = len(self._at_BK)
+        rows = len(at_BK)
         starts = packed.starts if packed is not None else range(0, rows * tokens, tokens)
-        wanted = (torch.tensor(starts)[:, None] + self._at_BK.cpu()).flatten().unique()
-        return wanted.to(self._device), sum(packed.lengths) if packed is not None else rows * tokens
+        wanted = (torch.tensor(starts)[:, None] + at_BK).flatten().unique()
+        return to_device(wanted, self._device), sum(packed.lengths) if packed is not None else rows * tokens
 
     def _gather(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         (hidden_BTE,) = inputs

@@ -15,6 +15,7 @@ from runtimes.base import ModelSource, Outputs, Runtime
 from runtimes.engines.eager import last_positions
 from runtimes.engines.past import PastCache, PastShape
 from runtimes.engines.past_branch import PastBranch
+from runtimes.engines.transfer import to_device
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -79,7 +80,7 @@ class PastGraph(Runtime):
 
     def _run(self, inputs: Tensors, held: PastCache, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
         if self._shape.device != "cpu":
-            inputs = {name: value.to(self._shape.device) for name, value in inputs.items()}
+            inputs = {name: to_device(value, self._shape.device) for name, value in inputs.items()}
         given = {name: value.contiguous() for name, value in inputs.items()}
         given |= zip(self._held_names, held.past, strict=True)
         size = (*inputs["at"].shape, self._vocabulary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from experiments.cells.plan import BUNDLED
 from experiments.config import GenerationConfig, ScoringConfig
 from experiments.core.batching import batches, split
 from experiments.core.decoding import random_prompts
-from experiments.core.generation import GenerateRequest, generate
+from experiments.core.generation import GenerationReport, generate
+from experiments.core.rows import GenerateRequest
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Asked, Text
 from runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
@@ -112,6 +114,17 @@ def test_texts_do_not_depend_on_their_neighbours(eager: tuple[Runtime, Traits], 
     found = generate(*eager, requests, words, options=GenerationConfig(token_budget=budget, refill=refill))
     assert found == [generate(*eager, [request], words)[0] for request in requests]
     assert [len(one.ids) for (one,) in found] == [request.max_new_tokens for request in requests]
+
+
+@pytest.mark.parametrize("every", [2, 5, 64])
+def test_tokens_may_be_read_late(eager: tuple[Runtime, Traits], every: int) -> None:
+    requests = [replace(request, stop=("7 ", "19 1")) for request in mixed_requests()]
+    soon = generate(*eager, requests, words, eos_ids=[11], options=GenerationConfig(token_budget=250))
+    report = GenerationReport()
+    options = GenerationConfig(token_budget=250, read_every=every)
+    assert generate(*eager, requests, words, eos_ids=[11], options=options, report=report) == soon
+    assert {one.finished_by for (one,) in soon} >= {"stop", "length"}
+    assert report.readings < report.forwards
 
 
 def test_rows_that_finish_make_room(eager: tuple[Runtime, Traits]) -> None:

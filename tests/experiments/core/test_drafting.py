@@ -11,8 +11,9 @@ import pytest
 from experiments.config import GenerationConfig
 from experiments.core.decoding import random_prompts
 from experiments.core.drafting import Drafter, DraftModel, History, Lookup
-from experiments.core.generation import GenerateRequest, GenerationReport, generate
+from experiments.core.generation import GenerationReport, generate
 from experiments.core.recomputing import Recomputing
+from experiments.core.rows import GenerateRequest
 from runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtimes.engines.eager import Eager
 from tests.experiments.core.test_core import mixed_requests, words

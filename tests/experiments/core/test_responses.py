@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.core.generation import Generated, GenerateRequest
 from experiments.core.responses import Responses
+from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.scoring import Scored, ScoreRequest
 
 REQUEST = ScoreRequest((5, 6, 7, 8), 2, (1, 2, 3))

@@ -1,0 +1,89 @@
+"""A text in the making: what was asked, the tokens so far, and how its next token is chosen.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from experiments.core.drafting import History
+
+Piece = Callable[[int], str]  # the text that a token adds
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One text is generated a seed; they share the prompt's prefill. Temperature 0 is greedy: the seed is not used."""
+
+    ids: tuple[int, ...]
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Generated:
+    ids: tuple[int, ...]  # new tokens, the end-of-text token left out
+    text: str  # ends before the stop string
+    finished_by: str  # "eos", "stop" or "length"
+
+
+class Row:
+    """A text in the making."""
+
+    def __init__(self, index: int, sample: int, request: GenerateRequest, piece: Piece):
+        self.index, self.sample, self.request = index, sample, request
+        self.ids: list[int] = []
+        self.history: History | None = None  # kept where somebody guesses by it
+        self.text = ""
+        self.random = random.Random(request.seeds[sample])
+        self._piece = piece
+        self._longest = max(map(len, request.stop), default=0)
+
+    def add(self, token: int, eos_ids: frozenset[int]) -> Generated | None:
+        """Take over a token; return the result when it is the last one."""
+        if token in eos_ids:
+            return Generated(tuple(self.ids), self.text, "eos")
+        self.ids.append(token)
+        if self.history is not None:
+            self.history.add(token)
+        start = max(0, len(self.text) - self._longest + 1)  # a stop string may have begun in the text so far
+        self.text += self._piece(token)
+        found = [at for stop in self.request.stop if (at := self.text.find(stop, start)) >= 0]
+        if found:
+            return Generated(tuple(self.ids), self.text[: min(found)], "stop")
+        if len(self.ids) == self.request.max_new_tokens:
+            return Generated(tuple(self.ids), self.text, "length")
+        return None
+
+
+def choose(logits_BV: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+    """Return each row's next token: the likeliest, or one drawn with the row's own temperature and random numbers."""
+    tokens: list[int] = logits_BV.argmax(dim=1).tolist()
+    sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
+    if sampled:
+        chosen = _sample(logits_BV[sampled].double().cpu(), [rows[i] for i in sampled])
+        for i, token in zip(sampled, chosen, strict=True):
+            tokens[i] = token
+    return tokens
+
+
+def _sample(logits_BV: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+    """Draw by the inverse of the distribution function, with each row's own random number."""
+    temperature_B1 = torch.tensor([[row.request.temperature] for row in rows], dtype=torch.float64)
+    top_p_B1 = torch.tensor([[row.request.top_p] for row in rows], dtype=torch.float64)
+    probabilities_BV, order_BV = (logits_BV / temperature_B1).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    before_BV = probabilities_BV.cumsum(dim=1) - probabilities_BV
+    kept_BV = probabilities_BV.masked_fill(before_BV >= top_p_B1, 0.0)  # the likeliest is always kept
+    drawn_B1 = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64)
+    sums_BV = kept_BV.cumsum(dim=1)
+    at_B1 = torch.searchsorted(sums_BV, drawn_B1 * sums_BV[:, -1:], right=True)
+    last_B1 = (kept_BV > 0).sum(dim=1, keepdim=True) - 1  # rounding must not draw what was not kept
+    return order_BV.gather(1, torch.minimum(at_B1, last_B1))[:, 0].tolist()
