@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -172,7 +173,9 @@ def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
 def test_ctrl_c_leaves_a_record_and_130(tmp_path: Path, artifacts: Path) -> None:
     given = [*FAKE, "agreement.enabled=false", "runtime.engine.fault=hang", f"results_dir={tmp_path / 'runs'}"]
     command = [sys.executable, "-m", "experiments.run", *given, f"artifacts_dir={artifacts}"]
-    parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores Ctrl-C, and hands that on: to the tests, and to what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     assert parent.stderr is not None
     while "latency" not in parent.stderr.readline():
         pass
