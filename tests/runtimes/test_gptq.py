@@ -20,28 +20,28 @@ WHAT = (
 )
 
 
-def figures(run: Run, tmp_path: Path, *words: str) -> dict[str, Any]:
+def figures(run: Run, tmp_path: Path, *words: str) -> dict[str, dict[str, Any]]:
+    """Return the figures of each runtime that a sweep measured."""
     results = tmp_path / str(len(list(tmp_path.iterdir())))
-    done = run(*words, *WHAT, f"results_dir={results}")
+    done = run("-m", *words, *WHAT, f"results_dir={results}")
     assert done.returncode == 0, done.stdout + done.stderr
-    (record,) = [json.loads(path.read_text()) for path in results.glob("*/record.json")]
-    perplexity = record["benchmarks"][0]["figures"]
-    return {**perplexity, "notes": record["load"]["notes"], "artifacts": record["load"]["artifacts"]}
+    found = [json.loads(path.read_text()) for path in results.glob("*/record.json")]
+    return {
+        record["runtime"]["name"]: {**record["benchmarks"][0]["figures"], "artifacts": record["load"]["artifacts"]}
+        for record in found
+    }
 
 
 @pytest.mark.skipif(not HAS_GPTQMODEL, reason="gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
-@pytest.mark.parametrize("method", ["gptq", "awq"])
-def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(
-    run: Run, tmp_path: Path, artifacts: Path, method: str
-) -> None:
-    eager = figures(run, tmp_path, "runtime=eager")
-    made = figures(run, tmp_path, f"runtime={method}")
-    rounded = figures(run, tmp_path, "runtime/weights=rounded", "runtime.weights.bits=4")
-    # The same windows under both: the loss of a method that looks at a text is less than that of rounding.
-    assert eager["perplexity"] < made["perplexity"] < rounded["perplexity"]
-    assert made["artifacts"] == {"built": 1, "found": 0}
-    again = figures(run, tmp_path, f"runtime={method}", "seed=1")
-    assert again["artifacts"] == {"built": 0, "found": 1}
-    (folder,) = (path for path in artifacts.glob(f"{method}/*") if path.is_dir())
-    read = figures(run, tmp_path, "model=local", f"model.path={folder}")
-    assert read["perplexity"] == pytest.approx(made["perplexity"], rel=1e-6)
+def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(run: Run, tmp_path: Path, artifacts: Path) -> None:
+    made = figures(run, tmp_path, "runtime=eager,gptq,awq")
+    (rounded,) = figures(run, tmp_path, "runtime/weights=rounded", "runtime.weights.bits=4").values()
+    again = figures(run, tmp_path, "runtime=gptq,awq", "seed=1")
+    for method in ("gptq", "awq"):
+        # The same windows under all: the loss of a method that looks at a text is less than that of rounding.
+        assert made["eager"]["perplexity"] < made[method]["perplexity"] < rounded["perplexity"]
+        assert made[method]["artifacts"] == {"built": 1, "found": 0}
+        assert again[method]["artifacts"] == {"built": 0, "found": 1}
+        (folder,) = (path for path in artifacts.glob(f"{method}/*") if path.is_dir())
+        (read,) = figures(run, tmp_path, "model=local", f"model.path={folder}").values()
+        assert read["perplexity"] == pytest.approx(made[method]["perplexity"], rel=1e-6)
