@@ -66,7 +66,10 @@ def main() -> int:
         try:
             for one in _PARTS[part](arguments):
                 machine = found["machine"]
-                one["measured"] = {"date": machine["date"], "commit": machine["commit"], "load": os.getloadavg()[1]}
+                one["measured"] = {name: machine[name] for name in ("date", "commit")} | {
+                    "threads": arguments.threads,
+                    "load": os.getloadavg()[1],
+                }
                 found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
                 # After each piece of work: a later one may fail.
                 (arguments.out / "peers.json").write_text(json.dumps(found, indent=1) + "\n")

