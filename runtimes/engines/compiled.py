@@ -25,6 +25,7 @@ from runtimes.engines.slots import SlotCache
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
 _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
+_ATEN_GRAIN = 32768  # elements a thread, at::internal::GRAIN_SIZE
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
 
@@ -103,8 +104,9 @@ class Compiled(Eager):
     def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
         if mode not in ("auto", "cuda_graph", "default"):
             return torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
-        # Without a GPU the calls between kernels are a third of a small model's step: those too in C++.
-        options: dict[str, Any] = {"cpp_wrapper": self._device == "cpu"}
+        # Without a GPU the calls between kernels are a third of a small model's step: those too in C++. And where
+        # threads wait passively, waking them for little work costs more than it saves: as much for each as in ATen.
+        options: dict[str, Any] = {"cpp_wrapper": self._device == "cpu", "cpp.min_chunk_size": _ATEN_GRAIN}
         return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
     def _choose_step(self) -> str:
