@@ -39,10 +39,11 @@ def _calibrate(words: Sequence[str]) -> int:
     reference, candidates = cells(overrides, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
-    from experiments.comparison.speed import Runner, compare_speed
-    from experiments.gates.baseline import clock_of
+    from experiments.comparison.speed import compare_speed
+    from experiments.comparison.workers import Runner
     from experiments.gates.calibration import calibrate, write_calibration
     from experiments.progress import Progress
+    from experiments.records.speed import Clock
     from experiments.records.store import attach
     from experiments.sweep import measure_cells
 
@@ -57,14 +58,14 @@ def _calibrate(words: Sequence[str]) -> int:
             Runner(reference, results / first["record_id"]),
             [Runner(candidates[0], home)],
             replace(reference.config.comparison, launches=int(count)),
-            reference.config.seed,
+            Clock.CPU,
             lambda done, launches: progress.note(f"launch {done} of {count}"),
         )
     if reasons[home]:
         print(f"not compared: {reasons[home]}")
         return 1
     (record,) = attach([second], results)
-    found = calibrate(record["speed"]["launches"], clock_of(record), _LEVEL)
+    found = calibrate(record["speed"]["launches"], Clock.CPU, _LEVEL)
     path = write_calibration(found, results)
     for line in lines(found):
         print(line)

@@ -21,6 +21,7 @@ from typing import Any
 from experiments.command import run_command
 from experiments.errors import UserError
 
+_ERROR = 0.05  # that any of the speeds' intervals misses
 _TEXTS = ("code", "extractive_qa", "summarization")
 
 
@@ -38,9 +39,10 @@ def _compare(words: Sequence[str]) -> int:
         raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
     candidate = candidates[0]
     from experiments.comparison.after_sweep import compare_answers
-    from experiments.comparison.speed import Runner, compare_speed
+    from experiments.comparison.speed import compare_speed
+    from experiments.comparison.workers import Runner
     from experiments.progress import Progress
-    from experiments.records.speed import ratio
+    from experiments.records.speed import Clock, ratio
     from experiments.records.store import attach
     from experiments.sweep import measure_cells
 
@@ -55,7 +57,7 @@ def _compare(words: Sequence[str]) -> int:
         compare_answers(second, first, results)
 
         def on_launch(done: int, launches: list[dict[str, Any]]) -> None:
-            found = ratio(launches, "decode")
+            found = ratio(launches, "decode", Clock.WALL)
             shown = f": decode {found.estimate:.3f}× [{found.low:.3f}, {found.high:.3f}]" if found else ""
             progress.note(f"launch {done}{shown}")
 
@@ -64,7 +66,7 @@ def _compare(words: Sequence[str]) -> int:
             Runner(reference, homes[0]),
             [Runner(candidate, homes[1])],
             candidate.config.comparison,
-            candidate.config.seed,
+            Clock.WALL,
             on_launch,
         )
     (record,) = attach([second], results)
@@ -75,25 +77,32 @@ def _compare(words: Sequence[str]) -> int:
 
 
 def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> list[str]:
-    """Say in plain lines what was found; a line ends with the interval that it rests on."""
-    from experiments.records.speed import memory_ratio, ratio
+    """Say in plain lines what was found; a line ends with the interval that it rests on.
 
-    name = record["runtime"]["name"]
-    launches = (record["speed"] or {}).get("launches", [])
-    on_device = (record["load"] or {}).get("device") == "cuda"
-    lines = [f"{name} against {against}, {record['model']['name']} model, {len(launches)} launches:"]
-    if reason:
-        lines.append(f"  speed      not compared: {reason}")
-    for phase in ("decode", "prefill"):
-        for clock, said in (
-            (("wall_s", "wall time"),) if on_device else (("cpu_s", "CPU time"), ("wall_s", "wall time"))
-        ):
-            found = ratio(launches, phase, clock)
-            if found:
-                lines.append(f"  {phase:10} {_than(found, 'faster', 'slower')}, {said}")
-    memory = memory_ratio(launches, "peak_device_bytes" if on_device else "peak_host_bytes")
+    The intervals of all speeds hold together at 95 %.
+    """
+    from experiments.records.matrix import rows
+    from experiments.records.speed import Clock, memory_ratio, ratio
+
+    (row,) = rows([record])
+    launches = (record["speed"] or {}).get("launches", []) if row["speedup_launches"] else []
+    wanted = [(phase, Clock.WALL) for phase in ("decode", "prefill", "request", "throughput")]
+    if row["cpu_speedup_ratio"] is not None:
+        wanted += [("decode", Clock.CPU), ("prefill", Clock.CPU)]
+    wanted = [(phase, clock) for phase, clock in wanted if ratio(launches, phase, clock)]
+    name, count = record["runtime"]["name"], len(launches)
+    lines = [f"{name} against {against}, {record['model']['name']} model, {count} launches:"]
+    if reason or row["speedup_reason"]:
+        lines.append(f"  speed      not compared: {reason or row['speedup_reason']}")
+    for phase, clock in wanted:
+        found = ratio(launches, phase, clock, 1 - _ERROR / len(wanted))
+        said = f"{clock.said} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.said
+        lines.append(f"  {phase:10} {_than(found, 'faster', 'slower')}, {said}")
+    if launches and row["speed_note"]:
+        lines.append(f"  {'':10} {row['speed_note']}")
+    memory = memory_ratio(launches)
     if memory:
-        lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak of the whole process")
+        lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak apart from imports")
     answers = record["answers"] or {}
     if answers.get("reason"):
         lines.append(f"  answers    not compared: {answers['reason']}")

@@ -90,6 +90,7 @@ class ModelConfig:
 class AgreementConfig:
     enabled: bool
     token_ids: int = least(1)
+    continuations: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,7 @@ class ResponsesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """How speed is compared: interleaved, in launches of fresh processes."""
+    """How speed is compared: interleaved, in launches of fresh processes. None: not measured."""
 
     enabled: bool
     launches: int | None = least(1)
@@ -230,9 +231,13 @@ class ComparisonConfig:
     seconds: float = least(0)
     warmup: int = least(1)
     batch: int = least(1)
-    prompt_tokens: int = least(1)
+    prompt_tokens: tuple[int, ...] = least(1)
     new_tokens: int = least(2)
-    threads: int = least(1)
+    long_new_tokens: int | None = least(2)
+    batched: int | None = least(2)
+    extra_rounds: int = least(1)
+    one_thread_rounds: int = least(0)
+    one_thread_new_tokens: int = least(2)
 
 
 @dataclass(frozen=True, kw_only=True)

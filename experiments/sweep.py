@@ -21,9 +21,10 @@ from experiments.records.environment import environment, environment_hash
 from experiments.records.journal import Journal, read_journal
 from experiments.records.matrix import rows
 from experiments.records.store import attach, check_writable, read_records, write_atomic
+from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
-_FAILED = {"out_of_memory", "timeout", "crash", "error"}
+_FAILED = {"out_of_memory", "timeout", "crash", "error", WRONG_OUTPUT, INVALID_TIMING}
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
@@ -50,7 +51,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     _show(found, results)
     _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
-    return _exit_code(records)
+    return _exit_code(rows(found, all=True))
 
 
 def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
@@ -236,9 +237,9 @@ def _write_page(results: Path) -> None:
         print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is one file")
 
 
-def _exit_code(records: Sequence[dict[str, Any]]) -> int:
-    """0 measured, 1 something failed, 3 nothing could be measured here."""
-    statuses = {record["status"] for record in records}
+def _exit_code(found: Sequence[dict[str, Any]]) -> int:
+    """0 measured, 1 something failed, 3 nothing could be measured here. `found` are rows."""
+    statuses = {row["status"] for row in found}
     if statuses & _FAILED:
         return 1
     return 0 if "ok" in statuses else 3

@@ -5,14 +5,20 @@ Shapes: T tokens of a prompt, V vocabulary.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments.cells.prompts import draw_prompts
+from experiments.config import AgreementConfig, ScoringConfig
 from experiments.core.batching import pad, pad_positions
-from experiments.core.decoding import random_prompts
+from experiments.core.decoding import decode_batch, random_prompts
+from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Text
+from experiments.records.store import write_atomic
 from runtimes.base import Runtime, Traits
 
 _TEXTS = (
@@ -21,6 +27,10 @@ _TEXTS = (
     "def add(a, b):\n    return",
     "The price rose from 12.50 to 13.75 in March 2024, which is an increase of",
 )
+CONTINUATIONS = "reference-continuations.json"
+_CONTINUED = (24, 64)  # tokens of a prompt
+_CONTINUED_TOKENS = 24
+_CONTINUED_AT_ONCE = 16
 _RANDOM_TOKENS = (7, 16, 23, 32)  # lengths that differ, so that padding is a part of what is compared
 
 
@@ -41,6 +51,35 @@ def prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Trait
     at_BK = pad_positions([range(len(row)) for row in rows], len(lengths))
     logits_BKV = runtime.forward(ids_BT, lengths, None, at_BK).logits_BKV.float().cpu()
     return [logits_BKV[index, : len(row)] for index, row in enumerate(rows)]
+
+
+def continuation_prompts(options: AgreementConfig, seed: int, traits: Traits) -> list[list[int]]:
+    """Return prompts of the kind that is timed: random ids, of like lengths."""
+    vocabulary = traits.vocabulary
+    return [
+        prompt
+        for number in range(options.continuations)
+        for prompt in draw_prompts(f"agreement {seed} {number}", 1, _CONTINUED, vocabulary)
+    ]
+
+
+def write_continuations(runtime: Runtime, traits: Traits, prompts: Sequence[list[int]], path: Path) -> None:
+    """Write the prompts and the reference's greedy tokens behind them."""
+    new: list[list[int]] = []
+    most = traits.max_batch or _CONTINUED_AT_ONCE
+    for start in range(0, len(prompts), most):
+        new += decode_batch(runtime, traits, prompts[start : start + most], _CONTINUED_TOKENS)
+    write_atomic(path, json.dumps({"prompts": prompts, "new": new}))
+
+
+def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options: ScoringConfig) -> dict[str, int]:
+    """Return how many of the reference's tokens the runtime would choose too, given all tokens before each."""
+    stored = json.loads(path.read_text())
+    requests = [
+        ScoreRequest((*prompt, *new), len(prompt)) for prompt, new in zip(stored["prompts"], stored["new"], strict=True)
+    ]
+    gaps = [gap for result in score(runtime, traits, requests, options) for gap in result.gaps]
+    return {"continuation_tokens": len(gaps), "continuation_same_top": sum(gap == 0 for gap in gaps)}
 
 
 def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:

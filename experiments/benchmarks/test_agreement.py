@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks.agreement import compare, prompt_logits, prompts
+from experiments.benchmarks.agreement import (
+    CONTINUATIONS,
+    compare,
+    compare_continuations,
+    prompt_logits,
+    prompts,
+)
 from experiments.benchmarks.plugin import Bench, Entry
 
 
@@ -17,6 +23,10 @@ def test_agreement(bench: Bench, entry: Entry) -> None:
         pytest.skip("no reference was measured beside this cell")
     found = prompt_logits(bench.runtime, prompts(bench.text, bench.traits, bench.cell.config.seed), bench.traits)
     entry.figures.update(compare(found, _read(stored)))
+    continuations = bench.folder / CONTINUATIONS
+    if continuations.exists():
+        scoring = bench.cell.config.scoring
+        entry.figures.update(compare_continuations(bench.runtime, bench.traits, continuations, scoring))
     same_dtype = bench.folder / "reference-same-dtype.npz"
     entry.figures["same_dtype"] = _same_dtype(bench, found, same_dtype) if same_dtype.exists() else None
 

@@ -95,7 +95,13 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     import numpy as np
 
     from experiments.benchmarks import divergence
-    from experiments.benchmarks.agreement import prompt_logits, prompts
+    from experiments.benchmarks.agreement import (
+        CONTINUATIONS,
+        continuation_prompts,
+        prompt_logits,
+        prompts,
+        write_continuations,
+    )
     from experiments.cells.device import resolve
     from experiments.cells.loading import load, make_runtime, make_text
 
@@ -111,6 +117,8 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
         os.replace(temporary, folder / f"{name}.npz")
 
     keep_logits(runtime, "reference")
+    continued = continuation_prompts(cell.config.agreement, cell.config.seed, traits)
+    write_continuations(runtime, traits, continued, folder / CONTINUATIONS)
     asked = cell.config.benchmark.divergence
     if asked is not None and text is not None:
         chosen = divergence.chosen_windows(asked, text, traits.vocabulary)

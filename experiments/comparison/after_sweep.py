@@ -9,12 +9,14 @@ from typing import Any
 
 from experiments.cells.plan import Cell
 from experiments.comparison.answers import DifferentItems, compare
-from experiments.comparison.speed import Runner, compare_speed
+from experiments.comparison.speed import compare_speed
+from experiments.comparison.workers import Runner
 from experiments.progress import Deadline
 from experiments.records.journal import plain
-from experiments.records.speed import ratio
-from experiments.records.store import ANSWERS_FILE, SPEED_FILE, write_atomic
+from experiments.records.speed import Clock, ratio
+from experiments.records.store import ANSWERS_FILE, SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
 
+_CLOCK = Clock.WALL  # of the matrix
 Say = Callable[[str], None]
 
 
@@ -58,12 +60,12 @@ def _compare_group(
         return
 
     def on_launch(done: int, launches: list[dict[str, Any]]) -> None:
-        found = ratio(launches, "decode")
+        found = ratio(launches, "decode", _CLOCK)
         shown = f", decode {found.estimate:.2f}× [{found.low:.2f}, {found.high:.2f}]" if found else ""
         say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
 
     say(f"speed against {reference_record['runtime']['name']}")
-    compare_speed(Runner(cell, home), candidates, options, cell.config.seed, on_launch, deadline=deadline)
+    compare_speed(Runner(cell, home), candidates, options, _CLOCK, on_launch, deadline=deadline)
 
 
 def _is_compared(folder: Path) -> bool:
@@ -71,7 +73,8 @@ def _is_compared(folder: Path) -> bool:
         kept = json.loads((folder / SPEED_FILE).read_text())
     except (OSError, ValueError):
         return False
-    return bool(kept.get("launches")) and kept.get("reason") is None
+    is_current = kept.get("schema_version") == SPEED_SCHEMA_VERSION
+    return is_current and bool(kept.get("launches")) and kept.get("reason") is None
 
 
 def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: Path) -> dict[str, Any]:

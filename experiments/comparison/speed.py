@@ -7,58 +7,76 @@ around a number that another launch would not repeat.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
+import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection, wait
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import pace
-from experiments.cells.plan import Cell
-from experiments.cells.supervise import end_process
+from experiments.cells.interleaved_worker import Round, Setting, Shape
+from experiments.cells.prompts import Prompts, draw_prompts
+from experiments.comparison.timed_tokens import Row, compare_rows
+from experiments.comparison.workers import Lost, Runner, Worker, started
 from experiments.config import ComparisonConfig
 from experiments.measurement.memory import available_bytes
 from experiments.progress import Deadline
 from experiments.records.environment import gpus
-from experiments.records.speed import ratio
-from experiments.records.store import SPEED_FILE, write_atomic
+from experiments.records.speed import Clock, ratio
+from experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
+from experiments.records.timed_work import is_exact, problem
 
 _FEWEST_ROUNDS = 10
+_REPEATS = 2
 _NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A cell that is compared; `slowed_by` adds a known slowdown, to test the comparison itself."""
-
-    cell: Cell
-    folder: Path  # its record's
-    slowed_by: float = 0.0
-
 
 Launches = list[dict[str, Any]]
 OnLaunch = Callable[[int, Launches], None]  # launches done, the stored launches of the first candidate
 Enough = Callable[[dict[Path, Launches]], bool]  # by the folder of a candidate's record: are these all that is wanted?
 
 
+@dataclass(frozen=True)
+class Block:
+    """Rounds of one shape in a launch. `threads` None: the cell's own."""
+
+    name: str  # own, long, batched or one_thread
+    threads: int | None
+    shape: Shape
+    rounds: int
+
+
+def blocks(options: ComparisonConfig) -> list[Block]:
+    """Return what each launch measures, in its order."""
+    shape = Shape(options.batch, options.prompt_tokens, options.new_tokens)
+    found = [Block("own", None, shape, options.rounds)]
+    if options.long_new_tokens is not None:
+        long = Shape(options.batch, options.prompt_tokens, options.long_new_tokens)
+        found.append(Block("long", None, long, options.extra_rounds))
+    if options.batched is not None:
+        batched = Shape(options.batched, options.prompt_tokens, options.new_tokens)
+        found.append(Block("batched", None, batched, options.extra_rounds))
+    if options.one_thread_rounds:
+        short = Shape(options.batch, options.prompt_tokens, options.one_thread_new_tokens)
+        found.append(Block("one_thread", 1, short, options.one_thread_rounds))
+    return found
+
+
 def compare_speed(
     reference: Runner,
     candidates: Sequence[Runner],
     options: ComparisonConfig,
-    seed: int,
+    clock: Clock,
     on_launch: OnLaunch = lambda done, launches: None,
     enough: Enough | None = None,
     deadline: Deadline | None = None,
 ) -> dict[Path, str | None]:
-    """Run launches and write `speed.json` beside each candidate's record after each; return why some have none.
+    """Run launches and write `speed.json` beside each record after each; return why some candidates have none.
 
-    Without `enough`, as many launches as the options say. Cells that do not fit into memory together are paired with
-    the reference one by one.
+    Without `enough`, as many launches as the options say: a width is of the ratio by `clock`. Cells that do not fit
+    into memory together are paired with the reference one by one.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -66,177 +84,255 @@ def compare_speed(
         groups = [[candidate] for candidate in candidates]
     reasons: dict[Path, str | None] = {}
     for group in groups:
-        reasons |= _compare_group(
-            reference, group, options, seed, on_launch, enough or _narrow_enough(options), deadline
-        )
+        comparison = _Comparison(reference, group, options)
+        reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline)
     return reasons
 
 
-def _compare_group(
-    reference: Runner,
-    group: Sequence[Runner],
-    options: ComparisonConfig,
-    seed: int,
-    on_launch: OnLaunch,
-    enough: Enough,
-    deadline: Deadline | None,
-) -> dict[Path, str | None]:
-    order = random.Random(seed)
-    stored: dict[Path, Launches] = {runner.folder: [] for runner in group}
-    reasons: dict[Path, str | None] = {runner.folder: None for runner in group}
-    alive = list(group)
-    most = options.launches or options.most_launches
-    for number in range(most):
-        if deadline is not None and deadline.is_over():
-            break
-        found = launch([reference, *alive], options, order)
-        if found.failures.get(0):
-            why = f"the reference: {found.failures[0]}"
-            for runner in alive:
-                _write(runner, reference, stored[runner.folder], options, why)
-            return reasons | {runner.folder: why for runner in alive}
-        for index, runner in enumerate(alive, start=1):
-            if index in found.failures:
-                reasons[runner.folder] = found.failures[index]
-                _write(runner, reference, stored[runner.folder], options, found.failures[index])
-                continue
-            stored[runner.folder].append(
-                {
-                    "candidate": found.rounds[index],
-                    "reference": found.rounds[0],
-                    "candidate_memory": found.memory[index],
-                    "reference_memory": found.memory[0],
-                    "load_1min": found.load_1min,
-                }
-            )
-            _write(runner, reference, stored[runner.folder], options)
-        alive = [runner for runner in alive if reasons[runner.folder] is None]
-        if not alive:
-            break
-        on_launch(number + 1, stored[alive[0].folder])
-        if enough({runner.folder: stored[runner.folder] for runner in alive}):
-            break
-    return reasons
+class _Comparison:
+    """A reference and its candidates, alive together."""
 
+    def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig):
+        self._reference, self._options = reference, options
+        self._alive = list(candidates)
+        self._stored: dict[Path, Launches] = {runner.folder: [] for runner in candidates}
+        self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
+        self._own: Launches = []  # the reference's side of each launch
 
-@dataclass(frozen=True)
-class Launch:
-    """What one set of fresh processes gave: by cell its rounds, phase -> clock -> seconds; or why it gave none."""
-
-    rounds: dict[int, dict[str, dict[str, list[float]]]]
-    memory: dict[int, dict[str, int | None]]  # by cell: peaks after loading and warming up, the interpreter's included
-    failures: dict[int, str]
-    load_1min: float
-
-
-def launch(runners: Sequence[Runner], options: ComparisonConfig, order: random.Random) -> Launch:
-    """Start the cells together, let them load and warm up, then give each its turns."""
-    rounds: dict[int, dict[str, dict[str, list[float]]]] = {}
-    failures: dict[int, str] = {}
-    memory: dict[int, dict[str, int | None]] = {}
-    with _started(runners, options, _shared_cores(options.threads, order)) as racers:
-        for index, racer in enumerate(racers):
-            told = racer.hear("ready", racer.limit_s)
-            if isinstance(told, str):
-                failures[index] = told
-            else:
-                memory[index] = told
-        enough_s = time.monotonic() + options.seconds * len(runners)
-        for number in range(options.rounds):
-            if number >= _FEWEST_ROUNDS and time.monotonic() > enough_s:
+    def run(self, on_launch: OnLaunch, enough: Enough, deadline: Deadline | None) -> dict[Path, str | None]:
+        for number in range(self._options.launches or self._options.most_launches):
+            if deadline is not None and deadline.is_over():
                 break
-            turns = [index for index in range(len(racers)) if index not in failures]
-            if len(turns) == 2:
-                turns = turns if number % 2 == 0 else turns[::-1]
-            else:
-                order.shuffle(turns)
-            for index in turns:
-                taken = racers[index].run_round()
-                if isinstance(taken, str):
-                    failures[index] = taken
-                    continue
-                for phase, clocks in taken.items():
-                    for clock, seconds in clocks.items():
-                        rounds.setdefault(index, {}).setdefault(phase, {}).setdefault(clock, []).append(seconds)
-    return Launch(rounds, memory, failures, os.getloadavg()[0])
+            done = launch([self._reference, *self._alive], self._options)
+            if 0 in done.failures:
+                for runner in self._alive:
+                    self._drop(runner, f"the reference: {done.failures[0]}")
+                break
+            self._keep(done)
+            if not self._alive:
+                break
+            on_launch(number + 1, self._stored[self._alive[0].folder])
+            if enough({runner.folder: self._stored[runner.folder] for runner in self._alive}):
+                break
+        return self._reasons
+
+    def _keep(self, done: Launch) -> None:
+        self._own.append(done.stored(0))
+        self._write(self._reference, self._own, None)
+        for index, runner in enumerate(list(self._alive), start=1):
+            if index in done.failures:
+                self._drop(runner, done.failures[index])
+                continue
+            self._stored[runner.folder].append(done.stored(index))
+            self._write(runner, self._stored[runner.folder], None)
+            wrong = problem(self._content(runner, self._stored[runner.folder], None), self._agreement(runner))
+            if wrong is not None and wrong.is_final:
+                self._drop(runner, f"{wrong.status}: {wrong.reason}")
+
+    def _drop(self, runner: Runner, reason: str) -> None:
+        self._reasons[runner.folder] = reason
+        self._alive.remove(runner)
+        self._write(runner, self._stored[runner.folder], reason)
+
+    def _write(self, runner: Runner, launches: Launches, reason: str | None) -> None:
+        text = json.dumps(self._content(runner, launches, reason), allow_nan=False)
+        write_atomic(runner.folder / SPEED_FILE, text + "\n")
+
+    def _content(self, runner: Runner, launches: Launches, reason: str | None) -> dict[str, Any]:
+        return {
+            "schema_version": SPEED_SCHEMA_VERSION,
+            "against": self._reference.folder.name,
+            "options": asdict(self._options),
+            "threads": runner.cell.threads,
+            "token_rule": "exact" if _is_exact(runner, self._reference) else "share",
+            "interleaved": "alive together, one computing at a time, fresh processes for each launch",
+            "launches": launches,
+            "reason": reason,  # why there are not more
+        }
+
+    def _agreement(self, runner: Runner) -> dict[str, Any]:
+        record = json.loads((runner.folder / "record.json").read_text())
+        entries = [entry for entry in record["benchmarks"] if entry["benchmark"] == "agreement"]
+        return entries[0]["figures"] if entries else {}
 
 
-class _Racer:
-    """One process of a launch, as its parent sees it. Its time limit counts its own turns."""
+@dataclass
+class Launch:
+    """What one set of fresh processes gave, by the index of the cell: 0 is the reference."""
 
-    def __init__(self, process: Any, wire: Connection, limit_s: float):
-        self._process, self._wire, self.limit_s = process, wire, limit_s
+    seed: str = field(default_factory=lambda: secrets.token_hex(8))
+    rounds: dict[str, dict[int, list[Round]]] = field(default_factory=dict)  # by block
+    prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one for each round
+    tokens: dict[int, dict[str, Any]] = field(default_factory=dict)  # how the timed tokens compare
+    repeated: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # rounds whose prompts came before
+    memory: dict[int, dict[str, int | None]] = field(default_factory=dict)  # peaks, see `measurement.memory`
+    failures: dict[int, str] = field(default_factory=dict)  # why a cell gave nothing
+    threads: int = 1  # at most, of a cell's own
+    devices: set[str] = field(default_factory=set)
+    machine: dict[str, Any] = field(default_factory=dict)
 
-    def run_round(self) -> dict[str, dict[str, float]] | str:
-        """Return the seconds of a round, or why there are none."""
-        start = time.monotonic()
-        try:
-            self._wire.send("go")
-        except OSError:
-            return self._ended()
-        taken = self.hear("round", self.limit_s)
-        self.limit_s -= time.monotonic() - start
-        return taken
+    def stored(self, index: int) -> dict[str, Any]:
+        """Return the launch of a cell as it is kept: its rounds and the reference's, which took turns."""
+        sides = {
+            name: {
+                "candidate": _side(rounds[index]),
+                "reference": _side(rounds[0]),
+                "batch": len(self.prompts[name][0]),
+                "prompt_tokens": [len(prompts[0]) for prompts in self.prompts[name]],
+            }
+            for name, rounds in self.rounds.items()
+            if index in rounds
+        }
+        return {
+            **dict.fromkeys(("own", "long", "batched", "one_thread")),
+            **sides,
+            "tokens": self.tokens.get(index),
+            "repeated": self.repeated.get(index),
+            "candidate_memory": self.memory[index],
+            "reference_memory": self.memory[0],
+            "threads": self.threads,
+            "device": "cuda" if "cuda" in self.devices else "cpu",
+            "machine": self.machine,
+            "seed": self.seed,
+        }
 
-    def hear(self, wanted: str, limit_s: float) -> Any:
-        """Return what comes with the wanted message, or a reason (a str) why it does not come."""
-        if not wait([self._wire, self._process.sentinel], timeout=max(0.0, limit_s)):
-            return "timeout: longer than time_limit_s"
-        try:
-            message = self._wire.recv()
-        except (EOFError, OSError):
-            return self._ended()
-        if message[0] == "failed":
-            return f"{message[1]}: {message[2]}"
-        assert message[0] == wanted, message
-        return message[1]
 
-    def _ended(self) -> str:
-        self._process.join(1.0)
-        return f"crash: ended with exit code {self._process.exitcode} while it was compared"
+def launch(runners: Sequence[Runner], options: ComparisonConfig) -> Launch:
+    """Start the cells together; for each setting let them load and warm up, then give each its turns."""
+    done = Launch(threads=max(runner.cell.threads for runner in runners))
+    order = random.Random(done.seed)
+    wanted = blocks(options)
+    with started(runners) as workers:
+        present = dict(enumerate(workers))
+        for is_one_thread in (False, True):
+            mine = [block for block in wanted if (block.threads == 1) == is_one_thread]
+            # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
+            if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
+                _measure(done, present, runners, mine, options, order)
+    done.machine["load_1min"] = os.getloadavg()[0]
+    return done
+
+
+def _measure(
+    done: Launch,
+    present: dict[int, Worker],
+    runners: Sequence[Runner],
+    mine: Sequence[Block],
+    options: ComparisonConfig,
+    order: random.Random,
+) -> None:
+    """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
+    shapes = tuple(block.shape for block in mine)
+    cores = _shared_cores(mine[0].threads or done.threads, order)
+    for index, worker in list(present.items()):
+        setting = Setting(mine[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
+        with _noting(done, present, index):
+            worker.send("load", setting)
+    for index, worker in list(present.items()):
+        with _noting(done, present, index):
+            loaded = worker.result()
+            done.memory.setdefault(index, loaded["memory"])
+            done.devices.add(loaded["device"])
+    for block in mine:
+        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order)
+        if block.name == "own":
+            _repeat(done, present, block)
+    for index in [index for index in present if index > 0]:
+        if 0 in present:
+            with _noting(done, present, 0):  # which is asked
+                _compare_tokens(done, present[0], index, runners, [block.name for block in mine])
+
+
+def _run_block(
+    done: Launch, present: dict[int, Worker], vocabulary: int, block: Block, seconds: float, order: random.Random
+) -> None:
+    rounds = done.rounds.setdefault(block.name, {})
+    prompts = done.prompts.setdefault(block.name, [])
+    until = time.monotonic() + seconds * len(present)
+    for number in range(block.rounds):
+        if number >= _FEWEST_ROUNDS and time.monotonic() > until:
+            break
+        key = f"{done.seed} {block.name} {number}"
+        prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
+        for index in _turns(sorted(present), number, order):
+            with _noting(done, present, index):
+                taken = present[index].ask("round", prompts[-1], block.shape.new_tokens)
+                rounds.setdefault(index, []).append(taken)
+
+
+def _repeat(done: Launch, present: dict[int, Worker], block: Block) -> None:
+    """Run the last rounds once more: a runtime that remembers what it was asked is faster then."""
+    numbers = range(len(done.prompts[block.name]))[-_REPEATS:]
+    for number in numbers:
+        for index in sorted(present):
+            with _noting(done, present, index):
+                again = present[index].ask("round", done.prompts[block.name][number], block.shape.new_tokens)
+                times = done.repeated.setdefault(index, {"fresh_s": [], "again_s": []})
+                times["fresh_s"].append(done.rounds[block.name][index][number].wall_s)
+                times["again_s"].append(again.wall_s)
+
+
+def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
+    if len(indices) == 2:
+        return indices if number % 2 == 0 else indices[::-1]
+    order.shuffle(indices)
+    return indices
+
+
+def _compare_tokens(
+    done: Launch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
+) -> None:
+    """Add how the cell's timed tokens of these blocks compare with the reference's of the same rounds."""
+    rows = [
+        Row(prompt, theirs, mine)
+        for name in names
+        for prompts, first, second in zip(
+            done.prompts[name], done.rounds[name][0], done.rounds[name][index], strict=False
+        )
+        for prompt, theirs, mine in zip(prompts, first.tokens, second.tokens, strict=True)
+    ]
+    exact = _is_exact(runners[index], runners[0])
+    done.tokens[index] = compare_rows(
+        rows, exact, lambda wanted: reference.ask("score", wanted), done.tokens.get(index)
+    )
+
+
+def _is_exact(runner: Runner, reference: Runner) -> bool:
+    return is_exact(runner.cell.resolved["runtime"], reference.cell.resolved["runtime"])
 
 
 @contextmanager
-def _started(runners: Sequence[Runner], options: ComparisonConfig, cores: tuple[int, ...]) -> Iterator[list[_Racer]]:
-    # exec, not fork: forked children share the parent's memory layout, and their intervals would be falsely narrow.
-    context = multiprocessing.get_context("spawn")
-    processes = []
-    racers = []
+def _noting(done: Launch, present: dict[int, Worker], index: int) -> Iterator[None]:
+    """Turn a worker that was lost into a failure of its cell, which takes no further turns."""
     try:
-        for runner in runners:
-            shape = pace.Shape(
-                options.batch,
-                options.prompt_tokens,
-                options.new_tokens,
-                options.warmup,
-                options.threads,
-                cores,
-                runner.slowed_by,
-            )
-            mine, theirs = context.Pipe()
-            process = context.Process(target=pace.main, args=(runner.cell, shape, runner.folder / "speed.log", theirs))
-            process.start()
-            theirs.close()
-            processes.append(process)
-            racers.append(_Racer(process, mine, runner.cell.config.time_limit_s))
-        yield racers
-    finally:
-        for process in processes:
-            end_process(process)
+        yield
+    except Lost as lost:
+        done.failures[index] = str(lost)
+        present.pop(index, None)
 
 
-def _write(
-    runner: Runner, reference: Runner, launches: Launches, options: ComparisonConfig, reason: str | None = None
-) -> None:
-    content = {
-        "schema_version": 1,
-        "against": reference.folder.name,
-        "options": asdict(options),
-        "interleaved": "alive together, one computing at a time, fresh processes a launch",
-        "launches": launches,
-        "reason": reason,  # why there are not more
+def _side(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return the rounds of one cell as they are kept: seconds, one for each round; of `steps_s` one for each token."""
+    steps = [len(taken.steps_wall_s) for taken in rounds]
+    return {
+        "prefill": {
+            "wall_s": [taken.prefill_wall_s for taken in rounds],
+            "cpu_s": [taken.prefill_cpu_s for taken in rounds],
+        },
+        "decode": {
+            "wall_s": [sum(taken.steps_wall_s) / n for taken, n in zip(rounds, steps, strict=True)],
+            "cpu_s": [taken.decode_cpu_s / n for taken, n in zip(rounds, steps, strict=True)],
+        },
+        "steps_s": [[round(seconds, 7) for seconds in taken.steps_wall_s] for taken in rounds],
+        "rounds_cpu_s": sum(taken.cpu_s for taken in rounds),
+        "between_cpu_s": sum(taken.before_cpu_s for taken in rounds),
+        "recompiles": _sum([taken.recompiles for taken in rounds]),
     }
-    write_atomic(runner.folder / SPEED_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
@@ -247,14 +343,16 @@ def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
     return tuple(order.sample(cores, min(threads, len(cores))))
 
 
-def _narrow_enough(options: ComparisonConfig) -> Enough:
-    return lambda stored: not options.launches and all(_is_narrow(launches, options) for launches in stored.values())
+def _narrow_enough(options: ComparisonConfig, clock: Clock) -> Enough:
+    return lambda stored: (
+        not options.launches and all(_is_narrow(launches, options, clock) for launches in stored.values())
+    )
 
 
-def _is_narrow(launches: Launches, options: ComparisonConfig) -> bool:
+def _is_narrow(launches: Launches, options: ComparisonConfig, clock: Clock) -> bool:
     if len(launches) < _NARROWEST_LAUNCHES:
         return False
-    intervals = [ratio(launches, phase) for phase in ("decode", "prefill")]
+    intervals = [ratio(launches, phase, clock) for phase in ("decode", "prefill")]
     return all(one is not None and one.high / one.low - 1 <= options.width for one in intervals)
 
 
@@ -268,7 +366,7 @@ def _fit_together(runners: Sequence[Runner]) -> bool:
 
 
 def _peak(runner: Runner, kind: str) -> int:
-    record = json.loads((runner.folder / "record.json").read_text())
+    record: Mapping[str, Any] = json.loads((runner.folder / "record.json").read_text())
     peaks = [(record["load"] or {}).get(f"peak_{kind}_bytes") or 0]
     peaks += [entry["figures"].get(f"peak_{kind}_bytes") or 0 for entry in record["benchmarks"]]
     return max(peaks)

@@ -10,12 +10,12 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.comparison.answers import Scored, read_items, scored
 from experiments.errors import UserError, did_you_mean
-from experiments.gates.limits import ACCURACY, COUNTS, LOAD, MEMORY, PHASES
+from experiments.gates.limits import ACCURACY, COUNTS, LOAD, MEMORY
 from experiments.records.matrix import rows
-from experiments.records.speed import log_ratios
+from experiments.records.speed import PHASES, Clock, log_ratios
 from experiments.records.store import write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 kept the CPU time of other rounds
 _DIGITS = 6  # of an item's score: a file that people read
 
 Baseline = dict[str, Any]
@@ -25,7 +25,6 @@ def make_baseline(cell: Cell, record: Mapping[str, Any], folder: Path, against: 
     """Return the baseline of a cell; `folder` holds its record, `against` names the runtime of its speed ratios."""
     (row,) = rows([dict(record)])
     launches = (record.get("speed") or {}).get("launches", [])
-    clock = clock_of(record)
     return {
         "schema_version": SCHEMA_VERSION,
         "cell": cell.label,
@@ -39,9 +38,11 @@ def make_baseline(cell: Cell, record: Mapping[str, Any], folder: Path, against: 
         "counts": counts(record),
         "speed": {
             "against": against,
-            "clock": clock,
             "options": (record.get("speed") or {}).get("options"),
-            "log_ratios": {phase: _short(log_ratios(launches, phase, clock)) for phase in PHASES},
+            "log_ratios": {
+                clock.value: {phase: _short(log_ratios(launches, phase, clock)) for phase in PHASES}
+                for clock in (Clock.WALL, Clock.CPU)
+            },
         },
         "accuracy": {name: _items(found) for name, found in accuracy(record, folder).items()},
     }
@@ -153,10 +154,6 @@ def counts(record: Mapping[str, Any]) -> dict[str, int | None]:
     last = record["benchmarks"][-1]["counters"] if record["benchmarks"] else {}
     tokens = [e["figures"]["new_tokens"] for e in record["benchmarks"] if "new_tokens" in (e["figures"] or {})]
     return {**{name: last.get(name) for name in COUNTS}, "tokens": sum(tokens) if tokens else None}
-
-
-def clock_of(record: Mapping[str, Any]) -> str:
-    return "wall_s" if (record["load"] or {}).get("device") == "cuda" else "cpu_s"
 
 
 def _machine(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scipy import special
 from experiments.gates.limits import GateConfig
 from experiments.measurement.paired import mean_interval
 from experiments.records.environment import environment
-from experiments.records.speed import log_ratios
+from experiments.records.speed import Clock, log_ratios
 from experiments.records.store import write_atomic
 
 FILE = "calibration.json"  # in `results_dir`
@@ -24,7 +24,7 @@ _POWER = 0.98  # with which a loss of the smallest change is found
 _MOST_LAUNCHES = 1000
 
 
-def calibrate(launches: Sequence[dict[str, Any]], clock: str, level: float) -> dict[str, Any]:
+def calibrate(launches: Sequence[dict[str, Any]], clock: Clock, level: float) -> dict[str, Any]:
     """Return, by phase, the noise a launch and what follows from it. Shares: 0.04 is 4 %."""
     found = {}
     for phase in ("decode", "prefill"):
@@ -38,7 +38,7 @@ def calibrate(launches: Sequence[dict[str, Any]], clock: str, level: float) -> d
             "smallest_change": {str(n): smallest_change(noise, n, level) for n in LAUNCHES},
             "launches_for": {str(share): launches_for(noise, share, level) for share in TOLERANCES},
         }
-    return {"clock": clock, "launches": len(launches), "level": level, "phases": found}
+    return {"clock": clock.value, "launches": len(launches), "level": level, "phases": found}
 
 
 def smallest_change(noise: float, launches: int, level: float) -> float:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparison.answers import Scored
-from experiments.gates.baseline import Baseline, accuracy, baseline_scores, clock_of, counts
+from experiments.gates.baseline import Baseline, accuracy, baseline_scores, counts
 from experiments.gates.limits import GateConfig
-from experiments.measurement.paired import Interval, difference_of_means, loss, mean_interval
+from experiments.measurement.paired import Interval, difference_of_means, exact_proportion, loss, mean_interval
 from experiments.measurement.sequential import Look, Rule, Verdict, look
 from experiments.records.matrix import rows
-from experiments.records.speed import log_ratios
+from experiments.records.speed import Clock, is_cpu_bound, log_ratios
+from experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
 
 Launches = Sequence[Mapping[str, Any]]
+_CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
+_LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,11 @@ def findings(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
     """Return a finding a limit. UserError where the baseline holds other items."""
     if one.record["status"] != "ok":
         return [_not_measured(one)]
-    found = [*_speed(one, gate, level), *_accuracy(one, gate.reference.accuracy, "reference", level)]
+    found = [
+        *_outputs(one, gate),
+        *_speed(one, gate, level),
+        *_accuracy(one, gate.reference.accuracy, "reference", level),
+    ]
     found += _shares(one, "reference.memory", gate.reference.memory, _figures(one.reference_record), one.against)
     if one.baseline is not None:
         memory, load = one.baseline["memory"], one.baseline["load"]
@@ -75,21 +82,43 @@ def overall(found: Sequence[Finding]) -> Verdict:
     return "pass" if verdicts == {"pass"} else "inconclusive"
 
 
-def speed_rules(
-    gate: GateConfig, baseline: Baseline | None, level: float
-) -> list[tuple[str, str, float, Rule, Callable[[Sequence[float], float], Interval | None]]]:
-    """Return (limit's name, phase, log of the least speedup, rule, interval of the loss) of each speed limit."""
+@dataclass(frozen=True)
+class SpeedLimit:
+    """A limit on the ratio of two times. `expected` is the log of the least speedup; NaN where a baseline has none."""
+
+    name: str
+    phase: str
+    clock: Clock
+    expected: float
+    rule: Rule
+    interval: Callable[[Sequence[float], float], Interval | None]
+
+    def look(self, launches: Launches) -> Look:
+        return look(losses(launches, self.phase, self.clock_of(launches), self.expected), self.rule, self.interval)
+
+    def clock_of(self, launches: Launches) -> Clock:
+        """Return the clock of the verdict: wall time of the same rounds for a cell that CPU time does not bound."""
+        if self.clock is Clock.CPU and is_cpu_bound(launches, self.phase) is False:
+            return Clock.ONE_THREAD_WALL
+        return self.clock
+
+
+def speed_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[SpeedLimit]:
+    """Return the speed limits of a gate."""
     rule = Rule(math.log1p(gate.speed_tolerance), gate.looks, level)
-    rules: list[Any] = []
-    for phase, least in gate.reference.speedup.items():
-        rules.append((f"reference.speedup.{phase}", phase, math.log(least), rule, mean_interval))
-    for phase in gate.baseline.speedup if baseline is not None else ():
-        assert baseline is not None
-        earlier = baseline["speed"]["log_ratios"][phase]
-        expected = -sum(earlier) / len(earlier) if earlier else math.nan
-        interval = _against(earlier, expected)
-        rules.append((f"baseline.speedup.{phase}", phase, expected, rule, interval))
-    return rules
+    limits = [
+        SpeedLimit(f"reference.{group}.{phase}", phase, clock, math.log(least), rule, mean_interval)
+        for group, clock in _CLOCKS.items()
+        for phase, least in getattr(gate.reference, group).items()
+    ]
+    for group, clock in _CLOCKS.items() if baseline is not None else ():
+        for phase in getattr(gate.baseline, group):
+            assert baseline is not None
+            earlier = baseline["speed"]["log_ratios"][clock.value][phase]
+            expected = -sum(earlier) / len(earlier) if earlier else math.nan
+            name = f"baseline.{group}.{phase}"
+            limits.append(SpeedLimit(name, phase, clock, expected, rule, _against(earlier, expected)))
+    return limits
 
 
 def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[float], float], Interval | None]:
@@ -97,41 +126,106 @@ def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[fl
     return lambda losses, level: difference_of_means(losses, [value + expected for value in earlier], level)
 
 
-def losses(launches: Launches, phase: str, clock: str, expected: float) -> list[float]:
+def losses(launches: Launches, phase: str, clock: Clock, expected: float) -> list[float]:
     """Return, a launch, log(time over the time at the least speedup): above 0 is too slow."""
-    return [value + expected for value in log_ratios(list(map(dict, launches)), phase, clock)]
+    return [value + expected for value in log_ratios(launches, phase, clock)]
+
+
+def _outputs(one: Measured, gate: GateConfig) -> list[Finding]:
+    """Judge whether what was computed is what the reference computes: where it was timed, and before any timing."""
+    checks = {"timed_work": _timed_work, "replay": _replay, "agreement": _agreement}
+    return [checks[name](one, gate) for name in gate.reference.outputs]
+
+
+def _timed_work(one: Measured, gate: GateConfig) -> Finding:
+    speed, figures = one.record.get("speed") or {}, _agreement_figures(one)
+    blank = Finding(one.label, "reference.outputs.timed_work", "inconclusive", "")
+    launches = speed.get("launches", [])
+    if not launches:
+        why = speed.get("reason") or "no launches: a limit on speed makes them"
+        return replace(blank, message=f"the timed work was not checked: {why}")
+    wrong, left_open = problem(speed, figures), unchecked(speed, figures)
+    if wrong is not None:
+        return replace(blank, verdict="fail", message=f"{wrong.status}: {wrong.reason}", n=len(launches))
+    if left_open is not None:
+        return replace(blank, message=left_open)
+    counts = [launch["tokens"] for launch in launches]
+    tokens, rows, same = (sum(count[name] for count in counts) for name in ("tokens", "rows", "same_rows"))
+    said = (
+        f"{tokens:,} timed tokens checked, {same:,} of {rows:,} texts are {one.against}'s, nothing between the rounds"
+    )
+    return replace(blank, verdict="pass", message=said, n=len(launches))
+
+
+def _replay(one: Measured, gate: GateConfig) -> Finding:
+    blank, replayed = Finding(one.label, "reference.outputs.replay", "inconclusive", ""), one.record.get("replay")
+    if not replayed:
+        return replace(blank, message="nothing was replayed: it needs latency in benchmark=[…] and agreement.enabled")
+    wrong = replay_problem(replayed, _computes_the_same(one), _agreement_figures(one))
+    if wrong is not None:
+        return replace(blank, verdict="fail", message=f"replayed under {one.against}: {wrong}")
+    said = f"{replayed['same_top_tokens']} of {replayed['tokens']} replayed tokens are {one.against}'s choice"
+    return replace(blank, verdict="pass", message=said)
+
+
+def _agreement(one: Measured, gate: GateConfig) -> Finding:
+    blank, figures = Finding(one.label, "reference.outputs.agreement", "inconclusive", ""), _agreement_figures(one)
+    if not figures:
+        return replace(blank, message="agreement was not measured: set agreement.enabled=true")
+    same, difference = figures["same_top_ratio"], figures["max_logit_difference"]
+    said = f"{100 * same:.1f} % of the top tokens are {one.against}'s, logits differ by {difference:.2g} at most"
+    if _computes_the_same(one):
+        verdict: Verdict = "pass" if difference <= _LOGIT_ROUNDING else "fail"
+        said += f", {_LOGIT_ROUNDING:g} explained by rounding" if verdict == "fail" else ""
+        return replace(blank, verdict=verdict, message=said)
+    tokens, top = figures.get("continuation_tokens"), figures.get("continuation_same_top")
+    if not tokens:
+        return replace(blank, message=f"{said}; too few positions to judge by")
+    share, least = exact_proportion(top, tokens, 2 * gate.level(1, False) - 1), gate.reference.same_top
+    verdict = "pass" if share.estimate >= least else "fail" if share.high < least else "inconclusive"
+    said += f"; {100 * share.estimate:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
+    return replace(blank, verdict=verdict, message=said, n=tokens)
+
+
+def _computes_the_same(one: Measured) -> bool:
+    return is_exact(one.record["config"]["runtime"], one.reference_record["config"]["runtime"])
+
+
+def _agreement_figures(one: Measured) -> Mapping[str, Any]:
+    entries = [entry for entry in one.record["benchmarks"] if entry["benchmark"] == "agreement"]
+    figures: Mapping[str, Any] = entries[0]["figures"] if entries and entries[0]["status"] == "ok" else {}
+    return figures
 
 
 def _speed(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
-    stored = one.record.get("speed") or {}
-    launches, clock = stored.get("launches", []), clock_of(one.record)
+    stored, row = one.record.get("speed") or {}, _figures(one.record)
+    launches = stored.get("launches", []) if row["speedup_launches"] else []
     found = []
-    for name, phase, expected, rule, interval in speed_rules(gate, one.baseline, level):
-        if math.isnan(expected):
+    for limit in speed_limits(gate, one.baseline, level):
+        if limit.clock is Clock.CPU and launches and launches[0]["device"] != "cpu":
+            continue  # the host's time says nothing of a GPU's
+        if math.isnan(limit.expected):
             message = "the baseline holds no launches; update=true measures them"
-            found.append(Finding(one.label, name, "inconclusive", message))
+            found.append(Finding(one.label, limit.name, "inconclusive", message))
             continue
-        seen = look(losses(launches, phase, clock, expected), rule, interval)
-        found.append(_speed_finding(one, name, phase, expected, seen, gate, stored))
+        found.append(_speed_finding(one, limit, limit.look(launches), gate, row["speedup_reason"], launches))
     return found
 
 
 def _speed_finding(
-    one: Measured,
-    name: str,
-    phase: str,
-    expected: float,
-    seen: Look,
-    gate: GateConfig,
-    stored: Mapping[str, Any],
+    one: Measured, limit: SpeedLimit, seen: Look, gate: GateConfig, missing: str | None, launches: Launches
 ) -> Finding:
+    name, phase, expected = limit.name, limit.phase, limit.expected
     least, verdict = math.exp(expected), seen.verdict
     blank = Finding(one.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
     if seen.loss is None:
-        reason = stored.get("reason") or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
+        reason = missing or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
         return replace(blank, verdict="inconclusive", message=f"{phase} was not compared: {reason}")
     value, low, high = (math.exp(expected - end) for end in (seen.loss.estimate, seen.loss.high, seen.loss.low))
-    said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed, wanted {least:.3f}×"
+    clock = limit.clock_of(launches)
+    said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed by {clock.said}"
+    said += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
+    said += f", wanted {least:.3f}×"
     said += f" within {100 * gate.speed_tolerance:g} %, {seen.launches} launches"
     if verdict == "fail":
         said += f": {100 * math.expm1(seen.loss.estimate):.1f} % too slow; profile {phase}, or if it is meant "

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.records.speed import PHASES
 from experiments.strict import among, least
 
-PHASES = ("decode", "prefill")
+CPU_PHASES = ("decode", "prefill")
+OUTPUTS = ("timed_work", "replay", "agreement")
 MEMORY = ("weight_bytes", "weight_disk_bytes", "peak_host_bytes", "peak_device_bytes")
 LOAD = ("load_s", "first_call_s")
 ACCURACY = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
@@ -20,7 +22,10 @@ COUNTS = ("graph_breaks", "recompiles", "fallback_nodes", "tokens")
 class ReferenceLimits:
     """Against the reference that the same run measured."""
 
-    speedup: dict[str, float] = least(0.001, keys=PHASES)  # least times faster, by phase
+    speedup: dict[str, float] = least(0.001, keys=PHASES)  # least times faster by wall time, by phase
+    cpu_speedup: dict[str, float] = least(0.001, keys=CPU_PHASES)  # by CPU time of one thread
+    outputs: tuple[str, ...] = among(*OUTPUTS, may_be_empty=True)  # that must be the reference's, as far as can be
+    same_top: float = least(0, 1)  # share of its top tokens that weights unlike its own must choose too
     memory: dict[str, float] = least(0, keys=MEMORY)  # share by which a figure may exceed the reference's
     accuracy: dict[str, float] = least(0, keys=ACCURACY)  # margin of the loss: score from 0 to 1, nats a token
 
@@ -30,6 +35,7 @@ class BaselineLimits:
     """Against what an earlier run on this machine left, where `baseline=DIR` names it."""
 
     speedup: tuple[str, ...] = among(*PHASES, may_be_empty=True)  # phases that may not lose speed on the reference
+    cpu_speedup: tuple[str, ...] = among(*CPU_PHASES, may_be_empty=True)
     memory: dict[str, float] = least(0, keys=MEMORY)
     load: dict[str, float] = least(0, keys=LOAD)
     accuracy: dict[str, float] = least(0, keys=ACCURACY)
@@ -41,6 +47,7 @@ class BaselineLimits:
 class GateConfig:
     name: str
     confirm: bool  # a fail is measured again, afresh, before it is reported
+    confirm_rebuilds: bool  # with artifacts that are built anew: a build that came out slow is not a regression
     error: float = least(0.0001, 0.5)  # chance of a wrong bound, shared evenly by all limits that have one
     speed_tolerance: float = least(0.001, 1.0)
     looks: tuple[int, ...] = least(3)  # launches after which a speed limit may be decided
@@ -49,16 +56,17 @@ class GateConfig:
 
     def level(self, cells: int, has_baseline: bool) -> float:
         """Return the level of each one-sided bound, such that all bounds together err as rarely as `error` says."""
-        count = len(self.reference.speedup) + len(self.reference.accuracy)
-        if has_baseline:
-            count += len(self.baseline.speedup) + len(self.baseline.accuracy)
+        parts: list[Any] = [self.reference, *([self.baseline] if has_baseline else [])]
+        count = sum(len(part.speedup) + len(part.cpu_speedup) + len(part.accuracy) for part in parts)
         return 1 - self.error / max(1, count * cells)
 
     def names(self, has_baseline: bool) -> list[str]:
         """Return the names of the limits, as findings bear them."""
         parts = {"reference": self.reference, **({"baseline": self.baseline} if has_baseline else {})}
         groups = [(f"{part}.{group}", limits) for part, one in parts.items() for group, limits in vars(one).items()]
-        return [f"{group}.{name}" for group, limits in groups if group != "baseline.all_cells" for name in limits]
+        return [
+            f"{group}.{name}" for group, limits in groups if not isinstance(limits, bool | float) for name in limits
+        ]
 
     def benchmarks(self, has_baseline: bool) -> list[str]:
         """Return the benchmarks that its limits need: at least one, since a cell has a record."""
@@ -66,7 +74,7 @@ class GateConfig:
         wanted = {name for part in parts for name in part.accuracy}
         if any(name.startswith("peak") for part in parts for name in part.memory):
             wanted.add("memory")
-        if has_baseline and "first_call_s" in self.baseline.load:
+        if (has_baseline and "first_call_s" in self.baseline.load) or "replay" in self.reference.outputs:
             wanted.add("latency")
         return [name for name in (*_OTHERS, *ACCURACY) if name in wanted] or ["memory"]
 
@@ -76,5 +84,6 @@ def check(gate: GateConfig) -> None:
     if list(gate.looks) != sorted(set(gate.looks)):
         raise UserError(f"gate.looks={list(gate.looks)} must grow: as in [6, 10, 15, 20]")
     limits = (gate.reference, gate.baseline)
-    if not any(getattr(part, name) for part in limits for name in vars(part) if name != "all_cells"):
+    options = ("all_cells", "same_top")
+    if not any(getattr(part, name) for part in limits for name in vars(part) if name not in options):
         raise UserError("the gate limits nothing: see conf/gate/ci.yaml for what can be limited")

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.comparison.speed import Launches, Runner, compare_speed
-from experiments.gates.baseline import Baseline, check_baseline, clock_of
-from experiments.gates.judge import Finding, Measured, findings, losses, overall, speed_rules
-from experiments.gates.limits import PHASES, GateConfig
-from experiments.measurement.sequential import Verdict, look
+from experiments.comparison.speed import Launches, compare_speed
+from experiments.comparison.workers import Runner
+from experiments.config import ComparisonConfig
+from experiments.gates.baseline import Baseline, check_baseline
+from experiments.gates.judge import Finding, Measured, findings, losses, overall, speed_limits
+from experiments.gates.limits import GateConfig
+from experiments.measurement.sequential import Verdict
 from experiments.progress import Progress
 from experiments.records.environment import environment
+from experiments.records.speed import Clock
 from experiments.records.store import attach
 from experiments.sweep import measure_cells
+
+_LONG_TOKENS = 128  # new ones of a long text, where the comparison's options say nothing
 
 
 @dataclass(frozen=True)
 class Candidate:
     cell: Cell
     baseline: Baseline | None
-    slowed_by: float = 0.0  # a known slowdown, to test the gate itself
+    injection: Injection | None = None  # a known slowdown, to test the gate itself
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,17 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
         return Judgement(first, measured, False)
     progress.note("a limit failed: measured once more, afresh")
     again = [one for one in candidates if one.cell.label in failed]
+    if gate.confirm_rebuilds:
+        reference, again = _rebuilt(reference), [replace(one, cell=_rebuilt(one.cell)) for one in again]
     repeated, second = _once(reference, again, gate, level, progress)
     labels = {one.label for one in repeated}
     kept = [one for one in measured if one.label not in labels]
     return Judgement(confirmed(first, second), [*kept, *repeated], True)
+
+
+def _rebuilt(cell: Cell) -> Cell:
+    """Return the cell with a folder of artifacts that is empty: what it needs is built again."""
+    return replace(cell, artifacts=cell.artifacts.with_name(f"{cell.artifacts.name}-confirm-{secrets.token_hex(3)}"))
 
 
 def measure_for_baseline(
@@ -63,14 +77,14 @@ def measure_for_baseline(
     results = Path(reference.config.results_dir)
     first, *others = measure_cells([reference, *cells], progress)
     home = results / first["record_id"]
-    if first["status"] == "ok" and gate.baseline.speedup:
+    if first["status"] == "ok" and (gate.baseline.speedup or gate.baseline.cpu_speedup):
         folders = [results / record["record_id"] for record in others]
         ready = [one for one in zip(cells, folders, others, strict=True) if one[2]["status"] == "ok"]
         compare_speed(
             Runner(reference, home),
             [Runner(cell, folder) for cell, folder, _ in ready],
-            replace(reference.config.comparison, launches=gate.looks[-1]),
-            reference.config.seed,
+            _options(reference, gate, launches=gate.looks[-1]),
+            Clock.WALL,
             lambda done, launches: progress.note(f"launch {done} of {gate.looks[-1]}"),
         )
     elif first["status"] != "ok":
@@ -82,6 +96,16 @@ def measure_for_baseline(
         Measured(cell.label, record, results / record["record_id"], first, home, None)
         for cell, record in zip(cells, attached, strict=True)
     ]
+
+
+def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonConfig:
+    """Return how launches are run: with those rounds that the gate's limits are of."""
+    asked, wanted = reference.config.comparison, {*gate.reference.speedup, *gate.baseline.speedup}
+    room = (reference.facts.max_length or _LONG_TOKENS + max(asked.prompt_tokens)) - max(asked.prompt_tokens)
+    if "long_decode" in wanted:
+        options["long_new_tokens"] = asked.long_new_tokens or min(_LONG_TOKENS, room)
+    options["batched"] = asked.batched if "throughput" in wanted else None
+    return replace(asked, **options)
 
 
 def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Finding]:
@@ -128,28 +152,29 @@ def _compare(
     progress: Progress,
 ) -> None:
     """Launch until each speed limit of each cell is decided, or until the last look."""
-    results, clock = Path(reference.config.results_dir), clock_of(first)
+    results = Path(reference.config.results_dir)
     by_folder = {results / record["record_id"]: one for one, record in pairs if record["status"] == "ok"}
-    rules = {folder: speed_rules(gate, one.baseline, level) for folder, one in by_folder.items()}
-    if not any(rules.values()):
+    limits = {folder: speed_limits(gate, one.baseline, level) for folder, one in by_folder.items()}
+    if not any(limits.values()):
         return
 
     def is_decided(folder: Path, launches: Launches) -> bool:
         return len(launches) >= gate.looks[-1] or all(
-            look(losses(launches, phase, clock, expected), rule, interval).verdict != "inconclusive"
-            for _, phase, expected, rule, interval in rules[folder]
+            limit.look(launches).verdict != "inconclusive" for limit in limits[folder]
         )
 
     def note(done: int, launches: Launches) -> None:
-        slower = {phase: losses(launches, phase, clock, 0.0) for phase in PHASES}
-        means = ", ".join(f"{phase} {100 * sum(seen) / len(seen):+.1f} %" for phase, seen in slower.items())
-        progress.note(f"launch {done} of at most {gate.looks[-1]}: log time against the reference's: {means}")
+        slower = {clock: losses(launches, "decode", clock, 0.0) for clock in (Clock.WALL, Clock.CPU)}
+        means = ", ".join(
+            f"{100 * sum(seen) / len(seen):+.1f} % {clock.said}" for clock, seen in slower.items() if seen
+        )
+        progress.note(f"launch {done} of at most {gate.looks[-1]}: decode against the reference: {means}")
 
     compare_speed(
         Runner(reference, results / first["record_id"]),
-        [Runner(one.cell, folder, one.slowed_by) for folder, one in by_folder.items()],
-        replace(reference.config.comparison, launches=None, most_launches=gate.looks[-1]),
-        reference.config.seed,
+        [Runner(one.cell, folder, one.injection) for folder, one in by_folder.items()],
+        _options(reference, gate, launches=None, most_launches=gate.looks[-1]),
+        Clock.WALL,
         note,
         lambda stored: all(is_decided(folder, launches) for folder, launches in stored.items()),
     )

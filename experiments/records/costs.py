@@ -36,23 +36,43 @@ def energy(throughput: Mapping[str, Any]) -> dict[str, Any]:
     return {"energy_j_per_token": joules / tokens if joules is not None and tokens else None, "energy_reason": reason}
 
 
-def pays_after(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
-    """Return after how many tokens what is spent before the first usable one is won back against the reference.
+def start(load: Mapping[str, Any], latency: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is spent before the first usable token, and whether it was built now or came from the cache.
 
-    What is spent: loading and the first call. What is won a token: the reference's time, less that over the interleaved
-    speedup. None where the cell is not faster, or nothing was interleaved; 0 where it starts no later.
+    `start_kind` is cold where something was built or compiled, warm where all of that was found, plain where there is
+    nothing to build. `build_s` is what building what was found took when it was built; None where that is not known.
     """
-    names = ("pays_after_tokens", "pays_after_tokens_low", "pays_after_tokens_high")
+    artifacts, counters = load.get("artifacts") or {}, latency.get("counters") or {}
+    built = artifacts.get("built", 0) + counters.get("compile_cache_misses", 0)
+    found = artifacts.get("found", 0) + counters.get("compile_cache_hits", 0)
+    kind = "cold" if built else "warm" if found else "plain"
+    return {
+        "start_kind": kind if load else None,
+        "build_s": artifacts.get("build_s") if artifacts.get("found") and not built else None,
+    }
+
+
+def pays_after(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return after how many tokens, and requests, a longer start is won back against the reference, with its interval.
+
+    What is spent: loading, the first call, and the build of what was found in the cache. What is won: the reference's
+    interleaved wall time, less that over the interleaved speedup; a request is a round of the comparison. None unless
+    the cell is shown to be faster; 0 where it starts no later.
+    """
     known = (row["load_s"], row["first_call_s"], reference.get("load_s"), reference.get("first_call_s"))
-    tpot = reference.get("tpot_s_p50")
-    if row["speedup_ratio"] is None or tpot is None or None in known:
-        return dict.fromkeys(names)
-    extra = known[0] + known[1] - known[2] - known[3]
-    ratios = (row["speedup_ratio"], row["speedup_ratio_high"], row["speedup_ratio_low"])  # faster: sooner
-    return {name: _tokens(extra, tpot, ratio) for name, ratio in zip(names, ratios, strict=True)}
+    made: dict[str, Any] = {}
+    for unit, seconds, ratio in (
+        ("tokens", reference.get("tpot_s_p50"), "speedup_ratio"),
+        ("requests", reference.get("request_s"), "request_speedup_ratio"),
+    ):
+        ends = [row[f"{ratio}{end}"] for end in ("", "_high", "_low")]  # faster: sooner
+        values: list[float | None] = [None] * 3
+        if None not in (*known, *ends) and seconds and reference["latency_source"] == "interleaved" and ends[2] > 1:
+            extra = known[0] + known[1] - known[2] - known[3] + (row["build_s"] or 0.0)
+            values = [_count(extra, seconds, end) for end in ends]
+        made |= dict(zip((f"pays_after_{unit}{end}" for end in ("", "_low", "_high")), values, strict=True))
+    return made
 
 
-def _tokens(extra_s: float, reference_tpot_s: float, speedup: float) -> float | None:
-    if extra_s <= 0:
-        return 0.0 if speedup >= 1 else None
-    return extra_s / (reference_tpot_s * (1 - 1 / speedup)) if speedup > 1 else None
+def _count(extra_s: float, reference_s: float, speedup: float) -> float:
+    return max(0.0, extra_s) / (reference_s * (1 - 1 / speedup))

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.measurement.statistics import percentile
-from experiments.records.costs import energy, money, pays_after
+from experiments.records.costs import energy, money, pays_after, start
 from experiments.records.identity import cell_names
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
 from experiments.records.score_bounds import score_bounds
-from experiments.records.speed import memory_ratio, ratio
+from experiments.records.speed_row import speed_row
 
-NOT_INTERLEAVED = "not interleaved"
+_ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
@@ -25,7 +24,11 @@ def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str,
 
     A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
     """
-    made = [{**_row(record), "config_hash": name} for record, name in zip(records, cell_names(records), strict=True)]
+    levels = _levels(records)
+    made = [
+        {**_row(record, level), "config_hash": name}
+        for record, level, name in zip(records, levels, cell_names(records), strict=True)
+    ]
     references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
         reference = references.get((row["run_id"], row["model_digest"]), {})
@@ -33,6 +36,16 @@ def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str,
             row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
         row |= pays_after(row, reference)
     return made if all else latest(made)
+
+
+def _levels(records: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the level of each record's ratios, such that those of one column and run hold together (Bonferroni)."""
+    compared = Counter(_run(record) for record in records if record.get("speed") and not record["is_reference"])
+    return [1 - _ERROR / max(1, compared[_run(record)]) for record in records]
+
+
+def _run(record: dict[str, Any]) -> tuple[str, str]:
+    return record["run_id"], record["model"]["digest"]
 
 
 def latest(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,7 +74,7 @@ def machine(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([parts, record["hw"]["name"]]).encode()).hexdigest()[:8]
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
+def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
     found = _first_ok(record["benchmarks"])
     load = record["load"] or {}
     row: dict[str, Any] = {
@@ -84,10 +97,9 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "is_reference": record["is_reference"],
         "load_s": sum(s for phase, s in load["phases_s"].items() if phase != "import") if load else None,
         "import_s": load["phases_s"].get("import") if load else None,
-        **_speed(record, found.get("latency", {})),
+        **speed_row(record, found.get("latency", {}), found.get("agreement", {}), level),
+        **start(load, found.get("latency", {})),
         "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
-        **_speedup(record),
-        **_memory(record),
         "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
         "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
         "weight_bytes": load.get("weight_bytes"),
@@ -121,48 +133,6 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     replay = record["replay"]
     row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
     return row
-
-
-def _speed(record: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
-    samples, shape = latency.get("samples", {}), latency.get("parameters", {})
-    ttft, tpot = samples.get("ttft_s", []), samples.get("tpot_s", [])
-    ttft_p50, tpot_p50 = percentile(ttft, 50), percentile(tpot, 50)
-    prefill = shape["batch"] * shape["prompt_tokens"] / ttft_p50 if ttft_p50 else None
-    return {
-        "first_call_s": latency.get("figures", {}).get("first_call_s"),
-        "ttft_s_p50": ttft_p50,
-        "ttft_samples": len(ttft) or None,
-        "tpot_s_p50": tpot_p50,
-        "tpot_s_p95": percentile(tpot, 95),
-        "tpot_samples": len(tpot) or None,
-        "prefill_tokens_per_s": prefill,
-        "decode_tokens_per_s": shape["batch"] / tpot_p50 if tpot_p50 else None,
-        "decode_mbu_ratio": memory_bandwidth_ratio(record, tpot_p50, shape),
-        "prefill_mfu_ratio": flops_ratio(record, prefill),
-    }
-
-
-def _speedup(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the interleaved ratios to the reference; null, with the reason, where nothing was interleaved."""
-    stored = record.get("speed") or {}
-    launches = stored.get("launches", [])
-    clock = "wall_s" if (record["load"] or {}).get("device") == "cuda" else "cpu_s"
-    row: dict[str, Any] = {"speedup_launches": len(launches) or None, "speedup_clock": clock if launches else None}
-    for phase, name in (("decode", "speedup_ratio"), ("prefill", "prefill_speedup_ratio")):
-        found = ratio(launches, phase, clock)
-        row[name] = found.estimate if found else None
-        row[f"{name}_low"], row[f"{name}_high"] = (found.low, found.high) if found else (None, None)
-    row["speedup_load_1min"] = max((one["load_1min"] for one in launches), default=None)
-    row["speedup_reason"] = None if row["speedup_ratio"] else stored.get("reason") or NOT_INTERLEAVED
-    return row
-
-
-def _memory(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the ratio of peaks of whole processes, over launches."""
-    launches = (record.get("speed") or {}).get("launches", [])
-    found = memory_ratio(launches) if launches else None
-    low, high = (found.low, found.high) if found else (None, None)
-    return {"memory_ratio": found.estimate if found else None, "memory_ratio_low": low, "memory_ratio_high": high}
 
 
 def _answers(record: dict[str, Any]) -> dict[str, Any]:

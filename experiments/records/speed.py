@@ -3,27 +3,137 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
+
+import numpy as np
 
 from experiments.measurement.paired import Interval, launch_log_ratio, mean_interval
 
+Launches = Sequence[Mapping[str, Any]]
+# What a launch tells of a cell, in seconds: the time to the first token; the mean time of a step, and its percentiles;
+# a whole request; a step of longer texts; a whole batch.
+PHASES = ("prefill", "decode", "decode_p95", "decode_p99", "request", "long_decode", "throughput")
+_CPU_BOUND_RATIO, _CPU_BOUND_LEVEL = 0.03, 0.99
 
-def log_ratios(launches: Sequence[dict[str, Any]], phase: str, clock: str = "cpu_s") -> list[float]:
-    """Return log(candidate's time / reference's time), one a launch."""
-    return [launch_log_ratio(one["candidate"][phase][clock], one["reference"][phase][clock]) for one in launches]
+
+class Clock(Enum):
+    """What a ratio is of. One is declared for each comparison."""
+
+    WALL = "wall"  # wall time at the cell's own threads
+    CPU = "cpu"  # CPU time of one thread, child processes counted: the low-noise one
+    ONE_THREAD_WALL = "one_thread_wall"  # wall time of the same rounds
+
+    @property
+    def said(self) -> str:
+        return {"wall": "wall time", "cpu": "CPU time of one thread", "one_thread_wall": "wall time of one thread"}[
+            self.value
+        ]
 
 
-def ratio(launches: Sequence[dict[str, Any]], phase: str, clock: str = "cpu_s", level: float = 0.95) -> Interval | None:
+def log_ratios(launches: Launches, phase: str, clock: Clock) -> list[float]:
+    """Return log(candidate's time / reference's time), one for each launch that measured the phase.
+
+    KeyError for a phase that is not in PHASES.
+    """
+    if phase not in PHASES:
+        raise KeyError(phase)
+    found = [_log_ratio(launch, phase, clock) for launch in launches]
+    return [value for value in found if value is not None]
+
+
+def ratio(launches: Launches, phase: str, clock: Clock, level: float = 0.95) -> Interval | None:
     """Return the speedup over the reference (above 1 is faster) with its interval; None for fewer than two launches."""
     interval = mean_interval([-value for value in log_ratios(launches, phase, clock)], level)
     return interval.exp() if interval else None
 
 
-def memory_ratio(launches: Sequence[dict[str, Any]], key: str = "peak_host_bytes") -> Interval | None:
-    """Return candidate's peak / reference's peak, of whole processes, over launches; None where it is not known."""
-    pairs = [(one["candidate_memory"][key], one["reference_memory"][key]) for one in launches]
-    if not all(mine and theirs for mine, theirs in pairs):
+def seconds(launches: Launches, phase: str, side: str = "candidate") -> list[float]:
+    """Return the wall seconds of a cell at its own threads, one for each launch: the median over its rounds."""
+    found = [_times(launch, phase, Clock.WALL, side) for launch in launches]
+    return [float(np.median(times)) for times in found if times]
+
+
+def interval_of(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Return the interval of positive values' geometric mean over launches; None for fewer than two."""
+    found = mean_interval([math.log(value) for value in values], level)
+    return found.exp() if found else None
+
+
+def memory_ratio(launches: Launches, key: str = "peak_host_bytes") -> Interval | None:
+    """Return candidate's peak / reference's peak over launches; None where it is not known."""
+    pairs = [(launch["candidate_memory"].get(key), launch["reference_memory"].get(key)) for launch in launches]
+    if not pairs or not all(mine and theirs for mine, theirs in pairs):
         return None
     interval = mean_interval([math.log(mine / theirs) for mine, theirs in pairs])
     return interval.exp() if interval else None
+
+
+def waiting(launches: Launches, phase: str) -> Interval | None:
+    """Return by which factor a cell's wall ratio exceeds its CPU ratio at one thread (1: it is bound by its CPU time).
+
+    Both are candidate over reference, of the same rounds. None for fewer than two launches. At several threads the two
+    differ lawfully, so that nothing is said of them.
+    """
+    walls, cpus = (log_ratios(launches, phase, clock) for clock in (Clock.ONE_THREAD_WALL, Clock.CPU))
+    interval = mean_interval([wall - cpu for wall, cpu in zip(walls, cpus, strict=True)], _CPU_BOUND_LEVEL)
+    return interval.exp() if interval else None
+
+
+def is_cpu_bound(launches: Launches, phase: str) -> bool | None:
+    """Say whether CPU time may stand for the cell's speed: wall and CPU ratio do not differ by more than 3 %."""
+    found = waiting(launches, phase)
+    if found is None:
+        return None
+    return found.low <= 1 + _CPU_BOUND_RATIO and found.high >= 1 / (1 + _CPU_BOUND_RATIO)
+
+
+def thread_scaling(launches: Launches, side: str) -> float | None:
+    """Return how many times faster a step is at the cell's own threads than at one; None where either is unknown."""
+    pairs = [
+        (_times(launch, "decode", Clock.ONE_THREAD_WALL, side), _times(launch, "decode", Clock.WALL, side))
+        for launch in launches
+        if launch.get("one_thread") is not None
+    ]
+    logs = [math.log(float(np.median(one)) / float(np.median(own))) for one, own in pairs if one and own]
+    return math.exp(float(np.mean(logs))) if logs else None
+
+
+def recompiles(launches: Launches) -> int | None:
+    """Return the graphs that the cell compiled within timed rounds; None where its runtime does not count."""
+    counts = [
+        launch[name]["candidate"].get("recompiles")
+        for launch in launches
+        for name in ("own", "long", "batched", "one_thread")
+        if launch.get(name) is not None
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _log_ratio(launch: Mapping[str, Any], phase: str, clock: Clock) -> float | None:
+    mine, theirs = (_times(launch, phase, clock, side) for side in ("candidate", "reference"))
+    return launch_log_ratio(mine, theirs) if mine and theirs else None
+
+
+def _times(launch: Mapping[str, Any], phase: str, clock: Clock, side: str) -> list[float]:
+    """Return the seconds of a phase, one for each round; a percentile is one for each launch."""
+    block = {"long_decode": "long", "throughput": "batched"}.get(phase, "own")
+    if clock is not Clock.WALL:
+        # A cell of one thread has no other rounds than its own.
+        block = "own" if launch["threads"] == 1 and launch.get("one_thread") is None else "one_thread"
+        if phase not in ("prefill", "decode") or launch["device"] != "cpu":
+            return []
+    if launch.get(block) is None:
+        return []
+    rounds = launch[block][side]
+    kind = "cpu_s" if clock is Clock.CPU else "wall_s"
+    if phase in ("request", "throughput"):
+        steps = [sum(one) for one in rounds["steps_s"]]
+        return [first + rest for first, rest in zip(rounds["prefill"]["wall_s"], steps, strict=True)]
+    if phase.startswith("decode_p"):
+        steps = [step for one in rounds["steps_s"] for step in one]
+        return [float(np.percentile(steps, int(phase.removeprefix("decode_p"))))]
+    found: list[float] = rounds["prefill" if phase == "prefill" else "decode"][kind]
+    return found

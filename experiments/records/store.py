@@ -13,6 +13,7 @@ from typing import Any
 from experiments.errors import UserError
 
 SCHEMA_VERSION = 1
+SPEED_SCHEMA_VERSION = 2  # 1 timed work that nobody checked, at one thread
 SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
 _MISSING = object()
 _TEXT, _NULL = (str,), type(None)
@@ -100,15 +101,19 @@ def attach(records: Sequence[dict[str, Any]], results: Path) -> list[dict[str, A
 
 
 def _found_later(folder: Path) -> dict[str, Any]:
-    return {"speed": _beside(folder / SPEED_FILE), "answers": _beside(folder / ANSWERS_FILE), "folder": str(folder)}
+    return {
+        "speed": _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION),
+        "answers": _beside(folder / ANSWERS_FILE, 1),
+        "folder": str(folder),
+    }
 
 
-def _beside(path: Path) -> dict[str, Any] | None:
+def _beside(path: Path, version: int) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and content.get("schema_version") == 1 else None
+    return content if isinstance(content, dict) and content.get("schema_version") == version else None
 
 
 def check_writable(folder: Path) -> None:

@@ -90,11 +90,13 @@ class Compiled(Eager):
     def counters(self) -> dict[str, int]:
         from torch._dynamo.utils import counters
 
-        graphs = counters["stats"]["unique_graphs"]
+        graphs, cache = counters["stats"]["unique_graphs"], counters["inductor"]
         return {
             "compiled_graphs": graphs,
             "recompiles": graphs - len(self._shapes) - self._tried,
             "graph_breaks": sum(counters["graph_break"].values()),
+            "compile_cache_hits": cache["fxgraph_cache_hit"],
+            "compile_cache_misses": cache["fxgraph_cache_miss"],
         }
 
     def close(self) -> None:

@@ -1,0 +1,88 @@
+"""The processes of a launch, as their parent sees them: orders go to each, and whatever ends one is a reason."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from experiments.cells import interleaved_worker
+from experiments.cells.injection import Injection
+from experiments.cells.plan import Cell
+from experiments.cells.supervise import end_process
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A cell that is compared; `injection` adds a known slowdown, to test the comparison itself."""
+
+    cell: Cell
+    folder: Path  # its record's
+    injection: Injection | None = None
+
+
+class Lost(Exception):
+    """A worker gave no answer. One line: why."""
+
+
+class Worker:
+    """One process of a launch. Its time limit counts its own turns."""
+
+    def __init__(self, process: Any, wire: Connection, limit_s: float):
+        self._process, self._wire, self._limit_s = process, wire, limit_s
+
+    def ask(self, *order: Any) -> Any:
+        """Return the answer to an order. Lost where there is none."""
+        self.send(*order)
+        return self.result()
+
+    def send(self, *order: Any) -> None:
+        try:
+            self._wire.send(order)
+        except OSError as error:
+            raise self._ended() from error
+
+    def result(self) -> Any:
+        """Wait for the answer to what was sent."""
+        start = time.monotonic()
+        if not wait([self._wire, self._process.sentinel], timeout=max(0.0, self._limit_s)):
+            raise Lost("timeout: longer than time_limit_s")
+        try:
+            message = self._wire.recv()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        self._limit_s -= time.monotonic() - start
+        if message[0] == "failed":
+            raise Lost(f"{message[1]}: {message[2]}")
+        return message[1]
+
+    def _ended(self) -> Lost:
+        self._process.join(1.0)
+        return Lost(f"crash: ended with exit code {self._process.exitcode} while it was compared")
+
+
+@contextmanager
+def started(runners: Sequence[Runner]) -> Iterator[list[Worker]]:
+    """Start a fresh process for each cell; all are ended with the block."""
+    # exec, not fork: forked children share the parent's memory layout, and their intervals would be falsely narrow.
+    context = multiprocessing.get_context("spawn")
+    processes: list[Any] = []
+    workers = []
+    try:
+        for runner in runners:
+            mine, theirs = context.Pipe()
+            arguments = (runner.cell, runner.folder / "speed.log", theirs, runner.injection)
+            process = context.Process(target=interleaved_worker.main, args=arguments)
+            process.start()
+            theirs.close()
+            processes.append(process)
+            workers.append(Worker(process, mine, runner.cell.config.time_limit_s))
+        yield workers
+    finally:
+        for process in processes:
+            end_process(process)
