@@ -125,7 +125,7 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
     ]
     said: list[str] = []
     compare_with_reference([one for one, _ in pairs], [record for _, record in pairs], tmp_path, said.append)
-    assert written(tmp_path, "speed.json") == ["bad", "good"]
+    assert written(tmp_path, "speed.json") == ["bad", "base", "good"]
     good, bad = (read(tmp_path / name / "speed.json") for name in ("good", "bad"))
     assert (good["against"], len(good["launches"])) == ("base", 1)
     assert (bad["against"], bad["launches"]) == ("base", [])
@@ -135,8 +135,8 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
 
 def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "resumed"), recorded(tmp_path, "new")]
-    (tmp_path / "resumed" / "speed.json").write_text('{"launches": [1]}')
-    (tmp_path / "new" / "speed.json").write_text('{"launches": [1], "reason": "crash"}')
+    (tmp_path / "resumed" / "speed.json").write_text('{"schema_version": 2, "launches": [1]}')
+    (tmp_path / "new" / "speed.json").write_text('{"schema_version": 2, "launches": [1], "reason": "crash"}')
     compared: list[str] = []
 
     def compare_speed(reference: Any, candidates: Any, *_: Any, **__: Any) -> dict[Path, str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,10 +12,12 @@ from typing import Any
 import pytest
 
 from experiments.cells.plan import Cell
-from experiments.comparison.speed import Runner, compare_speed, launch
+from experiments.cells.injection import Injection
+from experiments.comparison.speed import compare_speed, launch
+from experiments.comparison.workers import Runner
 from experiments.config import ComparisonConfig
 from experiments.pairing import cells
-from experiments.records.speed import ratio
+from experiments.records.speed import Clock, ratio
 
 Compared = Callable[..., Runner]
 LAUNCHES, ROUNDS = 2, 3
@@ -27,17 +28,18 @@ IMPORTING_S = 60  # a busy machine's
 def compared(tmp_path: Path) -> Compared:
     """Return a maker of cells that are recorded, as far as a comparison reads their records."""
 
-    def compared(name: str, *words: str, slowed_by: float = 0.0) -> Runner:
+    def compared(name: str, *words: str, injection: Injection | None = None) -> Runner:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "record.json").write_text(json.dumps({"load": None, "benchmarks": []}))
-        return Runner(_cell(tmp_path, *words), folder, slowed_by)
+        return Runner(_cell(tmp_path, *words), folder, injection)
 
     return compared
 
 
 def _cell(results: Path, *words: str) -> Cell:
-    shape = ("prompt_tokens=8", "new_tokens=4", "warmup=1", f"rounds={ROUNDS}", f"launches={LAUNCHES}")
+    shape = ("prompt_tokens=[6,8]", "new_tokens=4", "warmup=1", f"rounds={ROUNDS}", f"launches={LAUNCHES}")
+    shape += (f"one_thread_rounds={ROUNDS}", "one_thread_new_tokens=3", "extra_rounds=1")
     given = ["runtime=fake", "model=random", "benchmark=[latency]", "progress=false", f"results_dir={results}"]
     given += [f"comparison.{word}" for word in shape]
     _, (cell,) = cells([*given, f"time_limit_s={IMPORTING_S}", *words], "fake", "test")
@@ -62,25 +64,33 @@ def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
         assert len(stored) == done
         on_disk.append(len(launches(good)))
 
-    reasons = compare_speed(reference, [dying, good], options(good), 0, on_launch)
+    reasons = compare_speed(reference, [dying, good], options(good), Clock.WALL, on_launch)
     assert reasons == {dying.folder: "crash: ended with exit code -11 while it was compared", good.folder: None}
     kept = json.loads((dying.folder / "speed.json").read_text())
     assert (kept["launches"], kept["reason"]) == ([], reasons[dying.folder])
     assert on_disk == [1, 2]
     for one in launches(good):
-        assert len(one["candidate"]["decode"]["cpu_s"]) == len(one["reference"]["prefill"]["wall_s"]) == ROUNDS
+        for block in ("own", "one_thread"):
+            sides = one[block]
+            assert len(sides["candidate"]["decode"]["cpu_s"]) == len(sides["reference"]["prefill"]["wall_s"]) == ROUNDS
+        assert [len(steps) for steps in one["own"]["candidate"]["steps_s"]] == [3] * ROUNDS
+        assert all(6 <= tokens <= 8 for tokens in one["own"]["prompt_tokens"])
+        assert one["batched"]["batch"] == 8
+        assert one["long"] is None
+        assert one["tokens"]["same_rows"] == one["tokens"]["rows"] == 2 * ROUNDS + 8
         assert one["candidate_memory"]["peak_host_bytes"] > 0
-        assert one["candidate_memory"]["peak_device_bytes"] is None
+    assert len({one["seed"] for one in launches(good)}) == LAUNCHES  # fresh prompts
     content = json.loads((good.folder / "speed.json").read_text())
-    assert content["against"] == "reference"
+    assert (content["against"], content["token_rule"]) == ("reference", "exact")
     assert content["options"]["rounds"] == ROUNDS
+    assert len(launches(reference)) == LAUNCHES
 
 
 def test_one_that_hangs_ends_at_its_own_time_limit(compared: Compared) -> None:
     reference, good = compared("reference"), compared("good")
     hanging = compared("hanging", "runtime.engine.fault=hang", "time_limit_s=2")
     start_s = time.monotonic()
-    reasons = compare_speed(reference, [hanging, good], replace(options(good), launches=1), 0)
+    reasons = compare_speed(reference, [hanging, good], replace(options(good), launches=1), Clock.WALL)
     assert reasons == {hanging.folder: "timeout: longer than time_limit_s", good.folder: None}
     assert time.monotonic() - start_s < IMPORTING_S
     assert len(launches(good)) == 1
@@ -88,9 +98,9 @@ def test_one_that_hangs_ends_at_its_own_time_limit(compared: Compared) -> None:
 
 def test_a_runtime_s_own_words_are_the_reason(compared: Compared) -> None:
     runners = [compared("reference"), compared("bad", "runtime.engine.fault=unsupported")]
-    found = launch(runners, options(runners[0]), random.Random(0))
+    found = launch(runners, options(runners[0]))
     assert found.failures[1].startswith("unsupported: the fake runtime was told to be unsupported")
-    assert list(found.rounds) == list(found.memory) == [0]
+    assert list(found.rounds["own"]) == list(found.memory) == [0]
 
 
 def test_no_more_launches_than_are_enough(compared: Compared) -> None:
@@ -101,25 +111,43 @@ def test_no_more_launches_than_are_enough(compared: Compared) -> None:
         asked.append(len(stored[candidate.folder]))
         return True
 
-    compare_speed(reference, [candidate], options(candidate), 0, enough=enough)
+    compare_speed(reference, [candidate], options(candidate), Clock.WALL, enough=enough)
     assert asked == [1]
     assert len(launches(candidate)) == 1
 
 
 def test_a_known_slowdown_is_seen(compared: Compared) -> None:
     same = compared("same", "runtime.engine.work=200")
-    slowed = compared("slowed", "runtime.engine.work=200", slowed_by=0.5)
-    compare_speed(same, [slowed], replace(options(same), rounds=6), 0)
+    slowed = compared("slowed", "runtime.engine.work=200", injection=Injection("compute", 0.5))
+    compare_speed(same, [slowed], replace(options(same), rounds=6), Clock.WALL)
     for phase in ("decode", "prefill"):
-        found = ratio(launches(slowed), phase)
-        assert found is not None
-        assert found.estimate == pytest.approx(1 / 1.5, rel=0.2)
+        cpu, wall = (ratio(launches(slowed), phase, clock) for clock in (Clock.CPU, Clock.WALL))
+        assert cpu is not None
+        assert wall is not None
+        assert cpu.estimate == pytest.approx(1 / 1.5, rel=0.2)
+        assert wall.estimate < 0.95  # a busy machine blurs wall time
+
+
+def test_what_a_child_process_computes_counts_as_the_cell_s_own(compared: Compared) -> None:
+    same = compared("same", "runtime.engine.work=200")
+    with_child = compared("child", "runtime.engine.work=200", injection=Injection("child", 1.0))
+    compare_speed(same, [with_child], replace(options(same), rounds=6), Clock.WALL)
+    found = ratio(launches(with_child), "decode", Clock.CPU)
+    assert found is not None
+    assert found.estimate == pytest.approx(0.5, rel=0.25)
+
+
+def test_cells_of_one_thread_need_one_set_of_rounds(compared: Compared) -> None:
+    reference, candidate = (compared(name, "hw.threads=1") for name in ("reference", "candidate"))
+    compare_speed(reference, [candidate], options(candidate), Clock.WALL)
+    assert [one["one_thread"] for one in launches(candidate)] == [None] * LAUNCHES
+    assert ratio(launches(candidate), "decode", Clock.CPU) is not None
 
 
 def test_a_dying_reference_is_the_reason_of_every_candidate(compared: Compared) -> None:
     reference = compared("reference", "runtime.engine.fault=error")
     candidates = [compared("first"), compared("second")]
-    reasons = compare_speed(reference, candidates, options(reference), 0)
+    reasons = compare_speed(reference, candidates, options(reference), Clock.WALL)
     assert set(reasons) == {candidate.folder for candidate in candidates}
     for reason in reasons.values():
         assert reason == "the reference: error: RuntimeError: the fake runtime was told to fail"
@@ -139,5 +167,5 @@ def test_cells_too_large_for_one_another_meet_the_reference_one_by_one(
     monkeypatch.setattr("experiments.comparison.speed.launch", launched)
     for candidates in ([first], [first, second]):
         with pytest.raises(InterruptedError):
-            compare_speed(reference, candidates, options(first), 0)
+            compare_speed(reference, candidates, options(first), Clock.WALL)
     assert together == [2, 2]
