@@ -8,7 +8,7 @@ import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
 from experiments.measurement.memory import MemoryTrace, PeakMeter, Sampler
-from experiments.measurement.statistics import percentile, wilson_interval
+from experiments.measurement.statistics import percentile
 
 
 def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:
@@ -37,12 +37,6 @@ def test_phases_add_up() -> None:
 def test_a_percentile_needs_its_samples(q: float, needed: int) -> None:
     assert percentile([1.0] * (needed - 1), q) is None
     assert percentile([1.0] * needed, q) == 1.0
-
-
-def test_wilson_leaves_room_when_nothing_was_seen() -> None:
-    low, high = wilson_interval(0, 200)
-    assert low == 0.0
-    assert high == pytest.approx(0.0188, abs=1e-3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
