@@ -3,9 +3,10 @@
   python -m experiments.calibrate                                 eager, the bundled model, 12 launches
   python -m experiments.calibrate runtime=onnxruntime launches=30 model=local model.path=DIR
 
-Prints the noise of a launch, the smallest change that a number of launches shows, and the launches that a tolerance
-needs; keeps them in RESULTS_DIR/calibration.json, where `python -m experiments.gate` reads them. Words of its own:
-launches. All of Hydra's overrides of `python -m experiments.run` are taken.
+Prints the noise of a launch, whether launches follow one another or drift within, the smallest difference that a number
+of launches tells apart, and the launches that a difference needs; keeps them in RESULTS_DIR/calibration.json, where
+`python -m experiments.gate` reads them. Words of its own: launches. All of Hydra's overrides of
+`python -m experiments.run` are taken.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def _calibrate(words: Sequence[str]) -> int:
     from experiments.comparison.speed import compare_speed
     from experiments.comparison.workers import Runner
     from experiments.gates.calibration import calibrate, write_calibration
+    from experiments.gates.limits import CPU_PHASES
     from experiments.progress import Progress
-    from experiments.records.speed import Clock
+    from experiments.records.speed import Clock, halves, log_ratios
     from experiments.records.store import attach
     from experiments.sweep import measure_cells
 
@@ -65,10 +67,21 @@ def _calibrate(words: Sequence[str]) -> int:
         print(f"not compared: {reasons[home]}")
         return 1
     (record,) = attach([second], results)
-    found = calibrate(record["speed"]["launches"], Clock.CPU, _LEVEL)
-    path = write_calibration(found, results)
-    for line in lines(found):
-        print(line)
+    launches = record["speed"]["launches"]
+    clocks = {
+        clock.value: calibrate(
+            {phase: values for phase in CPU_PHASES if len(values := log_ratios(launches, phase, clock)) > 1},
+            clock.said,
+            _LEVEL,
+            {phase: halves(launches, phase, clock) for phase in CPU_PHASES},
+        )
+        for clock in (Clock.WALL, Clock.CPU)
+        if log_ratios(launches, "decode", clock)
+    }
+    path = write_calibration(clocks, results)
+    for found in clocks.values():
+        for line in lines(found):
+            print(line)
     print(f"kept in {path}, where the gate reads it")
     return 0
 
@@ -81,9 +94,22 @@ def lines(found: dict[str, Any]) -> list[str]:
         changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in one["smallest_change"].items())
         needed = ", ".join(f"{100 * float(t):g} %: {n or 'over 1,000'}" for t, n in one["launches_for"].items())
         made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * one['noise']:.2f} %")
-        made.append(f"  smallest change seen with so many launches  {changes}")
-        made.append(f"  launches that a tolerance needs             {needed}")
+        if one["lag_1"]:
+            estimate, low, high = one["lag_1"]
+            made.append(
+                f"  lag-1 autocorrelation of the launches {estimate:.2f} [{low:.2f}, {high:.2f}]{_follows(low)}"
+            )
+        if one["drift"]:
+            estimate, low, high = one["drift"]
+            said = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
+            made.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{said}")
+        made.append(f"  smallest difference told apart by so many launches  {changes}")
+        made.append(f"  launches that a difference needs                    {needed}")
     return made
+
+
+def _follows(low: float) -> str:
+    return ": launches follow one another, and the intervals are too narrow" if low > 0 else ""
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@
   python -m experiments.gate -m runtime=compile,onnxruntime              several, measured together
   python -m experiments.gate runtime=compile baseline=DIR                against what an earlier run left as well
   python -m experiments.gate runtime=compile baseline=DIR update=true    make or renew that baseline
-  python -m experiments.gate gate=speed gate.speed_tolerance=0.1         another gate, another tolerance
+  python -m experiments.gate gate=speed gate.must_find=0.1               another gate, another loss that must be found
 
 Words of its own: gate (an option of conf/gate, or a YAML file; ci), baseline (a folder), update, against (the reference
 runtime; eager), output (a folder for the summary and the files that CI systems read; RESULTS_DIR/gate). All of Hydra's
 overrides of `python -m experiments.run` are taken, gate.* among them.
 
 Exit codes: 0 every limit holds; 1 one is broken, also when measured once more; 2 a mistake; 3 inconclusive: too much
-noise for the tolerance, a cell or a benchmark missing, nothing measured; 130 interrupted.
+noise to tell, a cell or a benchmark missing, nothing measured; 130 interrupted.
 """
 
 from __future__ import annotations

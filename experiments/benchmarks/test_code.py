@@ -11,6 +11,7 @@ from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path, solutions
 from experiments.config import CodeConfig
 from experiments.core.rows import Generated
+from experiments.measurement.statistics import standard_error
 from experiments.sandbox.checks import plan_checks, verdict_is_inside
 from experiments.sandbox.layers import Limits
 from experiments.sandbox.pool import Pool, Program, Verdict
@@ -52,7 +53,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
         entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
     entry.figures = {
         **{f"pass_at_{k}": result.pass_at[k] for k in ks},
-        **{f"pass_at_{k}_standard_error": result.errors[k] for k in ks},
+        **{f"pass_at_{k}_standard_error": standard_error(result.by_problem[k]) for k in ks},
         "items": result.items,
         "new_tokens": sum(map(len, ids.values())),
         **report,

@@ -1,10 +1,12 @@
 """Extractive question answering: greedy answers, exact match and F1."""
 
 import json
+from collections.abc import Sequence
 
 from experiments.benchmarks.generating import Asked, Decoding, answers
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path
+from experiments.measurement.statistics import standard_error
 from experiments.tasks import extractive_qa
 
 
@@ -15,15 +17,16 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     prompts = [Asked(question.id, extractive_qa.prompt(question)) for question in questions]
     found = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
     path, exact, f1s = bench.items_path("extractive_qa"), [], []
-    clusters: dict[str, int] = {}
+    passages: dict[str, int] = {}
+    clusters = [passages.setdefault(question.context, len(passages)) for question in questions]
     with open(path, "w") as file:
-        for question, prompt, (generated,) in zip(questions, prompts, found.texts, strict=True):
+        for question, cluster, prompt, (generated,) in zip(questions, clusters, prompts, found.texts, strict=True):
             answer = generated.text.strip()
             exact.append(extractive_qa.exact_match(answer, question.answers))
             f1s.append(extractive_qa.f1(answer, question.answers))
             item = {
                 "id": question.id,
-                "cluster": clusters.setdefault(question.context, len(clusters)),  # questions about one passage
+                "cluster": cluster,  # questions about one passage
                 "prompt": prompt.prompt,
                 "text": answer,
                 "ids": generated.ids,
@@ -38,10 +41,15 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     entry.parameters = {"max_new_tokens": asked.max_new_tokens}
     entry.figures = {
         "exact_match": result.exact_match,
-        "exact_match_standard_error": result.exact_match_error,
+        "exact_match_standard_error": _error(exact, clusters),
         "f1": result.f1,
-        "f1_standard_error": result.f1_error,
+        "f1_standard_error": _error(f1s, clusters),
         "items": result.items,
         "new_tokens": sum(len(one.ids) for (one,) in found.texts),
         **found.figures,
     }
+
+
+def _error(scores: Sequence[float], clusters: Sequence[int]) -> float | None:
+    error = standard_error(scores, clusters)
+    return None if error is None else 100 * error

@@ -11,6 +11,7 @@ from experiments.cells.plan import data_path
 from experiments.config import MultipleChoiceConfig
 from experiments.core.scoring import Scored, ScoreRequest
 from experiments.core.text import Asked, Text
+from experiments.measurement.statistics import standard_error
 from experiments.tasks import multiple_choice
 
 _TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
@@ -30,7 +31,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
     entry.parameters = {"shots": asked.shots, "style": asked.style, "normalise": asked.normalise}
     entry.figures = {
         "accuracy": result.accuracy,
-        "standard_error": result.standard_error,
+        "standard_error": standard_error([one.is_right for one in verdicts], [one.subject for one in verdicts]),
         "items": result.items,
         "by_subject": result.by_subject,
         "cut_contexts": requests.cut,

@@ -1,10 +1,12 @@
 """Summarization: greedy summaries, ROUGE-1, -2 and -L."""
 
 import json
+from collections.abc import Sequence
 
 from experiments.benchmarks.generating import Asked, Decoding, answers
 from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path
+from experiments.measurement.statistics import standard_error
 from experiments.tasks import summarization
 
 
@@ -34,8 +36,13 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
     entry.parameters = {"max_new_tokens": asked.max_new_tokens}
     entry.figures = {
         **result.means,
-        **{f"{measure}_standard_error": error for measure, error in result.errors.items()},
+        **{f"{measure}_standard_error": _error([score[measure] for score in scores]) for measure in result.means},
         "items": result.items,
         "new_tokens": sum(len(one.ids) for (one,) in found.texts),
         **found.figures,
     }
+
+
+def _error(scores: Sequence[float]) -> float | None:
+    error = standard_error(scores)
+    return None if error is None else 100 * error

@@ -12,14 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement.paired import (
-    Interval,
-    calibration_error,
-    exact_proportion,
-    holm,
-    mcnemar_mid_p,
-    paired_difference,
-)
+from experiments.measurement.interval import Interval
+from experiments.measurement.paired import calibration_error, holm, loss, paired_difference
+from experiments.measurement.shares import exact_proportion, mcnemar_mid_p
 
 Item = dict[str, Any]
 # By how much (in nats) the arithmetic alone may move a choice's log-probability; beyond it a changed answer of
@@ -60,7 +55,8 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
         return _perplexity(mine, theirs)
     ours, other = scored(benchmark, mine), scored(benchmark, theirs)
     figures: dict[str, Any] = {"items": len(mine), "score": _SCORES[benchmark]}
-    figures["score_difference"] = _plain(paired_difference(ours.scores, other.scores, ours.clusters))
+    lost = loss(ours.scores, other.scores, ours.clusters)
+    figures["score_difference"] = _plain(lost.negated() if lost else None)
     if "is_right" in mine[0]:
         figures |= _flips(mine, theirs)
     if benchmark == "multiple_choice":

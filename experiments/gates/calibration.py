@@ -12,71 +12,98 @@ import numpy as np
 from scipy import special
 
 from experiments.gates.limits import GateConfig
-from experiments.measurement.paired import mean_interval
+from experiments.measurement.interval import Interval
+from experiments.measurement.paired import lag_1, mean_interval
 from experiments.records.environment import environment
-from experiments.records.speed import Clock, log_ratios
 from experiments.records.store import write_atomic
 
 FILE = "calibration.json"  # in `results_dir`
 LAUNCHES = (4, 6, 10, 15, 20, 40)
-TOLERANCES = (0.02, 0.04, 0.05, 0.1)
-_POWER = 0.98  # with which a loss of the smallest change is found
+GAPS = (0.02, 0.03, 0.05, 0.1)  # between what is indifferent and what must be found
+_POWER = 0.98  # with which a loss that must be found is found
 _MOST_LAUNCHES = 1000
 
 
-def calibrate(launches: Sequence[dict[str, Any]], clock: Clock, level: float) -> dict[str, Any]:
-    """Return, by phase, the noise a launch and what follows from it. Shares: 0.04 is 4 %."""
+def calibrate(
+    log_ratios: Mapping[str, Sequence[float]],
+    clock: str,
+    level: float,
+    halves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> dict[str, Any]:
+    """Return, by phase, the noise a launch and what follows from it. Shares: 0.04 is 4 %.
+
+    `log_ratios` has a phase's launches in their order; `halves` the log ratios of the first and of the second half of
+    each launch's rounds. What `lag_1` and `drift` say is None where it is not known.
+    """
     found = {}
-    for phase in ("decode", "prefill"):
-        values = log_ratios(list(launches), phase, clock)
+    for phase, values in log_ratios.items():
         noise = float(np.std(values, ddof=1))
         interval = mean_interval(values)
         assert interval is not None
+        drift = mean_interval([second - first for first, second in (halves or {}).get(phase, [])])
         found[phase] = {
             "noise": noise,
-            "ratio": [math.exp(end) for end in (interval.estimate, interval.low, interval.high)],
+            "ratio": _ends(interval.exp()),
+            "lag_1": _ends(lag_1(values)),
+            "drift": _ends(drift.exp() if drift else None),
             "smallest_change": {str(n): smallest_change(noise, n, level) for n in LAUNCHES},
-            "launches_for": {str(share): launches_for(noise, share, level) for share in TOLERANCES},
+            "launches_for": {str(share): launches_for(noise, share, level) for share in GAPS},
         }
-    return {"clock": clock.value, "launches": len(launches), "level": level, "phases": found}
+    launches = max(len(values) for values in log_ratios.values())
+    return {"clock": clock, "launches": launches, "level": level, "phases": found}
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.estimate, interval.low, interval.high]
 
 
 def smallest_change(noise: float, launches: int, level: float) -> float:
-    """Return the smallest slowdown that so many launches tell from none, nearly always: bound and power together."""
+    """Return the smallest gap between two losses that so many launches tell apart, nearly always: bound and power.
+
+    It is what `must_find` must exceed `indifferent` by.
+    """
     reach = float(special.stdtrit(launches - 1, level)) + float(special.ndtri(_POWER))
     return math.expm1(reach * noise / math.sqrt(launches))
 
 
-def launches_for(noise: float, tolerance: float, level: float) -> int | None:
-    """Return how many launches a tolerance needs; None when not even a thousand are enough."""
-    return next((n for n in range(3, _MOST_LAUNCHES) if smallest_change(noise, n, level) <= tolerance), None)
+def launches_for(noise: float, gap: float, level: float) -> int | None:
+    """Return how many launches a gap needs; None when not even a thousand are enough."""
+    return next((n for n in range(3, _MOST_LAUNCHES) if smallest_change(noise, n, level) <= gap), None)
 
 
-def write_calibration(found: Mapping[str, Any], results: Path) -> Path:
+def write_calibration(clocks: Mapping[str, Any], results: Path) -> Path:
+    """Write what `calibrate` found by each clock; return the file."""
     here = environment()
     path = results / FILE
-    content = {"schema_version": 1, "processor": here["processor"], "cores": here["cores"], **found}
+    content = {"schema_version": 2, "processor": here["processor"], "cores": here["cores"], "clocks": clocks}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def warnings(results: Path, gate: GateConfig) -> list[str]:
-    """Return what the machine's calibration, where there is one, says of a gate's tolerance."""
+    """Return what the machine's calibration, where there is one, says of a gate's two bounds of speed."""
     try:
         kept = json.loads((results / FILE).read_text())
         here = environment()
         if (kept["processor"], kept["cores"]) != (here["processor"], here["cores"]):
             return []
-        noises = {phase: kept["phases"][phase]["noise"] for phase in gate.reference.speedup}
-        level = kept["level"]
+        noises = {
+            f"{phase}, {found['clock']}": (found["phases"][phase]["noise"], found["level"])
+            for name, limits in (("wall", gate.reference.speedup), ("cpu", gate.reference.cpu_speedup))
+            if (found := kept["clocks"].get(name))
+            for phase in limits
+            if phase in found["phases"]
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return []
     said = []
-    for phase, noise in noises.items():
+    gap = (1 + gate.must_find) / (1 + gate.indifferent) - 1
+    for phase, (noise, level) in noises.items():
         able = smallest_change(noise, gate.looks[-1], level)
-        if able > gate.speed_tolerance:
+        if able > gap:
             said.append(
-                f"{phase}: this machine's noise of {100 * noise:.1f} % a launch lets {gate.looks[-1]} launches see "
-                f"{100 * able:.1f} %, not {100 * gate.speed_tolerance:g} %: expect inconclusive"
+                f"{phase}: this machine's noise of {100 * noise:.1f} % a launch lets {gate.looks[-1]} launches tell "
+                f"losses apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
+                f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )
     return said

@@ -11,7 +11,8 @@ from typing import Any
 from experiments.comparison.answers import Scored
 from experiments.gates.baseline import Baseline, accuracy, baseline_scores, counts
 from experiments.gates.limits import GateConfig
-from experiments.measurement.paired import Interval, difference_of_means, exact_proportion, loss, mean_interval
+from experiments.measurement.interval import Interval
+from experiments.measurement.paired import difference_of_means, exact_proportion, items_needed, loss, mean_interval
 from experiments.measurement.sequential import Look, Rule, Verdict, look
 from experiments.records.matrix import rows
 from experiments.records.speed import Clock, is_cpu_bound, log_ratios
@@ -105,7 +106,7 @@ class SpeedLimit:
 
 def speed_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[SpeedLimit]:
     """Return the speed limits of a gate."""
-    rule = Rule(math.log1p(gate.speed_tolerance), gate.looks, level)
+    rule = Rule(math.log1p(gate.indifferent), math.log1p(gate.must_find), gate.looks, level)
     limits = [
         SpeedLimit(f"reference.{group}.{phase}", phase, clock, math.log(least), rule, mean_interval)
         for group, clock in _CLOCKS.items()
@@ -225,14 +226,30 @@ def _speed_finding(
     clock = limit.clock_of(launches)
     said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed by {clock.said}"
     said += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
-    said += f", wanted {least:.3f}×"
-    said += f" within {100 * gate.speed_tolerance:g} %, {seen.launches} launches"
+    said += f", wanted {least:.3f}×, {seen.launches} launches: {_shown_loss(seen.loss, verdict, gate)}"
     if verdict == "fail":
-        said += f": {100 * math.expm1(seen.loss.estimate):.1f} % too slow; profile {phase}, or if it is meant "
+        said += f"; profile {phase}, or if it is meant "
         said += "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
     elif verdict == "inconclusive":
-        said += ": too noisy to tell; a quieter machine, more gate.looks or a larger gate.speed_tolerance"
+        said += "; a quieter machine, more gate.looks or a wider gate.must_find"
     return replace(blank, message=said, value=value, low=low, high=high)
+
+
+def _shown_loss(loss: Interval, verdict: Verdict, gate: GateConfig) -> str:
+    """Say the loss in percent of time, and what was shown of it."""
+    estimate, low, high = (100 * math.expm1(end) + 0.0 for end in (loss.estimate, loss.low, loss.high))
+    indifferent, must_find = f"{100 * gate.indifferent:g} %", f"{100 * gate.must_find:g} %"
+    said = f"{estimate:.1f} % too slow [{low:.1f}, {high:.1f}]"
+    if estimate <= 0:
+        said = f"{-estimate:.1f} % faster than wanted [{-high:.1f}, {-low:.1f}]"
+    if verdict == "inconclusive":
+        return f"{said}: neither shown to lose more than {indifferent} nor less than {must_find}"
+    if low > 100 * gate.indifferent and high < 100 * gate.must_find:
+        nearer = must_find if verdict == "fail" else indifferent
+        return f"{said}: between {indifferent} and {must_find}, nearer to {nearer}"
+    return f"{said}: " + (
+        f"more than the indifferent {indifferent}" if verdict == "fail" else f"shown to lose less than {must_find}"
+    )
 
 
 def _accuracy(one: Measured, margins: Mapping[str, float], against: str, level: float) -> list[Finding]:
@@ -257,25 +274,24 @@ def _accuracy(one: Measured, margins: Mapping[str, float], against: str, level: 
 def _accuracy_finding(
     one: Measured, name: str, benchmark: str, margin: float, mine: Scored, theirs: Scored, level: float
 ) -> Finding:
-    """Judge by the score; where its items are too few, by the probability of the right choice."""
+    """Judge by the score alone. The right choice's probability falls less than accuracy, which is lost by near ties:
+    it is told where the score is inconclusive, and decides nothing.
+    """
     is_share, two_sided = benchmark != "perplexity", 2 * level - 1
     scale, unit = (100, "points") if is_share else (1, "nats a token")
     seen = loss(mine.scores, theirs.scores, mine.clusters, two_sided, is_share)
-    verdict, by = _loss_verdict(seen, margin), ""
-    if verdict == "inconclusive" and mine.probabilities and theirs.probabilities:
-        closer = loss(mine.probabilities, theirs.probabilities, mine.clusters, two_sided)
-        if _loss_verdict(closer, margin) != "inconclusive":
-            verdict, seen, by = _loss_verdict(closer, margin), closer, " of the right choice's probability"
+    verdict = _loss_verdict(seen, margin)
     blank = Finding(one.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
     if seen is None:
         return replace(blank, message=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
     value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"
-    said = f"{benchmark} loses {value:.3g} {unit}{by} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
+    said = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
     said += f"{len(mine.ids)} items"
     if verdict == "fail":
         said += f": see the items in {one.folder}/items-{benchmark}.jsonl; more bits or another runtime, or a margin"
     elif verdict == "inconclusive":
-        said += f": {_items_wanted(seen, margin, len(mine.ids))}"
+        needed = items_needed(mine.scores, theirs.scores, mine.clusters, two_sided, is_share, margin)
+        said += f": {_what_would_tell(needed)}{_of_probability(mine, theirs)}"
     return replace(blank, message=said, value=value, low=low, high=high)
 
 
@@ -288,12 +304,17 @@ def _loss_verdict(seen: Interval | None, margin: float) -> Verdict:
     return "fail" if seen.low > 0 and seen.estimate > margin else "inconclusive"
 
 
-def _items_wanted(seen: Interval, margin: float, items: int) -> str:
-    room = margin - seen.estimate
-    if room <= 0:
+def _what_would_tell(items: int | None) -> str:
+    if items is None:
         return "the loss may be above the margin; more items would tell"
-    wanted = math.ceil(items * ((seen.high - seen.estimate) / room) ** 2)
-    return f"about {wanted:,} items would tell, or a wider margin"
+    return f"about {items:,} items like these would tell, or a wider margin"
+
+
+def _of_probability(mine: Scored, theirs: Scored) -> str:
+    if not mine.probabilities or not theirs.probabilities:
+        return ""
+    lost = (sum(theirs.probabilities) - sum(mine.probabilities)) / len(mine.ids)
+    return f" (the right choice's probability fell by {100 * lost + 0.0:.3g} points)"
 
 
 def _shares(

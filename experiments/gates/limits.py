@@ -49,7 +49,8 @@ class GateConfig:
     confirm: bool  # a fail is measured again, afresh, before it is reported
     confirm_rebuilds: bool  # with artifacts that are built anew: a build that came out slow is not a regression
     error: float = least(0.0001, 0.5)  # chance of a wrong bound, shared evenly by all limits that have one
-    speed_tolerance: float = least(0.001, 1.0)
+    indifferent: float = least(0.0, 1.0)  # share of speed whose loss does not matter
+    must_find: float = least(0.001, 1.0)  # share of speed whose loss must not pass
     looks: tuple[int, ...] = least(3)  # launches after which a speed limit may be decided
     reference: ReferenceLimits
     baseline: BaselineLimits
@@ -83,6 +84,11 @@ def check(gate: GateConfig) -> None:
     """Raise UserError for limits that no run can be judged by."""
     if list(gate.looks) != sorted(set(gate.looks)):
         raise UserError(f"gate.looks={list(gate.looks)} must grow: as in [6, 10, 15, 20]")
+    if gate.indifferent >= gate.must_find:
+        raise UserError(
+            f"gate.indifferent={gate.indifferent:g} must be less than gate.must_find={gate.must_find:g}: "
+            "as in 0.02 and 0.05"
+        )
     limits = (gate.reference, gate.baseline)
     options = ("all_cells", "same_top")
     if not any(getattr(part, name) for part in limits for name in vars(part) if name not in options):

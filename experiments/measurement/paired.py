@@ -1,34 +1,21 @@
 """Statistics of two things measured on the same occasions: launches for speed, items for accuracy.
 
 Sources: Kalibera and Jones 2013 (the launch is the unit of replication); Miller 2024, arXiv 2411.00640 (paired
-differences with clustered errors); Fagerland et al. 2013 (McNemar's mid-p); Clopper and Pearson 1934; Holm 1979.
+differences with clustered errors); Bartlett 1946 (the error of an autocorrelation); Holm 1979.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
-_FEW = 10  # items that differ, below which a t interval promises too much
+from experiments.measurement.interval import Interval
+from experiments.measurement.shares import bounded_mean, paired_proportions
 
-
-@dataclass(frozen=True)
-class Interval:
-    estimate: float
-    low: float
-    high: float
-    level: float  # 0 to 1
-
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
-
-    def exp(self) -> Interval:
-        return Interval(math.exp(self.estimate), math.exp(self.low), math.exp(self.high), self.level)
+_MOST_ITEMS = 10**7
 
 
 def launch_log_ratio(candidate_s: Sequence[float], reference_s: Sequence[float]) -> float:
@@ -63,29 +50,19 @@ def difference_of_means(values: Sequence[float], others: Sequence[float], level:
     return Interval(difference, difference - reach, difference + reach, level)
 
 
-def exact_proportion(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Return the Clopper-Pearson interval. At none or all of n the bound is one-sided: 0 of 200 leaves 1.5 points open.
+def lag_1(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Return the autocorrelation of values in their order, with the bounds that so many leave; None below four.
 
-    ValueError without trials.
+    The estimate is low by about 1 / n, which the bounds make up for; for 12 values they lie 0.57 to either side.
     """
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} successes of {n}")
-    tail = 1 - level if successes in (0, n) else (1 - level) / 2
-    low = 0.0 if successes == 0 else float(special.betaincinv(successes, n - successes + 1, tail))
-    high = 1.0 if successes == n else float(special.betaincinv(successes + 1, n - successes, 1 - tail))
-    return Interval(successes / n, low, high, level)
-
-
-def mcnemar_mid_p(only_first: int, only_second: int) -> float:
-    """Return the two-sided mid-p value for as many items being right under one alone as under the other alone."""
-    n, fewer = only_first + only_second, min(only_first, only_second)
-    if n == 0:
-        return 1.0
-    if only_first == only_second:
-        at = _binomial(fewer, n)
-        return 1.0 - at
-    below = float(special.bdtr(fewer, n, 0.5))
-    return min(1.0, 2 * below - _binomial(fewer, n))
+    n = len(values)
+    residuals = np.asarray(values, dtype=float) - float(np.mean(values))
+    squares = float(residuals @ residuals)
+    if n < 4 or squares == 0:
+        return None
+    estimate = float(residuals[:-1] @ residuals[1:]) / squares
+    reach = float(special.ndtri((1 + level) / 2)) / math.sqrt(n)
+    return Interval(estimate, max(-1.0, estimate + 1 / n - reach), min(1.0, estimate + 1 / n + reach), level)
 
 
 def paired_difference(
@@ -94,11 +71,69 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Interval | None:
-    """Return the mean of candidate − reference with its interval, the error clustered where items share a cluster.
+    """Return the mean of candidate − reference with its t interval, the error clustered where items share a cluster.
 
-    None for fewer than two clusters.
+    None for fewer than two clusters. Of scores that seldom differ the interval is too narrow: see `loss`.
     """
-    differences = np.asarray(candidate, dtype=float) - np.asarray(reference, dtype=float)
+    return _clustered(np.asarray(candidate, dtype=float) - np.asarray(reference, dtype=float), clusters, level)
+
+
+def loss(
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    is_share: bool = True,
+    repeats: float = 1.0,
+) -> Interval | None:
+    """Return mean(reference − candidate) with its interval; None for fewer than two clusters.
+
+    Scores from 0 to 1 (`is_share`) get bounds that hold also where few items differ: of right and wrong Tango's, of
+    others those of a bounded mean. Items that share a cluster count as one, and the clustered t interval is heeded too.
+    `repeats`: as if the items had been asked so many times over, to say how many would tell.
+    """
+    lost = np.asarray(reference, dtype=float) - np.asarray(candidate, dtype=float)
+    found = _clustered(lost, clusters, level, repeats)
+    if found is None or not is_share:
+        return found
+    means = _cluster_means(lost, clusters)
+    if len(means) == len(lost):
+        is_right_or_wrong = set(np.unique([*candidate, *reference])) <= {0.0, 1.0}
+        if is_right_or_wrong:
+            first, second = (repeats * float(np.sum(sign * lost > 0)) for sign in (1, -1))
+            return paired_proportions(first, second, repeats * len(lost), level)
+        return bounded_mean(lost.tolist(), level, repeats)
+    bounds = bounded_mean(means, level, repeats)
+    return Interval(found.estimate, min(found.low, bounds.low), max(found.high, bounds.high), level)
+
+
+def items_needed(
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    clusters: Sequence[Hashable] | None,
+    level: float,
+    is_share: bool,
+    margin: float,
+) -> int | None:
+    """Return how many items like these would show a loss below `margin`; None where the loss seen is not below it."""
+
+    def tells(repeats: float) -> bool:
+        found = loss(candidate, reference, clusters, level, is_share, repeats)
+        return found is not None and found.high < margin
+
+    most = _MOST_ITEMS / len(candidate)
+    if most < 1 or not tells(most):
+        return None
+    least = 1 / len(candidate)
+    while most - least > 0.01 * most:
+        middle = math.sqrt(most * least)
+        least, most = (least, middle) if tells(middle) else (middle, most)
+    return math.ceil(most * len(candidate))
+
+
+def _clustered(
+    differences: np.ndarray, clusters: Sequence[Hashable] | None, level: float, repeats: float = 1.0
+) -> Interval | None:
     n = len(differences)
     groups: dict[Hashable, float] = {}
     sizes: dict[Hashable, int] = {}
@@ -110,35 +145,16 @@ def paired_difference(
     mean = float(differences.mean())
     squares = sum((total - mean * sizes[name]) ** 2 for name, total in groups.items())
     count = len(groups)
-    error = math.sqrt(squares * count / (count - 1)) / n
-    reach = float(special.stdtrit(count - 1, (1 + level) / 2)) * error
+    error = math.sqrt(squares * count / (count - 1) / repeats) / n
+    reach = float(special.stdtrit(max(1.0, count * repeats - 1), (1 + level) / 2)) * error
     return Interval(mean, mean - reach, mean + reach, level)
 
 
-def loss(
-    candidate: Sequence[float],
-    reference: Sequence[float],
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
-    is_share: bool = True,
-) -> Interval | None:
-    """Return mean(reference − candidate) with its interval; None for fewer than two clusters.
-
-    Scores from 0 to 1 (`is_share`) of which hardly any differ get exact bounds: that nothing changed in 200 items does
-    not say that nothing changes.
-    """
-    difference = paired_difference(candidate, reference, clusters, level)
-    if difference is None:
-        return None
-    found = Interval(-difference.estimate, -difference.high, -difference.low, level)
-    names = list(clusters) if clusters is not None else list(range(len(candidate)))
-    triples = list(zip(names, candidate, reference, strict=True))
-    lost, won = {name for name, a, b in triples if a < b}, {name for name, a, b in triples if a > b}
-    if not is_share or len(lost | won) >= _FEW:
-        return found
-    clusters_n = len(set(names))
-    bounds = [exact_proportion(len(one), clusters_n, level).high for one in (won, lost)]
-    return Interval(found.estimate, min(found.low, -bounds[0]), max(found.high, bounds[1]), level)
+def _cluster_means(values: np.ndarray, clusters: Sequence[Hashable] | None) -> list[float]:
+    groups: dict[Hashable, list[float]] = {}
+    for name, value in zip(clusters if clusters is not None else range(len(values)), values, strict=True):
+        groups.setdefault(name, []).append(float(value))
+    return [sum(group) / len(group) for group in groups.values()]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -161,11 +177,3 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
         if (at == b).any()
     ]
     return float(sum(gaps) / len(confidence))
-
-
-def _binomial(k: int, n: int) -> float:
-    return (
-        math.comb(n, k) * 0.5**n
-        if n < 1000
-        else math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + n * math.log(0.5))
-    )

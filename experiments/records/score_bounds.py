@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.measurement.paired import exact_proportion
-
-_FEW = 10  # items that differ, below which a t interval promises too much, as in `measurement/paired.py`
 # A row's score, its benchmark, and what the items' 0 to 1 are multiplied with in the row.
 SCORES = {
     "mcq_accuracy": ("multiple_choice", 1.0),
@@ -20,30 +17,15 @@ SCORES = {
 def score_bounds(answers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return `SCORE_difference`, `_low` and `_high` against the reference, on the same items; None where unknown.
 
-    That no item differs does not say that none ever would: then the bounds are exact ones.
+    The bounds are 95 % intervals that hold also where no item differs (`measurement/paired.py`, `loss`).
     """
     found = (answers or {}).get("benchmarks", {})
     row: dict[str, Any] = {"against": (answers or {}).get("against")}
     for score, (benchmark, scale) in SCORES.items():
-        bounds = _bounds(found.get(benchmark, {}))
-        for suffix, value in zip(("", "_low", "_high"), bounds or (None, None, None), strict=True):
+        difference = found.get(benchmark, {}).get("score_difference") or {}
+        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high")):
+            value = difference.get(end)
             row[f"{score}_difference{suffix}"] = None if value is None else scale * value
     ratio = found.get("perplexity", {}).get("perplexity_ratio") or {}
     row["perplexity_ratio_low"], row["perplexity_ratio_high"] = ratio.get("low"), ratio.get("high")
     return row
-
-
-def _bounds(figures: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    difference = figures.get("score_difference")
-    if difference is None:
-        return None
-    low, high = difference["low"], difference["high"]
-    if "flips" in figures:
-        lost, won = figures["right_to_wrong"], figures["wrong_to_right"]
-        if lost + won < _FEW:
-            low = min(low, -exact_proportion(lost, figures["items"]).high)
-            high = max(high, exact_proportion(won, figures["items"]).high)
-    elif "same_texts" in figures and len(figures["different_items"]) < _FEW:
-        open_share = 1 - figures["same_texts"]["low"]  # of texts that may differ, by a whole score each at most
-        low, high = min(low, -open_share), max(high, open_share)
-    return difference["estimate"], low, high

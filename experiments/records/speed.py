@@ -43,6 +43,18 @@ def log_ratios(launches: Launches, phase: str, clock: Clock) -> list[float]:
     return [value for value in found if value is not None]
 
 
+def halves(launches: Launches, phase: str, clock: Clock) -> list[tuple[float, float]]:
+    """Return the log ratio of the first half of each launch's rounds, and of the second: equal where all is steady."""
+    found = []
+    for launch in launches:
+        mine, theirs = (_times(launch, phase, clock, side) for side in ("candidate", "reference"))
+        middle = min(len(mine), len(theirs)) // 2
+        if middle:
+            first, second = slice(0, middle), slice(middle, None)
+            found.append((launch_log_ratio(mine[first], theirs[first]), launch_log_ratio(mine[second], theirs[second])))
+    return found
+
+
 def ratio(launches: Launches, phase: str, clock: Clock, level: float = 0.95) -> Interval | None:
     """Return the speedup over the reference (above 1 is faster) with its interval; None for fewer than two launches."""
     interval = mean_interval([-value for value in log_ratios(launches, phase, clock)], level)

@@ -38,7 +38,7 @@ class Problem:
 @dataclass(frozen=True)
 class PassScore:
     pass_at: dict[int, float]  # k -> 0 to 1
-    errors: dict[int, float | None]
+    by_problem: dict[int, list[float]]
     items: int
 
 
@@ -83,14 +83,9 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:
     """Return pass@k over problems of which each gives (samples, passed)."""
-    means: dict[int, float] = {}
-    errors: dict[int, float | None] = {}
-    for k in ks:
-        values = [pass_at_k(samples, right, k) for samples, right in passed]
-        means[k] = sum(values) / len(values)
-        variance = sum((value - means[k]) ** 2 for value in values) / max(1, len(values) - 1)
-        errors[k] = math.sqrt(variance / len(values)) if len(values) > 1 else None
-    return PassScore(means, errors, len(passed))
+    by_problem = {k: [pass_at_k(samples, right, k) for samples, right in passed] for k in ks}
+    means = {k: sum(values) / len(values) for k, values in by_problem.items()}
+    return PassScore(means, by_problem, len(passed))
 
 
 def _problem(where: str, item: dict[str, Any]) -> Problem:

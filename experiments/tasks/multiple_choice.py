@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ class Verdict:
 @dataclass(frozen=True)
 class ChoiceScore:
     accuracy: float
-    standard_error: float | None
     items: int
     by_subject: dict[str, float]
 
@@ -110,11 +108,10 @@ def score(question: Question, logprobs: Sequence[float], normalise: str, lengths
 def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
     right = [verdict.is_right for verdict in verdicts]
     accuracy = sum(right) / len(right)
-    error = math.sqrt(accuracy * (1 - accuracy) / (len(right) - 1)) if len(right) > 1 else None
     subjects: dict[str, list[bool]] = {}
     for verdict in verdicts:
         subjects.setdefault(verdict.subject, []).append(verdict.is_right)
-    return ChoiceScore(accuracy, error, len(right), {name: sum(group) / len(group) for name, group in subjects.items()})
+    return ChoiceScore(accuracy, len(right), {name: sum(group) / len(group) for name, group in subjects.items()})
 
 
 def _plain(question: Question) -> str:

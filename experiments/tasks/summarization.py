@@ -5,7 +5,6 @@ ROUGE is the `rouge-score` package's, with its stemmer; of several references th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ class Article:
 @dataclass(frozen=True)
 class RougeScore:
     means: dict[str, float]  # measure -> F1, 0 to 100
-    errors: dict[str, float | None]
     items: int
 
 
@@ -72,11 +70,4 @@ class Rouge:
 def summarise(scores: Sequence[dict[str, float]]) -> RougeScore:
     columns = {measure: [100.0 * score[measure] for score in scores] for measure in MEASURES}
     means = {measure: sum(column) / len(column) for measure, column in columns.items()}
-    errors = {measure: _error(column, means[measure]) for measure, column in columns.items()}
-    return RougeScore(means, errors, len(scores))
-
-
-def _error(values: Sequence[float], mean: float) -> float | None:
-    if len(values) < 2:
-        return None
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+    return RougeScore(means, len(scores))

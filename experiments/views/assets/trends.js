@@ -25,10 +25,11 @@ function setUpTrends() {
 }
 
 function trendPanel(series, key) {
-  const { values, changes, steps } = series.metrics[key];
+  const { values, changes, steps, is_tested } = series.metrics[key];
   const dates = [...new Set(series.at.map((when) => when.slice(0, 10)))];
   const when = dates.length > 1 ? `${dates[0]} to ${dates[dates.length - 1]}` : dates[0];
   const said = changes.length ? `New level at ${changes.map((index, place) => `${series.commit[index] || series.at[index].slice(0, 10)}, ${signed(steps[place] - 1)}`).join("; ")}`
+    : !is_tested ? `${values.length} records; not interleaved, so that changes may be the machine's`
     : values.length < data.fewest ? `${values.length} records: too few to tell a new level from noise` : `${values.length} records, no change of level`;
   return panel(series.cell, `${said}; ${when}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
 }

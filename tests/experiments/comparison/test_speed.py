@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from experiments.cells.plan import Cell
 from experiments.cells.injection import Injection
+from experiments.cells.plan import Cell
 from experiments.comparison.speed import compare_speed, launch
 from experiments.comparison.workers import Runner
 from experiments.config import ComparisonConfig

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from experiments.calibrate import lines
 from experiments.compose import compose_gate
 from experiments.gates.calibration import calibrate, launches_for, smallest_change, warnings, write_calibration
 from experiments.gates.limits import GateConfig
 from experiments.measurement.sequential import Rule, look
 from experiments.strict import build
-from tests.experiments.gates.test_judge import launches
 
 GATE: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
 
 
-def test_the_smallest_change_is_what_a_gate_of_that_tolerance_finds() -> None:
+def test_the_smallest_change_is_what_a_gate_of_that_gap_finds() -> None:
     noise, count = 0.02, 10
     seen = smallest_change(noise, count, 0.99)
     drawn = random.Random(5)
-    rule = Rule(seen, (count,))
+    rule = Rule(0.0, seen, (count,))
     verdicts = [look([drawn.gauss(0.0, noise) for _ in range(count)], rule).verdict for _ in range(2000)]
     assert verdicts.count("pass") / 2000 >= 0.95
-    slow = [look([drawn.gauss(seen * 1.25, noise) for _ in range(count)], rule).verdict for _ in range(2000)]
-    assert slow.count("fail") / 2000 >= 0.97
+    slow = [look([drawn.gauss(seen, noise) for _ in range(count)], rule).verdict for _ in range(2000)]
+    assert slow.count("fail") / 2000 >= 0.95
 
 
-def test_launches_for_a_tolerance() -> None:
+def test_launches_for_a_gap() -> None:
     needed = launches_for(0.02, 0.04, 0.99)
     assert needed is not None
     assert smallest_change(0.02, needed, 0.99) <= 0.04 < smallest_change(0.02, needed - 1, 0.99)
@@ -35,8 +35,10 @@ def test_launches_for_a_tolerance() -> None:
 
 @pytest.mark.parametrize(("noise", "count"), [(0.005, 0), (0.2, 1)])
 def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: float, count: int) -> None:
-    found = calibrate(launches(0.0, 12, noise), "cpu_s", 0.9975)
+    drawn = random.Random(1)
+    found = calibrate({"decode": [drawn.gauss(0, noise) for _ in range(12)]}, "cpu_s", 0.9975)
     assert found["phases"]["decode"]["noise"] == pytest.approx(noise, rel=0.5)
+    assert found["phases"]["decode"]["drift"] is None
     write_calibration(found, tmp_path)
     said = warnings(tmp_path, GATE)
     assert len(said) == count
@@ -47,3 +49,23 @@ def test_a_calibration_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     assert warnings(tmp_path, GATE) == []
     (tmp_path / "calibration.json").write_text("{")
     assert warnings(tmp_path, GATE) == []
+
+
+def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> None:
+    """AR(1) 0.6 leaves the t interval a coverage of 0.76 instead of 0.95; nothing said so."""
+    drawn, values = random.Random(0), [0.0]
+    for _ in range(59):
+        values.append(0.8 * values[-1] + drawn.gauss(0, 0.01))
+    halves = [(0.0, 0.03 + drawn.gauss(0, 0.005)) for _ in values]
+    found = calibrate({"decode": values}, "cpu_s", 0.9975, {"decode": halves})
+    estimate, low, high = found["phases"]["decode"]["lag_1"]
+    assert 0 < low < estimate < high <= 1
+    assert found["phases"]["decode"]["drift"][1] > 1
+    said = "\n".join(lines(found))
+    assert "lag-1 autocorrelation" in said
+    assert "launches follow one another" in said
+    assert "rounds are not yet steady" in said
+    steady = [drawn.gauss(0, 0.01) for _ in range(12)]
+    quiet = "\n".join(lines(calibrate({"decode": steady}, "cpu_s", 0.9975, {"decode": [(0.0, 0.0)] * 12})))
+    assert "follow one another" not in quiet
+    assert "not yet steady" not in quiet

@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import ROOT
 
 Gate = Callable[..., subprocess.CompletedProcess[str]]
-# Speed needs three launches for an interval, and a tolerance that a busy machine keeps.
-QUICK = ("gate.looks=[3]", "gate.speed_tolerance=0.5", "comparison.rounds=6", "gate.reference.accuracy={}")
+# Speed needs three launches for an interval, and bounds that a busy machine keeps.
+QUICK = ("gate.looks=[3]", "gate.must_find=0.6", "comparison.rounds=6", "gate.reference.accuracy={}")
 FAKE = ("runtime=fake", "against=fake", "model=random", "runtime.engine.work=20", *QUICK)
 NO_ACCURACY = ("gate.baseline.accuracy={}",)
 
@@ -34,7 +34,7 @@ def small_gate(tmp_path: Path) -> str:
     """A gate of speed, memory, load and counts, since scripted runtimes answer nothing."""
     path = tmp_path / "gate.yaml"
     path.write_text(
-        "name: small\nconfirm: true\nerror: 0.05\nspeed_tolerance: 0.5\nlooks: [3]\n"
+        "name: small\nconfirm: true\nerror: 0.05\nindifferent: 0.02\nmust_find: 0.6\nlooks: [3]\n"
         "reference: {speedup: {decode: 1.0}, memory: {}, accuracy: {}}\n"
         "baseline: {speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0}, load: {load_s: 50.0},\n"
         "  accuracy: {}, counts: [tokens], all_cells: true}\n"
@@ -82,7 +82,7 @@ def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "too slow; profile decode" in done.stdout
+    assert "more than the indifferent 2 %; profile decode" in done.stdout
     assert "failed twice" in done.stdout
     assert "Traceback" not in done.stdout
 
@@ -133,9 +133,10 @@ def spoiled(tmp_path: Path, **changes: Any) -> str:
     [
         (["gate=sped"], "did you mean 'speed'"),
         (["gate=nowhere.yaml"], "gate=nowhere.yaml is not an option"),
-        (["gate.speed_tolerance=-0.1"], "gate.speed_tolerance must be at least 0.001; found -0.1"),
-        (["gate.speed_tolerance=wide"], "must be of the type float; found 'wide'"),
-        (["gate.speed_tolerance=.nan"], "must be a number"),
+        (["gate.must_find=-0.1"], "gate.must_find must be at least 0.001; found -0.1"),
+        (["gate.must_find=wide"], "must be of the type float; found 'wide'"),
+        (["gate.must_find=.nan"], "must be a number"),
+        (["gate.indifferent=0.7"], "gate.indifferent=0.7 must be less than gate.must_find=0.6"),
         (["gate.baseline.memory.weight_bytes=-1"], "must be at least 0; found -1"),
         (["gate.reference.accuracy.multiple_choise=0.1"], "did you mean 'multiple_choice'"),
         (["gate.baseline.counts=[graph_brakes]"], "did you mean 'graph_breaks'"),

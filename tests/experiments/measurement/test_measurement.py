@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
 from experiments.measurement.memory import MemoryTrace, PeakMeter, Sampler
-from experiments.measurement.statistics import percentile, wilson_interval
+from experiments.measurement.statistics import percentile, standard_error
 
 
 def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:
@@ -39,10 +40,23 @@ def test_a_percentile_needs_its_samples(q: float, needed: int) -> None:
     assert percentile([1.0] * needed, q) == 1.0
 
 
-def test_wilson_leaves_room_when_nothing_was_seen() -> None:
-    low, high = wilson_interval(0, 200)
-    assert low == 0.0
-    assert high == pytest.approx(0.0188, abs=1e-3)
+def test_questions_about_one_passage_have_a_larger_error_than_as_many_about_their_own() -> None:
+    together = standard_error([1.0, 1.0, 0.0, 0.0] * 20, ["a", "a", "b", "b"] * 20)
+    passages = [index // 2 for index in range(80)]
+    paired, alone = standard_error([1.0, 1.0, 0.0, 0.0] * 20, passages), standard_error([1.0, 1.0, 0.0, 0.0] * 20)
+    assert alone == pytest.approx(0.5 / math.sqrt(79))
+    assert paired == pytest.approx(0.5 / math.sqrt(39))
+    assert together == pytest.approx(0.5 * math.sqrt(2 / 1) / math.sqrt(2))  # two subjects: hardly anything is known
+    assert standard_error([1.0, 0.0, 1.0, 0.0], ["a", "a", "b", "b"]) == standard_error([1.0, 0.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_a_mean_of_0_or_100_percent_is_not_known_exactly(score: float) -> None:
+    """The error was 0.000."""
+    of_items, of_passages = standard_error([score] * 60), standard_error([score] * 60, [i // 3 for i in range(60)])
+    assert of_items == pytest.approx(1.96 / (2 * (60 + 1.96**2)), rel=1e-3)
+    assert of_passages == pytest.approx(1.96 / (2 * (20 + 1.96**2)), rel=1e-3)
+    assert standard_error([score]) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")

@@ -58,17 +58,13 @@ def test_a_lower_bound_below_1_leaves_open_whether_it_ever_pays() -> None:
     assert found["pays_after_tokens_high"] is None
 
 
-def test_that_nothing_flipped_leaves_an_exact_bound() -> None:
-    figures = {
-        "items": 200,
-        "score_difference": {"estimate": 0.0, "low": 0.0, "high": 0.0},
-        "flips": {},
-        "right_to_wrong": 0,
-        "wrong_to_right": 0,
-    }
-    found = score_bounds({"against": "x", "benchmarks": {"multiple_choice": figures}})
-    assert found["mcq_accuracy_difference_low"] == pytest.approx(-0.0149, abs=1e-4)  # 1 - 0.05 ** (1 / 200)
-    assert found["qa_f1_difference"] is None
+def test_bounds_of_scores_are_those_of_the_answers_in_the_row_s_unit() -> None:
+    figures = {"score_difference": {"estimate": -0.01, "low": -0.03, "high": 0.02, "level": 0.95}}
+    found = score_bounds({"against": "x", "benchmarks": {"multiple_choice": figures, "extractive_qa": figures}})
+    ends = ("", "_low", "_high")
+    assert [found[f"mcq_accuracy_difference{end}"] for end in ends] == [-0.01, -0.03, 0.02]
+    assert [found[f"qa_f1_difference{end}"] for end in ends] == [-1.0, -3.0, 2.0]
+    assert found["rouge_l_difference"] is None
     assert score_bounds(None)["mcq_accuracy_difference_low"] is None
 
 

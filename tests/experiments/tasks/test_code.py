@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 from collections.abc import Mapping
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -174,5 +173,4 @@ def test_pass_at_k_is_the_share_of_draws_with_a_success(samples: int, passed: in
 def test_summary_of_problems() -> None:
     found = code.summarise([(2, 1), (2, 2), (2, 0)], [1, 2])
     assert found.pass_at == {1: pytest.approx(0.5), 2: pytest.approx(2 / 3)}
-    assert found.errors[1] == pytest.approx(0.5 / math.sqrt(3))
-    assert code.summarise([(1, 1)], [1]).errors == {1: None}
+    assert found.by_problem[1] == [0.5, 1.0, 0.0]

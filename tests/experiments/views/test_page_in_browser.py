@@ -33,7 +33,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = sweep(tmp_path_factory.mktemp("runs"))
     for day in range(2, 12):
         later = {"run": f"run-{day}", "started_at": f"2026-11-{day:02}T10:00:00+00:00", "commit": f"{day:040}"}
-        write(folder, [make_record("eager", slowness=1 if day < 7 else 2, **later)])  # type: ignore[arg-type]
+        write(folder, [make_record("eager", accuracy=0.8 if day < 7 else 0.5, **later)])  # type: ignore[arg-type]
     (folder / "torn").mkdir()
     (folder / "torn" / "record.json").write_text("{")
     assert main([str(folder), "--format", "html"]) == 1
@@ -184,10 +184,13 @@ def test_the_keyboard_reaches_every_value_and_its_tooltip(opened: Open) -> None:
 
 def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
     page = opened()
-    page.select_option("#metric", "tpot_s_p50")
+    page.select_option("#metric", "mcq_accuracy")
     page.locator("#series .change").first.wait_for(state="attached")  # drawn when its width is known
     assert page.locator("#series .change").count() == 1
     assert "New level at" in page.inner_text("#series")
+    page.select_option("#metric", "tpot_s_p50")
+    page.get_by_text("not interleaved, so that changes may be the machine's").first.wait_for()
+    assert page.locator("#series .change").count() == 0
 
 
 def test_without_javascript_the_table_is_there(opened: Open) -> None:
