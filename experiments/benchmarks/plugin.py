@@ -22,7 +22,7 @@ from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
 from experiments.measurement.memory import PeakMeter
-from experiments.records.journal import Journal
+from experiments.records.journal import Journal, not_a_number
 from runtimes import artifacts
 from runtimes.base import Runtime, Traits
 
@@ -218,6 +218,10 @@ class CellPlugin:
             status = "failed"
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
+        elif name := not_a_number(entry.figures):
+            status, reason = "failed", f"{entry.benchmark}: the figure {name} is not finite"
+            if self.status == "ok":
+                self.status, self.reason = "error", reason
         counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
         self.journal.write(

@@ -33,6 +33,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
         "standard_error": result.standard_error,
         "items": result.items,
         "by_subject": result.by_subject,
+        "tied_items": result.tied_items,
         "cut_contexts": requests.cut,
         "peak_host_bytes": bench.meter.peaks_bytes["multiple_choice"],
         **scoring.figures(),

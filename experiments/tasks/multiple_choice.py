@@ -47,6 +47,7 @@ class Verdict:
     subject: str
     predicted: int
     is_right: bool
+    is_tied: bool = False  # another choice scores exactly the same, and the first of them was taken
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class ChoiceScore:
     standard_error: float | None
     items: int
     by_subject: dict[str, float]
+    tied_items: int = 0
 
 
 def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
@@ -104,7 +106,8 @@ def score(question: Question, logprobs: Sequence[float], normalise: str, lengths
         for logprob, length in zip(logprobs, lengths, strict=True)
     ]
     predicted = max(range(len(weighed)), key=weighed.__getitem__)
-    return Verdict(question.subject, predicted, predicted == question.answer)
+    is_tied = weighed.count(weighed[predicted]) > 1
+    return Verdict(question.subject, predicted, predicted == question.answer, is_tied)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
@@ -114,7 +117,8 @@ def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
     subjects: dict[str, list[bool]] = {}
     for verdict in verdicts:
         subjects.setdefault(verdict.subject, []).append(verdict.is_right)
-    return ChoiceScore(accuracy, error, len(right), {name: sum(group) / len(group) for name, group in subjects.items()})
+    by_subject = {name: sum(group) / len(group) for name, group in subjects.items()}
+    return ChoiceScore(accuracy, error, len(right), by_subject, sum(verdict.is_tied for verdict in verdicts))
 
 
 def _plain(question: Question) -> str:
