@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,22 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> 
         return dense
     made_from |= {"weights": dict(weights.identity), "onnxruntime": importlib.metadata.version("onnxruntime")}
     return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: packer.pack(dense, folder))
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of the graph's constants, in the types that it holds them in."""
+    import onnx
+
+    tensors = onnx.load(folder / GRAPH, load_external_data=False).graph.initializer
+    return sum(math.ceil(math.prod(tensor.dims) * _bits(tensor.data_type) / 8) for tensor in tensors)
+
+
+def _bits(kind: int) -> int:
+    from onnx import TensorProto
+
+    name = TensorProto.DataType.Name(kind).lower()  # such as float, bfloat16, uint4, float8e4m3fn
+    digits = re.search(r"\d+", name)
+    return {"float": 32, "double": 64, "bool": 8}.get(name) or (int(digits[0]) if digits else 8)
 
 
 def export(module: Any, folder: Path) -> None:

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import MemoryTrace, PeakMeter, Sampler
+from experiments.measurement.memory import (
+    MemoryTrace,
+    PeakMeter,
+    Sampler,
+    descendants,
+    tree_peak_bytes,
+    tree_resident_bytes,
+)
 from experiments.measurement.statistics import percentile, wilson_interval
 
 
@@ -58,6 +67,60 @@ def test_a_peak_is_of_its_phase_alone() -> None:
     assert large is not None
     assert small is not None
     assert large > 190 << 20 > small
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_what_imports_take_is_in_no_peak() -> None:
+    meter = PeakMeter()
+    with meter.phase("load"):
+        passing = bytearray(60 << 20)
+        passing[:: 1 << 12] = b"x" * len(passing[:: 1 << 12])
+        del passing
+        with meter.imports():
+            package = bytearray(200 << 20)
+            package[:: 1 << 12] = b"x" * len(package[:: 1 << 12])
+        weights = bytearray(40 << 20)
+        weights[:: 1 << 12] = b"x" * len(weights[:: 1 << 12])
+    assert meter.import_bytes > 190 << 20
+    gained, peak = meter.gained_bytes(), meter.peaks_bytes["load"]
+    assert gained is not None
+    assert peak is not None
+    assert 35 << 20 < gained < 55 << 20 < peak < 75 << 20  # the peak was before the import
+    del package, weights
+
+
+def _process(proc: Path, pid: int | str, parent: int, resident_kib: int, peak_kib: int) -> None:
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "stat").write_text(f"{pid} (a ) name) S {parent} 1 1 0")
+    (proc / str(pid) / "status").write_text(f"Name:\tx\nVmHWM:\t{peak_kib} kB\nVmRSS:\t{resident_kib} kB\n")
+
+
+def test_the_memory_of_descendants_counts(tmp_path: Path) -> None:
+    me = os.getpid()
+    _process(tmp_path, "self", 1, 10, 20)
+    for pid, parent, size in ((me, 1, 10), (me + 1, me, 100), (me + 2, me + 1, 1000), (me + 3, 1, 10_000)):
+        _process(tmp_path, pid, parent, size, 2 * size)
+    (tmp_path / str(me + 4)).mkdir()  # has just ended
+    assert descendants(tmp_path) == [me + 1, me + 2]
+    assert tree_resident_bytes(tmp_path) == 1110 * 1024
+    assert tree_peak_bytes(tmp_path) == 2220 * 1024
+    assert tree_peak_bytes(tmp_path / "none") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_a_model_in_a_child_process_is_in_the_peak() -> None:
+    code = "b = bytearray(150 << 20); b[::4096] = b'x' * len(b[::4096]); print('held', flush=True); input()"
+    meter = PeakMeter()
+    with meter.phase("load"):
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        assert child.pid in descendants()
+    child.communicate("\n")
+    peak = meter.peaks_bytes["load"]
+    assert peak is not None
+    assert peak > 150 << 20
+    assert child.pid not in descendants()
 
 
 def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:
