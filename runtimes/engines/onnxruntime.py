@@ -40,7 +40,7 @@ class OnnxRuntime(PastGraph):
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
         with phase("export"):
-            folder = onnx_graph.exported(model, self._weights, self._dtype, hw)
+            folder = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         with phase("session"):
             self._session = _session(folder / onnx_graph.GRAPH, self._provider or _PROVIDERS[hw.device], hw.threads)
         inputs = {value.name: value for value in self._session.get_inputs()}

@@ -53,7 +53,7 @@ class TensorRTPlan(PastGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         with phase("export"):
-            graph = onnx_graph.exported(model, self._weights, self._dtype, hw)
+            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         batch, tokens = self._wanted
         bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS))
         with phase("build"):

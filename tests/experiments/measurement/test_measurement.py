@@ -42,6 +42,17 @@ def test_phases_add_up() -> None:
     assert timer.seconds == {"export": 3.0}
 
 
+def test_a_phase_within_another_counts_once() -> None:
+    times = iter([0.0, 1.0, 5.0, 6.0, 8.0, 9.0])
+    timer = PhaseTimer(lambda: next(times))
+    with timer.phase("export"):
+        with timer.phase("import"):
+            pass
+        with timer.phase("weights"):
+            pass
+    assert timer.seconds == {"import": 4.0, "weights": 2.0, "export": 3.0}
+
+
 @pytest.mark.parametrize(("q", "needed"), [(90, 29), (95, 59), (99, 299)])
 def test_a_percentile_needs_its_samples(q: float, needed: int) -> None:
     assert percentile([1.0] * (needed - 1), q) is None
