@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -112,6 +113,30 @@ def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
         has_tokenizer=False,
         shape=ModelShape.of(architecture),
     )
+
+
+def stored_parameters(folder: Path) -> int | None:
+    """Return how many weights the safetensors files of a folder hold, a head that is the embedding left out.
+
+    None where they are packed, where other parts than a language model lie beside it, or for other files.
+    """
+    config, files = _json(folder / "config.json"), _weights(folder)
+    is_tied = bool(config.get("tie_word_embeddings", False))
+    if "text_config" in config or any(file.suffix != ".safetensors" for file in files):
+        return None
+    shapes: dict[str, int] = {}
+    for file in files:
+        for name, entry in _header(file).items():
+            if not str(entry["dtype"]).startswith(("F", "BF")):
+                return None
+            shapes[name] = math.prod(entry["shape"])
+    return sum(count for name, count in shapes.items() if not (is_tied and name == "lm_head.weight")) or None
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _json(path: Path) -> dict[str, Any]:

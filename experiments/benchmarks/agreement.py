@@ -16,6 +16,7 @@ from experiments.cells.prompts import draw_prompts
 from experiments.config import AgreementConfig, ScoringConfig
 from experiments.core.batching import pad, pad_positions
 from experiments.core.decoding import decode_batch, random_prompts
+from experiments.core.finite import check_highest, tied
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Text
 from experiments.records.store import write_atomic
@@ -43,7 +44,17 @@ def prompts(text: Text | None, traits: Traits, seed: int) -> list[list[int]]:
 
 
 def prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None = None) -> list[torch.Tensor]:
-    """Return (T, V) float32 logits of each prompt; with `traits` as one padded batch, else each alone."""
+    """Return (T, V) float32 logits of each prompt; with `traits` as one padded batch, else each alone.
+
+    FloatingPointError for logits that are not finite.
+    """
+    found = _prompt_logits(runtime, rows, traits)
+    for index, logits_TV in enumerate(found):
+        check_highest(logits_TV.amax(dim=1), f"prompt {index} of the agreement check")
+    return found
+
+
+def _prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None) -> list[torch.Tensor]:
     if traits is None:
         alone = [runtime.forward(torch.tensor([row]), [len(row)], None, torch.arange(len(row))[None]) for row in rows]
         return [outputs.logits_BKV[0].float().cpu() for outputs in alone]
@@ -83,7 +94,10 @@ def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options:
 
 
 def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Return the share of positions with the same top token, and the largest difference of a logit."""
+    """Return the share of positions with the same top token, the largest difference of a logit, and exact ties.
+
+    Entries that either side masks with minus infinity do not differ by a number, and are left out.
+    """
     if [rows.shape for rows in found] != [rows.shape for rows in reference]:
         shapes = [[tuple(rows.shape) for rows in side[:1]] for side in (found, reference)]
         raise ValueError(f"the runtime's logits have the shape {shapes[0]}, the reference's {shapes[1]}")
@@ -92,6 +106,12 @@ def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) ->
     positions = sum(len(one) for one in found)
     return {
         "same_top_ratio": same / positions,
-        "max_logit_difference": max(float((one - other).abs().max()) for one, other in pairs),
+        "max_logit_difference": max(_difference(one, other) for one, other in pairs),
         "positions": positions,
+        "tied_positions": sum(int(tied(one, one.amax(dim=1)).sum()) for one in found),
     }
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    is_number = one.isfinite() & other.isfinite()
+    return float(torch.where(is_number, one - other, 0.0).abs().max())

@@ -17,6 +17,7 @@ import torch
 from experiments.cells.plan import data_path
 from experiments.config import DivergenceConfig
 from experiments.core.batching import batches, pad, pad_positions
+from experiments.core.finite import check_highest
 from experiments.core.text import Text
 from experiments.tasks.perplexity import Window, read_text, windows
 from runtimes.base import Runtime, Traits
@@ -46,7 +47,10 @@ def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], 
 
 def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Path, budget: int) -> dict[str, Any]:
     """Return Kullback-Leibler divergence from the reference a token (nats), agreement on the top token, and the change
-    of the right token's probability. All figures that llama.cpp's `--kl-divergence` reports."""
+    of the right token's probability. All figures that llama.cpp's `--kl-divergence` reports.
+
+    FloatingPointError for logits that are not finite, and for a divergence that is infinite.
+    """
     reference_NV = np.load(file, mmap_mode="r")
     starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
     divergences = np.empty(len(reference_NV))
@@ -57,7 +61,11 @@ def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Pa
         here = slice(int(starts[index]), int(starts[index + 1]))
         mine_KV = mine_KV.double().cpu()
         theirs_KV = torch.from_numpy(np.array(reference_NV[here])).double()
-        divergence_K = (theirs_KV.exp() * (theirs_KV - mine_KV)).sum(dim=1).clamp(min=0.0)
+        # What the reference rules out adds nothing: 0 · log 0 is 0 in the limit.
+        terms_KV = torch.where(theirs_KV == -torch.inf, 0.0, theirs_KV.exp() * (theirs_KV - mine_KV))
+        divergence_K = terms_KV.sum(dim=1).clamp(min=0.0)
+        if not bool(divergence_K.isfinite().all()):
+            raise FloatingPointError("the divergence is infinite: the runtime rules out what the reference does not")
         divergences[here] = divergence_K.numpy()
         by_window[index] = float(divergence_K.mean())
         same_top += int((mine_KV.argmax(dim=1) == theirs_KV.argmax(dim=1)).sum())
@@ -90,5 +98,6 @@ def distributions(
         wanted = [range(chosen[i].first_scored - 1, len(chosen[i].ids) - 1) for i in batch]
         logits_BKV = runtime.forward(ids_BT, padded, None, pad_positions(wanted, len(padded))).logits_BKV
         for row, index in enumerate(batch):
+            check_highest(logits_BKV[row, : len(wanted[row])].amax(dim=1), "a token of the divergence text")
             targets_K = torch.tensor(chosen[index].ids[chosen[index].first_scored :])
             yield index, logits_BKV[row, : len(wanted[row])].float().log_softmax(dim=1), targets_K

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from experiments.benchmarks import declared
 from experiments.cells import device, loading
 from experiments.cells.fitting import fit
 from experiments.cells.plan import Cell
@@ -21,8 +22,8 @@ from experiments.core.drafting import Drafter
 from experiments.core.responses import Responses
 from experiments.core.text import Text
 from experiments.measurement.clocks import PhaseTimer
-from experiments.measurement.memory import PeakMeter
-from experiments.records.journal import Journal
+from experiments.measurement.memory import PeakMeter, mapped_file_bytes
+from experiments.records.journal import Journal, not_a_number
 from runtimes import artifacts
 from runtimes.base import Runtime, Traits
 
@@ -174,20 +175,35 @@ class CellPlugin:
         importlib.import_module(module)
         used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
         timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            with meter.loading_phase(name), timer.phase(name):
+                yield
+
+        mapped = mapped_file_bytes()
         with meter.phase("load"):
-            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
+            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
+        gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
+        wrong = self._wrong(traits)
+        on_device = max(0, used()) if used is not None else 0
+        doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
         self.journal.write(
             "load",
             import_s=round(import_s, 4),  # and pytest's collecting
             phases_s=timer.seconds,
             peak_host_bytes=meter.peaks_bytes["load"],
-            weight_bytes=traits.weight_bytes,
+            import_bytes=meter.import_bytes,
+            gained_host_bytes=gained,
+            weight_bytes=None if wrong else traits.weight_bytes,
             weight_disk_bytes=traits.weight_disk_bytes,
             dtype=traits.dtype,
             device=found,
             artifacts=dict(artifacts.tally),
-            notes=[*traits.notes, *([stamp] if stamp else [])],
+            notes=[*traits.notes, *filter(None, (stamp, doubt))],
         )
+        if wrong is not None:
+            raise ValueError(wrong)
         self._check_vocabulary(traits)
         return Loaded(runtime, traits, found, used)
 
@@ -202,9 +218,15 @@ class CellPlugin:
         self.journal.write("fit", **vars(fitting))
         return self.cell.with_token_budget(fitting.token_budget)
 
+    def _wrong(self, traits: Traits) -> str | None:
+        if declared.SCRIPTED in traits.notes:
+            return None
+        count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
+        return declared.wrong_declaration(traits, self.cell.config.runtime, count)
+
     def _check_vocabulary(self, traits: Traits) -> None:
         wanted = self.cell.facts.vocabulary
-        if traits.vocabulary != wanted and "scripted answers" not in traits.notes:
+        if traits.vocabulary != wanted and declared.SCRIPTED not in traits.notes:
             raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
 
     def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -218,6 +240,10 @@ class CellPlugin:
             status = "failed"
             if self.status == "ok":
                 self.status, self.reason = cell_status, reason
+        elif name := not_a_number(entry.figures):
+            status, reason = "failed", f"{entry.benchmark}: the figure {name} is not finite"
+            if self.status == "ok":
+                self.status, self.reason = "error", reason
         counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
         self.journal.write(

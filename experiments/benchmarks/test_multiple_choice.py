@@ -34,6 +34,7 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
         "standard_error": standard_error([one.is_right for one in verdicts], [one.subject for one in verdicts]),
         "items": result.items,
         "by_subject": result.by_subject,
+        "tied_items": result.tied_items,
         "cut_contexts": requests.cut,
         "peak_host_bytes": bench.meter.peaks_bytes["multiple_choice"],
         **scoring.figures(),

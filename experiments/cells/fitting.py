@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from experiments.core.finite import check_highest
 from runtimes.base import Runtime, Traits
 
 _PROBES = (1024, 4096)  # tokens; the second must be large enough to be seen above what a process always takes
@@ -34,7 +35,8 @@ def fit(
 ) -> Fit:
     """Return the largest budget that fits; `peak_bytes_of(work)` says what a call of `work` took at most.
 
-    MemoryError where the budget did not fit after all, ValueError where nothing can be measured.
+    MemoryError where the budget did not fit after all, ValueError where nothing can be measured, FloatingPointError for
+    logits that are not finite.
     """
     row = min(_ROW_TOKENS, traits.max_length or _ROW_TOKENS)
     peaks = [peak_bytes_of(lambda tokens=tokens: _run(runtime, tokens, row)) for tokens in _PROBES]  # type: ignore[misc]
@@ -56,5 +58,6 @@ def _run(runtime: Runtime, tokens: int, row: int) -> None:
     """Keep what a generation keeps: a cache of all rows."""
     rows = max(1, tokens // row)
     cache: Any = runtime.new_cache(rows, row)
-    runtime.forward(torch.ones(rows, row, dtype=torch.long), [row] * rows, cache)
+    logits_B1V = runtime.forward(torch.ones(rows, row, dtype=torch.long), [row] * rows, cache).logits_BKV
+    check_highest(logits_B1V.amax(dim=2), "a trial batch")
     runtime.synchronize()

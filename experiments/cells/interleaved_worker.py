@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -111,7 +111,7 @@ class _Worker:
         meter = PeakMeter()
         with meter.phase("load"):
             self._traits = loading.load(
-                self._cell, self._runtime, self._cell.config.runtime, hardware, lambda name: nullcontext()
+                self._cell, self._runtime, self._cell.config.runtime, hardware, meter.loading_phase
             )
         if self._injection is not None:
             self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)

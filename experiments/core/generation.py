@@ -16,6 +16,7 @@ import torch
 from experiments.config import GenerationConfig
 from experiments.core.batching import batches, pad
 from experiments.core.drafting import Drafter, History
+from experiments.core.finite import check_highest, tied
 from experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
 from runtimes.base import Runtime, Traits
 
@@ -33,12 +34,14 @@ class GenerationReport:
     row_steps: int = 0  # steps of all rows behind their prompts
     drafted: int = 0
     accepted: int = 0
+    tied_first: int = 0  # texts whose first token was tied exactly with another; later ones are not looked at
 
     def figures(self) -> dict[str, Any]:
         speculated = self.drafted > 0
         return {
             "forwards": self.forwards,
             "readings": self.readings,
+            "tied_first_tokens": self.tied_first,
             "drafted_tokens": self.drafted,
             "accepted_tokens_per_step": self.accepted / self.row_steps if speculated else None,
         }
@@ -144,7 +147,9 @@ class _Generation:
         self._cache.replace(places, fresh if source == list(range(len(lengths))) else fresh.select(source))
         for place, row in zip(places, rows, strict=True):
             self._rows[place] = row
-        self._take(places, logits_BV[torch.tensor(source, device=logits_BV.device)])
+        first_BV = logits_BV[torch.tensor(source, device=logits_BV.device)]
+        self.report.tied_first += int(tied(first_BV, first_BV.amax(dim=1)).sum())
+        self._take(places, first_BV)
 
     def _shrink(self) -> None:
         """Drop free rows when nothing waits for them and a smaller batch holds the rest."""
@@ -186,15 +191,17 @@ class _Generation:
 
     def _run_ahead(self, places: Sequence[int], steps: int) -> None:
         """Feed the likeliest tokens back where they are, and read them all at once; what follows an end is dropped."""
-        tokens_B1, said = torch.tensor(self._next)[:, None], []
+        tokens_B1, said, highest = torch.tensor(self._next)[:, None], [], []
         for _ in range(steps):
             logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
-            tokens_B1 = logits_BV.argmax(dim=1, keepdim=True)
+            highest_B1, tokens_B1 = logits_BV.max(dim=1, keepdim=True)
             said.append(tokens_B1)
+            highest.append(highest_B1)
         self.report.forwards += steps - 1
         self.report.row_steps += (steps - 1) * len(places)
         self.report.readings += 1
         said_BS: list[list[int]] = torch.cat(said, dim=1).tolist()
+        check_highest(torch.cat(highest, dim=1)[places], "a generated token")
         for at in places:
             for token in said_BS[at]:
                 if self._keep(at, token):
@@ -222,7 +229,10 @@ class _Generation:
         lengths = [1 + len(guess) for guess in guesses]
         logits_BTV = self._runtime.forward(ids_BT, lengths, self._cache, at_BT).logits_BKV
         self.report.readings += 1
-        said = logits_BTV.argmax(dim=2).tolist()
+        highest_BT, said_BT = logits_BTV.max(dim=2)
+        said = said_BT.tolist()
+        for at in places:  # what stands behind a guess is padding
+            check_highest(highest_BT[at, : lengths[at]], "a generated token")
         agreed = [_agreed(guess, said[at]) for at, guess in enumerate(guesses)]
         self._cache.rewind([length + 1 + count for length, count in zip(before, agreed, strict=True)])
         sampled = [at for at in places if (row := self._rows[at]) is not None and row.request.temperature > 0]

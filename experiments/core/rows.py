@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from experiments.core.drafting import History
+from experiments.core.finite import check_highest
 
 Piece = Callable[[int], str]  # the text that a token adds
 
@@ -65,8 +66,13 @@ class Row:
 
 
 def choose(logits_BV: torch.Tensor, rows: Sequence[Row]) -> list[int]:
-    """Return each row's next token: the likeliest, or one drawn with the row's own temperature and random numbers."""
-    tokens: list[int] = logits_BV.argmax(dim=1).tolist()
+    """Return each row's next token: the likeliest, or one drawn with the row's own temperature and random numbers.
+
+    FloatingPointError for logits that are not finite.
+    """
+    highest_B, tokens_B = logits_BV.max(dim=1)
+    check_highest(highest_B, "a generated token")
+    tokens: list[int] = tokens_B.tolist()
     sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
     if sampled:
         chosen = _sample(logits_BV[sampled].double().cpu(), [rows[i] for i in sampled])

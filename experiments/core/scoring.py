@@ -14,6 +14,7 @@ import torch
 
 from experiments.config import ScoringConfig
 from experiments.core.batching import batches, pad, pad_positions, split
+from experiments.core.finite import check_numbers, tied
 from experiments.core.trunk import Tally, Trunk
 from runtimes.base import Runtime, Traits
 
@@ -52,7 +53,7 @@ def score(
     options: ScoringConfig | None = None,
     tally: Tally | None = None,
 ) -> list[Scored]:
-    """Return one result a request, in their order."""
+    """Return one result a request, in their order. FloatingPointError for logits that are not finite."""
     results: dict[int, Scored] = {}
     for finished in score_batches(runtime, traits, requests, options or ScoringConfig(), tally or Tally()):
         results.update(finished)
@@ -187,7 +188,7 @@ class _Branches:
             for at, row in enumerate(rows)
             for one in row.continuations
         ]
-        for read, values in zip(reads, _read(found_BK, reads), strict=True):
+        for read, values in zip(reads, self._read(found_BK, reads), strict=True):
             parts[read.continuation.request] = values
         if longer:
             self._score_endings(cache, rows, longer, parts)
@@ -206,7 +207,7 @@ class _Branches:
             below = cache.select(parents + parents[:1] * (len(lengths) - len(parents)))
             found_BK = self._forward(ids_BT, lengths, below, [range(len(one.ids) - 1) for _, one in chosen])
             reads = [_Read(row, range(1, len(one.ids)), one, -1) for row, (_, one) in enumerate(chosen)]
-            for read, values in zip(reads, _read(found_BK, reads), strict=True):
+            for read, values in zip(reads, self._read(found_BK, reads), strict=True):
                 parts[read.continuation.request] += values
 
     def _forward(
@@ -214,6 +215,20 @@ class _Branches:
     ) -> torch.Tensor:
         self._tally.add(ids_BT, lengths, len(wanted), packed)
         return self._runtime.forward(ids_BT, lengths, cache, pad_positions(wanted, len(lengths))).logits_BKV
+
+    def _read(self, logits_BKV: torch.Tensor, reads: Sequence[_Read]) -> list[list[tuple[float, float]]]:
+        """Return (log-probability, gap) of each token of each read."""
+        at = [(read.row, token + read.shift, read.continuation.ids[token]) for read in reads for token in read.tokens]
+        row_N, column_N, target_N = torch.tensor(at, device=logits_BKV.device).unbind(1)
+        chosen_N, highest_BK = logits_BKV[row_N, column_N, target_N], logits_BKV.amax(dim=2)
+        logprobs = (chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]).tolist()
+        check_numbers(logprobs, "a scored token")  # one NaN or plus infinity in a row leaves none of it finite
+        gaps = (highest_BK[row_N, column_N] - chosen_N).tolist()
+        is_read_BK = torch.zeros_like(highest_BK, dtype=torch.bool)
+        is_read_BK[row_N, column_N] = True
+        self._tally.tied_positions += int((tied(logits_BKV, highest_BK) & is_read_BK).sum())
+        pairs = iter(zip(logprobs, gaps, strict=True))
+        return [[next(pairs) for _ in read.tokens] for read in reads]
 
 
 @dataclass(frozen=True)
@@ -224,17 +239,6 @@ class _Read:
     tokens: range
     continuation: _Continuation
     shift: int = 0
-
-
-def _read(logits_BKV: torch.Tensor, reads: Sequence[_Read]) -> list[list[tuple[float, float]]]:
-    """Return (log-probability, gap) of each token of each read."""
-    at = [(read.row, token + read.shift, read.continuation.ids[token]) for read in reads for token in read.tokens]
-    row_N, column_N, target_N = torch.tensor(at, device=logits_BKV.device).unbind(1)
-    chosen_N = logits_BKV[row_N, column_N, target_N]
-    logprobs = (chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]).tolist()
-    gaps = (logits_BKV.amax(dim=2)[row_N, column_N] - chosen_N).tolist()
-    pairs = iter(zip(logprobs, gaps, strict=True))
-    return [[next(pairs) for _ in read.tokens] for read in reads]
 
 
 def _scored(values: Sequence[tuple[float, float]]) -> Scored:

@@ -24,6 +24,7 @@ class Tally:
     padded_tokens: int = 0  # run, padding included
     forwards: int = 0
     prefixes: int = 0
+    tied_positions: int = 0  # of those that were scored: the highest logit is there more than once
 
     def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int, packed: bool = False) -> None:
         """Count a forward; rows beyond `rows` are padding."""
@@ -38,6 +39,7 @@ class Tally:
             "padding_ratio": 1 - self.run_tokens / self.padded_tokens if self.padded_tokens else None,
             "forwards": self.forwards,
             "shared_prefixes": self.prefixes,
+            "tied_positions": self.tied_positions if self.forwards else None,
         }
 
 

@@ -12,8 +12,9 @@ from experiments.comparison.answers import Scored
 from experiments.gates.baseline import Baseline, accuracy, baseline_scores, counts
 from experiments.gates.limits import GateConfig
 from experiments.measurement.interval import Interval
-from experiments.measurement.paired import difference_of_means, exact_proportion, items_needed, loss, mean_interval
+from experiments.measurement.paired import difference_of_means, items_needed, loss, mean_interval
 from experiments.measurement.sequential import Look, Rule, Verdict, look
+from experiments.measurement.shares import upper_bound
 from experiments.records.matrix import rows
 from experiments.records.speed import Clock, is_cpu_bound, log_ratios
 from experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
@@ -182,9 +183,10 @@ def _agreement(one: Measured, gate: GateConfig) -> Finding:
     tokens, top = figures.get("continuation_tokens"), figures.get("continuation_same_top")
     if not tokens:
         return replace(blank, message=f"{said}; too few positions to judge by")
-    share, least = exact_proportion(top, tokens, 2 * gate.level(1, False) - 1), gate.reference.same_top
-    verdict = "pass" if share.estimate >= least else "fail" if share.high < least else "inconclusive"
-    said += f"; {100 * share.estimate:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
+    share, least = top / tokens, gate.reference.same_top
+    is_short = upper_bound(top, tokens, gate.level(1, False)) < least
+    verdict = "pass" if share >= least else "fail" if is_short else "inconclusive"
+    said += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
     return replace(blank, verdict=verdict, message=said, n=tokens)
 
 

@@ -39,16 +39,20 @@ class StepTimer:
 
 
 class PhaseTimer:
-    """Adds up the seconds of named phases."""
+    """Adds up the seconds of named phases; those of a phase within another are the inner one's alone."""
 
     def __init__(self, clock: Clock):
         self._clock = clock
+        self._inner_s = [0.0]  # of each phase that is open, what phases within it took
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         start = self._clock()
+        self._inner_s.append(0.0)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - start
+            whole = self._clock() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner_s.pop()
+            self._inner_s[-1] += whole

@@ -1,4 +1,7 @@
-"""Host memory of this process, from Linux's /proc, None where there is none; and the peak of any other figure."""
+"""Host memory of this process and of those it started, from Linux's /proc; and the peak of any other figure.
+
+None where there is no /proc. What processes share (libraries, pages since a fork) counts once for each of them.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,64 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-_PROC = Path("/proc/self")
+from experiments.measurement.processes import descendants
+
+_PROC = Path("/proc")
 
 
 def resident_bytes() -> int | None:
-    return _status("VmRSS")
+    return _status("self", "VmRSS")
 
 
 def peak_bytes() -> int | None:
     """Return the highest resident size since the last `reset_peak`."""
-    return _status("VmHWM")
+    return _status("self", "VmHWM")
+
+
+def tree_resident_bytes(proc: Path = _PROC) -> int | None:
+    """Return the resident size of this process and of its descendants that are alive."""
+    return _tree("VmRSS", proc)
+
+
+def tree_peak_bytes(proc: Path = _PROC) -> int | None:
+    """Return the sum of the highest resident sizes since `reset_peak` of this process and of its living descendants.
+
+    They need not have been reached at the same time. A descendant that has ended is not known any more.
+    """
+    return _tree("VmHWM", proc)
 
 
 def reset_peak() -> bool:
-    """Let the kernel forget the peak; False where it cannot. `ru_maxrss` never falls, hence /proc."""
+    """Let the kernel forget the peaks of this process and its descendants; False where it cannot forget this one's.
+
+    `ru_maxrss` never falls, hence /proc.
+    """
     try:
-        (_PROC / "clear_refs").write_text("5")
+        (_PROC / "self" / "clear_refs").write_text("5")
     except OSError:
         return False
+    for pid in descendants():
+        with suppress(OSError):
+            (_PROC / str(pid) / "clear_refs").write_text("5")
     return True
+
+
+def mapped_file_bytes() -> int:
+    """Return the size of the files that this process has mapped, libraries left out: weights may lie there unread."""
+    try:
+        lines = (_PROC / "self" / "maps").read_text().splitlines()
+    except OSError:
+        return 0
+    total = 0
+    for line in lines:
+        span, _, _, _, inode, *name = line.split(maxsplit=5)
+        if inode != "0" and name and ".so" not in name[0]:
+            first, last = (int(address, 16) for address in span.split("-"))
+            total += last - first
+    return total
 
 
 def available_bytes() -> int | None:
@@ -62,21 +101,56 @@ class Sampler:
 
 
 class PeakMeter:
-    """Peaks of named phases, less what the process held when the meter was made."""
+    """Peaks of named phases, less what the processes held when the meter was made and what imports took since."""
 
     def __init__(self) -> None:
-        self.baseline_bytes = resident_bytes()
+        self.baseline_bytes = tree_resident_bytes()
+        self.import_bytes = 0
         self.peaks_bytes: dict[str, int | None] = {}
+        self._earlier = 0  # the peak of a phase before the last import within it
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        was_reset = reset_peak()
+        was_reset, self._earlier = reset_peak(), 0
         try:
             yield
         finally:
-            peak = peak_bytes() if was_reset else None
-            known = peak is not None and self.baseline_bytes is not None
-            self.peaks_bytes[name] = max(0, peak - self.baseline_bytes) if known else None  # type: ignore[operator]
+            above = self._above_baseline() if was_reset else None
+            self.peaks_bytes[name] = None if above is None else max(self._earlier, above)
+
+    @contextmanager
+    def imports(self) -> Iterator[None]:
+        """Leave out of every peak what this block makes the process hold: packages, which are nobody's weights."""
+        self._earlier = max(self._earlier, self._above_baseline() or 0)
+        before = tree_resident_bytes()
+        try:
+            yield
+        finally:
+            after = tree_resident_bytes()
+            if before is not None and after is not None:
+                self.rebase(max(0, after - before))
+
+    @contextmanager
+    def loading_phase(self, name: str) -> Iterator[None]:
+        """Stand for a phase of a runtime's `load`: what it imports is left out."""
+        with self.imports() if name == "import" else nullcontext():
+            yield
+
+    def rebase(self, bytes: int) -> None:
+        """Count so many bytes more as held before, and look for the peak anew."""
+        self.import_bytes += bytes
+        if self.baseline_bytes is not None:
+            self.baseline_bytes += bytes
+        reset_peak()
+
+    def gained_bytes(self) -> int | None:
+        """Return what the processes hold now, less the baseline."""
+        held = tree_resident_bytes()
+        return None if held is None or self.baseline_bytes is None else held - self.baseline_bytes
+
+    def _above_baseline(self) -> int | None:
+        peak = tree_peak_bytes()
+        return None if peak is None or self.baseline_bytes is None else max(0, peak - self.baseline_bytes)
 
 
 class MemoryTrace:
@@ -101,8 +175,13 @@ class MemoryTrace:
             self.samples.append((round(elapsed, 2), pages * os.sysconf("SC_PAGE_SIZE")))
 
 
-def _status(key: str) -> int | None:
-    return _field(_PROC / "status", key)
+def _tree(key: str, proc: Path) -> int | None:
+    own = _status("self", key, proc)
+    return None if own is None else own + sum(_status(str(pid), key, proc) or 0 for pid in descendants(proc=proc))
+
+
+def _status(process: str, key: str, proc: Path = _PROC) -> int | None:
+    return _field(proc / process / "status", key)
 
 
 def _field(path: Path, key: str) -> int | None:

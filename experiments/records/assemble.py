@@ -20,6 +20,7 @@ def assemble(
     jobs = {event["name"]: event["wall_s"] for event in events if event["event"] == "job"}
     traces = [_fields(event) for event in events if event["event"] == "memory_trace"]
     replays = [_fields(event) for event in events if event["event"] == "replay"]
+    overlaps = [_fields(event) for event in events if event["event"] == "overlap"]
     fits = [_fields(event) for event in events if event["event"] == "fit"]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -34,6 +35,7 @@ def assemble(
         "memory_trace": traces[-1] if traces else None,
         "replay": replays[-1] if replays else None,
         "fit": fits[-1] if fits else None,
+        "overlap": overlaps[-1] if overlaps else None,
         "failures": [_fields(event) for event in events if event["event"] in ("failed", "no_reference")],
     }
 

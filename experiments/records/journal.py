@@ -40,6 +40,18 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict) and "event" in event]
 
 
+def not_a_number(value: Any, name: str = "") -> str | None:
+    """Return the dotted name of the first figure that is NaN or infinite, which `plain` would make unknown."""
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}".lstrip("."), element) for key, element in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{name}.{index}", element) for index, element in enumerate(value)]
+    else:
+        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        return name if isinstance(number, float) and not math.isfinite(number) else None
+    return next((found for part, element in parts if (found := not_a_number(element, part))), None)
+
+
 def plain(value: Any) -> Any:
     """Return what JSON can hold: numpy and torch as numbers and lists, NaN and infinity as None."""
     if value is None or isinstance(value, str | bool | int):

@@ -17,6 +17,11 @@ from experiments.records.score_bounds import score_bounds
 from experiments.records.speed_row import speed_row
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
+_TEXTS = {  # a row's share of equal texts, and its benchmark
+    "code_same_texts_ratio": "code",
+    "qa_same_texts_ratio": "extractive_qa",
+    "rouge_same_texts_ratio": "summarization",
+}
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
@@ -129,6 +134,8 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "divergence_same_top_ratio": _figure(found, "divergence", "same_top_ratio"),
         "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
         "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
+        "agreement_tied_ratio": _tied_ratio(found),
+        **_overlap(record),
     }
     replay = record["replay"]
     row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
@@ -138,17 +145,40 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
 def _answers(record: dict[str, Any]) -> dict[str, Any]:
     found = (record.get("answers") or {}).get("benchmarks", {})
     choice, code, qa = (found.get(name, {}) for name in ("multiple_choice", "code", "extractive_qa"))
-    texts = [found[name]["same_texts"] for name in ("code", "extractive_qa", "summarization") if name in found]
+    same = {name: _same_texts(found.get(name, {})) for name in _TEXTS.values()}
+    asked = sum(items for _, items in same.values())
     return {
         "mcq_flips_ratio": (choice.get("flips") or {}).get("estimate"),
         "mcq_flips_ratio_high": (choice.get("flips") or {}).get("high"),
         "mcq_p_value": choice.get("p_value_holm"),
         "code_flips_ratio": (code.get("flips") or {}).get("estimate"),
         "qa_flips_ratio": (qa.get("flips") or {}).get("estimate"),
-        "same_texts_ratio": min((one["estimate"] for one in texts if one), default=None),
+        "same_texts_ratio": sum(equal for equal, _ in same.values()) / asked if asked else None,
+        **{key: same[name][0] / same[name][1] if same[name][1] else None for key, name in _TEXTS.items()},
         "perplexity_ratio": (found.get("perplexity", {}).get("perplexity_ratio") or {}).get("estimate"),
         "suspicious_items": len(choice["suspicious_items"]) if "suspicious_items" in choice else None,
     }
+
+
+def _tied_ratio(found: dict[str, dict[str, Any]]) -> float | None:
+    tied, positions = _figure(found, "agreement", "tied_positions"), _figure(found, "agreement", "positions")
+    return tied / positions if tied is not None and positions else None
+
+
+def _overlap(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the largest share over benchmarks of items that share a passage with a text that the model has seen."""
+    found = (record.get("overlap") or {}).get("benchmarks", {}).values()
+    return {
+        f"{source}_overlap_ratio": max((one[source] for one in found if one[source] is not None), default=None)
+        for source in ("calibration", "training")
+    }
+
+
+def _same_texts(figures: dict[str, Any]) -> tuple[int, int]:
+    """Return how many texts of a benchmark are the reference's, and of how many; (0, 0) where none were compared."""
+    if not figures.get("same_texts"):
+        return 0, 0
+    return figures["items"] - len(figures["different_items"]), figures["items"]
 
 
 def _first_ok(benchmarks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,7 @@ class Verdict:
     subject: str
     predicted: int
     is_right: bool
+    is_tied: bool = False  # another choice scores exactly the same, and the first of them was taken
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ChoiceScore:
     accuracy: float
     items: int
     by_subject: dict[str, float]
+    tied_items: int = 0
 
 
 def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
@@ -102,7 +104,8 @@ def score(question: Question, logprobs: Sequence[float], normalise: str, lengths
         for logprob, length in zip(logprobs, lengths, strict=True)
     ]
     predicted = max(range(len(weighed)), key=weighed.__getitem__)
-    return Verdict(question.subject, predicted, predicted == question.answer)
+    is_tied = weighed.count(weighed[predicted]) > 1
+    return Verdict(question.subject, predicted, predicted == question.answer, is_tied)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
@@ -111,7 +114,8 @@ def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
     subjects: dict[str, list[bool]] = {}
     for verdict in verdicts:
         subjects.setdefault(verdict.subject, []).append(verdict.is_right)
-    return ChoiceScore(accuracy, len(right), {name: sum(group) / len(group) for name, group in subjects.items()})
+    by_subject = {name: sum(group) / len(group) for name, group in subjects.items()}
+    return ChoiceScore(accuracy, len(right), by_subject, sum(verdict.is_tied for verdict in verdicts))
 
 
 def _plain(question: Question) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Row = dict[str, Any]
@@ -39,8 +40,22 @@ class Column:
 
 
 def known(found: Sequence[Row]) -> list[Column]:
-    """Return the columns of which at least one row knows something."""
-    return [column for column in COLUMNS if any(column.show(row) != UNKNOWN for row in found)]
+    """Return the columns of which at least one row knows something.
+
+    A column of warnings needs a row that is warned of. Where no row's F1 differs from its exact matches, these stand in
+    its place and say what was counted.
+    """
+    shown = [column for column in COLUMNS if any(column.show(row) != UNKNOWN for row in found)]
+    shown = [column for column in shown if column.key not in _WARNINGS or any(row.get(column.key) for row in found)]
+    both = [row for row in found if None not in (row.get("qa_f1"), row.get("qa_exact_match"))]
+    if not both or not all(math.isclose(row["qa_f1"], row["qa_exact_match"]) for row in both):
+        return shown
+    f1 = next(column for column in COLUMNS if column.key == "qa_f1")
+    return [
+        replace(column, rank=f1.rank, better=f1.better, about=_ONLY_EXACT) if column.key == "qa_exact_match" else column
+        for column in shown
+        if column.key != "qa_f1"
+    ]
 
 
 def failures(found: Sequence[Row]) -> list[str]:
@@ -92,6 +107,8 @@ _ASKED = {  # by how keys of rows begin
     "rouge": "summarization",
     **dict.fromkeys(("kl", "divergence"), "divergence"),
 }
+_WARNINGS = ("agreement_tied_ratio", "calibration_overlap_ratio", "training_overlap_ratio")
+_ONLY_EXACT = "Extractive question answering: exact matches, which are all that F1 counts here; ± one standard error."
 _MIB = 2**-20
 _ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
 COLUMNS = [
@@ -153,10 +170,22 @@ COLUMNS = [
            _score("qa_exact_match", "qa_exact_match_standard_error", 1), "", "The same, exact matches only."),
     Column("rouge_l", "ROUGE-L", "", "answers", 2, _score("rouge_l", "rouge_l_standard_error", 1), "high",
            "Summaries; ± one standard error."),
+    Column("calibration_overlap_ratio", "in calibration", "", "answers", 8,
+           _number("calibration_overlap_ratio", "{:.1f} %", 100), "",
+           "Test items that share 13 words or a sentence with the calibration text; of the benchmark with the most."),
+    Column("training_overlap_ratio", "in training", "", "answers", 8,
+           _number("training_overlap_ratio", "{:.1f} %", 100), "",
+           "The same with the text that the model was trained on, where that is known."),
     Column("mcq_flips_ratio", "flips", "", "agreement", 3, _flips, "",
            "Answers that turned right to wrong or back, with the bound that so many items leave open."),
     Column("same_texts_ratio", "same texts", "", "agreement", 4, _number("same_texts_ratio", "{:.1f} %", 100), "",
-           "Generated texts that are the reference's, of the benchmark with the fewest."),
+           "Generated texts that are the reference's, of all that were compared."),
+    Column("code_same_texts_ratio", "same code", "", "agreement", 7, _number("code_same_texts_ratio", "{:.1f} %", 100),
+           "", "The same, of the programs alone."),
+    Column("qa_same_texts_ratio", "same QA answers", "", "agreement", 7,
+           _number("qa_same_texts_ratio", "{:.1f} %", 100), "", "The same, of the answers to questions alone."),
+    Column("rouge_same_texts_ratio", "same summaries", "", "agreement", 7,
+           _number("rouge_same_texts_ratio", "{:.1f} %", 100), "", "The same, of the summaries alone."),
     Column("kl_mean", "KL", "nats", "agreement", 3, _number("kl_mean", "{:.1e}"), "low",
            "Divergence from the reference's distribution, a token."),
     Column("divergence_same_top_ratio", "same top token", "", "agreement", 6,
@@ -165,6 +194,8 @@ COLUMNS = [
            _number("agreement_same_top_ratio", "{:.1f} %", 100), "", "The same, in the check before any timing."),
     Column("agreement_max_logit_difference", "max |Δ logit|", "", "agreement", 6,
            _number("agreement_max_logit_difference", "{:.1e}"), "", "Largest difference of a logit in that check."),
+    Column("agreement_tied_ratio", "tied", "", "agreement", 8, _number("agreement_tied_ratio", "{:.1f} %", 100), "",
+           "Positions of that check whose likeliest token is tied exactly with another: the first of them counts."),
     Column("replay_same_top_ratio", "replayed same", "", "agreement", 8,
            _number("replay_same_top_ratio", "{:.1f} %", 100), "", "Timed tokens that the reference too would choose."),
     Column("usd_per_million_tokens", "price", "$/M tok", "cost", 5, _number("usd_per_million_tokens", "{:.3f}"), "",

@@ -33,6 +33,7 @@ _AXIS_LABELS = {
     "qa_f1": "QA F1",
     "rouge_l": "ROUGE-L",
 }
+_STAND_IN = {"qa_f1": "qa_exact_match"}  # its column, where the two are the same in every row
 _GROUPS = ("cell", "speed", "answers", "memory", "agreement", "latency", "throughput", "start", "cost")  # as read
 
 
@@ -59,12 +60,18 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         notes=NOTES,
         refused=refused,
         metrics=METRICS,
-        axes=_AXIS_LABELS,
+        axes=_axis_labels(columns),
         x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
-        y_axes=[key for key in ANSWERS if any(column.key == key for column in columns)],
+        y_axes=[key for key in ANSWERS if any(column.key in (key, _STAND_IN.get(key)) for column in columns)],
         choices=_choices(found),
         has_trends=bool(data["trends"]),
     )
+
+
+def _axis_labels(columns: Sequence[Column]) -> dict[str, str]:
+    titles = {column.key: column.title for column in columns}
+    stand_ins = {key: titles[other] for key, other in _STAND_IN.items() if key not in titles and other in titles}
+    return _AXIS_LABELS | stand_ins
 
 
 @cache
@@ -120,7 +127,7 @@ def _data(
         "fronts": fronts,
         "cells": _cells(records, found),
         "metrics": METRICS,
-        "axes": _AXIS_LABELS,
+        "axes": _axis_labels(columns),
     }
 
 

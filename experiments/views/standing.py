@@ -38,6 +38,8 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
     `is_paired`: scores are seen from the reference, on the same items, so that the error of sampling these falls away.
     """
     value = row.get(key)
+    if key == "qa_exact_match":  # judged where it stands for F1, from which it then differs in no row
+        return bounds(row, "qa_f1", is_paired) if value == row.get("qa_f1") else None
     if key in SPEEDS:
         if value is None:
             return (1.0, 1.0, 1.0) if row["is_reference"] and row["status"] == "ok" else None

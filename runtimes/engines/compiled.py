@@ -20,6 +20,7 @@ from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsuppo
 from runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
 from runtimes.engines.eager import Eager
 from runtimes.engines.slots import SlotCache
+from runtimes.weights.packages import import_all
 
 # torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -27,6 +28,7 @@ _WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
 _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 _ATEN_GRAIN = 32768  # elements a thread, at::internal::GRAIN_SIZE
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
+_COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch._functorch.partitioners")
 _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
 
 
@@ -55,6 +57,8 @@ class Compiled(Eager):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         _require_compiler(hw.device)
+        with phase("import"):
+            import_all(_COMPILER)
         import torch._dynamo as dynamo
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 

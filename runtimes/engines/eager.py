@@ -52,6 +52,7 @@ class Eager(Runtime):
         self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)
         notes += more
         with phase("import"):
+            import_all(full.modules_of(model))
             import_all((*self._weights.packages, *(self._placement.packages if self._placement else ())))
         with phase("weights"):
             self._module = self._weights.load(model, dtype, self._attention, hw, calibration_ids)

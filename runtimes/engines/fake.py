@@ -5,6 +5,7 @@ After token t it predicts token (t + 1) modulo the vocabulary, by a wide margin.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ from runtimes.engines.slots import check_rewind
 
 _MARGIN = 10.0
 _MATRIX = torch.eye(128)
-FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error")
+FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error", "not_finite")
 
 
 class FakeCache:
@@ -90,7 +91,8 @@ class Fake(Runtime):
         following_BK = (ids_BT.gather(1, at_BK) + 1) % self._vocabulary
         if cache is not None:
             cache.row_lengths = [old + new for old, new in zip(cache.row_lengths, lengths, strict=True)]
-        return Outputs(torch.nn.functional.one_hot(following_BK, self._vocabulary).float() * _MARGIN)
+        margin = math.nan if self._fault == "not_finite" else _MARGIN
+        return Outputs(torch.nn.functional.one_hot(following_BK, self._vocabulary).float() * margin)
 
     def synchronize(self) -> None:
         """Nothing runs ahead."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,28 @@ from typing import Any
 import torch
 
 from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Unsupported, Weights
-from runtimes.weights.packages import require
+from runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
+from runtimes.weights import full
+from runtimes.weights.packages import import_all, require
 
 OPSET = 20
 GRAPH = "model.onnx"
+_EXPORTER = (
+    "torch.onnx._internal.exporter._core",
+    "torch._functorch.partitioners",
+    "torch._inductor.decomposition",
+    "onnxscript.rewriter",
+    "onnxscript.function_libs.torch_lib.ops",
+    "onnx.reference",
+)
 _FORM = 1  # raised when what is written changes
 
 
-def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> Path:
-    """Return the folder of the model's graph from the artifact cache, exported (and packed) where it is not there."""
+def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phase: Phase) -> Path:
+    """Return the folder of the model's graph from the artifact cache, exported (and packed) where it is not there.
+
+    What exporting imports goes under `phase("import")`, and is imported only where something is exported.
+    """
     require("onnx", "onnx")
     packer: Any = weights if weights.form == "onnx" else None
     made_from = {
@@ -37,6 +51,8 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> 
     }
 
     def build(folder: Path) -> None:
+        with phase("import"):
+            import_all((*full.modules_of(model), *_EXPORTER))
         on_host = Hardware("cpu", hw.threads, hw.artifacts)
         export(weights.load(model, dtype, "sdpa", on_host), folder)
 
@@ -44,7 +60,29 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> 
     if packer is None:
         return dense
     made_from |= {"weights": dict(weights.identity), "onnxruntime": importlib.metadata.version("onnxruntime")}
-    return artifacts.entry(hw.artifacts, "onnx", made_from, lambda folder: packer.pack(dense, folder))
+
+    def pack(folder: Path) -> None:
+        with phase("import"):
+            import_all(packer.packers)
+        packer.pack(dense, folder)
+
+    return artifacts.entry(hw.artifacts, "onnx", made_from, pack)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of the graph's constants, in the types that it holds them in."""
+    import onnx
+
+    tensors = onnx.load(folder / GRAPH, load_external_data=False).graph.initializer
+    return sum(math.ceil(math.prod(tensor.dims) * _bits(tensor.data_type) / 8) for tensor in tensors)
+
+
+def _bits(kind: int) -> int:
+    from onnx import TensorProto
+
+    name = TensorProto.DataType.Name(kind).lower()  # such as float, bfloat16, uint4, float8e4m3fn
+    digits = re.search(r"\d+", name)
+    return {"float": 32, "double": 64, "bool": 8}.get(name) or (int(digits[0]) if digits else 8)
 
 
 def export(module: Any, folder: Path) -> None:

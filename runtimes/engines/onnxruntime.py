@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
@@ -41,7 +40,7 @@ class OnnxRuntime(PastGraph):
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
         with phase("export"):
-            folder = onnx_graph.exported(model, self._weights, self._dtype, hw)
+            folder = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         with phase("session"):
             self._session = _session(folder / onnx_graph.GRAPH, self._provider or _PROVIDERS[hw.device], hw.threads)
         inputs = {value.name: value for value in self._session.get_inputs()}
@@ -57,7 +56,7 @@ class OnnxRuntime(PastGraph):
             vocabulary=self._vocabulary,
             max_length=self._max_length,
             dtype=self._dtype,
-            weight_bytes=_initializer_bytes(folder / onnx_graph.GRAPH),
+            weight_bytes=onnx_graph.weight_bytes(folder),
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
             shares_prefix=hw.device == "cpu",  # on a GPU nobody has tried which batches pay
             packs_rows=hw.device == "cpu",
@@ -107,11 +106,3 @@ def _session(graph: Path, provider: str, threads: int) -> Any:
             f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"
         )
     return session
-
-
-def _initializer_bytes(graph: Path) -> int:
-    import onnx
-
-    sizes = {kind: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize for kind in (1, 7, 9, 10, 11)}
-    tensors = onnx.load(graph, load_external_data=False).graph.initializer
-    return sum(int(np.prod(t.dims)) * sizes.get(t.data_type, 1) for t in tensors)

@@ -53,7 +53,7 @@ class TensorRTPlan(PastGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         with phase("export"):
-            graph = onnx_graph.exported(model, self._weights, self._dtype, hw)
+            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         batch, tokens = self._wanted
         bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS))
         with phase("build"):
@@ -71,7 +71,7 @@ class TensorRTPlan(PastGraph):
             vocabulary=self._vocabulary,
             max_length=bounds.tokens,
             dtype=self._dtype,
-            weight_bytes=plan.stat().st_size,  # with the kernels that were built in
+            weight_bytes=onnx_graph.weight_bytes(graph),  # the plan holds its kernels too
             weight_disk_bytes=plan.stat().st_size,
             dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +71,16 @@ def _config_of(folder: Path) -> Any:
     if names and not names[0].startswith("model") and not list(folder.glob("pytorch_model*.bin")):
         config.transformers_weights = names[0]
     return config
+
+
+def modules_of(model: ModelSource) -> tuple[str, ...]:
+    """Return the modules that loading the model imports, for the phase `import`."""
+    kind = (model.architecture or {}).get("model_type")
+    if model.folder is not None:
+        with suppress(OSError, ValueError):
+            kind = json.loads((model.folder / "config.json").read_text()).get("model_type")
+    name = str(kind).replace("-", "_")
+    return ("transformers", f"transformers.models.{name}.modeling_{name}")
 
 
 def weight_bytes(module: Any) -> int:

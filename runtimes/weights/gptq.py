@@ -33,7 +33,7 @@ class Gptq:
 
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = True
-    packages: ClassVar[tuple[str, ...]] = ("gptqmodel",)
+    packages: ClassVar[tuple[str, ...]] = ("gptqmodel", "optimum.gptq")
 
     def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
         if method not in _BITS:

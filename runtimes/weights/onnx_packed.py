@@ -21,6 +21,7 @@ class DynamicInt8:
     form: ClassVar[str] = "onnx"
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)  # what packing imports beside them
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -57,6 +58,7 @@ class Blocks:
     form: ClassVar[str] = "onnx"
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
 
     def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = True):
         if bits not in (4, 8):

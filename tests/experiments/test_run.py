@@ -47,7 +47,7 @@ def test_two_runtimes_agree_and_are_recorded(run: Run, tmp_path: Path) -> None:
 
 def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
     done = run("-m", *FAKE, "agreement.enabled=false", "time_limit_s=6",
-               "runtime.engine.fault=segfault,hang,out_of_memory,unsupported,error,none")  # fmt: skip
+               "runtime.engine.fault=segfault,hang,out_of_memory,unsupported,error,not_finite,none")  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     statuses = {r["config"]["runtime"]["engine"]["fault"]: r["status"] for r in records(tmp_path)}  # type: ignore[index]
     assert statuses == {
@@ -56,9 +56,11 @@ def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
         "out_of_memory": "out_of_memory",
         "unsupported": "unsupported",
         "error": "error",
+        "not_finite": "error",
         "none": "ok",
     }
     assert "SIGSEGV" in done.stdout
+    assert "error: FloatingPointError: the runtime's logits are not finite (NaN) at a timed step" in done.stdout
     assert f"page: {tmp_path / 'runs' / 'report.html'}" in done.stdout
     page = (tmp_path / "runs" / "report.html").read_text()
     assert all(f'class="status {status}"' in page for status in statuses.values())

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import MemoryTrace, PeakMeter, Sampler
+from experiments.measurement.memory import (
+    MemoryTrace,
+    PeakMeter,
+    Sampler,
+    tree_peak_bytes,
+    tree_resident_bytes,
+)
+from experiments.measurement.processes import TreeClock, descendants
 from experiments.measurement.statistics import percentile, standard_error
 
 
@@ -32,6 +41,17 @@ def test_phases_add_up() -> None:
         with timer.phase("export"):
             pass
     assert timer.seconds == {"export": 3.0}
+
+
+def test_a_phase_within_another_counts_once() -> None:
+    times = iter([0.0, 1.0, 5.0, 6.0, 8.0, 9.0])
+    timer = PhaseTimer(lambda: next(times))
+    with timer.phase("export"):
+        with timer.phase("import"):
+            pass
+        with timer.phase("weights"):
+            pass
+    assert timer.seconds == {"import": 4.0, "weights": 2.0, "export": 3.0}
 
 
 @pytest.mark.parametrize(("q", "needed"), [(90, 29), (95, 59), (99, 299)])
@@ -72,6 +92,78 @@ def test_a_peak_is_of_its_phase_alone() -> None:
     assert large is not None
     assert small is not None
     assert large > 190 << 20 > small
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_what_imports_take_is_in_no_peak() -> None:
+    meter = PeakMeter()
+    with meter.phase("load"):
+        passing = bytearray(60 << 20)
+        passing[:: 1 << 12] = b"x" * len(passing[:: 1 << 12])
+        del passing
+        with meter.imports():
+            package = bytearray(200 << 20)
+            package[:: 1 << 12] = b"x" * len(package[:: 1 << 12])
+        weights = bytearray(40 << 20)
+        weights[:: 1 << 12] = b"x" * len(weights[:: 1 << 12])
+    assert meter.import_bytes > 190 << 20
+    gained, peak = meter.gained_bytes(), meter.peaks_bytes["load"]
+    assert gained is not None
+    assert peak is not None
+    assert 35 << 20 < gained < 55 << 20 < peak < 75 << 20  # the peak was before the import
+    del package, weights
+
+
+def _process(proc: Path, pid: int | str, children: str, resident_kib: int, peak_kib: int) -> None:
+    tasks = proc / str(pid) / "task" / "1"
+    tasks.mkdir(parents=True)
+    (tasks / "children").write_text(children)
+    (proc / str(pid) / "status").write_text(f"Name:\tx\nVmHWM:\t{peak_kib} kB\nVmRSS:\t{resident_kib} kB\n")
+
+
+def test_the_memory_of_descendants_counts(tmp_path: Path) -> None:
+    me = os.getpid()
+    _process(tmp_path, "self", "", 10, 20)
+    # The last child has just ended.
+    for pid, children, size in ((me, f"{me + 1} {me + 4} ", 10), (me + 1, f"{me + 2} ", 100), (me + 2, "", 1000)):
+        _process(tmp_path, pid, children, size, 2 * size)
+    _process(tmp_path, me + 3, "", 10_000, 20_000)
+    assert sorted(descendants(proc=tmp_path)) == [me + 1, me + 2, me + 4]
+    assert tree_resident_bytes(tmp_path) == 1110 * 1024
+    assert tree_peak_bytes(tmp_path) == 2220 * 1024
+    assert tree_peak_bytes(tmp_path / "none") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_what_children_compute_is_in_the_clock_when_they_live_and_when_they_have_ended() -> None:
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ninput()"
+    clock = TreeClock()
+    start = clock()
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "done\n"
+    clock.refresh()
+    alive = clock() - start
+    assert 0.3 <= alive < 0.6
+    child.communicate("\n")
+    clock.refresh()
+    assert clock() - start == pytest.approx(alive, abs=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_a_model_in_a_child_process_is_in_the_peak() -> None:
+    code = "b = bytearray(150 << 20); b[::4096] = b'x' * len(b[::4096]); print('held', flush=True); input()"
+    meter = PeakMeter()
+    with meter.phase("load"):
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        assert child.pid in descendants()
+    child.communicate("\n")
+    peak = meter.peaks_bytes["load"]
+    assert peak is not None
+    assert peak > 150 << 20
+    assert child.pid not in descendants()
 
 
 def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.records.journal import Journal, read_journal
+from experiments.records.journal import Journal, not_a_number, read_journal
 from experiments.records.store import read_records, write_atomic
 
 
@@ -28,6 +28,12 @@ def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> 
     ]
     with pytest.raises(TypeError, match="cannot hold"):
         journal.write("benchmark", a=object())
+
+
+def test_a_figure_that_is_not_a_number_is_named() -> None:
+    assert not_a_number({"accuracy": 0.5, "by": {"a": [1.0, None, np.float32(2)], "b": "NaN"}, "n": 3}) is None
+    assert not_a_number({"accuracy": math.nan}) == "accuracy"
+    assert not_a_number({"fine": 1.0, "by": {"a": [1.0, np.float64("inf")]}}) == "by.a.1"
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

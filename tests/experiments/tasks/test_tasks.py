@@ -71,3 +71,13 @@ def test_text_that_cannot_be_used(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=says):
             perplexity.read_text(tmp_path / name)
+
+
+def test_two_choices_of_the_same_score_are_a_tie() -> None:
+    question = multiple_choice.Question("q", "s", "?", ("a", "b", "c"), 1)
+    verdicts = [
+        multiple_choice.score(question, logprobs, "none", [1, 1, 1])
+        for logprobs in ([-1.0, -1.0, -2.0], [-3.0, -1.0, -3.0])
+    ]
+    assert [verdict.is_tied for verdict in verdicts] == [True, False]
+    assert multiple_choice.summarise(verdicts).tied_items == 1

@@ -1,0 +1,34 @@
+"""What a cell's plugin makes of a benchmark's outcome."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments.benchmarks.plugin import ENTRY, CellPlugin, Entry
+from experiments.records.journal import read_journal
+
+
+def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> None:
+    cell: Any = SimpleNamespace()
+    plugin = CellPlugin(cell, tmp_path, None)
+    item: Any = SimpleNamespace(stash={ENTRY: Entry("perplexity", "test", figures={"perplexity": math.nan})})
+    call: Any = SimpleNamespace(duration=1.0, stop=2.0, excinfo=None)
+    report: Any = SimpleNamespace(skipped=False, failed=False)
+    plugin._note(item, call, report)
+    assert (plugin.status, plugin.reason) == ("error", "perplexity: the figure perplexity is not finite")
+    (event,) = read_journal(tmp_path / "journal.jsonl")
+    assert event["status"] == "failed"
+
+
+@pytest.mark.parametrize("figures", [{"perplexity": 1.9}, {"perplexity": None}])
+def test_a_number_and_unknown_are_fine(tmp_path: Path, figures: dict[str, Any]) -> None:
+    cell: Any = SimpleNamespace()
+    plugin = CellPlugin(cell, tmp_path, None)
+    item: Any = SimpleNamespace(stash={ENTRY: Entry("perplexity", "test", figures=figures)})
+    plugin._note(item, SimpleNamespace(duration=1.0, stop=2.0), SimpleNamespace(skipped=False, failed=False))  # type: ignore[arg-type]
+    assert plugin.status == "ok"
