@@ -63,7 +63,7 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
         if part.name in value:
             made[part.name] = build(hints[part.name], value[part.name], prefix + part.name)
             _check_range(made[part.name], part.metadata, prefix + part.name)
-        elif part.default is MISSING:
+        elif part.default is MISSING and part.default_factory is MISSING:
             raise UserError(f"{prefix}{part.name} is missing: set {prefix}{part.name}=…")
     return kind(**made)
 

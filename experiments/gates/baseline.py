@@ -34,6 +34,7 @@ def make_baseline(cell: Cell, record: Mapping[str, Any], folder: Path, against: 
         "runtime": cell.resolved["runtime"],
         "asked": asked(cell),
         "memory": {name: row[name] for name in MEMORY},
+        "peaks": [launch["candidate_memory"]["peak_host_bytes"] for launch in launches],
         "load": {name: row[name] for name in LOAD},
         "counts": counts(record),
         "speed": {

@@ -21,6 +21,7 @@ from experiments.records.timed_work import is_exact, problem, replay_problem, un
 
 Launches = Sequence[Mapping[str, Any]]
 _CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
+_PEAK = "peak_host_bytes"  # which launches measure
 _LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5
 
 
@@ -66,10 +67,14 @@ def findings(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
         *_speed(one, gate, level),
         *_accuracy(one, gate.reference.accuracy, "reference", level),
     ]
+    launches = (one.record.get("speed") or {}).get("launches", [])
     found += _shares(one, "reference.memory", gate.reference.memory, _figures(one.reference_record), one.against)
+    found += _peaks(one, "reference.memory", gate.reference.memory, _pairs(launches), one.against, level)
     if one.baseline is not None:
         memory, load = one.baseline["memory"], one.baseline["load"]
         found += _shares(one, "baseline.memory", gate.baseline.memory, memory, "the baseline")
+        kept = _apart(launches, one.baseline.get("peaks", []), level)
+        found += _peaks(one, "baseline.memory", gate.baseline.memory, kept, "the baseline", level)
         found += _shares(one, "baseline.load", gate.baseline.load, load, "the baseline")
         found += _accuracy(one, gate.baseline.accuracy, "baseline", level)
         found += _counts(one, gate.baseline.counts)
@@ -234,7 +239,18 @@ def _speed_finding(
         said += "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
     elif verdict == "inconclusive":
         said += "; a quieter machine, more gate.looks or a wider gate.must_find"
-    return replace(blank, message=said, value=value, low=low, high=high)
+    return replace(blank, message=said + _loose(limit, value, gate), value=value, low=low, high=high)
+
+
+def _loose(limit: SpeedLimit, value: float, gate: GateConfig) -> str:
+    """Warn where a limit lets far more speed be lost than its tolerance says."""
+    allowed = value / math.exp(limit.expected) - 1
+    if allowed <= 2 * gate.must_find:
+        return ""
+    return (
+        f"; this limit lets {100 * (1 - math.exp(limit.expected) / value):.0f} % of the speed be lost: "
+        f"set gate.{limit.name}={0.98 * value:.2f}, or give baseline=DIR"
+    )
 
 
 def _shown_loss(loss: Interval, verdict: Verdict, gate: GateConfig) -> str:
@@ -326,7 +342,7 @@ def _shares(
     mine, found = _figures(one.record), []
     for figure, share in limits.items():
         value, other = mine[figure], theirs.get(figure)
-        if value is None and other is None:
+        if (value is None and other is None) or figure == _PEAK:
             continue
         full, unit = f"{name}.{figure}", "s" if figure.endswith("_s") else "bytes"
         if value is None or other is None:
@@ -346,6 +362,46 @@ def _shares(
         bound = other * (1 + share)
         found.append(Finding(one.label, full, verdict, said, unit, "lower", value, limit=bound, n=1))
     return found
+
+
+def _pairs(launches: Launches) -> list[float]:
+    """Return log(the cell's peak / the reference's), one for each launch that knows both."""
+    pairs = [(launch["candidate_memory"].get(_PEAK), launch["reference_memory"].get(_PEAK)) for launch in launches]
+    return [math.log(mine / theirs) for mine, theirs in pairs if mine and theirs]
+
+
+def _peaks(
+    one: Measured,
+    name: str,
+    limits: Mapping[str, float],
+    grown: Sequence[float] | Interval | None,
+    against: str,
+    level: float,
+) -> list[Finding]:
+    """Judge the peak of memory by launches: `grown` has the logarithms of its ratio, or already their interval."""
+    if _PEAK not in limits:
+        return []
+    full, share = f"{name}.{_PEAK}", limits[_PEAK]
+    seen = grown if isinstance(grown, Interval) or grown is None else mean_interval(grown, 2 * level - 1)
+    if seen is None:
+        return [Finding(one.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by")]
+    value, low, high = (math.expm1(end) for end in (seen.estimate, seen.low, seen.high))
+    verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
+    said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against {against}, at most "
+    said += f"{100 * share:g} % more"
+    if verdict == "fail":
+        meant = "update=true" if name.startswith("baseline") else f"raise gate.{full}"
+        said += f"; find what grew, or if it is meant {meant}"
+    elif verdict == "inconclusive":
+        said += "; more gate.looks, or a wider limit"
+    return [Finding(one.label, full, verdict, said, "share more", "lower", value, low, high, share)]
+
+
+def _apart(launches: Launches, earlier: Sequence[float | None], level: float) -> Interval | None:
+    """Return the interval of log(peak now / peak of the baseline), whose launches were other ones."""
+    now = [peak for launch in launches if (peak := launch["candidate_memory"].get(_PEAK))]
+    before = [peak for peak in earlier if peak]
+    return difference_of_means([math.log(peak) for peak in now], [math.log(peak) for peak in before], 2 * level - 1)
 
 
 def _counts(one: Measured, names: Sequence[str]) -> list[Finding]:

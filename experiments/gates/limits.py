@@ -23,9 +23,9 @@ class ReferenceLimits:
     """Against the reference that the same run measured."""
 
     speedup: dict[str, float] = least(0.001, keys=PHASES)  # least times faster by wall time, by phase
-    cpu_speedup: dict[str, float] = least(0.001, keys=CPU_PHASES)  # by CPU time of one thread
-    outputs: tuple[str, ...] = among(*OUTPUTS, may_be_empty=True)  # that must be the reference's, as far as can be
-    same_top: float = least(0, 1)  # share of its top tokens that weights unlike its own must choose too
+    cpu_speedup: dict[str, float] = least(0.001, keys=CPU_PHASES, default_factory=dict)  # by CPU time of one thread
+    outputs: tuple[str, ...] = among(*OUTPUTS, may_be_empty=True, default=OUTPUTS)  # that must be the reference's
+    same_top: float = least(0, 1, default=0.75)  # share of its top tokens that weights unlike its own must choose too
     memory: dict[str, float] = least(0, keys=MEMORY)  # share by which a figure may exceed the reference's
     accuracy: dict[str, float] = least(0, keys=ACCURACY)  # margin of the loss: score from 0 to 1, nats a token
 
@@ -35,7 +35,7 @@ class BaselineLimits:
     """Against what an earlier run on this machine left, where `baseline=DIR` names it."""
 
     speedup: tuple[str, ...] = among(*PHASES, may_be_empty=True)  # phases that may not lose speed on the reference
-    cpu_speedup: tuple[str, ...] = among(*CPU_PHASES, may_be_empty=True)
+    cpu_speedup: tuple[str, ...] = among(*CPU_PHASES, may_be_empty=True, default=())
     memory: dict[str, float] = least(0, keys=MEMORY)
     load: dict[str, float] = least(0, keys=LOAD)
     accuracy: dict[str, float] = least(0, keys=ACCURACY)
@@ -47,7 +47,7 @@ class BaselineLimits:
 class GateConfig:
     name: str
     confirm: bool  # a fail is measured again, afresh, before it is reported
-    confirm_rebuilds: bool  # with artifacts that are built anew: a build that came out slow is not a regression
+    confirm_rebuilds: bool = True  # with artifacts that are built anew: a build that came out slow is not a regression
     error: float = least(0.0001, 0.5)  # chance of a wrong bound, shared evenly by all limits that have one
     indifferent: float = least(0.0, 1.0)  # share of speed whose loss does not matter
     must_find: float = least(0.001, 1.0)  # share of speed whose loss must not pass
@@ -60,6 +60,11 @@ class GateConfig:
         parts: list[Any] = [self.reference, *([self.baseline] if has_baseline else [])]
         count = sum(len(part.speedup) + len(part.cpu_speedup) + len(part.accuracy) for part in parts)
         return 1 - self.error / max(1, count * cells)
+
+    def limits_peaks(self, has_baseline: bool) -> bool:
+        """Say whether a peak of memory is limited, which launches measure."""
+        parts = [self.reference.memory, *([self.baseline.memory] if has_baseline else [])]
+        return any("peak_host_bytes" in memory for memory in parts)
 
     def names(self, has_baseline: bool) -> list[str]:
         """Return the names of the limits, as findings bear them."""

@@ -77,7 +77,8 @@ def measure_for_baseline(
     results = Path(reference.config.results_dir)
     first, *others = measure_cells([reference, *cells], progress)
     home = results / first["record_id"]
-    if first["status"] == "ok" and (gate.baseline.speedup or gate.baseline.cpu_speedup):
+    wanted = gate.baseline.speedup or gate.baseline.cpu_speedup or gate.limits_peaks(True)
+    if first["status"] == "ok" and wanted:
         folders = [results / record["record_id"] for record in others]
         ready = [one for one in zip(cells, folders, others, strict=True) if one[2]["status"] == "ok"]
         compare_speed(
@@ -155,12 +156,13 @@ def _compare(
     results = Path(reference.config.results_dir)
     by_folder = {results / record["record_id"]: one for one, record in pairs if record["status"] == "ok"}
     limits = {folder: speed_limits(gate, one.baseline, level) for folder, one in by_folder.items()}
-    if not any(limits.values()):
+    if not any(limits.values()) and not gate.limits_peaks(any(one.baseline is not None for one, _ in pairs)):
         return
 
     def is_decided(folder: Path, launches: Launches) -> bool:
-        return len(launches) >= gate.looks[-1] or all(
-            limit.look(launches).verdict != "inconclusive" for limit in limits[folder]
+        count = len(launches)
+        return count >= gate.looks[-1] or (
+            count >= gate.looks[0] and all(limit.look(launches).verdict != "inconclusive" for limit in limits[folder])
         )
 
     def note(done: int, launches: Launches) -> None:
