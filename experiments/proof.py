@@ -4,7 +4,7 @@
   python -m experiments.proof launches=20 gates=3     shorter
   python -m experiments.proof only=launches|gates|accuracy
 
-1. launches: fresh processes of each runtime, itself and slowed by about 5 and 10 %, quiet and under load;
+1. launches: fresh processes of each runtime, itself and slowed by about 2 and 5 %, quiet and under load;
    20,000 gates are drawn from what they measured. 2. gates: real ones, from start to verdict, k of n. 3. accuracy:
    weights rounded to 3 bits against a three-point margin, and a runtime against itself.
 

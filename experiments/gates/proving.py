@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-import random
+import datetime
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.comparison.speed import Runner, launch
+from experiments.comparison.speed import launch
+from experiments.comparison.workers import Runner
 from experiments.gates.limits import GateConfig
 from experiments.gates.load import busy_cores
 from experiments.gates.measure import Candidate, run_gate
 from experiments.progress import Progress
+from experiments.records.environment import environment
 from experiments.records.journal import Journal, read_journal
+from experiments.records.speed import Clock, log_ratios
 from experiments.strict import build
 
 STAGES = ("launches", "gates", "accuracy")
 # Shares of a call's time that are inserted; spinning cools the caches, so that about one point more is seen.
-SLOWDOWNS = (0.0, 0.04, 0.09)
-FOUND = SLOWDOWNS[1]  # the one that a gate promises to find, of about 5 %
+SLOWDOWNS = (0.0, 0.01, 0.04)
+FOUND = SLOWDOWNS[2]  # the one that a gate promises to find, of about 5 %
 LOADS = ("quiet", "loaded")
+# What real gates are put to, beside a runtime that is left as it is: each is a slowdown that matters. A build that came
+# out slower does not: it is measured again from another one.
+INJECTIONS = (
+    Injection("compute", 0.04),
+    Injection("compute", 0.09),
+    Injection("sleep", 0.1),
+    Injection("disk", 0.1),
+    Injection("threads", 0.0),
+    Injection("child", 0.1),
+    Injection("rare", 9.0),
+    Injection("late", 1.0),
+    Injection("build", 0.02),
+)
 MARGIN = 0.03
 # Matrix products a forward of the scripted runtime: about the time of the bundled model's.
 _FAKE = ["model=random", "runtime.engine.work=40"]
-_ONE_BENCHMARK = ["benchmark=[memory]", "agreement.enabled=false", "progress=false"]
+_OF_SPEED = ["gate.reference.accuracy={}"]
+_OF_ANSWERS = ["gate.reference.speedup={}", "gate.reference.cpu_speedup={}", "gate.reference.outputs=[]"]
+_ONE_BENCHMARK = ["benchmark=[memory,latency]", "progress=false"]
 
 
 class Proof:
@@ -46,20 +66,22 @@ class Proof:
                 self._launch(runtime, load, progress)
 
     def gates(self, progress: Progress) -> None:
-        """Run whole gates: as many of each kind as were asked for, half as many of the less telling ones."""
-        wanted = {("quiet", 0.0): self._gates, ("quiet", FOUND): self._gates}
+        """Run whole gates: as many of a runtime left as it is, and of a slowdown of 5 %, as were asked for; of the
+        other kinds, and under load, half as many."""
         fewer = (self._gates + 1) // 2
-        wanted |= {("quiet", SLOWDOWNS[2]): fewer, ("loaded", 0.0): fewer, ("loaded", FOUND): fewer}
-        done = [(one["load"], one["slowdown"]) for one in kept(self.folder, "gate")]
-        for (load, slowdown), count in wanted.items():
-            for number in range(done.count((load, slowdown)), count):
-                progress.note(f"gate {number + 1} of {count}, {load}, slowed by {100 * slowdown:g} %")
-                self._gate(load, slowdown)
+        wanted: dict[tuple[str, Injection | None], int] = {("quiet", None): self._gates}
+        wanted |= {("quiet", injection): fewer for injection in INJECTIONS}
+        wanted |= {("quiet", INJECTIONS[0]): self._gates, ("loaded", None): fewer, ("loaded", INJECTIONS[0]): fewer}
+        done = [(one["load"], one["injection"]) for one in kept(self.folder, "gate")]
+        for (load, injection), count in wanted.items():
+            for number in range(done.count((load, _plain(injection))), count):
+                progress.note(f"gate {number + 1} of {count}, {load}, {_said(injection)}")
+                self._gate(load, injection)
 
     def accuracy(self, progress: Progress) -> None:
         """Judge weights rounded to 3 bits, and a runtime against itself, by a three-point margin."""
         done = {one["weights"] for one in kept(self.folder, "accuracy")}
-        gate = _gate("ci", ["gate.reference.speedup={}", f"gate.reference.accuracy={_margins()}"])
+        gate = _gate("ci", [*_OF_ANSWERS, f"gate.reference.accuracy={_margins()}"])
         chosen = f"benchmark=[{','.join(gate.benchmarks(False))}]"
         for name, words in (("3 bits", ["runtime/weights=rounded", "runtime.weights.bits=3"]), ("the same", [])):
             if name in done:
@@ -68,38 +90,50 @@ class Proof:
             reference, candidate = self._pair(["runtime=eager", *words, chosen, "agreement.enabled=false"], "eager")
             judgement = run_gate(reference, [Candidate(candidate, None)], gate, Progress(2, False))
             found = [{"name": one.name, "verdict": one.verdict, "message": one.message} for one in judgement.findings]
-            self._journal.write("accuracy", weights=name, verdict=judgement.verdict, findings=found)
+            self._write("accuracy", weights=name, verdict=judgement.verdict, findings=found)
 
     def _launch(self, runtime: str, load: str, progress: Progress) -> None:
         cell = self._cell(runtime)
         done = len([one for one in kept(self.folder, "launch") if (one["runtime"], one["load"]) == (runtime, load)])
+        injections = [None, *(Injection("compute", slowdown) for slowdown in SLOWDOWNS)]
+        runners = [Runner(cell, self.folder, injection) for injection in injections]
+        options = replace(cell.config.comparison, batched=None)
         with busy_cores(load == "loaded" and done < self._launches):
             for number in range(done, self._launches):
                 progress.note(f"launch {number + 1} of {self._launches}: {runtime}, {load}")
-                runners = [Runner(cell, self.folder, slowdown) for slowdown in (0.0, *SLOWDOWNS)]
-                found = launch(runners, cell.config.comparison, random.Random(f"{runtime}{load}{number}"))
-                if found.failures:
-                    raise RuntimeError(f"a launch of {runtime} failed: {found.failures}")
-                rounds = [found.rounds[index] for index in range(len(runners))]
-                self._journal.write(
-                    "launch", runtime=runtime, load=load, rounds=rounds, load_1min=found.load_1min, slowdowns=SLOWDOWNS
-                )
+                measured = launch(runners, options)
+                if measured.failures:
+                    raise RuntimeError(f"a launch of {runtime} failed: {measured.failures}")
+                launches = [measured.stored(index) for index in range(1, len(runners))]
+                ratios = {
+                    clock.value: [log_ratios([one], "decode", clock)[0] for one in launches]
+                    for clock in (Clock.WALL, Clock.CPU)
+                }
+                self._write("launch", runtime=runtime, load=load, log_ratios=ratios, machine=launches[0]["machine"])
 
-    def _gate(self, load: str, slowdown: float) -> None:
+    def _gate(self, load: str, injection: Injection | None) -> None:
         reference, candidate = self._pair(["runtime=eager", *_ONE_BENCHMARK], "eager")
-        start = time.monotonic()
+        start, gate = time.monotonic(), _gate("ci", _OF_SPEED)
         with busy_cores(load == "loaded"):
-            judged = run_gate(reference, [Candidate(candidate, None, slowdown)], _gate("speed", []), Progress(2, False))
-        (found,) = judged.findings
-        self._journal.write(
+            judged = run_gate(reference, [Candidate(candidate, None, injection)], gate, Progress(2, False))
+        self._write(
             "gate",
             load=load,
-            slowdown=slowdown,
+            injection=_plain(injection),
             verdict=judged.verdict,
             was_repeated=judged.was_repeated,
-            launches=found.n,
+            launches=max(finding.n or 0 for finding in judged.findings),
             seconds=time.monotonic() - start,
-            message=found.message,
+            load_1min=os.getloadavg()[0],
+            findings=[[finding.name, finding.verdict, finding.message] for finding in judged.findings],
+        )
+
+    def _write(self, event: str, **fields: Any) -> None:
+        """Append what was measured, with its day and what the machine and the program were."""
+        here = environment()
+        told = {key: here.get(key) for key in ("commit", "instruction_sets", "instruction_limits")}
+        self._journal.write(
+            event, at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **told, **fields
         )
 
     def _cell(self, runtime: str) -> Cell:
@@ -113,6 +147,14 @@ class Proof:
         return reference, candidate
 
 
+def _plain(injection: Injection | None) -> list[Any] | None:
+    return None if injection is None else [injection.kind, injection.size]
+
+
+def _said(injection: Injection | None) -> str:
+    return "left as it is" if injection is None else f"{injection.kind} {injection.size:g}"
+
+
 def kept(folder: Path, event: str) -> list[dict[str, Any]]:
     return [one for one in read_journal(folder / "journal.jsonl") if one["event"] == event]
 
@@ -121,9 +163,9 @@ def _gate(name: str, words: Sequence[str]) -> GateConfig:
     from experiments.compose import compose_gate
 
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
-    if "gate.reference.speedup={}" in words:  # merged into the option's mapping, an empty one changes nothing
-        gate = replace(gate, reference=replace(gate.reference, speedup={}))
-    return gate
+    # Merged into the option's mapping, an empty one changes nothing.
+    empty = [name for name in ("speedup", "cpu_speedup", "accuracy") if f"gate.reference.{name}={{}}" in words]
+    return replace(gate, reference=replace(gate.reference, **{name: {} for name in empty}))
 
 
 def _margins() -> str:
