@@ -164,8 +164,9 @@ def _gate(name: str, words: Sequence[str]) -> GateConfig:
 
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
     # Merged into the option's mapping, an empty one changes nothing.
-    empty = [name for name in ("speedup", "cpu_speedup", "accuracy") if f"gate.reference.{name}={{}}" in words]
-    return replace(gate, reference=replace(gate.reference, **{name: {} for name in empty}))
+    names = ("speedup", "cpu_speedup", "accuracy")
+    empty: dict[str, Any] = {name: {} for name in names if f"gate.reference.{name}={{}}" in words}
+    return replace(gate, reference=replace(gate.reference, **empty))
 
 
 def _margins() -> str:

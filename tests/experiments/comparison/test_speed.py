@@ -38,8 +38,8 @@ def compared(tmp_path: Path) -> Compared:
 
 
 def _cell(results: Path, *words: str) -> Cell:
-    shape = ("prompt_tokens=[6,8]", "new_tokens=4", "warmup=1", f"rounds={ROUNDS}", f"launches={LAUNCHES}")
-    shape = (*shape, f"one_thread_rounds={ROUNDS}", "one_thread_new_tokens=3", "extra_rounds=1")
+    shape = ["prompt_tokens=[6,8]", "new_tokens=4", "warmup=1", f"rounds={ROUNDS}", f"launches={LAUNCHES}"]
+    shape += [f"one_thread_rounds={ROUNDS}", "one_thread_new_tokens=3", "extra_rounds=1"]
     given = ["runtime=fake", "model=random", "benchmark=[latency]", "progress=false", f"results_dir={results}"]
     given += [f"comparison.{word}" for word in shape]
     _, (cell,) = cells([*given, f"time_limit_s={IMPORTING_S}", *words], "fake", "test")
