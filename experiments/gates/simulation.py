@@ -51,7 +51,7 @@ def page(draws: int) -> Iterator[str]:
     yield "# How often the rules err"
     yield ""
     yield f"Drawn by `python -m experiments.gates.simulation`, {draws:,} draws per figure; percent, before → now."
-    yield "Figures that miss their target by more than chance are **bold**;"
+    yield "Figures that miss their target are **bold**, those of 0.71 if they miss it by more than chance."
     yield f"0.00 means less than {300 / draws:.2f} with 95 % confidence."
     for name in ("ci", "speed"):
         gate: GateConfig = build(GateConfig, compose_gate(name, []), "gate")
