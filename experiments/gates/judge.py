@@ -298,7 +298,7 @@ def _accuracy_finding(
     is_share, two_sided = benchmark != "perplexity", 2 * level - 1
     scale, unit = (100, "points") if is_share else (1, "nats a token")
     seen = loss(mine.scores, theirs.scores, mine.clusters, two_sided, is_share)
-    verdict = _loss_verdict(seen, margin)
+    verdict = loss_verdict(seen, margin)
     blank = Finding(one.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
     if seen is None:
         return replace(blank, message=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
@@ -313,7 +313,7 @@ def _accuracy_finding(
     return replace(blank, message=said, value=value, low=low, high=high)
 
 
-def _loss_verdict(seen: Interval | None, margin: float) -> Verdict:
+def loss_verdict(seen: Interval | None, margin: float) -> Verdict:
     """Non-inferiority: pass when the bound is under the margin; fail when the loss is real and above it."""
     if seen is None:
         return "inconclusive"

@@ -15,7 +15,7 @@ from scipy import stats
 
 from experiments.compose import compose_gate
 from experiments.errors import UserError
-from experiments.gates.judge import Finding, Measured, _loss_verdict, findings, overall
+from experiments.gates.judge import Finding, Measured, findings, loss_verdict, overall
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import confirmed
 from experiments.measurement.paired import loss
@@ -323,7 +323,7 @@ def test_an_accuracy_beyond_the_margin_passes_as_rarely_as_promised(n: int, true
         fates = drawn.choice([1.0, -1.0, 0.0], n, p=[true_loss + 0.01, 0.01, 0.99 - true_loss - 0.01])
         reference = np.where(fates == 0, 1.0, fates == 1)
         seen = loss((reference - fates).tolist(), reference.tolist(), None, 2 * level - 1)
-        passes += _loss_verdict(seen, 0.03) == "pass"
+        passes += loss_verdict(seen, 0.03) == "pass"
     assert passes <= stats.binom.ppf(0.999, runs, 1 - level)  # at the margin itself, 1 % of 1,000 may be chance
 
 

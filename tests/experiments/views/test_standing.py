@@ -40,8 +40,8 @@ def test_nothing_is_marked_where_nothing_differs(found: list[Row]) -> None:
 
 def test_a_score_without_a_difference_still_has_bounds(found: list[Row]) -> None:
     low, value, high = bounds(by_name(found)["onnxruntime"], "mcq_accuracy") or (0, 0, 0)
-    assert low < value < high  # 40 items with no flip leave 7 points open
-    assert round(high - value, 2) == 0.07
+    assert low < value < high  # 40 items with no flip leave 9 points open
+    assert round(high - value, 2) == 0.09
     assert bounds(by_name(found)["eager"], "mcq_accuracy") == (0.8, 0.8, 0.8)
 
 

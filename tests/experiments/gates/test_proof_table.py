@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import random
+
+from experiments.compose import compose_gate
+from experiments.gates.judge import speed_rules
+from experiments.gates.limits import GateConfig
+from experiments.gates.proof_table import RULE, drawn
+from experiments.strict import build
+
+
+def test_gates_are_drawn_by_the_rule_of_the_gate_that_is_proved() -> None:
+    gate: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
+    assert [rule for _, _, _, rule, _ in speed_rules(gate, None, RULE.level)] == [RULE]
+
+
+def test_drawn_gates_pass_without_a_slowdown_and_fail_with_one_of_5_percent() -> None:
+    source = random.Random(0)
+    launches = [source.gauss(0.0, 0.01) for _ in range(60)]
+    assert drawn(launches, 300)["pass"] >= 0.99
+    assert drawn([value + 0.049 for value in launches], 300)["fail_confirmed"] >= 0.98
