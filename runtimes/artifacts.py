@@ -21,6 +21,7 @@ _MANIFEST = "manifest.json"
 _READ_WHOLE_BYTES = 2**28  # a tenth of a second
 _END_BYTES = 2**20
 tally = {"built": 0, "found": 0}  # by this process
+on_build: Callable[[str], None] | None = None  # told what is about to be built, which may take minutes
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[
             os.utime(folder / _MANIFEST)  # when it was used last
         else:
             tally["built"] += 1
+            if on_build is not None:
+                on_build(kind)
             _build(folder, made_from, build)
     return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -172,10 +172,18 @@ class CellPlugin:
         runtime = loading.make_runtime(self.cell.config.runtime)
         module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
         importlib.import_module(module)
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            self.tell("phase", name)
+            with timer.phase(name):
+                yield
+
         used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
         timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
+        artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
         with meter.phase("load"):
-            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), timer.phase)
+            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
         self.journal.write(
             "load",
             import_s=round(import_s, 4),  # and pytest's collecting
@@ -186,7 +194,8 @@ class CellPlugin:
             dtype=traits.dtype,
             device=found,
             artifacts=dict(artifacts.tally),
-            notes=[*traits.notes, *([stamp] if stamp else [])],
+            dtype_note=traits.dtype_note,
+            notes=[*traits.notes, *(note for note in (traits.dtype_note, stamp) if note)],
         )
         self._check_vocabulary(traits)
         return Loaded(runtime, traits, found, used)

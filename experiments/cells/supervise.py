@@ -55,11 +55,20 @@ class Children:
             )
 
     def run(
-        self, job: str, cell: Cell, folder: Path, limit_s: float, on_progress: Callable[[Any], None] = lambda _: None
+        self,
+        job: str,
+        cell: Cell,
+        folder: Path,
+        limit_s: float,
+        on_progress: Callable[[Any], None] = lambda _: None,
+        *arguments: Any,
     ) -> Outcome:
-        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller)."""
+        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller).
+
+        `arguments` are the job's own.
+        """
         receiving, sending = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=child.main, args=(job, cell, folder, sending), daemon=False)
+        process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
         process.start()
         sending.close()
         killed_before = _kernel_kills()

@@ -13,7 +13,7 @@ from scipy import special
 
 from experiments.gates.limits import GateConfig
 from experiments.measurement.paired import mean_interval
-from experiments.records.environment import environment
+from experiments.records.environment import environment, machine_differences, machine_facts
 from experiments.records.speed import log_ratios
 from experiments.records.store import write_atomic
 
@@ -55,7 +55,7 @@ def launches_for(noise: float, tolerance: float, level: float) -> int | None:
 def write_calibration(found: Mapping[str, Any], results: Path) -> Path:
     here = environment()
     path = results / FILE
-    content = {"schema_version": 1, "processor": here["processor"], "cores": here["cores"], **found}
+    content = {"schema_version": 1, **machine_facts(here), **found}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
@@ -65,7 +65,7 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
     try:
         kept = json.loads((results / FILE).read_text())
         here = environment()
-        if (kept["processor"], kept["cores"]) != (here["processor"], here["cores"]):
+        if machine_differences(kept, here):
             return []
         noises = {phase: kept["phases"][phase]["noise"] for phase in gate.reference.speedup}
         level = kept["level"]

@@ -12,8 +12,10 @@ from typing import Any
 
 from experiments.measurement.statistics import percentile
 from experiments.records.costs import energy, money, pays_after
+from experiments.records.environment import machine_facts
 from experiments.records.identity import cell_names
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
+from experiments.records.processor import describe
+from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, peak_note
 from experiments.records.score_bounds import score_bounds
 from experiments.records.speed import memory_ratio, ratio
 
@@ -57,8 +59,8 @@ def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], l
 def machine(record: dict[str, Any]) -> str:
     """Return a digest of what makes two machines different; versions and commits do not."""
     found = record["environment"]
-    parts = [found.get(key) for key in ("hostname", "processor", "cores", "memory_bytes")]
-    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]]).encode()).hexdigest()[:8]
+    parts = [found.get("hostname"), found.get("memory_bytes"), machine_facts(found)]
+    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -75,10 +77,13 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "threads": record["hw"]["threads"],
         "processor": record["environment"].get("processor"),
         "machine": machine(record),
+        "machine_description": describe(record["environment"]),
+        "load_1min": next(iter(record["environment"].get("load_average") or []), None),
         "started_at": record["started_at"],
         "commit": record["environment"].get("commit"),
         "config_hash": record["config_hash"],
         "command": record["command"],
+        "dtype_note": load.get("dtype_note"),
         "status": record["status"],
         "reason": record["reason"],
         "is_reference": record["is_reference"],
@@ -118,6 +123,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
         "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
     }
+    row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
     replay = record["replay"]
     row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
     return row

@@ -15,7 +15,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "model": {"shape": SHAPE},
         "runtime": {"weights": "full", "placement": "device"},
         "load": {"weight_bytes": 40_000, "dtype": "float32"},
-        "ceiling": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
+        "hardware_peak": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
     }
     return made | changes
 
@@ -32,7 +32,7 @@ def test_prefill_multiplies_every_weight_but_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"ceiling": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
+    "changes", [{"hardware_peak": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
 )
 def test_what_is_not_known_is_null(changes: dict[str, Any]) -> None:
     assert memory_bandwidth_ratio(record(**changes), 0.1, ASKED) is None
