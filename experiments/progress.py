@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+HEARTBEAT_S = 4.0  # a log hears something at least every five seconds: ticks come every half second
 
 
 class Deadline:
@@ -19,14 +22,18 @@ class Deadline:
 
 
 class Progress:
-    """Hears of cells, benchmarks and items; `total` is the number of cells. Silent when not enabled."""
+    """Hears of cells, benchmarks, phases and items; `total` is the number of cells. Silent when not enabled.
 
-    def __init__(self, total: int, is_enabled: bool = True):
-        self._total, self._is_enabled = total, is_enabled
+    In a log, a line comes at least every few seconds while `hear` or `tick` is called.
+    """
+
+    def __init__(self, total: int, is_enabled: bool = True, clock: Callable[[], float] = time.monotonic):
+        self._total, self._is_enabled, self._clock = total, is_enabled, clock
         self._done = 0
         self._label = ""
-        self._benchmark = ""
-        self._benchmark_since = self._cell_since = time.monotonic()
+        self._benchmark = self._phase = self._items = self._left = ""
+        self._note = ""  # what goes on when all cells are measured
+        self._since = self._cell_since = self._said_at = clock()
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -45,29 +52,42 @@ class Progress:
             self._live.stop()
 
     def start(self, label: str) -> None:
-        self._label, self._cell_since = label, time.monotonic()
-        self._say(f"[{self._done + 1}/{self._total}] {label}")
+        self._label, self._cell_since = label, self._clock()
+        self._begin("")
+        self._say(self._where())
 
     def hear(self, message: tuple[Any, ...] | None) -> None:
-        """Take ("benchmark", name), ("items", done, total), or None for time going by."""
+        """Take ("benchmark", name), ("phase", name), ("items", done, total), or None for time going by."""
         if message is None:
-            return
-        if message[0] == "benchmark":
-            self._benchmark, self._benchmark_since = message[1], time.monotonic()
-            self._say(f"[{self._done + 1}/{self._total}] {self._label}: {self._benchmark}")
-        elif message[0] == "items" and self._live is not None:
-            self._live.update(self._line(*message[1:]))
+            self.tick()
+        elif message[0] == "benchmark":
+            self._begin(message[1])
+            self._say(self._where())
+        elif message[0] == "phase":
+            self._phase, self._items, self._left, self._since = message[1], "", "", self._clock()
+            self.tick()
+        elif message[0] == "items":
+            self._count(*message[1:])
+            if self._live is not None:
+                self._say(self._where() + self._left)
+            self.tick()
+
+    def tick(self) -> None:
+        """Note that time goes by: says in a log what still goes on, when nothing was said for some seconds."""
+        if self._live is None and self._clock() - self._said_at >= HEARTBEAT_S:
+            self._say(f"{self._where()}, {self._clock() - self._since:.0f} s{self._left}")
 
     def expect(self, total: int) -> None:
         """Begin again: this many cells are to come."""
-        self._total, self._done = total, 0
+        self._total, self._done, self._note = total, 0, ""
 
     def note(self, text: str) -> None:
         """Say what goes on when all cells are measured."""
+        self._note, self._since = text, self._clock()
         self._say(text)
 
     def finish(self, status: str, reason: str | None, was_resumed: bool = False) -> None:
-        seconds = time.monotonic() - self._cell_since
+        seconds = self._clock() - self._cell_since
         how = "recorded earlier" if was_resumed else f"{seconds:.1f} s"
         self._done += 1
         line = f"[{self._done}/{self._total}] {self._label}: {status} ({how})" + (f": {reason}" if reason else "")
@@ -76,12 +96,24 @@ class Progress:
         else:
             self._say(line)
 
-    def _line(self, done: int, total: int) -> str:
-        seconds = time.monotonic() - self._benchmark_since
-        left = f", {seconds / done * (total - done):.0f} s left" if done else ""
-        return rf"\[{self._done + 1}/{self._total}] {self._label}: {self._benchmark} {done}/{total}{left}"
+    def _begin(self, benchmark: str) -> None:
+        self._benchmark, self._phase, self._items, self._left, self._note = benchmark, "", "", "", ""
+        self._since = self._clock()
+
+    def _where(self) -> str:
+        """Return which cell, benchmark and phase is going on, and how far it is."""
+        if self._note:
+            return self._note
+        parts = [f"[{self._done + 1}/{self._total}] {self._label}", self._benchmark, self._phase]
+        return ": ".join(filter(None, parts)) + self._items
+
+    def _count(self, done: int, total: int) -> None:
+        seconds = self._clock() - self._since
+        self._items = f" {done}/{total}"
+        self._left = f", {seconds / done * (total - done):.0f} s left" if done else ""
 
     def _say(self, line: str) -> None:
+        self._said_at = self._clock()
         if self._live is not None:
             self._live.update(line.replace("[", r"\["))
         elif self._is_enabled:

@@ -90,6 +90,7 @@ def measure_cells(
     children = Children(
         cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
     )
+    peaks = _HardwarePeaks(cells, children, progress)
     run_id = _stamp()
     records: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
@@ -97,20 +98,54 @@ def measure_cells(
         if earlier is None and deadline is not None and deadline.is_over():
             break
         progress.start(cell.label)
-        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress)
+        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress, peaks)
         records.append(record)
         on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
     return records
 
 
-def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children, progress: Progress) -> dict[str, Any]:
+class _HardwarePeaks:
+    """What the machine can do at most: measured when the first cell that is timed begins, and journaled in each."""
+
+    def __init__(self, cells: Sequence[Cell], children: Children, progress: Progress):
+        self._cells = [cell for cell in cells if cell.config.benchmark.latency is not None]
+        self._children, self._progress = children, progress
+        self._known: dict[tuple[str, int], dict[str, Any] | None] = {}  # by hardware profile and threads
+
+    def write(self, cell: Cell, folder: Path) -> None:
+        if cell.config.benchmark.latency is None:
+            return
+        key = (cell.config.hw.name, cell.threads)
+        journal = folder / "journal.jsonl"
+        if key in self._known:
+            known = self._known[key]
+            if known is not None:
+                Journal(journal).write(**known)
+            return
+        alike = [one for one in self._cells if (one.config.hw.name, one.threads) == key]
+        dtypes = sorted({one.config.runtime.dtype for one in alike})
+        self._progress.hear(("benchmark", "hardware peak"))
+        _timed("hardware_peak", cell, folder, self._children, self._progress.hear, dtypes)
+        events = [event for event in read_journal(journal) if event["event"] == "hardware_peak"]
+        self._known[key] = events[-1] if events else None
+
+
+def _measure(
+    cell: Cell,
+    place: Path,
+    found: dict[str, Any],
+    children: Children,
+    progress: Progress,
+    peaks: _HardwarePeaks,
+) -> dict[str, Any]:
     folder = place.with_name(f"{place.name}-{cell.label}-{cell.config_hash[:6]}")
     run_id = place.name.rpartition("-")[0]
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
     journal.write("cell", cell=_identity(cell, run_id, folder.name, found))
     try:
+        peaks.write(cell, folder)
         outcome = _jobs(cell, folder, children, progress)
     except KeyboardInterrupt:
         _write(folder, Outcome("interrupted", "interrupted by the user", None))
@@ -122,11 +157,9 @@ def _measure(cell: Cell, place: Path, found: dict[str, Any], children: Children,
 
 def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
     """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
-    if cell.config.benchmark.latency is not None:
-        _timed("ceiling", cell, folder, children, lambda message: None)
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
-        reference = _timed("reference", cell, folder, children, lambda message: None)
+        reference = _timed("reference", cell, folder, children, progress.hear)
         if reference.status != "ok" and reference.status != "unsupported":
             Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
     try:
@@ -135,14 +168,16 @@ def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> O
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)  # hundreds of megabytes that nobody needs again
     if cell.config.agreement.enabled and outcome.status == "ok":
         progress.hear(("benchmark", "replay"))
-        _timed("replay", cell, folder, children, lambda message: None)
+        _timed("replay", cell, folder, children, progress.hear)
     return outcome
 
 
-def _timed(name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None]) -> Outcome:
+def _timed(
+    name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None], *arguments: Any
+) -> Outcome:
     """Run a job, and journal the wall time that its process took from start to end."""
     start = time.monotonic()
-    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear)
+    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear, *arguments)
     Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
     return outcome
 

@@ -23,6 +23,7 @@ _READ_WHOLE_BYTES = 2**28  # a tenth of a second
 _END_BYTES = 2**20
 # By this process; `build_s`: what making the entries took, those that were found included.
 tally: dict[str, float] = {"built": 0, "found": 0, "build_s": 0.0}
+on_build: Callable[[str], None] | None = None  # told what is about to be built, which may take minutes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[
             os.utime(folder / _MANIFEST)  # when it was used last
         else:
             tally["built"] += 1
+            if on_build is not None:
+                on_build(kind)
             _build(folder, made_from, build)
             tally["build_s"] += _build_s(folder)
     return folder

@@ -74,6 +74,7 @@ class Traits:
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
     packs_rows: bool = False  # True: such rows cost their tokens only, whatever they are padded to
     batch_tokens: int = 4096  # that a batch runs best with; fewer where they should stay in a processor's caches
+    dtype_note: str | None = None  # where the processor emulates the dtype: that it does, and how slowly
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
 
 

@@ -111,6 +111,7 @@ class CellPlugin:
         self.status: str = "ok"
         self.reason: str | None = None
         self._bench: Bench | None = None
+        self._benchmark = ""  # which one runs
         self._start = time.perf_counter()
 
     @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
@@ -138,7 +139,8 @@ class CellPlugin:
             self._note(item, call, report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.tell("benchmark", nodeid.split("::")[0].removeprefix("test_").removesuffix(".py"))
+        self._benchmark = nodeid.split("::")[0].removeprefix("test_").removesuffix(".py")
+        self.tell("benchmark", self._benchmark)
 
     def bench(self) -> Bench:
         """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
@@ -173,15 +175,18 @@ class CellPlugin:
         runtime = loading.make_runtime(self.cell.config.runtime)
         module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
         importlib.import_module(module)
-        used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
-        timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:
+            self.tell("phase", name)
             with meter.loading_phase(name), timer.phase(name):
                 yield
 
+        used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
+        timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
+
         mapped = mapped_file_bytes()
+        artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
         with meter.phase("load"):
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
@@ -200,11 +205,13 @@ class CellPlugin:
             dtype=traits.dtype,
             device=found,
             artifacts=dict(artifacts.tally),
-            notes=[*traits.notes, *filter(None, (stamp, doubt))],
+            dtype_note=traits.dtype_note,
+            notes=[*traits.notes, *filter(None, (traits.dtype_note, stamp, doubt))],
         )
         if wrong is not None:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
+        self.tell("benchmark", self._benchmark)
         return Loaded(runtime, traits, found, used)
 
     def _fitted(self, bench: Bench) -> Cell:

@@ -1,7 +1,7 @@
 """What happens inside the process of a cell: four jobs, of which a record needs `measure` only.
 
-`ceiling`: what the machine can do at most. `reference`: the reference's logits for the agreement prompts. `measure`:
-the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
+`hardware_peak`: what the machine can do at most. `reference`: the reference's logits for the agreement prompts.
+`measure`: the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,14 +26,18 @@ _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def main(job: str, cell: Cell, folder: Path, progress: Connection | None) -> None:
-    """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash."""
+def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes: Sequence[str] = ("float32",)) -> None:
+    """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash.
+
+    `dtypes` are those whose hardware peak is measured.
+    """
     isolate(folder / "output.log")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        {"reference": _reference, "measure": _measure, "replay": _replay, "ceiling": _ceiling}[job](
-            cell, folder, progress
-        )
+        if job == "hardware_peak":
+            _hardware_peak(cell, folder, dtypes)
+        else:
+            {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
     except BaseException as error:
         from experiments.cells.loading import classify
 
@@ -81,14 +86,12 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
 
-def _ceiling(cell: Cell, folder: Path, progress: Connection | None) -> None:
-    from experiments.cells import ceiling
+def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
+    from experiments.cells import hardware_peak
     from experiments.cells.device import resolve
 
-    device = resolve(cell.config.hw)[0]
-    found = ceiling.known(cell.artifacts, device, cell.threads)
-    found = found or ceiling.measure(cell.artifacts, device, cell.threads)
-    Journal(folder / "journal.jsonl").write("ceiling", **{key: found[key] for key in found if key != "at"})
+    found = hardware_peak.measure(resolve(cell.config.hw)[0], cell.threads, dtypes)
+    Journal(folder / "journal.jsonl").write("hardware_peak", **found)
 
 
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:

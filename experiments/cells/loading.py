@@ -20,7 +20,7 @@ from experiments.config import RuntimeConfig
 from experiments.core.drafting import Drafter, DraftModel, Lookup
 from experiments.core.responses import Responses
 from experiments.core.text import Text
-from experiments.records.environment import environment
+from experiments.records.environment import environment, machine_facts
 from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
@@ -122,7 +122,7 @@ def make_responses(cell: Cell) -> Responses:
         "seed": config.seed,
         "device": hardware.device,
         "threads": hardware.threads,
-        "machine": [found["processor"], found["versions"]],
+        "machine": [machine_facts(found), found["versions"]],
         "code": _code_digest(config.runtime),
     }
     keep = config.responses.mode != "never"

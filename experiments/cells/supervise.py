@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Children:
         os.environ["PYTHONWARNINGS"] = ",".join(
             filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
         )
+        self._is_ready = launch != "fork"
         self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
         if launch == "fork":
             kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
@@ -55,11 +57,21 @@ class Children:
             )
 
     def run(
-        self, job: str, cell: Cell, folder: Path, limit_s: float, on_progress: Callable[[Any], None] = lambda _: None
+        self,
+        job: str,
+        cell: Cell,
+        folder: Path,
+        limit_s: float,
+        on_progress: Callable[[Any], None] = lambda _: None,
+        *arguments: Any,
     ) -> Outcome:
-        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller)."""
+        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller).
+
+        `arguments` are the job's own.
+        """
+        self._wait_for_server(on_progress)
         receiving, sending = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=child.main, args=(job, cell, folder, sending), daemon=False)
+        process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
         process.start()
         sending.close()
         killed_before = _kernel_kills()
@@ -77,6 +89,22 @@ class Children:
         process.join()
         _sweep_group(process.pid)
         return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
+
+    def _wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
+        """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
+        if self._is_ready:
+            return
+        first = self._context.Process(target=_do_nothing, daemon=True)
+        starting = threading.Thread(target=first.start, daemon=True)  # returns when the server answers
+        starting.start()
+        while starting.is_alive():
+            starting.join(_TICK_S)
+            on_progress(None)
+        self._is_ready = True
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _watch(

@@ -11,6 +11,7 @@ from experiments.cells.plan import Cell
 from experiments.comparison.answers import Scored, read_items, scored
 from experiments.errors import UserError, did_you_mean
 from experiments.gates.limits import ACCURACY, COUNTS, LOAD, MEMORY
+from experiments.records.environment import machine_differences, machine_facts
 from experiments.records.matrix import rows
 from experiments.records.speed import PHASES, Clock, log_ratios
 from experiments.records.store import write_atomic
@@ -104,13 +105,11 @@ def read_baselines(folder: Path) -> dict[str, Baseline]:
 
 def check_baseline(baseline: Baseline, cell: Cell, environment: Mapping[str, Any], limited: Sequence[str]) -> None:
     """Raise UserError unless what the cell will measure can be judged by the baseline. `limited` are benchmarks."""
-    here = {"processor": environment["processor"], "cores": environment["cores"]}
-    there = {name: baseline["machine"][name] for name in here}
     what = f"the baseline of {cell.label}"
-    if there != here:
+    differences = machine_differences(baseline["machine"], environment)
+    if differences:
         raise UserError(
-            f"{what} is of another machine ({there['processor']}, {there['cores']} cores; here {here['processor']}, "
-            f"{here['cores']} cores): keep one a machine, update=true makes it"
+            f"{what} is of another machine ({'; '.join(differences)}): keep one per machine, update=true makes it"
         )
     if baseline["model_digest"] != cell.facts.digest:
         raise UserError(f"{what} is of another model (other files): update=true if the change is meant")
@@ -159,7 +158,7 @@ def counts(record: Mapping[str, Any]) -> dict[str, int | None]:
 
 def _machine(record: Mapping[str, Any]) -> dict[str, Any]:
     environment = record["environment"]
-    return {"processor": environment["processor"], "cores": environment["cores"], "versions": environment["versions"]}
+    return {**machine_facts(environment), "versions": environment["versions"]}
 
 
 def _items(found: Scored) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scipy import special
 from experiments.gates.limits import GateConfig
 from experiments.measurement.interval import Interval
 from experiments.measurement.paired import lag_1, mean_interval
-from experiments.records.environment import environment
+from experiments.records.environment import environment, machine_differences, machine_facts
 from experiments.records.store import write_atomic
 
 FILE = "calibration.json"  # in `results_dir`
@@ -75,7 +75,7 @@ def write_calibration(clocks: Mapping[str, Any], results: Path) -> Path:
     """Write what `calibrate` found by each clock; return the file."""
     here = environment()
     path = results / FILE
-    content = {"schema_version": 2, "processor": here["processor"], "cores": here["cores"], "clocks": clocks}
+    content = {"schema_version": 2, **machine_facts(here), "clocks": clocks}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
@@ -85,7 +85,7 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
     try:
         kept = json.loads((results / FILE).read_text())
         here = environment()
-        if (kept["processor"], kept["cores"]) != (here["processor"], here["cores"]):
+        if machine_differences(kept, here):
             return []
         noises = {
             f"{phase}, {found['clock']}": (found["phases"][phase]["noise"], found["level"])

@@ -16,7 +16,7 @@ def assemble(
     if first["event"] != "cell":
         raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
     loads = [_fields(event) for event in events if event["event"] == "load"]
-    ceilings = [_fields(event) for event in events if event["event"] == "ceiling"]
+    peaks = [_fields(event) for event in events if event["event"] in ("hardware_peak", "ceiling")]  # its earlier name
     jobs = {event["name"]: event["wall_s"] for event in events if event["event"] == "job"}
     traces = [_fields(event) for event in events if event["event"] == "memory_trace"]
     replays = [_fields(event) for event in events if event["event"] == "replay"]
@@ -30,7 +30,7 @@ def assemble(
         "exit_code": exit_code,
         "load": loads[-1] if loads else None,
         "benchmarks": [_fields(event) for event in events if event["event"] == "benchmark"],
-        "ceiling": ceilings[-1] if ceilings else None,
+        "hardware_peak": peaks[-1] if peaks else None,
         "jobs": jobs,
         "memory_trace": traces[-1] if traces else None,
         "replay": replays[-1] if replays else None,

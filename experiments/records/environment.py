@@ -9,8 +9,13 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
+from experiments.measurement.machine import governor
+from experiments.records.processor import processor
 
 _PACKAGES = (
     "torch",
@@ -33,6 +38,11 @@ _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks
 _SOURCE = Path(__file__).parents[2]
 # What differs from minute to minute on one machine, or names one of many that are alike.
 _PASSING = ("load_average", "hostname")
+# What makes a machine fast or slow; of figures that were measured under another of these, none can be compared.
+_MACHINE = (
+    *("processor", "cores", "cpu", "instruction_sets", "instruction_limits"),
+    *("cpu_limit", "memory_limit_bytes", "governor"),
+)
 
 
 def environment() -> dict[str, Any]:
@@ -41,9 +51,12 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hostname": platform.node(),
-        "processor": _processor(),
+        **processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "cpu_limit": cpu_limit(),
+        "governor": governor(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_limit_bytes": memory_limit_bytes(),
         "gpus": gpus(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
@@ -68,12 +81,27 @@ def environment_hash(found: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or None
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
+def machine_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an environment describes the machine: its processor, instruction sets and limits."""
+    return {key: found[key] for key in _MACHINE if key in found}
+
+
+def machine_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return how two machines differ, one text per fact. A fact that `there` did not record is left out."""
+    facts, other = machine_facts(there), machine_facts(here)
+    return [
+        f"{key.replace('_', ' ')} {_shown(facts[key])}, here {_shown(other.get(key))}"
+        for key in facts
+        if facts[key] != other.get(key)
+    ]
+
+
+def _shown(fact: Any) -> str:
+    if isinstance(fact, Mapping):
+        return " ".join(f"{key}={value}" for key, value in fact.items()) or "none"
+    if isinstance(fact, list):
+        return " ".join(map(str, fact)) or "none"
+    return "unknown" if fact is None else str(fact)
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.records.costs import energy, money, pays_after, start
+from experiments.records.environment import machine_facts
 from experiments.records.identity import cell_names
+from experiments.records.processor import describe
+from experiments.records.roofline import peak_note
 from experiments.records.score_bounds import score_bounds
 from experiments.records.speed_row import speed_row
 
@@ -75,8 +78,8 @@ def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], l
 def machine(record: dict[str, Any]) -> str:
     """Return a digest of what makes two machines different; versions and commits do not."""
     found = record["environment"]
-    parts = [found.get(key) for key in ("hostname", "processor", "cores", "memory_bytes")]
-    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]]).encode()).hexdigest()[:8]
+    parts = [found.get("hostname"), found.get("memory_bytes"), machine_facts(found)]
+    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
@@ -93,10 +96,13 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "threads": record["hw"]["threads"],
         "processor": record["environment"].get("processor"),
         "machine": machine(record),
+        "machine_description": describe(record["environment"]),
+        "load_1min": next(iter(record["environment"].get("load_average") or []), None),
         "started_at": record["started_at"],
         "commit": record["environment"].get("commit"),
         "config_hash": record["config_hash"],
         "command": record["command"],
+        "dtype_note": load.get("dtype_note"),
         "status": record["status"],
         "reason": record["reason"],
         "is_reference": record["is_reference"],
@@ -137,6 +143,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "agreement_tied_ratio": _tied_ratio(found),
         **_overlap(record),
     }
+    row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
     replay = record["replay"]
     row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
     return row

@@ -1,6 +1,7 @@
 """Which share of what the machine can do a cell reached (Williams et al. 2009): MBU for decoding, MFU for prefill.
 
-The denominators are measured on the same machine. A model that lies in the processor's cache can exceed 1.
+The denominators, the hardware peak, are measured on the same machine in the same sweep. A model that lies in the
+processor's cache can exceed 1.
 """
 
 from __future__ import annotations
@@ -9,6 +10,36 @@ from collections.abc import Mapping
 from typing import Any
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BUSY = 0.1  # share of the CPUs' time: with less taken by others, a short best-of is hardly lower
+
+
+def hardware_peak(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what the machine could do at most, as it was measured beside the cell; None where it was not."""
+    found: Mapping[str, Any] | None = record.get("hardware_peak") or record.get("ceiling")  # its earlier name
+    return found
+
+
+def peak_note(record: Mapping[str, Any], bandwidth_ratio: float | None, flops_ratio: float | None) -> str | None:
+    """Return how to read the shares of the hardware peak, where it was measured under load or a share exceeds 1."""
+    peak, said = hardware_peak(record), []
+    if peak is None or (bandwidth_ratio is None and flops_ratio is None):
+        return None
+    taken = max(peak.get("others_ratio") or 0, peak.get("steal_ratio") or 0)
+    if taken > _BUSY:
+        said.append(
+            f"others took {100 * taken:.0f} % of the CPUs while the hardware peak was measured: "
+            "MBU and MFU may be too high"
+        )
+    if bandwidth_ratio is not None and bandwidth_ratio > 1:
+        said.append(
+            f"MBU is {100 * bandwidth_ratio:.0f} % of a copy through memory: more than 100 % is possible where the "
+            "processor's caches hold the weights"
+        )
+    if flops_ratio is not None and flops_ratio > 1:
+        said.append(
+            f"MFU is {100 * flops_ratio:.0f} % of the fastest product measured: the hardware peak was measured too low"
+        )
+    return "; ".join(said) or None
 
 
 def memory_bandwidth_ratio(
@@ -18,10 +49,10 @@ def memory_bandwidth_ratio(
 
     The embedding is looked up, not read, unless it is the head as well. `parameters` are the latency benchmark's.
     """
-    shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
-    if not (shape and ceiling and tpot_s and load.get("weight_bytes")):
+    shape, load, peak = record["model"].get("shape"), record["load"] or {}, hardware_peak(record)
+    if not (shape and peak and tpot_s and load.get("weight_bytes")):
         return None
-    return float(_step_bytes(shape, load, parameters) / tpot_s / ceiling["copy_bytes_per_s"])
+    return float(_step_bytes(shape, load, parameters) / tpot_s / peak["copy_bytes_per_s"])
 
 
 def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float | None:
@@ -29,10 +60,10 @@ def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float 
 
     Two operations a weight and token, the embedding and the head left out: it is applied to one position.
     """
-    shape, load, ceiling = record["model"].get("shape"), record["load"] or {}, record.get("ceiling")
-    if not (shape and ceiling and tokens_per_s and load.get("weight_bytes") and _is_dense(record)):
+    shape, load, peak = record["model"].get("shape"), record["load"] or {}, hardware_peak(record)
+    if not (shape and peak and tokens_per_s and load.get("weight_bytes") and _is_dense(record)):
         return None
-    rate = ceiling["flops_per_s"].get(load["dtype"])
+    rate = peak["flops_per_s"].get(load["dtype"])
     return float(2 * _layer_weights(shape, load) * tokens_per_s / rate) if rate else None
 
 

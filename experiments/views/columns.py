@@ -96,6 +96,10 @@ def _hardware(row: Row) -> str:
     return f"{row['hw']}, {row['threads']} threads"
 
 
+def _dtype(row: Row) -> str:
+    return row["dtype"] + (" (emulated)" if row.get("dtype_note") else "")
+
+
 _ASKED = {  # by how keys of rows begin
     **dict.fromkeys(("ttft", "tpot", "prefill_tokens", "prefill_mfu", "decode_"), "latency"),
     **dict.fromkeys(("throughput", "usd", "energy"), "throughput"),
@@ -114,7 +118,7 @@ _ORDER = "Of cells that ran one after the other: an order of magnitude, no compa
 COLUMNS = [
     Column("runtime", "runtime", "", "cell", 0, lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), "",
            "Engine over weights in a placement; * the reference that others are compared with."),
-    Column("dtype", "dtype", "", "cell", 8, lambda row: row["dtype"], "", "What the engine computes in."),
+    Column("dtype", "dtype", "", "cell", 8, _dtype, "", "What the engine computes in."),
     Column("model", "model", "", "cell", 6, lambda row: row["model"], "", "The model that every cell of a run shares."),
     Column("hw", "hw", "", "cell", 9, _hardware, "", "The hardware profile and the threads that were given."),
     Column("status", "status", "", "cell", 2, lambda row: row["status"], "", "What became of the cell."),

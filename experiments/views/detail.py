@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.measurement.statistics import percentile
-from experiments.records.roofline import positions
+from experiments.records.roofline import hardware_peak, positions
 from experiments.views.columns import Row
 
 _DRAWN = 120  # samples of a distribution; more are not told apart in a picture
@@ -35,7 +35,7 @@ def detail(record: Mapping[str, Any], row: Row, reference: Mapping[str, Any] | N
         "memory": _memory(record, ok),
         "roofline": _roofline(record, row, first, reference),
         "items": {entry["benchmark"]: entry["figures"]["items"] for entry in ok if "items" in entry["figures"]},
-        "notes": load.get("notes", []),
+        "notes": [*load.get("notes", []), *([row["peak_note"]] if row.get("peak_note") else [])],
         "counters": next((entry["counters"] for entry in reversed(ok) if entry.get("counters")), {}),
         "skipped": [
             [entry["benchmark"], entry["status"], entry.get("reason")]
@@ -45,6 +45,9 @@ def detail(record: Mapping[str, Any], row: Row, reference: Mapping[str, Any] | N
         "environment": {
             "processor": environment.get("processor"),
             "cores": environment.get("cores"),
+            "instruction sets": " ".join(environment.get("instruction_sets") or []) or None,
+            "CPU limit": environment.get("cpu_limit"),
+            "governor": environment.get("governor"),
             "platform": environment.get("platform"),
             "python": environment.get("python"),
             "commit": environment.get("commit"),
@@ -79,7 +82,7 @@ def _wall(record: Mapping[str, Any], ok: Sequence[Mapping[str, Any]]) -> list[tu
     jobs, load = record.get("jobs") or {}, record["load"] or {}
     phases = load.get("phases_s", {})
     found = {
-        "machine's ceiling": jobs.get("ceiling"),
+        "hardware peak": jobs.get("hardware_peak") or jobs.get("ceiling"),
         "reference's logits": jobs.get("reference"),
         "import": load.get("import_s"),
         "load": sum(seconds for name, seconds in phases.items() if name in _LOADING),
@@ -123,13 +126,13 @@ def _memory(record: Mapping[str, Any], ok: Sequence[Mapping[str, Any]]) -> dict[
 def _roofline(
     record: Mapping[str, Any], row: Row, latency: Mapping[str, Any], reference: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the ceilings and the cell's points, or the `reason` why there are none."""
-    ceiling, dtype = record.get("ceiling"), (record["load"] or {}).get("dtype")
-    rate = ceiling["flops_per_s"].get(dtype) if ceiling else None
+    """Return the hardware peak and the cell's points, or the `reason` why there are none."""
+    peak, dtype = hardware_peak(record), (record["load"] or {}).get("dtype")
+    rate = peak["flops_per_s"].get(dtype) if peak else None
     if not latency["parameters"]:
         return {"reason": "latency was not measured"}
-    if not ceiling or not rate:
-        return {"reason": f"the machine's ceiling for {dtype or 'its dtype'} was not measured"}
+    if not peak or not rate:
+        return {"reason": f"the hardware peak in {dtype or 'its dtype'} was not measured"}
     if record["runtime"]["placement"] != "device":
         return {"reason": "how many bytes move is not known where layers are offloaded"}
     points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], latency["parameters"], reference)
@@ -137,7 +140,7 @@ def _roofline(
         return {"reason": "how many weights the model has is not known: no cell of this run holds them in full"}
     is_packed = record["runtime"]["weights"] != "full"
     return {
-        "bytes_per_s": ceiling["copy_bytes_per_s"],
+        "bytes_per_s": peak["copy_bytes_per_s"],
         "flops_per_s": rate,
         "dtype": dtype,
         "is_packed": is_packed,

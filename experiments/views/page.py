@@ -17,7 +17,7 @@ from experiments.views.columns import COLUMNS, PAGE, Column, Row, known
 from experiments.views.detail import detail
 from experiments.views.flipped import Flipped
 from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
-from experiments.views.text import NOTES
+from experiments.views.text import foot
 from experiments.views.trends import FEWEST, METRICS, trends
 
 ASSETS = Path(__file__).with_name("assets")
@@ -57,7 +57,7 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         benchmarks=list(dict.fromkeys(one.benchmark for one in COLUMNS if one.benchmark and one in columns)),
         rows=[_line(row, columns, marks) for row in found],
         page_rank=PAGE,
-        notes=NOTES,
+        notes=foot(found),
         refused=refused,
         metrics=METRICS,
         axes=_axis_labels(columns),

@@ -18,7 +18,7 @@ _IDENTITY = {
     "placement": "Where layers lie.",
     "model_digest": "Of the model's files.",
     "started_at": "UTC, ISO 8601.",
-    "machine": "Digest of host, processor, cores, memory and profile.",
+    "machine": "Digest of host, processor, instruction sets, cores, memory, limits and profile.",
     "config_hash": "Of what the cell measures: the same over commits and dates.",
     "command": "Measures this cell again.",
     **{column.key: column.about for column in COLUMNS if not column.is_number},
@@ -26,6 +26,9 @@ _IDENTITY = {
 _MAYBE_TEXT = {
     "reason": "Why the status is not ok.",
     "processor": "As the machine calls it.",
+    "dtype_note": "Where products in the dtype are emulated: at which rate.",
+    "peak_note": "How to read the shares of the hardware peak, where they are above 100 % or it was under load.",
+    "machine_description": "Processor, cores, widest vectors and what limits them.",
     "commit": "Of this program.",
     "speedup_clock": "cpu_s or wall_s.",
     "speedup_reason": "Why there is no speedup.",

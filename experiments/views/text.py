@@ -13,6 +13,7 @@ from experiments.views.columns import PAGE, Column, Row, failures, known
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
+_REMARKS = ("dtype_note", "peak_note")  # of a row: what its figures cannot be read without
 NOTES = (
     "* the reference; ± one standard error; [95 % interval over launches, CPU time of one thread on a CPU]; "
     "n/a unknown or not interleaved",
@@ -39,7 +40,7 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     for row in found:
         table.add_row(*[column.show(row) for column in columns])
     console.print(table, highlight=False)
-    for line in [*failures(found), *NOTES]:
+    for line in [*failures(found), *foot(found)]:
         console.print(line, style="dim", markup=False, highlight=False)
     if left_out:
         console.print(
@@ -47,6 +48,19 @@ def render_table(found: Sequence[Row], console: Any) -> None:
             style="dim",
             markup=False,
         )
+
+
+def foot(found: Sequence[Row]) -> list[str]:
+    """Return the lines below a matrix: what the signs mean, what to know of single rows, and the machines."""
+    remarks = [f"{row['runtime']}: {row[key]}" for row in found for key in _REMARKS if row.get(key)]
+    loads: dict[str, list[float]] = {}
+    for row in found:
+        if row.get("machine_description"):
+            loads.setdefault(row["machine_description"], []).extend(
+                [row["load_1min"]] if row.get("load_1min") is not None else []
+            )
+    machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
+    return [*NOTES, *dict.fromkeys(remarks), *machines]
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:
@@ -58,7 +72,7 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
         *("| " + " | ".join(_cell(column.show(row)) for column in columns) + " |" for row in found),
     ]
     said = [line.replace("\n", " ") for line in failures(found)]
-    return "\n".join([*lines, "", *said, *[note.replace("*", r"\*") for note in NOTES]]) + "\n"
+    return "\n".join([*lines, "", *said, *[note.replace("*", r"\*") for note in foot(found)]]) + "\n"
 
 
 def csv_text(found: Sequence[Row]) -> str:

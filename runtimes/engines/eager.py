@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
+from runtimes.dtype_speed import dtype_note
 from runtimes.engines import shared_prefix
 from runtimes.engines.last_layer import LastLayer
 from runtimes.engines.shared_prefix import Branch
@@ -20,10 +21,15 @@ from runtimes.engines.transfer import to_device
 from runtimes.weights import full
 from runtimes.weights.packages import import_all
 
+_FLASH_CAPABILITY = (8, 0)  # of a CUDA device: flash-attn 2 has kernels for Ampere and later
+
 
 class Eager(Runtime):
-    """`attention` is sdpa, eager or flash_attention_2. What the device has not (this attention, a dtype) falls back to
-    what it has, and a note says so."""
+    """`attention` is sdpa, eager or flash_attention_2.
+
+    An attention or dtype that the device does not support falls back to one that it does, and a note says so. A dtype
+    that a CPU emulates is used as asked.
+    """
 
     weight_forms = frozenset({"dense", "packed"})
     skips_unwanted = True  # whether the last layer is run for the wanted tokens only
@@ -76,6 +82,7 @@ class Eager(Runtime):
             shares_prefix=shares,
             packs_rows=shares,
             batch_tokens=2048 if hw.device == "cpu" else 16384,
+            dtype_note=dtype_note(dtype, hw.device),
             notes=notes,
         )
 
@@ -212,6 +219,7 @@ def _usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[
         return wanted, ()
     lacks = [
         *(["a CUDA device"] if device != "cuda" else []),
+        *([_needs_capability()] if device == "cuda" and torch.cuda.get_device_capability() < _FLASH_CAPABILITY else []),
         *(["the package flash-attn"] if importlib.util.find_spec("flash_attn") is None else []),
         *(["float16 or bfloat16"] if dtype == "float32" else []),
     ]
@@ -220,9 +228,12 @@ def _usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[
     return wanted, ("rows of different lengths used sdpa, since flash_attention_2 takes no mask",)
 
 
+def _needs_capability() -> str:
+    found, needed = (".".join(map(str, one)) for one in (torch.cuda.get_device_capability(), _FLASH_CAPABILITY))
+    return f"compute capability {needed} (found {found})"
+
+
 def _usable_dtype(wanted: str, device: str) -> tuple[str, tuple[str, ...]]:
     if wanted == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         return "float16", ("bfloat16 is not supported by this device: float16 was used",)
-    if wanted == "float16" and device == "cpu":
-        return "float32", ("float16 is not fast on a CPU: float32 was used",)
     return wanted, ()

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from runtimes import artifacts
 from runtimes.base import Hardware, ModelSource, Unsupported
+from runtimes.dtype_speed import is_emulated
 from runtimes.weights import full
 from runtimes.weights.packages import require
 from runtimes.weights.rounded import check_groups
@@ -62,19 +63,29 @@ class Gptq:
                 f"the calibration text has {tokens} tokens and {self._method} needs {_FEWEST_TOKENS}: give a longer "
                 "text with calibration.data=FILE, or more calibration.sequences"
             )
+        made_in = quantizing_dtype(hw.device)
         made_from = {
             "model": model.digest,
             "weights": dict(self.identity),
+            "dtype": made_in,
             "calibration": hashlib.sha256(json.dumps([list(ids) for ids in calibration_ids]).encode()).hexdigest(),
             **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},
         }
         folder = artifacts.entry(
-            hw.artifacts, self._method, made_from, lambda folder: self._quantize(model, folder, hw, calibration_ids)
+            hw.artifacts,
+            self._method,
+            made_from,
+            lambda folder: self._quantize(model, folder, hw, calibration_ids, made_in),
         )
         return full.load_module(ModelSource(model.digest, folder, None, 0), dtype, attention, hw)
 
     def _quantize(
-        self, model: ModelSource, folder: Path, hw: Hardware, calibration_ids: Sequence[Sequence[int]]
+        self,
+        model: ModelSource,
+        folder: Path,
+        hw: Hardware,
+        calibration_ids: Sequence[Sequence[int]],
+        dtype: str,
     ) -> None:
         source = model.folder or _saved(model, folder / "source", hw)
         self._check(source)
@@ -82,6 +93,7 @@ class Gptq:
             "source": str(source.resolve()),
             "out": str((folder / "made").resolve()),
             "device": hw.device,
+            "dtype": dtype,
             **self.identity,
             "calibration_ids": [list(ids) for ids in calibration_ids],
         }
@@ -109,6 +121,14 @@ class Gptq:
         for name in ("hidden_size", "intermediate_size"):
             if name in config:
                 check_groups(name, int(config[name]), self._group_size)
+
+
+def quantizing_dtype(device: str) -> str:
+    """Return the dtype to quantize in: "auto", gptqmodel's own choice, where that is fast, else float32.
+
+    On a CPU gptqmodel chooses bfloat16, whatever the processor. The weights are rounded to 4 bits or so afterwards.
+    """
+    return "float32" if device == "cpu" and is_emulated("bfloat16") else "auto"
 
 
 def _saved(model: ModelSource, folder: Path, hw: Hardware) -> Path:

@@ -9,14 +9,21 @@ from typing import Any
 
 def main() -> None:
     asked: dict[str, Any] = json.load(sys.stdin)
+    import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     from gptqmodel.quantization import FORMAT, METHOD
 
     options: dict[str, Any] = {"bits": asked["bits"], "group_size": asked["group_size"]}
     if asked["name"] == "awq":
         options |= {"method": METHOD.AWQ, "format": FORMAT.GEMM}
-    model = GPTQModel.load(asked["source"], QuantizeConfig(**options), device=asked["device"])
+    dtype = asked["dtype"] if asked["dtype"] == "auto" else getattr(torch, asked["dtype"])
+    model = GPTQModel.load(asked["source"], QuantizeConfig(**options), device=asked["device"], dtype=dtype)
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in asked["calibration_ids"]]
+    if asked["name"] == "awq" and dtype is torch.float32:
+        from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
+
+        # It refuses what it can do: layers that were quantized in float32 are packed with scales in float16.
+        AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
     backend = {"backend": BACKEND.AWQ_TORCH} if asked["name"] == "awq" and asked["device"] == "cpu" else {}
     model.quantize(rows, batch_size=4, **backend)
     model.save(asked["out"])

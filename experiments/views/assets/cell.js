@@ -113,7 +113,7 @@ function rooflinePanel(row, cell) {
   const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
   if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No picture: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
   const packed = cell.roofline.is_packed ? `The roof is that of ${cell.roofline.dtype}; operations are the full model’s, bytes those of its packed weights.` : "";
-  return panel("Roofline", ["Both ceilings were measured here.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
+  return panel("Roofline", ["The hardware peak was measured here.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
 }
 
 function shapePanel(row, cell) {

@@ -19,12 +19,12 @@ def test_a_cell_is_a_span_with_its_jobs_phases_and_benchmarks_inside() -> None:
     cell, failed = (next(s for s in found if s.name == name) for name in ("cell eager", "cell offload"))
     inside = {span.name: span for span in found if span.parent and span.parent.span_id == cell.context.span_id}
     assert set(inside) == {
-        *("ceiling", "reference", "measure", "replay", "load: weights"),
+        *("hardware_peak", "reference", "measure", "replay", "load: weights"),
         *("latency", "throughput", "memory", "multiple_choice"),
     }
     assert inside["measure"].end_time - inside["measure"].start_time == pytest.approx(20e9)  # type: ignore[operator]
     assert inside["measure"].start_time == inside["reference"].end_time
-    assert cell.start_time <= inside["ceiling"].start_time  # type: ignore[operator]
+    assert cell.start_time <= inside["hardware_peak"].start_time  # type: ignore[operator]
     assert cell.end_time - cell.start_time == pytest.approx(30e9)  # type: ignore[operator]
     assert failed.status.description == "no room"
     assert not failed.status.is_ok

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, positions
+from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, peak_note, positions
 
 SHAPE = {"layers": 2, "kv_heads": 1, "head_width": 8, "hidden": 16, "vocabulary": 100, "is_tied": False}
 ASKED = {"batch": 1, "prompt_tokens": 10, "new_tokens": 4}
@@ -15,7 +15,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "model": {"shape": SHAPE},
         "runtime": {"weights": "full", "placement": "device"},
         "load": {"weight_bytes": 40_000, "dtype": "float32"},
-        "ceiling": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
+        "hardware_peak": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
     }
     return made | changes
 
@@ -32,7 +32,7 @@ def test_prefill_multiplies_every_weight_but_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"ceiling": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
+    "changes", [{"hardware_peak": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
 )
 def test_what_is_not_known_is_null(changes: dict[str, Any]) -> None:
     assert memory_bandwidth_ratio(record(**changes), 0.1, ASKED) is None
@@ -68,3 +68,29 @@ def test_operations_of_packed_weights_are_the_models() -> None:
     assert positions(packed, 0.5, 0.1, ASKED, packed) == {}
     offloaded = record(runtime={"weights": "full", "placement": "host"})
     assert positions(offloaded, 0.5, 0.1, ASKED, record()) == {}
+
+
+@pytest.mark.parametrize(
+    ("peak", "shares", "says"),
+    [
+        ({}, (0.5, 0.9), None),
+        ({}, (1.3, 0.9), "MBU is 130 % of a copy through memory: more than 100 % is possible"),
+        ({}, (0.5, 1.1), "MFU is 110 % of the fastest product measured"),
+        ({"others_ratio": 0.4}, (0.5, 0.9), "others took 40 % of the CPUs while the hardware peak was measured"),
+        ({"steal_ratio": 0.2, "others_ratio": None}, (None, 0.9), "others took 20 % of the CPUs"),
+        ({"others_ratio": 0.4}, (None, None), None),
+    ],
+)
+def test_a_share_that_cannot_be_taken_as_it_stands_has_a_note(
+    peak: dict[str, Any], shares: tuple[float | None, float | None], says: str | None
+) -> None:
+    made = record(hardware_peak={"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}, **peak})
+    said = peak_note(made, *shares)
+    assert said is None if says is None else said is not None and says in said
+
+
+def test_records_from_before_the_hardware_peak_had_its_name() -> None:
+    older = record()
+    older["ceiling"] = older.pop("hardware_peak")
+    assert flops_ratio(older, 10.0) == flops_ratio(record(), 10.0)
+    assert peak_note(older, 0.5, 0.5) is None

@@ -1,0 +1,106 @@
+"""The hardware peak: bytes copied per second and products of matrices per dtype, measured within a hard time budget.
+
+Imports torch when it measures: for a child process.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from experiments.measurement.machine import machine_change, read_machine
+
+BUDGET_S = 2.5  # together with the reading of the machine and the last call that overruns, at most 3 s
+_COPY_SHARE = 0.3  # of the budget
+_LARGEST_COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # far more than any cache holds
+_SMALLEST_COPY_BYTES = 1 << 26  # a smaller one might stay in a cache
+_WIDTHS = {"cpu": (128, 256, 512, 1024, 2048), "cuda": (1024, 2048, 4096, 8192)}
+_REPEATS = 5
+_DTYPES = ("float32", "bfloat16", "float16")
+_CUBE = 8  # doubling the width of a product: that many times the work
+
+Clock = Callable[[], float]
+
+
+def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = time.perf_counter) -> dict[str, Any]:
+    """Return `copy_bytes_per_s` (read and written) and `flops_per_s` by dtype, with how busy the machine was meanwhile.
+
+    A rate is None where not even the smallest size could be tried in time.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.ones(1, device=device)  # a GPU's context is made with its first tensor, which takes seconds
+    before, start = read_machine(), clock()
+    copy = _fastest_copy(device, start + _COPY_SHARE * BUDGET_S, clock)
+    asked = [name for name in _DTYPES if name in dtypes]
+    rates = {}
+    for index, name in enumerate(asked):
+        now = clock()
+        share_s = (start + BUDGET_S - now) / (len(asked) - index)  # what earlier ones left is shared among the rest
+        rates[name] = _fastest_product(device, name, now + share_s, clock)
+    change = machine_change(before)
+    kept = ("load_1min", "others_ratio", "steal_ratio", "cpu_mhz")
+    return {
+        "copy_bytes_per_s": copy,
+        "flops_per_s": {name: rate for name, rate in rates.items() if rate is not None},
+        "wall_s": round(clock() - start, 4),
+        "threads": threads,
+        **{key: change[key] for key in kept},
+    }
+
+
+def _fastest_copy(device: str, deadline: float, clock: Clock) -> float | None:
+    """Return the rate of the largest copy that fits: smaller ones may lie in a cache."""
+    import torch
+
+    rate, size = None, _SMALLEST_COPY_BYTES
+    while size <= _LARGEST_COPY_BYTES[device]:
+        source = torch.ones(size // 4, device=device)
+        target = torch.empty_like(source)
+        taken = _best(partial(target.copy_, source), device, deadline, clock)
+        if taken is None:
+            break
+        rate = 2 * size / taken
+        if clock() + 2 * _REPEATS * taken > deadline:
+            break
+        size *= 2
+    return rate
+
+
+def _fastest_product(device: str, dtype: str, deadline: float, clock: Clock) -> float | None:
+    """Return the best rate of products of growing width, none begun that would end after the deadline."""
+    import torch
+
+    best: float | None = None
+    taken = 0.0
+    for width in _WIDTHS[device]:
+        if best is not None and clock() + _CUBE * taken > deadline:
+            break
+        matrix = torch.ones(width, width, device=device, dtype=getattr(torch, dtype))
+        out = torch.empty_like(matrix)
+        found = _best(partial(torch.mm, matrix, matrix, out=out), device, deadline, clock)
+        if found is None:
+            break
+        taken = found
+        best = max(best or 0.0, 2 * width**3 / taken)
+    return best
+
+
+def _best(call: Callable[[], Any], device: str, deadline: float, clock: Clock) -> float | None:
+    """Return the shortest of a few calls, of which none is begun that would end after the deadline."""
+    import torch
+
+    shortest = math.inf
+    for _ in range(_REPEATS):
+        start = clock()
+        if start >= deadline or (shortest < math.inf and start + shortest > deadline):
+            break
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        shortest = min(shortest, clock() - start)
+    return shortest if shortest < math.inf else None

@@ -1,0 +1,106 @@
+"""Which processor this is, and which of its instruction sets PyTorch may use. Reads `/proc`, never torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Those that decide how fast products of matrices are; the kernel's names, of x86 and of ARM.
+_INSTRUCTION_SETS = (
+    *("f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
+    *("amx_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"),
+)
+_FACTS = {  # by key: the line of /proc/cpuinfo, of x86 and of ARM
+    "vendor": ("vendor_id", "CPU implementer"),
+    "family": ("cpu family", "CPU architecture"),
+    "model": ("model", "CPU part"),
+    "stepping": ("stepping", "CPU revision"),
+}
+_ATEN, _ONEDNN = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
+_ONEDNN_SETS = {  # what each value lets oneDNN use, beyond the values above it
+    "SSE41": (),
+    "AVX": (),
+    "AVX2": ("f16c", "fma", "avx2"),
+    "AVX2_VNNI": ("avx_vnni",),
+    "AVX2_VNNI_2": (),
+    "AVX512_CORE": ("avx512f",),
+    "AVX512_CORE_VNNI": ("avx512_vnni",),
+    "AVX512_CORE_BF16": ("avx512_bf16",),
+    "AVX10_1_512": ("avx512_fp16",),
+    "AVX512_CORE_FP16": ("avx512_fp16",),
+    "AVX512_CORE_AMX": ("amx_bf16", "amx_int8"),
+    "AVX10_1_512_AMX": ("amx_bf16", "amx_int8"),
+}
+_TITLES = {"avx512f": "AVX-512", "avx2": "AVX2", "sve2": "SVE2", "sve": "SVE", "asimd": "NEON"}
+_EXTRAS = {  # what is worth a word beside the widest vectors
+    "avx512_bf16": "bf16",
+    "bf16": "bf16",
+    "avx512_fp16": "fp16",
+    "asimdhp": "fp16",
+    "avx512_vnni": "VNNI",
+    "avx_vnni": "VNNI",
+    "i8mm": "i8mm",
+    "amx_bf16": "AMX bf16",
+    "amx_int8": "AMX int8",
+}
+
+
+def processor(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return the processor's name, its `cpu` facts, and the `instruction_sets` that oneDNN's products may use.
+
+    `instruction_limits` are the environment variables that hold PyTorch back; empty where nothing does.
+    """
+    lines = _first_processor(root)
+    flags = set((lines.get("flags") or lines.get("Features") or "").split())
+    limits = {name: variables[name] for name in (_ATEN, _ONEDNN) if variables.get(name)}
+    return {
+        "processor": lines.get("model name") or platform.processor() or None,
+        "cpu": {key: next((lines[n] for n in names if n in lines), None) for key, names in _FACTS.items()},
+        "instruction_sets": _usable([name for name in _INSTRUCTION_SETS if name in flags], limits),
+        "instruction_limits": limits,
+    }
+
+
+def describe(environment: Mapping[str, Any]) -> str | None:
+    """Return a line such as `AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI`; None for an old record."""
+    name, cpu = environment.get("processor"), environment.get("cpu") or {}
+    if name is None and not cpu:
+        return None
+    which = " ".join(f"{key} {cpu[key]}" for key in ("family", "model") if cpu.get(key))
+    parts = [f"{name or cpu.get('vendor')}" + (f" ({which})" if which else "")]
+    if environment.get("cores"):
+        parts.append(f"{environment['cores']} core{'s' if environment['cores'] != 1 else ''}")
+    limit = environment.get("cpu_limit")
+    if limit:
+        parts.append(f"at most {limit:g} CPUs' time")
+    sets = environment.get("instruction_sets") or []
+    widest = next((title for key, title in _TITLES.items() if key in sets), None)
+    if widest:
+        parts.append(" ".join(dict.fromkeys([widest, *(word for key, word in _EXTRAS.items() if key in sets)])))
+    parts += [f"{name}={value}" for name, value in (environment.get("instruction_limits") or {}).items()]
+    return ", ".join(parts)
+
+
+def _usable(sets: list[str], limits: Mapping[str, str]) -> list[str]:
+    """Return what is left of the instruction sets under the limit of oneDNN, which computes products of matrices."""
+    highest = limits.get(_ONEDNN, "").upper()
+    if highest not in _ONEDNN_SETS:  # none, ALL, DEFAULT, or one that this program does not know
+        return sets
+    names = list(_ONEDNN_SETS)
+    allowed = {one for name in names[: names.index(highest) + 1] for one in _ONEDNN_SETS[name]}
+    of_x86 = {one for group in _ONEDNN_SETS.values() for one in group}
+    return [one for one in sets if one in allowed or one not in of_x86]
+
+
+def _first_processor(root: Path) -> dict[str, str]:
+    """Return the lines that `/proc/cpuinfo` has for its first processor."""
+    try:
+        text = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

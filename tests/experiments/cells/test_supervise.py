@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from experiments.cells import supervise
+from experiments.cells.supervise import Children
+
+
+def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[Any] = []
+    is_imported = threading.Event()
+
+    class Starting:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def start(self) -> None:
+            assert is_imported.wait(10)
+
+    def hear(message: Any) -> None:
+        ticks.append(message)
+        if len(ticks) == 3:
+            is_imported.set()
+
+    children = Children("fork", set(), 1)
+    monkeypatch.setattr(children._context, "Process", Starting, raising=False)
+    monkeypatch.setattr(supervise, "_TICK_S", 0.001)
+    children._wait_for_server(hear)
+    assert len(ticks) >= 3
+    assert set(ticks) == {None}
+    heard = len(ticks)
+    children._wait_for_server(hear)
+    assert len(ticks) == heard  # it is there

@@ -1,0 +1,107 @@
+"""Two machines under one name are two machines: instruction sets and limits tell them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.records.environment import environment, environment_hash, machine_differences, machine_facts
+from experiments.records.matrix import machine, rows
+from experiments.records.processor import describe, processor
+from experiments.views.columns import COLUMNS
+from experiments.views.text import foot, markdown
+from tests.experiments.recorded import make_record
+
+EPYC = """processor : 0
+vendor_id : AuthenticAMD
+cpu family : 25
+model : 17
+model name : AMD EPYC
+stepping : 1
+flags : fpu f16c fma avx2 avx512f avx512_bf16 avx512_vnni
+
+processor : 1
+model name : another
+"""
+ARM = "processor : 0\nCPU implementer : 0x41\nCPU part : 0xd4f\nFeatures : fp asimd sve sve2 bf16 i8mm\n"
+AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def read(root: Path, text: str, variables: dict[str, str] | None = None) -> dict[str, Any]:
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/cpuinfo").write_text(text)
+    return processor(root, variables or {})
+
+
+def test_facts_of_the_first_processor(tmp_path: Path) -> None:
+    assert read(tmp_path, EPYC) == {
+        "processor": "AMD EPYC",
+        "cpu": {"vendor": "AuthenticAMD", "family": "25", "model": "17", "stepping": "1"},
+        "instruction_sets": ["f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"],
+        "instruction_limits": {},
+    }
+    found = read(tmp_path, ARM)
+    assert found["cpu"]["vendor"] == "0x41"
+    assert found["instruction_sets"] == ["asimd", "bf16", "i8mm", "sve", "sve2"]
+
+
+@pytest.mark.parametrize(
+    ("highest", "left"),
+    [
+        ("AVX2", ["f16c", "fma", "avx2"]),
+        ("avx512_core", ["f16c", "fma", "avx2", "avx512f"]),
+        ("AVX512_CORE_VNNI", ["f16c", "fma", "avx2", "avx512f", "avx512_vnni"]),
+        ("DEFAULT", ["f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"]),
+    ],
+)
+def test_variables_limit_what_pytorch_may_use(tmp_path: Path, highest: str, left: list[str]) -> None:
+    found = read(tmp_path, EPYC, {"ONEDNN_MAX_CPU_ISA": highest})
+    assert found["instruction_sets"] == left
+    assert found["instruction_limits"] == {"ONEDNN_MAX_CPU_ISA": highest}
+
+
+def test_a_line_describes_the_machine(tmp_path: Path) -> None:
+    whole = {**read(tmp_path, EPYC), "cores": 2}
+    assert describe(whole) == "AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI"
+    limited = {**read(tmp_path, EPYC, AVX2_ONLY), "cores": 1, "cpu_limit": 0.5}
+    expected = "AMD EPYC (family 25 model 17), 1 core, at most 0.5 CPUs' time, AVX2"
+    assert describe(limited) == f"{expected}, ATEN_CPU_CAPABILITY=avx2, ONEDNN_MAX_CPU_ISA=AVX2"
+    assert describe({"processor": "P", "cores": 2}) == "P, 2 cores"  # as earlier versions recorded it
+    assert describe({}) is None
+
+
+def test_instruction_sets_and_limits_make_another_machine(tmp_path: Path) -> None:
+    whole, limited = ({**environment(), **read(tmp_path, EPYC, limits)} for limits in ({}, AVX2_ONLY))
+    one, two = ({**make_record("eager"), "environment": found} for found in (whole, limited))
+    assert machine(one) != machine(two)
+    assert environment_hash(whole) != environment_hash(limited)
+    differences = machine_differences(whole, limited)
+    assert [text.split(" ")[1] for text in differences] == ["sets", "limits"]
+    assert "avx512_bf16, here f16c fma avx2" in differences[0]
+    assert machine_differences(whole, whole) == []
+    assert machine_differences({"processor": "AMD EPYC", "cores": whole["cores"]}, whole) == []  # an older baseline
+    for key, value in (("cpu_limit", 0.5), ("memory_limit_bytes", 1), ("governor", "powersave")):
+        assert machine_facts({**whole, key: value}) != machine_facts(whole)
+
+
+def test_the_foot_names_the_machine_with_its_load(tmp_path: Path) -> None:
+    found = {**read(tmp_path, EPYC), "cores": 2, "load_average": [0.42, 0.1, 0.1]}
+    shown = rows([{**make_record("eager"), "environment": found}])
+    assert foot(shown)[-1] == "AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI, load 0.4"
+    assert foot(shown)[-1] in markdown(shown)
+    assert foot(rows([make_record("eager")]))[-1] == "P, 2 cores"
+
+
+def test_an_emulated_dtype_is_told_in_its_row() -> None:
+    record = make_record("eager")
+    note = "bfloat16 is emulated on this processor: its products run at 0.002 of float32's rate"
+    record["load"] |= {"dtype": "bfloat16", "dtype_note": note}
+    record["runtime"]["dtype"] = "bfloat16"
+    (row,) = rows([record])
+    (column,) = [column for column in COLUMNS if column.key == "dtype"]
+    assert column.show(row) == "bfloat16 (emulated)"
+    assert f"eager: {note}" in foot([row])
+    (plain,) = rows([make_record("eager")])
+    assert (plain["dtype_note"], column.show(plain)) == (None, "float32")
