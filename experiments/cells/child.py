@@ -69,6 +69,7 @@ def isolate(log: Path) -> None:
 def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     import pytest
 
+    from experiments.benchmarks.overlap import overlap_of
     from experiments.benchmarks.plugin import CellPlugin
 
     plugin = CellPlugin(cell, folder, progress)
@@ -83,6 +84,8 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
+    if cell.facts.has_tokenizer:  # after all that is timed, and that memory is measured of
+        plugin.journal.write("overlap", **overlap_of(cell))
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
 

@@ -1,0 +1,70 @@
+"""Which of the bundled test items share 13 words or a sentence with the text that the bundled model was trained on.
+
+`python -m experiments.bundled.training_overlap` makes that text again, some 80 MB of it, and writes the shares beside
+this file, with the digest of the model that they hold for.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+SHARES = Path(__file__).with_suffix(".json")
+
+
+def shares(digest: str) -> dict[str, float]:
+    """Return the share of each benchmark for the model of that digest; empty for any other model."""
+    kept = json.loads(SHARES.read_text())
+    return dict(kept["shares"]) if kept["model_digest"] == digest else {}
+
+
+def measure() -> dict[str, Any]:
+    """Go through the training text, shard by shard, as training did."""
+    from tokenizers import Tokenizer
+
+    from experiments.benchmarks.overlap import items_of
+    from experiments.bundled.corpus import training_documents
+    from experiments.bundled.texts.world import build_world
+    from experiments.bundled.train import DEFAULT_STEPS
+    from experiments.bundled.training import STEPS_PER_SHARD, Recipe
+    from experiments.cells.plan import BUNDLED, plan
+    from experiments.compose import compose
+    from experiments.models import inspect_folder
+    from experiments.tasks import overlap
+
+    names = "perplexity,multiple_choice,code,extractive_qa,summarization"
+    items = items_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
+    asked = overlap.asked_of(item for group in items.values() for item in group)
+    world, recipe = build_world(), Recipe(DEFAULT_STEPS)
+    tokenizer = Tokenizer.from_file(str(BUNDLED / "model" / "tokenizer.json"))
+    seen, documents, tokens = overlap.Seen(), 0, 0
+    for first_step in range(0, recipe.steps, STEPS_PER_SHARD):
+        steps = min(STEPS_PER_SHARD, recipe.steps - first_step)
+        left = steps * recipe.batch_size * (recipe.window - 1)
+        stream = training_documents(world, recipe.seed, first_step // STEPS_PER_SHARD)
+        while left > 0:
+            texts = [document.given + document.text for document in islice(stream, 256)]
+            for text, encoded in zip(texts, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
+                if left <= 0:
+                    break
+                seen.add(text, among=asked)
+                used = len(encoded.ids) + 2  # between the beginning and the end of a text
+                left, documents, tokens = left - used, documents + 1, tokens + used
+    return {
+        "model_digest": inspect_folder(BUNDLED / "model").digest,
+        "documents": documents,
+        "tokens": tokens,
+        "words": overlap.WORDS,
+        "shares": {name: overlap.share(group, seen) for name, group in items.items()},
+    }
+
+
+def main() -> None:
+    SHARES.write_text(json.dumps(measure(), indent=1) + "\n")
+    print(f"wrote {SHARES}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from experiments.tasks.overlap import Seen, asked_of, paragraphs, seen_of, share
+
+LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
+TEXT = f"Before. {LONG} Behind.\nWhich river flows through Hartwell? The Umber."
+
+
+def test_thirteen_words_in_a_row_are_found_whatever_their_case_and_punctuation() -> None:
+    seen = seen_of([TEXT])
+    assert seen.holds(("zero, " + LONG.upper().replace(".", "!") + " more",))
+    assert not seen.holds((LONG.replace("seven", "seven and"),))
+    assert seen.holds(("something else", LONG))
+
+
+def test_a_short_item_must_be_a_whole_sentence() -> None:
+    seen = seen_of([TEXT])
+    assert seen.holds(("which river flows through Hartwell",))
+    assert not seen.holds(("river flows through Hartwell",))
+    assert not seen.holds(("The Umber",))  # too short to mean anything
+    assert not seen.holds((LONG.rpartition(" twelve")[0] + " and so on for long enough", "The Umber."))
+
+
+def test_the_share_is_of_items() -> None:
+    assert share([(LONG,), ("What is the name of the town?",)], seen_of([TEXT])) == 0.5
+    assert share([], seen_of([TEXT])) is None
+    assert paragraphs("a b\n\n\nc\nd\n \ne") == [("a b",), ("c\nd",), ("e",)]
+
+
+def test_of_a_long_text_only_what_is_asked_for_is_kept() -> None:
+    items = [(LONG,), ("Which river flows through Hartwell?",), ("What is the name of the town?",)]
+    seen = Seen()
+    seen.add(TEXT + " " + " ".join(map(str, range(1000))), among=asked_of(items))
+    assert len(seen.runs) == 2
+    assert len(seen.sentences) == 1
+    assert share(items, seen) == 2 / 3
