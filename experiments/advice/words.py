@@ -16,13 +16,14 @@ _FEW_LAUNCHES = 4  # below, an interval from a variance of so few values is a gu
 
 def advice_lines(chosen: Choice, wish: Wish) -> list[str]:
     """Return the answer, a line a cell."""
-    said = _nothing_shown(chosen, wish) + [not_compared(row) for row in chosen.alarms]
+    said = [*(not_compared(row) for row in chosen.alarms), *_nothing_shown(chosen, wish)]
     if chosen.not_ranked is not None:
         return [f"not ranked: {chosen.not_ranked}", *said]
     if chosen.best is None:
         return [*_nothing(chosen, wish), *said]
     best = chosen.best
-    lines = [f"run {best['runtime']}: best {chosen.basis} of {len(chosen.ranked)} cells that qualify"]
+    of = f"of {len(chosen.ranked)} cells that qualify" if len(chosen.ranked) > 1 else "; no other cell qualifies"
+    lines = [f"run {best['runtime']}: best {chosen.basis} {of}".replace(" ;", ";")]
     lines.append(f"  {describe(best, wish)}")
     if best.get("command"):
         lines.append(f"  {best['command']}")
@@ -50,9 +51,11 @@ def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
         for row in rows
         if (counts := [n for one in kept_scores(row) if (n := one.items_to_show(floor)) is not None])
     ]
-    items = "".join(f": about {n:,} items for each benchmark would show {name} to" for n, name in sorted(needed)[:1])
-    said = f"no cell but the reference is shown to keep {100 * floor:g} % of its scores{items}"
-    return [f"note: {said}; --accept-unshown goes by estimates"]
+    said = f"note: no cell but the reference is shown to keep {100 * floor:g} % of its scores"
+    if needed:
+        items, name = min(needed)
+        said += f"; about {items:,} items in each benchmark would show it for {name}"
+    return [f"{said}; --accept-unshown goes by the estimates"]
 
 
 def describe(row: Row, wish: Wish) -> str:
