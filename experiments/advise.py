@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _advise(asked: argparse.Namespace) -> int:
-    wish = Wish(asked.goal, asked.min_accuracy, asked.max_memory_gib, asked.max_ttft_s, asked.usd_per_hour)
+    limits = (asked.min_accuracy, asked.max_memory_gib, asked.max_ttft_s)
+    wish = Wish(asked.goal, *limits, asked.usd_per_hour, asked.accept_unshown)
     found, was_left_out = _rows(Path(asked.folder))
     found = _of_one_model(found, asked.model)
     chosen = choose(found, wish)
     here = {hw: machine({"environment": environment(), "hw": {"name": hw}}) for hw in {row["hw"] for row in found}}
-    said = [*advice_lines(chosen, wish), *caveats(found, here)]
+    said = [*advice_lines(chosen, wish), *caveats(found, here, wish)]
     steps = next_steps(found, wish)
     if steps:
         said += ["", "try next:", *(f"  {step.command}\n      {step.why}" for step in steps)]
@@ -63,7 +64,15 @@ def _rows(path: Path) -> tuple[list[Row], bool]:
         raise UserError(f"{published} is no matrix: {error}; write one: report --format json") from error
     # Published by an earlier version: what it did not know yet is unknown.
     later = ("machine", "command", "against", "throughput_tokens_per_s", "usd_per_million_tokens", "config_hash")
-    return [{**dict.fromkeys(later), **row} for row in found], False
+    return [{**dict.fromkeys(later), **_by_wall_time(row)} for row in found], False
+
+
+def _by_wall_time(row: Row) -> Row:
+    """Return a row without the speedups of earlier versions, which were of CPU time on a CPU: they rank nothing."""
+    if row.get("speedup_clock") != "cpu_s":
+        return row
+    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "pays_after"))]
+    return row | dict.fromkeys(gone)
 
 
 def _of_one_model(found: Sequence[Row], name: str | None) -> list[Row]:
@@ -87,7 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m experiments.advise", description=__doc__)
     parser.add_argument("folder", nargs="?", default="results/runs", help="records, or a matrix.json (%(default)s)")
     parser.add_argument("--goal", choices=GOALS, default="latency", help="what to be best at (%(default)s)")
-    parser.add_argument("--min-accuracy", type=_positive, metavar="SHARE", help="of the reference's score: 0.99")
+    parser.add_argument(
+        "--min-accuracy", type=_positive, metavar="SHARE", help="of the reference's score, as a lower bound: 0.99"
+    )
+    parser.add_argument(
+        "--accept-unshown",
+        action="store_true",
+        help="let a cell qualify by its estimate where its lower bound does not reach --min-accuracy",
+    )
     parser.add_argument(
         "--max-memory-gib", type=_positive, metavar="GIB", help="peak, on the device where there is one"
     )

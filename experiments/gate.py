@@ -128,7 +128,7 @@ def _with_baselines(asked: Asked) -> list[Candidate]:
 def _absent(asked: Asked) -> list[Any]:
     """Return a finding for each cell of the baseline that the run lacks, where the gate wants all."""
     from experiments.gates.baseline import read_baselines
-    from experiments.gates.judge import Finding
+    from experiments.gates.findings import Finding
 
     if asked.baseline is None or not asked.gate.baseline.all_cells:
         return []

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.views.columns import Row
-from experiments.views.standing import bounds
+from experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
+from experiments.records.costs import price_of_tokens
+from experiments.views.columns import Row, is_alarm
+from experiments.views.standing import Bounds, bounds
 
 GOALS = ("latency", "throughput", "memory", "cost")
 GIB = 2**30
-_KEPT = ("mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l")
+NO_PRICE = "no price an hour is known: --usd-per-hour"
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,18 @@ class Wish:
     max_memory_gib: float | None = None
     max_ttft_s: float | None = None
     usd_per_hour: float | None = None  # where the profile has none
+    accept_unshown: bool = False  # go by the estimate of what is kept, not by its lower bound
 
 
 @dataclass(frozen=True)
 class Lack:
-    """A constraint that a cell misses. `found` is None where it was not measured."""
+    """A constraint that a cell misses. `found` is what the limit would have to be; None where it was not measured."""
 
     option: str
     limit: float
     found: float | None
-    is_within_noise: bool = False  # the value's interval reaches the limit
+    said: str | None = None  # in words, where the number alone would mislead
+    is_unshown: bool = False  # the estimate reaches the limit, its bound does not
 
     @property
     def share(self) -> float:
@@ -48,107 +52,137 @@ class Choice:
     ranked: list[Row]  # that qualify, the best first
     tied: list[Row]  # of them, not told apart from the best
     unranked: list[tuple[Row, str]]  # measured, with why they do not qualify
+    alarms: list[Row]  # whose timed work was not what was asked for: never chosen
     relaxed: tuple[Wish, Row] | None
     basis: str  # what "best" was judged by
+    not_ranked: str | None = None  # why no cell can be called the best
 
     @property
     def best(self) -> Row | None:
         return self.ranked[0] if self.ranked else None
 
 
+@dataclass(frozen=True)
+class _Measure:
+    """What cells are ranked by: a value with its interval."""
+
+    bounds: Callable[[Row], Bounds | None]
+    is_high_better: bool
+    basis: str
+
+    def key(self, row: Row) -> float:
+        found = self.bounds(row)
+        assert found is not None
+        return -found[1] if self.is_high_better else found[1]
+
+    def is_tied(self, best: Row, row: Row) -> bool:
+        first, second = self.bounds(best), self.bounds(row)
+        return first is not None and second is not None and first[0] <= second[2] and second[0] <= first[2]
+
+
 def choose(found: Sequence[Row], wish: Wish) -> Choice:
     """Rank the cells that qualify."""
     measured = [row for row in found if row["status"] == "ok"]
-    value, key, basis = _judge(measured, wish)
+    alarms = [row for row in found if is_alarm(row)]
+    measure, why_not = _measure(measured, wish)
+    if measure is None:
+        return Choice([], [], [], alarms, None, wish.goal, why_not)
     qualified, unranked = [], []
     for row in measured:
         missing = lacks(row, wish)
         if missing:
             unranked.append((row, "; ".join(_said(one) for one in missing)))
-        elif value(row) is None:
-            unranked.append((row, f"no {basis}"))
+        elif measure.bounds(row) is None:
+            unranked.append((row, f"no {measure.basis}"))
         else:
             qualified.append(row)
-    ranked = sorted(qualified, key=lambda row: value(row) or 0.0)
-    tied = [row for row in ranked[1:] if key and _is_tied(ranked[0], row, key)]
-    rankable = [row for row in measured if value(row) is not None]
-    return Choice(ranked, tied, unranked, None if ranked else _relax(rankable, wish), basis)
+    ranked = sorted(qualified, key=measure.key)
+    tied = [row for row in ranked[1:] if measure.is_tied(ranked[0], row)]
+    rankable = [row for row in measured if measure.bounds(row) is not None]
+    return Choice(ranked, tied, unranked, alarms, None if ranked else _relax(rankable, wish), measure.basis)
 
 
 def lacks(row: Row, wish: Wish) -> list[Lack]:
     """Return the constraints that a cell misses, or for which it has no measurement."""
-    wanted = (
-        ("--min-accuracy", wish.min_accuracy, kept(row), False),
-        ("--max-memory-gib", wish.max_memory_gib, memory_gib(row), True),
-        ("--max-ttft-s", wish.max_ttft_s, row["ttft_s_p50"], True),
+    ceilings = (
+        ("--max-memory-gib", wish.max_memory_gib, memory_gib(row)),
+        ("--max-ttft-s", wish.max_ttft_s, row["ttft_s_p50"]),
     )
+    accuracy = None if wish.min_accuracy is None else _accuracy(row, wish.min_accuracy, wish.accept_unshown)
     return [
-        Lack(option, limit, value, option == "--min-accuracy" and _may_keep(row, limit))
-        for option, limit, value, is_ceiling in wanted
-        if limit is not None and (value is None or (value > limit if is_ceiling else value < limit))
+        *([accuracy] if accuracy else []),
+        *(
+            Lack(option, limit, value)
+            for option, limit, value in ceilings
+            if limit is not None and (value is None or value > limit)
+        ),
     ]
 
 
-def _may_keep(row: Row, share: float) -> bool:
-    """Say whether every score's interval, on the reference's own items, still reaches this share of the reference's."""
-    for score in _KEPT:
-        percent, found = row.get(f"{score}_percent_of_reference"), bounds(row, score)
-        if percent and found is not None and found[2] < share * found[1] / (percent / 100):
-            return False
-    ratio, low = row.get("perplexity_percent_of_reference"), row.get("perplexity_ratio_low")
-    return not ratio or 100 / ratio >= share or (low is not None and 1 / low >= share)
-
-
-def kept(row: Row) -> float | None:
-    """Return the share of the reference's score that is kept, of the benchmark that lost most; None where unknown."""
-    shares = [row.get(f"{score}_percent_of_reference") for score in _KEPT]
-    known = [share / 100 for share in shares if share is not None]
-    ratio = row.get("perplexity_percent_of_reference")
-    return min([*known, *([100 / ratio] if ratio else [])], default=1.0 if row["is_reference"] else None)
+def _accuracy(row: Row, floor: float, by_estimate: bool) -> Lack | None:
+    """Return how the cell misses the floor: its bound is below, or with `by_estimate` the estimate itself."""
+    option, estimate, worst = "--min-accuracy", kept(row), weakest(row)
+    if estimate is None or worst is None:
+        return Lack(option, floor, None)
+    if estimate >= floor if by_estimate else is_shown(row, floor):
+        return None
+    why = unshown(row, floor)
+    if why is not None:
+        return Lack(option, floor, worst.low, f"not shown: {why}", is_unshown=True)
+    lowest = min(kept_scores(row), key=lambda one: one.share)
+    reaches = lowest.high is not None and lowest.high >= floor
+    said = lowest.said + ("; the interval reaches it, more items would tell" if reaches else "")
+    return Lack(option, floor, estimate if by_estimate else worst.low, said)
 
 
 def memory_gib(row: Row) -> float | None:
-    """Return the peak on the device, where there is one, else on the host."""
+    """Return the peak on the device, where there is one, else on the host; imports are in neither."""
     peak = row["peak_device_bytes"] or row["peak_host_bytes"]
     return None if peak is None else peak / GIB
 
 
-def price(row: Row, wish: Wish) -> float | None:
-    """Return dollars a million new tokens, offline."""
-    if row.get("usd_per_million_tokens") is not None and wish.usd_per_hour is None:
-        return float(row["usd_per_million_tokens"])
-    if wish.usd_per_hour is None or not row["throughput_tokens_per_s"]:
-        return None
-    return wish.usd_per_hour / 3600 * 1e6 / float(row["throughput_tokens_per_s"])
+def price(row: Row, wish: Wish) -> Bounds | None:
+    """Return dollars a million new tokens of interleaved batches, with the interval; None where it has none."""
+    ends = ("_low", "", "_high")
+    if wish.usd_per_hour is None:
+        found = [row.get(f"usd_per_million_tokens{end}") for end in ends]
+    else:
+        found = [price_of_tokens(wish.usd_per_hour, row.get(f"batched_tokens_per_s{end}")) for end in reversed(ends)]
+    low, value, high = found
+    return None if low is None or value is None or high is None else (low, value, high)
 
 
-def _judge(measured: Sequence[Row], wish: Wish) -> tuple[Callable[[Row], float | None], str | None, str]:
-    """Return what to rank by (less is better), the key whose intervals say ties, and the words for it."""
+def _measure(measured: Sequence[Row], wish: Wish) -> tuple[_Measure | None, str | None]:
+    """Return what to rank by, or None and the reason why nothing can be ranked."""
     if wish.goal == "memory":
-        return memory_gib, "peak_host_bytes", "peak memory"
+        return _Measure(_memory_bounds, False, "peak memory apart from imports"), None
+    if len(measured) == 1:
+        return _Measure(lambda row: (1.0, 1.0, 1.0), True, "choice: the only measured cell"), None
     if wish.goal == "latency":
         if any(row["speedup_ratio"] is not None for row in measured):
-            return _negative_speedup, "speedup_ratio", "interleaved decode speedup"
-        return lambda row: row["tpot_s_p50"], None, "TPOT p50 of cells that were not interleaved"
+            return _Measure(lambda row: bounds(row, "speedup_ratio"), True, "interleaved decode speedup"), None
+        return _Measure(_lone_tpot, False, "TPOT p50 of cells that ran one after the other"), None
     if wish.goal == "cost" and any(price(row, wish) is not None for row in measured):
-        return lambda row: price(row, wish), None, "price of a million tokens offline"
-    without_price = " (no price an hour is known: --usd-per-hour)" if wish.goal == "cost" else ""
-    return _negative_throughput, None, f"offline throughput{without_price}"
+        return _Measure(lambda row: price(row, wish), False, "price of a million tokens of interleaved batches"), None
+    without_price = f" ({NO_PRICE})" if wish.goal == "cost" and not _has_price(measured, wish) else ""
+    if any(row.get("throughput_speedup_ratio") is not None for row in measured):
+        basis = f"interleaved batch speedup{without_price}"
+        return _Measure(lambda row: bounds(row, "throughput_speedup_ratio"), True, basis), None
+    return None, f"no batches were measured in turns with the reference (comparison.batched=8){without_price}"
 
 
-def _negative_speedup(row: Row) -> float | None:
-    found = bounds(row, "speedup_ratio")
-    return None if found is None else -found[1]
+def _has_price(measured: Sequence[Row], wish: Wish) -> bool:
+    return wish.usd_per_hour is not None or any(row.get("price_usd_per_hour") is not None for row in measured)
 
 
-def _negative_throughput(row: Row) -> float | None:
-    found = row["throughput_tokens_per_s"]
-    return None if found is None else -float(found)
+def _memory_bounds(row: Row) -> Bounds | None:
+    return bounds(row, "peak_device_bytes" if row["peak_device_bytes"] else "peak_host_bytes")
 
 
-def _is_tied(best: Row, row: Row, key: str) -> bool:
-    first, second = bounds(best, key), bounds(row, key)
-    return first is not None and second is not None and first[0] <= second[2] and second[0] <= first[2]
+def _lone_tpot(row: Row) -> Bounds | None:
+    """Nothing separates two times that were not measured together: all of them are tied."""
+    value = row["tpot_s_p50"]
+    return None if value is None else (0.0, float(value), float("inf"))
 
 
 def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
@@ -156,7 +190,7 @@ def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
     options = []
     for row in measured:
         missing = lacks(row, wish)
-        if all(one.found is not None for one in missing):
+        if all(one.found is not None and one.found > 0 for one in missing):
             options.append((len(missing), max((one.share for one in missing), default=0.0), row, missing))
     if not options:
         return None
@@ -166,6 +200,6 @@ def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
 
 
 def _said(lack: Lack) -> str:
-    measured = "not measured" if lack.found is None else f"{lack.found:.4g}"
-    noise = ", its interval reaches it: more items would tell" if lack.is_within_noise and lack.found else ""
-    return f"{lack.option} {lack.limit:g}: {measured}{noise}"
+    if lack.said is not None:
+        return f"{lack.option} {lack.limit:g}: {lack.said}"
+    return f"{lack.option} {lack.limit:g}: {'not measured' if lack.found is None else f'{lack.found:.4g}'}"

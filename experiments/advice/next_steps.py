@@ -64,7 +64,7 @@ def next_steps(found: Sequence[Row], wish: Wish) -> list[Step]:
 
 def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
     measured = [row for row in found if row["status"] == "ok"]
-    missed = {lack.option for row in measured for lack in lacks(row, wish)}
+    missed = {lack.option for row in measured for lack in lacks(row, wish) if not lack.is_unshown}
     problems = {"memory"} if wish.goal == "memory" or any(row["status"] == "out_of_memory" for row in found) else set()
     if wish.goal != "memory" or "--max-ttft-s" in missed:
         problems.add("speed")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from experiments.advice.choose import GIB, Choice, Wish, kept, memory_gib, price
+from experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
+from experiments.advice.kept import kept, kept_scores, unshown
 from experiments.views.columns import Row
 
 _ALTERNATIVES = 3
@@ -15,34 +16,70 @@ _FEW_LAUNCHES = 4  # below, an interval from a variance of so few values is a gu
 
 def advice_lines(chosen: Choice, wish: Wish) -> list[str]:
     """Return the answer, a line a cell."""
+    said = [*(not_compared(row) for row in chosen.alarms), *_nothing_shown(chosen, wish)]
+    if chosen.not_ranked is not None:
+        return [f"not ranked: {chosen.not_ranked}", *said]
     if chosen.best is None:
-        return _nothing(chosen, wish)
+        return [*_nothing(chosen, wish), *said]
     best = chosen.best
-    lines = [f"run {best['runtime']}: best {chosen.basis} of {len(chosen.ranked)} cells that qualify"]
+    of = f"of {len(chosen.ranked)} cells that qualify" if len(chosen.ranked) > 1 else "; no other cell qualifies"
+    lines = [f"run {best['runtime']}: best {chosen.basis} {of}".replace(" ;", ";")]
     lines.append(f"  {describe(best, wish)}")
     if best.get("command"):
         lines.append(f"  {best['command']}")
     for row in chosen.ranked[1 : 1 + _ALTERNATIVES]:
         tie = " (not told apart from it)" if row in chosen.tied else ""
         lines.append(f"or {row['runtime']}{tie}: {exchange(best, row, wish)}")
-    lines += [f"not {row['runtime']}: {why}" for row, why in chosen.unranked]
-    return lines
+    return [*lines, *(f"not {row['runtime']}: {why}" for row, why in chosen.unranked), *said]
+
+
+def not_compared(row: Row) -> str:
+    """Return why a cell is not chosen from, whatever its figures: its timed work was not what was asked for."""
+    return f"not compared: {row['runtime']}: {row['status']}: {row['reason']}"
+
+
+def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
+    """Say that nothing but the reference is shown to keep its scores, and how many items it would take."""
+    floor = wish.min_accuracy
+    if floor is None or wish.accept_unshown or any(not row["is_reference"] for row in chosen.ranked):
+        return []
+    rows = [row for row, _ in chosen.unranked if unshown(row, floor)]
+    if not rows:
+        return []
+    needed = [
+        (max(counts), row["runtime"])
+        for row in rows
+        if (counts := [n for one in kept_scores(row) if (n := one.items_to_show(floor)) is not None])
+    ]
+    said = f"note: no cell but the reference is shown to keep {100 * floor:g} % of its scores"
+    if needed:
+        items, name = min(needed)
+        said += f"; about {items:,} items in each benchmark would show it for {name}"
+    return [f"{said}; --accept-unshown goes by the estimates"]
 
 
 def describe(row: Row, wish: Wish) -> str:
     """Return the figures that a choice is made by."""
-    ratio, ttft, tpot, memory = row["speedup_ratio"], row["ttft_s_p50"], row["tpot_s_p50"], memory_gib(row)
-    throughput, share, dollars = row["throughput_tokens_per_s"], kept(row), price(row, wish)
+    ttft, tpot, memory, share = row["ttft_s_p50"], row["tpot_s_p50"], memory_gib(row), kept(row)
+    alone = " alone" if row.get("latency_source") == "alone" else ""
+    batched, offline = row.get("batched_tokens_per_s"), row["throughput_tokens_per_s"]
+    lone_price, dollars = row.get("usd_per_million_tokens"), price(row, wish)
     parts = [
-        f"decode {ratio:.2f}× [{row['speedup_ratio_low']:.2f}, {row['speedup_ratio_high']:.2f}]" if ratio else "",
-        f"TTFT {ttft * 1e3:.1f} ms" if ttft else "",
-        f"TPOT {tpot * 1e3:.2f} ms" if tpot else "",
-        f"{throughput:,.0f} tokens/s offline" if throughput else "",
-        f"${dollars:.4f} a million tokens" if dollars else "",
+        _ratio("decode", row, "speedup_ratio"),
+        f"TTFT {ttft * 1e3:.1f} ms{alone}" if ttft else "",
+        f"TPOT {tpot * 1e3:.2f} ms{alone}" if tpot else "",
+        f"{batched:,.0f} tokens/s batched" if batched else f"{offline:,.0f} tokens/s offline, alone" if offline else "",
+        _ratio("batches", row, "throughput_speedup_ratio"),
+        f"${dollars[1]:.4f} [{dollars[0]:.4f}, {dollars[2]:.4f}] a million tokens" if dollars else "",
+        f"${lone_price:.4f} a million tokens, alone" if lone_price and not dollars else "",
         f"peak {size(memory * GIB)}" if memory else "",
         f"keeps {100 * share:.1f} % of the reference's scores" if share is not None else "answers not measured",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _ratio(name: str, row: Row, key: str) -> str:
+    return f"{name} {row[key]:.2f}× [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]" if row.get(key) else ""
 
 
 def size(count: float) -> str:
@@ -52,30 +89,37 @@ def size(count: float) -> str:
 
 def exchange(best: Row, row: Row, wish: Wish) -> str:
     """Return what taking `row` for `best` costs and gains."""
+    before, after = price(best, wish), price(row, wish)
     pairs = (
         ("decode speed", best["speedup_ratio"] or _one(best), row["speedup_ratio"] or _one(row), "high"),
-        ("offline throughput", best["throughput_tokens_per_s"], row["throughput_tokens_per_s"], "high"),
+        ("batch speed", _batch_speed(best), _batch_speed(row), "high"),
         ("memory", memory_gib(best), memory_gib(row), "low"),
-        ("price", price(best, wish), price(row, wish), "low"),
+        ("price", before and before[1], after and after[1], "low"),
         ("accuracy", kept(best), kept(row), "high"),
     )
     gains: list[str] = []
     costs: list[str] = []
-    for name, before, after, better in pairs:
-        if not before or after is None or abs(after / before - 1) < 0.001:
+    for name, old, new, better in pairs:
+        if not old or new is None or abs(new / old - 1) < 0.001:
             continue
-        said = f"{name} {100 * (after / before - 1):+.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
-        (gains if (after > before) == (better == "high") else costs).append(said)
+        said = f"{name} {100 * (new / old - 1):+.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
+        (gains if (new > old) == (better == "high") else costs).append(said)
     return (
         "; ".join(f"{word} {', '.join(found)}" for word, found in (("costs", costs), ("gains", gains)) if found)
         or "no difference in what was measured"
     )
 
 
-def caveats(found: Sequence[Row], here: Mapping[str, str]) -> list[str]:
+def caveats(found: Sequence[Row], here: Mapping[str, str], wish: Wish) -> list[str]:
     """Return what must be said beside the advice. `here` is this machine's digest, a hardware profile each."""
     measured = [row for row in found if row["status"] == "ok"]
     said = []
+    if wish.min_accuracy is not None and wish.accept_unshown:
+        said += [
+            f"accepted unshown: {row['runtime']} {why}" for row in measured if (why := unshown(row, wish.min_accuracy))
+        ]
+    if len(measured) > 1 and not any(row["speedup_ratio"] is not None for row in measured):
+        said.append("no speedup by wall time is known: times of cells that ran one after the other tell nothing apart")
     if len(measured) < _FEW_CELLS:
         said.append(f"few records: {len(measured)} measured cells; a sweep has more to choose from")
     machines = {row.get("machine") for row in measured} - {None}
@@ -97,6 +141,11 @@ def caveats(found: Sequence[Row], here: Mapping[str, str]) -> list[str]:
 
 def _one(row: Row) -> float | None:
     return 1.0 if row["is_reference"] else None
+
+
+def _batch_speed(row: Row) -> float | None:
+    found = row.get("throughput_speedup_ratio")
+    return found or (_one(row) if row.get("batched_tokens_per_s") else None)
 
 
 def _nothing(chosen: Choice, wish: Wish) -> list[str]:

@@ -14,8 +14,10 @@ from experiments.comparison.speed import Launches, compare_speed
 from experiments.comparison.workers import Runner
 from experiments.config import ComparisonConfig
 from experiments.gates.baseline import Baseline, check_baseline
-from experiments.gates.judge import Finding, Measured, findings, losses, overall, speed_limits
+from experiments.gates.findings import Finding, Measured
+from experiments.gates.judge import findings, overall
 from experiments.gates.limits import GateConfig
+from experiments.gates.speed_limits import losses, speed_limits
 from experiments.measurement.sequential import Verdict
 from experiments.progress import Progress
 from experiments.records.environment import environment

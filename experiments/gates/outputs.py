@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from experiments.errors import UserError
-from experiments.gates.judge import Finding
+from experiments.gates.findings import Finding
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import Judgement
 from experiments.records.store import write_atomic

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from experiments.gates.judge import loss_verdict
+from experiments.gates.answers_limits import loss_verdict
 from experiments.gates.simulation_table import Figure, chance, header, row
 from experiments.measurement.paired import loss, mean_interval
 from experiments.measurement.shares import bounded_mean, exact_proportion, paired_proportions, upper_bound

@@ -19,9 +19,9 @@ import numpy as np
 
 from experiments.compose import compose_gate
 from experiments.gates import simulated_answers
-from experiments.gates.judge import speed_rules
 from experiments.gates.limits import GateConfig
 from experiments.gates.simulation_table import Figure, header, row
+from experiments.gates.speed_limits import speed_limits
 from experiments.measurement.paired import mean_interval
 from experiments.measurement.sequential import Look, look
 from experiments.records.store import write_atomic
@@ -105,7 +105,7 @@ def _gates(
 ) -> tuple[list[Look], list[Look]]:
     """Return what the rule before and the rule now say of the same launches, whose log ratios lie around `slower`."""
     drawn, before, now = np.random.default_rng(1), [], []
-    _, _, _, rule, interval = speed_rules(gate, None, 0.99)[0]
+    rule, interval = (limit := speed_limits(gate, None, 0.99)[0]).rule, limit.interval
     for _ in range(draws):
         centre = slower + build_sd * math.sqrt(2) * drawn.standard_normal()  # the builds of both cells
         losses = (centre + noise * draw(drawn, rule.looks[-1])).tolist()

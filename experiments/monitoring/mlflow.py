@@ -39,6 +39,8 @@ class Mlflow:
             if row["record_id"] in self._runs:
                 with self._mlflow.start_run(run_id=self._runs[row["record_id"]]):
                     self._mlflow.log_metrics(_numbers(row))
+                    # What the comparison found may be a failure; a parameter cannot change, a tag can.
+                    self._mlflow.set_tags({"status": row["status"], "reason": str(row["reason"] or "")[:500]})
 
     def close(self) -> None:
         pass

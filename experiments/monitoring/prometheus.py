@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, write_to_textfile
 
 from experiments.records.matrix import rows
+from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _LABELS = ("runtime", "model", "hw")
 # From a small model's token on a good processor to a large one's prompt: a factor of two, or two and a half, a bucket.
@@ -33,7 +35,12 @@ class Prometheus:
             "runtime_matrix_tpot_seconds", "Time per output token", _LABELS, buckets=_BUCKETS_S, registry=registry
         )
         self._tokens = Counter("runtime_matrix_tokens", "New tokens that were timed", _LABELS, registry=registry)
-        self._cells = Counter("runtime_matrix_cells", "Cells that ended", ("status",), registry=registry)
+        self._cells = Counter(
+            "runtime_matrix_cells",
+            "Cells that ended; again where their timed work proved wrong",
+            ("status",),
+            registry=registry,
+        )
         self._planned = Gauge("runtime_matrix_planned_cells", "Cells of the sweep", registry=registry)
         self._memory = Gauge("runtime_matrix_peak_memory_bytes", "Peak", (*_LABELS, "where"), registry=registry)
         self._throughput = Gauge(
@@ -63,9 +70,19 @@ class Prometheus:
 
     def compared(self, records: Sequence[dict[str, Any]]) -> None:
         for row in rows(records, all=True):
+            if row["status"] in (WRONG_OUTPUT, INVALID_TIMING):
+                self._withdraw(row)
             if row["speedup_ratio"] is not None:
                 self._speedup.labels(row["runtime"], row["model"], row["hw"]).set(row["speedup_ratio"])
         self._write()
+
+    def _withdraw(self, row: dict[str, Any]) -> None:
+        """Count a cell as failed whose timed work turned out wrong after it had ended; its times are no longer told."""
+        self._cells.labels(row["status"]).inc()
+        labels = (row["runtime"], row["model"], row["hw"])
+        for metric in (self._ttft, self._tpot, self._throughput, self._speedup):
+            with suppress(KeyError):  # nothing was told
+                metric.remove(*labels)
 
     def close(self) -> None:
         if self._server is not None:

@@ -11,21 +11,42 @@ from typing import Any
 _HOUR_S = 3600.0
 
 
-def money(record: Mapping[str, Any], throughput: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the price of a million new tokens and of a thousand requests at the measured offline throughput.
+def money(record: Mapping[str, Any], row: Mapping[str, Any], throughput: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the price of a million new tokens and of a thousand requests, with its interval where it has one.
 
-    `throughput` is that benchmark's entry. The price an hour is the profile's, for all its devices together.
+    `price_source` is interleaved where the rate is that of the comparison's batches, alone where it is that of the
+    throughput benchmark, whose entry is `throughput`: one round, without an interval. The price an hour is the
+    profile's, for all its devices together.
     """
     facts = record["config"].get("hw", {}).get("facts") or {}
     hour = facts.get("price_usd_per_hour")
     figures = throughput.get("figures", {})
-    tokens, requests = figures.get("tokens_per_s"), figures.get("requests_per_s")
-    second = None if hour is None else hour / _HOUR_S
+    rates = [row[f"batched_tokens_per_s{end}"] for end in ("", "_high", "_low")]  # faster: cheaper
+    source = "interleaved"
+    tokens_per_request = (record.get("speed") or {}).get("options", {}).get("new_tokens")
+    if rates[0] is None:
+        rates, source = [figures.get("tokens_per_s"), None, None], "alone"
+        requests = figures.get("requests_per_s")
+        tokens_per_request = rates[0] / requests if rates[0] and requests else None
+    dollars = [price_of_tokens(hour, rate) for rate in rates]
+    each = tokens_per_request / 1e3 if tokens_per_request else None  # a thousand requests, in millions of tokens
     return {
         "price_usd_per_hour": hour,
-        "usd_per_million_tokens": second * 1e6 / tokens if second is not None and tokens else None,
-        "usd_per_thousand_requests": second * 1e3 / requests if second is not None and requests else None,
+        "price_source": None if dollars[0] is None else source,
+        **dict(zip(_ends("usd_per_million_tokens"), dollars, strict=True)),
+        **dict(
+            zip(_ends("usd_per_thousand_requests"), [d * each if d and each else None for d in dollars], strict=True)
+        ),
     }
+
+
+def price_of_tokens(usd_per_hour: float | None, tokens_per_s: float | None) -> float | None:
+    """Return the price of a million tokens; None where the hour's price or the rate is not known."""
+    return usd_per_hour / _HOUR_S * 1e6 / tokens_per_s if usd_per_hour is not None and tokens_per_s else None
+
+
+def _ends(key: str) -> tuple[str, str, str]:
+    return key, f"{key}_low", f"{key}_high"
 
 
 def energy(throughput: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,9 +89,9 @@ def pays_after(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str
         ends = [row[f"{ratio}{end}"] for end in ("", "_high", "_low")]  # faster: sooner
         values: list[float | None] = [None] * 3
         if None not in (*known, *ends) and seconds and reference["latency_source"] == "interleaved" and ends[2] > 1:
-            extra = known[0] + known[1] - known[2] - known[3] + (row["build_s"] or 0.0)
+            extra = round(known[0] + known[1] - known[2] - known[3] + (row["build_s"] or 0.0), 9)
             values = [_count(extra, seconds, end) for end in ends]
-        made |= dict(zip((f"pays_after_{unit}{end}" for end in ("", "_low", "_high")), values, strict=True))
+        made |= dict(zip(_ends(f"pays_after_{unit}"), values, strict=True))
     return made
 
 

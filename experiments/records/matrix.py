@@ -16,8 +16,9 @@ from experiments.records.environment import machine_facts
 from experiments.records.identity import cell_names
 from experiments.records.processor import describe
 from experiments.records.roofline import peak_note
-from experiments.records.score_bounds import score_bounds
+from experiments.records.score_bounds import SCORES, score_bounds
 from experiments.records.speed_row import speed_row
+from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
 _TEXTS = {  # a row's share of equal texts, and its benchmark
@@ -85,6 +86,9 @@ def machine(record: dict[str, Any]) -> str:
 def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
     found = _first_ok(record["benchmarks"])
     load = record["load"] or {}
+    speed = speed_row(record, found.get("latency", {}), found.get("agreement", {}), level)
+    if speed.get("status") in (WRONG_OUTPUT, INVALID_TIMING):  # then no rate is one of the work that was asked for
+        found = {name: entry for name, entry in found.items() if name != "throughput"}
     row: dict[str, Any] = {
         "run_id": record["run_id"],
         "record_id": record["record_id"],
@@ -108,7 +112,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "is_reference": record["is_reference"],
         "load_s": sum(s for phase, s in load["phases_s"].items() if phase != "import") if load else None,
         "import_s": load["phases_s"].get("import") if load else None,
-        **speed_row(record, found.get("latency", {}), found.get("agreement", {}), level),
+        **speed,
         **start(load, found.get("latency", {})),
         "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
         "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
@@ -132,7 +136,6 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
         **_answers(record),
         **score_bounds(record.get("answers")),
-        **money(record, found.get("throughput", {})),
         **energy(found.get("throughput", {})),
         "kl_mean": _figure(found, "divergence", "kl_mean"),
         "kl_standard_error": _figure(found, "divergence", "kl_standard_error"),
@@ -143,6 +146,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "agreement_tied_ratio": _tied_ratio(found),
         **_overlap(record),
     }
+    row |= money(record, row, found.get("throughput", {}))
     row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
     replay = record["replay"]
     row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
@@ -164,6 +168,9 @@ def _answers(record: dict[str, Any]) -> dict[str, Any]:
         **{key: same[name][0] / same[name][1] if same[name][1] else None for key, name in _TEXTS.items()},
         "perplexity_ratio": (found.get("perplexity", {}).get("perplexity_ratio") or {}).get("estimate"),
         "suspicious_items": len(choice["suspicious_items"]) if "suspicious_items" in choice else None,
+        # Items that both were asked, over which the differences are.
+        **{f"{score}_items": found.get(name, {}).get("items") for score, (name, _) in SCORES.items()},
+        "perplexity_items": found.get("perplexity", {}).get("items"),
     }
 
 

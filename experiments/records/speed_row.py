@@ -49,7 +49,7 @@ def speed_row(record: Mapping[str, Any], latency: Mapping[str, Any], agreement: 
     left_open = wrong.reason if wrong else unchecked(speed, figures)
     usable = [] if left_open else launches
     row = {
-        **_times(record, usable, latency),
+        **_times(record, usable, {} if wrong else latency),
         **_ratios(record, usable, level),
         "speedup_launches": len(usable) or None,
         "speedup_threads": speed.get("threads") if usable else None,

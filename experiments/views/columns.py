@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+
 Row = dict[str, Any]
 UNKNOWN = "n/a"
 PAGE = 4  # the least important columns that a narrow view still shows
+ALARMS = (WRONG_OUTPUT, INVALID_TIMING)  # statuses of cells whose timed work was not what was asked for
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        return self.group != "cell"
+        return self.group != "cell" and self.key != "start_kind"
 
 
 def known(found: Sequence[Row]) -> list[Column]:
@@ -62,6 +65,16 @@ def failures(found: Sequence[Row]) -> list[str]:
     return [f"{row['runtime']}: {row['status']}: {row['reason']}" for row in found if row["status"] != "ok"]
 
 
+def is_alarm(row: Row) -> bool:
+    """Say whether what was timed was not the work that was asked for."""
+    return row["status"] in ALARMS
+
+
+def speed_notes(found: Sequence[Row]) -> list[str]:
+    """Return why the speeds of a row by two clocks disagree, one line for each such row."""
+    return [f"NOTE {row['runtime']}: {row['speed_note']}" for row in found if row.get("speed_note")]
+
+
 def _number(key: str, pattern: str, factor: float = 1.0) -> Callable[[Row], str]:
     return lambda row: UNKNOWN if row.get(key) is None else pattern.format(row[key] * factor)
 
@@ -85,6 +98,32 @@ def _ratio(key: str) -> Callable[[Row], str]:
     return show
 
 
+def _interval(key: str, pattern: str, source: str = "") -> Callable[[Row], str]:
+    """Show a value with its interval where it has one; `source` is the key that says whether it is of a cell alone."""
+
+    def show(row: Row) -> str:
+        value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
+        if value is None:
+            return UNKNOWN
+        said = pattern.format(value)
+        if low is not None and high is not None and low < high:
+            return f"{said} [{pattern.format(low)}, {pattern.format(high)}]"
+        return f"{said} alone" if source and row.get(source) == "alone" else said
+
+    return show
+
+
+def _time(key: str) -> Callable[[Row], str]:
+    """Show milliseconds, marked where the cell was measured alone."""
+
+    def show(row: Row) -> str:
+        if row.get(key) is None:
+            return UNKNOWN
+        return f"{row[key] * 1e3:.2f}{' alone' if row.get('latency_source') == 'alone' else ''}"
+
+    return show
+
+
 def _flips(row: Row) -> str:
     """No flip in n items leaves something open, so the bound is shown with it."""
     if row["mcq_flips_ratio"] is None:
@@ -102,7 +141,7 @@ def _dtype(row: Row) -> str:
 
 _ASKED = {  # by how keys of rows begin
     **dict.fromkeys(("ttft", "tpot", "prefill_tokens", "prefill_mfu", "decode_"), "latency"),
-    **dict.fromkeys(("throughput", "usd", "energy"), "throughput"),
+    **dict.fromkeys(("throughput_tokens", "usd", "energy"), "throughput"),
     **dict.fromkeys(("peak", "weight"), "memory"),
     "perplexity": "perplexity",
     "mcq": "multiple choice",
@@ -115,6 +154,23 @@ _WARNINGS = ("agreement_tied_ratio", "calibration_overlap_ratio", "training_over
 _ONLY_EXACT = "Extractive question answering: exact matches, which are all that F1 counts here; ± one standard error."
 _MIB = 2**-20
 _ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
+_TIME = (
+    "Median over the launches in which cells took turns, each launch its own median; wall time at the cell's own "
+    "threads. Marked alone where the cell took no turns: then an order of magnitude, no comparison."
+)
+_TAIL = "The same steps, percentile of each launch. Of a cell alone it is unknown below {} samples."
+_TURNS = (
+    "against the reference, alive together and taking turns on the same fresh prompts: wall time at the cell's own "
+    "threads. The intervals of the column hold together at 95 %."
+)
+_ONE_THREAD = (
+    "CPU time of one thread, child processes counted, against the reference: the ratio with the least noise, and not "
+    "the speed that a user sees. Unknown where the cell is not bound by its CPU time."
+)
+_PAYS = (
+    "until a longer start is won back against the reference: loading, the first call, and the build of what was found "
+    "in the cache. 0 where it starts no later; unknown unless the cell is shown to be faster."
+)
 COLUMNS = [
     Column("runtime", "runtime", "", "cell", 0, lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), "",
            "Engine over weights in a placement; * the reference that others are compared with."),
@@ -126,34 +182,55 @@ COLUMNS = [
            f"Loading, with all that it builds. {_ORDER}"),
     Column("first_call_s", "first call", "s", "start", 7, _number("first_call_s", "{:.2f}"), "",
            f"The first generation, where compiling happens. {_ORDER}"),
-    Column("pays_after_tokens", "pays after", "tokens", "start", 7, _number("pays_after_tokens", "{:,.0f}"), "",
-           "Tokens until the longer start is won back against the reference; 0 where it starts no later."),
-    Column("ttft_s_p50", "TTFT p50", "ms", "latency", 3, _number("ttft_s_p50", "{:.2f}", 1e3), "",
-           f"Time to the first token, median. {_ORDER}"),
-    Column("tpot_s_p50", "TPOT p50", "ms", "latency", 2, _number("tpot_s_p50", "{:.2f}", 1e3), "",
-           f"Time per output token, median. {_ORDER}"),
-    Column("tpot_s_p95", "TPOT p95", "ms", "latency", 6, _number("tpot_s_p95", "{:.2f}", 1e3), "",
-           f"Time per output token, 95th percentile; unknown below 59 samples. {_ORDER}"),
+    Column("start_kind", "start", "", "start", 6, lambda row: row.get("start_kind") or UNKNOWN, "",
+           "cold: something was built or compiled; warm: all of that was found in the cache; plain: nothing to build."),
+    Column("pays_after_tokens", "pays after", "tokens", "start", 7, _interval("pays_after_tokens", "{:,.0f}"), "",
+           f"Tokens {_PAYS}"),
+    Column("pays_after_requests", "pays after", "requests", "start", 7, _interval("pays_after_requests", "{:,.0f}"), "",
+           f"Requests {_PAYS}"),
+    Column("ttft_s_p50", "TTFT p50", "ms", "latency", 3, _time("ttft_s_p50"), "", f"Time to the first token. {_TIME}"),
+    Column("tpot_s_p50", "TPOT p50", "ms", "latency", 2, _time("tpot_s_p50"), "", f"Time per output token. {_TIME}"),
+    Column("tpot_s_p95", "TPOT p95", "ms", "latency", 6, _time("tpot_s_p95"), "",
+           f"Time per output token, 95th percentile. {_TAIL.format(59)}"),
+    Column("tpot_s_p99", "TPOT p99", "ms", "latency", 7, _time("tpot_s_p99"), "",
+           f"Time per output token, 99th percentile. {_TAIL.format(299)}"),
     Column("prefill_tokens_per_s", "prefill", "tok/s", "latency", 6, _number("prefill_tokens_per_s", "{:,.0f}"), "",
-           f"Prompt tokens a second. {_ORDER}"),
+           "Prompt tokens a second, from TTFT p50."),
     Column("decode_tokens_per_s", "decode", "tok/s", "latency", 5, _number("decode_tokens_per_s", "{:,.0f}"), "",
-           f"New tokens a second. {_ORDER}"),
+           "New tokens a second, from TPOT p50."),
     Column("decode_mbu_ratio", "MBU", "", "latency", 5, _number("decode_mbu_ratio", "{:.0f} %", 100), "",
            "Share of this machine's copy bandwidth that decoding reached."),
     Column("prefill_mfu_ratio", "MFU", "", "latency", 5, _number("prefill_mfu_ratio", "{:.0f} %", 100), "",
            "Share of this machine's matrix rate that prefill reached."),
     Column("throughput_tokens_per_s", "offline", "tok/s", "throughput", 6,
            _number("throughput_tokens_per_s", "{:,.0f}"), "", f"All requests there from the start. {_ORDER}"),
+    Column("batched_tokens_per_s", "batched", "tok/s", "throughput", 5,
+           _interval("batched_tokens_per_s", "{:,.0f}"), "",
+           "New tokens a second of a batch that decodes in step, its prompts included, in launches in which cells took "
+           "turns; 95 % interval over launches."),
     Column("speedup_ratio", "decode speedup", "", "speed", 1, _ratio("speedup_ratio"), "high",
-           "Against the reference, alive together and taking turns; 95 % interval over launches."),
-    Column("prefill_speedup_ratio", "prefill speedup", "", "speed", 4, _ratio("prefill_speedup_ratio"), "high",
-           "Against the reference, alive together and taking turns; 95 % interval over launches."),
+           f"A step of decoding {_TURNS}"),
+    Column("prefill_speedup_ratio", "prefill speedup", "", "speed", 3, _ratio("prefill_speedup_ratio"), "high",
+           f"The first token {_TURNS}"),
+    Column("request_speedup_ratio", "request speedup", "", "speed", 5, _ratio("request_speedup_ratio"), "high",
+           f"A whole request, prefill and decoding, {_TURNS}"),
+    Column("throughput_speedup_ratio", "batch speedup", "", "speed", 4, _ratio("throughput_speedup_ratio"), "high",
+           f"A whole batch {_TURNS}"),
+    Column("long_speedup_ratio", "long decode speedup", "", "speed", 6, _ratio("long_speedup_ratio"), "high",
+           f"A step of longer texts {_TURNS}"),
+    Column("cpu_speedup_ratio", "CPU speedup", "1 thread", "speed", 5, _ratio("cpu_speedup_ratio"), "",
+           f"A step of decoding by {_ONE_THREAD}"),
+    Column("cpu_prefill_speedup_ratio", "CPU prefill", "1 thread", "speed", 8, _ratio("cpu_prefill_speedup_ratio"), "",
+           f"The first token by {_ONE_THREAD}"),
     Column("speedup_launches", "launches", "", "speed", 9, _number("speedup_launches", "{:.0f}"), "",
-           "Fresh processes of each, over which the speedups' intervals are."),
+           "Launches of fresh processes, over which the intervals of speedups and times are."),
+    Column("timed_recompiles", "recompiles", "timed", "speed", 9, _number("timed_recompiles", "{:.0f}"), "",
+           "Graphs compiled within timed rounds; anything above 0 makes the times of those rounds too long."),
     Column("peak_host_bytes", "peak", "MiB", "memory", 3, _number("peak_host_bytes", "{:,.0f}", _MIB), "low",
-           "Highest resident memory of loading, prefill and decoding, less what the process held before."),
+           "Highest resident memory of the process and its living children during loading, prefill and decoding, less "
+           "what it held when imports were done."),
     Column("peak_device_bytes", "device peak", "MiB", "memory", 3, _number("peak_device_bytes", "{:,.0f}", _MIB), "low",
-           "Highest memory that torch held on the device."),
+           "Highest used memory of the device, all processes', less what was used before loading (sampled)."),
     Column("weight_bytes", "weights", "MiB", "memory", 4, _number("weight_bytes", "{:,.1f}", _MIB), "low",
            "Weights in memory."),
     Column("perplexity", "perplexity", "", "answers", 2, _score("perplexity", "perplexity_standard_error", 3), "low",
@@ -202,10 +279,13 @@ COLUMNS = [
            "Positions of that check whose likeliest token is tied exactly with another: the first of them counts."),
     Column("replay_same_top_ratio", "replayed same", "", "agreement", 8,
            _number("replay_same_top_ratio", "{:.1f} %", 100), "", "Timed tokens that the reference too would choose."),
-    Column("usd_per_million_tokens", "price", "$/M tok", "cost", 5, _number("usd_per_million_tokens", "{:.3f}"), "",
-           f"A million new tokens offline at the profile's price an hour. {_ORDER}"),
+    Column("usd_per_million_tokens", "price", "$/M tok", "cost", 5,
+           _interval("usd_per_million_tokens", "{:.3f}", "price_source"), "",
+           "A million new tokens of the interleaved batches at the profile's price an hour; 95 % interval over "
+           "launches. Marked alone where it is of the offline benchmark, one round of one cell: no comparison."),
     Column("usd_per_thousand_requests", "price", "$/1000 req", "cost", 7,
-           _number("usd_per_thousand_requests", "{:.4f}"), "", f"A thousand of the offline requests. {_ORDER}"),
+           _interval("usd_per_thousand_requests", "{:.4f}", "price_source"), "",
+           "A thousand requests of the interleaved batches, or, marked alone, of the offline benchmark."),
     Column("energy_j_per_token", "energy", "J/tok", "cost", 5, _number("energy_j_per_token", "{:.3f}"), "",
            f"As the device's meter read it, all that ran beside included. {_ORDER}"),
 ]  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.measurement.statistics import percentile
 from experiments.records.roofline import hardware_peak, positions
-from experiments.views.columns import Row
+from experiments.records.speed_row import INTERLEAVED
+from experiments.views.columns import Row, is_alarm
 
 _DRAWN = 120  # samples of a distribution; more are not told apart in a picture
 _LOADING = (
@@ -22,12 +23,16 @@ _TRACED = 240
 def detail(record: Mapping[str, Any], row: Row, reference: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return plain data for the page. Seconds and bytes; None where it was not measured."""
     ok = [entry for entry in record["benchmarks"] if entry["status"] == "ok"]
-    latency = [entry for entry in ok if entry["benchmark"] == "latency"]
-    first: Mapping[str, Any] = latency[0] if latency else {"samples": {}, "parameters": {}}
+    # Times of work that was not the work that was asked for are nobody's to see.
+    latency = [entry for entry in ok if entry["benchmark"] == "latency" and not is_alarm(row)]
+    first: Mapping[str, Any] = _timed(record, row, latency[0] if latency else {"samples": {}, "parameters": {}})
     load = record["load"] or {}
     environment = record["environment"]
     return {
         "shape": dict(first["parameters"]),
+        "source": row["latency_source"],
+        "launches": row["speedup_launches"],
+        "middle": {name: row[f"{name}_p50"] for name in ("ttft_s", "tpot_s")},
         "samples": {name: _thinned(first["samples"].get(name, [])) for name in ("ttft_s", "tpot_s")},
         "counts": {name: len(first["samples"].get(name, [])) for name in ("ttft_s", "tpot_s")},
         "grid": [_of_shape(entry) for entry in latency],
@@ -54,6 +59,26 @@ def detail(record: Mapping[str, Any], row: Row, reference: Mapping[str, Any] | N
             "uncommitted changes": environment.get("is_dirty"),
             "launch": record.get("launch"),
             **{name: version for name, version in (environment.get("versions") or {}).items() if version},
+        },
+    }
+
+
+def _timed(record: Mapping[str, Any], row: Row, alone: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the samples and shape that the row's times are of: those of interleaved launches where it has them."""
+    if row["latency_source"] != INTERLEAVED:
+        return alone
+    speed = record["speed"]
+    own = [launch["own"] for launch in speed["launches"]]
+    prompts = [tokens for block in own for tokens in block["prompt_tokens"]]
+    return {
+        "samples": {
+            "ttft_s": [seconds for block in own for seconds in block["candidate"]["prefill"]["wall_s"]],
+            "tpot_s": [seconds for block in own for steps in block["candidate"]["steps_s"] for seconds in steps],
+        },
+        "parameters": {
+            "batch": own[0]["batch"],
+            "prompt_tokens": round(sum(prompts) / len(prompts), 1),
+            "new_tokens": speed["options"]["new_tokens"],
         },
     }
 

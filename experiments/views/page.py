@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.advice.choose import kept
+from experiments.advice.kept import kept
 from experiments.records.journal import plain
 from experiments.records.matrix import latest, rows
 from experiments.views.cards import answers
-from experiments.views.columns import COLUMNS, PAGE, Column, Row, known
+from experiments.views.columns import COLUMNS, PAGE, Column, Row, is_alarm, known
 from experiments.views.detail import detail
 from experiments.views.flipped import Flipped
 from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
@@ -27,6 +27,11 @@ _DETAILED = 300  # cells with distributions and items, the latest; of more the r
 _AXIS_LABELS = {
     "speedup_ratio": "decode speedup",
     "prefill_speedup_ratio": "prefill speedup",
+    "request_speedup_ratio": "request speedup",
+    "throughput_speedup_ratio": "batch speedup",
+    "long_speedup_ratio": "long decode speedup",
+    "cpu_speedup_ratio": "CPU speedup, one thread",
+    "cpu_prefill_speedup_ratio": "CPU prefill speedup, one thread",
     "mcq_accuracy": "choice accuracy",
     "perplexity": "perplexity",
     "code_pass_at_1": "code pass@1",
@@ -65,6 +70,7 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         y_axes=[key for key in ANSWERS if any(column.key in (key, _STAND_IN.get(key)) for column in columns)],
         choices=_choices(found),
         has_trends=bool(data["trends"]),
+        has_alarms=any(is_alarm(row) for row in found),
     )
 
 
@@ -162,9 +168,16 @@ def _line(row: Row, columns: Sequence[Column], marks: dict[tuple[str, str], str]
         "id": row["record_id"],
         "is_reference": row["is_reference"],
         "status": row["status"],
+        "status_class": status_class(row),
+        "is_alarm": is_alarm(row),
         "reason": row["reason"],
         "cells": [(one, one.show(row), marks.get((row["record_id"], one.key), "")) for one in columns],
     }
+
+
+def status_class(row: Row) -> str:
+    """Return a status as the name of a CSS class; two of them contain a space."""
+    return str(row["status"]).replace(" ", "-") + (" alarm" if is_alarm(row) else "")
 
 
 def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:

@@ -21,7 +21,7 @@ _IDENTITY = {
     "machine": "Digest of host, processor, instruction sets, cores, memory, limits and profile.",
     "config_hash": "Of what the cell measures: the same over commits and dates.",
     "command": "Measures this cell again.",
-    **{column.key: column.about for column in COLUMNS if not column.is_number},
+    **{column.key: column.about for column in COLUMNS if column.group == "cell"},
 }
 _MAYBE_TEXT = {
     "reason": "Why the status is not ok.",
@@ -30,8 +30,12 @@ _MAYBE_TEXT = {
     "peak_note": "How to read the shares of the hardware peak, where they are above 100 % or it was under load.",
     "machine_description": "Processor, cores, widest vectors and what limits them.",
     "commit": "Of this program.",
-    "speedup_clock": "cpu_s or wall_s.",
     "speedup_reason": "Why there is no speedup.",
+    "cpu_speedup_reason": "Why CPU time does not stand for the cell's speed.",
+    "speed_note": "Why wall time and CPU time disagree beyond both intervals.",
+    "latency_source": "interleaved: times of launches in which cells took turns; alone: of the cell by itself.",
+    "price_source": "interleaved: from the rate of the interleaved batches; alone: of the offline benchmark.",
+    "start_kind": next(column.about for column in COLUMNS if column.key == "start_kind"),
     "against": "The record that answers were compared with.",
     "energy_reason": "Why no energy is known.",
 }

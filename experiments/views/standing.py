@@ -27,7 +27,15 @@ _SCORE_ERRORS = {
     "rouge_l": "rouge_l_standard_error",
     "kl_mean": "kl_standard_error",
 }
-SPEEDS = ("speedup_ratio", "prefill_speedup_ratio")
+SPEEDS = (  # wall time first
+    "speedup_ratio",
+    "prefill_speedup_ratio",
+    "request_speedup_ratio",
+    "throughput_speedup_ratio",
+    "long_speedup_ratio",
+    "cpu_speedup_ratio",
+    "cpu_prefill_speedup_ratio",
+)
 ANSWERS = ("mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l")
 Bounds = tuple[float, float, float]  # low, value, high
 

@@ -9,14 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.views.columns import PAGE, Column, Row, failures, known
+from experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
 _REMARKS = ("dtype_note", "peak_note")  # of a row: what its figures cannot be read without
+_RED = "🟥"  # Markdown has no colours
 NOTES = (
-    "* the reference; ± one standard error; [95 % interval over launches, CPU time of one thread on a CPU]; "
-    "n/a unknown or not interleaved",
+    "* the reference; ± one standard error; n/a unknown or not interleaved; alone: of a cell that took no turns with "
+    "the reference, an order of magnitude",
+    "speedup: wall time at the cell's own threads, in turns with the reference; CPU speedup: CPU time of one thread; "
+    "[interval over launches; those of a column of speedups hold together at 95 %]",
 )
 
 
@@ -38,9 +41,12 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     for column in columns:
         table.add_column(column.header, justify="right" if column.is_number else "left")
     for row in found:
-        table.add_row(*[column.show(row) for column in columns])
+        table.add_row(*[column.show(row) for column in columns], style="bold red" if is_alarm(row) else None)
     console.print(table, highlight=False)
-    for line in [*failures(found), *foot(found)]:
+    for row in found:
+        for line in failures([row]):
+            console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False)
+    for line in foot(found):
         console.print(line, style="dim", markup=False, highlight=False)
     if left_out:
         console.print(
@@ -60,7 +66,7 @@ def foot(found: Sequence[Row]) -> list[str]:
                 [row["load_1min"]] if row.get("load_1min") is not None else []
             )
     machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
-    return [*NOTES, *dict.fromkeys(remarks), *machines]
+    return [*speed_notes(found), *NOTES, *dict.fromkeys(remarks), *machines]
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:
@@ -69,10 +75,11 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
     lines = [
         "| " + " | ".join(_cell(column.header) for column in columns) + " |",
         "|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns),
-        *("| " + " | ".join(_cell(column.show(row)) for column in columns) + " |" for row in found),
+        *("| " + " | ".join(_shown(column, row) for column in columns) + " |" for row in found),
     ]
-    said = [line.replace("\n", " ") for line in failures(found)]
-    return "\n".join([*lines, "", *said, *[note.replace("*", r"\*") for note in foot(found)]]) + "\n"
+    said = [_alarmed(row, line.replace("\n", " ")) for row in found for line in failures([row])]
+    notes = [note.replace("*", r"\*") for note in foot(found)]
+    return "\n".join(lines) + "\n\n" + "\n\n".join([*said, *notes]) + "\n"
 
 
 def csv_text(found: Sequence[Row]) -> str:
@@ -86,6 +93,16 @@ def csv_text(found: Sequence[Row]) -> str:
 def json_text(found: Sequence[Row]) -> str:
     """Return an array of rows, as `matrix.schema.json` describes them."""
     return json.dumps(list(found), indent=1) + "\n"
+
+
+def _shown(column: Column, row: Row) -> str:
+    text = _cell(column.show(row))
+    return f"{_RED} **{text}**" if column.key == "status" and is_alarm(row) else text
+
+
+def _alarmed(row: Row, line: str) -> str:
+    name = f"{row['runtime']}: {row['status']}"
+    return f"{_RED} **{name}**{line.removeprefix(name)}" if is_alarm(row) else line
 
 
 def _cell(text: str) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparison.answers import compare
+from experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION
 
 QUESTIONS = 40
+ROUNDS, STEPS = 6, 8  # of a launch, and tokens after the first one
 SHAPE = {"layers": 2, "kv_heads": 2, "head_width": 16, "hidden": 64, "vocabulary": 512, "is_tied": False}
 
 
@@ -29,8 +31,9 @@ def make_record(
     is_reference: bool | None = None,
     price: float | None = None,
     seed: int = 0,
+    questions: int = QUESTIONS,
 ) -> dict[str, Any]:
-    """Return a record; its TPOT is `slowness` × 2 ms."""
+    """Return a record; its TPOT, measured alone, is `slowness` × 2 ms."""
     drawn = random.Random(f"{name}{run}{seed}")
     tpot = [0.002 * slowness * drawn.uniform(0.9, 1.2) for _ in range(310)]
     record_id = f"{run}-{name}"
@@ -67,11 +70,11 @@ def make_record(
         "memory_trace": {"samples": [[0.0, 3e8], [0.5, 3.5e8], [1.0, 3.4e8]]},
         "replay": {"tokens": 32, "same_top_tokens": 32, "max_logprob_gap": 0.0},
         "failures": [],
-        "benchmarks": _benchmarks(tpot, peak_mib, accuracy) if status == "ok" else [],
+        "benchmarks": _benchmarks(tpot, peak_mib, accuracy, questions) if status == "ok" else [],
     }
 
 
-def _benchmarks(tpot: list[float], peak_mib: float, accuracy: float) -> list[dict[str, Any]]:
+def _benchmarks(tpot: list[float], peak_mib: float, accuracy: float, questions: int) -> list[dict[str, Any]]:
     shape = {"batch": 1, "prompt_tokens": 64, "new_tokens": 32}
     rate = 900 * 0.002 / (sum(tpot) / len(tpot))
     return [
@@ -86,7 +89,7 @@ def _benchmarks(tpot: list[float], peak_mib: float, accuracy: float) -> list[dic
         _entry(
             "multiple_choice",
             {},
-            {"accuracy": accuracy, "standard_error": 0.06, "items": QUESTIONS},
+            {"accuracy": accuracy, "standard_error": 0.06, "items": questions},
             {},
             "items-multiple_choice.jsonl",
         ),
@@ -112,10 +115,10 @@ def _entry(
     }
 
 
-def items(right: int) -> str:
+def items(right: int, questions: int = QUESTIONS) -> str:
     """Return a file of multiple choice in which the first `right` answers are right."""
     lines = []
-    for number in range(QUESTIONS):
+    for number in range(questions):
         answer, is_right = number % 2, number < right
         predicted = answer if is_right else 1 - answer
         item = {
@@ -133,27 +136,73 @@ def items(right: int) -> str:
     return "".join(lines)
 
 
-def launches(speedup: float, count: int = 4) -> list[dict[str, Any]]:
+def launches(
+    speedup: float, count: int = 4, cpu_speedup: float | None = None, wrong: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the launches of a cell against a reference whose step takes 2 ms, as `comparison.speed` stores them.
+
+    `cpu_speedup` is that of one thread; by default both are the same. `wrong`: "tokens" that are not the reference's,
+    or "between", computing between the rounds.
+    """
     drawn = random.Random(speedup)
 
-    def side(seconds: float) -> dict[str, Any]:
-        clocks = {"cpu_s": [seconds] * 10, "wall_s": [seconds] * 10}
-        return {"prefill": clocks, "decode": clocks}
-
-    memory = {"peak_host_bytes": 400_000_000, "peak_device_bytes": None}
-    return [
-        {
-            "candidate": side(0.002 / speedup * drawn.uniform(0.99, 1.01)),
-            "reference": side(0.002),
-            "candidate_memory": memory,
-            "reference_memory": memory,
-            "load_1min": 0.5,
+    def side(step_s: float, rounds: int, steps: int = STEPS, between_s: float = 0.0) -> dict[str, Any]:
+        return {
+            "prefill": {"wall_s": [2 * step_s] * rounds, "cpu_s": [2 * step_s] * rounds},
+            "decode": {"wall_s": [step_s] * rounds, "cpu_s": [step_s] * rounds},
+            "steps_s": [[round(step_s, 7)] * steps for _ in range(rounds)],
+            "rounds_cpu_s": step_s * (2 + steps) * rounds,
+            "between_cpu_s": between_s,
+            "recompiles": 0,
         }
-        for _ in range(count)
-    ]
+
+    def block(candidate_s: float, reference_s: float, rounds: int, batch: int = 1) -> dict[str, Any]:
+        between = 10.0 if wrong == "between" else 0.0
+        return {
+            "candidate": side(candidate_s, rounds, between_s=between),
+            "reference": side(reference_s, rounds),
+            "batch": batch,
+            "prompt_tokens": [64] * rounds,
+        }
+
+    found = []
+    for _ in range(count):
+        noise, other = drawn.uniform(0.99, 1.01), drawn.uniform(0.99, 1.01)
+        tokens = ROUNDS * (STEPS + 1)
+        found.append(
+            {
+                "own": block(0.002 / speedup * noise, 0.002, ROUNDS),
+                "long": None,
+                "batched": block(0.004 / speedup * other, 0.004, 3, batch=8),
+                "one_thread": block(0.003 / (cpu_speedup or speedup) * noise, 0.003, ROUNDS),
+                "tokens": {
+                    "rows": ROUNDS,
+                    "same_rows": 0 if wrong == "tokens" else ROUNDS,
+                    "tokens": tokens,
+                    "missing": 0,
+                    "forced": tokens if wrong == "tokens" else 0,
+                    "forced_top": 0,
+                    "max_gap": 20.4 if wrong == "tokens" else 0.0,
+                },
+                "repeated": {"fresh_s": [0.1], "again_s": [0.1]},
+                "candidate_memory": {"peak_host_bytes": 400_000_000},
+                "reference_memory": {"peak_host_bytes": 400_000_000},
+                "threads": 2,
+                "device": "cpu",
+                "machine": {"load_1min": 0.5},
+                "seed": "0",
+            }
+        )
+    return found
 
 
-def write(folder: Path, records: Sequence[dict[str, Any]], speedups: dict[str, float] | None = None) -> Path:
+def write(
+    folder: Path,
+    records: Sequence[dict[str, Any]],
+    speedups: dict[str, float] | None = None,
+    cpu_speedups: dict[str, float] | None = None,
+    wrong: dict[str, str] | None = None,
+) -> Path:
     """Write the records, with items, speeds and answers beside those that were compared with `eager` of their run."""
     for record in records:
         place = folder / record["record_id"]
@@ -161,32 +210,54 @@ def write(folder: Path, records: Sequence[dict[str, Any]], speedups: dict[str, f
         (place / "record.json").write_text(json.dumps(record))
         figures = next((e["figures"] for e in record["benchmarks"] if e["benchmark"] == "multiple_choice"), None)
         if figures:
-            (place / "items-multiple_choice.jsonl").write_text(items(round(QUESTIONS * figures["accuracy"])))
+            right = round(figures["items"] * figures["accuracy"])
+            (place / "items-multiple_choice.jsonl").write_text(items(right, figures["items"]))
     references = {record["run_id"]: record for record in records if record["is_reference"]}
     for record in records:
-        speedup = (speedups or {}).get(record["runtime"]["name"])
-        reference = references.get(record["run_id"])
-        if speedup and reference and record["status"] == "ok":
-            content = {"schema_version": 1, "against": "", "launches": launches(speedup), "reason": None}
-            (folder / record["record_id"] / "speed.json").write_text(json.dumps(content))
+        name, reference = record["runtime"]["name"], references.get(record["run_id"])
+        if not speedups or not reference or record["status"] != "ok":
+            continue
+        if record is reference:
+            _write_speed(folder, record, reference, launches(1.0))
+        elif name in speedups:
+            found = launches(speedups[name], 4, (cpu_speedups or {}).get(name), (wrong or {}).get(name))
+            _write_speed(folder, record, reference, found)
             places = [folder / one["record_id"] for one in (record, reference)]
-            found = {"schema_version": 1, "against": reference["record_id"]}
-            answers = json.dumps(found | {"benchmarks": compare(record, reference, *places)})
-            (places[0] / "answers.json").write_text(answers)
+            answers = {"schema_version": 1, "against": reference["record_id"]}
+            text = json.dumps(answers | {"benchmarks": compare(record, reference, *places)})
+            (places[0] / "answers.json").write_text(text)
     return folder
 
 
-def sweep(folder: Path) -> Path:
-    """Write a run of a reference, a faster cell, a slower and larger one, one that lost answers, and a failure."""
+def _write_speed(folder: Path, record: dict[str, Any], reference: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    content = {
+        "schema_version": SPEED_SCHEMA_VERSION,
+        "against": reference["record_id"],
+        "options": {"batch": 1, "prompt_tokens": [64, 64], "new_tokens": STEPS + 1, "batched": 8},
+        "threads": 2,
+        "token_rule": "exact",
+        "launches": found,
+        "reason": None,
+    }
+    (folder / record["record_id"] / SPEED_FILE).write_text(json.dumps(content))
+
+
+def sweep(folder: Path, questions: int = QUESTIONS, has_garbage: bool = False) -> Path:
+    """Write a run of a reference, a faster cell, a slower and larger one, one that lost answers, and a failure.
+
+    `has_garbage` adds a cell that is fast by computing nothing.
+    """
     cells: list[tuple[str, dict[str, Any]]] = [
         ("eager", {}),
         ("onnxruntime", {"slowness": 0.4, "peak_mib": 120}),
         ("compile", {"slowness": 0.7, "peak_mib": 170}),
         ("gptq", {"slowness": 0.5, "peak_mib": 30, "accuracy": 0.5}),
         ("offload", {"status": "out_of_memory", "reason": "killed by <the kernel>"}),
+        *([("t_garbage", {"slowness": 0.01, "peak_mib": 10})] if has_garbage else []),
     ]
     made = [
-        make_record(name, started_at=f"2026-11-01T10:{minute:02}:00+00:00", **options)
+        make_record(name, started_at=f"2026-11-01T10:{minute:02}:00+00:00", questions=questions, **options)
         for minute, (name, options) in enumerate(cells)
     ]
-    return write(folder, made, {"onnxruntime": 2.5, "compile": 1.5, "gptq": 2.0})
+    speedups = {"onnxruntime": 2.5, "compile": 1.5, "gptq": 2.0, "t_garbage": 165.0}
+    return write(folder, made, speedups, wrong={"t_garbage": "tokens"})

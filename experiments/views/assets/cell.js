@@ -22,8 +22,9 @@ function setUpCells() {
 
 function sheet(row, cell) {
   const parts = [heading(row), command(row)];
-  if (row.status !== "ok") parts.push(element("p", {}, element("span", { class: `status ${row.status}` }, row.status.replaceAll("_", " ")), ` ${row.reason ?? ""}`));
+  if (row.status !== "ok") parts.push(element("p", {}, element("span", { class: `status ${statusClass(row)}` }, row.status.replaceAll("_", " ")), ` ${row.reason ?? ""}`));
   parts.push(figures(row));
+  if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record, not in this page.")];
   const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), leftPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
@@ -52,13 +53,19 @@ function command(row) {
   return element("div", { class: "command" }, said, element("button", { type: "button", onclick: copy }, "Copy the command"));
 }
 
+const ratioSaid = (row, key) => `${row[key].toFixed(2)}× [${row[`${key}_low`].toFixed(2)}, ${row[`${key}_high`].toFixed(2)}]`;
+
 function figures(row) {
-  const ratio = row.speedup_ratio ? `${row.speedup_ratio.toFixed(2)}× [${row.speedup_ratio_low.toFixed(2)}, ${row.speedup_ratio_high.toFixed(2)}]` : row.is_reference ? "1×" : null;
+  const ratio = row.speedup_ratio ? ratioSaid(row, "speedup_ratio") : row.is_reference ? "1×" : null;
+  const alone = row.latency_source === "alone" ? ", alone" : "";
   const kept = data.kept[row.record_id];
   const found = [
-    ["decode speedup", ratio], ["TTFT p50", row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], ["TPOT p50", row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
-    ["offline", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null], ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], ["a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["decode speedup, wall time", ratio], ["CPU speedup, one thread", row.cpu_speedup_ratio ? ratioSaid(row, "cpu_speedup_ratio") : null],
+    ["batch speedup", row.throughput_speedup_ratio ? ratioSaid(row, "throughput_speedup_ratio") : null],
+    [`TTFT p50${alone}`, row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], [`TPOT p50${alone}`, row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
+    row.batched_tokens_per_s ? ["batched", `${number(row.batched_tokens_per_s, 4)} tok/s`] : ["offline, alone", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null],
+    ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
+    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "a million tokens, alone" : "a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
   return element("dl", { class: "figures" }, ...found.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
@@ -74,7 +81,8 @@ function distributionPanel(cell, key, title) {
   if (!samples.length) return null;
   const { batch, prompt_tokens: prompt, new_tokens: tokens } = cell.shape;
   const shown = samples.length < cell.counts[key] ? `, ${samples.length} order statistics drawn` : "";
-  return panel(title, `n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => distribution(width, samples, cell.grid[0]?.[key], title));
+  const source = cell.source === "interleaved" ? `${cell.launches} launches, in turns with the other cells` : "alone, in one process";
+  return panel(title, `${source}; n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => distribution(width, samples, cell.middle[key], title));
 }
 
 function wallPanel(cell) {
@@ -91,15 +99,28 @@ function wallPanel(cell) {
 }
 
 function startPanel(row) {
-  const rows = [["load, with what it builds", row.load_s], ["first call, with what it compiles", row.first_call_s]].filter(([, value]) => value !== null && value !== undefined);
-  if (!rows.length) return null;
-  const [after, soon, late] = [row.pays_after_tokens, row.pays_after_tokens_low, row.pays_after_tokens_high];
+  const kinds = { cold: "cold start: something was built or compiled", warm: "warm start: what it builds was found in the cache", plain: "nothing to build" };
+  const isKnown = (value) => value !== null && value !== undefined;
+  const lines = [["load, with what it builds", row.load_s], ["first call, with what it compiles", row.first_call_s]].filter(([, value]) => isKnown(value));
+  if (!lines.length) return null;
+  const cells = lines.map(([name, seconds]) => [name, `${number(seconds)} s`]);
+  if (isKnown(row.build_s)) cells.push(["build found in the cache", `${number(row.build_s)} s when it was built`]);
+  const unit = (name) => {
+    const [after, soon, late] = ["", "_low", "_high"].map((end) => row[`pays_after_${name}${end}`]);
+    if (!isKnown(after)) return null;
+    if (after === 0) return `from the first of the ${name}`;
+    return `after ${whole(after)} ${name} [${whole(soon)}, ${whole(late)}]`;
+  };
+  const units = ["tokens", "requests"].map(unit).filter(Boolean);
+  const slower = isKnown(row.speedup_ratio_high) && row.speedup_ratio_high < 1;
   const said = row.is_reference ? "The reference: what others must win back."
-    : after === null || after === undefined ? "Never pays, as far as was measured: it is not faster than the reference, or was not timed together with it."
-    : after === 0 ? "Pays from the first token: it starts no later than the reference."
-    : `Pays after ${whole(after)} tokens, ${whole(soon)} at best and ${late === null || late === undefined ? "never at worst" : `${whole(late)} at worst`}.`;
-  return panel("Until it pays", said, null,
-    element("table", { class: "plain small" }, element("tbody", {}, ...rows.map(([name, seconds]) => element("tr", {}, element("td", {}, name), element("td", { class: "number" }, `${number(seconds)} s`))))));
+    : row.pays_after_tokens === 0 ? "Pays from the first token: it starts no later than the reference."
+    : units.length ? `Pays ${units.join(", ")}.`
+    : slower ? "Never pays: it is slower than the reference."
+    : "Not shown to pay: it is not shown to be faster than the reference by wall time, or took no turns with it.";
+  const kind = kinds[row.start_kind] ? ` ${kinds[row.start_kind][0].toUpperCase()}${kinds[row.start_kind].slice(1)}.` : "";
+  return panel("Until it pays", said + kind, null,
+    element("table", { class: "plain small" }, element("tbody", {}, ...cells.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", { class: "number" }, value))))));
 }
 
 function memoryPanel(cell) {

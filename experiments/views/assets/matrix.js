@@ -21,7 +21,8 @@ function setUpMatrix() {
   filter();
 }
 
-const widest = Math.max(...rows.map((one) => one.speedup_ratio_high ?? 1));
+const SPEEDS = data.columns.map((column) => column.key).filter((key) => key.endsWith("speedup_ratio"));
+const widest = new Map(SPEEDS.map((key) => [key, Math.max(1, ...rows.map((one) => one[`${key}_high`] ?? 1))]));
 
 /** Gives a row its colour, its button and, for speedups, its interval as a picture. */
 function dress(line) {
@@ -32,11 +33,11 @@ function dress(line) {
     element("span", { class: "dot", "aria-hidden": "true" }),
     element("button", { type: "button", onclick: () => openCell(row.record_id) }, row.runtime),
   );
-  for (const key of ["speedup_ratio", "prefill_speedup_ratio"]) {
+  for (const key of SPEEDS) {
     const ends = data.bounds[row.record_id]?.[key];
     const cell = line.querySelector(`[data-key="${key}"]`);
     if (!ends || !cell) continue;
-    const [low, middle, high] = ends.map((value) => (100 * value) / widest);
+    const [low, middle, high] = ends.map((value) => (100 * value) / widest.get(key));
     cell.append(
       element("span", { class: "interval", "aria-hidden": "true" },
         element("i", { style: `width:${middle}%` }),
@@ -116,7 +117,7 @@ function pointAt(cell) {
 
 /** A column of which something is best, in which nothing is marked. */
 const isUnmarked = (key) => rows.length > 1 && JUDGED.has(key) && !data.marks.some(([, marked]) => marked === key);
-const JUDGED = new Set(["speedup_ratio", "prefill_speedup_ratio", "mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l"]);
+const JUDGED = new Set([...SPEEDS.filter((key) => !key.startsWith("cpu")), "mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l"]);
 const SCORES = { mcq_accuracy: "multiple_choice", code_pass_at_1: "code", qa_f1: "extractive_qa", rouge_l: "summarization" };
 
 function tipLines(row, column) {
@@ -124,23 +125,39 @@ function tipLines(row, column) {
   const lines = [`${row.runtime}: ${[column.title, column.unit].filter(Boolean).join(", ")}`, column.about];
   if (mark) lines.push(mark === "best" ? "The best, its interval apart from all others." : "Not told apart from the best.");
   else if (isUnmarked(column.key)) lines.push("Nothing tells the cells of this column apart.");
-  if (column.group === "latency") lines.push(`n = ${row.tpot_samples ?? 0} tokens, ${row.ttft_samples ?? 0} prompts, one process, wall clock.`);
+  if (/^(ttft|tpot)_/.test(column.key) && row.tpot_samples) {
+    const how = row.latency_source === "interleaved" ? `${row.speedup_launches} launches, ${launchFacts(row)}` : "one process by itself, wall time: no comparison";
+    lines.push(`n = ${number(row.tpot_samples)} tokens, ${number(row.ttft_samples)} prompts; ${how}.`);
+  }
+  if (["speed", "throughput", "cost", "latency", "start"].includes(column.group)) lines.push(...intervalLines(row, column));
   if (column.group === "speed") {
+    const isCpu = column.key.startsWith("cpu");
+    const isKnown = row[column.key] !== null && row[column.key] !== undefined;
     if (row.is_reference) lines.push("The reference itself.");
-    else if (row.speedup_ratio === null || row.speedup_ratio === undefined) lines.push(`Unknown: ${row.speedup_reason}.`);
-    else {
-      const clock = row.speedup_clock === "cpu_s" ? "CPU time of one thread" : "wall clock";
-      lines.push(`${row.speedup_launches} launches, ${clock}, load ${number(row.speedup_load_1min ?? 0)} at most.`);
-    }
+    else if (!isKnown) lines.push(`Unknown: ${(isCpu && row.cpu_speedup_reason) || row.speedup_reason || "this was not measured"}.`);
+    else lines.push(`${row.speedup_launches} launches, ${isCpu ? `CPU time of one thread, load ${number(row.speedup_load_1min ?? 0)} at most` : launchFacts(row)}.`);
+    if (row.speed_note) lines.push(`${row.speed_note}.`);
+    if (row.timed_recompiles) lines.push(`${row.timed_recompiles} graphs were compiled within timed rounds.`);
   }
   const bounds = data.bounds[row.record_id]?.[column.key];
   if (bounds) {
     const [low, , high] = bounds.map((value) => number(value, 4));
-    lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.key in SCORES && !row.is_reference ? ", on the reference’s items" : ""}.`);
+    if (column.group !== "speed") lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.key in SCORES && !row.is_reference ? ", on the reference’s items" : ""}.`);
   }
   const items = data.cells[row.record_id]?.items?.[SCORES[column.key]];
   if (items) lines.push(`n = ${items} items.`);
   return lines;
+}
+
+const launchFacts = (row) => `wall time at ${row.speedup_threads} ${row.speedup_threads === 1 ? "thread" : "threads"}, load ${number(row.speedup_load_1min ?? 0)} at most`;
+
+/** The interval of a value over launches; of speedups all of a column and run hold together. */
+function intervalLines(row, column) {
+  const factor = column.unit === "ms" ? 1e3 : 1;
+  const [low, high] = [row[`${column.key}_low`], row[`${column.key}_high`]].map((end) => (end === null || end === undefined ? null : number(end * factor, 4)));
+  if (low === null || high === null) return [];
+  const level = column.key.endsWith("speedup_ratio") || column.key.startsWith("pays_after") ? "95 %, together with the others of the column" : "95 %";
+  return [`Interval over launches ${low} to ${high} (${level}).`];
 }
 
 /** Arrow keys go from cell to cell; one of them takes part in the order of Tab. */

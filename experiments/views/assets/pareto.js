@@ -113,7 +113,7 @@ function pointLines(point) {
   const names = point.by.map((id) => rowOf.get(id).runtime).join(" and ");
   return [
     point.row.runtime,
-    `speed ${interval(point.x, 2)} × the reference`,
+    `${data.axes[chosenFront().x]} ${interval(point.x, 2)} × the reference`,
     `answers ${interval(point.y, 4)}`,
     `peak ${mebibytes(point.peak)}`,
     names ? `Dominated by ${names}.` : "On the front.",

@@ -15,7 +15,9 @@ from scipy import stats
 
 from experiments.compose import compose_gate
 from experiments.errors import UserError
-from experiments.gates.judge import Finding, Measured, findings, loss_verdict, overall
+from experiments.gates.answers_limits import loss_verdict
+from experiments.gates.findings import Finding, Measured
+from experiments.gates.judge import findings, overall
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import confirmed
 from experiments.measurement.paired import loss

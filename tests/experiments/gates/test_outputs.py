@@ -8,7 +8,7 @@ import pytest
 
 from experiments.compose import compose_gate
 from experiments.errors import UserError
-from experiments.gates.judge import Finding
+from experiments.gates.findings import Finding
 from experiments.gates.limits import GateConfig
 from experiments.gates.measure import Judgement
 from experiments.gates.outputs import text_lines, write_outputs

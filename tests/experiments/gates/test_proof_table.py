@@ -3,15 +3,15 @@ from __future__ import annotations
 import random
 
 from experiments.compose import compose_gate
-from experiments.gates.judge import speed_rules
 from experiments.gates.limits import GateConfig
 from experiments.gates.proof_table import RULE, drawn
+from experiments.gates.speed_limits import speed_limits
 from experiments.strict import build
 
 
 def test_gates_are_drawn_by_the_rule_of_the_gate_that_is_proved() -> None:
-    gate: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
-    assert [rule for _, _, _, rule, _ in speed_rules(gate, None, RULE.level)] == [RULE]
+    gate: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
+    assert {limit.rule for limit in speed_limits(gate, None, RULE.level)} == {RULE}
 
 
 def test_drawn_gates_pass_without_a_slowdown_and_fail_with_one_of_5_percent() -> None:

@@ -1,0 +1,102 @@
+"""What a cell keeps of the reference's scores, and whether that is shown: by bounds of the paired difference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from experiments.views.columns import Row
+from experiments.views.standing import bounds
+
+_SCORES = {  # of a row: how it is called, and the share of items that flipped, where it is known
+    "mcq_accuracy": ("multiple choice", "mcq_flips_ratio"),
+    "code_pass_at_1": ("code", "code_flips_ratio"),
+    "qa_f1": ("question answering", "qa_flips_ratio"),
+    "rouge_l": ("summaries", None),
+}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a cell keeps of the reference's score in one benchmark, as a share. `low` None: no paired interval."""
+
+    score: str
+    share: float
+    low: float | None
+    high: float | None
+    items: int | None = None
+    is_untouched: bool = False  # no item flipped: the bound shrinks with the number of items, not with its root
+
+    @property
+    def said(self) -> str:
+        ends = "" if self.low is None or self.high is None else f" [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return f"keeps {100 * self.share:.1f} %{ends} of the reference's {self.score}"
+
+    def items_to_show(self, floor: float) -> int | None:
+        """Return about how many items would show that the floor is kept, if the estimate holds; None where none would.
+
+        The distance from the estimate to its bound falls with the root of the number of items; where none flipped,
+        with the number itself.
+        """
+        room = self.share - floor
+        if self.low is None or not self.items or room <= 0:
+            return None
+        factor = (self.share - self.low) / room
+        needed = self.items * (factor if self.is_untouched else factor**2)
+        size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
+        return math.ceil(needed / size) * size
+
+
+def kept_scores(row: Row) -> list[Kept]:
+    """Return what a cell keeps in each benchmark that it and its reference answered."""
+    if row["is_reference"]:
+        return [Kept("scores", 1.0, 1.0, 1.0)]
+    found = []
+    for key, (name, flips) in _SCORES.items():
+        percent = row.get(f"{key}_percent_of_reference")
+        if percent is None:
+            continue
+        ends, share = bounds(row, key), percent / 100
+        is_paired = row.get(f"{key}_difference_low") is not None
+        low, high = (
+            (ends[0] / ends[1] * share, ends[2] / ends[1] * share) if is_paired and ends and ends[1] else (None,) * 2
+        )
+        is_untouched = flips is not None and row.get(flips) == 0
+        found.append(Kept(name, share, low, high, row.get(f"{key}_items"), is_untouched))
+    ratio = row.get("perplexity_percent_of_reference")
+    if ratio:
+        low, high = row.get("perplexity_ratio_low"), row.get("perplexity_ratio_high")
+        ends = (1 / high, 1 / low) if low and high else (None, None)
+        found.append(Kept("perplexity", 100 / ratio, *ends, row.get("perplexity_items")))
+    return found
+
+
+def kept(row: Row) -> float | None:
+    """Return the share of the reference's score that is kept, of the benchmark that lost most; None where unknown."""
+    return min((one.share for one in kept_scores(row)), default=1.0 if row["is_reference"] else None)
+
+
+def weakest(row: Row) -> Kept | None:
+    """Return the benchmark whose bound is lowest, one without a bound before all others; None where none was asked."""
+    return min(kept_scores(row), key=lambda one: -1.0 if one.low is None else one.low, default=None)
+
+
+def is_shown(row: Row, floor: float) -> bool:
+    """Say whether every benchmark's lower bound reaches this share of the reference's score."""
+    found = weakest(row)
+    return found is not None and found.low is not None and found.low >= floor
+
+
+def unshown(row: Row, floor: float) -> str | None:
+    """Return why a cell whose estimates reach the floor is not shown to keep it; None for any other cell."""
+    lacking = [one for one in kept_scores(row) if one.low is None or one.low < floor]
+    if not lacking or any(one.share < floor for one in kept_scores(row)):
+        return None
+    worst = min(lacking, key=lambda one: -1.0 if one.low is None else one.low)
+    items = worst.items_to_show(floor)
+    if worst.low is None:
+        how = "it was not compared with the reference on the same items"
+    else:
+        how = f"about {items:,} items would show it" if items else "no number of items would show it"
+    others = f" (and {len(lacking) - 1} other benchmarks)" if len(lacking) > 1 else ""
+    return f"{worst.said}{others}; {how}"

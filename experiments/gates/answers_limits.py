@@ -1,0 +1,86 @@
+"""Limits on answers: non-inferiority to a reference or a baseline, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from experiments.comparison.answers import Scored
+from experiments.gates.baseline import accuracy, baseline_scores
+from experiments.gates.findings import Finding, Measured
+from experiments.measurement.interval import Interval
+from experiments.measurement.paired import items_needed, loss
+from experiments.measurement.sequential import Verdict
+
+
+def judge_answers(one: Measured, margins: Mapping[str, float], against: str, level: float) -> list[Finding]:
+    mine = accuracy(one.record, one.folder)
+    theirs = accuracy(one.reference_record, one.reference_folder) if against == "reference" else {}
+    found = []
+    for benchmark, margin in margins.items():
+        name = f"{against}.accuracy.{benchmark}"
+        if benchmark not in mine or (against == "reference" and benchmark not in theirs):
+            why = _why_missing(one.record, benchmark)
+            found.append(Finding(one.label, name, "inconclusive", f"{benchmark} was not measured: {why}"))
+            continue
+        ours = mine[benchmark]
+        if one.baseline is not None and against == "baseline":
+            other = baseline_scores(one.baseline, benchmark, ours)
+        else:
+            other = theirs[benchmark]
+        found.append(_accuracy_finding(one, name, benchmark, margin, ours, other, level))
+    return found
+
+
+def _accuracy_finding(
+    one: Measured, name: str, benchmark: str, margin: float, mine: Scored, theirs: Scored, level: float
+) -> Finding:
+    """Judge by the score alone. The right choice's probability falls less than accuracy, which is lost by near ties:
+    it is told where the score is inconclusive, and decides nothing.
+    """
+    is_share, two_sided = benchmark != "perplexity", 2 * level - 1
+    scale, unit = (100, "points") if is_share else (1, "nats a token")
+    seen = loss(mine.scores, theirs.scores, mine.clusters, two_sided, is_share)
+    verdict = loss_verdict(seen, margin)
+    blank = Finding(one.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
+    if seen is None:
+        return replace(blank, message=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
+    value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"
+    said = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
+    said += f"{len(mine.ids)} items"
+    if verdict == "fail":
+        said += f": see the items in {one.folder}/items-{benchmark}.jsonl; more bits or another runtime, or a margin"
+    elif verdict == "inconclusive":
+        needed = items_needed(mine.scores, theirs.scores, mine.clusters, two_sided, is_share, margin)
+        said += f": {_what_would_tell(needed)}{_of_probability(mine, theirs)}"
+    return replace(blank, message=said, value=value, low=low, high=high)
+
+
+def loss_verdict(seen: Interval | None, margin: float) -> Verdict:
+    """Non-inferiority: pass when the bound is under the margin; fail when the loss is real and above it."""
+    if seen is None:
+        return "inconclusive"
+    if seen.high < margin or (margin == 0 and seen.high <= 0):
+        return "pass"
+    return "fail" if seen.low > 0 and seen.estimate > margin else "inconclusive"
+
+
+def _what_would_tell(items: int | None) -> str:
+    if items is None:
+        return "the loss may be above the margin; more items would tell"
+    return f"about {items:,} items like these would tell, or a wider margin"
+
+
+def _of_probability(mine: Scored, theirs: Scored) -> str:
+    if not mine.probabilities or not theirs.probabilities:
+        return ""
+    lost = (sum(theirs.probabilities) - sum(mine.probabilities)) / len(mine.ids)
+    return f" (the right choice's probability fell by {100 * lost + 0.0:.3g} points)"
+
+
+def _why_missing(record: Mapping[str, Any], benchmark: str) -> str:
+    for entry in record["benchmarks"]:
+        if entry["benchmark"] == benchmark and entry["status"] != "ok":
+            return f"{entry['status']}: {entry['reason']}"
+    return f"not asked for; add it to benchmark=[…] or take it out of the gate ({benchmark})"

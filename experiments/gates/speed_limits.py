@@ -1,0 +1,131 @@
+"""Limits on speed: ratios of times to a reference, of this run or of a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from experiments.gates.baseline import Baseline
+from experiments.gates.findings import Finding, Launches, Measured, row_of
+from experiments.gates.limits import GateConfig
+from experiments.measurement.interval import Interval
+from experiments.measurement.paired import difference_of_means, mean_interval
+from experiments.measurement.sequential import Look, Rule, Verdict, look
+from experiments.records.speed import Clock, is_cpu_bound, log_ratios
+
+_CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
+
+
+@dataclass(frozen=True)
+class SpeedLimit:
+    """A limit on the ratio of two times. `expected` is the log of the least speedup; NaN where a baseline has none."""
+
+    name: str
+    phase: str
+    clock: Clock
+    expected: float
+    rule: Rule
+    interval: Callable[[Sequence[float], float], Interval | None]
+
+    def look(self, launches: Launches) -> Look:
+        return look(losses(launches, self.phase, self.clock_of(launches), self.expected), self.rule, self.interval)
+
+    def clock_of(self, launches: Launches) -> Clock:
+        """Return the clock of the verdict: wall time of the same rounds for a cell that CPU time does not bound."""
+        if self.clock is Clock.CPU and is_cpu_bound(launches, self.phase) is False:
+            return Clock.ONE_THREAD_WALL
+        return self.clock
+
+
+def speed_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[SpeedLimit]:
+    """Return the speed limits of a gate."""
+    rule = Rule(math.log1p(gate.indifferent), math.log1p(gate.must_find), gate.looks, level)
+    limits = [
+        SpeedLimit(f"reference.{group}.{phase}", phase, clock, math.log(least), rule, mean_interval)
+        for group, clock in _CLOCKS.items()
+        for phase, least in getattr(gate.reference, group).items()
+    ]
+    for group, clock in _CLOCKS.items() if baseline is not None else ():
+        for phase in getattr(gate.baseline, group):
+            assert baseline is not None
+            earlier = baseline["speed"]["log_ratios"][clock.value][phase]
+            expected = -sum(earlier) / len(earlier) if earlier else math.nan
+            name = f"baseline.{group}.{phase}"
+            limits.append(SpeedLimit(name, phase, clock, expected, rule, _against(earlier, expected)))
+    return limits
+
+
+def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[float], float], Interval | None]:
+    """Losses are log ratios + `expected`; the baseline's own launches vary as these do."""
+    return lambda losses, level: difference_of_means(losses, [value + expected for value in earlier], level)
+
+
+def losses(launches: Launches, phase: str, clock: Clock, expected: float) -> list[float]:
+    """Return, a launch, log(time over the time at the least speedup): above 0 is too slow."""
+    return [value + expected for value in log_ratios(launches, phase, clock)]
+
+
+def judge_speed(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
+    stored, row = one.record.get("speed") or {}, row_of(one.record)
+    launches = stored.get("launches", []) if row["speedup_launches"] else []
+    found = []
+    for limit in speed_limits(gate, one.baseline, level):
+        if limit.clock is Clock.CPU and launches and launches[0]["device"] != "cpu":
+            continue  # the host's time says nothing of a GPU's
+        if math.isnan(limit.expected):
+            message = "the baseline holds no launches; update=true measures them"
+            found.append(Finding(one.label, limit.name, "inconclusive", message))
+            continue
+        found.append(_speed_finding(one, limit, limit.look(launches), gate, row["speedup_reason"], launches))
+    return found
+
+
+def _speed_finding(
+    one: Measured, limit: SpeedLimit, seen: Look, gate: GateConfig, missing: str | None, launches: Launches
+) -> Finding:
+    name, phase, expected = limit.name, limit.phase, limit.expected
+    least, verdict = math.exp(expected), seen.verdict
+    blank = Finding(one.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
+    if seen.loss is None:
+        reason = missing or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
+        return replace(blank, verdict="inconclusive", message=f"{phase} was not compared: {reason}")
+    value, low, high = (math.exp(expected - end) for end in (seen.loss.estimate, seen.loss.high, seen.loss.low))
+    clock = limit.clock_of(launches)
+    said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed by {clock.said}"
+    said += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
+    said += f", wanted {least:.3f}×, {seen.launches} launches: {_shown_loss(seen.loss, verdict, gate)}"
+    if verdict == "fail":
+        said += f"; profile {phase}, or if it is meant "
+        said += "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
+    elif verdict == "inconclusive":
+        said += "; a quieter machine, more gate.looks or a wider gate.must_find"
+    return replace(blank, message=said + _loose(limit, value, gate), value=value, low=low, high=high)
+
+
+def _loose(limit: SpeedLimit, value: float, gate: GateConfig) -> str:
+    """Warn where a limit lets far more speed be lost than its tolerance says."""
+    allowed = value / math.exp(limit.expected) - 1
+    if allowed <= 2 * gate.must_find:
+        return ""
+    return (
+        f"; this limit lets {100 * (1 - math.exp(limit.expected) / value):.0f} % of the speed be lost: "
+        f"set gate.{limit.name}={0.98 * value:.2f}, or give baseline=DIR"
+    )
+
+
+def _shown_loss(loss: Interval, verdict: Verdict, gate: GateConfig) -> str:
+    """Say the loss in percent of time, and what was shown of it."""
+    estimate, low, high = (100 * math.expm1(end) + 0.0 for end in (loss.estimate, loss.low, loss.high))
+    indifferent, must_find = f"{100 * gate.indifferent:g} %", f"{100 * gate.must_find:g} %"
+    said = f"{estimate:.1f} % too slow [{low:.1f}, {high:.1f}]"
+    if estimate <= 0:
+        said = f"{-estimate:.1f} % faster than wanted [{-high:.1f}, {-low:.1f}]"
+    if verdict == "inconclusive":
+        return f"{said}: neither shown to lose more than {indifferent} nor less than {must_find}"
+    if low > 100 * gate.indifferent and high < 100 * gate.must_find:
+        nearer = must_find if verdict == "fail" else indifferent
+        return f"{said}: between {indifferent} and {must_find}, nearer to {nearer}"
+    return f"{said}: " + (
+        f"more than the indifferent {indifferent}" if verdict == "fail" else f"shown to lose less than {must_find}"
+    )
