@@ -26,7 +26,7 @@ class ReferenceLimits:
     cpu_speedup: dict[str, float] = least(0.001, keys=CPU_PHASES, default_factory=dict)  # by CPU time of one thread
     outputs: tuple[str, ...] = among(*OUTPUTS, may_be_empty=True, default=OUTPUTS)  # that must be the reference's
     same_top: float = least(0, 1, default=0.75)  # share of its top tokens that weights unlike its own must choose too
-    memory: dict[str, float] = least(0, keys=MEMORY)  # share by which a figure may exceed the reference's
+    memory: dict[str, float] = least(0, keys=MEMORY, default_factory=dict)  # share by which a figure may exceed its
     accuracy: dict[str, float] = least(0, keys=ACCURACY)  # margin of the loss: score from 0 to 1, nats a token
 
 
@@ -40,7 +40,7 @@ class BaselineLimits:
     load: dict[str, float] = least(0, keys=LOAD)
     accuracy: dict[str, float] = least(0, keys=ACCURACY)
     counts: tuple[str, ...] = among(*COUNTS, may_be_empty=True)  # none may grow; tokens may not change
-    all_cells: bool  # a cell of the baseline that the run lacks is inconclusive
+    all_cells: bool = False  # a cell of the baseline that the run lacks is inconclusive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: fl
     found = calibrate({"decode": [drawn.gauss(0, noise) for _ in range(12)]}, "cpu_s", 0.9975)
     assert found["phases"]["decode"]["noise"] == pytest.approx(noise, rel=0.5)
     assert found["phases"]["decode"]["drift"] is None
-    write_calibration(found, tmp_path)
+    write_calibration({"wall": found}, tmp_path)
     said = warnings(tmp_path, GATE)
     assert len(said) == count
     assert all("expect inconclusive" in line for line in said)

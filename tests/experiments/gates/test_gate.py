@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 Gate = Callable[..., subprocess.CompletedProcess[str]]
 # Speed needs three launches for an interval, and bounds that a busy machine keeps.
 QUICK = ("gate.looks=[3]", "gate.must_find=0.6", "comparison.rounds=6", "gate.reference.accuracy={}")
+SHORT = ("comparison.rounds=4", "comparison.one_thread_rounds=20")
 FAKE = ("runtime=fake", "against=fake", "model=random", "runtime.engine.work=20", *QUICK)
 NO_ACCURACY = ("gate.baseline.accuracy={}",)
 
@@ -35,8 +36,8 @@ def small_gate(tmp_path: Path) -> str:
     path = tmp_path / "gate.yaml"
     path.write_text(
         "name: small\nconfirm: true\nerror: 0.05\nindifferent: 0.02\nmust_find: 0.6\nlooks: [3]\n"
-        "reference: {speedup: {decode: 1.0}, memory: {}, accuracy: {}}\n"
-        "baseline: {speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0}, load: {load_s: 50.0},\n"
+        "reference: {speedup: {}, cpu_speedup: {decode: 1.0}, accuracy: {}, outputs: []}\n"
+        "baseline: {speedup: [], cpu_speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0}, load: {load_s: 50.0},\n"
         "  accuracy: {}, counts: [tokens], all_cells: true}\n"
     )
     return str(path)
@@ -65,7 +66,7 @@ def test_a_gate_passes_fails_and_keeps_a_baseline(gate: Gate, tmp_path: Path) ->
 
 
 def words(tmp_path: Path) -> list[str]:
-    return [f"gate={small_gate(tmp_path)}", "runtime=fake", "against=fake", "model=random", "comparison.rounds=6"]
+    return [f"gate={small_gate(tmp_path)}", "runtime=fake", "against=fake", "model=random", *SHORT]
 
 
 def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -> None:
@@ -89,11 +90,11 @@ def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -
 
 def test_each_limit_is_a_test(tmp_path: Path) -> None:
     given = ["--gate", small_gate(tmp_path), "--gate-with"]
-    given.append(f"runtime=fake against=fake model=random comparison.rounds=6 results_dir={tmp_path / 'runs'}")
+    given.append(f"runtime=fake against=fake model=random {' '.join(SHORT)} results_dir={tmp_path / 'runs'}")
     command = [sys.executable, "-m", "pytest", "-v", *given]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "fake-random-auto: reference::speedup::decode PASSED" in done.stdout
+    assert "fake-random-auto: reference::cpu_speedup::decode PASSED" in done.stdout
     assert "1 passed" in done.stdout
     broken = [*command[:-1], command[-1] + " runtime.engine.fault=unsupported"]
     done = subprocess.run(broken, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -115,7 +116,7 @@ def spoiled(tmp_path: Path, **changes: Any) -> str:
 
     here = environment()
     baseline = {
-        "schema_version": 1,
+        "schema_version": 2,
         "cell": "fake-random-auto",
         "machine": {"processor": here["processor"], "cores": here["cores"]},
         "model_digest": "other",
@@ -161,9 +162,9 @@ def test_mistakes_are_one_line_and_2(gate: Gate, given: list[str], says: str) ->
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (another, 64 cores; here"),
+        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (processor another, here"),
         ({}, "of another model"),
-        ({"schema_version": 99}, "has schema 99, this program reads 1"),
+        ({"schema_version": 99}, "has schema 99, this program reads 2"),
         ({"cell": "eager-random-auto"}, "holds no fake-random-auto"),
     ],
 )
