@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -46,4 +47,12 @@ def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: fl
 def test_a_calibration_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     assert warnings(tmp_path, GATE) == []
     (tmp_path / "calibration.json").write_text("{")
+    assert warnings(tmp_path, GATE) == []
+
+
+def test_a_calibration_of_another_machine_says_nothing(tmp_path: Path) -> None:
+    path = write_calibration(calibrate(launches(0.0, 12, 0.2), "cpu_s", 0.9975), tmp_path)
+    assert warnings(tmp_path, GATE) != []
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"instruction_sets": ["sse9"]}))
     assert warnings(tmp_path, GATE) == []

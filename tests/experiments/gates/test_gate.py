@@ -160,7 +160,8 @@ def test_mistakes_are_one_line_and_2(gate: Gate, given: list[str], says: str) ->
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (another, 64 cores; here"),
+        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (processor another, here "),
+        ({"machine": {"instruction_sets": ["sse9"]}}, "of another machine (instruction sets sse9, here "),
         ({}, "of another model"),
         ({"schema_version": 99}, "has schema 99, this program reads 1"),
         ({"cell": "eager-random-auto"}, "holds no fake-random-auto"),
