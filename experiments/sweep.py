@@ -176,6 +176,7 @@ def _timed(
     name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None], *arguments: Any
 ) -> Outcome:
     """Run a job, and journal the wall time that its process took from start to end."""
+    children.wait_for_server(hear)
     start = time.monotonic()
     outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear, *arguments)
     Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))

@@ -69,7 +69,7 @@ class Children:
 
         `arguments` are the job's own.
         """
-        self._wait_for_server(on_progress)
+        self.wait_for_server(on_progress)
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
         process.start()
@@ -90,7 +90,7 @@ class Children:
         _sweep_group(process.pid)
         return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
 
-    def _wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
+    def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
         """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
         if self._is_ready:
             return

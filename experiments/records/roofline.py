@@ -37,7 +37,8 @@ def peak_note(record: Mapping[str, Any], bandwidth_ratio: float | None, flops_ra
         )
     if flops_ratio is not None and flops_ratio > 1:
         said.append(
-            f"MFU is {100 * flops_ratio:.0f} % of the fastest product measured: the hardware peak was measured too low"
+            f"MFU is {100 * flops_ratio:.0f} % of the fastest product measured: the hardware peak was measured under "
+            "load, or products of the model's shapes are faster"
         )
     return "; ".join(said) or None
 

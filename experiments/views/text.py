@@ -58,7 +58,11 @@ def render_table(found: Sequence[Row], console: Any) -> None:
 
 def foot(found: Sequence[Row]) -> list[str]:
     """Return the lines below a matrix: what the signs mean, what to know of single rows, and the machines."""
-    remarks = [f"{row['runtime']}: {row[key]}" for row in found for key in _REMARKS if row.get(key)]
+    remarks: dict[str, list[str]] = {}  # the runtimes of each
+    for row in found:
+        for text in "; ".join(row[key] for key in _REMARKS if row.get(key)).split("; "):
+            if text:
+                remarks.setdefault(text, []).append(row["runtime"])
     loads: dict[str, list[float]] = {}
     for row in found:
         if row.get("machine_description"):
@@ -66,7 +70,8 @@ def foot(found: Sequence[Row]) -> list[str]:
                 [row["load_1min"]] if row.get("load_1min") is not None else []
             )
     machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
-    return [*speed_notes(found), *NOTES, *dict.fromkeys(remarks), *machines]
+    said = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
+    return [*speed_notes(found), *NOTES, *said, *machines]
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:

@@ -66,6 +66,27 @@ def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
     assert all(f'class="status {status}"' in page for status in statuses.values())
 
 
+def test_the_hardware_peak_is_measured_once_for_all_cells(run: Run, tmp_path: Path) -> None:
+    done = run("-m", *FAKE, "agreement.enabled=false", "runtime.engine.token_s=0.001,0.002")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count(": hardware peak\n") == 1
+    first, second = records(tmp_path)
+    peak = first["hardware_peak"]
+    assert peak == second["hardware_peak"]
+    assert list(peak["flops_per_s"]) == ["float32"]  # type: ignore[index]
+    assert peak["wall_s"] <= 3  # type: ignore[index]
+    assert ("hardware_peak" in first["jobs"], "hardware_peak" in second["jobs"]) == (True, False)  # type: ignore[operator]
+    assert not list(tmp_path.rglob("ceilings.json"))
+
+
+def test_no_hardware_peak_where_nothing_is_timed(run: Run, tmp_path: Path) -> None:
+    done = run(*FAKE[:-1], "benchmark=[memory]", "agreement.enabled=false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(tmp_path)
+    assert record["hardware_peak"] is None
+    assert "hardware peak" not in done.stderr
+
+
 def test_a_sink_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
     (tmp_path / "file").touch()

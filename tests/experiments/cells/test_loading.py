@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.cells import loading
 from experiments.cells.loading import load, make_runtime
 from experiments.cells.plan import Cell, plan
 from experiments.compose import compose
+from experiments.records.environment import environment
 from runtimes.base import Unsupported
 from tests.experiments.test_run import Run, records
 
@@ -77,6 +79,21 @@ def test_another_dtype_is_compared_with_the_reference_of_both(run: Run, tmp_path
     assert (same["reference"], same["dtype"]) == ("eager", "bfloat16")
     # The same engine in the same dtype: only what padding does to the order of sums is left.
     assert same["max_logit_difference"] < agreement["figures"]["max_logit_difference"]
+
+
+def test_answers_of_other_instruction_sets_are_not_reused(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, identities = cell("runtime=fake", "model=random", artifacts=artifacts), []
+
+    def responses(path: Path | None, identity: dict[str, object], uses: bool) -> None:
+        identities.append(identity)
+
+    monkeypatch.setattr(loading, "Responses", responses)
+    here = environment()
+    for sets in (["avx2"], ["avx2", "avx512f"]):
+        monkeypatch.setattr(loading, "environment", lambda sets=sets: {**here, "instruction_sets": sets})
+        loading.make_responses(made)
+    assert identities[0]["machine"] != identities[1]["machine"]
+    assert identities[0] | {"machine": None} == identities[1] | {"machine": None}
 
 
 def test_batch_auto_is_measured_and_recorded(run: Run, tmp_path: Path) -> None:

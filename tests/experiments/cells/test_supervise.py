@@ -28,9 +28,9 @@ def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypa
     children = Children("fork", set(), 1)
     monkeypatch.setattr(children._context, "Process", Starting, raising=False)
     monkeypatch.setattr(supervise, "_TICK_S", 0.001)
-    children._wait_for_server(hear)
+    children.wait_for_server(hear)
     assert len(ticks) >= 3
     assert set(ticks) == {None}
     heard = len(ticks)
-    children._wait_for_server(hear)
+    children.wait_for_server(hear)
     assert len(ticks) == heard  # it is there

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -69,3 +70,13 @@ def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> No
     quiet = "\n".join(lines(calibrate({"decode": steady}, "cpu_s", 0.9975, {"decode": [(0.0, 0.0)] * 12})))
     assert "follow one another" not in quiet
     assert "not yet steady" not in quiet
+
+
+def test_a_calibration_of_another_machine_says_nothing(tmp_path: Path) -> None:
+    drawn = random.Random(1)
+    noisy = calibrate({"decode": [drawn.gauss(0, 0.2) for _ in range(12)]}, "wall time", 0.9975)
+    path = write_calibration({"wall": noisy}, tmp_path)
+    assert warnings(tmp_path, GATE) != []
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"instruction_sets": ["sse9"]}))
+    assert warnings(tmp_path, GATE) == []

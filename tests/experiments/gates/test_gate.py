@@ -37,8 +37,8 @@ def small_gate(tmp_path: Path) -> str:
     path.write_text(
         "name: small\nconfirm: true\nerror: 0.05\nindifferent: 0.02\nmust_find: 0.6\nlooks: [3]\n"
         "reference: {speedup: {}, cpu_speedup: {decode: 1.0}, accuracy: {}, outputs: []}\n"
-        "baseline: {speedup: [], cpu_speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0}, load: {load_s: 50.0},\n"
-        "  accuracy: {}, counts: [tokens], all_cells: true}\n"
+        "baseline: {speedup: [], cpu_speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0},\n"
+        "  load: {load_s: 50.0}, accuracy: {}, counts: [tokens], all_cells: true}\n"
     )
     return str(path)
 
@@ -162,7 +162,8 @@ def test_mistakes_are_one_line_and_2(gate: Gate, given: list[str], says: str) ->
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (processor another, here"),
+        ({"machine": {"processor": "another", "cores": 64}}, "of another machine (processor another, here "),
+        ({"machine": {"instruction_sets": ["sse9"]}}, "of another machine (instruction sets sse9, here "),
         ({}, "of another model"),
         ({"schema_version": 99}, "has schema 99, this program reads 2"),
         ({"cell": "eager-random-auto"}, "holds no fake-random-auto"),

@@ -103,5 +103,6 @@ def test_an_emulated_dtype_is_told_in_its_row() -> None:
     (column,) = [column for column in COLUMNS if column.key == "dtype"]
     assert column.show(row) == "bfloat16 (emulated)"
     assert f"eager: {note}" in foot([row])
+    assert f"eager, compile: {note}" in foot([row, {**row, "runtime": "compile"}])
     (plain,) = rows([make_record("eager")])
     assert (plain["dtype_note"], column.show(plain)) == (None, "float32")
