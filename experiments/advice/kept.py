@@ -36,13 +36,13 @@ class Kept:
         """Return about how many items would show that the floor is kept, if the estimate holds; None where none would.
 
         The distance from the estimate to its bound falls with the root of the number of items; where none flipped,
-        with the number itself.
+        with the number itself, a little slower at first.
         """
         room = self.share - floor
         if self.low is None or not self.items or room <= 0:
             return None
         factor = (self.share - self.low) / room
-        needed = self.items * (factor if self.is_untouched else factor**2)
+        needed = self.items * (1.05 * factor if self.is_untouched else factor**2)
         size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
         return math.ceil(needed / size) * size
 
@@ -66,8 +66,8 @@ def kept_scores(row: Row) -> list[Kept]:
     ratio = row.get("perplexity_percent_of_reference")
     if ratio:
         low, high = row.get("perplexity_ratio_low"), row.get("perplexity_ratio_high")
-        ends = (1 / high, 1 / low) if low and high else (None, None)
-        found.append(Kept("perplexity", 100 / ratio, *ends, row.get("perplexity_items")))
+        low, high = (1 / high, 1 / low) if low and high else (None, None)
+        found.append(Kept("perplexity", 100 / ratio, low, high, row.get("perplexity_items")))
     return found
 
 

@@ -126,7 +126,7 @@ function startPanel(row) {
 function memoryPanel(cell) {
   const peaks = Object.entries(cell.memory.peaks).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${mebibytes(value)}`);
   if (!peaks.length && cell.memory.trace.length < 2) return null;
-  const about = `Peaks over what the process held before: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
+  const about = `Peaks over what the process held when imports were done: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
   return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace) : null);
 }
 
@@ -141,10 +141,10 @@ function shapePanel(row, cell) {
   if (!cell.grid.length) return null;
   if (cell.grid.length === 1) {
     const one = cell.grid[0];
-    return panel("Batch and sequence", `One shape was measured: batch ${one.batch}, ${one.prompt_tokens} prompt tokens, ${number(one.tokens_per_s)} tokens/s. For a curve:`, null,
+    return panel("Batch and sequence", `One shape was measured: batch ${one.batch}, ${one.prompt_tokens} prompt tokens, ${number(one.tokens_per_s)} tokens/s of the cell alone. For a curve:`, null,
       element("pre", {}, `${row.command} 'benchmark.latency.batch=[1,4,16]' 'benchmark.latency.prompt_tokens=[16,64]'`));
   }
-  return panel("Batch and sequence", "New tokens a second, of all rows of a batch.", (width) => shapeLines(width, cell.grid));
+  return panel("Batch and sequence", "New tokens a second, of all rows of a batch; of the cell alone.", (width) => shapeLines(width, cell.grid));
 }
 
 function leftPanel(cell) {

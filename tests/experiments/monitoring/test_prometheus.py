@@ -46,6 +46,19 @@ def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp
     assert re.search(r'decode_speedup_ratio\{hw="auto",model="bundled",runtime="onnxruntime"\} 2\.[45]', text)
 
 
+def test_a_cell_whose_tokens_were_wrong_is_a_failure_and_has_no_times(tmp_path: Path) -> None:
+    sink = Prometheus(str(tmp_path / "matrix.prom"), None)
+    records = read(sweep(tmp_path / "runs", has_garbage=True))[0]
+    for record in records:
+        sink.record({**record, "speed": None, "answers": None})  # as when its cell ends
+    assert 'tpot_seconds_count{hw="auto",model="bundled",runtime="t_garbage"}' in (tmp_path / "matrix.prom").read_text()
+    sink.compared(records)
+    text = (tmp_path / "matrix.prom").read_text()
+    assert 'runtime_matrix_cells_total{status="wrong output"} 1.0' in text
+    assert not re.search(r'(tpot_seconds|ttft_seconds|tokens_per_second|speedup_ratio).*runtime="t_garbage"', text)
+    assert 'tpot_seconds_count{hw="auto",model="bundled",runtime="eager"}' in text
+
+
 def test_the_endpoint_is_on_loopback_only(told: Prometheus) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{told.port}/metrics", timeout=5) as answer:
         assert b"runtime_matrix_ttft_seconds_bucket" in answer.read()

@@ -81,7 +81,7 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
         def __exit__(self, *error: object) -> None: ...
 
     fake = types.ModuleType("mlflow")
-    for name in ("set_tracking_uri", "set_experiment", "log_params", "log_metrics"):
+    for name in ("set_tracking_uri", "set_experiment", "log_params", "log_metrics", "set_tags"):
         setattr(fake, name, lambda value, name=name: calls.append((name, value)))
 
     def start_run(run_name: str = "", run_id: str = "") -> Run:
@@ -93,7 +93,7 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
     sinks = configured(
         MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow="file:here")
     )
-    records = read(sweep(tmp_path))[0]
+    records = read(sweep(tmp_path, has_garbage=True))[0]
     sinks.record(records[0])
     told = dict(calls)
     assert told["set_tracking_uri"] == "file:here"
@@ -108,3 +108,9 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
     told = dict(calls)
     assert told["start_run"] == "of-mlflow"
     assert told["log_metrics"]["speedup_ratio"] == pytest.approx(2.5, rel=0.02)
+    assert told["set_tags"] == {"status": "ok", "reason": ""}
+    garbage = next(one for one in records if one["runtime"]["name"] == "t_garbage")
+    sinks.record({**garbage, "speed": None, "answers": None})
+    sinks.compared([garbage])
+    assert dict(calls)["set_tags"]["status"] == "wrong output"
+    assert "216 of 216 timed tokens" in dict(calls)["set_tags"]["reason"]

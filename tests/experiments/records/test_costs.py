@@ -1,26 +1,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments.records.costs import energy, money, pays_after
+from experiments.records.costs import energy, money, pays_after, start
 from experiments.records.matrix import rows
 from experiments.records.score_bounds import score_bounds
 from experiments.report import read
 from tests.experiments.recorded import make_record, write
 
 THROUGHPUT = {"figures": {"tokens_per_s": 1000.0, "requests_per_s": 10.0}, "parameters": {"new_tokens": 500}}
-REFERENCE = {"load_s": 0.1, "first_call_s": 0.1, "tpot_s_p50": 0.010}
-CELL = {"load_s": 0.2, "first_call_s": 2.0, "speedup_ratio": 2.0, "speedup_ratio_low": 1.25, "speedup_ratio_high": 4.0}
+ALONE: dict[str, Any] = {f"batched_tokens_per_s{end}": None for end in ("", "_low", "_high")}
+BATCHED = {"batched_tokens_per_s": 2000.0, "batched_tokens_per_s_low": 1000.0, "batched_tokens_per_s_high": 4000.0}
+REFERENCE = {"load_s": 0.1, "first_call_s": 0.1, "tpot_s_p50": 0.010, "request_s": 0.1, "latency_source": "interleaved"}
+CELL: dict[str, Any] = {
+    "load_s": 0.2,
+    "first_call_s": 2.0,
+    "build_s": None,
+    **{f"{name}{end}": n for name in ("speedup_ratio", "request_speedup_ratio")
+       for end, n in (("", 2.0), ("_low", 1.25), ("_high", 4.0))},
+}  # fmt: skip
 
 
-def test_money_is_the_profiles_price_over_the_measured_throughput() -> None:
-    found = money(make_record("eager", price=3.6), THROUGHPUT)
+def test_money_is_the_profiles_price_over_the_rate_of_interleaved_batches() -> None:
+    record = make_record("eager", price=3.6) | {"speed": {"options": {"new_tokens": 32}}}
+    found = money(record, BATCHED, THROUGHPUT)
+    assert found["price_source"] == "interleaved"
+    prices = [found[f"usd_per_million_tokens{end}"] for end in ("_low", "", "_high")]
+    assert prices == pytest.approx([0.25, 0.5, 1.0])  # 500 s at a tenth of a cent
+    assert found["usd_per_thousand_requests"] == pytest.approx(0.5 * 32 / 1000)
+
+
+def test_the_price_of_a_cell_alone_has_no_interval_and_is_marked() -> None:
+    found = money(make_record("eager", price=3.6), ALONE, THROUGHPUT)
+    assert found["price_source"] == "alone"
     assert found["usd_per_million_tokens"] == pytest.approx(1.0)  # a thousand seconds at a tenth of a cent
+    assert (found["usd_per_million_tokens_low"], found["usd_per_million_tokens_high"]) == (None, None)
     assert found["usd_per_thousand_requests"] == pytest.approx(0.1)
-    assert money(make_record("eager"), THROUGHPUT)["usd_per_million_tokens"] is None
-    assert money(make_record("eager", price=3.6), {})["usd_per_million_tokens"] is None
+
+
+def test_without_a_price_or_a_rate_there_is_no_money() -> None:
+    for found in (money(make_record("eager"), BATCHED, THROUGHPUT), money(make_record("eager", price=3.6), ALONE, {})):
+        assert found["usd_per_million_tokens"] is None
+        assert found["price_source"] is None
 
 
 def test_energy_is_null_with_the_reason_or_a_counters_reading() -> None:
@@ -36,15 +60,23 @@ def test_a_build_pays_once_what_it_saves_exceeds_it() -> None:
         "pays_after_tokens": pytest.approx(400),  # 2 s more, 5 ms less a token
         "pays_after_tokens_low": pytest.approx(2 / 0.0075),
         "pays_after_tokens_high": pytest.approx(1000),
+        "pays_after_requests": pytest.approx(40),
+        "pays_after_requests_low": pytest.approx(2 / 0.075),
+        "pays_after_requests_high": pytest.approx(100),
     }
+
+
+def test_a_build_that_was_found_in_the_cache_is_paid_for_too() -> None:
+    assert pays_after(CELL | {"build_s": 3.0}, REFERENCE)["pays_after_tokens"] == pytest.approx(1000)
 
 
 @pytest.mark.parametrize(
     ("change", "tokens"),
     [
         ({"speedup_ratio": 0.9, "speedup_ratio_low": 0.8, "speedup_ratio_high": 0.95}, None),  # never
+        ({"speedup_ratio_low": 0.9}, None),  # not shown to be faster
         ({"load_s": 0.0, "first_call_s": 0.0}, 0.0),  # from the start
-        ({"speedup_ratio": None}, None),  # not interleaved
+        ({"speedup_ratio": None, "speedup_ratio_low": None, "speedup_ratio_high": None}, None),  # not interleaved
         ({"first_call_s": None}, None),
     ],
 )
@@ -52,10 +84,25 @@ def test_a_build_that_never_or_always_pays(change: dict[str, float | None], toke
     assert pays_after(CELL | change, REFERENCE)["pays_after_tokens"] == tokens
 
 
-def test_a_lower_bound_below_1_leaves_open_whether_it_ever_pays() -> None:
-    found = pays_after(CELL | {"speedup_ratio_low": 0.9}, REFERENCE)
-    assert found["pays_after_tokens"] is not None
-    assert found["pays_after_tokens_high"] is None
+def test_times_of_a_reference_alone_pay_for_nothing() -> None:
+    assert set(pays_after(CELL, REFERENCE | {"latency_source": "alone"}).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "counters", "kind", "build_s"),
+    [
+        ({}, {}, "plain", None),
+        ({"built": 1, "found": 0, "build_s": 4.0}, {}, "cold", None),
+        ({"built": 0, "found": 1, "build_s": 12.3}, {}, "warm", 12.3),
+        ({}, {"compile_cache_misses": 2}, "cold", None),
+        ({}, {"compile_cache_hits": 2}, "warm", None),
+    ],
+)
+def test_a_start_is_cold_warm_or_plain(
+    artifacts: dict[str, Any], counters: dict[str, Any], kind: str, build_s: float | None
+) -> None:
+    found = start({"artifacts": artifacts}, {"counters": counters})
+    assert found == {"start_kind": kind, "build_s": build_s}
 
 
 def test_bounds_of_scores_are_those_of_the_answers_in_the_row_s_unit() -> None:

@@ -11,23 +11,51 @@ from experiments.report import read
 from experiments.views.cards import answers
 from experiments.views.columns import Row
 from experiments.views.page import page
-from tests.experiments.recorded import make_record, write
+from tests.experiments.recorded import make_record, sweep, write
 
 
-def test_a_cell_that_is_best_at_several_goals_has_one_card(found: list[Row]) -> None:
-    said = answers(found)
+@pytest.fixture
+def shown(tmp_path: Path) -> list[Row]:
+    """Rows with so many questions that no flip shows 99 % to be kept."""
+    return rows(read(sweep(tmp_path / "many", questions=600, has_garbage=True))[0])
+
+
+def test_a_cell_that_is_best_at_several_goals_has_one_card(shown: list[Row]) -> None:
+    said = answers(shown)
     assert said is not None
     assert [card["row"]["runtime"] for card in said["cards"]] == ["onnxruntime", "eager"]
     fast, small = said["cards"]
     assert fast["title"] == "Fastest tokens, most tokens an hour and per dollar"
     assert small["title"] == "Least memory"
-    assert [name for name, _, _, is_won in fast["figures"] if is_won] == ["decode speed", "offline"]
+    assert [name for name, _, _, is_won in fast["figures"] if is_won] == ["decode speed", "batched"]
     assert [name for name, _, _, is_won in small["figures"] if is_won] == ["peak memory"]
     assert said["lost"] == ["gptq"]  # smaller and faster than eager, and 37 % of the answers gone
+    assert (said["unshown"], said["is_none_shown"]) == ([], False)
 
 
-def test_the_next_best_is_named_with_what_it_costs_and_gains(found: list[Row]) -> None:
+def test_a_cell_that_computed_nothing_is_on_no_card_and_is_named(shown: list[Row]) -> None:
+    said = answers(shown)
+    assert said is not None
+    assert "t_garbage" not in [card["row"]["runtime"] for card in said["cards"]]
+    assert not any("t_garbage" in str(card["other"]) or "t_garbage" in card["tied"] for card in said["cards"])
+    (line,) = said["alarms"]
+    assert line.startswith("not compared: t_garbage: wrong output: 216 of 216 timed tokens")
+
+
+def test_what_too_few_items_leave_open_is_not_promised(found: list[Row]) -> None:
     said = answers(found)
+    assert said is not None
+    assert [card["row"]["runtime"] for card in said["cards"]] == ["eager"]
+    assert said["is_none_shown"]
+    why = dict((name, (speed, why)) for name, speed, why in said["unshown"])
+    assert list(why) == ["onnxruntime", "compile"]
+    assert why["onnxruntime"][0] == "decode 2.51×"
+    assert why["onnxruntime"][1].startswith("keeps 100.0 % [9")
+    assert "items would show it" in why["onnxruntime"][1]
+
+
+def test_the_next_best_is_named_with_what_it_costs_and_gains(shown: list[Row]) -> None:
+    said = answers(shown)
     assert said is not None
     name, is_tied, exchange = said["cards"][0]["other"]
     assert (name, is_tied) == ("compile", False)
@@ -36,12 +64,21 @@ def test_the_next_best_is_named_with_what_it_costs_and_gains(found: list[Row]) -
 
 
 def test_a_known_price_is_a_goal(tmp_path: Path) -> None:
-    records = read(write(tmp_path, [make_record("eager", price=1.0), make_record("slow", price=1.0, slowness=2)]))[0]
+    cells = [make_record("eager", price=1.0), make_record("slow", price=1.0, slowness=2)]
+    records = read(write(tmp_path, cells, {"slow": 0.5}))[0]
     said = answers(rows(records))
     assert said is not None
     assert not said["without_price"]
     assert said["cards"][0]["title"].endswith("cheapest tokens")
     assert "No price an hour" not in page(records)
+
+
+def test_what_ran_one_after_the_other_is_not_ranked(tmp_path: Path) -> None:
+    records = read(write(tmp_path, [make_record("eager", price=1.0), make_record("slow", price=1.0, slowness=2)]))[0]
+    said = answers(rows(records))
+    assert said is not None
+    assert [title for title, _ in said["not_ranked"]] == ["Most tokens an hour", "Cheapest tokens"]
+    assert "Most tokens an hour: not ranked, no batches were measured in turns" in page(records)
 
 
 @pytest.mark.parametrize("status", ["unsupported", "crash"])

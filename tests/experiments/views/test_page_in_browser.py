@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,10 +177,52 @@ def test_the_keyboard_reaches_every_value_and_its_tooltip(opened: Open) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.dataset.key") == "speedup_ratio"
-    assert "4 launches, CPU time of one thread" in page.inner_text("#tip")
+    said = page.inner_text("#tip")
+    assert "4 launches, wall time at 2 threads, load 0.5 at most" in said
+    assert "95 %, together with the others of the column" in said
     assert page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "tip"
     page.keyboard.press("Enter")
     assert page.locator("dialog").is_visible()
+
+
+def test_the_two_clocks_are_told_apart_in_tooltips(opened: Open) -> None:
+    page = opened()
+    page.select_option("select[name=benchmark]", "*")
+    page.locator("#row-run-1-compile td[data-key=cpu_speedup_ratio]").hover()
+    assert "4 launches, CPU time of one thread" in page.inner_text("#tip")
+    page.locator("#row-run-1-compile td[data-key=tpot_s_p50]").hover()
+    assert "192 tokens, 24 prompts; 4 launches, wall time at 2 threads" in page.inner_text("#tip")
+
+
+def test_a_cell_whose_tokens_were_wrong_is_red(browser: Any, tmp_path: Path) -> None:
+    assert main([str(sweep(tmp_path, has_garbage=True)), "--format", "html"]) == 0
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto((tmp_path / PAGE_FILE).as_uri())
+    style = "node => [getComputedStyle(node).backgroundColor, getComputedStyle(node).color]"
+    badge = page.locator("#row-run-1-t_garbage td .status")
+    assert badge.evaluate(style) == ["rgb(176, 0, 32)", "rgb(253, 231, 233)"]
+    assert page.locator("#row-run-1-t_garbage td").first.evaluate(style)[0] == "rgb(253, 231, 233)"
+    page.locator("#row-run-1-t_garbage th button").click()
+    said = page.inner_text("dialog")
+    assert "wrong output" in said
+    assert "Time per output token" not in said
+    page.close()
+
+
+def test_what_a_build_costs_is_told_in_tokens_and_requests(browser: Any, tmp_path: Path) -> None:
+    built = make_record("onnxruntime")
+    built["load"]["artifacts"] = {"built": 0, "found": 1, "build_s": 12.3}
+    write(tmp_path, [make_record("eager"), built, make_record("slow")], {"onnxruntime": 2.0, "slow": 0.5})
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-onnxruntime")
+    said = " ".join(page.inner_text("dialog").split())
+    assert re.search(r"Pays after 12,[\d]+ tokens \[12,\d+, 12,\d+\], after 1,2\d\d requests \[", said), said
+    assert "Warm start: what it builds was found in the cache." in said
+    assert "build found in the cache 12.3 s when it was built" in said
+    page.evaluate("location.hash = '#cell=run-1-slow'")
+    page.get_by_text("Never pays: it is slower than the reference.").wait_for()
+    page.close()
 
 
 def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
@@ -234,7 +277,8 @@ def test_text_stands_out_from_its_ground(opened: Open) -> None:
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
       };
       const pairs = [["--ink", "--paper"], ["--ink", "--card"], ["--ink", "--best"], ["--soft", "--paper"],
-        ["--soft", "--card"], ["--accent", "--paper"], ["--warn", "--warn-paper"]];
+        ["--soft", "--card"], ["--accent", "--paper"], ["--warn", "--warn-paper"],
+        ["--alarm", "--alarm-paper"], ["--ink", "--alarm-paper"]];
       return pairs.map((pair) => pair.map(level).sort((a, b) => b - a)).map(([a, b]) => (a + 0.05) / (b + 0.05));
     }"""
     for scheme in ("light", "dark"):

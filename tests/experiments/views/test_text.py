@@ -10,13 +10,15 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from experiments.report import main
-from experiments.views.columns import Row
+from experiments.records.matrix import rows
+from experiments.report import main, read
+from experiments.views.columns import COLUMNS, Row
 from experiments.views.schema import SCHEMA, schema_text
 from experiments.views.text import csv_text, json_text, markdown, render_table
+from tests.experiments.recorded import make_record, sweep, write
 
 
-@pytest.mark.parametrize("width", [60, 100, 400])
+@pytest.mark.parametrize("width", [60, 100, 600])
 def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], width: int) -> None:
     console = Console(width=width, file=io.StringIO())
     render_table(found, console)
@@ -24,7 +26,7 @@ def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], width: int
     table = said.split("offload: out_of_memory")[0].splitlines()
     assert max(map(len, table)) <= width
     assert "runtime" in table[0]
-    assert ("too narrow for" in said) == (width < 400)
+    assert ("too narrow for" in said) == (width < 600)
 
 
 def test_speed_and_accuracy_leave_last_and_what_left_is_named_by_importance(found: list[Row]) -> None:
@@ -42,6 +44,65 @@ def test_markdown_keeps_pipes_and_newlines_within_their_cell(found: list[Row]) -
     lines = markdown(found, wide=True).splitlines()
     assert lines[2].startswith(r"| a\|b c * |")
     assert len({line.replace(r"\|", "").count("|") for line in lines[: 2 + len(found)]}) == 1
+
+
+def garbage(tmp_path: Path) -> list[Row]:
+    return rows(read(sweep(tmp_path / "garbage", has_garbage=True))[0])
+
+
+def test_wrong_output_is_red_in_a_terminal(tmp_path: Path) -> None:
+    console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system="standard")
+    render_table(garbage(tmp_path), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    line = next(one for one in said.splitlines() if "t_garbage" in one)
+    assert line.startswith("\x1b[1;31mt_garbage")
+    assert "\x1b[31mt_garbage: wrong output: 216 of 216 timed tokens" in said
+    assert "\x1b[2moffload: out_of_memory: killed" in said  # an honest failure is no alarm
+
+
+def test_wrong_output_is_marked_in_markdown_and_a_status_in_csv_and_json(tmp_path: Path) -> None:
+    found = garbage(tmp_path)
+    text = markdown(found)
+    assert "| t_garbage | 🟥 **wrong output** | n/a | n/a | n/a |" in text
+    assert "\n🟥 **t_garbage: wrong output**: 216 of 216 timed tokens" in text
+    assert "| offload | out_of_memory |" in text
+    (line,) = [one for one in csv.DictReader(io.StringIO(csv_text(found))) if one["runtime"] == "t_garbage"]
+    assert (line["status"], line["speedup_ratio"], line["tpot_s_p50"]) == ("wrong output", "", "")
+    (row,) = [one for one in json.loads(json_text(found)) if one["runtime"] == "t_garbage"]
+    assert row["status"] == "wrong output"
+    assert row["throughput_tokens_per_s"] is None
+
+
+def test_a_row_with_two_speeds_says_why_below_the_table(tmp_path: Path) -> None:
+    cells = [make_record("eager"), make_record("gptq")]
+    found = rows(read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09}))[0])
+    console = Console(width=200, file=io.StringIO())
+    render_table(found, console)
+    for said in (console.file.getvalue(), markdown(found)):  # type: ignore[attr-defined]
+        assert "\nNOTE gptq: 0.62× by wall time, 1.09× by CPU time of one thread: " in said
+        assert said.count("NOTE") == 1
+
+
+def test_times_of_a_cell_alone_are_marked(tmp_path: Path, found: list[Row]) -> None:
+    (lone,) = rows(read(write(tmp_path / "alone", [make_record("eager", price=1.0)]))[0])
+    shown = {column.key: column.show(lone) for column in COLUMNS}
+    assert re.fullmatch(r"2\.\d\d alone", shown["tpot_s_p50"])
+    assert shown["usd_per_million_tokens"].endswith(" alone")
+    assert shown["batched_tokens_per_s"] == "n/a"
+    both = {column.key: column.show(found[1]) for column in COLUMNS}
+    assert both["tpot_s_p50"] == "0.80"
+    assert re.fullmatch(r"4,\d{3} \[4,\d{3}, 4,\d{3}\]", both["batched_tokens_per_s"])
+
+
+def test_no_column_promises_what_it_is_not() -> None:
+    about = {column.key: column.about for column in COLUMNS}
+    assert "wall time at the cell's own threads" in about["speedup_ratio"]
+    assert "CPU time of one thread" in about["cpu_speedup_ratio"]
+    in_turns = [key for key in about if "speedup" in key or key.startswith(("ttft", "tpot", "batched"))]
+    assert not [key for key in in_turns if "ran one after the other" in about[key]]
+    assert "ran one after the other" in about["throughput_tokens_per_s"]
+    assert "ran one after the other" in about["load_s"]
+    assert {column.key for column in COLUMNS if column.rank == 1} == {"speedup_ratio", "mcq_accuracy"}
 
 
 def test_csv_has_a_line_a_row(found: list[Row]) -> None:
