@@ -62,6 +62,7 @@ def _calibrate(words: Sequence[str]) -> int:
             replace(reference.config.comparison, launches=int(count)),
             Clock.CPU,
             lambda done, launches: progress.note(f"launch {done} of {count}"),
+            tick=progress.tick,
         )
     if reasons[home]:
         print(f"not compared: {reasons[home]}")

@@ -68,6 +68,7 @@ def _compare(words: Sequence[str]) -> int:
             candidate.config.comparison,
             Clock.WALL,
             on_launch,
+            tick=progress.tick,
         )
     (record,) = attach([second], results)
     for line in verdict_lines(record, first["runtime"]["name"], reasons[homes[1]]):

@@ -39,7 +39,9 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             records = measure_cells(cells, progress, sinks.record, deadline)
             from experiments.comparison.after_sweep import compare_with_reference
 
-            is_whole = compare_with_reference(cells[: len(records)], records, results, progress.note, deadline)
+            is_whole = compare_with_reference(
+                cells[: len(records)], records, results, progress.note, deadline, progress.tick
+            )
             found = attach(records, results)
             sinks.compared(found)
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.cells.plan import Cell
 from experiments.comparison.answers import DifferentItems, compare
 from experiments.comparison.speed import compare_speed
-from experiments.comparison.workers import Runner
+from experiments.comparison.workers import Runner, Tick
 from experiments.progress import Deadline
 from experiments.records.journal import plain
 from experiments.records.speed import Clock, ratio
@@ -21,7 +21,12 @@ Say = Callable[[str], None]
 
 
 def compare_with_reference(
-    cells: Sequence[Cell], records: Sequence[dict[str, Any]], results: Path, say: Say, deadline: Deadline | None = None
+    cells: Sequence[Cell],
+    records: Sequence[dict[str, Any]],
+    results: Path,
+    say: Say,
+    deadline: Deadline | None = None,
+    tick: Tick = lambda: None,
 ) -> bool:
     """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did.
 
@@ -35,7 +40,7 @@ def compare_with_reference(
         references = [pair for pair in group if pair[1]["is_reference"]]
         others = [pair for pair in group if not pair[1]["is_reference"]]
         if references and others:
-            _compare_group(references[0], others, results, say, deadline)
+            _compare_group(references[0], others, results, say, deadline, tick)
     return deadline is None or not deadline.is_over()
 
 
@@ -45,6 +50,7 @@ def _compare_group(
     results: Path,
     say: Say,
     deadline: Deadline | None,
+    tick: Tick,
 ) -> None:
     cell, reference_record = reference
     home = results / reference_record["record_id"]
@@ -65,7 +71,7 @@ def _compare_group(
         say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
 
     say(f"speed against {reference_record['runtime']['name']}")
-    compare_speed(Runner(cell, home), candidates, options, _CLOCK, on_launch, deadline=deadline)
+    compare_speed(Runner(cell, home), candidates, options, _CLOCK, on_launch, deadline=deadline, tick=tick)
 
 
 def _is_compared(folder: Path) -> bool:

@@ -20,8 +20,9 @@ from typing import Any
 from experiments.cells.interleaved_worker import Round, Setting, Shape
 from experiments.cells.prompts import Prompts, draw_prompts
 from experiments.comparison.timed_tokens import Row, compare_rows
-from experiments.comparison.workers import Lost, Runner, Worker, started
+from experiments.comparison.workers import Lost, Runner, Tick, Worker, started
 from experiments.config import ComparisonConfig
+from experiments.measurement.machine import machine_change, read_machine
 from experiments.measurement.memory import available_bytes
 from experiments.progress import Deadline
 from experiments.records.environment import gpus
@@ -72,6 +73,7 @@ def compare_speed(
     on_launch: OnLaunch = lambda done, launches: None,
     enough: Enough | None = None,
     deadline: Deadline | None = None,
+    tick: Tick = lambda: None,
 ) -> dict[Path, str | None]:
     """Run launches and write `speed.json` beside each record after each; return why some candidates have none.
 
@@ -85,7 +87,7 @@ def compare_speed(
     reasons: dict[Path, str | None] = {}
     for group in groups:
         comparison = _Comparison(reference, group, options)
-        reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline)
+        reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline, tick)
     return reasons
 
 
@@ -99,11 +101,11 @@ class _Comparison:
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
         self._own: Launches = []  # the reference's side of each launch
 
-    def run(self, on_launch: OnLaunch, enough: Enough, deadline: Deadline | None) -> dict[Path, str | None]:
+    def run(self, on_launch: OnLaunch, enough: Enough, deadline: Deadline | None, tick: Tick) -> dict[Path, str | None]:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            done = launch([self._reference, *self._alive], self._options)
+            done = launch([self._reference, *self._alive], self._options, tick)
             if 0 in done.failures:
                 for runner in self._alive:
                     self._drop(runner, f"the reference: {done.failures[0]}")
@@ -197,19 +199,19 @@ class Launch:
         }
 
 
-def launch(runners: Sequence[Runner], options: ComparisonConfig) -> Launch:
+def launch(runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None) -> Launch:
     """Start the cells together; for each setting let them load and warm up, then give each its turns."""
     done = Launch(threads=max(runner.cell.threads for runner in runners))
     order = random.Random(done.seed)
-    wanted = blocks(options)
-    with started(runners) as workers:
+    wanted, before = blocks(options), read_machine()
+    with started(runners, tick) as workers:
         present = dict(enumerate(workers))
         for is_one_thread in (False, True):
             mine = [block for block in wanted if (block.threads == 1) == is_one_thread]
             # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
             if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
                 _measure(done, present, runners, mine, options, order)
-    done.machine["load_1min"] = os.getloadavg()[0]
+    done.machine = machine_change(before)
     return done
 
 

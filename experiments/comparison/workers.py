@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -15,6 +15,9 @@ from experiments.cells import interleaved_worker
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import end_process
+
+Tick = Callable[[], None]  # called every half second while something is waited for
+_TICK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Lost(Exception):
 class Worker:
     """One process of a launch. Its time limit counts its own turns."""
 
-    def __init__(self, process: Any, wire: Connection, limit_s: float):
-        self._process, self._wire, self._limit_s = process, wire, limit_s
+    def __init__(self, process: Any, wire: Connection, limit_s: float, tick: Tick):
+        self._process, self._wire, self._limit_s, self._tick = process, wire, limit_s, tick
 
     def ask(self, *order: Any) -> Any:
         """Return the answer to an order. Lost where there is none."""
@@ -50,8 +53,10 @@ class Worker:
     def result(self) -> Any:
         """Wait for the answer to what was sent."""
         start = time.monotonic()
-        if not wait([self._wire, self._process.sentinel], timeout=max(0.0, self._limit_s)):
-            raise Lost("timeout: longer than time_limit_s")
+        while not wait([self._wire, self._process.sentinel], timeout=min(_TICK_S, self._left(start))):
+            self._tick()
+            if not self._left(start):
+                raise Lost("timeout: longer than time_limit_s")
         try:
             message = self._wire.recv()
         except (EOFError, OSError) as error:
@@ -61,14 +66,17 @@ class Worker:
             raise Lost(f"{message[1]}: {message[2]}")
         return message[1]
 
+    def _left(self, start: float) -> float:
+        return max(0.0, self._limit_s - (time.monotonic() - start))
+
     def _ended(self) -> Lost:
         self._process.join(1.0)
         return Lost(f"crash: ended with exit code {self._process.exitcode} while it was compared")
 
 
 @contextmanager
-def started(runners: Sequence[Runner]) -> Iterator[list[Worker]]:
-    """Start a fresh process for each cell; all are ended with the block."""
+def started(runners: Sequence[Runner], tick: Tick) -> Iterator[list[Worker]]:
+    """Start a fresh process for each cell, and call `tick` while they are waited for; all are ended with the block."""
     # exec, not fork: forked children share the parent's memory layout, and their intervals would be falsely narrow.
     context = multiprocessing.get_context("spawn")
     processes: list[Any] = []
@@ -81,7 +89,7 @@ def started(runners: Sequence[Runner]) -> Iterator[list[Worker]]:
             process.start()
             theirs.close()
             processes.append(process)
-            workers.append(Worker(process, mine, runner.cell.config.time_limit_s))
+            workers.append(Worker(process, mine, runner.cell.config.time_limit_s, tick))
         yield workers
     finally:
         for process in processes:

@@ -89,6 +89,7 @@ def measure_for_baseline(
             _options(reference, gate, launches=gate.looks[-1]),
             Clock.WALL,
             lambda done, launches: progress.note(f"launch {done} of {gate.looks[-1]}"),
+            tick=progress.tick,
         )
     elif first["status"] != "ok":
         others = [
@@ -181,4 +182,5 @@ def _compare(
         Clock.WALL,
         note,
         lambda stored: all(is_decided(folder, launches) for folder, launches in stored.items()),
+        tick=progress.tick,
     )

@@ -53,7 +53,9 @@ def speed_row(record: Mapping[str, Any], latency: Mapping[str, Any], agreement: 
         **_ratios(record, usable, level),
         "speedup_launches": len(usable) or None,
         "speedup_threads": speed.get("threads") if usable else None,
-        "speedup_load_1min": max((one["machine"]["load_1min"] for one in usable), default=None),
+        "speedup_load_1min": max(
+            (load for one in usable if (load := one["machine"]["load_1min"]) is not None), default=None
+        ),
         "timed_recompiles": recompiles(usable),
         **_memory(usable),
     }
