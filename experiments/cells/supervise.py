@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ class Outcome:
     exit_code: int | None
 
 
+def preload(model_types: set[str], *modules: str) -> list[str]:
+    """Return what a fork server imports before it forks: what cells of these model types need in any case, and more."""
+    kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
+    return ["experiments.cells.quiet", "torch", "transformers", *kinds, *modules, "experiments.cells.preload"]
+
+
+def stop_server() -> None:
+    """End the fork server, so that the next process comes from a fresh interpreter, with a memory layout of its own."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # the module has no public way
+
+
 class Children:
     """Starts the processes of a sweep: forked from a server that has imported torch, or each from a new interpreter."""
 
@@ -43,18 +55,7 @@ class Children:
         self._is_ready = launch != "fork"
         self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
         if launch == "fork":
-            kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
-            self._context.set_forkserver_preload(
-                [
-                    "experiments.cells.quiet",
-                    "torch",
-                    "transformers",
-                    *kinds,
-                    "pytest",
-                    "pytest_benchmark.plugin",
-                    "experiments.cells.preload",
-                ]
-            )
+            self._context.set_forkserver_preload(preload(model_types, "pytest", "pytest_benchmark.plugin"))
 
     def run(
         self,
@@ -92,15 +93,19 @@ class Children:
 
     def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
         """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
-        if self._is_ready:
-            return
-        first = self._context.Process(target=_do_nothing, daemon=True)
-        starting = threading.Thread(target=first.start, daemon=True)  # returns when the server answers
-        starting.start()
-        while starting.is_alive():
-            starting.join(_TICK_S)
-            on_progress(None)
+        if not self._is_ready:
+            wait_for_server(self._context, lambda: on_progress(None))
         self._is_ready = True
+
+
+def wait_for_server(context: Any, tick: Callable[[], None]) -> None:
+    """Start the fork server of a context, and call `tick` until it has imported what it is to import."""
+    first = context.Process(target=_do_nothing, daemon=True)
+    starting = threading.Thread(target=first.start, daemon=True)  # returns when the server answers
+    starting.start()
+    while starting.is_alive():
+        starting.join(_TICK_S)
+        tick()
 
 
 def _do_nothing() -> None:

@@ -71,7 +71,16 @@ def _compare_group(
         say(f"speed against {reference_record['runtime']['name']}: launch {done}{shown}")
 
     say(f"speed against {reference_record['runtime']['name']}")
-    compare_speed(Runner(cell, home), candidates, options, _CLOCK, on_launch, deadline=deadline, tick=tick)
+    compare_speed(
+        Runner(cell, home),
+        candidates,
+        options,
+        _CLOCK,
+        on_launch,
+        deadline=deadline,
+        tick=tick,
+        fork=cell.config.launch == "fork",
+    )
 
 
 def _is_compared(folder: Path) -> bool:

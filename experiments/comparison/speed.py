@@ -32,6 +32,7 @@ from experiments.records.timed_work import is_exact, problem
 
 _FEWEST_ROUNDS = 10
 _REPEATS = 2
+_FORKED_FROM = 3  # candidates
 _NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
 
 Launches = list[dict[str, Any]]
@@ -74,11 +75,12 @@ def compare_speed(
     enough: Enough | None = None,
     deadline: Deadline | None = None,
     tick: Tick = lambda: None,
+    fork: bool = False,
 ) -> dict[Path, str | None]:
     """Run launches and write `speed.json` beside each record after each; return why some candidates have none.
 
     Without `enough`, as many launches as the options say: a width is of the ratio by `clock`. Cells that do not fit
-    into memory together are paired with the reference one by one.
+    into memory together are paired with the reference one by one. `fork`: see `workers.started`.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -86,7 +88,8 @@ def compare_speed(
         groups = [[candidate] for candidate in candidates]
     reasons: dict[Path, str | None] = {}
     for group in groups:
-        comparison = _Comparison(reference, group, options)
+        # One import serves all then; two cells are as soon there when each imports for itself.
+        comparison = _Comparison(reference, group, options, fork and len(group) >= _FORKED_FROM)
         reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline, tick)
     return reasons
 
@@ -94,8 +97,8 @@ def compare_speed(
 class _Comparison:
     """A reference and its candidates, alive together."""
 
-    def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig):
-        self._reference, self._options = reference, options
+    def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig, fork: bool):
+        self._reference, self._options, self._fork = reference, options, fork
         self._alive = list(candidates)
         self._stored: dict[Path, Launches] = {runner.folder: [] for runner in candidates}
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
@@ -105,7 +108,7 @@ class _Comparison:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            done = launch([self._reference, *self._alive], self._options, tick)
+            done = launch([self._reference, *self._alive], self._options, tick, self._fork)
             if 0 in done.failures:
                 for runner in self._alive:
                     self._drop(runner, f"the reference: {done.failures[0]}")
@@ -148,6 +151,7 @@ class _Comparison:
             "threads": runner.cell.threads,
             "token_rule": "exact" if _is_exact(runner, self._reference) else "share",
             "interleaved": "alive together, one computing at a time, fresh processes for each launch",
+            "launch": "fork" if self._fork else "exec",
             "launches": launches,
             "reason": reason,  # why there are not more
         }
@@ -199,18 +203,20 @@ class Launch:
         }
 
 
-def launch(runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None) -> Launch:
+def launch(
+    runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None, fork: bool = False
+) -> Launch:
     """Start the cells together; for each setting let them load and warm up, then give each its turns."""
     done = Launch(threads=max(runner.cell.threads for runner in runners))
     order = random.Random(done.seed)
     wanted, before = blocks(options), read_machine()
-    with started(runners, tick) as workers:
+    with started(runners, tick, fork) as workers:
         present = dict(enumerate(workers))
         for is_one_thread in (False, True):
             mine = [block for block in wanted if (block.threads == 1) == is_one_thread]
             # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
             if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
-                _measure(done, present, runners, mine, options, order)
+                _measure(done, present, runners, mine, options, order, tick)
     done.machine = machine_change(before)
     return done
 
@@ -222,6 +228,7 @@ def _measure(
     mine: Sequence[Block],
     options: ComparisonConfig,
     order: random.Random,
+    tick: Tick,
 ) -> None:
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
     shapes = tuple(block.shape for block in mine)
@@ -236,7 +243,7 @@ def _measure(
             done.memory.setdefault(index, loaded["memory"])
             done.devices.add(loaded["device"])
     for block in mine:
-        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order)
+        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
         if block.name == "own":
             _repeat(done, present, block)
     for index in [index for index in present if index > 0]:
@@ -246,7 +253,13 @@ def _measure(
 
 
 def _run_block(
-    done: Launch, present: dict[int, Worker], vocabulary: int, block: Block, seconds: float, order: random.Random
+    done: Launch,
+    present: dict[int, Worker],
+    vocabulary: int,
+    block: Block,
+    seconds: float,
+    order: random.Random,
+    tick: Tick,
 ) -> None:
     rounds = done.rounds.setdefault(block.name, {})
     prompts = done.prompts.setdefault(block.name, [])
@@ -256,6 +269,7 @@ def _run_block(
             break
         key = f"{done.seed} {block.name} {number}"
         prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
+        tick()
         for index in _turns(sorted(present), number, order):
             with _noting(done, present, index):
                 taken = present[index].ask("round", prompts[-1], block.shape.new_tokens)

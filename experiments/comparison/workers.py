@@ -14,7 +14,7 @@ from typing import Any
 from experiments.cells import interleaved_worker
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.cells.supervise import end_process
+from experiments.cells.supervise import end_process, preload, stop_server, wait_for_server
 
 Tick = Callable[[], None]  # called every half second while something is waited for
 _TICK_S = 0.5
@@ -75,10 +75,17 @@ class Worker:
 
 
 @contextmanager
-def started(runners: Sequence[Runner], tick: Tick) -> Iterator[list[Worker]]:
-    """Start a fresh process for each cell, and call `tick` while they are waited for; all are ended with the block."""
-    # exec, not fork: forked children share the parent's memory layout, and their intervals would be falsely narrow.
-    context = multiprocessing.get_context("spawn")
+def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterator[list[Worker]]:
+    """Start a fresh process for each cell, and call `tick` while they are waited for; all are ended with the block.
+
+    `fork`: from a server that is started for them alone and has imported torch. All launches forked from one server
+    would share a memory layout, and intervals over them would be falsely narrow; so each has a server of its own.
+    """
+    context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
+    if fork:
+        stop_server()
+        context.set_forkserver_preload(preload({str(runner.cell.facts.model_type) for runner in runners}))
+        wait_for_server(context, tick)
     processes: list[Any] = []
     workers = []
     try:
