@@ -6,6 +6,7 @@ Turns are within one process, which is enough for factors; it is not for verdict
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.scoring import ScoreRequest, score
 from experiments.core.text import Asked
 from experiments.measurement.paired import mean_interval
+from experiments.records.environment import environment
 from experiments.sandbox.layers import Limits
 from experiments.sandbox.pool import Pool, Program
 from experiments.sandbox.verdicts import VerdictCache
@@ -226,9 +228,17 @@ def _assert_same(name: str, on: Any, off: Any) -> None:
         assert on == off, f"{name}: the answers differ"
 
 
-def write_table(switches: Sequence[Switch], figures: dict[str, Any], path: Path) -> None:
+def write_table(switches: Sequence[Switch], figures: dict[str, Any], path: Path, command: str) -> None:
     """Write a Markdown table: our factor beside what a document claims."""
-    lines = ["| switch | key | factor of on over off [95 %] | clock | claimed | why they differ |"]
+    here = environment()
+    lines = ["# What each switch of the evaluation core gives", ""]
+    lines.append(
+        f"{here['processor']}, {here['cores']} cores, torch {here['versions']['torch']}, "
+        f"{datetime.date.today().isoformat()}, commit {(here['commit'] or 'unknown')[:7]}, load "
+        f"{here['load_average'][0]:.1f}, `{command}`. In turns in one process; the clock of each row is CPU time of "
+        "the process (cpu) or wall time (wall)."
+    )
+    lines += ["", "| switch | key | factor of on over off [95 %] | clock | claimed | why they differ |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for switch in switches:
         found, (claim, why) = figures[switch.name], CLAIMS.get(switch.name, ("", ""))

@@ -15,4 +15,4 @@ def test_ablation(bench: Bench, entry: Entry) -> None:
         entry.figures[switch.name] = result.figures
         entry.samples |= {f"{switch.name}: on_s": result.on_s, f"{switch.name}: off_s": result.off_s}
         bench.on_items(number, len(switches))
-    write_table(switches, entry.figures, bench.folder / "ablation.md")
+    write_table(switches, entry.figures, bench.folder / "ablation.md", bench.cell.command)

@@ -15,7 +15,8 @@ def write_table(found: dict[str, Any], path: Path) -> None:
         "# Side by side",
         "",
         f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch "
-        f"{machine['versions']['torch']}. In turns, CPU time of the process (all threads); ratios are of neighbouring "
+        f"{machine['versions']['torch']}, commit {str(machine.get('commit'))[:7]}. In turns, CPU time of the process "
+        "(all threads); ratios are of neighbouring "
         "turns: median (least to most).",
         "",
     ]

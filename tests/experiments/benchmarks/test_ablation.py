@@ -48,7 +48,7 @@ def test_a_switch_that_changes_answers_is_no_switch() -> None:
 def test_claims_stand_beside_our_factors(tmp_path: Path) -> None:
     switch = Switch("overlap", "benchmark.code.overlap", lambda: None, lambda: None)
     figures = {"overlap": {"factor": 1.2, "low": 1.1, "high": 1.3, "clock": "wall"}}
-    write_table([switch], figures, tmp_path / "ablation.md")
+    write_table([switch], figures, tmp_path / "ablation.md", "a command")
     row = (tmp_path / "ablation.md").read_text().splitlines()[-1]
     assert "1.20 [1.10, 1.30] | wall | 1.4–1.6× (*Performance & Quality Improvement Strategies*)" in row
     assert all("/" not in claim.split("*")[1] for claim, _ in CLAIMS.values() if claim)
