@@ -42,7 +42,7 @@ class Kept:
         if self.low is None or not self.items or room <= 0:
             return None
         factor = (self.share - self.low) / room
-        needed = self.items * (1.05 * factor if self.is_untouched else factor**2)
+        needed = self.items * (1.1 * factor if self.is_untouched else factor**2)
         size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
         return math.ceil(needed / size) * size
 

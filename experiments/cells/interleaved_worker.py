@@ -92,10 +92,11 @@ class _Worker:
         self._runtime: Any = None
         self._traits: Any = None
         self._clock = TreeClock()
-        self._ended_s: float | None = None  # by the clock, when the last round was over
+        # When the last round was over, by the clock and by this thread's own, which then hands results over and waits.
+        self._ended_s: tuple[float, float] | None = None
 
     def load(self, setting: Setting) -> dict[str, Any]:
-        """Load, or load again for another setting; return the peak of memory and the device."""
+        """Load, or load again for another setting; return the peak of memory, the device and the largest batch."""
         import dataclasses
 
         from experiments.cells import device, loading
@@ -117,11 +118,16 @@ class _Worker:
             self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
         with meter.phase("generate"):
             for shape in setting.shapes:
-                self._warm_up(shape, setting.warm_up)
+                if shape.batch <= (self._traits.max_batch or shape.batch):
+                    self._warm_up(shape, setting.warm_up)
         _stay_on(setting.cores)
         self._warm_up(setting.shapes[0], 1)  # the first round on these cores
         peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
-        return {"memory": {"peak_host_bytes": max(peaks, default=None)}, "device": found}
+        return {
+            "memory": {"peak_host_bytes": max(peaks, default=None)},
+            "device": found,
+            "max_batch": self._traits.max_batch,
+        }
 
     def _warm_up(self, shape: Shape, rounds: int) -> None:
         """Run rounds of every shape bucket that the range of prompts can fall into."""
@@ -140,7 +146,7 @@ class _Worker:
         self._clock.refresh()
         if descendants():  # those that were born meanwhile are in the clock only now
             cpus[-1] = self._clock()
-        self._ended_s = self._clock()
+        self._end()
         after = self._recompiles()
         return Round(
             prefill_wall_s=walls[1] - walls[0],
@@ -159,7 +165,7 @@ class _Worker:
         asked = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
         scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)
         self._clock.refresh()
-        self._ended_s = self._clock()  # this was asked for between rounds
+        self._end()  # this was asked for between rounds
         return [list(result.gaps) for result in scored]
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
@@ -188,7 +194,13 @@ class _Worker:
         self._clock.refresh()  # reads /proc, which is not the runtime's doing
         if self._clock.children != known:  # born since: all that they used was used between rounds
             now = self._clock()
-        return 0.0 if self._ended_s is None else now - self._ended_s
+        if self._ended_s is None:
+            return 0.0
+        ended, own = self._ended_s
+        return max(0.0, now - ended - (time.thread_time() - own))
+
+    def _end(self) -> None:
+        self._ended_s = self._clock(), time.thread_time()
 
     def _recompiles(self) -> int | None:
         count: int | None = self._runtime.counters().get("recompiles")

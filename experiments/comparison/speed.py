@@ -110,7 +110,7 @@ class _Comparison:
                 break
             done = launch([self._reference, *self._alive], self._options, tick, self._fork)
             if 0 in done.failures:
-                for runner in self._alive:
+                for runner in list(self._alive):
                     self._drop(runner, f"the reference: {done.failures[0]}")
                 break
             self._keep(done)
@@ -173,6 +173,7 @@ class Launch:
     repeated: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # rounds whose prompts came before
     memory: dict[int, dict[str, int | None]] = field(default_factory=dict)  # peaks, see `measurement.memory`
     failures: dict[int, str] = field(default_factory=dict)  # why a cell gave nothing
+    max_batch: dict[int, int | None] = field(default_factory=dict)  # that a cell takes
     threads: int = 1  # at most, of a cell's own
     devices: set[str] = field(default_factory=set)
     machine: dict[str, Any] = field(default_factory=dict)
@@ -187,7 +188,7 @@ class Launch:
                 "prompt_tokens": [len(prompts[0]) for prompts in self.prompts[name]],
             }
             for name, rounds in self.rounds.items()
-            if index in rounds
+            if index in rounds and 0 in rounds
         }
         return {
             **dict.fromkeys(("own", "long", "batched", "one_thread")),
@@ -242,6 +243,7 @@ def _measure(
             loaded = worker.result()
             done.memory.setdefault(index, loaded["memory"])
             done.devices.add(loaded["device"])
+            done.max_batch[index] = loaded["max_batch"]
     for block in mine:
         _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
         if block.name == "own":
@@ -270,7 +272,8 @@ def _run_block(
         key = f"{done.seed} {block.name} {number}"
         prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
         tick()
-        for index in _turns(sorted(present), number, order):
+        able = [index for index in sorted(present) if block.shape.batch <= (done.max_batch[index] or block.shape.batch)]
+        for index in _turns(able, number, order):
             with _noting(done, present, index):
                 taken = present[index].ask("round", prompts[-1], block.shape.new_tokens)
                 rounds.setdefault(index, []).append(taken)
@@ -302,6 +305,7 @@ def _compare_tokens(
     rows = [
         Row(prompt, theirs, mine)
         for name in names
+        if 0 in done.rounds[name] and index in done.rounds[name]
         for prompts, first, second in zip(
             done.prompts[name], done.rounds[name][0], done.rounds[name][index], strict=False
         )

@@ -19,7 +19,7 @@ WRONG_OUTPUT, INVALID_TIMING = "wrong output", "invalid timing"
 _ROUNDING_NATS = 1e-3
 _LEVEL = 0.999  # of the two shares
 _BETWEEN_RATIO = 0.02  # of the rounds' own CPU time
-_BETWEEN_ROUND_S = 1e-3  # what handing a prompt over and the tokens back may take
+_BETWEEN_ROUND_S = 5e-4  # what is lost in the noise of the clocks
 # Of a round whose prompt came before, over the same round when it was new: honest runtimes lie within a few percent.
 _REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.7, 2
 BLOCKS = ("own", "long", "batched", "one_thread")

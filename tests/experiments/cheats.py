@@ -141,7 +141,9 @@ class EarlyEnd(_Cheat):
         if cache is not None and ids_BT.shape[1] == 1:
             cache.steps = getattr(cache, "steps", 0) + 1
             if cache.steps >= 8:
-                outputs.logits_BKV[:, :, 2] = 1e4
+                logits_BKV = outputs.logits_BKV.clone()
+                logits_BKV[:, :, 2] = 1e4
+                return Outputs(logits_BKV)
         return outputs
 
 

@@ -79,12 +79,12 @@ def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
     chosen = choose(few, Wish("latency", min_accuracy=0.99))
     assert [row["runtime"] for row in chosen.ranked] == ["eager"]
     why = {row["runtime"]: said for row, said in chosen.unranked}
-    assert why["onnxruntime"].startswith("--min-accuracy 0.99: not shown: keeps 100.0 % [9")
+    assert why["onnxruntime"].startswith("--min-accuracy 0.99: not shown: keeps 100.0 % [8")
     assert why["onnxruntime"].endswith(" items would show it")
     said = advice_lines(chosen, Wish("latency", min_accuracy=0.99))
     assert any("no cell but the reference is shown to keep 99 % of its scores; about " in line for line in said)
     assert best(few, Wish("latency", min_accuracy=0.99, accept_unshown=True)) == "onnxruntime"
-    assert best(few, Wish("latency", min_accuracy=0.9)) == "onnxruntime"  # the bound reaches that
+    assert best(few, Wish("latency", min_accuracy=0.88)) == "onnxruntime"  # the bound reaches that
 
 
 def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
     assert found is not None
     assert found.status == INVALID_TIMING
     assert "for 5 % of their CPU time" in found.reason
-    short = launch(between_s=0.015)  # 0.75 ms a round
+    short = launch(between_s=0.008)  # 0.4 ms a round
     short["own"]["candidate"] |= {"rounds_cpu_s": 0.2}
     assert problem(speed(short), AGREEMENT) is None
 
