@@ -14,9 +14,9 @@ import pytest
 from tests.conftest import ROOT
 
 Gate = Callable[..., subprocess.CompletedProcess[str]]
+SHORT = ("comparison.rounds=4", "comparison.new_tokens=4", "comparison.one_thread_rounds=20", "comparison.warmup=1")
 # Speed needs three launches for an interval, and bounds that a busy machine keeps.
-QUICK = ("gate.looks=[3]", "gate.must_find=0.6", "comparison.rounds=6", "gate.reference.accuracy={}")
-SHORT = ("comparison.rounds=4", "comparison.one_thread_rounds=20")
+QUICK = ("gate.looks=[3]", "gate.must_find=0.6", *SHORT, "gate.reference.accuracy={}")
 FAKE = ("runtime=fake", "against=fake", "model=random", "runtime.engine.work=20", *QUICK)
 NO_ACCURACY = ("gate.baseline.accuracy={}",)
 
@@ -77,8 +77,8 @@ def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -
     )
     (tmp_path / "test_mine.py").write_text(
         "def test_my_runtime(gate):\n"
-        f"    gate('mine:Mine', gate={small_gate(tmp_path)!r}, against='fake', work=400,\n"
-        "         overrides=['model=random', 'comparison.rounds=4', 'agreement.enabled=false'])\n"
+        f"    gate('mine:Mine', gate={small_gate(tmp_path)!r}, against='fake', work=100,\n"
+        f"         overrides=['model=random', 'agreement.enabled=false', *{SHORT!r}])\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
