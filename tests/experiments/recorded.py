@@ -229,16 +229,21 @@ def write(
     return folder
 
 
-def _write_speed(folder: Path, record: dict[str, Any], reference: dict[str, Any], found: list[dict[str, Any]]) -> None:
-    content = {
+def speed(found: list[dict[str, Any]], against: str = "") -> dict[str, Any]:
+    """Return what a comparison leaves of these launches."""
+    return {
         "schema_version": SPEED_SCHEMA_VERSION,
-        "against": reference["record_id"],
+        "against": against,
         "options": {"batch": 1, "prompt_tokens": [64, 64], "new_tokens": STEPS + 1, "batched": 8},
         "threads": 2,
         "token_rule": "exact",
         "launches": found,
         "reason": None,
     }
+
+
+def _write_speed(folder: Path, record: dict[str, Any], reference: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    content = speed(found, reference["record_id"])
     (folder / record["record_id"] / SPEED_FILE).write_text(json.dumps(content))
 
 

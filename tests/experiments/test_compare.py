@@ -24,7 +24,10 @@ FAKE = (
     "benchmark.latency.iterations=2",
     "agreement.enabled=false",
 )
-QUICK = ("comparison.launches=2", "comparison.rounds=4", "comparison.prompt_tokens=8", "comparison.new_tokens=4")
+QUICK = (
+    *("comparison.launches=2", "comparison.rounds=4", "comparison.prompt_tokens=8", "comparison.new_tokens=4"),
+    *("comparison.one_thread_rounds=4", "comparison.warmup=1"),
+)
 
 
 @pytest.fixture
@@ -43,14 +46,16 @@ def test_a_runtime_against_itself_has_an_interval(compare: Compare, tmp_path: Pa
     done = compare(*FAKE, *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fake against fake, random model, 2 launches:" in done.stdout
-    found = r"(no difference larger than [\d.]+ %|[\d.]+× (faster|slower)) \[[\d.]+, [\d.]+\], CPU time"
-    for phase in ("decode", "prefill"):
+    found = r"(no difference larger than [\d.]+ %|[\d.]+× (faster|slower)) \[[\d.]+, [\d.]+\], wall time at \d+ threads"
+    for phase in ("decode", "prefill", "request", "throughput"):
         assert re.search(rf"^  {phase} +{found}$", done.stdout, re.MULTILINE), done.stdout
-    assert re.search(r"^  memory .* peak of the whole process$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^  memory .* peak apart from imports$", done.stdout, re.MULTILINE), done.stdout
     assert "launch 2: decode" in done.stderr
-    (speed,) = (tmp_path / "runs").glob("*/speed.json")
-    assert len(json.loads(speed.read_text())["launches"]) == 2
-    assert [path.parent for path in (tmp_path / "runs").glob("*/answers.json")] == [speed.parent]
+    reference, candidate = sorted((tmp_path / "runs").glob("*/speed.json"))
+    for speed in (reference, candidate):
+        content = json.loads(speed.read_text())
+        assert (content["against"], len(content["launches"])) == (reference.parent.name, 2)
+    assert [path.parent for path in (tmp_path / "runs").glob("*/answers.json")] == [candidate.parent]
 
 
 def test_what_is_unsupported_here_is_3_and_its_reason(compare: Compare, tmp_path: Path) -> None:

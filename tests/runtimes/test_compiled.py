@@ -58,7 +58,9 @@ def test_auto_keeps_the_faster_step_and_says_which(
         each.forward(torch.arange(3, 11)[None], [8], cache)
         logits.append(each.forward(torch.tensor([[5]]), [1], cache).logits_BKV)
     torch.testing.assert_close(*logits, atol=1e-4, rtol=0)
-    assert runtime.counters() == {"compiled_graphs": 3, "recompiles": 0, "graph_breaks": 0}  # two steps, one prefill
+    assert (
+        runtime.counters().items() >= {"compiled_graphs": 3, "recompiles": 0, "graph_breaks": 0}.items()
+    )  # two steps, one prefill
 
 
 def test_a_pool_gives_the_same_buffers_again_and_no_two_caches_share_them() -> None:

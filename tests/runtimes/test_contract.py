@@ -172,7 +172,7 @@ def test_compile_counts_its_graphs(tiny_model: Path, artifacts: Path, ids_BT: to
         cache = runtime.new_cache(2, 32)
         runtime.forward(ids_BT, [8, 8], cache)
         runtime.forward(ids_BT[:, :1].contiguous(), [1, 1], cache)
-    assert runtime.counters() == {"compiled_graphs": 2, "recompiles": 0, "graph_breaks": 0}
+    assert runtime.counters().items() >= {"compiled_graphs": 2, "recompiles": 0, "graph_breaks": 0}.items()
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ WHAT = (
     "benchmark=[perplexity]",
     "benchmark.perplexity.limit=60",
     "agreement.enabled=false",
+    "comparison.enabled=false",
     "calibration.sequences=24",
 )
 

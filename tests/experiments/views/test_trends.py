@@ -7,7 +7,7 @@ import pytest
 
 from experiments.records.matrix import rows
 from experiments.views.trends import change_points, trends
-from tests.experiments.recorded import launches, make_record
+from tests.experiments.recorded import launches, make_record, speed
 
 
 def noise(kind: str, n: int, drawn: np.random.Generator) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:
     days = [f"2026-11-{day:02}T10:00:00+00:00" for day in range(1, 13)]
     records = [
         make_record("compile", run=f"run-{day}", started_at=at, commit=f"{day:040}", slowness=1 if day < 6 else 2)
-        | {"speed": {"launches": launches(1.5 if day < 6 else 1.2)}}
+        | {"speed": speed(launches(1.5 if day < 6 else 1.2))}
         for day, at in enumerate(days)
     ]
     moved = make_record("compile", run="else", started_at=days[-1], commit="b" * 40)
