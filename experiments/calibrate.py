@@ -56,6 +56,7 @@ def _calibrate(words: Sequence[str]) -> int:
             print(f"{first['runtime']['name']}: {first['status']}: {first['reason']}")
             return 3 if first["status"] == "unsupported" else 1
         home = results / second["record_id"]
+        progress.note("speed: both take turns")
         reasons = compare_speed(
             Runner(reference, results / first["record_id"]),
             [Runner(candidates[0], home)],

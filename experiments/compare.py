@@ -62,6 +62,7 @@ def _compare(words: Sequence[str]) -> int:
             progress.note(f"launch {done}{shown}")
 
         homes = [results / record["record_id"] for record in (first, second)]
+        progress.note("speed: both take turns")
         reasons = compare_speed(
             Runner(reference, homes[0]),
             [Runner(candidate, homes[1])],

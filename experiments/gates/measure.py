@@ -175,6 +175,7 @@ def _compare(
         )
         progress.note(f"launch {done} of at most {gate.looks[-1]}: decode against the reference: {means}")
 
+    progress.note("speed: the cells take turns")
     compare_speed(
         Runner(reference, results / first["record_id"]),
         [Runner(one.cell, folder, one.injection) for folder, one in by_folder.items()],

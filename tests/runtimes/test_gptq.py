@@ -41,8 +41,8 @@ def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(run: Run, tmp
     for method in ("gptq", "awq"):
         # The same windows under all: the loss of a method that looks at a text is less than that of rounding.
         assert made["eager"]["perplexity"] < made[method]["perplexity"] < rounded["perplexity"]
-        assert made[method]["artifacts"] == {"built": 1, "found": 0}
-        assert again[method]["artifacts"] == {"built": 0, "found": 1}
+        assert made[method]["artifacts"].items() >= {"built": 1, "found": 0}.items()
+        assert again[method]["artifacts"].items() >= {"built": 0, "found": 1}.items()
         (folder,) = (path for path in artifacts.glob(f"{method}/*") if path.is_dir())
         (read,) = figures(run, tmp_path, "model=local", f"model.path={folder}").values()
         assert read["perplexity"] == pytest.approx(made[method]["perplexity"], rel=1e-6)
