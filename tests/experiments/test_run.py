@@ -24,8 +24,9 @@ QUICK = (
     "benchmark.latency.new_tokens=4",
     "benchmark.latency.iterations=2",
     "model.architecture.num_hidden_layers=2",
+    "comparison.launches=1",
 )
-FAKE = ("runtime=fake", "runtime@reference=fake", "model=random", "benchmark=[latency]")
+FAKE = ("runtime=fake", "runtime@reference=fake", "model=random", "benchmark=[latency]", "comparison.launches=1")
 
 
 def records(tmp_path: Path) -> list[dict[str, object]]:
