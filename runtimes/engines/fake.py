@@ -69,6 +69,7 @@ class Fake(Runtime):
             raise Unsupported("the fake runtime was told to be unsupported: set runtime.engine.fault=none")
         if (model.architecture or {}).get("vocab_size") is not None:
             self._vocabulary = int((model.architecture or {})["vocab_size"])
+        torch.set_num_threads(hw.threads)  # two threads that share one core wait for each other at every product
         with phase("weights"):
             time.sleep(self._load_s)
         return Traits(self._vocabulary, self._max_length, "float32", weight_bytes=0, notes=("scripted answers",))

@@ -129,6 +129,7 @@ def test_a_row_of_nothing_but_minus_infinity_is_an_error(job: str, tmp_path: Pat
 
 @pytest.mark.parametrize("job", [job for job in JOBS if job != "diverge"])
 def test_a_padded_vocabulary_may_be_masked(job: str, tmp_path: Path) -> None:
+    """FloatingPointError would end it, as it does for other infinities above."""
     use(job, Spoil(-INF, slice(12, None)), tmp_path)
 
 
