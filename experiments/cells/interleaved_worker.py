@@ -21,6 +21,8 @@ from experiments.cells.plan import Cell
 from experiments.cells.prompts import Prompts, draw_prompts
 from experiments.measurement.processes import TreeClock, descendants
 
+_HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -198,7 +200,8 @@ class _Worker:
         if self._ended_s is None:
             return 0.0
         ended, own = self._ended_s
-        return max(0.0, now - ended - (time.thread_time() - own))
+        handing_over = min(_HAND_OVER_S, time.thread_time() - own)  # bounded: a signal handler runs in this thread too
+        return max(0.0, now - ended - handing_over)
 
     def _end(self) -> None:
         self._ended_s = self._clock(), time.thread_time()

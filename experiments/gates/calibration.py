@@ -30,7 +30,7 @@ def calibrate(
     level: float,
     halves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> dict[str, Any]:
-    """Return, by phase, the noise a launch and what follows from it. Shares: 0.04 is 4 %.
+    """Return, by phase, the noise per launch and what follows from it. Shares: 0.04 is 4 %.
 
     `log_ratios` has a phase's launches in their order; `halves` the log ratios of the first and of the second half of
     each launch's rounds. What `lag_1` and `drift` say is None where it is not known.
@@ -102,7 +102,7 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
         able = smallest_change(noise, gate.looks[-1], level)
         if able > gap:
             said.append(
-                f"{phase}: this machine's noise of {100 * noise:.1f} % a launch lets {gate.looks[-1]} launches tell "
+                f"{phase}: this machine's noise of {100 * noise:.1f} % per launch lets {gate.looks[-1]} launches tell "
                 f"losses apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
                 f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )

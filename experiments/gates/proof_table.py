@@ -195,7 +195,7 @@ def markdown(found: dict[str, Any], missed: Sequence[str]) -> str:
         "",
         f"## {DRAWS:,} gates drawn from recorded launches",
         "",
-        "| runtime, load, clock | launches | load, 1 min | noise a launch | inserted | seen | fails | fails twice | "
+        "| runtime, load, clock | launches | load, 1 min | noise per launch | inserted | seen | fails | fails twice | "
         "passes | inconclusive | launches used |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.comparison.speed import launch
+from experiments.comparison.launch import launch
 from experiments.comparison.workers import Runner
 from experiments.gates.limits import GateConfig
 from experiments.gates.load import busy_cores

@@ -62,7 +62,7 @@ def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[fl
 
 
 def losses(launches: Launches, phase: str, clock: Clock, expected: float) -> list[float]:
-    """Return, a launch, log(time over the time at the least speedup): above 0 is too slow."""
+    """Return, for each launch, log(time over the time at the least speedup): above 0 is too slow."""
     return [value + expected for value in log_ratios(launches, phase, clock)]
 
 

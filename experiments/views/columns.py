@@ -239,7 +239,7 @@ COLUMNS = [
            _number("perplexity_percent_of_reference", "{:.2f}"), "", "Perplexity as a percentage of the reference's."),
     Column("mcq_accuracy", "choice accuracy", "", "answers", 1,
            _score("mcq_accuracy", "mcq_accuracy_standard_error", 3), "high",
-           "Multiple choice, of the very object that was timed; ± one standard error."),
+           "Multiple choice; ± one standard error, clustered by subject."),
     Column("mcq_accuracy_percent_of_reference", "% of reference's", "", "answers", 6,
            _number("mcq_accuracy_percent_of_reference", "{:.2f}"), "", "Accuracy as a percentage of the reference's."),
     Column("code_pass_at_1", "code pass@1", "", "answers", 2,

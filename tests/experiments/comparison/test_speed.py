@@ -13,7 +13,8 @@ import pytest
 
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.comparison.speed import compare_speed, launch
+from experiments.comparison.launch import launch
+from experiments.comparison.speed import compare_speed
 from experiments.comparison.workers import Runner
 from experiments.config import ComparisonConfig
 from experiments.pairing import cells
