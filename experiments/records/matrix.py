@@ -26,6 +26,31 @@ _TEXTS = {  # a row's share of equal texts, and its benchmark
     "qa_same_texts_ratio": "extractive_qa",
     "rouge_same_texts_ratio": "summarization",
 }
+_SCORES = {  # key of a row: benchmark and its figure
+    "perplexity": ("perplexity", "perplexity"),
+    "perplexity_standard_error": ("perplexity", "standard_error"),
+    "perplexity_per_byte": ("perplexity", "per_byte"),
+    "mcq_accuracy": ("multiple_choice", "accuracy"),
+    "mcq_accuracy_standard_error": ("multiple_choice", "standard_error"),
+    "code_pass_at_1": ("code", "pass_at_1"),
+    "code_pass_at_1_standard_error": ("code", "pass_at_1_standard_error"),
+    "qa_exact_match": ("extractive_qa", "exact_match"),
+    "qa_exact_match_standard_error": ("extractive_qa", "exact_match_standard_error"),
+    "qa_f1": ("extractive_qa", "f1"),
+    "qa_f1_standard_error": ("extractive_qa", "f1_standard_error"),
+    "rouge_1": ("summarization", "rouge1"),
+    "rouge_2": ("summarization", "rouge2"),
+    "rouge_l": ("summarization", "rougeL"),
+    "rouge_l_standard_error": ("summarization", "rougeL_standard_error"),
+}
+_AGREEMENT = {
+    "kl_mean": ("divergence", "kl_mean"),
+    "kl_standard_error": ("divergence", "kl_standard_error"),
+    "kl_p99": ("divergence", "kl_p99"),
+    "divergence_same_top_ratio": ("divergence", "same_top_ratio"),
+    "agreement_same_top_ratio": ("agreement", "same_top_ratio"),
+    "agreement_max_logit_difference": ("agreement", "max_logit_difference"),
+}
 
 
 def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
@@ -90,6 +115,38 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
     if speed.get("status") in (WRONG_OUTPUT, INVALID_TIMING):  # then no rate is one of the work that was asked for
         found = {name: entry for name, entry in found.items() if name != "throughput"}
     row: dict[str, Any] = {
+        **_identity(record),
+        "dtype_note": load.get("dtype_note"),
+        "status": record["status"],
+        "reason": record["reason"],
+        "is_reference": record["is_reference"],
+        "load_s": sum(s for phase, s in load["phases_s"].items() if phase != "import") if load else None,
+        "import_s": load["phases_s"].get("import") if load else None,
+        **speed,
+        **start(load, found.get("latency", {})),
+        "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
+        "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
+        "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
+        "weight_bytes": load.get("weight_bytes"),
+        "weight_disk_bytes": load.get("weight_disk_bytes"),
+        **{key: _figure(found, *place) for key, place in _SCORES.items()},
+        **_answers(record),
+        **score_bounds(record.get("answers")),
+        **energy(found.get("throughput", {})),
+        **{key: _figure(found, *place) for key, place in _AGREEMENT.items()},
+        "agreement_tied_ratio": _tied_ratio(found),
+        **_overlap(record),
+    }
+    row |= money(record, row, found.get("throughput", {}))
+    row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
+    replay = record["replay"]
+    row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
+    return row
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured, where and when."""
+    return {
         "run_id": record["run_id"],
         "record_id": record["record_id"],
         **{key: record["runtime"][key] for key in ("engine", "weights", "placement", "dtype")},
@@ -106,51 +163,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         "commit": record["environment"].get("commit"),
         "config_hash": record["config_hash"],
         "command": record["command"],
-        "dtype_note": load.get("dtype_note"),
-        "status": record["status"],
-        "reason": record["reason"],
-        "is_reference": record["is_reference"],
-        "load_s": sum(s for phase, s in load["phases_s"].items() if phase != "import") if load else None,
-        "import_s": load["phases_s"].get("import") if load else None,
-        **speed,
-        **start(load, found.get("latency", {})),
-        "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
-        "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
-        "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
-        "weight_bytes": load.get("weight_bytes"),
-        "weight_disk_bytes": load.get("weight_disk_bytes"),
-        "perplexity": _figure(found, "perplexity", "perplexity"),
-        "perplexity_standard_error": _figure(found, "perplexity", "standard_error"),
-        "perplexity_per_byte": _figure(found, "perplexity", "per_byte"),
-        "mcq_accuracy": _figure(found, "multiple_choice", "accuracy"),
-        "mcq_accuracy_standard_error": _figure(found, "multiple_choice", "standard_error"),
-        "code_pass_at_1": _figure(found, "code", "pass_at_1"),
-        "code_pass_at_1_standard_error": _figure(found, "code", "pass_at_1_standard_error"),
-        "qa_exact_match": _figure(found, "extractive_qa", "exact_match"),
-        "qa_exact_match_standard_error": _figure(found, "extractive_qa", "exact_match_standard_error"),
-        "qa_f1": _figure(found, "extractive_qa", "f1"),
-        "qa_f1_standard_error": _figure(found, "extractive_qa", "f1_standard_error"),
-        "rouge_1": _figure(found, "summarization", "rouge1"),
-        "rouge_2": _figure(found, "summarization", "rouge2"),
-        "rouge_l": _figure(found, "summarization", "rougeL"),
-        "rouge_l_standard_error": _figure(found, "summarization", "rougeL_standard_error"),
-        **_answers(record),
-        **score_bounds(record.get("answers")),
-        **energy(found.get("throughput", {})),
-        "kl_mean": _figure(found, "divergence", "kl_mean"),
-        "kl_standard_error": _figure(found, "divergence", "kl_standard_error"),
-        "kl_p99": _figure(found, "divergence", "kl_p99"),
-        "divergence_same_top_ratio": _figure(found, "divergence", "same_top_ratio"),
-        "agreement_same_top_ratio": _figure(found, "agreement", "same_top_ratio"),
-        "agreement_max_logit_difference": _figure(found, "agreement", "max_logit_difference"),
-        "agreement_tied_ratio": _tied_ratio(found),
-        **_overlap(record),
     }
-    row |= money(record, row, found.get("throughput", {}))
-    row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
-    replay = record["replay"]
-    row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
-    return row
 
 
 def _answers(record: dict[str, Any]) -> dict[str, Any]:
