@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
+from runtimes.artifacts import entry
 from runtimes.base import Hardware, Unsupported
 from runtimes.weights.packages import require
 
@@ -38,10 +44,10 @@ class Offload:
         if self._to == "host" and hw.device == "cpu" and self._layers is not None:
             raise Unsupported("the model is in host memory already: runtime.placement.to=disk, or a machine with a GPU")
         device_map = self._device_map(module, hw)
-        folder = hw.artifacts / "offload"
-        folder.mkdir(parents=True, exist_ok=True)
+        on_disk = [name for name, device in device_map.items() if device == "disk"]
+        folder = _stored(module, on_disk, hw.artifacts) if on_disk else None
         on = 0 if hw.device == "cuda" else "cpu"
-        return dispatch_model(module, device_map, main_device=on, offload_dir=str(folder), force_hooks=True)
+        return dispatch_model(module, device_map, main_device=on, offload_dir=folder, force_hooks=True)
 
     def _device_map(self, module: Any, hw: Hardware) -> dict[str, Any]:
         on: Any = 0 if hw.device == "cuda" else "cpu"
@@ -72,3 +78,19 @@ class Offload:
             text = json.dumps(dict(self._max_memory or {}))
             raise Unsupported(f"not one layer fits into runtime.placement.max_memory={text}: give more")
         return found
+
+
+def _stored(module: Any, parts: Sequence[str], artifacts: Path) -> str:
+    """Return the folder in which the weights of `parts` lie as accelerate reads them.
+
+    accelerate takes whatever lies in the folder that it is given, even another model's: the content names the folder.
+    """
+    from accelerate.utils import extract_submodules_state_dict, offload_state_dict
+
+    weights = extract_submodules_state_dict(module.state_dict(), list(parts))
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    made_from = {"weights": digest.hexdigest(), "accelerate": version("accelerate")}
+    return str(entry(artifacts, "offload", made_from, lambda folder: offload_state_dict(folder, weights)))

@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from runtimes.artifacts import entries
 from runtimes.base import Hardware, ModelSource, Unsupported
 from runtimes.placements.offload import Offload
 from runtimes.weights.full import Full, weight_bytes
@@ -16,6 +18,19 @@ def test_layers_on_disk_are_not_in_memory(tiny_model: Path, tmp_path: Path) -> N
     module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
     whole = weight_bytes(module)
     assert weight_bytes(Offload(layers=1).place(module, hardware)) < whole
+
+
+def test_a_second_model_does_not_get_the_weights_of_the_first(tiny_model: Path, tmp_path: Path) -> None:
+    hardware = Hardware("cpu", 1, tmp_path)
+    ids_BT = torch.arange(3, 11)[None]
+    for factor in (1.0, 2.0, 1.0):
+        module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+        with torch.no_grad():
+            module.model.layers[1].mlp.down_proj.weight *= factor
+            expected = module(ids_BT).logits
+            found = Offload(layers=1).place(module, hardware)(ids_BT).logits
+        torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    assert len(entries(tmp_path)) == 2  # the third model's weights are the first's
 
 
 @pytest.mark.parametrize(
