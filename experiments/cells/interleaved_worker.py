@@ -73,7 +73,6 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
 
     isolate(log)
     os.environ["OMP_NUM_THREADS"] = str(cell.threads)  # before torch is imported
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
     try:
         worker = _Worker(cell, injection)
         while True:

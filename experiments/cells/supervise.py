@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -46,12 +46,7 @@ class Children:
     """Starts the processes of a sweep: forked from a server that has imported torch, or each from a new interpreter."""
 
     def __init__(self, launch: str, model_types: set[str], threads: int):
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when it is imported, in the server or the child
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
-        os.environ["PYTHONWARNINGS"] = ",".join(
-            filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
-        )
+        self._threads = threads
         self._is_ready = launch != "fork"
         self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
         if launch == "fork":
@@ -73,7 +68,8 @@ class Children:
         self.wait_for_server(on_progress)
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
-        process.start()
+        with child_environment(self._threads):
+            process.start()
         sending.close()
         killed_before = _kernel_kills()
         trace = MemoryTrace(process.pid)
@@ -94,18 +90,38 @@ class Children:
     def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
         """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
         if not self._is_ready:
-            wait_for_server(self._context, lambda: on_progress(None))
+            wait_for_server(self._context, self._threads, lambda: on_progress(None))
         self._is_ready = True
 
 
-def wait_for_server(context: Any, tick: Callable[[], None]) -> None:
+def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> None:
     """Start the fork server of a context, and call `tick` until it has imported what it is to import."""
     first = context.Process(target=_do_nothing, daemon=True)
     starting = threading.Thread(target=first.start, daemon=True)  # returns when the server answers
-    starting.start()
-    while starting.is_alive():
-        starting.join(_TICK_S)
-        tick()
+    with child_environment(threads):
+        starting.start()
+        while starting.is_alive():
+            starting.join(_TICK_S)
+            tick()
+
+
+@contextlib.contextmanager
+def child_environment(threads: int) -> Iterator[None]:
+    """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was."""
+    before = dict(os.environ)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
+    # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
+    warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
+    os.environ["PYTHONWARNINGS"] = ",".join(warnings)
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        del os.environ[name]  # options of the pytest that we run under are not those of the one in a cell
+    try:
+        yield
+    finally:
+        for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"):
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _do_nothing() -> None:

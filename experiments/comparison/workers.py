@@ -14,7 +14,7 @@ from typing import Any
 from experiments.cells import interleaved_worker
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.cells.supervise import end_process, preload, stop_server, wait_for_server
+from experiments.cells.supervise import child_environment, end_process, preload, stop_server, wait_for_server
 
 Tick = Callable[[], None]  # called every half second while something is waited for
 _TICK_S = 0.5
@@ -85,7 +85,7 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
     if fork:
         stop_server()
         context.set_forkserver_preload(preload({str(runner.cell.facts.model_type) for runner in runners}))
-        wait_for_server(context, tick)
+        wait_for_server(context, max(runner.cell.threads for runner in runners), tick)
     processes: list[Any] = []
     workers = []
     try:
@@ -93,7 +93,8 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
             mine, theirs = context.Pipe()
             arguments = (runner.cell, runner.folder / "speed.log", theirs, runner.injection)
             process = context.Process(target=interleaved_worker.main, args=arguments)
-            process.start()
+            with child_environment(runner.cell.threads):
+                process.start()
             theirs.close()
             processes.append(process)
             workers.append(Worker(process, mine, runner.cell.config.time_limit_s, tick))

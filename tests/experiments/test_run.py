@@ -80,6 +80,13 @@ def test_the_hardware_peak_is_measured_once_for_all_cells(run: Run, tmp_path: Pa
     assert not list(tmp_path.rglob("ceilings.json"))
 
 
+def test_options_of_a_pytest_around_us_reach_no_cell(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")
+    done = run(*FAKE, "agreement.enabled=false")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_no_hardware_peak_where_nothing_is_timed(run: Run, tmp_path: Path) -> None:
     done = run(*FAKE[:-1], "benchmark=[memory]", "agreement.enabled=false")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -42,6 +42,7 @@ class SlowCapture:
         return self._step(*given)
 
 
+@pytest.mark.alone
 def test_auto_keeps_the_faster_step_and_says_which(
     tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

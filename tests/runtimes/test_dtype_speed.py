@@ -77,6 +77,7 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
     assert [made["dtype"] for made in made_from] == ["float32", "auto"]
 
 
+@pytest.mark.alone
 def test_measuring_is_quick_and_leaves_the_threads_alone() -> None:
     code = (
         "import time, torch; from runtimes.dtype_speed import is_emulated; torch.set_num_threads(2)\n"

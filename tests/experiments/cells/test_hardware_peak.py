@@ -10,6 +10,8 @@ import torch
 
 from experiments.cells import hardware_peak
 
+pytestmark = pytest.mark.alone
+
 Measure = Callable[..., tuple[dict[str, Any], float]]
 
 

@@ -15,6 +15,8 @@ from experiments.pairing import cells
 from experiments.records.speed import Clock, ratio
 from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem
 
+pytestmark = pytest.mark.alone
+
 CHEATS = ("Garbage", "Defeat", "Memo", "Between", "Lazy", "EarlyEnd", "Late")
 HONEST = ("eager", "onnxruntime")
 

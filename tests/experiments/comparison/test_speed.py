@@ -20,6 +20,8 @@ from experiments.config import ComparisonConfig
 from experiments.pairing import cells
 from experiments.records.speed import Clock, ratio
 
+pytestmark = pytest.mark.alone
+
 Compared = Callable[..., Runner]
 LAUNCHES, ROUNDS = 2, 3
 IMPORTING_S = 60  # a busy machine's

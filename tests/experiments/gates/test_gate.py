@@ -43,6 +43,7 @@ def small_gate(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.alone
 def test_a_gate_passes_fails_and_keeps_a_baseline(gate: Gate, tmp_path: Path) -> None:
     kept = f"baseline={tmp_path / 'kept'}"
     made = gate(*words(tmp_path), kept, "update=true")
@@ -69,6 +70,7 @@ def words(tmp_path: Path) -> list[str]:
     return [f"gate={small_gate(tmp_path)}", "runtime=fake", "against=fake", "model=random", *SHORT]
 
 
+@pytest.mark.alone
 def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -> None:
     """Over a runtime of another project, through the fixture; slow by computation, not by sleeping."""
     (tmp_path / "mine.py").write_text(
@@ -88,6 +90,7 @@ def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.alone
 def test_each_limit_is_a_test(tmp_path: Path) -> None:
     given = ["--gate", small_gate(tmp_path), "--gate-with"]
     given.append(f"runtime=fake against=fake model=random {' '.join(SHORT)} results_dir={tmp_path / 'runs'}")

@@ -39,6 +39,7 @@ def write(path: Path, *items: Mapping[str, object]) -> Path:
     return path
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("name", "problems", "inside"), [("humaneval/HumanEval.jsonl.gz", 164, 0), ("mbpp/mbpp.jsonl", 974, 1)]
 )

@@ -186,6 +186,7 @@ def test_fifty_cells_stay_below_2_mb(tmp_path: Path) -> None:
     assert sum(bool(cell["flipped"]["items"]) for cell in data_of(text)["cells"].values()) == 49
 
 
+@pytest.mark.alone
 def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
     folder = many(tmp_path, cells=1000, runs=1)
     start = time.process_time()  # CPU seconds: what else runs beside must not fail a test
@@ -194,6 +195,7 @@ def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
     assert len(data_of((folder / PAGE_FILE).read_text())["rows"]) == 1000
 
 
+@pytest.mark.alone
 def test_fifty_cells_measured_twenty_times_become_a_page_in_5_s(tmp_path: Path) -> None:
     """The same files twenty times under other names: reading them is measured above."""
     records, _ = read(many(tmp_path, cells=50, runs=1))
