@@ -26,6 +26,7 @@ from runtimes.weights.packages import require
 from runtimes.weights.rounded import check_groups
 
 _BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
+_RECIPE = 2  # raised when the same options make other weights; 1: AWQ in float32 lost its weights
 _FEWEST_TOKENS = 4096  # with fewer, a layer's inputs say too little about which weights matter
 
 
@@ -68,6 +69,7 @@ class Gptq:
             "model": model.digest,
             "weights": dict(self.identity),
             "dtype": made_in,
+            "recipe": _RECIPE,
             "calibration": hashlib.sha256(json.dumps([list(ids) for ids in calibration_ids]).encode()).hexdigest(),
             **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},
         }

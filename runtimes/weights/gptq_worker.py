@@ -24,9 +24,40 @@ def main() -> None:
 
         # It refuses what it can do: layers that were quantized in float32 are packed with scales in float16.
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
+        _search_on_copies()
     backend = {"backend": BACKEND.AWQ_TORCH} if asked["name"] == "awq" and asked["device"] == "cpu" else {}
     model.quantize(rows, batch_size=4, **backend)
     model.save(asked["out"])
+
+
+def _search_on_copies() -> None:
+    """Keep gptqmodel 7.6's search for scales from destroying weights in float32 on a CPU.
+
+    It tries each scale on the weights themselves and then restores them from what it kept: `weight.detach()` converted
+    to float32 on the CPU, which is no copy where they are that already.
+    """
+    import torch
+    from gptqmodel.looper.awq_processor import AWQProcessor
+
+    search = AWQProcessor._compute_best_scale
+
+    class Weight(torch.nn.Parameter):
+        def detach(self) -> torch.Tensor:
+            return super().detach().clone()
+
+    def search_on_copies(
+        self: Any, x: Any, w_mean: Any, x_mean: Any, module: Any, linears: Any, *rest: Any, **options: Any
+    ) -> Any:
+        weights = [linear.weight for linear in linears]
+        for linear in linears:
+            linear.weight = Weight(linear.weight.data, requires_grad=False)  # the same memory
+        try:
+            return search(self, x, w_mean, x_mean, module, linears, *rest, **options)
+        finally:
+            for linear, weight in zip(linears, weights, strict=True):
+                linear.weight = weight
+
+    AWQProcessor._compute_best_scale = search_on_copies
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ WHAT = (
     "benchmark.perplexity.limit=60",
     "agreement.enabled=false",
     "comparison.enabled=false",
-    "calibration.sequences=24",
+    "calibration.sequences=16",
 )
 
 
@@ -46,3 +46,13 @@ def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(run: Run, tmp
         (folder,) = (path for path in artifacts.glob(f"{method}/*") if path.is_dir())
         (read,) = figures(run, tmp_path, "model=local", f"model.path={folder}").values()
         assert read["perplexity"] == pytest.approx(made[method]["perplexity"], rel=1e-6)
+
+
+@pytest.mark.skipif(not HAS_GPTQMODEL, reason="gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
+def test_awq_in_float32_costs_as_little(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor without fast kernels for bfloat16."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    made = figures(run, tmp_path, "runtime=eager,awq")
+    (rounded,) = figures(run, tmp_path, "runtime/weights=rounded", "runtime.weights.bits=4").values()
+    assert made["eager"]["perplexity"] < made["awq"]["perplexity"] < rounded["perplexity"]
