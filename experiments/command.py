@@ -1,11 +1,30 @@
-"""What every command that measures does around its work: help, a user's mistake in one line, Ctrl-C."""
+"""What every command that measures does around its work: help, a user's mistake in one line, an order to end."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+from experiments.cells import guard
 from experiments.errors import UserError
+
+# After an order to end: when the processes of the run are ended by force, and when the command itself is.
+_FORCE_S, _LAST_S = 18.0, 23.0
+_PATIENCE_S = 0.3  # for what ends by itself; cells have been ended by then
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal told the command to end."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.exit_code = 128 + number
+        self.reason = "interrupted by the user" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
 
 
 def run_command(
@@ -14,16 +33,61 @@ def run_command(
     work: Callable[[Sequence[str]], int],
     when_interrupted: str = "what was measured is recorded",
 ) -> int:
-    """Hand the words of the command line to `work` and return its exit code; 2 for a mistake, 130 for Ctrl-C."""
+    """Hand the words of the command line to `work` and return its exit code, or what `measuring` returns."""
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("-h", "--help") for word in words):
         print(help_text)
         return 0
+    return measuring(lambda: work(words), when_interrupted)
+
+
+def measuring(work: Callable[[], int], when_interrupted: str) -> int:
+    """Return the exit code of `work`; 2 for a mistake, 128 and the signal's number when a signal ended it.
+
+    SIGINT, SIGTERM and SIGHUP end it in order, within 25 s; a second signal ends it at once. No process is left.
+    """
     try:
-        return work(words)
+        with _stoppable():
+            try:
+                return work()
+            except KeyboardInterrupt as stopped:
+                print(f"interrupted: {when_interrupted}", file=sys.stderr)
+                guard.end_all(_PATIENCE_S)
+                return stopped.exit_code if isinstance(stopped, Stopped) else 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: {when_interrupted}", file=sys.stderr)
-        return 130
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn the first signal into `Stopped`; at the second, end everything."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        numbers.append(number)
+        if len(numbers) > 1:
+            _end(numbers[0])
+        for seconds, work in ((_FORCE_S, guard.end_all), (_LAST_S, lambda: _end(number))):
+            timer = threading.Timer(seconds, work)
+            timer.daemon = True
+            timer.start()
+        raise Stopped(number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # as under nohup
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int) -> None:
+    guard.end_all()
+    os._exit(128 + number)

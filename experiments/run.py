@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import Any
 
+from experiments.command import measuring
 from experiments.errors import UserError
 
 
@@ -15,19 +16,16 @@ def main() -> int:
     # Hydra's parser refuses a flag between overrides.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line
-    try:
-        cells = _cells()
-        if not cells:
-            return 0  # --help, --cfg and the like
-        from experiments.sweep import run_sweep
+    return measuring(_run, "what was measured is recorded; resume=true goes on from there")
 
-        return run_sweep(cells)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is recorded; resume=true goes on from there", file=sys.stderr)
-        return 130
+
+def _run() -> int:
+    cells = _cells()
+    if not cells:
+        return 0  # --help, --cfg and the like
+    from experiments.sweep import run_sweep
+
+    return run_sweep(cells)
 
 
 def _cells() -> list[Any]:

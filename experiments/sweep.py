@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import secrets
 import sys
 import time
@@ -22,6 +23,7 @@ from experiments.records.journal import Journal, read_journal
 from experiments.records.matrix import rows
 from experiments.records.store import attach, check_writable, read_records, write_atomic
 from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from experiments.records.unfinished import running, unfinished
 
 DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
 _FAILED = {"out_of_memory", "timeout", "crash", "error", WRONG_OUTPUT, INVALID_TIMING}
@@ -87,6 +89,7 @@ def measure_cells(
     """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
+    _settle(results)
     found = environment()
     recorded = _recorded(results, found) if cells[0].config.resume else {}
     children = Children(
@@ -145,16 +148,19 @@ def _measure(
     run_id = place.name.rpartition("-")[0]
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
-    journal.write("cell", cell=_identity(cell, run_id, folder.name, found))
-    try:
-        peaks.write(cell, folder)
-        outcome = _jobs(cell, folder, children, progress)
-    except KeyboardInterrupt:
-        _write(folder, Outcome("interrupted", "interrupted by the user", None))
-        raise
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}; earlier records are whole") from error
-    return _write(folder, outcome)
+    with running(folder):
+        try:
+            journal.write("cell", cell=_identity(cell, run_id, folder.name, found))
+            peaks.write(cell, folder)
+            outcome = _jobs(cell, folder, children, progress)
+        except KeyboardInterrupt as stopped:
+            if read_journal(folder / "journal.jsonl"):
+                reason = getattr(stopped, "reason", "interrupted by the user")
+                _write(folder, Outcome("interrupted", reason, None))
+            raise
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror}; earlier records are whole") from error
+        return _write(folder, outcome)
 
 
 def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
@@ -186,13 +192,15 @@ def _timed(
 
 
 def _write(folder: Path, outcome: Outcome) -> dict[str, Any]:
-    import json
-
     events = read_journal(folder / "journal.jsonl")
     record = assemble(events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
     record["finished_at"] = _now()
-    write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
+    _keep(folder, record)
     return record
+
+
+def _keep(folder: Path, record: dict[str, Any]) -> None:
+    write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
 
 
 def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -224,27 +232,15 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
     }
 
 
+def _settle(results: Path) -> None:
+    """Record what earlier runs left unrecorded because they were killed."""
+    for folder, record in unfinished(results):
+        _keep(folder, record)
+        (folder / DISTRIBUTIONS).unlink(missing_ok=True)
+
+
 def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is recorded as ok in this environment, by configuration hash.
-
-    A cell whose process had finished when its parent died is recorded now, from its journal.
-    """
-    import json
-
-    for journal in sorted(results.glob("*/journal.jsonl")):
-        if not (journal.parent / "record.json").exists():
-            events = read_journal(journal)
-            if not events or events[0]["event"] != "cell":
-                continue
-            done = [event for event in events if event["event"] == "finished"]
-            outcome = (
-                Outcome(done[-1]["status"], done[-1]["reason"], 0)
-                if done
-                else Outcome("interrupted", "the run ended before this cell did", None)
-            )
-            record = assemble(events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
-            record["finished_at"] = None
-            write_atomic(journal.parent / "record.json", json.dumps(record, indent=1) + "\n", exclusive=True)
+    """Return what is recorded as ok in this environment, by configuration hash."""
     records, _ = read_records(results)
     here = environment_hash(found)
     return {

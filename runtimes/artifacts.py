@@ -102,6 +102,9 @@ def is_whole(folder: Path) -> bool:
 
 
 def _build(folder: Path, made_from: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+    for left in folder.parent.glob(f"{folder.name}.*"):  # of a process that was killed: its lock is ours now
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     start_s = time.monotonic()
     try:

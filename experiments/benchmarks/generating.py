@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.benchmarks.plugin import Bench
+from experiments.core import interruption
 from experiments.core.generation import GenerationReport, generate
 from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.text import Text
@@ -99,20 +100,22 @@ class _Answering:
         def on_done(index: int, sample: int, result: Generated) -> None:
             item, samples, _ = missing[index]
             bench.responses.keep_text(self._requests[item], samples[sample], eos_ids, result)
+            interruption.check()
             self._take(item, samples[sample], result)
 
         report = GenerationReport()
-        generate(
-            bench.runtime,
-            bench.traits,
-            [request for _, _, request in missing],
-            bench.require_text().piecewise,
-            eos_ids,
-            bench.cell.config.generation,
-            on_done,
-            report,
-            bench.drafter,
-        )
+        with interruption.deferring():
+            generate(
+                bench.runtime,
+                bench.traits,
+                [request for _, _, request in missing],
+                bench.require_text().piecewise,
+                eos_ids,
+                bench.cell.config.generation,
+                on_done,
+                report,
+                bench.drafter,
+            )
         return report.figures()
 
     def _take(self, item: int, sample: int, result: Generated) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from experiments.benchmarks.plugin import Bench
+from experiments.core import interruption
 from experiments.core.scoring import Scored, ScoreRequest, chunks, score_batches
 from experiments.core.trunk import Tally
 
@@ -42,11 +43,13 @@ class Scoring:
         self._tell(len(chunk) - len(missing))
         if missing:
             asked = [chunk[index] for index in missing]
-            for finished in score_batches(bench.runtime, bench.traits, asked, self._options, self._tally):
-                responses.keep_scores([(asked[at], one) for at, one in finished], exact)
-                for at, one in finished:
-                    known[missing[at]] = one
-                self._tell(len(finished))
+            with interruption.deferring():
+                for finished in score_batches(bench.runtime, bench.traits, asked, self._options, self._tally):
+                    responses.keep_scores([(asked[at], one) for at, one in finished], exact)
+                    interruption.check()
+                    for at, one in finished:
+                        known[missing[at]] = one
+                    self._tell(len(finished))
         return [one for one in known if one is not None]
 
     def _tell(self, count: int) -> None:

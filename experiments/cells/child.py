@@ -14,11 +14,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from experiments.cells.plan import Cell
+from experiments.core import interruption
 from experiments.records.journal import Journal, read_journal
 from runtimes.base import Runtime
 
@@ -32,6 +34,7 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
     `dtypes` are those whose hardware peak is measured.
     """
     isolate(folder / "output.log")
+    interruption.install()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         if job == "hardware_peak":
@@ -58,6 +61,11 @@ def isolate(log: Path) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A forked child inherits the end of the pipe by whose closing the fork server learns that its parent has ended.
+    alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    if alive is not None:
+        os.close(alive)
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
     # A file, not a pipe: a grandchild that holds a pipe open turns a finished cell into a hang.
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)

@@ -8,19 +8,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import child
+from experiments.cells import child, guard
 from experiments.cells.plan import Cell
 from experiments.measurement.memory import MemoryTrace
 from experiments.records.journal import Journal, read_journal
 
-_GRACE_S = 5.0  # between the request to end and the order to
+_GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
+_LAST_S = 5.0
 _TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
 
 
@@ -68,12 +69,12 @@ class Children:
         self.wait_for_server(on_progress)
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
-        with child_environment(self._threads):
-            process.start()
+        if not self._start(process, on_progress):
+            return Outcome("crash", "its process could not be started: the fork server was ended twice", None)
         sending.close()
         killed_before = _kernel_kills()
-        trace = MemoryTrace(process.pid)
         try:
+            trace = MemoryTrace(process.pid)
             finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress, trace)
         except KeyboardInterrupt:
             end_process(process)
@@ -87,6 +88,18 @@ class Children:
         _sweep_group(process.pid)
         return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
 
+    def _start(self, process: Any, on_progress: Callable[[Any], None]) -> bool:
+        for _ in range(2):
+            try:
+                with child_environment(self._threads):
+                    process.start()
+            except (EOFError, OSError):  # somebody ended the fork server: the next attempt starts another one
+                self._is_ready = self._context.get_start_method() != "forkserver"
+                self.wait_for_server(on_progress)
+            else:
+                return True
+        return False
+
     def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
         """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
         if not self._is_ready:
@@ -97,7 +110,12 @@ class Children:
 def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> None:
     """Start the fork server of a context, and call `tick` until it has imported what it is to import."""
     first = context.Process(target=_do_nothing, daemon=True)
-    starting = threading.Thread(target=first.start, daemon=True)  # returns when the server answers
+
+    def start() -> None:  # returns when the server answers
+        with contextlib.suppress(EOFError, OSError):  # it was ended: the process that is started next says so
+            first.start()
+
+    starting = threading.Thread(target=start, daemon=True)
     with child_environment(threads):
         starting.start()
         while starting.is_alive():
@@ -109,6 +127,7 @@ def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> Non
 def child_environment(threads: int) -> Iterator[None]:
     """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was."""
     before = dict(os.environ)
+    os.environ[guard.NAME] = guard.mark()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
     # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
@@ -119,7 +138,7 @@ def child_environment(threads: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"):
+        for name in (guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"):
             os.environ.pop(name, None)
         os.environ.update(before)
 
@@ -166,13 +185,20 @@ def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) 
 
 
 def end_process(process: Any) -> None:
-    """End a process and its group: TERM, then KILL."""
-    for sign, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-        _signal_group(process.pid, sign)
-        process.join(patience)
-        if process.exitcode is not None:
-            break
-    _sweep_group(process.pid)
+    end_processes([process])
+
+
+def end_processes(processes: Sequence[Any]) -> None:
+    """End processes and their groups, all at the same time: TERM, then KILL."""
+    for sign, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _LAST_S)):
+        until = time.monotonic() + patience_s
+        left = [process for process in processes if process.exitcode is None]
+        for process in left:
+            _signal_group(process.pid, sign)
+        for process in left:
+            process.join(max(0.0, until - time.monotonic()))
+    for process in processes:
+        _sweep_group(process.pid)
 
 
 def _sweep_group(pid: int | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from experiments.cells import interleaved_worker
 from experiments.cells.injection import Injection
 from experiments.cells.plan import Cell
-from experiments.cells.supervise import child_environment, end_process, preload, stop_server, wait_for_server
+from experiments.cells.supervise import child_environment, end_processes, preload, stop_server, wait_for_server
 
 Tick = Callable[[], None]  # called every half second while something is waited for
 _TICK_S = 0.5
@@ -100,5 +100,4 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
             workers.append(Worker(process, mine, runner.cell.config.time_limit_s, tick))
         yield workers
     finally:
-        for process in processes:
-            end_process(process)
+        end_processes(processes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.records.store import SCHEMA_VERSION
+SCHEMA_VERSION = 1
 
 
 def assemble(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.records.assemble import SCHEMA_VERSION
+from experiments.records.unfinished import unfinished
 
-SCHEMA_VERSION = 1
 SPEED_SCHEMA_VERSION = 2  # 1 timed work that nobody checked, at one thread
 SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
 _MISSING = object()
@@ -57,21 +58,31 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
 
 
 def read_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
-    """Return the readable records, oldest first, and each other file with the reason why it was left out."""
-    records, refused = [], []
+    """Return the readable records, oldest first, and each other file with the reason why it was left out.
+
+    A cell whose run was killed has the record that its journal tells.
+    """
+    records: list[dict[str, Any]] = []
+    refused: list[tuple[Path, str]] = []
     for path in sorted(folder.glob("**/record.json")):
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError, RecursionError) as error:
             refused.append((path, f"damaged: {error}"))
             continue
-        reason = _unreadable(record)
-        if reason is not None:
-            refused.append((path, reason))
-            continue
-        records.append({**record, **_found_later(path.parent)})
+        _sort(path, record, records, refused)
+    for home, record in unfinished(folder):
+        _sort(home / "journal.jsonl", record, records, refused)
     records.sort(key=lambda record: record["started_at"])
     return records, refused
+
+
+def _sort(path: Path, record: Any, records: list[dict[str, Any]], refused: list[tuple[Path, str]]) -> None:
+    reason = _unreadable(record)
+    if reason is None:
+        records.append({**record, **_found_later(path.parent)})
+    else:
+        refused.append((path, reason))
 
 
 def _unreadable(record: Any) -> str | None:
