@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from experiments.gate import Asked
@@ -53,6 +54,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 class GateFile(pytest.File):
     """A gate's YAML: measured once, when the first of its limits is asked for."""
 
+    @override
     def collect(self) -> Iterator[pytest.Item]:
         self.words = shlex.split(self.config.getoption("--gate-with"))
         self.asked = _prepare([*self.words, f"gate={self.path}"])
@@ -73,6 +75,7 @@ class Limit(pytest.Item):
     cell: str
     limit: str
 
+    @override
     def runtest(self) -> None:
         assert isinstance(self.parent, GateFile)
         found = [one for one in self.parent.judgement().findings if one.cell == self.cell]
@@ -83,9 +86,11 @@ class Limit(pytest.Item):
             if one.verdict != "pass":
                 raise LimitBroken(f"{one.verdict}: {one.message}")
 
+    @override
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         return str(excinfo.value) if isinstance(excinfo.value, LimitBroken) else super().repr_failure(excinfo)
 
+    @override
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, None, self.name
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -16,6 +18,7 @@ class Figure:
     most: float | None = None
     least: float | None = None
 
+    @override
     def __str__(self) -> str:
         is_met = self.now <= (self.most or math.inf) and self.now >= (self.least or -math.inf)
         now = f"{self.now:.2f}" if is_met else f"**{self.now:.2f}**"

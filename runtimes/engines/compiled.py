@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
@@ -53,6 +54,7 @@ class Compiled(Eager):
         self._pool: CachePool | None = None
         self._tried = 0  # graphs that were compiled and found slower
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -69,6 +71,7 @@ class Compiled(Eager):
         dynamo.config.accumulated_recompile_limit = 512
         dynamo.reset()
         dynamo.utils.counters.clear()
+        self._artifacts = hw.artifacts
         traits = super().load(model, hw, phase, calibration_ids)
         self._prefill = self._compile(self._prefill_graph, self._mode)
         notes = traits.notes
@@ -87,10 +90,12 @@ class Compiled(Eager):
         traits = replace(traits, shares_prefix=False, packs_rows=False, notes=notes)
         return replace(traits, buckets=buckets, max_batch=max(buckets.batch))
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
         return super().new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
 
+    @override
     def counters(self) -> dict[str, int]:
         from torch._dynamo.utils import counters
 
@@ -103,6 +108,7 @@ class Compiled(Eager):
             "compile_cache_misses": cache["fxgraph_cache_miss"],
         }
 
+    @override
     def close(self) -> None:
         super().close()
         self._prefill = self._step = self._pool = None
@@ -130,6 +136,7 @@ class Compiled(Eager):
         self._step, cache.row_lengths = step, [1]
         self.forward(torch.zeros((1, 1), dtype=torch.long), [1], cache)
 
+    @override
     def _run(
         self,
         ids_BT: torch.Tensor,

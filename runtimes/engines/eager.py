@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
 from runtimes.dtype_speed import dtype_note
@@ -50,6 +51,7 @@ class Eager(Runtime):
         self._branch: Branch | None = None
         self._last: LastLayer | None = None
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -86,13 +88,16 @@ class Eager(Runtime):
             notes=notes,
         )
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         return SlotCache.empty(self._module.config, rows, capacity, self._module.dtype, self._device)
 
+    @override
     def branch(self, cache: SlotCache, rows: int, capacity: int) -> Branch:
         return Branch(cache, self.new_cache(rows, capacity))
 
     @torch.inference_mode()
+    @override
     def forward(
         self,
         ids_BT: torch.Tensor,
@@ -126,10 +131,12 @@ class Eager(Runtime):
             cache.row_lengths = [old + new for old, new in zip(past, lengths, strict=True)]
         return Outputs(logits_BKV.float())
 
+    @override
     def synchronize(self) -> None:
         if self._device == "cuda":
             torch.cuda.synchronize()
 
+    @override
     def close(self) -> None:
         self._module = None
         if self._device == "cuda":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
 from runtimes.engines.slots import check_rewind
@@ -62,6 +63,7 @@ class Fake(Runtime):
         self._load_s, self._token_s, self._fault = load_s, token_s, fault
         self._work = work
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -74,9 +76,11 @@ class Fake(Runtime):
             time.sleep(self._load_s)
         return Traits(self._vocabulary, self._max_length, "float32", weight_bytes=0, notes=("scripted answers",))
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> FakeCache:
         return FakeCache([0] * rows)
 
+    @override
     def forward(
         self,
         ids_BT: torch.Tensor,
@@ -95,9 +99,11 @@ class Fake(Runtime):
         margin = math.nan if self._fault == "not_finite" else _MARGIN
         return Outputs(torch.nn.functional.one_hot(following_BK, self._vocabulary).float() * margin)
 
+    @override
     def synchronize(self) -> None:
         """Nothing runs ahead."""
 
+    @override
     def close(self) -> None:
         """Nothing is held."""
 

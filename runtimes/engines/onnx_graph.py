@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes import artifacts
 from runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
@@ -130,6 +131,7 @@ class _PastPresent(torch.nn.Module):
         self._at: list[torch.Tensor] = []  # in a list, since export forbids assigning tensors to a module
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
 
+    @override
     def forward(
         self,
         ids: torch.Tensor,

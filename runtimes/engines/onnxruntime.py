@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtimes.engines import onnx_graph
@@ -30,6 +31,7 @@ class OnnxRuntime(PastGraph):
         self._weights: Weights = weights or full.Full()
         self._session: Any = None
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -63,9 +65,11 @@ class OnnxRuntime(PastGraph):
             batch_tokens=256 if hw.device == "cpu" else 4096,
         )
 
+    @override
     def close(self) -> None:
         self._session = None
 
+    @override
     def _execute(
         self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:

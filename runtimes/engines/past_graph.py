@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import ModelSource, Outputs, Runtime
 from runtimes.engines.eager import last_positions
@@ -39,12 +40,15 @@ class PastGraph(Runtime):
         `inputs` are contiguous and on the device. Where `keep` is false, nobody reads the present.
         """
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> PastCache:
         return PastCache(self._shape, rows, capacity)
 
+    @override
     def branch(self, cache: PastCache, rows: int, capacity: int) -> PastBranch:
         return PastBranch.from_trunk(cache, rows, keeps=capacity > 0)
 
+    @override
     def forward(
         self,
         ids_BT: torch.Tensor,
@@ -96,6 +100,7 @@ class PastGraph(Runtime):
     def _last_position(self) -> int:
         return (self._max_length or sys.maxsize) - 1  # padding may lie beyond it
 
+    @override
     def synchronize(self) -> None:
         if self._shape.device == "cuda":
             torch.cuda.synchronize()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import Cache
+from typing_extensions import override
 
 
 class SlotCache(Cache):
@@ -69,6 +70,7 @@ class SlotCache(Cache):
 
     # transformers' side of the class
 
+    @override
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,9 +87,11 @@ class SlotCache(Cache):
             buffer_BHND.scatter_(2, index_BHTD, new_BHTD)
         return buffer_BHND[:, :, : self.extent]
 
+    @override
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.start or 0
 
+    @override
     def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
         return self.extent, 0
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Cache, Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported, Weights
 
@@ -47,6 +48,7 @@ class TensorRT(Runtime):
         self._max_batch, self._max_tokens = max_batch, max_tokens
         self._engine: Runtime | None = None
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -55,20 +57,25 @@ class TensorRT(Runtime):
         self._engine = self._made(backend, module)
         return self._engine.load(model, hw, phase, calibration_ids)
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> Cache:
         return self._loaded.new_cache(rows, capacity)
 
+    @override
     def forward(
         self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
     ) -> Outputs:
         return self._loaded.forward(ids_BT, lengths, cache, at_BK)
 
+    @override
     def synchronize(self) -> None:
         self._loaded.synchronize()
 
+    @override
     def counters(self) -> dict[str, int]:
         return self._loaded.counters()
 
+    @override
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()

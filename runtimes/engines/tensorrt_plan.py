@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes import artifacts
 from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
@@ -49,6 +50,7 @@ class TensorRTPlan(PastGraph):
         self._engine: Any = None
         self._contexts: list[Any] = []
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -77,9 +79,11 @@ class TensorRTPlan(PastGraph):
             max_batch=bounds.batch,
         )
 
+    @override
     def close(self) -> None:
         self._contexts, self._engine = [], None
 
+    @override
     def _execute(
         self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:

@@ -5,21 +5,25 @@ Written against its documentation; TensorRT's libraries were not within reach, s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from runtimes.base import Hardware
+import torch
+from typing_extensions import override
+
 from runtimes.engines.compiled import Compiled
 
 
 class TorchTensorRT(Compiled):
-    """The same static cache and shape buckets as `compile`, with another backend."""
+    """The same static cache, shape buckets and modes as `compile`, with another backend."""
 
-    def _compile_options(self, hw: Hardware) -> dict[str, Any]:
-        cache = {
+    @override
+    def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
+        cache: dict[str, Any] = {
             # Built engines are found again only where their weights may be exchanged.
             "immutable_weights": False,
             "cache_built_engines": True,
             "reuse_cached_engines": True,
-            "engine_cache_dir": str((hw.artifacts / "torch_tensorrt").resolve()),
+            "engine_cache_dir": str((self._artifacts / "torch_tensorrt").resolve()),
         }
-        return {"backend": "torch_tensorrt", "dynamic": False, "options": cache}
+        return torch.compile(graph, fullgraph=True, dynamic=False, backend="torch_tensorrt", options=cache)

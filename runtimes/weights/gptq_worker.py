@@ -6,6 +6,8 @@ import json
 import sys
 from typing import Any
 
+from typing_extensions import override
+
 
 def main() -> None:
     asked: dict[str, Any] = json.load(sys.stdin)
@@ -42,6 +44,7 @@ def _search_on_copies() -> None:
     search = AWQProcessor._compute_best_scale
 
     class Weight(torch.nn.Parameter):
+        @override
         def detach(self) -> torch.Tensor:
             return super().detach().clone()
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtimes.base import Hardware, ModelSource, Outputs, Phase, Traits
 from runtimes.engines.eager import Eager
@@ -26,6 +27,7 @@ def is_timed() -> bool:
 class _Cheat(Eager):
     threads = 0
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -43,6 +45,7 @@ class _Cheat(Eager):
 class Garbage(_Cheat):
     """Zeros where it is timed."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         if self.is_timed:
             return self.zeros(ids_BT, lengths, cache, at_BK)
@@ -52,6 +55,7 @@ class Garbage(_Cheat):
 class Defeat(_Cheat):
     """Computes nothing at one thread."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         if self.threads == 1:
             return self.zeros(ids_BT, lengths, cache, at_BK)
@@ -61,6 +65,7 @@ class Defeat(_Cheat):
 class Memo(_Cheat):
     """Remembers its outputs by all tokens so far."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         if not self.is_timed or cache is None or at_BK is not None:
             return super().forward(ids_BT, lengths, cache, at_BK)
@@ -77,6 +82,7 @@ class Memo(_Cheat):
 class Between(_Cheat):
     """Computes in a thread of its own whenever it is not asked for anything."""
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -86,6 +92,7 @@ class Between(_Cheat):
             threading.Thread(target=self._compute, daemon=True).start()
         return traits
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         self._idle.clear()
         try:
@@ -103,6 +110,7 @@ class Between(_Cheat):
 class Lazy(_Cheat):
     """Leaves a part of each call's work for when the clock has stopped."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         start = time.perf_counter()
         outputs = super().forward(ids_BT, lengths, cache, at_BK)
@@ -123,6 +131,7 @@ class Lazy(_Cheat):
 class Late(_Cheat):
     """Each step takes twice as long once a row holds 72 tokens."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         start = time.perf_counter()
         outputs = super().forward(ids_BT, lengths, cache, at_BK)
@@ -136,6 +145,7 @@ class Late(_Cheat):
 class EarlyEnd(_Cheat):
     """Ends its texts early: from the eighth step on, the end of the text is the likeliest token."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         outputs = super().forward(ids_BT, lengths, cache, at_BK)
         if cache is not None and ids_BT.shape[1] == 1:
@@ -150,6 +160,7 @@ class EarlyEnd(_Cheat):
 class NotANumber(_Cheat):
     """Weights that are not numbers."""
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -162,6 +173,7 @@ class NotANumber(_Cheat):
 class Mislabelled(_Cheat):
     """Declares a quarter of the memory that its weights take."""
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -172,6 +184,7 @@ class Mislabelled(_Cheat):
 class Sleeping(_Cheat):
     """Waits for half of each step's time."""
 
+    @override
     def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
         start = time.perf_counter()
         outputs = super().forward(ids_BT, lengths, cache, at_BK)

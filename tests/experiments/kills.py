@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from runtimes.artifacts import entry
 from runtimes.base import Hardware, ModelSource, Phase, Traits
 from runtimes.engines.fake import Fake
@@ -56,6 +58,7 @@ VICTIMS = ("cell", "fork server")  # killed alone: the sweep goes on
 class Builder(Fake):
     """Builds for two seconds, in a process that leaves its group and does not end when it is told to."""
 
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
@@ -79,6 +82,7 @@ class Kill:
     exit_code: int | None = None
     wrong: tuple[str, ...] = ()
 
+    @override
     def __str__(self) -> str:
         said = f"{self.what} after {self.after_s:.2f} s: exit {self.exit_code} after {self.took_s:.1f} s"
         return said + "".join(f"; {one}" for one in self.wrong)

@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from runtimes import artifacts as cache
 from runtimes.base import Hardware, ModelSource, Unsupported
 from runtimes.engines import tensorrt
 from runtimes.engines.tensorrt import TensorRT
+from runtimes.engines.torch_tensorrt import TorchTensorRT
 
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 
@@ -58,3 +60,20 @@ def test_rtx_builds_an_engine_without_a_gpu_and_finds_it_again(tmp_path: Path) -
     before = cache.tally["built"]
     assert why_not(TensorRT(backend="tensorrt_rtx", build_only=True), bundled, tmp_path) == made
     assert cache.tally["built"] == before
+
+
+def test_torch_tensorrt_reaches_its_backend(
+    tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a fake of `torch.compile`, since the package is not here."""
+    asked = []
+
+    def compile(graph: object, **options: object) -> object:
+        asked.append(options)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", compile)
+    runtime = TorchTensorRT(batch_buckets=[1], token_buckets=[8])
+    runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    assert {options["backend"] for options in asked} == {"torch_tensorrt"}
+    assert len(asked) == 2  # the prefill and the step

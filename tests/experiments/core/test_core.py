@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from typing_extensions import override
 
 from experiments.cells.plan import BUNDLED
 from experiments.config import GenerationConfig, ScoringConfig
@@ -199,12 +200,15 @@ class Counting(Runtime):
     def __init__(self, inner: Runtime):
         self._inner, self.steps, self.prefilled_rows = inner, 0, 0
 
+    @override
     def load(self, *arguments: object) -> Traits:
         raise NotImplementedError
 
+    @override
     def new_cache(self, rows: int, capacity: int) -> Cache:
         return self._inner.new_cache(rows, capacity)
 
+    @override
     def forward(
         self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
     ) -> Outputs:
@@ -212,11 +216,14 @@ class Counting(Runtime):
         self.prefilled_rows += len(ids_BT) * (ids_BT.shape[1] > 1)
         return self._inner.forward(ids_BT, lengths, cache, at_BK)
 
+    @override
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
         return self._inner.branch(cache, rows, capacity)
 
+    @override
     def synchronize(self) -> None:
         self._inner.synchronize()
 
+    @override
     def close(self) -> None:
         self._inner.close()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typing_extensions import override
 
 from experiments.benchmarks import divergence
 from experiments.benchmarks.agreement import compare, prompt_logits
@@ -48,6 +49,7 @@ class Spoiled(Fake):
         super().__init__(vocabulary=16)
         self._spoil = spoil
 
+    @override
     def forward(
         self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
     ) -> Outputs:

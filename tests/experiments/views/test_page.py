@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from experiments.report import PAGE_FILE, main, read
 from experiments.views.page import page
@@ -32,6 +33,7 @@ class Static(HTMLParser):
         self.addresses: list[str] = []
         self._inside = False
 
+    @override
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
         if tag == "tr":
@@ -40,6 +42,7 @@ class Static(HTMLParser):
         if tag in ("td", "th"):
             self.rows[-1].append("")
 
+    @override
     def handle_data(self, text: str) -> None:
         if self._inside and self.rows and self.rows[-1]:
             self.rows[-1][-1] += text
