@@ -10,7 +10,8 @@ from typing import Any
 from experiments.errors import UserError, did_you_mean
 
 CONF = Path(__file__).parents[1] / "conf"
-_OPEN = ("model.architecture.", "runtime.engine.", "hydra.", "hydra/")  # mappings that take keys of the user's own
+# Mappings that take keys of the user's own.
+_OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

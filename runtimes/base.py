@@ -110,6 +110,7 @@ class Placement(Protocol):
     """Where the parts of a loaded module lie."""
 
     packages: ClassVar[tuple[str, ...]]  # what placing imports
+    weight_forms: ClassVar[frozenset[str]]  # forms of `Weights` that it can move
 
     def place(self, module: Any, hw: Hardware) -> Any:
         """Return the module, ready to run. Unsupported when it cannot lie so."""
@@ -146,6 +147,7 @@ class Runtime(ABC):
     """A way to execute a model. `load` comes first, `close` last and any number of times."""
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
+    places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
 
     @abstractmethod
     def load(

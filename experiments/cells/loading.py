@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import random
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from experiments.core.text import Text
 from experiments.records.environment import environment, machine_facts
 from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
+_FULL = "runtimes.weights.full:Full"  # what an engine loads without being told
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
 
 
@@ -31,20 +33,37 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
     not take."""
     engine = _class(config.engine)
     options = _options(config.engine)
-    if config.weights["name"] != "full":
+    form = "dense"
+    if config.weights["target"] != _FULL:
         weights = _made(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
-        if weights.form not in engine.weight_forms:
+        form = weights.form
+        if form not in engine.weight_forms:
             takes = " or ".join(sorted(engine.weight_forms))
             raise Unsupported(
-                f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {weights.form}: "
+                f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {form}: "
                 "see runtime/weights=… in the README for what goes together"
             )
         options["weights"] = weights
     if config.placement["name"] != "device":
         placement = _made(_class(config.placement), _options(config.placement), f"runtime.placement of {config.title}")
+        _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
         options["placement"] = placement
     made: Runtime = _made(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
     return made
+
+
+def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, form: str) -> None:
+    name = config.placement["name"]
+    if not is_placed:
+        raise Unsupported(
+            f"runtime={config.name} holds its weights itself: runtime/placement={name} is for runtimes whose "
+            "weights are a module, such as eager"
+        )
+    if not is_movable:
+        raise Unsupported(
+            f"runtime/placement={name} cannot move {form} weights, such as {config.weights['name']}: use "
+            "runtime/weights=full, or runtime/placement=device"
+        )
 
 
 def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
@@ -56,6 +75,8 @@ def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
             "use runtime=eager, or the model that they were made from"
         )
+    if method is not None and config.placement["name"] != "device":
+        _check_placement(config, True, False, f"stored {method}")
     if method is not None and weights != "full":
         raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
     needs = getattr(_class(config.weights), "needs_calibration", False)
@@ -84,10 +105,14 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _made(kind: Any, options: Mapping[str, Any], what: str) -> Any:
-    try:
-        return kind(**options)
-    except TypeError as error:
-        raise Unsupported(f"the {what} does not take these options: {error}") from error
+    """Call a constructor. Unsupported where it does not take these options; what fails inside it is its own error."""
+    with suppress(ValueError):  # some classes written in C have no signature
+        signature = inspect.signature(kind)
+        try:
+            signature.bind(**options)
+        except TypeError as error:
+            raise Unsupported(f"the {what} does not take these options: {error}") from error
+    return kind(**options)
 
 
 def make_text(cell: Cell) -> Text | None:

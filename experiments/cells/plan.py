@@ -91,6 +91,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     config: CellConfig = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
+    _check_ignored(config)
     artifacts = Path(config.artifacts_dir)
     folder = _folder(config)
     if folder is None:
@@ -115,6 +116,25 @@ def data_path(benchmark: str, data: str) -> Path:
         "summarization": "summarization.jsonl",
     }
     return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
+
+
+def _check_ignored(config: CellConfig) -> None:
+    """Refuse what was given and would be ignored: what is measured must be what was asked."""
+    model, code_asked, monitoring = config.model, config.benchmark.code, config.monitoring
+    for kind, given in (("local", model.path), ("hub", model.id), ("random", model.architecture or model.seed)):
+        if given and model.kind != kind:
+            name = {"local": "path", "hub": "id"}.get(kind, "architecture" if model.architecture else "seed")
+            raise UserError(
+                f"model.{name} is of model={kind}, and model={model.kind} would ignore it: add model={kind}"
+            )
+    if config.generation.draft_model is not None and config.generation.speculate != "draft":
+        raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
+    if code_asked is not None and code_asked.solutions != "model" and code_asked.temperature > 0:
+        raise UserError(
+            "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
+        )
+    if monitoring.prometheus_linger_s and monitoring.prometheus_port is None:
+        raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
 
 
 def _folder(config: CellConfig) -> Path | None:

@@ -30,22 +30,27 @@ class DifferentItems(Exception):
 def compare(
     candidate: dict[str, Any], reference: dict[str, Any], candidate_folder: Path, reference_folder: Path
 ) -> dict[str, Any]:
-    """Return figures a benchmark that both records hold. DifferentItems when their items are not the same."""
+    """Return `benchmarks`, the figures of each that both records hold, and `reasons` for those that cannot be
+    compared."""
     theirs = {entry["benchmark"]: entry for entry in reference["benchmarks"] if entry["items_file"]}
     dtype = candidate["runtime"]["dtype"] if candidate["runtime"]["weights"] == "full" else None
     found: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
     for entry in candidate["benchmarks"]:
-        other = theirs.get(entry["benchmark"])
+        name, other = entry["benchmark"], theirs.get(entry["benchmark"])
         if other is None or not entry["items_file"] or "failed" in (entry["status"], other["status"]):
             continue
-        mine = read_items(candidate_folder / entry["items_file"])
-        found[entry["benchmark"]] = compare_items(
-            entry["benchmark"], mine, read_items(reference_folder / other["items_file"]), dtype
-        )
+        try:
+            mine = read_items(candidate_folder / entry["items_file"])
+            found[name] = compare_items(name, mine, read_items(reference_folder / other["items_file"]), dtype)
+        except DifferentItems as error:
+            reasons[name] = str(error)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:  # items of others, or damaged ones
+            reasons[name] = f"{name}: {type(error).__name__}: {error}"
     tested = [name for name, figures in found.items() if figures.get("p_value") is not None]
     for name, adjusted in zip(tested, holm([found[name]["p_value"] for name in tested]), strict=True):
         found[name]["p_value_holm"] = adjusted
-    return found
+    return {"benchmarks": found, "reasons": reasons}
 
 
 def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
     if benchmark == "perplexity":
         return _perplexity(mine, theirs)
     ours, other = scored(benchmark, mine), scored(benchmark, theirs)
-    figures: dict[str, Any] = {"items": len(mine), "score": _SCORES[benchmark]}
+    figures: dict[str, Any] = {"items": len(mine), "score": _score_of(benchmark)}
     lost = loss(ours.scores, other.scores, ours.clusters)
     figures["score_difference"] = _plain(lost.negated() if lost else None)
     if "is_right" in mine[0]:
@@ -94,8 +99,13 @@ def scored(benchmark: str, items: Sequence[Item]) -> Scored:
     probabilities = None
     if benchmark == "multiple_choice":
         probabilities = [_probabilities(item)[item["answer"]] for item in items]
-    values = [float(item[_SCORES[benchmark]]) for item in items]
+    values = [float(item[_score_of(benchmark)]) for item in items]
     return Scored(ids, [item.get("cluster", item["id"]) for item in items], values, probabilities)
+
+
+def _score_of(benchmark: str) -> str:
+    """Return the field of an item that says what its answer is worth; right or wrong, where a benchmark is not ours."""
+    return _SCORES.get(benchmark, "is_right")
 
 
 def _check_same_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> None:

@@ -34,6 +34,7 @@ _SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since e
 
 
 class Compiled(Eager):
+    places_modules = False  # weights that come and go are no part of a graph
     skips_unwanted = False  # which tokens are wanted changes from call to call, and a graph would be a call's own
 
     def __init__(

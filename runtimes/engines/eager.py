@@ -33,6 +33,7 @@ class Eager(Runtime):
     """
 
     weight_forms = frozenset({"dense", "packed"})
+    places_modules = True
     skips_unwanted = True  # whether the last layer is run for the wanted tokens only
 
     def __init__(

@@ -23,6 +23,7 @@ class Offload:
     """
 
     packages: ClassVar[tuple[str, ...]] = ("accelerate",)
+    weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # packed ones have state beside their tensors
 
     def __init__(
         self,

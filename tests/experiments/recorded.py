@@ -224,7 +224,7 @@ def write(
             _write_speed(folder, record, reference, found)
             places = [folder / one["record_id"] for one in (record, reference)]
             answers = {"schema_version": 1, "against": reference["record_id"]}
-            text = json.dumps(answers | {"benchmarks": compare(record, reference, *places)})
+            text = json.dumps(answers | compare(record, reference, *places))
             (places[0] / "answers.json").write_text(text)
     return folder
 

@@ -62,9 +62,7 @@ def test_rtx_builds_an_engine_without_a_gpu_and_finds_it_again(tmp_path: Path) -
     assert cache.tally["built"] == before
 
 
-def test_torch_tensorrt_reaches_its_backend(
-    tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torch_tensorrt_reaches_its_backend(tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a fake of `torch.compile`, since the package is not here."""
     asked = []
 

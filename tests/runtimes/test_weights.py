@@ -64,7 +64,10 @@ def test_what_cannot_be_rounded_says_what_can(
         (["runtime/weights=torchao_int8", "runtime.weights.scheme=int9"], "known: int8, int8_dynamic, int4"),
         (["runtime=offload", "runtime.placement.to=cloud"], "known: host, disk"),
         (["runtime=offload", "runtime.placement.layers=null"], "wants one of"),
-        (["runtime=compile", "runtime/placement=disk"], "does not take these options"),
+        (["runtime=compile", "runtime/placement=disk"], "runtime=compile holds its weights itself"),
+        (["runtime=onnxruntime", "runtime/placement=host"], "runtime=onnxruntime holds its weights itself"),
+        (["runtime=offload", "runtime/weights=nf4"], "runtime/placement=disk cannot move packed weights, such as nf4"),
+        (["runtime=eager", "+runtime.engine.colour=red"], "does not take these options"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_loaded(words: list[str], says: str) -> None:

@@ -15,6 +15,8 @@ from experiments.cells.plan import Cell, plan
 from experiments.compose import compose
 from experiments.records.environment import environment
 from runtimes.base import Unsupported
+from runtimes.engines.eager import Eager
+from runtimes.weights.rounded import Rounded
 from tests.experiments.test_run import Run, records
 
 
@@ -54,6 +56,29 @@ def test_an_unknown_architecture_is_one_line(artifacts: Path) -> None:
     config = made.config.runtime
     with pytest.raises(Unsupported, match="model_type=llamma with these values is unknown to transformers"):
         load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+
+
+class Broken(Eager):
+    """A fake of an engine whose author made a mistake."""
+
+    def __init__(self, dtype: str = "float32"):
+        super().__init__(dtype)
+        len(3)  # type: ignore[arg-type]
+
+
+def test_a_type_error_inside_a_constructor_is_an_error(artifacts: Path) -> None:
+    target = "runtime.engine.target=tests.experiments.cells.test_loading:Broken"
+    made = cell("runtime=custom", target, "model=random", artifacts=artifacts)
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len\(\)") as caught:
+        make_runtime(made.config.runtime)
+    assert loading.classify(caught.value)[0] == "error"
+
+
+def test_weights_of_one_s_own_are_taken_whatever_they_are_called(artifacts: Path) -> None:
+    words = ("runtime.weights.target=runtimes.weights.rounded:Rounded", "+runtime.weights.bits=3")
+    made = make_runtime(cell("runtime=eager", *words, "model=random", artifacts=artifacts).config.runtime)
+    assert isinstance(made, Eager)
+    assert isinstance(made._weights, Rounded)
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,24 @@ def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_pa
     compare_with_reference([silent] * 4, records, tmp_path, pytest.fail)
     contents = {name: read(tmp_path / name / "answers.json") for name in ("lost", "torn", "short")}
     assert all(content["benchmarks"] == {} for content in contents.values())
-    assert contents["lost"]["reason"].startswith("FileNotFoundError")
-    assert contents["torn"]["reason"].startswith("JSONDecodeError")
-    assert contents["short"]["reason"] == "DifferentItems: code: the two cells were asked different items (1 and 2)"
+    assert contents["lost"]["reason"].startswith("code: FileNotFoundError")
+    assert contents["torn"]["reason"].startswith("code: JSONDecodeError")
+    assert contents["short"]["reason"] == "code: the two cells were asked different items (1 and 2)"
+
+
+def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp_path: Path) -> None:
+    records = [recorded(tmp_path, name, is_reference=name == "base") for name in ("base", "one")]
+    for record in records:
+        for name, fields in (("last_word", {"is_right": True}), ("odd", {"number": 1})):
+            items = f"items-{name}.jsonl"
+            line = json.dumps({"id": "0", "prompt": "?", **fields})
+            (tmp_path / record["record_id"] / items).write_text(line + "\n")
+            record["benchmarks"].append({**record["benchmarks"][0], "benchmark": name, "items_file": items})
+    compare_with_reference([silent] * 2, records, tmp_path, pytest.fail)
+    content = read(tmp_path / "one" / "answers.json")
+    assert content["benchmarks"].keys() >= {"code", "last_word"}
+    assert content["benchmarks"]["last_word"]["flips"]["estimate"] == 0
+    assert content["reasons"] == {"odd": "odd: KeyError: 'is_right'"}
 
 
 def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> None:

@@ -86,10 +86,12 @@ def test_an_answer_changed_beyond_rounding_is_suspicious(dtype: str) -> None:
 def test_nothing_is_suspicious_where_the_weights_differ(tmp_path: Path) -> None:
     theirs = record(tmp_path / "full", {"multiple_choice": choices(4)})
     mine = record(tmp_path / "quantized", {"multiple_choice": choices(4, [1])}, weights="int8")
-    found = compare(mine, theirs, tmp_path / "quantized", tmp_path / "full")["multiple_choice"]
+    found = compare(mine, theirs, tmp_path / "quantized", tmp_path / "full")["benchmarks"]["multiple_choice"]
     assert found["right_to_wrong"] == 1
     assert "suspicious_items" not in found
-    same_weights = compare(mine | {"runtime": theirs["runtime"]}, theirs, tmp_path / "quantized", tmp_path / "full")
+    same_weights = compare(mine | {"runtime": theirs["runtime"]}, theirs, tmp_path / "quantized", tmp_path / "full")[
+        "benchmarks"
+    ]
     assert same_weights["multiple_choice"]["suspicious_items"] == ["q1"]
 
 
@@ -99,7 +101,7 @@ def test_p_values_are_holm_s_over_the_benchmarks(tmp_path: Path) -> None:
     windows = [window(number, -float(number)) for number in range(4)]
     theirs = record(tmp_path / "a", {"multiple_choice": choices(40), "code": texts, "perplexity": windows})
     mine = record(tmp_path / "b", {"multiple_choice": choices(40, [1, 2]), "code": worse, "perplexity": windows})
-    found = compare(mine, theirs, tmp_path / "b", tmp_path / "a")
+    found = compare(mine, theirs, tmp_path / "b", tmp_path / "a")["benchmarks"]
     assert found["code"]["p_value"] == pytest.approx(mcnemar_mid_p(8, 0))
     assert found["code"]["p_value_holm"] == pytest.approx(2 * found["code"]["p_value"])
     assert found["multiple_choice"]["p_value_holm"] == pytest.approx(mcnemar_mid_p(2, 0))
@@ -111,7 +113,7 @@ def test_only_what_both_cells_finished_is_compared(tmp_path: Path) -> None:
     theirs, mine = record(tmp_path, one | failed), record(tmp_path, one)
     mine["benchmarks"] += record(tmp_path, failed, status="failed")["benchmarks"]
     mine["benchmarks"].append({"benchmark": "latency", "items_file": None, "status": "ok"})
-    assert list(compare(mine, theirs, tmp_path, tmp_path)) == ["code"]
+    assert list(compare(mine, theirs, tmp_path, tmp_path)["benchmarks"]) == ["code"]
 
 
 def test_texts_diverge_at_the_first_token_that_differs() -> None:
