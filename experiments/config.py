@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from experiments.strict import among, least
+from experiments.strict import among, least, passing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,7 @@ class MonitoringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    workers: int | None = least(1)
+    workers: int | None = least(1, identity=False)
     cpu_s: int = least(1)
     wall_s: float = least(1)
     memory_mib: int = least(64)
@@ -292,17 +292,17 @@ class CellConfig:
     calibration: CalibrationConfig
     scoring: ScoringConfig
     generation: GenerationConfig
-    responses: ResponsesConfig
+    responses: ResponsesConfig = passing()
     sandbox: SandboxConfig
-    comparison: ComparisonConfig
+    comparison: ComparisonConfig = passing()  # kept beside the speeds that it is of
     batch: str | None = among("auto")
-    monitoring: MonitoringConfig
+    monitoring: MonitoringConfig = passing()
     seed: int = least(0)
-    results_dir: str
-    artifacts_dir: str
-    artifacts_gib: float = least(0)
-    resume: bool
-    time_limit_s: float = least(0.1)
-    stop_after_s: float | None = least(0)
+    results_dir: str = passing()
+    artifacts_dir: str = passing()
+    artifacts_gib: float = least(0, identity=False)
+    resume: bool = passing()
+    time_limit_s: float = least(0.1, identity=False)
+    stop_after_s: float | None = least(0, identity=False)
     launch: str = among("fork", "exec")
-    progress: bool
+    progress: bool = passing()

@@ -15,14 +15,40 @@ from typing import Any
 from experiments.errors import UserError, did_you_mean
 
 
-def least(smallest: float, most: float | None = None, keys: Sequence[str] | None = None, **kwargs: Any) -> Any:
-    """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping."""
-    rule = {"least": smallest, "most": most, "keys": keys}
+def least(
+    smallest: float,
+    most: float | None = None,
+    keys: Sequence[str] | None = None,
+    identity: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping.
+
+    `identity`: whether another value can change a figure, see `passing`.
+    """
+    rule = {"least": smallest, "most": most, "keys": keys, "identity": identity}
     return field(metadata={name: bound for name, bound in rule.items() if bound is not None}, **kwargs)
 
 
-def among(*words: str, may_be_empty: bool = False, **kwargs: Any) -> Any:
-    return field(metadata={"among": words, "may_be_empty": may_be_empty}, **kwargs)
+def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwargs: Any) -> Any:
+    return field(metadata={"among": words, "may_be_empty": may_be_empty, "identity": identity}, **kwargs)
+
+
+def passing(**kwargs: Any) -> Any:
+    """Return a field that says where or how a cell is run, and changes no figure: it tells no two cells apart."""
+    return field(metadata={"identity": False}, **kwargs)
+
+
+def identity_of(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a plain configuration that decides its figures. Keys that `kind` does not know stay."""
+    hints, parts = typing.get_type_hints(kind), {part.name: part for part in fields(kind)}
+    found = {}
+    for key, element in value.items():
+        if key in parts and not parts[key].metadata.get("identity", True):
+            continue
+        inner = next((one for one in (hints.get(key), *typing.get_args(hints.get(key))) if is_dataclass(one)), None)
+        found[key] = identity_of(inner, element) if inner is not None and isinstance(element, Mapping) else element
+    return found
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:

@@ -91,7 +91,7 @@ def measure_cells(
     check_writable(results)
     _settle(results)
     found = environment()
-    recorded = _recorded(results, found) if cells[0].config.resume else {}
+    recorded = _recorded(results) if cells[0].config.resume else []
     children = Children(
         cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
     )
@@ -99,11 +99,12 @@ def measure_cells(
     run_id = _stamp()
     records: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
-        earlier = recorded.pop(cell.config_hash, None)  # one record stands for one cell: A against A needs two
+        here = _with_versions(found, cell)
+        earlier = _take(recorded, cell, here)
         if earlier is None and deadline is not None and deadline.is_over():
             break
         progress.start(cell.label)
-        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", found, children, progress, peaks)
+        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", here, children, progress, peaks)
         records.append(record)
         on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
@@ -227,6 +228,7 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
         "config_hash": cell.config_hash,
         "environment": found,
         "environment_hash": environment_hash(found),
+        "code": cell.code,
         "launch": cell.config.launch,
         "command": cell.command,
     }
@@ -239,15 +241,29 @@ def _settle(results: Path) -> None:
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)
 
 
-def _recorded(results: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is recorded as ok in this environment, by configuration hash."""
+def _recorded(results: Path) -> list[dict[str, Any]]:
+    """Return what is recorded as ok, the newest first."""
     records, _ = read_records(results)
-    here = environment_hash(found)
-    return {
-        record["config_hash"]: record
-        for record in records
-        if record["status"] == "ok" and record["environment_hash"] == here
-    }
+    return [record for record in reversed(records) if record["status"] == "ok"]
+
+
+def _take(recorded: list[dict[str, Any]], cell: Cell, here: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the newest record of the same cell, environment and code, and take it from the list.
+
+    One record stands for one cell: a runtime against itself needs two.
+    """
+    if not recorded:
+        return None
+    wanted = (cell.config_hash, environment_hash(here), cell.code)
+    for index, record in enumerate(recorded):
+        if (record["config_hash"], record["environment_hash"], record.get("code")) == wanted:
+            return recorded.pop(index)
+    return None
+
+
+def _with_versions(found: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    """Return the environment, with the versions of the packages that this cell's runtime imports."""
+    return {**found, "versions": {**found["versions"], **cell.code["versions"]}}
 
 
 def _show(records: list[dict[str, Any]], results: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import random
 from collections.abc import Mapping
@@ -13,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import runtimes
-from experiments import core, models
+from experiments import models
 from experiments.cells import device
 from experiments.cells.plan import Cell, data_path
 from experiments.config import RuntimeConfig
 from experiments.core.drafting import Drafter, DraftModel, Lookup
 from experiments.core.responses import Responses
 from experiments.core.text import Text
+from experiments.records.code import code_of, targets
 from experiments.records.environment import environment, machine_facts
 from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
@@ -148,19 +146,10 @@ def make_responses(cell: Cell) -> Responses:
         "device": hardware.device,
         "threads": hardware.threads,
         "machine": [machine_facts(found), found["versions"]],
-        "code": _code_digest(config.runtime),
+        "code": code_of(targets(cell.resolved["runtime"])),
     }
     keep = config.responses.mode != "never"
     return Responses(cell.artifacts / "responses.sqlite" if keep else None, identity, cell.uses_responses)
-
-
-def _code_digest(config: RuntimeConfig) -> str:
-    """Return a digest of the runtimes' sources, the core's, and the engine's own where that is someone else's."""
-    files = [*Path(runtimes.__file__).parent.rglob("*.py"), *Path(core.__file__).parent.glob("*.py")]
-    own = importlib.util.find_spec(str(config.engine["target"]).partition(":")[0])
-    if own is not None and own.origin is not None:
-        files.append(Path(own.origin))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
 def classify(error: BaseException) -> tuple[str, str]:

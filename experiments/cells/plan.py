@@ -14,8 +14,8 @@ from typing import Any
 from experiments import models
 from experiments.config import BenchmarksConfig, CellConfig, CodeConfig
 from experiments.errors import UserError
-from experiments.records.identity import NOT_MEASURED
-from experiments.strict import build
+from experiments.records.code import code_of, targets
+from experiments.strict import build, identity_of
 from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 from runtimes.base import Hardware, ModelSource
 
@@ -51,9 +51,13 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        measured = {key: value for key, value in self.resolved.items() if key not in NOT_MEASURED}
-        text = json.dumps([measured, self.facts.digest], sort_keys=True)
+        text = json.dumps([identity_of(CellConfig, self.resolved), self.facts.digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def code(self) -> dict[str, Any]:
+        """The code that the cell runs, see `records.code`: of its runtime and of the reference."""
+        return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"])])
 
     @property
     def uses_responses(self) -> bool:

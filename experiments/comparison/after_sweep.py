@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from experiments.cells.plan import Cell
 from experiments.comparison.answers import compare
 from experiments.comparison.speed import compare_speed
 from experiments.comparison.workers import Runner, Tick
+from experiments.config import ComparisonConfig
 from experiments.progress import Deadline
 from experiments.records.journal import plain
 from experiments.records.speed import Clock, ratio
@@ -60,7 +62,7 @@ def _compare_group(
     candidates = [
         Runner(other, results / record["record_id"])
         for other, record in others
-        if not _is_compared(results / record["record_id"])  # resumed
+        if not _is_compared(results / record["record_id"], options)  # resumed
     ]
     if not options.enabled or not candidates:
         return
@@ -83,13 +85,15 @@ def _compare_group(
     )
 
 
-def _is_compared(folder: Path) -> bool:
+def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
+    """Say whether a resumed cell has what these options ask for; with others it is compared again."""
     try:
         kept = json.loads((folder / SPEED_FILE).read_text())
     except (OSError, ValueError):
         return False
     is_current = kept.get("schema_version") == SPEED_SCHEMA_VERSION
-    return is_current and bool(kept.get("launches")) and kept.get("reason") is None
+    is_asked = kept.get("options") == json.loads(json.dumps(asdict(options)))
+    return is_current and is_asked and bool(kept.get("launches")) and kept.get("reason") is None
 
 
 def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: Path) -> dict[str, Any]:

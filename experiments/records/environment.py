@@ -36,6 +36,7 @@ _PACKAGES = (
 )
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
 _SOURCE = Path(__file__).parents[2]
+_CODE = ("runtimes", "experiments", "conf")
 # What differs from minute to minute on one machine, or names one of many that are alike.
 _PASSING = ("load_average", "hostname")
 # What makes a machine fast or slow; of figures that were measured under another of these, none can be compared.
@@ -60,7 +61,7 @@ def environment() -> dict[str, Any]:
         "gpus": gpus(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
-        "is_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "is_dirty": _is_dirty(),
         "load_average": list(os.getloadavg()),
     }
 
@@ -109,6 +110,12 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _is_dirty() -> bool:
+    """Say whether the sources are other than the commit's; a file that git does not know counts where code is."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return bool(changed or _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE))
 
 
 def _git(*arguments: str) -> str | None:

@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Keys that say where and how a cell is run, not what it measures: two cells that differ in these alone are the same.
-NOT_MEASURED = (
-    "results_dir",
-    "artifacts_dir",
-    "artifacts_gib",
-    "resume",
-    "progress",
-    "time_limit_s",
-    "stop_after_s",
-    "sandbox",
-    "comparison",
-    "monitoring",
-    "responses",
-)
+from experiments.config import CellConfig
+from experiments.strict import identity_of
 
 
 def cell_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -57,7 +45,7 @@ def _exact(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _measured(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value for key, value in record["config"].items() if key not in NOT_MEASURED}
+    return identity_of(CellConfig, record["config"])
 
 
 def _is_later_version(config: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -132,6 +132,19 @@ def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Pat
     assert len(ok) == len(set(ok)) == 3
 
 
+def test_an_engine_that_was_edited_is_measured_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_engine.py").write_text("from runtimes.engines.fake import Fake\nclass Mine(Fake):\n    pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ("runtime=custom", "runtime.engine.target=my_engine:Mine", "model=random", "benchmark=[memory]")
+    mine = (*words, "agreement.enabled=false", "resume=true")
+    assert run(*mine).returncode == 0
+    assert "recorded earlier" in run(*mine).stderr
+    (tmp_path / "my_engine.py").write_text("raise ValueError('broken now')\n")
+    broken = run(*mine)
+    assert broken.returncode == 1
+    assert "error: ValueError: broken now" in broken.stdout
+
+
 def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
     sweep = ("-m", *FAKE, "seed=1,2,3", "stop_after_s=0", "resume=true")
     done = run(*sweep)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,12 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
 
 
 def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = [recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "resumed"), recorded(tmp_path, "new")]
-    (tmp_path / "resumed" / "speed.json").write_text('{"schema_version": 2, "launches": [1]}')
-    (tmp_path / "new" / "speed.json").write_text('{"schema_version": 2, "launches": [1], "reason": "crash"}')
+    names = ("base", "resumed", "new", "more")
+    records = [recorded(tmp_path, name, is_reference=name == "base") for name in names]
+    kept = {"schema_version": 2, "launches": [1], "options": asdict(cell().config.comparison)}
+    fewer = {"options": {**kept["options"], "launches": 1}}  # type: ignore[dict-item]
+    for name, other in (("resumed", {}), ("new", {"reason": "crash"}), ("more", fewer)):
+        (tmp_path / name / "speed.json").write_text(json.dumps({**kept, **other}))
     compared: list[str] = []
 
     def compare_speed(reference: Any, candidates: Any, *_: Any, **__: Any) -> dict[Path, str | None]:
@@ -159,6 +163,6 @@ def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypa
         return {}
 
     monkeypatch.setattr("experiments.comparison.after_sweep.compare_speed", compare_speed)
-    compare_with_reference([cell()] * 3, records, tmp_path, lambda text: None)
-    assert compared == ["new"]
-    assert written(tmp_path) == ["new", "resumed"]
+    compare_with_reference([cell()] * 4, records, tmp_path, lambda text: None)
+    assert compared == ["new", "more"]
+    assert written(tmp_path) == ["more", "new", "resumed"]

@@ -1,0 +1,63 @@
+"""What tells the code of a cell from other code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.config import CellConfig
+from experiments.records.code import code_of
+from experiments.strict import identity_of
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a package of somebody else's, whose engine needs a helper and numpy."""
+    folder = tmp_path / "my_engines"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported, and it should only be read')\n")
+    (folder / "mine.py").write_text("import json\nfrom .helper import two\nclass Mine:\n    import numpy\n")
+    (folder / "helper.py").write_text("two = 2\n")
+    (folder / "unused.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_a_changed_helper_is_other_code_and_an_unused_file_is_not(package: Path) -> None:
+    first = code_of(["my_engines.mine:Mine"])
+    (package / "unused.py").write_text("changed = True\n")
+    assert code_of(["my_engines.mine:Mine"]) == first
+    (package / "helper.py").write_text("two = 3\n")
+    assert code_of(["my_engines.mine:Mine"])["digest"] != first["digest"]
+    assert "my_engines" not in sys.modules
+
+
+def test_versions_are_of_what_is_imported(package: Path) -> None:
+    assert code_of(["my_engines.mine:Mine"])["versions"] == {"numpy": importlib.metadata.version("numpy")}
+    assert code_of([])["versions"] == {}
+    assert "onnxruntime" in code_of(["runtimes.engines.onnxruntime:OnnxRuntime"])["versions"]
+
+
+def test_a_target_that_is_nowhere_is_left_to_who_imports_it() -> None:
+    assert code_of(["no_such_package.x:Y", ""]) == code_of([])
+
+
+def test_what_can_change_a_figure_is_in_the_identity() -> None:
+    config = {
+        "seed": 1,
+        "results_dir": "x",
+        "resume": True,
+        "sandbox": {"cpu_s": 5, "workers": 2},
+        "comparison": {"launches": 4},
+        "benchmark": {"code": {"limit": 3}},
+        "unknown": {"to": "this version"},
+    }
+    assert identity_of(CellConfig, config) == {
+        "seed": 1,
+        "sandbox": {"cpu_s": 5},
+        "benchmark": {"code": {"limit": 3}},
+        "unknown": {"to": "this version"},
+    }
