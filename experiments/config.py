@@ -176,6 +176,7 @@ class CodeConfig:
 class ExtractiveQAConfig:
     data: str
     max_new_tokens: int = least(1)
+    language: str = among("auto", "english", "unicode")
     limit: int | None = least(1)
 
 
@@ -183,6 +184,7 @@ class ExtractiveQAConfig:
 class SummarizationConfig:
     data: str
     max_new_tokens: int = least(1)
+    language: str = among("auto", "english", "unicode")
     limit: int | None = least(1)
 
 

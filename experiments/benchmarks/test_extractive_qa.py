@@ -8,6 +8,7 @@ from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path
 from experiments.measurement.statistics import standard_error
 from experiments.tasks import extractive_qa
+from experiments.tasks.language import chosen
 
 
 def test_extractive_qa(bench: Bench, entry: Entry) -> None:
@@ -16,14 +17,15 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     questions = extractive_qa.load(data_path("extractive_qa", asked.data), asked.limit)
     prompts = [Asked(question.id, extractive_qa.prompt(question)) for question in questions]
     found = answers(bench, prompts, Decoding(asked.max_new_tokens, extractive_qa.STOP))
+    used = chosen(asked.language, (answer for question in questions for answer in question.answers))
     path, exact, f1s = bench.items_path("extractive_qa"), [], []
     passages: dict[str, int] = {}
     clusters = [passages.setdefault(question.context, len(passages)) for question in questions]
     with open(path, "w") as file:
         for question, cluster, prompt, (generated,) in zip(questions, clusters, prompts, found.texts, strict=True):
             answer = generated.text.strip()
-            exact.append(extractive_qa.exact_match(answer, question.answers))
-            f1s.append(extractive_qa.f1(answer, question.answers))
+            exact.append(extractive_qa.exact_match(answer, question.answers, used))
+            f1s.append(extractive_qa.f1(answer, question.answers, used))
             item = {
                 "id": question.id,
                 "cluster": cluster,  # questions about one passage
@@ -38,7 +40,7 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
             file.write(json.dumps(item) + "\n")
     result = extractive_qa.summarise(exact, f1s)
     entry.items_file = path.name
-    entry.parameters = {"max_new_tokens": asked.max_new_tokens}
+    entry.parameters = {"max_new_tokens": asked.max_new_tokens, "language": used}
     entry.figures = {
         "exact_match": result.exact_match,
         "exact_match_standard_error": _error(exact, clusters),

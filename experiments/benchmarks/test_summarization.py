@@ -8,6 +8,7 @@ from experiments.benchmarks.plugin import Bench, Entry
 from experiments.cells.plan import data_path
 from experiments.measurement.statistics import standard_error
 from experiments.tasks import summarization
+from experiments.tasks.language import chosen
 
 
 def test_summarization(bench: Bench, entry: Entry) -> None:
@@ -16,7 +17,8 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
     articles = summarization.load(data_path("summarization", asked.data), asked.limit)
     prompts = [Asked(article.id, summarization.prompt(article)) for article in articles]
     found = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
-    rouge, path, scores = summarization.Rouge(), bench.items_path("summarization"), []
+    used = chosen(asked.language, (text for article in articles for text in article.references))
+    rouge, path, scores = summarization.Rouge(used), bench.items_path("summarization"), []
     with open(path, "w") as file:
         for article, prompt, (generated,) in zip(articles, prompts, found.texts, strict=True):
             summary = generated.text.strip()
@@ -33,7 +35,7 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
             file.write(json.dumps(item) + "\n")
     result = summarization.summarise(scores)
     entry.items_file = path.name
-    entry.parameters = {"max_new_tokens": asked.max_new_tokens}
+    entry.parameters = {"max_new_tokens": asked.max_new_tokens, "language": used}
     entry.figures = {
         **result.means,
         **{f"{measure}_standard_error": _error([score[measure] for score in scores]) for measure in result.means},

@@ -24,9 +24,9 @@ _MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE = 2 | 4 | 8, 0x4000 | 0x40000
 
 @dataclass(frozen=True)
 class Limits:
-    cpu_s: int = 5
+    cpu_s: int = 10  # generous, as is the wall time: a slow or busy host must not fail an honest program
     memory_mib: int = 512
-    wall_s: float = 20.0  # generous: a busy host must not fail an honest program
+    wall_s: float = 40.0
     file_mib: int = 1
     files: int = 32
 
@@ -144,7 +144,9 @@ def limit(limits: Limits) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        # SIGXCPU says what ended a program; a second later comes SIGKILL, for one that ignores it.
+        later = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
+        resource.setrlimit(kind, (value, later))
 
 
 # seccomp: everything is denied but what a computing program needs. Numbers: x86_64, aarch64 (0: has no such call).

@@ -14,14 +14,16 @@ from pathlib import Path
 from experiments.sandbox.layers import Limits
 from experiments.sandbox.pool import Program, Verdict
 
-_VERSION = 1  # raised when the grading changes
+_VERSION = 2  # raised when the grading changes
 _KEPT = ("passed", "failed")
+_NEAR = 0.5  # of the limit
 
 
 class VerdictCache:
     """One SQLite file; safe for several processes. `path` None keeps nothing."""
 
     def __init__(self, path: Path | None, limits: Limits):
+        self._cpu_s = limits.cpu_s
         self._limits = json.dumps([_VERSION, asdict(limits)])
         self.hits = 0
         self._database: sqlite3.Connection | None = None
@@ -42,9 +44,14 @@ class VerdictCache:
     def keep(self, judged: list[tuple[Program, Verdict]]) -> None:
         if self._database is None:
             return
-        rows = [(self._key(one), json.dumps(asdict(verdict))) for one, verdict in judged if verdict.status in _KEPT]
+        rows = [(self._key(one), json.dumps(asdict(verdict))) for one, verdict in judged if self._is_kept(verdict)]
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", rows)
+
+    def _is_kept(self, verdict: Verdict) -> bool:
+        """Near the limit of processor time, another run may come to another verdict."""
+        is_near = verdict.cpu_s is None or verdict.cpu_s > _NEAR * self._cpu_s
+        return verdict.status in _KEPT and not is_near
 
     def close(self) -> None:
         if self._database is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,11 +96,16 @@ def _problem(where: str, item: dict[str, Any]) -> Problem:
 
 
 def _humaneval(where: str, item: dict[str, Any]) -> Problem:
+    if "plus_input" in item:
+        raise UserError(
+            f"{where}: HumanEval+ is not scored: its added tests are inputs (plus_input), and `test` holds the base "
+            "tests alone; give HumanEval.jsonl"
+        )
     _require(where, item, _HUMANEVAL)
     prompt, entry, test = item["prompt"], item["entry_point"], item["test"]
     if not isinstance(test, str) or "def check(" not in test:
         raise UserError(f"{where}: {item['task_id']} has no tests: `test` must define check(candidate)")
-    _parse(where, item["task_id"], "test", test)
+    _check_imports(where, item["task_id"], _parse(where, item["task_id"], "test", test))
     reference = item.get("canonical_solution")
     if entry not in _functions(prompt + (reference or "    pass\n")):
         raise UserError(f"{where}: {item['task_id']} does not define its entry point {entry!r} in its prompt")
@@ -119,6 +125,7 @@ def _mbpp(where: str, item: dict[str, Any]) -> Problem:
     test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
     tree = _parse(where, item["task_id"], "test_list", test)
     code = item.get("code")
+    _check_imports(where, item["task_id"], tree)
     entry = _entry_point(tree, code)
     if entry is None:
         raise UserError(f"{where}: {item['task_id']} has no entry point: its tests call no function of its code")
@@ -137,6 +144,19 @@ def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
         return _tree(code)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{where}: {name}: its {field} is not Python: {error}") from error
+
+
+def _check_imports(where: str, name: object, test: ast.Module) -> None:
+    """Refuse a test that needs a package: the sandbox has none, and the program would be blamed."""
+    for node in ast.walk(test):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        for module in modules:
+            if module.partition(".")[0] not in sys.stdlib_module_names:
+                raise UserError(
+                    f"{where}: the test of {name} imports {module}, and the sandbox has Python's own modules only; "
+                    "give HumanEval.jsonl or MBPP, whose tests need none"
+                )
 
 
 def _tree(code: str) -> ast.Module:

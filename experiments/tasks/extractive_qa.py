@@ -1,14 +1,12 @@
 """Extractive question answering in SQuAD's v1.1 layout (XQuAD's and ViQuAD's too): prompts, exact match and F1.
 
-The scores follow SQuAD's own script (Rajpurkar et al. 2016, arXiv 1606.05250): answers are lower-cased, stripped of
-punctuation and of English articles, and compared with each gold answer; the best counts.
+In English the scores follow SQuAD's own script (Rajpurkar et al. 2016, arXiv 1606.05250): answers are lower-cased,
+stripped of punctuation and articles, and compared with each gold answer; the best counts. For others see `language`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +15,10 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.tasks import files
+from experiments.tasks.language import answer_words
 
 STOP = ("\n",)
 _WANTED = "a JSON file in SQuAD's v1.1 layout"
-_PUNCTUATION = set(string.punctuation)
 
 
 @dataclass(frozen=True)
@@ -61,19 +59,15 @@ def prompt(question: Question) -> str:
     return f"Passage: {question.context}\n\nQuestion: {question.text}\nAnswer:"
 
 
-def exact_match(prediction: str, answers: Sequence[str]) -> bool:
-    return any(normalise(prediction) == normalise(answer) for answer in answers)
+def exact_match(prediction: str, answers: Sequence[str], language: str) -> bool:
+    said = answer_words(prediction, language)
+    return any(said == answer_words(answer, language) for answer in answers)
 
 
-def f1(prediction: str, answers: Sequence[str]) -> float:
+def f1(prediction: str, answers: Sequence[str], language: str) -> float:
     """Return the best harmonic mean of precision and recall over words, 0 to 1."""
-    return max(_f1(prediction, answer) for answer in answers)
-
-
-def normalise(text: str) -> str:
-    """Lower-case, drop punctuation and English articles, and join words by single spaces."""
-    kept = "".join(character for character in text.lower() if character not in _PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+    said = answer_words(prediction, language)
+    return max(_f1(said, answer_words(answer, language)) for answer in answers)
 
 
 def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
@@ -88,8 +82,9 @@ def _question(path: Path, context: str, item: dict[str, Any]) -> Question:
     return Question(str(item["id"]), context, item["question"], answers)
 
 
-def _f1(prediction: str, answer: str) -> float:
-    said, gold = normalise(prediction).split(), normalise(answer).split()
+def _f1(said: Sequence[str], gold: Sequence[str]) -> float:
+    if not said or not gold:
+        return float(said == gold)  # an answer of nothing but punctuation
     shared = sum((Counter(said) & Counter(gold)).values())
     if shared == 0:
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from experiments.errors import UserError
 from experiments.tasks import files
 
 _LETTERS = "ABCDEFGHIJ"
+_LETTERED = re.compile(r"\s*\(?([A-J])[.):]\s+")
 _BETWEEN = "\n\n"
 _WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
 
@@ -173,7 +175,15 @@ def _question(name: str, subject: str, text: object, choices: Sequence[object], 
     index = int(word) if word.isdecimal() else _LETTERS.find(word) if len(word) == 1 else -1
     if not 0 <= index < len(choices):
         raise UserError(f"{where}: the answer {word!r} is none of the {len(choices)} choices; use a letter or an index")
-    return Question(name, subject, str(text), tuple(map(str, choices)), index)
+    return Question(name, subject, str(text), _unlettered(tuple(map(str, choices))), index)
+
+
+def _unlettered(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the choices without letters of their own, as VMLU's "A. …", where each has its own."""
+    found = [_LETTERED.match(choice) for choice in choices]
+    if all(one is not None and one[1] == letter for one, letter in zip(found, _LETTERS, strict=False)):
+        return tuple(choice[one.end() :] for choice, one in zip(choices, found, strict=True) if one is not None)
+    return choices
 
 
 def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Question]:

@@ -1,6 +1,7 @@
 """Summarization: articles with one or several reference summaries, and ROUGE-1, -2 and -L (Lin 2004).
 
-ROUGE is the `rouge-score` package's, with its stemmer; of several references the best counts, measure by measure.
+ROUGE is the `rouge-score` package's, in English with its stemmer, elsewhere over the words of `language`; of several
+references the best counts, measure by measure.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.tasks import files
+from experiments.tasks.language import ENGLISH, UnicodeTokenizer
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 STOP = ("\n",)
 _WANTED = "JSON lines with a text and one or several summaries"
-_TEXT = ("article", "document", "source", "text")
-_SUMMARY = ("summary", "summaries", "target", "highlights")
+_TEXT = ("article", "document", "source", "text", "body")
+_SUMMARY = ("summary", "summaries", "target", "highlights", "abstract")
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,11 @@ def prompt(article: Article) -> str:
 class Rouge:
     """Scores summaries; made once, since the package's scorer takes its time to be made."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str) -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        self._scorer: Any = RougeScorer(list(MEASURES), use_stemmer=True)
+        tokenizer = None if language == ENGLISH else UnicodeTokenizer()
+        self._scorer: Any = RougeScorer(list(MEASURES), use_stemmer=tokenizer is None, tokenizer=tokenizer)
 
     def __call__(self, summary: str, references: Sequence[str]) -> dict[str, float]:
         """Return F1, 0 to 1, a measure."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +208,12 @@ def test_a_test_is_taken_apart() -> None:
     assert not verdict_is_inside(checks[:5])
 
 
+@pytest.mark.parametrize("ignoring", ["", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
+def test_an_endless_loop_is_a_timeout_and_no_crash(pool: Pool, ignoring: str) -> None:
+    verdict = pool.submit(program(f"{ignoring}while True: pass")).result(timeout=60)
+    assert (verdict.status, verdict.reason) == ("timeout", "longer than 1 s of processor time")
+
+
 def test_verdicts_are_kept_by_content(tmp_path: Path, pool: Pool) -> None:
     cache = VerdictCache(tmp_path / "verdicts.sqlite", LIMITS)
     verdict = pool.submit(program(HONEST)).result(timeout=60)
@@ -219,6 +225,9 @@ def test_verdicts_are_kept_by_content(tmp_path: Path, pool: Pool) -> None:
     late = pool.submit(program("while True: pass")).result(timeout=60)
     cache.keep([(program("while True: pass"), late)])
     assert cache.get(program("while True: pass")) is None, "a timeout may be the machine's fault"
+    near = replace(verdict, cpu_s=0.9 * LIMITS.cpu_s)
+    cache.keep([(program(HONEST + "\n# near"), near)])
+    assert cache.get(program(HONEST + "\n# near")) is None, "a slower machine may say otherwise"
     assert VerdictCache(None, LIMITS).get(program(HONEST)) is None
     cache.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tasks import extractive_qa, summarization
+from experiments.tasks.language import ENGLISH, UNICODE, chosen
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])
@@ -16,9 +17,11 @@ def test_xquad_loads_and_gold_answers_score_100(data_folder: Path, language: str
     questions = extractive_qa.load(data_folder / "xquad" / f"xquad.{language}.json")
     assert len(questions) == 1190
     gold = [question.answers[-1] for question in questions]
+    used = chosen("auto", (answer for question in questions for answer in question.answers))
+    assert used == {"en": "english", "vi": "unicode"}[language]
     result = extractive_qa.summarise(
-        [extractive_qa.exact_match(text, q.answers) for text, q in zip(gold, questions, strict=True)],
-        [extractive_qa.f1(text, q.answers) for text, q in zip(gold, questions, strict=True)],
+        [extractive_qa.exact_match(text, q.answers, used) for text, q in zip(gold, questions, strict=True)],
+        [extractive_qa.f1(text, q.answers, used) for text, q in zip(gold, questions, strict=True)],
     )
     assert (result.exact_match, result.f1, result.items) == (100, 100, 1190)
 
@@ -34,8 +37,38 @@ def test_xquad_loads_and_gold_answers_score_100(data_folder: Path, language: str
     ],
 )
 def test_scores_are_those_of_squads_script(said: str, gold: list[str], exact: bool, f1: float) -> None:
-    assert extractive_qa.exact_match(said, gold) is exact
-    assert extractive_qa.f1(said, gold) == pytest.approx(f1)
+    assert extractive_qa.exact_match(said, gold, ENGLISH) is exact
+    assert extractive_qa.f1(said, gold, ENGLISH) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "f1"),
+    [
+        ("má mã mạ", "mả mà mẫ", 0.0),
+        ("Nghệ", "Nghệ An", 2 / 3),  # "an" is no article here
+        ("Nghe\u0323\u0302 An", "Nghệ An", 1.0),  # decomposed and composed
+        ("“Nghệ An”.", "nghệ an", 1.0),
+        ("北京是中国的首都", "北京是中国的首都。", 1.0),
+        ("上海", "北京", 0.0),
+        ("北海", "北京", 0.5),
+        ("किताब", "किताबें", 0.0),  # one word each, whatever its vowel signs
+        ("…", "…", 1.0),
+    ],
+)
+def test_scores_outside_english(said: str, gold: str, f1: float) -> None:
+    assert extractive_qa.f1(said, [gold], UNICODE) == pytest.approx(f1)
+    assert extractive_qa.exact_match(said, [gold], UNICODE) is (f1 == 1)
+    if said.isalpha() or " " in said:
+        assert summarization.Rouge(UNICODE)(said, [gold])["rouge1"] == pytest.approx(f1)
+
+
+def test_the_references_choose_the_language() -> None:
+    assert chosen("auto", ["Beyoncé" + " sang the anthem at the inauguration of the president" * 6]) == ENGLISH
+    assert chosen("auto", ["Thủ đô của Việt Nam là Hà Nội"]) == UNICODE
+    assert (
+        chosen("auto", ["La capitale, célèbre dans le monde entier, est située sur la Seine"]) == UNICODE
+    )
+    assert chosen("english", ["Hà Nội"]) == ENGLISH
 
 
 @pytest.mark.parametrize(
@@ -60,12 +93,12 @@ def test_scitldr_loads_with_several_references(data_folder: Path) -> None:
     articles = summarization.load(data_folder / "scitldr" / "test.jsonl")
     assert len(articles) == 618
     assert max(len(article.references) for article in articles) > 1
-    rouge = summarization.Rouge()
+    rouge = summarization.Rouge(chosen("auto", (text for one in articles for text in one.references)))
     assert all(set(rouge(one.references[-1], one.references).values()) == {1.0} for one in articles[:20])
 
 
 def test_rouge_takes_the_best_reference() -> None:
-    rouge = summarization.Rouge()
+    rouge = summarization.Rouge(ENGLISH)
     found = rouge("the cat sat", ["a dog ran", "the cat sat down"])
     assert found["rouge1"] == pytest.approx(2 * 1.0 * 0.75 / 1.75)
     assert found["rougeL"] == pytest.approx(2 * 1.0 * 0.75 / 1.75)

@@ -91,6 +91,8 @@ def test_both_formats_gzipped_or_not(tmp_path: Path) -> None:
         ({"test": "def check(candidate:\n"}, "its test is not Python"),
         ({"entry_point": "triple"}, "does not define its entry point 'triple'"),
         ({"prompt": ""}, "has no prompt"),
+        ({"plus_input": [[1]]}, r"HumanEval\+ is not scored: .*; give HumanEval.jsonl"),
+        ({"test": "import numpy as np\ndef check(candidate):\n    pass\n"}, "imports numpy, and the sandbox has"),
     ],
 )
 def test_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object], says: str) -> None:

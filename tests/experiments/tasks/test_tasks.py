@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,23 @@ def test_hendrycks_prompt() -> None:
     )
     assert prompt.stem == "\n\nWhy?\nA. a\nB. b\nAnswer:"
     assert prompt.endings == [" A", " B"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "read"),
+    [
+        (["A. một", "B. hai"], ("một", "hai")),
+        (["(A) một", "(B) hai"], ("một", "hai")),
+        (["A. một", "hai"], ("A. một", "hai")),
+        (["B. một", "A. hai"], ("B. một", "A. hai")),
+    ],
+)
+def test_choices_that_carry_their_letter_are_not_lettered_twice(
+    tmp_path: Path, choices: list[str], read: tuple[str, ...]
+) -> None:
+    (tmp_path / "vmlu.jsonl").write_text(json.dumps({"question": "?", "choices": choices, "answer": "A"}))
+    (question,) = multiple_choice.load(tmp_path / "vmlu.jsonl", None, 0).questions
+    assert question.choices == read
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""How answers are cut into words before they are compared: as SQuAD and ROUGE do for English, by Unicode elsewhere.
+
+Outside English there are no articles to drop and no stems; punctuation is Unicode's, and each Chinese or Japanese
+character is a word, as in MLQA's evaluation (Lewis et al. 2020, arXiv 1910.07475).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable
+
+ENGLISH, UNICODE = "english", "unicode"
+LANGUAGES = ("auto", ENGLISH, UNICODE)
+_FOREIGN_SHARE = 0.005  # of the letters; English texts have fewer outside ASCII, in names
+_PUNCTUATION = set(string.punctuation)
+_OWN_WORDS = re.compile(r"([぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003134f])")
+
+
+def chosen(language: str, references: Iterable[str]) -> str:
+    """Return `english` or `unicode`: for auto, English where the references' letters are nearly all ASCII."""
+    if language != "auto":
+        return language
+    letters = foreign = 0
+    for text in references:
+        letters += sum(map(str.isalpha, text))
+        foreign += sum(character.isalpha() and not character.isascii() for character in text)
+    return UNICODE if foreign > _FOREIGN_SHARE * letters else ENGLISH
+
+
+def answer_words(text: str, language: str) -> list[str]:
+    """Return the words of a short answer: lower-cased, without punctuation and, in English, articles."""
+    text = unicodedata.normalize("NFC", text).lower()
+    if language == ENGLISH:
+        kept = "".join(character for character in text if character not in _PUNCTUATION)
+        return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+    return _split("".join("" if _is_punctuation(character) else character for character in text))
+
+
+class UnicodeTokenizer:
+    """Cuts summaries into words for `rouge_score`, whose own tokenizer knows ASCII alone."""
+
+    def tokenize(self, text: str) -> list[str]:
+        text = unicodedata.normalize("NFC", text).lower()
+        return _split("".join(" " if _is_punctuation(character) else character for character in text))
+
+
+def _split(text: str) -> list[str]:
+    return _OWN_WORDS.sub(r" \1 ", text).split()
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in _PUNCTUATION or unicodedata.category(character).startswith("P")
