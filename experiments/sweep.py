@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import secrets
 import sys
@@ -97,6 +98,7 @@ def measure_cells(
     )
     peaks = _HardwarePeaks(cells, children, progress)
     run_id = _stamp()
+    sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
     records: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
         here = _with_versions(found, cell)
@@ -104,7 +106,8 @@ def measure_cells(
         if earlier is None and deadline is not None and deadline.is_over():
             break
         progress.start(cell.label)
-        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", here, children, progress, peaks)
+        sweep = {"id": sweep_id, "cells": len(cells), "index": index}
+        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", here, sweep, children, progress, peaks)
         records.append(record)
         on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
@@ -141,6 +144,7 @@ def _measure(
     cell: Cell,
     place: Path,
     found: dict[str, Any],
+    sweep: dict[str, Any],
     children: Children,
     progress: Progress,
     peaks: _HardwarePeaks,
@@ -151,7 +155,7 @@ def _measure(
     journal = Journal(folder / "journal.jsonl")
     with running(folder):
         try:
-            journal.write("cell", cell=_identity(cell, run_id, folder.name, found))
+            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found), "sweep": sweep})
             peaks.write(cell, folder)
             outcome = _jobs(cell, folder, children, progress)
         except KeyboardInterrupt as stopped:

@@ -25,12 +25,16 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
     requests = _Requests(text, asked, found)
     path = bench.items_path("multiple_choice")
     with bench.meter.phase("multiple_choice"):
-        verdicts = _judge(found.questions, scoring.scores(requests.all()), asked.normalise, path)
+        by_rule = _judge(found.questions, scoring.scores(requests.all()), asked.normalise, path)
+    verdicts = by_rule[asked.normalise]
     result = multiple_choice.summarise(verdicts)
     entry.items_file = path.name
     entry.parameters = {"shots": asked.shots, "style": asked.style, "normalise": asked.normalise}
     entry.figures = {
         "accuracy": result.accuracy,
+        "accuracy_by_normalisation": {
+            rule: multiple_choice.summarise(judged).accuracy for rule, judged in by_rule.items()
+        },
         "standard_error": standard_error([one.is_right for one in verdicts], [one.subject for one in verdicts]),
         "items": result.items,
         "by_subject": result.by_subject,
@@ -43,25 +47,28 @@ def test_multiple_choice(bench: Bench, entry: Entry) -> None:
 
 def _judge(
     questions: Sequence[multiple_choice.Question], scored: Iterator[Scored], normalise: str, path: Path
-) -> list[multiple_choice.Verdict]:
-    """Write a line a question as soon as its choices are scored."""
-    verdicts = []
+) -> dict[str, list[multiple_choice.Verdict]]:
+    """Write a line a question as soon as its choices are scored, judged by `normalise`; return the verdicts of each
+    rule, since all are of the same log-probabilities."""
+    verdicts: dict[str, list[multiple_choice.Verdict]] = {rule: [] for rule in multiple_choice.NORMALISATIONS}
     with open(path, "w") as file:
         for question in questions:
             mine = list(islice(scored, len(question.choices)))
             logprobs = [one.total for one in mine]
-            lengths = _lengths(normalise, question.choices, [len(one.logprobs) for one in mine])
-            verdicts.append(multiple_choice.score(question, logprobs, normalise, lengths))
+            lengths = _lengths(question.choices, [len(one.logprobs) for one in mine])
+            for rule, judged in verdicts.items():
+                judged.append(multiple_choice.score(question, logprobs, rule, lengths[rule]))
+            verdict = verdicts[normalise][-1]
             item = {
                 "id": question.id,
                 "subject": question.subject,
                 "question": question.text,
                 "choices": list(question.choices),
                 "answer": question.answer,
-                "predicted": verdicts[-1].predicted,
-                "is_right": verdicts[-1].is_right,
+                "predicted": verdict.predicted,
+                "is_right": verdict.is_right,
                 "logprobs": logprobs,
-                "lengths": lengths,
+                "lengths": lengths[normalise],
             }
             file.write(json.dumps(item) + "\n")
     return verdicts
@@ -87,8 +94,10 @@ class _Requests:
         return Asked(prompt.prefix, prompt.stem, prompt.endings)
 
 
-def _lengths(normalise: str, choices: tuple[str, ...], tokens: list[int]) -> list[int]:
-    """Return what a choice's log-probability is divided by."""
-    if normalise == "none":
-        return [1] * len(choices)
-    return tokens if normalise == "tokens" else [max(1, len(choice.encode())) for choice in choices]
+def _lengths(choices: tuple[str, ...], tokens: list[int]) -> dict[str, list[int]]:
+    """Return what a choice's log-probability is divided by, by rule."""
+    return {
+        "none": [1] * len(choices),
+        "bytes": [max(1, len(choice.encode())) for choice in choices],
+        "tokens": tokens,
+    }

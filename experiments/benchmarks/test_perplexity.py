@@ -25,7 +25,12 @@ def test_perplexity(bench: Bench, entry: Entry) -> None:
         for index, one in enumerate(scored):
             file.write(json.dumps({"window": index, "tokens": len(one.logprobs), "logprob": one.total}) + "\n")
     entry.items_file = path.name
-    entry.parameters = {"window": asked.window, "stride": asked.stride or asked.window - 1, "windows": len(windows)}
+    entry.parameters = {
+        "window": asked.window,
+        "stride": asked.stride or asked.window - 1,
+        "windows": len(windows),
+        "window_rule": perplexity.rule(text.bos_id, asked.stride),
+    }
     entry.figures = {
         "perplexity": result.perplexity,
         "standard_error": result.standard_error,

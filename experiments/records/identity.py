@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from experiments.config import CellConfig
 from experiments.strict import identity_of
+
+_ABSENT = object()
+_MOST_TOLD = 4  # options
 
 
 def cell_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -29,6 +32,54 @@ def cell_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
         known[names[key]] = config
         found.append(names[key])
     return found
+
+
+def variants(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str | None]:
+    """Return what tells each record's cell from others of the same runtime and model; None where nothing has to.
+
+    `names` are the cells', as from `cell_names`.
+    """
+    alike: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}  # by runtime and model: cell → its options
+    for record, name in zip(records, names, strict=True):
+        key = (record["runtime"]["name"], str(record["model"]["digest"]))
+        alike.setdefault(key, {})[name] = _measured(record)
+    told = {key: _told(cells) for key, cells in alike.items()}
+    return [
+        told[record["runtime"]["name"], str(record["model"]["digest"])].get(name)
+        for record, name in zip(records, names, strict=True)
+    ]
+
+
+def _told(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the options of each cell in which it differs from another; empty for a single cell."""
+    if len(cells) < 2:
+        return {}
+    chosen = {
+        name: [key for key, asked in (one.get("benchmark") or {}).items() if asked] for name, one in cells.items()
+    }
+    shared = set.intersection(*map(set, chosen.values()))
+    options = {name: _comparable(one, shared) for name, one in cells.items()}
+    told = {}
+    for name, mine in options.items():
+        keys = [key for key in mine if any(other.get(key, _ABSENT) != mine[key] for other in options.values())]
+        words = [f"{key.removeprefix('benchmark.')}={_shown(mine[key])}" for key in keys if mine[key] is not None]
+        if any(set(one) != shared for one in chosen.values()):
+            words.insert(0, f"benchmark=[{','.join(chosen[name])}]")
+        more = f" and {len(words) - _MOST_TOLD} more" if len(words) > _MOST_TOLD else ""
+        told[name] = ", ".join(words[:_MOST_TOLD]) + more or name[:6]
+    return told
+
+
+def _comparable(config: Mapping[str, Any], benchmarks: Set[str]) -> dict[str, Any]:
+    """Return the options that two cells may differ in: of the hardware its name and threads alone."""
+    hw, asked = config.get("hw") or {}, config.get("benchmark") or {}
+    kept = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference")}
+    kept["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
+    return _options({**kept, "benchmark": {key: value for key, value in asked.items() if key in benchmarks}})
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _exact(record: Mapping[str, Any]) -> tuple[str, ...]:

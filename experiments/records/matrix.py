@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from experiments.records.costs import energy, money, pays_after, start
 from experiments.records.environment import machine_facts
-from experiments.records.identity import cell_names
+from experiments.records.identity import cell_names, variants
 from experiments.records.processor import describe
 from experiments.records.roofline import peak_note
 from experiments.records.score_bounds import SCORES, score_bounds
@@ -58,10 +58,11 @@ def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str,
 
     A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
     """
-    levels = _levels(records)
+    levels, names = _levels(records), cell_names(records)
+    missing = _missing_cells(records)
     made = [
-        {**_row(record, level), "config_hash": name}
-        for record, level, name in zip(records, levels, cell_names(records), strict=True)
+        {**_row(record, level), "config_hash": name, "variant": variant, "sweep_missing_cells": missing(record)}
+        for record, level, name, variant in zip(records, levels, names, variants(records, names), strict=True)
     ]
     references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
     for row in made:
@@ -70,6 +71,21 @@ def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str,
             row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
         row |= pays_after(row, reference)
     return made if all else latest(made)
+
+
+def _missing_cells(records: Sequence[dict[str, Any]]) -> Callable[[dict[str, Any]], int | None]:
+    """Return how many cells of a record's sweep are not recorded; None for records that do not name their sweep."""
+    present: dict[str, set[int]] = {}
+    for record in records:
+        sweep = record.get("sweep")
+        if sweep and record["status"] != "interrupted":
+            present.setdefault(sweep["id"], set()).add(sweep["index"])
+
+    def missing(record: dict[str, Any]) -> int | None:
+        sweep = record.get("sweep")
+        return None if not sweep else int(sweep["cells"]) - len(present.get(sweep["id"], ()))
+
+    return missing
 
 
 def _levels(records: Sequence[dict[str, Any]]) -> list[float]:
@@ -134,6 +150,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         **score_bounds(record.get("answers")),
         **energy(found.get("throughput", {})),
         **{key: _figure(found, *place) for key, place in _AGREEMENT.items()},
+        **_by_normalisation(found),
         "agreement_tied_ratio": _tied_ratio(found),
         **_overlap(record),
     }
@@ -185,6 +202,11 @@ def _answers(record: dict[str, Any]) -> dict[str, Any]:
         **{f"{score}_items": found.get(name, {}).get("items") for score, (name, _) in SCORES.items()},
         "perplexity_items": found.get("perplexity", {}).get("items"),
     }
+
+
+def _by_normalisation(found: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    by_rule = _figure(found, "multiple_choice", "accuracy_by_normalisation") or {}
+    return {"mcq_accuracy_unnormalised": by_rule.get("none"), "mcq_accuracy_per_byte": by_rule.get("bytes")}
 
 
 def _tied_ratio(found: dict[str, dict[str, Any]]) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from experiments.errors import UserError
 from experiments.tasks import files
 
+NORMALISATIONS = ("bytes", "tokens", "none")  # by what length a choice's log-probability is divided
 _LETTERS = "ABCDEFGHIJ"
 _LETTERED = re.compile(r"\s*\(?([A-J])[.):]\s+")
 _BETWEEN = "\n\n"

@@ -54,6 +54,14 @@ def windows(ids: Sequence[int], bos_id: int | None, length: int, stride: int | N
     return made
 
 
+def rule(bos_id: int | None, stride: int | None) -> str:
+    """Return in words what stands before the first scored token of a window."""
+    first = "the text's token before it" if bos_id is None else "a beginning-of-text token"
+    if stride is None:
+        return f"disjoint windows, each behind {first}"
+    return f"windows that overlap, each behind {first} and the tokens that the stride leaves as context"
+
+
 def summarise(logprobs: Sequence[Sequence[float]], n_bytes: int) -> PerplexityScore:
     """Return the figures of scored windows. The error is the ratio estimator's, clustered over windows."""
     tokens = sum(len(window) for window in logprobs)

@@ -21,7 +21,7 @@ _IDENTITY = {
     "machine": "Digest of host, processor, instruction sets, cores, memory, limits and profile.",
     "config_hash": "Of what the cell measures: the same over commits and dates.",
     "command": "Measures this cell again.",
-    **{column.key: column.about for column in COLUMNS if column.group == "cell"},
+    **{column.key: column.about for column in COLUMNS if column.group == "cell" and column.key != "variant"},
 }
 _MAYBE_TEXT = {
     "reason": "Why the status is not ok.",
@@ -37,6 +37,7 @@ _MAYBE_TEXT = {
     "price_source": "interleaved: from the rate of the interleaved batches; alone: of the offline benchmark.",
     "start_kind": next(column.about for column in COLUMNS if column.key == "start_kind"),
     "against": "The record that answers were compared with.",
+    "variant": next(column.about for column in COLUMNS if column.key == "variant"),
     "energy_reason": "Why no energy is known.",
 }
 

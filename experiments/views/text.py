@@ -71,7 +71,12 @@ def foot(found: Sequence[Row]) -> list[str]:
             )
     machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
     said = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
-    return [*speed_notes(found), *NOTES, *said, *machines]
+    return [*_unfinished(found), *speed_notes(found), *NOTES, *said, *machines]
+
+
+def _unfinished(found: Sequence[Row]) -> list[str]:
+    left = max((row.get("sweep_missing_cells") or 0 for row in found), default=0)
+    return [f"UNFINISHED: {left} more cells were asked for; the same command with resume=true goes on"] if left else []
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:

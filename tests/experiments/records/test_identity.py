@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from experiments.records.identity import cell_names
+from experiments.records.identity import cell_names, variants
+from experiments.records.matrix import rows
+from experiments.views.text import markdown
 from tests.experiments.recorded import make_record
 
 
@@ -42,3 +44,35 @@ def test_within_one_version_the_hash_decides() -> None:
 
 def test_where_a_cell_is_run_does_not_count() -> None:
     assert cell_names([record("a", OLD | {"results_dir": "x"}), record("b", NEW | {"results_dir": "y"})]) == ["a", "a"]
+
+
+def test_rows_over_other_data_are_told_apart() -> None:
+    arc = {"multiple_choice": {"data": "arc.jsonl", "limit": 40, "shots": 1}}
+    bundled = {"multiple_choice": {"data": "bundled", "limit": 40, "shots": 1}}
+    found = [record("a", {"seed": 0, "benchmark": arc}), record("b", {"seed": 0, "benchmark": bundled})]
+    assert variants(found, ["a", "b"]) == ["multiple_choice.data=arc.jsonl", "multiple_choice.data=bundled"]
+    fewer = record("c", {"seed": 0, "benchmark": {**arc, "latency": {"batch": [1]}}})
+    assert variants([found[0], fewer], ["a", "c"]) == [
+        "benchmark=[multiple_choice]",
+        "benchmark=[multiple_choice,latency]",
+    ]
+    assert variants([found[0], record("d", {"benchmark": bundled}, name="compile")], ["a", "d"]) == [None, None]
+    assert variants([found[0], found[0]], ["a", "a"]) == [None, None]
+    many = record(
+        "e", {"seed": 1, "benchmark": {"multiple_choice": {"data": "x y", "limit": 1, "shots": 5, "more": 1}}}
+    )
+    assert variants([found[0], many], ["a", "e"])[1] == (
+        "seed=1, multiple_choice.data=xy, multiple_choice.limit=1, multiple_choice.shots=5 and 1 more"
+    )
+
+
+def test_an_unfinished_sweep_is_marked() -> None:
+    sweep = {"id": "s", "cells": 3}
+    found = [
+        record(name, OLD | {"seed": index}) | {"sweep": {**sweep, "index": index}} for index, name in enumerate("ab")
+    ]
+    assert [row["sweep_missing_cells"] for row in rows(found)] == [1, 1]
+    assert "UNFINISHED: 1 more cells were asked for; the same command with resume=true goes on" in markdown(rows(found))
+    whole = [*found, record("c", OLD | {"seed": 2}) | {"sweep": {**sweep, "index": 2}}]
+    assert "UNFINISHED" not in markdown(rows(whole))
+    assert rows([record("a", OLD)])[0]["sweep_missing_cells"] is None

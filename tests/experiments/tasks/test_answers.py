@@ -65,9 +65,7 @@ def test_scores_outside_english(said: str, gold: str, f1: float) -> None:
 def test_the_references_choose_the_language() -> None:
     assert chosen("auto", ["Beyoncé" + " sang the anthem at the inauguration of the president" * 6]) == ENGLISH
     assert chosen("auto", ["Thủ đô của Việt Nam là Hà Nội"]) == UNICODE
-    assert (
-        chosen("auto", ["La capitale, célèbre dans le monde entier, est située sur la Seine"]) == UNICODE
-    )
+    assert chosen("auto", ["La capitale, célèbre dans le monde entier, est située sur la Seine"]) == UNICODE
     assert chosen("english", ["Hà Nội"]) == ENGLISH
 
 
