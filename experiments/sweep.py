@@ -107,7 +107,7 @@ def measure_cells(
             break
         progress.start(cell.label)
         sweep = {"id": sweep_id, "cells": len(cells), "index": index}
-        record = earlier or _measure(cell, results / f"{run_id}-{index:02d}", here, sweep, children, progress, peaks)
+        record = earlier or _measure(cell, results, (run_id, index), here, sweep, children, progress, peaks)
         records.append(record)
         on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
@@ -142,15 +142,16 @@ class _HardwarePeaks:
 
 def _measure(
     cell: Cell,
-    place: Path,
+    results: Path,
+    number: tuple[str, int],
     found: dict[str, Any],
     sweep: dict[str, Any],
     children: Children,
     progress: Progress,
     peaks: _HardwarePeaks,
 ) -> dict[str, Any]:
-    folder = place.with_name(f"{place.name}-{cell.label}-{cell.config_hash[:6]}")
-    run_id = place.name.rpartition("-")[0]
+    run_id, index = number
+    folder = results / f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
     with running(folder):

@@ -76,6 +76,7 @@ class Traits:
     batch_tokens: int = 4096  # that a batch runs best with; fewer where they should stay in a processor's caches
     dtype_note: str | None = None  # where the processor emulates the dtype: that it does, and how slowly
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
+    is_scripted: bool = False  # it holds no model: what it answers was written beforehand
 
 
 class Weights(Protocol):

@@ -56,6 +56,7 @@ class Choice:
     relaxed: tuple[Wish, Row] | None
     basis: str  # what "best" was judged by
     not_ranked: str | None = None  # why no cell can be called the best
+    has_price: bool = True  # False: costs were asked for, and no price is known
 
     @property
     def best(self) -> Row | None:
@@ -85,8 +86,9 @@ def choose(found: Sequence[Row], wish: Wish) -> Choice:
     measured = [row for row in found if row["status"] == "ok"]
     alarms = [row for row in found if is_alarm(row)]
     measure, why_not = _measure(measured, wish)
+    has_price = wish.goal != "cost" or _has_price(measured, wish)
     if measure is None:
-        return Choice([], [], [], alarms, None, wish.goal, why_not)
+        return Choice([], [], [], alarms, None, wish.goal, why_not, has_price)
     qualified, unranked = [], []
     for row in measured:
         missing = lacks(row, wish)
@@ -99,7 +101,8 @@ def choose(found: Sequence[Row], wish: Wish) -> Choice:
     ranked = sorted(qualified, key=measure.key)
     tied = [row for row in ranked[1:] if measure.is_tied(ranked[0], row)]
     rankable = [row for row in measured if measure.bounds(row) is not None]
-    return Choice(ranked, tied, unranked, alarms, None if ranked else _relax(rankable, wish), measure.basis)
+    relaxed = None if ranked else _relax(rankable, wish)
+    return Choice(ranked, tied, unranked, alarms, relaxed, measure.basis, has_price=has_price)
 
 
 def lacks(row: Row, wish: Wish) -> list[Lack]:

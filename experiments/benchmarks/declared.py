@@ -14,7 +14,6 @@ from experiments.cells.plan import Cell
 from experiments.config import RuntimeConfig
 from runtimes.base import Traits
 
-SCRIPTED = "scripted answers"  # a note of runtimes that hold no model
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _TOLERANCE = 0.05  # buffers; a graph's constants
 _PACKED_TOLERANCE = 0.10  # scales and zero points of weights that are otherwise as large as they were
@@ -30,7 +29,7 @@ def wrong_declaration(traits: Traits, runtime: RuntimeConfig, parameters: int | 
     elsewhere only the upper bound is known.
     """
     size, declared = _BYTES.get(traits.dtype), traits.weight_bytes
-    if SCRIPTED in traits.notes or declared is None or parameters is None:
+    if traits.is_scripted or declared is None or parameters is None:
         return None
     if size is None:
         return f"the runtime declares the dtype {traits.dtype!r}; known: {', '.join(_BYTES)}"

@@ -226,14 +226,14 @@ class CellPlugin:
         return self.cell.with_token_budget(fitting.token_budget)
 
     def _wrong(self, traits: Traits) -> str | None:
-        if declared.SCRIPTED in traits.notes:
+        if traits.is_scripted:
             return None
         count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
         return declared.wrong_declaration(traits, self.cell.config.runtime, count)
 
     def _check_vocabulary(self, traits: Traits) -> None:
         wanted = self.cell.facts.vocabulary
-        if traits.vocabulary != wanted and declared.SCRIPTED not in traits.notes:
+        if traits.vocabulary != wanted and not traits.is_scripted:
             raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
 
     def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:

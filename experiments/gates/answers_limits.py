@@ -45,16 +45,17 @@ def _accuracy_finding(
     verdict = loss_verdict(seen, margin)
     blank = Finding(one.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
     if seen is None:
-        return replace(blank, message=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
+        return replace(blank, figures=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
     value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"
     said = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
     said += f"{len(mine.ids)} items"
+    advice = ""
     if verdict == "fail":
-        said += f": see the items in {one.folder}/items-{benchmark}.jsonl; more bits or another runtime, or a margin"
+        advice = f"see the items in {one.folder}/items-{benchmark}.jsonl; more bits or another runtime, or a margin"
     elif verdict == "inconclusive":
         needed = items_needed(mine.scores, theirs.scores, mine.clusters, two_sided, is_share, margin)
-        said += f": {_what_would_tell(needed)}{_of_probability(mine, theirs)}"
-    return replace(blank, message=said, value=value, low=low, high=high)
+        advice = f"{_what_would_tell(needed)}{_of_probability(mine, theirs)}"
+    return replace(blank, figures=said, advice=advice, value=value, low=low, high=high)
 
 
 def loss_verdict(seen: Interval | None, margin: float) -> Verdict:

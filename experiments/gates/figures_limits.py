@@ -33,14 +33,14 @@ def judge_shares(
         said = (
             f"{figure} {_shown(value, unit)} against {_shown(other, unit)} of {against}, at most {100 * share:g} % more"
         )
+        advice = ""
         if is_over:
-            grown = f"{100 * (value / other - 1):.1f} %" if other else "from nothing"
-            said += f": grew {grown}; find what grew, or if it is meant " + (
-                "update=true" if name.startswith("baseline") else f"raise gate.{full}"
-            )
+            said += f": grew {100 * (value / other - 1):.1f} %" if other else ": grew from nothing"
+            meant = "update=true" if name.startswith("baseline") else f"raise gate.{full}"
+            advice = f"find what grew, or if it is meant {meant}"
         verdict: Verdict = "fail" if is_over else "pass"
         bound = other * (1 + share)
-        found.append(Finding(one.label, full, verdict, said, unit, "lower", value, limit=bound, n=1))
+        found.append(Finding(one.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice))
     return found
 
 
@@ -69,12 +69,13 @@ def judge_peaks(
     verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
     said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against {against}, at most "
     said += f"{100 * share:g} % more"
+    advice = ""
     if verdict == "fail":
         meant = "update=true" if name.startswith("baseline") else f"raise gate.{full}"
-        said += f"; find what grew, or if it is meant {meant}"
+        advice = f"find what grew, or if it is meant {meant}"
     elif verdict == "inconclusive":
-        said += "; more gate.looks, or a wider limit"
-    return [Finding(one.label, full, verdict, said, "share more", "lower", value, low, high, share)]
+        advice = "more gate.looks, or a wider limit"
+    return [Finding(one.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice)]
 
 
 def grown_apart(launches: Launches, earlier: Sequence[float | None], level: float) -> Interval | None:
@@ -96,12 +97,10 @@ def judge_counts(one: Measured, names: Sequence[str]) -> list[Finding]:
             found.append(Finding(one.label, full, "inconclusive", f"{name} {value}, the baseline {other}: not counted"))
             continue
         is_worse = value != other if name == "tokens" else value > other
-        said = f"{name} {value:,}, the baseline {other:,}"
-        if is_worse:
-            said += ": an exact count that changed; find the cause, or if it is meant update=true"
-        found.append(
-            Finding(one.label, full, "fail" if is_worse else "pass", said, "count", "lower", value, limit=other, n=1)
-        )
+        verdict: Verdict = "fail" if is_worse else "pass"
+        said = f"{name} {value:,}, the baseline {other:,}" + (": an exact count that changed" if is_worse else "")
+        advice = "find the cause, or if it is meant update=true" if is_worse else ""
+        found.append(Finding(one.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice))
     return found
 
 

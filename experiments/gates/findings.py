@@ -21,7 +21,7 @@ class Finding:
     cell: str
     name: str  # as in the configuration: reference.speedup.decode
     verdict: Verdict
-    message: str  # the figures in one line, and what to do unless it passed
+    figures: str  # in one line
     unit: str = ""
     better: str = "higher"
     value: float | None = None
@@ -29,6 +29,11 @@ class Finding:
     high: float | None = None
     limit: float | None = None
     n: int | None = None
+    advice: str = ""  # what to do, unless it passed
+
+    @property
+    def message(self) -> str:
+        return f"{self.figures}; {self.advice}" if self.advice else self.figures
 
 
 @dataclass(frozen=True)

@@ -27,49 +27,49 @@ def _timed_work(one: Measured, gate: GateConfig) -> Finding:
     launches = speed.get("launches", [])
     if not launches:
         why = speed.get("reason") or "no launches: a limit on speed makes them"
-        return replace(blank, message=f"the timed work was not checked: {why}")
+        return replace(blank, figures=f"the timed work was not checked: {why}")
     wrong, left_open = problem(speed, figures), unchecked(speed, figures)
     if wrong is not None:
-        return replace(blank, verdict="fail", message=f"{wrong.status}: {wrong.reason}", n=len(launches))
+        return replace(blank, verdict="fail", figures=f"{wrong.status}: {wrong.reason}", n=len(launches))
     if left_open is not None:
-        return replace(blank, message=left_open)
+        return replace(blank, figures=left_open)
     counts = [launch["tokens"] for launch in launches]
     tokens, rows, same = (sum(count[name] for count in counts) for name in ("tokens", "rows", "same_rows"))
     said = (
         f"{tokens:,} timed tokens checked, {same:,} of {rows:,} texts are {one.against}'s, nothing between the rounds"
     )
-    return replace(blank, verdict="pass", message=said, n=len(launches))
+    return replace(blank, verdict="pass", figures=said, n=len(launches))
 
 
 def _replay(one: Measured, gate: GateConfig) -> Finding:
     blank, replayed = Finding(one.label, "reference.outputs.replay", "inconclusive", ""), one.record.get("replay")
     if not replayed:
-        return replace(blank, message="nothing was replayed: it needs latency in benchmark=[…] and agreement.enabled")
+        return replace(blank, figures="nothing was replayed: it needs latency in benchmark=[…] and agreement.enabled")
     wrong = replay_problem(replayed, _computes_the_same(one), _agreement_figures(one))
     if wrong is not None:
-        return replace(blank, verdict="fail", message=f"replayed under {one.against}: {wrong}")
+        return replace(blank, verdict="fail", figures=f"replayed under {one.against}: {wrong}")
     said = f"{replayed['same_top_tokens']} of {replayed['tokens']} replayed tokens are {one.against}'s choice"
-    return replace(blank, verdict="pass", message=said)
+    return replace(blank, verdict="pass", figures=said)
 
 
 def _agreement(one: Measured, gate: GateConfig) -> Finding:
     blank, figures = Finding(one.label, "reference.outputs.agreement", "inconclusive", ""), _agreement_figures(one)
     if not figures:
-        return replace(blank, message="agreement was not measured: set agreement.enabled=true")
+        return replace(blank, figures="agreement was not measured: set agreement.enabled=true")
     same, difference = figures["same_top_ratio"], figures["max_logit_difference"]
     said = f"{100 * same:.1f} % of the top tokens are {one.against}'s, logits differ by {difference:.2g} at most"
     if _computes_the_same(one):
         verdict: Verdict = "pass" if difference <= _LOGIT_ROUNDING else "fail"
         said += f", {_LOGIT_ROUNDING:g} explained by rounding" if verdict == "fail" else ""
-        return replace(blank, verdict=verdict, message=said)
+        return replace(blank, verdict=verdict, figures=said)
     tokens, top = figures.get("continuation_tokens"), figures.get("continuation_same_top")
     if not tokens or top is None:
-        return replace(blank, message=f"{said}; too few positions to judge by")
+        return replace(blank, figures=said, advice="too few positions to judge by")
     share, least = top / tokens, gate.reference.same_top
     is_short = upper_bound(top, tokens, gate.level(1, False)) < least
     verdict = "pass" if share >= least else "fail" if is_short else "inconclusive"
     said += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
-    return replace(blank, verdict=verdict, message=said, n=tokens)
+    return replace(blank, verdict=verdict, figures=said, n=tokens)
 
 
 def _computes_the_same(one: Measured) -> bool:

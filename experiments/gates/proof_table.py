@@ -222,7 +222,7 @@ def markdown(found: dict[str, Any], missed: Sequence[str]) -> str:
         )
     lines += ["", "## Accuracy, margin of three points (perplexity: 0.03 nats a token)", ""]
     for one in found["accuracy"]:
-        said = (f"- {finding['verdict']}: {finding['message'].split(': see')[0]}" for finding in one["findings"])
+        said = (f"- {finding['verdict']}: {finding['message']}" for finding in one["findings"])
         lines += [f"Weights: {one['weights']}: **{one['verdict']}**", "", *said, ""]
     lines.append("Missed: " + "; ".join(missed) if missed else "Every goal is met.")
     return "\n".join(lines) + "\n"

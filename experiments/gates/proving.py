@@ -89,7 +89,7 @@ class Proof:
             progress.note(f"accuracy: {name}")
             reference, candidate = self._pair(["runtime=eager", *words, chosen, "agreement.enabled=false"], "eager")
             judgement = run_gate(reference, [Candidate(candidate, None)], gate, Progress(2, False))
-            found = [{"name": one.name, "verdict": one.verdict, "message": one.message} for one in judgement.findings]
+            found = [{"name": one.name, "verdict": one.verdict, "message": one.figures} for one in judgement.findings]
             self._write("accuracy", weights=name, verdict=judgement.verdict, findings=found)
 
     def _launch(self, runtime: str, load: str, progress: Progress) -> None:
@@ -125,7 +125,7 @@ class Proof:
             launches=max(finding.n or 0 for finding in judged.findings),
             seconds=time.monotonic() - start,
             load_1min=os.getloadavg()[0],
-            findings=[[finding.name, finding.verdict, finding.message] for finding in judged.findings],
+            findings=[[finding.name, finding.verdict, finding.figures] for finding in judged.findings],
         )
 
     def _write(self, event: str, **fields: Any) -> None:

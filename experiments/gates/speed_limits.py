@@ -74,8 +74,8 @@ def judge_speed(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
         if limit.clock is Clock.CPU and launches and launches[0]["device"] != "cpu":
             continue  # the host's time says nothing of a GPU's
         if math.isnan(limit.expected):
-            message = "the baseline holds no launches; update=true measures them"
-            found.append(Finding(one.label, limit.name, "inconclusive", message))
+            said, advice = "the baseline holds no launches", "update=true measures them"
+            found.append(Finding(one.label, limit.name, "inconclusive", said, advice=advice))
             continue
         found.append(_speed_finding(one, limit, limit.look(launches), gate, row["speedup_reason"], launches))
     return found
@@ -89,18 +89,20 @@ def _speed_finding(
     blank = Finding(one.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
     if seen.loss is None:
         reason = missing or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
-        return replace(blank, verdict="inconclusive", message=f"{phase} was not compared: {reason}")
+        return replace(blank, verdict="inconclusive", figures=f"{phase} was not compared: {reason}")
     value, low, high = (math.exp(expected - end) for end in (seen.loss.estimate, seen.loss.high, seen.loss.low))
     clock = limit.clock_of(launches)
     said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed by {clock.said}"
     said += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
     said += f", wanted {least:.3f}×, {seen.launches} launches: {_shown_loss(seen.loss, verdict, gate)}"
+    advice = ""
     if verdict == "fail":
-        said += f"; profile {phase}, or if it is meant "
-        said += "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
+        meant = "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
+        advice = f"profile {phase}, or if it is meant {meant}"
     elif verdict == "inconclusive":
-        said += "; a quieter machine, more gate.looks or a wider gate.must_find"
-    return replace(blank, message=said + _loose(limit, value, gate), value=value, low=low, high=high)
+        advice = "a quieter machine, more gate.looks or a wider gate.must_find"
+    figures = said + _loose(limit, value, gate)
+    return replace(blank, figures=figures, advice=advice, value=value, low=low, high=high)
 
 
 def _loose(limit: SpeedLimit, value: float, gate: GateConfig) -> str:

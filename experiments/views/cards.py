@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.advice.choose import GOALS, NO_PRICE, Choice, Wish, choose
+from experiments.advice.choose import GOALS, Choice, Wish, choose
 from experiments.advice.kept import is_shown, kept, unshown
 from experiments.advice.words import exchange, not_compared, size
 from experiments.views.columns import Row, is_alarm
@@ -34,7 +34,7 @@ def answers(found: Sequence[Row]) -> dict[str, Any] | None:
     measured = [row for row in mine if row["status"] == "ok"]
     floor = MIN_ACCURACY if any(kept(row) is not None for row in measured) else None
     chosen = {goal: choose(mine, Wish(goal, min_accuracy=floor)) for goal in GOALS}
-    without_price = NO_PRICE in (chosen["cost"].not_ranked or chosen["cost"].basis)
+    without_price = not chosen["cost"].has_price
     if without_price:
         del chosen["cost"]
     best = list({choice.best["record_id"]: choice.best for choice in chosen.values() if choice.best}.values())

@@ -74,7 +74,9 @@ class Fake(Runtime):
         torch.set_num_threads(hw.threads)  # two threads that share one core wait for each other at every product
         with phase("weights"):
             time.sleep(self._load_s)
-        return Traits(self._vocabulary, self._max_length, "float32", weight_bytes=0, notes=("scripted answers",))
+        return Traits(
+            self._vocabulary, self._max_length, "float32", weight_bytes=0, is_scripted=True, notes=("scripted answers",)
+        )
 
     @override
     def new_cache(self, rows: int, capacity: int) -> FakeCache:

@@ -29,8 +29,8 @@ def cell(*words: str) -> Cell:
     return plan(compose(["benchmark=[latency]", *words]), "a test")
 
 
-def declared(mib: float, dtype: str = "float32", *words: str, notes: tuple[str, ...] = ()) -> str | None:
-    traits = Traits(2048, 1024, dtype, weight_bytes=int(mib * MIB), notes=notes)
+def declared(mib: float, dtype: str = "float32", *words: str, is_scripted: bool = False) -> str | None:
+    traits = Traits(2048, 1024, dtype, weight_bytes=int(mib * MIB), is_scripted=is_scripted)
     return wrong_declaration(traits, cell(*words).config.runtime, COUNT)
 
 
@@ -54,7 +54,7 @@ def test_packed_weights_lie_between_a_bit_and_their_dtype() -> None:
 def test_what_lies_elsewhere_and_what_is_unknown_is_not_held_against_a_runtime() -> None:
     assert declared(0.5, "float32", "runtime=offload") is None
     assert "declares 20.0 MiB" in str(declared(20.0, "float32", "runtime=offload"))
-    assert declared(0, notes=("scripted answers",)) is None
+    assert declared(0, is_scripted=True) is None
     unknown = Traits(2048, 1024, "float32", weight_bytes=None)
     assert wrong_declaration(unknown, cell().config.runtime, COUNT) is None
     assert wrong_declaration(replace(unknown, weight_bytes=1), cell().config.runtime, None) is None
