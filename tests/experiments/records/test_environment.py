@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,16 @@ def test_an_emulated_dtype_is_told_in_its_row() -> None:
     assert f"eager, compile: {note}" in foot([row, {**row, "runtime": "compile"}])
     (plain,) = rows([make_record("eager")])
     assert (plain["dtype_note"], column.show(plain)) == (None, "float32")
+
+
+def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    (tmp_path / "runtimes").mkdir()
+    (tmp_path / "runtimes" / "one.py").write_text("")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr("experiments.records.environment._SOURCE", tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert environment()["is_dirty"] is False
+    (tmp_path / "runtimes" / "two.py").write_text("")
+    assert environment()["is_dirty"] is True
