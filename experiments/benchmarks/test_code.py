@@ -105,6 +105,7 @@ class _Judge:
         )
         return {
             "sandbox_layers": self._pool.level,
+            "sandbox_note": self._pool.note,
             "cached_verdicts": self._cache.hits,
             "problems_judged_inside_the_program": inside,
         }

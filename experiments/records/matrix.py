@@ -151,6 +151,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         **energy(found.get("throughput", {})),
         **{key: _figure(found, *place) for key, place in _AGREEMENT.items()},
         **_by_normalisation(found),
+        "sandbox_note": _figure(found, "code", "sandbox_note"),
         "agreement_tied_ratio": _tied_ratio(found),
         **_overlap(record),
     }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -42,13 +44,18 @@ class _Program:
 
     def __init__(self, wire: socket.socket, deadline: float):
         self._wire, self._deadline, self._rest = wire, deadline, bytearray()
+        self.ended: _Ended | None = None  # whatever a test made of the exception
 
     def ask(self, request: dict[str, Any]) -> Any:
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
-            raise _Ended("crash", "the program ended before it was asked") from None
+            raise self._end("crash", "the program ended before it was asked") from None
         return self.answer()
+
+    def _end(self, status: str, reason: str) -> _Ended:
+        self.ended = self.ended or _Ended(status, reason)
+        return self.ended
 
     def answer(self) -> Any:
         line = self._line()
@@ -62,22 +69,22 @@ class _Program:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
                 raise  # the program's own
-            raise _Ended("failed", "the program answered nonsense") from None
+            raise self._end("failed", "the program answered nonsense") from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
             left = self._deadline - time.monotonic()
             if left <= 0 or not select.select([self._wire], [], [], left)[0]:
-                raise _Ended("timeout", "longer than the wall limit")
+                raise self._end("timeout", "longer than the wall limit")
             try:
                 part = self._wire.recv(1 << 16)
             except OSError:
                 part = b""
             if not part:
-                raise _Ended("crash", "the program ended without an answer")
+                raise self._end("crash", "the program ended without an answer")
             self._rest += part
             if len(self._rest) > _MOST_BYTES:
-                raise _Ended("failed", "the answer is too long")
+                raise self._end("failed", "the answer is too long")
         line, _, rest = self._rest.partition(b"\n")
         self._rest = rest
         return bytes(line)
@@ -102,35 +109,48 @@ def main() -> None:
 
 def _confine(setup: dict[str, Any]) -> tuple[list[str], Any]:
     """Apply what the host allows of what is wanted; return the names of what holds."""
-    level = ["rlimits"]
-    if layers.become_nobody(os.__file__):
+    level, scratch = ["rlimits"], setup["scratch"]
+    memory = setup["memory_mib"] << 20  # of the grader, which reads what programs answer
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if setup["library"]:
+        sys.path[:] = setup["library"]
+    if "unprivileged" not in setup["without"] and layers.become_nobody((setup["library"] or [os.__file__])[0]):
         level.append("unprivileged")
-    steps: list[tuple[str, Any]] = [
-        ("namespaces", layers.namespaces),
-        ("scratch", lambda: layers.mount_scratch(setup["scratch"])),
-        (
-            "landlock",
-            lambda: layers.landlock(setup["readable"], [setup["scratch"]] if "scratch" in level else []),
-        ),
-    ]
-    for name, step in steps:
-        if name in setup["without"] or (name == "scratch" and "namespaces" not in level):
-            continue
-        try:
-            step()
-        except OSError:
-            continue
-        level.append(name)
+    if "namespaces" not in setup["without"]:
+        level += _namespaces(setup)
+    if "landlock" not in setup["without"]:
+        with contextlib.suppress(OSError):
+            layers.no_new_privileges()
+            layers.landlock(setup["readable"], setup["listable"], [scratch] if "scratch" in level else [])
+            level.append("landlock")
     layers.drop_capabilities()
     layers.die_with_parent()  # after the changes of user, which undo it
     filters = None
     if "seccomp" not in setup["without"]:
-        try:
+        with contextlib.suppress(OSError):
             filters = layers.seccomp_filters("scratch" in level and "landlock" in level)
             level.append("seccomp")
+    return level, filters
+
+
+def _namespaces(setup: dict[str, Any]) -> list[str]:
+    try:
+        has_pids = layers.namespaces("pids" not in setup["without"])
+    except OSError:
+        return []
+    level = ["namespaces", *(["pids"] if has_pids else [])]
+    scratch = None if "scratch" in setup["without"] else setup["scratch"]
+    if "root" not in setup["without"]:
+        try:
+            layers.private_root(setup["base"], setup["shown"], setup["hidden"], scratch)
+            return [*level, "root", *(["scratch"] if scratch else [])]
         except OSError:
             pass
-    return level, filters
+    if scratch:
+        with contextlib.suppress(OSError):
+            layers.mount_scratch(setup["scratch"])
+            level.append("scratch")
+    return level
 
 
 def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
@@ -146,12 +166,14 @@ def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
         program.answer()
         for check in job["checks"]:
             _run(check, program, job["entry_point"])
-    except _Ended as ended:
-        status, reason = ended.status, ended.reason
+    except _Ended:
+        pass
     except AssertionError as error:
         status, reason = "failed", f"AssertionError {error}".strip()
     except BaseException as error:
         status, reason = "failed", f"{type(error).__name__}: {error}"
+    if program.ended is not None:  # a test that catches everything has not caught this
+        status, reason = program.ended.status, program.ended.reason
     orders.sendall(b"end")
     ended_as = json.loads(orders.recv(4096))
     mine.close()
@@ -166,6 +188,7 @@ def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
         "reason": reason[:300],
         "cpu_s": ended_as["cpu_s"],
         "wall_s": time.monotonic() - start,
+        "is_clean": ended_as["is_clean"],
     }
 
 

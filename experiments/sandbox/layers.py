@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
-_NEWNS, _NEWIPC, _NEWUSER, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _NOBODY = 65534
-_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE = 2 | 4 | 8, 0x4000 | 0x40000
+_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MS_BIND_REC = 2 | 4 | 8, 0x4000 | 0x40000, 0x1000 | 0x4000
+PACKAGES = ("site-packages", "dist-packages")  # folders that hold more than Python's own
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def become_nobody(must_read: str) -> bool:
     """Give up root for good; False where the interpreter's library could not be read afterwards (root is kept)."""
     if os.geteuid() != 0:
         return True
-    if not _readable_by_others(must_read):
+    if not readable_by_others(must_read):
         return False
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -60,7 +61,7 @@ def become_nobody(must_read: str) -> bool:
     return True
 
 
-def _readable_by_others(path: str) -> bool:
+def readable_by_others(path: str) -> bool:
     while path != "/":
         if not os.stat(path).st_mode & (0o001 if os.path.isdir(path) else 0o004):
             return False
@@ -82,31 +83,73 @@ def drop_capabilities() -> None:
 # Namespaces
 
 
-def namespaces() -> None:
-    """Enter a user, network, IPC and mount namespace of one's own. OSError where the host denies it."""
+def namespaces(with_pids: bool = True) -> bool:
+    """Enter a user, network, IPC and mount namespace of one's own; say whether children have one of processes too.
+
+    OSError where the host denies it.
+    """
     user, group = os.getuid(), os.getgid()
-    _check(_LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS))
+    has_pids = with_pids and _LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS | _NEWPID) == 0
+    if not has_pids:
+        _check(_LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS))
     for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(content)
+    return has_pids
+
+
+def private_root(base: str, shown: Sequence[str], hidden: Sequence[str], scratch: str | None) -> None:
+    """Make a root in which nothing is but `shown`, without what is `hidden` below, and an empty scratch folder if any.
+
+    `base` is a folder to mount it on. OSError where the host denies it; then nothing has changed that matters.
+    """
+    _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None))
+    _mount_tmpfs(base, "size=1m,mode=755")
+    for path in ("/lib", "/lib64", "/lib32", "/bin"):
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), base + path)
+    for path in filter(os.path.exists, shown):
+        _make(base + path, os.path.isdir(path))
+        _check(_LIBC.mount(path.encode(), (base + path).encode(), None, _MS_BIND_REC, None))
+    for path in filter(os.path.isdir, hidden):
+        _mount_tmpfs(base + path, "size=4k,mode=555")
+    if scratch is not None:
+        _make(base + scratch, True)
+        mount_scratch(base + scratch)
+    os.chroot(base)
+    os.chdir("/")
+
+
+def _make(path: str, is_folder: bool) -> None:
+    os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+    if not is_folder:
+        with open(path, "w"):
+            pass
 
 
 def mount_scratch(folder: str, mib: int = 16, files: int = 256) -> None:
     """Mount an empty file system of bounded size, seen by this namespace only."""
     _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None))
-    options = f"size={mib}m,nr_inodes={files},mode=700".encode()
-    _check(_LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options))
+    _mount_tmpfs(folder, f"size={mib}m,nr_inodes={files},mode=700")
+
+
+def _mount_tmpfs(folder: str, options: str) -> None:
+    _check(_LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options.encode()))
 
 
 # Landlock
 
-_READ = 1 << 2 | 1 << 3  # files, folders
+_LIST = 1 << 3
+_READ = 1 << 2 | _LIST  # files, folders
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14  # write, remove, make folders and files, truncate
 
 
-def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
-    """Allow reading below some paths, writing below others, and no other access to files. OSError if denied."""
+def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequence[str]) -> None:
+    """Allow reading below some paths, listing below others, writing below others again, and no other access to files.
+
+    OSError if denied.
+    """
     abi = _LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint(1))
     if abi < 1:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
@@ -118,10 +161,10 @@ def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
     ]  # TCP; signals, abstract sockets
     packed = struct.pack(f"{len(attributes)}Q", *attributes)
     ruleset = _check(_LIBC.syscall(444, packed, ctypes.c_size_t(len(packed)), ctypes.c_uint(0)))
-    for paths, access in ((readable, _READ), (writable, _READ | _WRITE)):
+    for paths, access in ((readable, _READ), (listable, _LIST), (writable, _READ | _WRITE)):
         for path in filter(os.path.exists, paths):
             file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            allowed = access & handled & (-1 if os.path.isdir(path) else ~(1 << 3))
+            allowed = access & handled & (-1 if os.path.isdir(path) else ~_LIST)
             rule = struct.pack("=Qi", allowed, file)
             _check(_LIBC.syscall(445, ruleset, 1, rule, 0))
             os.close(file)
@@ -177,6 +220,9 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOW, _KILL, _DENY, _NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _CREATING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
+_F_SETFL, _O_ASYNC = 4, 0x2000
+_FCNTL = (0, 1, 2, 3, _F_SETFL, 1030)  # duplicate, flags: no owner, no signal, no lease
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # is it a terminal, its size, bytes to read, close on exec
 
 
 class Filter:
@@ -202,6 +248,7 @@ def seccomp_filters(may_write: bool) -> tuple[Filter, Filter]:
         raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
     column, architecture = _ARCHITECTURES[machine]
     clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
+    fcntl, ioctl = ((72, 16), (25, 29))[column]
     allowed = [*_numbers(_CALLS, column), *_numbers(_FORKING_CALLS, column), clone, limits]
     allowed += _numbers(_WRITING_CALLS, column) if may_write else []
     zygote = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
@@ -220,7 +267,9 @@ def seccomp_filters(may_write: bool) -> tuple[Filter, Filter]:
     for number in _numbers(_FORKING_CALLS, column):
         program += [_jump(0x15, number, 0, 1), _return(_DENY)]
     program += _only_if(clone, 16, 0x45, _CLONE_THREAD, when_true=_ALLOW)
-    program += _only_if(limits, 32, 0x15, 0, when_true=_ALLOW)  # reading limits, not setting them
+    program += _only_null(limits, 32)  # reading limits, not setting them
+    program += _only_among(fcntl, 24, _FCNTL, refused=(_F_SETFL, 32, _O_ASYNC))
+    program += _only_among(ioctl, 24, _IOCTL)
     program.append(_return(_ALLOW))
     return Filter(zygote), Filter(program)
 
@@ -240,6 +289,40 @@ def _only_if(number: int, argument_at: int, test: int, value: int, when_true: in
         _return(when_true),
         _return(when_false),
     ]
+
+
+def _only_null(number: int, argument_at: int) -> list[bytes]:
+    """For one call, allow an argument of which both halves are 0, as a pointer to nothing."""
+    return [
+        _jump(0x15, number, 0, 6),
+        _load(argument_at),
+        _jump(0x15, 0, 0, 3),
+        _load(argument_at + 4),
+        _jump(0x15, 0, 0, 1),
+        _return(_ALLOW),
+        _return(_DENY),
+    ]
+
+
+def _only_among(
+    number: int, argument_at: int, allowed: Sequence[int], refused: tuple[int, int, int] | None = None
+) -> list[bytes]:
+    """For one call, allow some values of an argument. `refused`: one of them, and the flag of another argument, with
+    its place, that is denied with it."""
+    inner = [_load(argument_at)]
+    if refused is not None:
+        value, flags_at, flag = refused
+        inner += [
+            _jump(0x15, value, 0, 4),
+            _load(flags_at),
+            _jump(0x45, flag, 0, 1),
+            _return(_DENY),
+            _return(_ALLOW),
+        ]
+    for one in allowed:
+        inner += [_jump(0x15, one, 0, 1), _return(_ALLOW)]
+    inner.append(_return(_DENY))
+    return [_jump(0x15, number, 0, len(inner)), *inner]
 
 
 def _load(offset: int) -> bytes:

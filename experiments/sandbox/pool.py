@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,11 +26,22 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.sandbox.checks import plan_checks
-from experiments.sandbox.layers import Limits
+from experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 
-ALL_LAYERS = ("rlimits", "unprivileged", "namespaces", "scratch", "landlock", "seccomp")
-REQUIRED = ("rlimits", "seccomp")
+# What each layer keeps programs from, as a user is told where it is missing.
+LAYERS = {
+    "rlimits": "taking all memory and time",
+    "unprivileged": "acting as root",
+    "namespaces": "the network",
+    "pids": "seeing other processes",
+    "root": "seeing which files exist",
+    "scratch": "writing files",  # which is then denied
+    "landlock": "reading your files",
+    "seccomp": "most system calls",
+}
+REQUIRED = ("rlimits", "unprivileged", "seccomp")
 _GRADER = Path(__file__).with_name("grader.py")
+_GRADER_MIB = 256  # beyond a program's memory: it holds an answer while it is read
 _GRACE_S = 5.0  # what a grader may take beyond a program's wall limit
 
 
@@ -78,11 +90,19 @@ class Pool:
                 "sandbox.bubblewrap=true, and bwrap is not installed: install bubblewrap or set it to false"
             )
         self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._library: list[str] = []
+        if os.geteuid() == 0 and not readable_by_others(os.__file__):
+            self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")  # another user must read it
+            os.chmod(self._copy.name, 0o755)
+            self._library = _copied_library(Path(self._copy.name) / "python")
         first = self._start()
         self.level: list[str] = first.level
         missing = [layer for layer in REQUIRED if layer not in self.level]
         if missing and not insist:
             first.close()
+            if self._copy is not None:
+                self._copy.cleanup()
             raise UserError(
                 f"this host gives no {' and no '.join(missing)}, without which generated code is not run: "
                 "use another host, or sandbox.insist=true"
@@ -92,6 +112,12 @@ class Pool:
         for _ in range(workers - 1):
             self._free.put(None)  # started when it is needed
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+
+    @property
+    def note(self) -> str | None:
+        """Say what this host does not keep programs from; None where every layer holds."""
+        missing = [f"{layer} ({what})" for layer, what in LAYERS.items() if layer not in self.level]
+        return f"the sandbox lacks {', '.join(missing)}" if missing else None
 
     def submit(self, program: Program) -> Future[Verdict]:
         return self._threads.submit(self._judge, program)
@@ -110,6 +136,8 @@ class Pool:
         while not self._free.empty():
             if (grader := self._free.get()) is not None:
                 grader.close()
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def _judge(self, program: Program) -> Verdict:
         try:
@@ -129,6 +157,9 @@ class Pool:
             start = time.monotonic()
             reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
             if reply is not None:
+                if not reply.pop("is_clean"):  # it left what the next program would find
+                    grader.close()
+                    grader = None
                 return Verdict(**reply)
             grader.close()
             grader = None
@@ -137,14 +168,24 @@ class Pool:
             self._free.put(grader)
 
     def _start(self) -> _Grader:
-        scratch = tempfile.mkdtemp(prefix="sandbox-")
-        os.chmod(scratch, 0o755)
-        setup = {"readable": _readable(), "scratch": scratch, "without": list(self._without)}
+        folder = tempfile.mkdtemp(prefix="sandbox-")
+        scratch, base = f"{folder}/scratch", f"{folder}/root"
+        for path in (folder, scratch, base):
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, 0o755)
+        places = _places(self._library)
+        setup = {
+            **places,
+            "scratch": scratch,
+            "base": base,
+            "without": list(self._without),
+            "memory_mib": self._limits.memory_mib + _GRADER_MIB,
+        }
         command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(_GRADER), json.dumps(setup)]
         if self._bubblewrap:
             wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
-            command = [*wrap.split(), "--bind", scratch, scratch, *command]
-        return _Grader(command, scratch)
+            command = [*wrap.split(), "--bind", folder, folder, *command]
+        return _Grader(command, folder)
 
 
 class _Grader:
@@ -206,9 +247,46 @@ class _Grader:
         return lines[-1] if lines else "it ended without a word"
 
 
-def _readable() -> list[str]:
-    """Return what an interpreter reads: its library, shared objects, time zones. Nothing of the user's."""
-    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__)]
-    shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null"]
-    devices = ["/dev/urandom", "/dev/zero"]
-    return list(dict.fromkeys(os.path.realpath(path) for path in [*paths, *shared, *devices]))
+def _copied_library(folder: Path) -> list[str]:
+    """Copy Python's library to where other users can read it; return the paths that modules are found on."""
+    source = Path(os.__file__).parent
+    left_out = shutil.ignore_patterns(*PACKAGES, "test", "tests", "idlelib", "tkinter", "ensurepip", "config-*")
+    shutil.copytree(source, folder, ignore=left_out)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return [str(folder), str(folder / "lib-dynload")]
+
+
+def _places(library: Sequence[str]) -> dict[str, list[str]]:
+    """Return which paths an interpreter needs, for the layers: its library, shared objects, time zones.
+
+    Nothing of the user's, and no packages beside Python's own. `library` is the copy that is used, if one is.
+    """
+    own = [path for path in library[:1] or [sysconfig.get_path("stdlib"), os.path.dirname(os.__file__)]]
+    shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
+    files = ["/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom", "/dev/zero"]
+    libraries = list(dict.fromkeys(os.path.realpath(path) for path in [*own, *shared] if os.path.isdir(path)))
+    own = [os.path.realpath(path) for path in own]
+    readable = [
+        entry.path
+        for folder in libraries
+        for entry in os.scandir(folder)
+        if entry.name not in PACKAGES
+        and (folder in own or not entry.name.startswith("python"))
+        and os.path.realpath(entry.path).startswith(f"{folder}/")  # not what a link leads to elsewhere
+    ]
+    hidden = {
+        str(path)
+        for folder in libraries
+        for pattern in ("*", "python*/*")
+        for path in Path(folder).glob(pattern)
+        if path.name in PACKAGES
+    }
+    files = [os.path.realpath(path) for path in files]
+    return {
+        "library": list(library),
+        "readable": [*readable, *files],
+        "listable": libraries,
+        "shown": [*sorted(libraries, key=len), *files],
+        "hidden": sorted(hidden),
+    }

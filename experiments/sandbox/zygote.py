@@ -52,8 +52,7 @@ def serve(
             os.close(files[0])
         else:
             ended = _end(pid)
-            if scratch is not None:
-                _clear(scratch)
+            ended["is_clean"] = scratch is None or _clear(scratch)
             orders.sendall(json.dumps(ended).encode())
 
 
@@ -78,13 +77,14 @@ def _end(pid: int) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
 
 
-def _clear(scratch: str) -> None:
-    """Leave nothing for the next program."""
+def _clear(scratch: str) -> bool:
+    """Leave nothing for the next program; False where something cannot be removed, such as what cannot be listed."""
     for entry in os.scandir(scratch):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             os.unlink(entry.path)
+    return not os.listdir(scratch)
 
 
 def _begin(

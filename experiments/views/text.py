@@ -13,7 +13,7 @@ from experiments.views.columns import PAGE, Column, Row, failures, is_alarm, kno
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
-_REMARKS = ("dtype_note", "peak_note")  # of a row: what its figures cannot be read without
+_REMARKS = ("dtype_note", "peak_note", "sandbox_note")  # of a row: what its figures cannot be read without
 _RED = "🟥"  # Markdown has no colours
 NOTES = (
     "* the reference; ± one standard error; n/a unknown or not interleaved; alone: of a cell that took no turns with "

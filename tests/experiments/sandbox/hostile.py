@@ -1,7 +1,8 @@
 """Programs that try to get out of the sandbox, to exhaust the machine, or to pass a test that they should fail.
 
 Each defines `f`, which the test expects to cube its argument. An escape reports success by making `f` right, so that
-whatever passes has escaped. `{folder}` lies outside and holds victim.txt, `{port}` listens, `{pid}` is another process.
+whatever passes has escaped. `{folder}` lies outside and holds victim.txt, `{port}` listens, `{pid}` is another process,
+`{site}` a folder of installed packages, `{answers}` a file with the solutions.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ class Attack:
     name: str
     code: str
     ends: tuple[str, ...] = ("failed",)
+    needs: str = ""  # the one layer that holds it, where a single one does
 
 
 _ESCAPE = """
@@ -29,9 +31,10 @@ def f(x):
 """
 
 
-def _escape(name: str, body: str) -> Attack:
+def _escape(name: str, body: str, needs: str = "") -> Attack:
     lines = body.strip("\n").splitlines()
-    return Attack(name, _ESCAPE.replace("{body}", "\n".join(f"    {line}" for line in lines)), ("failed", "crash"))
+    code = _ESCAPE.replace("{body}", "\n".join(f"    {line}" for line in lines))
+    return Attack(name, code, ("failed", "crash"), needs)
 
 
 def _exhaust(name: str, code: str, *ends: str) -> Attack:
@@ -67,6 +70,11 @@ FILES = [
     _escape("write into Python's library", "import os\nopen(os.__file__ + 'x', 'w').write('x')"),
     _escape("read another process's environment", "open('/proc/{pid}/environ', 'rb').read()"),
     _escape("read its own memory map", "open('/proc/self/maps').read()"),
+    _escape("see which files exist", "import os\nos.stat('{folder}/victim.txt')", "root"),
+    _escape("see which processes there are", "import os\nos.stat('/proc/{pid}')", "root"),
+    _escape("import an installed package", "import sys\nsys.path.append('{site}')\nimport packaging"),
+    _escape("read an installed package", "open('{site}/packaging/__init__.py').read()"),
+    _escape("read the solutions", "open('{answers}').read()"),
     _escape("make a device", "import os, stat\nos.mknod('d', 0o600 | stat.S_IFCHR, os.makedev(1, 1))"),
 ]
 NETWORK = [
@@ -107,6 +115,16 @@ COMMANDS = [
         "multiprocessing", "import multiprocessing as m\np = m.get_context('fork').Process(target=print)\np.start()"
     ),
 ]
+_LIMITS = """
+import ctypes, mmap, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+at = 0x10000000000  # a pointer whose low half is 0
+if libc.mmap(ctypes.c_void_p(at), ctypes.c_size_t(4096), 3, 0x32, -1, ctypes.c_long(0)) != at:
+    return False
+ctypes.memmove(at, struct.pack('QQ', 1 << 30, 1 << 30), 16)
+return libc.syscall(302, {whom}, 0, ctypes.c_void_p(at), None) == 0
+"""
 PROCESSES = [
     _escape("fork", "import os\nif os.fork() == 0:\n    os._exit(0)"),
     _escape("a bomb of forks", "import os\nwhile True:\n    os.fork()"),
@@ -133,6 +151,27 @@ PROCESSES = [
     _escape("change root", "import os\nos.chroot('.')"),
     _escape("become root", "import os\nos.setresuid(0, 0, 0)"),
     _escape("raise its limits", "import resource as r\nr.setrlimit(r.RLIMIT_CPU, (1000, 1000))"),
+    _escape("limit another process by half a pointer", _LIMITS.replace("{whom}", "{pid}"), "seccomp"),
+    _escape("limit its parent by half a pointer", _LIMITS.replace("{whom}", "os.getppid()"), "seccomp"),
+    _escape(
+        "own a pipe's signals", "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, {pid})", "seccomp"
+    ),
+    _escape("choose a pipe's signal", "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 10, 9)", "seccomp"),
+    _escape(
+        "signals when a pipe is ready",
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETFL, 0x2000)",
+        "seccomp",
+    ),
+    _escape(
+        "own signals by ioctl",
+        "import fcntl, os, struct\nr, w = os.pipe()\nfcntl.ioctl(r, 0x5452, struct.pack('i', 1))",
+        "seccomp",
+    ),
+    _escape(
+        "a lease on a file",
+        "import fcntl, os\nf = os.open('l', os.O_CREAT | os.O_RDWR)\nfcntl.fcntl(f, 1024, 1)",
+        "seccomp",
+    ),
     _escape("io_uring", "import ctypes\nreturn ctypes.CDLL(None).syscall(425, 8, b'0' * 120) >= 0"),
     _escape("load a kernel program", "import ctypes\nreturn ctypes.CDLL(None).syscall(321, 0, b'0' * 120, 120) >= 0"),
     _escape("turn the filter off", "import ctypes\nreturn ctypes.CDLL(None).prctl(22, 0, 0, 0, 0) == 0"),
@@ -214,6 +253,9 @@ CHEATS = [
     Attack("a null byte", "def f(x):\n    return '\0'\n"),
     Attack("leave something for the next program", "open('left.txt', 'w').write('x')\nimport sys\nsys.path.insert(0, '.')\nopen('bisect.py', 'w').write('x')\n"),
     Attack("find what the last program left", "import os\nleft = os.listdir('.')\ndef f(x):\n    return x ** 3 if left else None\n"),
+    Attack("leave a folder that cannot be listed", "import os\nos.mkdir('keep', 0o300)\nopen('keep/left.txt', 'w').write('x')\n"),
+    Attack("find what lies in such a folder", "def f(x):\n    return x ** 3 if open('keep/left.txt').read() else None\n"),
+    Attack("leave no room for files", "import os\nos.mkdir('full', 0o300)\nfor i in range(300):\n    try:\n        open('full/%d' % i, 'w')\n    except OSError:\n        break\n"),
     Attack("answer before it is asked", "import os\nos.fdopen\ndef f(x):\n    return NotImplemented\n"),
 ]  # fmt: skip
 

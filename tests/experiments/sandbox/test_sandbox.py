@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +17,15 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
+from experiments.records.matrix import rows
 from experiments.sandbox import values
 from experiments.sandbox.checks import plan_checks, verdict_is_inside
 from experiments.sandbox.layers import Limits
-from experiments.sandbox.pool import REQUIRED, Pool, Program
+from experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
 from experiments.sandbox.verdicts import VerdictCache
-from tests.experiments.sandbox.hostile import COMMANDS, FILES, HONEST, HOSTILE, TEST, Attack
+from experiments.views.text import foot
+from tests.experiments.recorded import make_record
+from tests.experiments.sandbox.hostile import COMMANDS, EXHAUSTION, FILES, HONEST, HOSTILE, TEST, Attack
 
 ROOT = Path(__file__).parents[3]
 LIMITS = Limits(cpu_s=1, wall_s=4.0, memory_mib=256)
@@ -45,7 +49,10 @@ class Outside:
     connections: list[object]
 
     def fill(self, code: str) -> str:
-        for name, value in (("folder", self.folder), ("port", self.port), ("pid", self.pid)):
+        answers = ROOT / "experiments" / "bundled" / "data" / "code.jsonl"
+        places = {"site": sysconfig.get_path("purelib"), "answers": answers}
+        known = {"folder": self.folder, "port": self.port, "pid": self.pid, **places}
+        for name, value in known.items():
             code = code.replace(f"{{{name}}}", str(value))
         return code
 
@@ -91,7 +98,7 @@ def test_the_corpus_bites_where_nothing_holds_it(outside: Outside, tmp_path: Pat
     """Otherwise a corpus that attempts nothing would be contained as well. Harmless attempts only."""
     (tmp_path / "victim.txt").write_text("secret")
     harmless = [*FILES[:8], *FILES[10:12], *COMMANDS[:3]]
-    with Pool(1, LIMITS, insist=True, without=("seccomp", "landlock", "namespaces")) as pool:
+    with Pool(1, LIMITS, insist=True, without=("seccomp", "landlock", "namespaces", "unprivileged")) as pool:
         for attack in harmless:
             here = Outside(tmp_path, outside.port, outside.pid, [])
             (tmp_path / "victim.txt").write_text("secret")
@@ -101,6 +108,49 @@ def test_the_corpus_bites_where_nothing_holds_it(outside: Outside, tmp_path: Pat
             assert verdict.passed, attack.name
             for left in tmp_path.iterdir():
                 left.unlink()
+
+
+QUICK = [attack for attack in HOSTILE if attack not in EXHAUSTION]
+
+
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "rlimits"])
+def test_without_one_layer_the_others_hold(layer: str, outside: Outside) -> None:
+    with Pool(1, LIMITS, insist=True, without=(layer,)) as pool:
+        for attack in QUICK:
+            verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
+            # What a filter of calls denies, nothing else has to: then only what lies outside must be whole.
+            if layer != "seccomp" and (attack.needs != "root" or "root" in pool.level):
+                assert verdict.status in attack.ends, (attack.name, verdict)
+            assert pool.submit(program(HONEST)).result(timeout=60).passed, attack.name
+        assert layer not in pool.level
+    assert (outside.folder / "victim.txt").read_text() == "secret"
+    assert outside.connections == []
+
+
+CATCHING = """
+def check(f):
+    for number in (7, 12):
+        try:
+            found = f(number)
+        except:
+            continue
+        assert found == number ** 3
+"""
+
+
+@pytest.mark.parametrize("body", ["import os; os._exit(0)", "while True: pass"])
+def test_a_test_that_catches_everything_passes_no_program_that_has_ended(pool: Pool, body: str) -> None:
+    ended = Program(f"def f(x):\n    {body}\n", CATCHING, "f", calls_check=True)
+    assert pool.submit(ended).result(timeout=60).status in ("crash", "timeout")
+    assert pool.submit(Program(HONEST, CATCHING, "f", calls_check=True)).result(timeout=60).passed
+
+
+def test_an_answer_cannot_take_the_memory_of_the_machine(pool: Pool) -> None:
+    test = "def check(f):\n    assert len(set(f(7))) == 3\n"
+    huge = Program("def f(x):\n    return range(10 ** 8)\n", test, "f", calls_check=True)
+    verdict = pool.submit(huge).result(timeout=60)
+    assert (verdict.status, verdict.reason) == ("failed", "MemoryError: ")
+    assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
 def test_names_of_the_corpus_are_its_own() -> None:
@@ -147,12 +197,30 @@ def test_the_corpus_as_an_unprivileged_user(outside: Outside) -> None:
     assert outside.connections == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_programs_are_never_root(pool: Pool) -> None:
+    """Also where Python's library lies in a folder of root's own: then it is copied."""
+    assert "unprivileged" in pool.level
+    told = "import os\ndef f(x):\n    return x ** 3 if os.getuid() != 0 and os.geteuid() != 0 else None\n"
+    assert pool.submit(program(told)).result(timeout=60).passed
+
+
 def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists() -> None:
     with pytest.raises(UserError, match=r"no seccomp.*sandbox\.insist=true"):
         Pool(1, without=("seccomp",))
     with Pool(1, insist=True, without=("seccomp", "landlock", "namespaces")) as pool:
         assert "seccomp" not in pool.level
         assert pool.submit(program(HONEST)).result(timeout=60).passed
+
+
+def test_what_is_missing_is_said(pool: Pool) -> None:
+    with Pool(1, LIMITS, without=("landlock", "root")) as less:
+        assert "root (seeing which files exist), landlock (reading your files)" in str(less.note)
+    assert pool.note is None or set(pool.level) < set(LAYERS)
+    record = make_record("eager")
+    figures = {"sandbox_note": "the sandbox lacks landlock (reading your files)"}
+    record["benchmarks"].append({**record["benchmarks"][0], "benchmark": "code", "figures": figures})
+    assert "eager: the sandbox lacks landlock (reading your files)" in foot(rows([record]))
 
 
 def test_without_a_file_system_of_its_own_nothing_is_written(outside: Outside) -> None:
