@@ -11,22 +11,19 @@ from pathlib import Path
 from experiments.advice.choose import GOALS, Wish, choose
 from experiments.advice.next_steps import next_steps
 from experiments.advice.words import advice_lines, caveats
+from experiments.command import speaking
 from experiments.errors import UserError, did_you_mean
 from experiments.records.environment import environment
 from experiments.records.matrix import machine, rows
 from experiments.report import read
 from experiments.views.columns import Row
+from experiments.views.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Advise; 3 where no measured cell qualifies, 1 where records had to be left out, 2 for a user's mistake."""
-    try:
-        return _advise(_parser().parse_args(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    asked = _parser().parse_args(argv)
+    return speaking(lambda: _advise(asked))
 
 
 def _advise(asked: argparse.Namespace) -> int:
@@ -40,7 +37,7 @@ def _advise(asked: argparse.Namespace) -> int:
     steps = next_steps(found, wish)
     if steps:
         said += ["", "try next:", *(f"  {step.command}\n      {step.why}" for step in steps)]
-    print("\n".join(said))
+    print(clean("\n".join(said)))
     if chosen.best is None:
         return 3
     return 1 if was_left_out else 0
@@ -52,12 +49,12 @@ def _rows(path: Path) -> tuple[list[Row], bool]:
     if not published.is_file() or any(path.glob("*/record.json")):
         records, refused = read(path)
         for place, reason in refused:
-            print(f"left out: {place}: {reason}", file=sys.stderr)
+            print(clean(f"left out: {place}: {reason}"), file=sys.stderr)
         if not records:
             raise UserError(f"none of the records of {path} can be read; measure again")
         return rows(records), bool(refused)
     try:
-        found = json.loads(published.read_text())
+        found = json.loads(published.read_text(encoding="utf-8"))
         if not isinstance(found, list) or not found or not all("runtime" in row for row in found):
             raise ValueError("no array of rows")
     except (OSError, ValueError, TypeError) as error:

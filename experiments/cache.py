@@ -8,17 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.command import speaking
 from experiments.errors import UserError
 from runtimes.artifacts import Entry, entries, prune
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """List or prune; 2 for a user's mistake."""
-    try:
-        return _cache(_parser().parse_args(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    asked = _parser().parse_args(argv)
+    return speaking(lambda: _cache(asked))
 
 
 def _cache(asked: argparse.Namespace) -> int:

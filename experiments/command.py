@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -15,6 +17,7 @@ from experiments.errors import UserError
 
 # After an order to end: when the processes of the run are ended by force, and when the command itself is.
 _FORCE_S, _LAST_S = 18.0, 23.0
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 _PATIENCE_S = 0.3  # for what ends by itself; cells have been ended by then
 
 
@@ -36,8 +39,7 @@ def run_command(
     """Hand the words of the command line to `work` and return its exit code, or what `measuring` returns."""
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("-h", "--help") for word in words):
-        print(help_text)
-        return 0
+        return speaking(lambda: print(help_text) or 0)
     return measuring(lambda: work(words), when_interrupted)
 
 
@@ -46,7 +48,8 @@ def measuring(work: Callable[[], int], when_interrupted: str) -> int:
 
     SIGINT, SIGTERM and SIGHUP end it in order, within 25 s; a second signal ends it at once. No process is left.
     """
-    try:
+
+    def stoppable() -> int:
         with _stoppable():
             try:
                 return work()
@@ -54,9 +57,48 @@ def measuring(work: Callable[[], int], when_interrupted: str) -> int:
                 print(f"interrupted: {when_interrupted}", file=sys.stderr)
                 guard.end_all(_PATIENCE_S)
                 return stopped.exit_code if isinstance(stopped, Stopped) else 130
+
+    return speaking(stoppable)
+
+
+def speaking(work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; 2 for a mistake, 1 where a file cannot be written, 141 when nobody reads on.
+
+    What it says may go to a locale that lacks characters, to a pipe that is closed, or nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed when we were started
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        where = f": {error.filename}" if error.filename else " in the standard output"
+        print(f"error: {error.strerror}{where}; what was recorded before is whole", file=sys.stderr)
+        _discard_output()
+        return 1
+
+
+def _discard_output() -> None:
+    """Let the interpreter end without another attempt to write what is left."""
+    with contextlib.suppress(OSError):  # an output without a number is no file
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one") from error
     except (OSError, ValueError) as error:
@@ -216,7 +216,7 @@ def _digest(files: list[Path], cache: Path | None) -> str:
 def _known(cache: Path | None) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
         if cache is not None:
-            found = json.loads((cache / "digests.json").read_text())
+            found = json.loads((cache / "digests.json").read_text(encoding="utf-8"))
             return found if isinstance(found, dict) else {}
     return {}
 
@@ -225,6 +225,6 @@ def _remember(cache: Path, known: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError):  # only time is lost
         cache.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=cache)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(dict(known), file)
         os.replace(temporary, cache / "digests.json")

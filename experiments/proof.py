@@ -50,7 +50,7 @@ def _prove(words: Sequence[str]) -> int:
         for stage in stages:
             getattr(proof, stage)(progress)
     path, missed = write_table(proof.folder)
-    print(path.read_text())
+    print(path.read_text(encoding="utf-8"))
     print(f"written to {path}")
     return 1 if missed else 0
 

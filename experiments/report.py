@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import speaking
 from experiments.errors import UserError
 from experiments.records.matrix import latest, readable, rows
-from experiments.records.store import read_records, write_atomic
+from experiments.records.store import cell_folders, read_records, write_atomic
 from experiments.views import text
 from experiments.views.columns import Row
 from experiments.views.difference import lines
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
 PAGE_FILE = "report.html"
+NEWEST = 1000  # records that are shown unasked
 _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}  # what is not for a terminal goes into the folder itself
 Records = list[dict[str, Any]]
 Refused = list[tuple[str, str]]
@@ -24,21 +26,22 @@ Refused = list[tuple[str, str]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the matrix; 1 where records had to be left out, 2 for a user's mistake."""
-    try:
-        asked = _parser().parse_args(argv)
-        return _difference(*asked.diff) if asked.diff else _report(asked)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    asked = _parser().parse_args(argv)
+    return speaking(lambda: _difference(*asked.diff) if asked.diff else _report(asked))
 
 
-def read(folder: Path) -> tuple[Records, Refused]:
-    """Return the records below a folder, oldest first, and what was left out, with its reason. UserError for none."""
+def read(folder: Path, newest: int | None = None) -> tuple[Records, Refused]:
+    """Return the records below a folder, oldest first, and what was left out, with its reason. UserError for none.
+
+    `newest`: so many at most; then a line says how many there are.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; measure first: python -m experiments.run")
-    records, unread = read_records(folder)
+    folders = cell_folders(folder)
+    if newest is not None and len(folders) > newest:
+        print(f"the newest {newest:,} of {len(folders):,} records; --all reads all", file=sys.stderr)
+        folders = folders[-newest:]
+    records, unread = read_records(folder, folders)
     records, damaged = readable(records)
     refused = [(str(path), reason) for path, reason in unread] + damaged
     if not records and not refused:
@@ -57,9 +60,9 @@ def _report(asked: argparse.Namespace) -> int:
     folder = Path(asked.folder)
     if asked.open and asked.format == "table":
         asked.format = "html"
-    records, refused = read(folder)
+    records, refused = read(folder, None if asked.all else NEWEST)
     for path, reason in refused:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
     if not records:
         print(f"error: none of the {len(refused)} records of {folder} can be read; measure again", file=sys.stderr)
         return 1
@@ -104,7 +107,7 @@ def _render(found: Sequence[Row], asked: argparse.Namespace) -> str:
 def _difference(first: str, second: str) -> int:
     both = [read(Path(folder)) for folder in (first, second)]
     for path, reason in [one for _, refused in both for one in refused]:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
     (old, _), (new, _) = both
     found = rows([*old, *new], all=True)  # together, so that a cell has one name in both
     for line in lines(latest(found[: len(old)]), latest(found[len(old) :])):

@@ -15,7 +15,6 @@ from typing import Any
 
 from experiments.cells.plan import Cell
 from experiments.cells.supervise import Children, Outcome
-from experiments.errors import UserError
 from experiments.monitoring.sinks import configured
 from experiments.progress import Deadline, Progress
 from experiments.records.assemble import assemble
@@ -164,8 +163,6 @@ def _measure(
                 reason = getattr(stopped, "reason", "interrupted by the user")
                 _write(folder, Outcome("interrupted", reason, None))
             raise
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written: {error.strerror}; earlier records are whole") from error
         return _write(folder, outcome)
 
 
@@ -282,10 +279,10 @@ def _show(records: list[dict[str, Any]], results: Path) -> None:
 
 def _write_page(results: Path) -> None:
     """Write the page of all that is recorded there. What was measured is kept, whatever becomes of the page."""
-    from experiments.report import PAGE_FILE, read, write_page
+    from experiments.report import NEWEST, PAGE_FILE, read, write_page
 
     try:
-        write_page(*read(results), results / PAGE_FILE)
+        write_page(*read(results, NEWEST), results / PAGE_FILE)
     except Exception as error:
         print(f"no page: {type(error).__name__}: {error}", file=sys.stderr)
     else:

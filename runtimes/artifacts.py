@@ -43,7 +43,7 @@ def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[
     text = json.dumps(made_from, sort_keys=True)
     folder = root / kind / hashlib.sha256(text.encode()).hexdigest()[:24]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
+    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_whole(folder):
             tally["found"] += 1
@@ -63,7 +63,7 @@ def entries(root: Path) -> list[Entry]:
     found = []
     for manifest in root.glob(f"*/*/{_MANIFEST}"):
         try:
-            made_from = json.loads(manifest.read_text())["made_from"]
+            made_from = json.loads(manifest.read_text(encoding="utf-8"))["made_from"]
             size = sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file())
             found.append(Entry(manifest.parent, manifest.parents[1].name, size, manifest.stat().st_mtime, made_from))
         except (OSError, ValueError, KeyError):
@@ -81,7 +81,7 @@ def prune(root: Path, most_bytes: int) -> list[Entry]:
     for one in kept:
         if total <= most_bytes:
             break
-        with open(one.folder.with_suffix(".lock"), "w") as lock:
+        with open(one.folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -95,7 +95,7 @@ def prune(root: Path, most_bytes: int) -> list[Entry]:
 def is_whole(folder: Path) -> bool:
     """Say whether every file of the entry is as it was stored."""
     try:
-        files = json.loads((folder / _MANIFEST).read_text())["files"]
+        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(_fingerprint(folder / name) == stored for name, stored in files.items())
     except (OSError, ValueError, KeyError):
         return False
@@ -123,7 +123,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Callable[[Path], N
 
 def _build_s(folder: Path) -> float:
     """Return what making the entry took; 0 for one of an earlier version, which did not say."""
-    return float(json.loads((folder / _MANIFEST).read_text()).get("build_s", 0.0))
+    return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("build_s", 0.0))
 
 
 def _fingerprint(path: Path) -> list[Any]:

@@ -246,4 +246,4 @@ def write_table(switches: Sequence[Switch], figures: dict[str, Any], path: Path,
         lines.append(
             f"| {switch.name} | `{switch.key}` | {found['factor']:.2f}{interval} | {found['clock']} | {claim} | {why} |"
         )
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -85,7 +85,7 @@ def write_continuations(runtime: Runtime, traits: Traits, prompts: Sequence[list
 
 def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options: ScoringConfig) -> dict[str, int]:
     """Return how many of the reference's tokens the runtime would choose too, given all tokens before each."""
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding="utf-8"))
     requests = [
         ScoreRequest((*prompt, *new), len(prompt)) for prompt, new in zip(stored["prompts"], stored["new"], strict=True)
     ]

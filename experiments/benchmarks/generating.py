@@ -86,7 +86,8 @@ class _Answering:
         cached = len(self._found)
         report = self._generate(eos_ids) if cached < self._total else {}
         texts = [[self._found[item, s] for s in range(len(one.seeds))] for item, one in enumerate(self._requests)]
-        return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, **report})
+        note = self._bench.responses.note
+        return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, "cache_note": note, **report})
 
     def _generate(self, eos_ids: Sequence[int]) -> dict[str, Any]:
         """Ask for the samples that are missing, those of a prompt together."""

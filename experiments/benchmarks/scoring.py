@@ -34,6 +34,7 @@ class Scoring:
             **self._tally.figures(),
             "recompiles": None if after is None else after - before,
             "cached_responses": self._bench.responses.hits - self._hits_before,
+            "cache_note": self._bench.responses.note,
         }
 
     def _chunk(self, chunk: list[ScoreRequest]) -> list[Scored]:

@@ -30,7 +30,7 @@ def test_code(bench: Bench, entry: Entry) -> None:
         generated_s = time.perf_counter() - start_s
         verdicts = judge.verdicts(completions)
     path = bench.items_path("code")
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for problem, texts, found in zip(problems, completions, verdicts, strict=True):
             for sample, (text, verdict) in enumerate(zip(texts, found, strict=True)):
                 item = {
@@ -107,6 +107,7 @@ class _Judge:
             "sandbox_layers": self._pool.level,
             "sandbox_note": self._pool.note,
             "cached_verdicts": self._cache.hits,
+            "verdicts_note": self._cache.note,
             "problems_judged_inside_the_program": inside,
         }
 

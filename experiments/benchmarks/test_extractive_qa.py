@@ -21,7 +21,7 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
     path, exact, f1s = bench.items_path("extractive_qa"), [], []
     passages: dict[str, int] = {}
     clusters = [passages.setdefault(question.context, len(passages)) for question in questions]
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for question, cluster, prompt, (generated,) in zip(questions, clusters, prompts, found.texts, strict=True):
             answer = generated.text.strip()
             exact.append(extractive_qa.exact_match(answer, question.answers, used))

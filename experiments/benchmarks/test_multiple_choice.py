@@ -51,7 +51,7 @@ def _judge(
     """Write a line a question as soon as its choices are scored, judged by `normalise`; return the verdicts of each
     rule, since all are of the same log-probabilities."""
     verdicts: dict[str, list[multiple_choice.Verdict]] = {rule: [] for rule in multiple_choice.NORMALISATIONS}
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for question in questions:
             mine = list(islice(scored, len(question.choices)))
             logprobs = [one.total for one in mine]

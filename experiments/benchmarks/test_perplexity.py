@@ -21,7 +21,7 @@ def test_perplexity(bench: Bench, entry: Entry) -> None:
     n_bytes = len(content.encode()) if asked.limit is None else len(text.decode(scored_ids).encode())
     result = perplexity.summarise([list(one.logprobs) for one in scored], n_bytes)
     path = bench.items_path("perplexity")
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for index, one in enumerate(scored):
             file.write(json.dumps({"window": index, "tokens": len(one.logprobs), "logprob": one.total}) + "\n")
     entry.items_file = path.name

@@ -19,7 +19,7 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
     found = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
     used = chosen(asked.language, (text for article in articles for text in article.references))
     rouge, path, scores = summarization.Rouge(used), bench.items_path("summarization"), []
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for article, prompt, (generated,) in zip(articles, prompts, found.texts, strict=True):
             summary = generated.text.strip()
             scores.append(rouge(summary, article.references))

@@ -67,7 +67,7 @@ def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]
     options = [f"benchmark=[{','.join(BENCHMARKS)}]", "agreement.enabled=false", f"results_dir={results.resolve()}"]
     command = [sys.executable, "-m", "experiments.run", "-m", "model=local", f"model.path={paths}", "hw=cpu"]
     subprocess.run([*command, *options], check=True)
-    records = [json.loads(path.read_text()) for path in sorted(results.glob("*/record.json"))]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*/record.json"))]
     by_path = {record["config"]["model"]["path"]: record for record in records}
     return {str(folder): by_path[str(folder.resolve())] for folder in models}
 

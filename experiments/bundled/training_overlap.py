@@ -16,7 +16,7 @@ SHARES = Path(__file__).with_suffix(".json")
 
 def shares(digest: str) -> dict[str, float]:
     """Return the share of each benchmark for the model of that digest; empty for any other model."""
-    kept = json.loads(SHARES.read_text())
+    kept = json.loads(SHARES.read_text(encoding="utf-8"))
     return dict(kept["shares"]) if kept["model_digest"] == digest else {}
 
 

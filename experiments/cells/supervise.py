@@ -214,7 +214,7 @@ def _signal_group(pid: int | None, sign: signal.Signals) -> None:
 def _kernel_kills() -> int:
     """Return how many processes the kernel has killed for want of memory since it started (0 where it does not say)."""
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0

@@ -88,7 +88,7 @@ def _compare_group(
 def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
     """Say whether a resumed cell has what these options ask for; with others it is compared again."""
     try:
-        kept = json.loads((folder / SPEED_FILE).read_text())
+        kept = json.loads((folder / SPEED_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     is_current = kept.get("schema_version") == SPEED_SCHEMA_VERSION

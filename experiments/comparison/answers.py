@@ -74,7 +74,7 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
 
 
 def read_items(path: Path) -> list[Item]:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 

@@ -121,7 +121,7 @@ class _Comparison:
         }
 
     def _agreement(self, runner: Runner) -> dict[str, Any]:
-        record = json.loads((runner.folder / "record.json").read_text())
+        record = json.loads((runner.folder / "record.json").read_text(encoding="utf-8"))
         entries = [entry for entry in record["benchmarks"] if entry["benchmark"] == "agreement"]
         return entries[0]["figures"] if entries else {}
 
@@ -149,7 +149,7 @@ def _fit_together(runners: Sequence[Runner]) -> bool:
 
 
 def _peak(runner: Runner, kind: str) -> int:
-    record: Mapping[str, Any] = json.loads((runner.folder / "record.json").read_text())
+    record: Mapping[str, Any] = json.loads((runner.folder / "record.json").read_text(encoding="utf-8"))
     peaks = [(record["load"] or {}).get(f"peak_{kind}_bytes") or 0]
     peaks += [entry["figures"].get(f"peak_{kind}_bytes") or 0 for entry in record["benchmarks"]]
     return max(peaks)

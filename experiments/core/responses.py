@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.core.kept_texts import KeptTexts
 from experiments.core.rows import Generated, GenerateRequest
 from experiments.core.scoring import Scored, ScoreRequest
 
-_VERSION = 1  # raised when the meaning of a stored answer changes
-_AT_ONCE = 500  # keys a query; SQLite takes some thousand
+_VERSION = 2  # raised when the meaning of a stored answer changes
 
 
 class Responses:
@@ -30,14 +29,12 @@ class Responses:
         text = json.dumps([_VERSION, identity], sort_keys=True)
         self._identity = hashlib.sha256(text.encode()).digest()
         self._use, self.hits = use, 0
-        self._database: sqlite3.Connection | None = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=30.0)
-            # A killed process loses nothing with this; a machine that loses power may lose the last batches.
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, answer TEXT)")
+        self._kept = KeptTexts(path, "answers")
+
+    @property
+    def note(self) -> str | None:
+        """What was wrong with the file."""
+        return self._kept.note
 
     def scores(self, requests: Sequence[ScoreRequest], exact: bool) -> list[Scored | None]:
         """Return what is known of each request."""
@@ -56,26 +53,17 @@ class Responses:
         self._keep([(self._text_key(request, sample, eos_ids), [one.ids, one.text, one.finished_by])])
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
+        self._kept.close()
 
     def _get(self, keys: Sequence[bytes]) -> list[Any]:
-        if self._database is None or not self._use:
+        if not self._use:
             return [None] * len(keys)
-        found: dict[bytes, str] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            marks = ",".join("?" * len(part))
-            found.update(self._database.execute(f"SELECT key, answer FROM responses WHERE key IN ({marks})", part))
+        found = self._kept.get(keys)
         self.hits += sum(key in found for key in keys)
         return [json.loads(found[key]) if key in found else None for key in keys]
 
     def _keep(self, rows: Iterable[tuple[bytes, Any]]) -> None:
-        if self._database is not None:
-            with self._database:
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO responses VALUES (?, ?)", [(key, json.dumps(one)) for key, one in rows]
-                )
+        self._kept.put((key, json.dumps(one)) for key, one in rows)
 
     def _score_key(self, request: ScoreRequest, exact: bool) -> bytes:
         key = hashlib.sha256(self._identity)

@@ -91,7 +91,7 @@ def read_baselines(folder: Path) -> dict[str, Baseline]:
     found = {}
     for path in paths:
         try:
-            baseline = json.loads(path.read_text())
+            baseline = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); make it again with update=true") from error
         version = baseline.get("schema_version") if isinstance(baseline, dict) else None

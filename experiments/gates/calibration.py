@@ -83,7 +83,7 @@ def write_calibration(clocks: Mapping[str, Any], results: Path) -> Path:
 def warnings(results: Path, gate: GateConfig) -> list[str]:
     """Return what the machine's calibration, where there is one, says of a gate's two bounds of speed."""
     try:
-        kept = json.loads((results / FILE).read_text())
+        kept = json.loads((results / FILE).read_text(encoding="utf-8"))
         here = environment()
         if machine_differences(kept, here):
             return []

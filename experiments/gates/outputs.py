@@ -69,7 +69,7 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
             write_atomic(folder / name, text)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:
-            with open(summary, "a") as file:
+            with open(summary, "a", encoding="utf-8") as file:
                 file.write(files["summary.md"])
     except OSError as error:
         raise UserError(f"output={folder} cannot be written: {error.strerror}") from error

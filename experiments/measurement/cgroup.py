@@ -57,6 +57,6 @@ def _file(name: str, controller: str, root: Path) -> Path | None:
 
 def _text(path: Path | None) -> str | None:
     try:
-        return None if path is None else path.read_text().strip()
+        return None if path is None else path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None

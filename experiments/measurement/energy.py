@@ -93,4 +93,4 @@ def _gained(counter: Counter, start_j: float) -> float:
 
 
 def _microjoules(path: Path) -> float:
-    return int(path.read_text()) * _MICRO
+    return int(path.read_text(encoding="utf-8")) * _MICRO

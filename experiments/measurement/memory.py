@@ -57,7 +57,7 @@ def reset_peak() -> bool:
 def mapped_file_bytes() -> int:
     """Return the size of the files that this process has mapped, libraries left out: weights may lie there unread."""
     try:
-        lines = (_PROC / "self" / "maps").read_text().splitlines()
+        lines = (_PROC / "self" / "maps").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     total = 0
@@ -168,7 +168,7 @@ class MemoryTrace:
         if self.samples and elapsed - self.samples[-1][0] < self._EVERY_S:
             return
         try:
-            pages = int(self._path.read_text().split()[1])
+            pages = int(self._path.read_text(encoding="utf-8").split()[1])
         except (OSError, IndexError, ValueError):
             return
         if pages:  # none is held by a process that has ended and is not collected yet
@@ -186,7 +186,7 @@ def _status(process: str, key: str, proc: Path = _PROC) -> int | None:
 
 def _field(path: Path, key: str) -> int | None:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), None)

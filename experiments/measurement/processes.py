@@ -29,7 +29,7 @@ def _children(pid: int, proc: Path) -> list[int]:
     with suppress(OSError):  # a process that has just ended
         for task in (proc / str(pid) / "task").iterdir():
             with suppress(OSError):
-                children += map(int, (task / "children").read_text().split())
+                children += map(int, (task / "children").read_text(encoding="utf-8").split())
     return children
 
 

@@ -7,13 +7,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, write_to_textfile
+from typing_extensions import override
 
 from experiments.records.matrix import rows
 from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
+_LOOPBACK = ("127.0.0.1", "localhost")
+_PATIENCE_S = 5.0
 _LABELS = ("runtime", "model", "hw")
 # From a small model's token on a good processor to a large one's prompt: a factor of two, or two and a half, a bucket.
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -50,11 +55,11 @@ class Prometheus:
             "runtime_matrix_decode_speedup_ratio", "Interleaved, to the reference", _LABELS, registry=registry
         )
         self._accuracy = Gauge("runtime_matrix_score", "Scores of the cell", (*_LABELS, "score"), registry=registry)
-        self._server: tuple[Any, threading.Thread] | None = None
+        self._server: WSGIServer | None = None
         self.port: int | None = None
         if port is not None:
-            self._server = start_http_server(port, addr="127.0.0.1", registry=registry)
-            self.port = self._server[0].server_port
+            self._server = _serve(port, registry)
+            self.port = self._server.server_port
 
     def start(self, total: int) -> None:
         self._planned.set(total)
@@ -87,9 +92,8 @@ class Prometheus:
     def close(self) -> None:
         if self._server is not None:
             time.sleep(self._linger_s)
-            self._server[0].shutdown()
-            self._server[0].server_close()
-            self._server[1].join(1.0)
+            self._server.shutdown()
+            self._server.server_close()
 
     def _note(self, entry: dict[str, Any], labels: tuple[str, str, str]) -> None:
         samples, figures = entry["samples"], entry["figures"]
@@ -112,3 +116,31 @@ class Prometheus:
         if self._file is not None:
             Path(self._file).parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(self._file, self.registry)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE_S  # of the socket: a connection that says nothing holds no thread for longer
+
+    @override
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Requests are no news."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+def _serve(port: int, registry: CollectorRegistry) -> WSGIServer:
+    """Serve /metrics on loopback, to those who call us by a name of loopback: a page in a browser could use another."""
+    metrics = make_wsgi_app(registry)
+
+    def answer(environment: Any, start_response: Any) -> Any:
+        host = str(environment.get("HTTP_HOST", "")).rpartition(":")[0] or environment.get("HTTP_HOST", "")
+        if host not in _LOOPBACK:
+            start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
+            return [b"ask for 127.0.0.1 or localhost\n"]
+        return metrics(environment, start_response)
+
+    server = make_server("127.0.0.1", port, answer, _Server, _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

@@ -33,7 +33,7 @@ def interpreter(root: Path, peer: str, torch: str = "torch==2.13.0") -> Path:
     """
     folder = root / peer
     python, mark = folder / "bin" / "python", folder / "installed"
-    if mark.exists() and mark.read_text() == "\n".join(PINS[peer]):
+    if mark.exists() and mark.read_text(encoding="utf-8") == "\n".join(PINS[peer]):
         return python
     print(f"installing {peer} into {folder} (minutes)", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)

@@ -78,7 +78,7 @@ def main() -> int:
             print(f"error: {error}", file=sys.stderr)
             failed = True
     table = arguments.out / "peers.md"
-    print(table.read_text() if table.exists() else "nothing was measured")
+    print(table.read_text(encoding="utf-8") if table.exists() else "nothing was measured")
     return 1 if failed else 0
 
 
@@ -88,7 +88,7 @@ def _begin(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "peers.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     machine = _machine()
     before = found.get("machine", machine)
     if (before["processor"], before["cores"]) != (machine["processor"], machine["cores"]):

@@ -33,7 +33,7 @@ def write_table(found: dict[str, Any], path: Path) -> None:
         lines += [*_execution(found["execution"]), ""]
     if "timing" in found:
         lines += ["## Speed as measured: optimum-benchmark 0.6.0, the bundled model", "", *_timing(found["timing"]), ""]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 _EXPLAIN_SCORING = (

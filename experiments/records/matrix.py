@@ -152,6 +152,7 @@ def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
         **{key: _figure(found, *place) for key, place in _AGREEMENT.items()},
         **_by_normalisation(found),
         "sandbox_note": _figure(found, "code", "sandbox_note"),
+        "cache_note": _cache_note(found),
         "agreement_tied_ratio": _tied_ratio(found),
         **_overlap(record),
     }
@@ -203,6 +204,13 @@ def _answers(record: dict[str, Any]) -> dict[str, Any]:
         **{f"{score}_items": found.get(name, {}).get("items") for score, (name, _) in SCORES.items()},
         "perplexity_items": found.get("perplexity", {}).get("items"),
     }
+
+
+def _cache_note(found: dict[str, dict[str, Any]]) -> str | None:
+    """Return what was wrong with files of answers and verdicts that were to be reused."""
+    keys = ("cache_note", "verdicts_note")
+    notes = [note for entry in found.values() for key in keys if (note := entry["figures"].get(key))]
+    return "; ".join(dict.fromkeys(notes)) or None
 
 
 def _by_normalisation(found: dict[str, dict[str, Any]]) -> dict[str, float | None]:

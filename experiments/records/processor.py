@@ -99,7 +99,7 @@ def _usable(sets: list[str], limits: Mapping[str, str]) -> list[str]:
 def _first_processor(root: Path) -> dict[str, str]:
     """Return the lines that `/proc/cpuinfo` has for its first processor."""
     try:
-        text = (root / "proc/cpuinfo").read_text()
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return {}
     pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.records.assemble import SCHEMA_VERSION
-from experiments.records.unfinished import unfinished
+from experiments.records.unfinished import unfinished_record
 
 SPEED_SCHEMA_VERSION = 2  # 1 timed work that nobody checked, at one thread
 SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
@@ -40,15 +40,17 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
         raise FileExistsError(f"{path} is already recorded")
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(descriptor, 0o644)  # a temporary file is its owner's alone
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -57,24 +59,47 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
         os.close(folder)
 
 
-def read_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
+def cell_folders(folder: Path) -> list[Path]:
+    """Return the folders below that hold a record, or the journal of a cell that has none; the oldest first.
+
+    Their names begin with the time at which their run began.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if "record.json" in files or "journal.jsonl" in files:
+            found.append(Path(place))
+    return sorted(found, key=lambda path: path.name)
+
+
+def read_records(
+    folder: Path, folders: Sequence[Path] | None = None
+) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
     """Return the readable records, oldest first, and each other file with the reason why it was left out.
 
-    A cell whose run was killed has the record that its journal tells.
+    `folders`: of these cells alone. A cell whose run was killed has the record that its journal tells.
     """
     records: list[dict[str, Any]] = []
     refused: list[tuple[Path, str]] = []
-    for path in sorted(folder.glob("**/record.json")):
+    for home in cell_folders(folder) if folders is None else folders:
+        path = home / "record.json"
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        except FileNotFoundError:
+            record = unfinished_record(home)
+            if record is None:
+                continue
+            path = home / "journal.jsonl"
         except (OSError, ValueError, RecursionError) as error:
             refused.append((path, f"damaged: {error}"))
             continue
         _sort(path, record, records, refused)
-    for home, record in unfinished(folder):
-        _sort(home / "journal.jsonl", record, records, refused)
     records.sort(key=lambda record: record["started_at"])
     return records, refused
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _sort(path: Path, record: Any, records: list[dict[str, Any]], refused: list[tuple[Path, str]]) -> None:
@@ -121,7 +146,7 @@ def _found_later(folder: Path) -> dict[str, Any]:
 
 def _beside(path: Path, version: int) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and content.get("schema_version") == version else None

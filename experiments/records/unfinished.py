@@ -19,7 +19,7 @@ _LOCK = "running.lock"  # held by the process that measures the cell, and lost w
 def running(folder: Path) -> Iterator[None]:
     """Mark a cell's folder as being measured, for as long as this block and this process last."""
     path = folder / _LOCK
-    with open(path, "w") as lock:
+    with open(path, "w", encoding="utf-8") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
@@ -31,15 +31,21 @@ def running(folder: Path) -> Iterator[None]:
 def unfinished(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the folder and the record of each cell that nobody measures any more and that has no record."""
     for journal in sorted(results.glob("**/journal.jsonl")):
-        folder = journal.parent
-        if (folder / "record.json").exists():
-            continue
-        try:
-            events = read_journal(journal)
-            if events and events[0]["event"] == "cell" and not _is_running(folder):
-                yield folder, _record(events)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # no journal of this program
+        if not (journal.parent / "record.json").exists():
+            record = unfinished_record(journal.parent)
+            if record is not None:
+                yield journal.parent, record
+
+
+def unfinished_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record that a cell's journal tells; None while it is being measured, and for other journals."""
+    try:
+        events = read_journal(folder / "journal.jsonl")
+        if events and events[0]["event"] == "cell" and not _is_running(folder):
+            return _record(events)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no journal of this program
+    return None
 
 
 def _record(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def _record(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _is_running(folder: Path) -> bool:
     try:
-        with open(folder / _LOCK) as lock:
+        with open(folder / _LOCK, encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

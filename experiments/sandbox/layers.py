@@ -93,7 +93,7 @@ def namespaces(with_pids: bool = True) -> bool:
     if not has_pids:
         _check(_LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS))
     for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(content)
     return has_pids
 
@@ -123,7 +123,7 @@ def private_root(base: str, shown: Sequence[str], hidden: Sequence[str], scratch
 def _make(path: str, is_folder: bool) -> None:
     os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
     if not is_folder:
-        with open(path, "w"):
+        with open(path, "w", encoding="utf-8"):
             pass
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 
+from experiments.core.kept_texts import KeptTexts
 from experiments.sandbox.layers import Limits
 from experiments.sandbox.pool import Program, Verdict
 
@@ -26,27 +26,25 @@ class VerdictCache:
         self._cpu_s = limits.cpu_s
         self._limits = json.dumps([_VERSION, asdict(limits)])
         self.hits = 0
-        self._database: sqlite3.Connection | None = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-            self._database.execute("CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT)")
+        self._kept = KeptTexts(path, "judged")
+
+    @property
+    def note(self) -> str | None:
+        """What was wrong with the file."""
+        return self._kept.note
 
     def get(self, program: Program) -> Verdict | None:
-        if self._database is None:
-            return None
-        row = self._database.execute("SELECT verdict FROM verdicts WHERE key = ?", (self._key(program),)).fetchone()
-        if row is None:
+        key = self._key(program)
+        text = self._kept.get([key]).get(key)
+        if text is None:
             return None
         self.hits += 1
-        return Verdict(**json.loads(row[0]))
+        return Verdict(**json.loads(text))
 
     def keep(self, judged: list[tuple[Program, Verdict]]) -> None:
-        if self._database is None:
-            return
-        rows = [(self._key(one), json.dumps(asdict(verdict))) for one, verdict in judged if self._is_kept(verdict)]
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", rows)
+        self._kept.put(
+            (self._key(one), json.dumps(asdict(verdict))) for one, verdict in judged if self._is_kept(verdict)
+        )
 
     def _is_kept(self, verdict: Verdict) -> bool:
         """Near the limit of processor time, another run may come to another verdict."""
@@ -54,8 +52,7 @@ class VerdictCache:
         return verdict.status in _KEPT and not is_near
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
+        self._kept.close()
 
     def _key(self, program: Program) -> str:
         return hashlib.sha256(f"{self._limits}/{program.digest}".encode()).hexdigest()

@@ -61,7 +61,7 @@ class Flipped:
     def _read(self, path: Path, is_kept: bool) -> dict[str, dict[str, Any]]:
         if path in self._cache:
             return self._cache[path]
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             found = {f"{item['id']}/{item.get('sample')}": item for item in map(json.loads, file)}
         if is_kept:  # a reference serves many cells
             self._cache[path] = found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +27,10 @@ ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
 _DETAILED = 300  # cells with distributions and items, the latest; of more the records say all
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_HASHES = "HASHES-OF-THE-SCRIPTS"
+# A second line: whatever a record might smuggle in, only these scripts run, and nothing is asked of any network.
+_POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
 _AXIS_LABELS = {
     "speedup_ratio": "decode speedup",
     "prefill_speedup_ratio": "prefill speedup",
@@ -48,12 +55,14 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
     found = every if all_records else latest(every)
     columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
     marks = mark_best(found, columns)
-    data = {**_data(records, found, columns, marks), "trends": trends(every), "fewest": FEWEST}
-    return _template().render(
+    cells, broken = _cells(records, found)
+    data = {**_data(found, columns, marks), "cells": cells, "trends": trends(every), "fewest": FEWEST}
+    refused = [*refused, *broken]
+    text: str = _template().render(
         title=_title(found),
         facts=_facts(found),
-        css=(ASSETS / "page.css").read_text(),
-        js="\n".join((ASSETS / f"{name}.js").read_text() for name in _SCRIPTS),
+        css=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        js="\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
         data=_embedded(data),
         answers=answers(found),
         columns=columns,
@@ -71,7 +80,13 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         choices=_choices(found),
         has_trends=bool(data["trends"]),
         has_alarms=any(is_alarm(row) for row in found),
+        policy=_POLICY,
     )
+    return text.replace(_HASHES, " ".join(f"'sha256-{_digest(script)}'" for script in _SCRIPT.findall(text)), 1)
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _axis_labels(columns: Sequence[Column]) -> dict[str, str]:
@@ -95,7 +110,6 @@ def _embedded(data: dict[str, Any]) -> str:
 
 
 def _data(
-    records: Sequence[dict[str, Any]],
     found: Sequence[Row],
     columns: Sequence[Column],
     marks: dict[tuple[str, str], str],
@@ -131,7 +145,6 @@ def _data(
         },
         "kept": {row["record_id"]: _short(kept(row)) for row in found if row["status"] == "ok"},
         "fronts": fronts,
-        "cells": _cells(records, found),
         "metrics": METRICS,
         "axes": _axis_labels(columns),
     }
@@ -144,18 +157,23 @@ def _front(front: Front) -> dict[str, Any]:
     return {"dominated": dict(zip(front.record_ids, front.dominated_by, strict=True)), "missing": front.missing}
 
 
-def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str, Any]:
+def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return what a cell shows when it is opened, by record; and the records of which that cannot be shown, and why."""
     by_id = {record["record_id"]: record for record in records}
     latest = sorted(found, key=lambda row: row["started_at"])[-_DETAILED:]
     flipped = Flipped(_ITEMS_BYTES)
     share = _ITEMS_BYTES // max(1, min(len(latest), 40))
     references = {(record["run_id"], record["model"]["digest"]): record for record in records if record["is_reference"]}
-    cells = {}
+    cells: dict[str, Any] = {}
+    broken: list[tuple[str, str]] = []
     for row in latest:
         record = by_id[row["record_id"]]
         reference = references.get((row["run_id"], row["model_digest"]))
-        cells[row["record_id"]] = {**detail(record, row, reference), "flipped": flipped.of(record, share)}
-    return cells
+        try:
+            cells[row["record_id"]] = {**detail(record, row, reference), "flipped": flipped.of(record, share)}
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            broken.append((record["folder"], f"it cannot be opened: {type(error).__name__}: {error}"))
+    return cells, broken
 
 
 def _short(value: Any) -> Any:

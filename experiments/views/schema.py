@@ -29,6 +29,7 @@ _MAYBE_TEXT = {
     "dtype_note": "Where products in the dtype are emulated: at which rate.",
     "peak_note": "How to read the shares of the hardware peak, where they are above 100 % or it was under load.",
     "sandbox_note": "What the machine did not keep generated programs from.",
+    "cache_note": "What was wrong with kept answers or verdicts.",
     "machine_description": "Processor, cores, widest vectors and what limits them.",
     "commit": "Of this program.",
     "speedup_reason": "Why there is no speedup.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.records.journal import plain
 from experiments.views.columns import Row
 
 _KINDS: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}
@@ -39,13 +41,28 @@ def _fill(connection: sqlite3.Connection, found: Sequence[Row], records: Sequenc
     parts = ", ".join(f'"{name}" {_kind(name, found)}' for name in names)
     connection.execute(f"CREATE TABLE cells ({parts}, PRIMARY KEY (record_id))")
     holes = ", ".join("?" * len(names))
-    connection.executemany(f"INSERT INTO cells VALUES ({holes})", [[row[name] for name in names] for row in found])
+    connection.executemany(
+        f"INSERT INTO cells VALUES ({holes})", [[_value(row[name]) for name in names] for row in found]
+    )
     connection.execute("CREATE TABLE samples (record_id TEXT, benchmark TEXT, sample TEXT, number INTEGER, value REAL)")
-    connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", _samples(records))
+    connection.executemany(
+        "INSERT INTO samples VALUES (?, ?, ?, ?, ?)", (tuple(map(_value, one)) for one in _samples(records))
+    )
     connection.execute("CREATE TABLE figures (record_id TEXT, benchmark TEXT, figure TEXT, value)")
-    connection.executemany("INSERT INTO figures VALUES (?, ?, ?, ?)", _figures(records))
+    connection.executemany(
+        "INSERT INTO figures VALUES (?, ?, ?, ?)", (tuple(map(_value, one)) for one in _figures(records))
+    )
     connection.execute("CREATE INDEX samples_of_a_cell ON samples (record_id, sample)")
     connection.commit()
+
+
+def _value(value: Any) -> Any:
+    """Return what SQLite can hold: integers of 64 bits, and no lists or mappings but their text."""
+    if value is None or isinstance(value, str | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else float(value)
+    return json.dumps(plain(value))
 
 
 def _kind(name: str, found: Sequence[Row]) -> str:

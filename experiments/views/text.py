@@ -6,14 +6,22 @@ import csv
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.records.journal import plain
 from experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
-_REMARKS = ("dtype_note", "peak_note", "sandbox_note")  # of a row: what its figures cannot be read without
+_REMARKS = (
+    "dtype_note",
+    "peak_note",
+    "sandbox_note",
+    "cache_note",
+)  # of a row: what its figures cannot be read without
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins
 _RED = "🟥"  # Markdown has no colours
 NOTES = (
     "* the reference; ± one standard error; n/a unknown or not interleaved; alone: of a cell that took no turns with "
@@ -35,18 +43,21 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     """Print the matrix as wide as the console, and say which columns had to leave, the most important first."""
     columns, left_out = _fitting(found, console.width)
     others = f" and {len(left_out) - _NAMED} others" if len(left_out) > _NAMED else ""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column.header, justify="right" if column.is_number else "left")
     for row in found:
-        table.add_row(*[column.show(row) for column in columns], style="bold red" if is_alarm(row) else None)
+        table.add_row(
+            *[escape(clean(column.show(row))) for column in columns], style="bold red" if is_alarm(row) else None
+        )
     console.print(table, highlight=False)
     for row in found:
-        for line in failures([row]):
+        for line in map(clean, failures([row])):
             console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False)
-    for line in foot(found):
+    for line in map(clean, foot(found)):
         console.print(line, style="dim", markup=False, highlight=False)
     if left_out:
         console.print(
@@ -87,8 +98,8 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
         "|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns),
         *("| " + " | ".join(_shown(column, row) for column in columns) + " |" for row in found),
     ]
-    said = [_alarmed(row, line.replace("\n", " ")) for row in found for line in failures([row])]
-    notes = [note.replace("*", r"\*") for note in foot(found)]
+    said = [_alarmed(row, _cell(line)) for row in found for line in failures([row])]
+    notes = [_cell(note).replace("*", r"\*") for note in foot(found)]
     return "\n".join(lines) + "\n\n" + "\n\n".join([*said, *notes]) + "\n"
 
 
@@ -96,13 +107,13 @@ def csv_text(found: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows({key: _inert(value) for key, value in row.items()} for row in found)
     return text.getvalue()
 
 
 def json_text(found: Sequence[Row]) -> str:
     """Return an array of rows, as `matrix.schema.json` describes them."""
-    return json.dumps(list(found), indent=1) + "\n"
+    return json.dumps(plain(list(found)), indent=1, allow_nan=False) + "\n"
 
 
 def _shown(column: Column, row: Row) -> str:
@@ -115,8 +126,20 @@ def _alarmed(row: Row, line: str) -> str:
     return f"{_RED} **{name}**{line.removeprefix(name)}" if is_alarm(row) else line
 
 
+def clean(text: str) -> str:
+    """Return a text of others' without the control characters by which it could repaint or retitle a terminal."""
+    return "".join("\ufffd" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text)
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
+    """Return a text that stays one cell of Markdown, and no tag or link of its own."""
+    text = clean(text).replace("|", r"\|").replace("\n", " ").replace("](", r"]\(")
+    return text.replace("<", "&lt;")
+
+
+def _inert(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula."""
+    return f"'{clean(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]:

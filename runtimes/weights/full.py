@@ -78,7 +78,7 @@ def modules_of(model: ModelSource) -> tuple[str, ...]:
     kind = (model.architecture or {}).get("model_type")
     if model.folder is not None:
         with suppress(OSError, ValueError):
-            kind = json.loads((model.folder / "config.json").read_text()).get("model_type")
+            kind = json.loads((model.folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     name = str(kind).replace("-", "_")
     return ("transformers", f"transformers.models.{name}.modeling_{name}")
 

@@ -104,7 +104,9 @@ class Gptq:
         command = [sys.executable, "-m", "runtimes.weights.gptq_worker"]
         text = json.dumps(asked)
         # It leaves logs where it runs.
-        done = subprocess.run(command, input=text, text=True, capture_output=True, env=environment, cwd=folder)
+        done = subprocess.run(
+            command, input=text, encoding="utf-8", errors="replace", capture_output=True, env=environment, cwd=folder
+        )
         shutil.rmtree(folder / "logs", ignore_errors=True)
         sys.stderr.write(done.stderr[-5000:])  # into the cell's log
         if done.returncode:
@@ -119,7 +121,7 @@ class Gptq:
             source.rmdir()
 
     def _check(self, source: Path) -> None:
-        config = json.loads((source / "config.json").read_text())
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
         for name in ("hidden_size", "intermediate_size"):
             if name in config:
                 check_groups(name, int(config[name]), self._group_size)

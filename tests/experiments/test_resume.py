@@ -80,7 +80,7 @@ def answered(path: Path) -> int:
         return 0
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT count(*) FROM responses").fetchone()[0])
+            return int(database.execute("SELECT count(*) FROM answers").fetchone()[0])
     except sqlite3.OperationalError:  # not made yet
         return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
+from experiments.monitoring import prometheus
 from experiments.monitoring.prometheus import Prometheus
 from experiments.report import read
 from tests.experiments.recorded import sweep
@@ -34,6 +36,24 @@ def told(tmp_path: Path) -> Iterator[Prometheus]:
     sink.compared(records)
     yield sink
     sink.close()
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421), ("", 421)])
+def test_other_names_than_loopback_s_are_not_answered(told: Prometheus, host: str, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", told.port, timeout=5)
+    connection.putrequest("GET", "/metrics", skip_host=True)
+    connection.putheader("Host", f"{host}:{told.port}" if host else "")
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_a_connection_that_says_nothing_is_closed(told: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
+    assert told.port is not None
+    with socket.create_connection(("127.0.0.1", told.port), timeout=5) as silent:
+        silent.sendall(b"GET /metrics")
+        assert silent.recv(100) == b""
 
 
 def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp_path: Path) -> None:
