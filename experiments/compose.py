@@ -51,6 +51,7 @@ def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     for override in overrides:
+        _check_override(override)
         name = override.lstrip("+~").split("=", 1)[0]
         if override.startswith("+") and not name.startswith(_OPEN):
             raise UserError(f"{name} is not a known key{did_you_mean(name, set(_keys(config)) - {name})}")
@@ -63,6 +64,15 @@ def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
     return resolved
 
 
+def _check_override(override: str) -> None:
+    key, _, value = override.lstrip("+").partition("=")
+    if key == "benchmark":
+        names = [name.strip() for name in value.strip("[]'\" ").split(",")]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"benchmark={value} names {twice} twice")
+
+
 def explain(error: Exception) -> UserError:
     """Return Hydra's or OmegaConf's exception as one line that says what to do; other exceptions are raised again."""
     from hydra.errors import HydraException
@@ -73,10 +83,19 @@ def explain(error: Exception) -> UserError:
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip().splitlines()[0]
         return UserError(f"{key} is missing: set {key}=…")
+    if isinstance(error, ValueError) and "must be a string or a list" in str(error):
+        return UserError("a group cannot be null: leave it out, or give an option, as in 'benchmark=[latency]'")
     if not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
+    said = re.sub(r"\s+", " ", str(error)).strip()
+    if "Ambiguous value" in said:
+        word = said.partition("'")[2].partition("'")[0]
+        return UserError(f"{word}: several values are a sweep: add -m, as in -m {word}")
     options = getattr(error, "options", None)
     wanted = getattr(error, "missing_cfg_file", None)
+    if options is None and wanted is not None:
+        group, _, option = str(wanted).rpartition("/")
+        options = [path.stem for path in (CONF / group).glob("*.yaml")]
     if options is not None and wanted is not None:
         group, _, option = str(wanted).rpartition("/")
         return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, options))}")
@@ -87,7 +106,7 @@ def explain(error: Exception) -> UserError:
             word = str(cause.full_key)
             last = word.rpartition(".")[2]
             return UserError(f"{word} is not a known key{did_you_mean(last, map(str, known))}" if known else str(cause))
-    return UserError(re.sub(r"\s+", " ", str(error)).strip())
+    return UserError(said.partition(" full_key:")[0])
 
 
 def _is_mapping(node: Any) -> bool:

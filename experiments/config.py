@@ -83,7 +83,7 @@ class ModelConfig:
     id: str | None
     revision: str | None
     architecture: dict[str, Any] | None
-    seed: int = least(0)
+    seed: int = least(0, most=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class LatencyConfig:
     batch: tuple[int, ...] = least(1)
     prompt_tokens: tuple[int, ...] = least(1)
     new_tokens: tuple[int, ...] = least(1)
-    iterations: int = least(1)
+    iterations: int = least(1, most=100_000)
     warmup: int = least(1)
 
 
@@ -152,6 +152,7 @@ class PerplexityConfig:
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoiceConfig:
     data: str
+    fields: dict[str, str]
     shots: int = least(0)
     style: str = among("texts", "letters")
     normalise: str = among("bytes", "tokens", "none")
@@ -161,6 +162,7 @@ class MultipleChoiceConfig:
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
     data: str
+    fields: dict[str, str]
     solutions: str
     samples: int = least(1)
     k: tuple[int, ...] = least(1)
@@ -183,6 +185,7 @@ class ExtractiveQAConfig:
 @dataclass(frozen=True, kw_only=True)
 class SummarizationConfig:
     data: str
+    fields: dict[str, str]
     max_new_tokens: int = least(1)
     language: str = among("auto", "english", "unicode")
     limit: int | None = least(1)
@@ -254,7 +257,7 @@ class MonitoringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    workers: int | None = least(1, identity=False)
+    workers: int | None = least(1, most=1024, identity=False)
     cpu_s: int = least(1)
     wall_s: float = least(1)
     memory_mib: int = least(64)
@@ -299,7 +302,7 @@ class CellConfig:
     comparison: ComparisonConfig = passing()  # kept beside the speeds that it is of
     batch: str | None = among("auto")
     monitoring: MonitoringConfig = passing()
-    seed: int = least(0)
+    seed: int = least(0, most=2**63 - 1)
     results_dir: str = passing()
     artifacts_dir: str = passing()
     artifacts_gib: float = least(0, identity=False)

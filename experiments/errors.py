@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMED = 20
+
 
 class UserError(Exception):
     """One line: what is wrong, what was found, what to do. Printed without a traceback."""
@@ -12,4 +14,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest known word, else the list of known words."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(options) or 'none'}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    more = f" and {len(options) - _MOST_NAMED} more: see --help" if len(options) > _MOST_NAMED else ""
+    return f"; known: {', '.join(options[:_MOST_NAMED]) or 'none'}{more}"

@@ -15,6 +15,12 @@ from typing import Any
 
 from experiments.errors import UserError
 
+_LENGTHS = ("max_position_embeddings", "n_positions")
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", *_LENGTHS),
+)
+_MOST = 2**31  # of any size in a configuration
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -68,13 +74,25 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
     """
     if not folder.is_dir():
         raise UserError(f"model.path={folder} is not a folder; give the folder that holds config.json")
+    try:
+        return _inspect(folder, cache)
+    except UserError:
+        raise
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError, RecursionError) as error:
+        raise UserError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from error
+
+
+def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
     config = _json(folder / "config.json")
-    if "model_type" not in config:
+    if not isinstance(config.get("model_type"), str):
         raise UserError(f"{folder / 'config.json'} has no model_type; give a model in the layout of Hugging Face")
     weights = _weights(folder)
     text = config.get("text_config") or config
     generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    vocabulary = int(text["vocab_size"])
+    vocabulary = _size(folder, text, "vocab_size")
+    max_length = next((text[key] for key in _LENGTHS if text.get(key) is not None), None)
+    if max_length is not None:
+        max_length = _size(folder, {"max_position_embeddings": max_length}, "max_position_embeddings")
     has_tokenizer = (folder / "tokenizer.json").exists()
     if has_tokenizer:
         _check_tokenizer(folder / "tokenizer.json", vocabulary)
@@ -83,7 +101,7 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
     return ModelFacts(
         folder=folder,
         model_type=str(config["model_type"]),
-        max_length=text.get("max_position_embeddings") or text.get("n_positions"),
+        max_length=max_length,
         vocabulary=vocabulary,
         bos_id=generation.get("bos_token_id", config.get("bos_token_id")),
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
@@ -95,11 +113,19 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
     )
 
 
+def _size(folder: Path | str, config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < _MOST:
+        raise UserError(f"{folder}: {key} must be a number from 1 to {_MOST - 1:,}; found {value!r}")
+    return value
+
+
 def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
     """Return the facts of a model with seeded random weights; it has no tokenizer and no files."""
     for key in ("model_type", "vocab_size"):
         if key not in architecture:
             raise UserError(f"model.architecture has no {key}; set +model.architecture.{key}=…")
+    _check_architecture(architecture)
     text = json.dumps([dict(architecture), seed], sort_keys=True)
     return ModelFacts(
         folder=None,
@@ -113,6 +139,17 @@ def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
         has_tokenizer=False,
         shape=ModelShape.of(architecture),
     )
+
+
+def _check_architecture(architecture: Mapping[str, Any]) -> None:
+    for key, value in architecture.items():
+        if key in _SIZES and value is not None:
+            _size("model.architecture", architecture, key)
+    hidden, heads = architecture.get("hidden_size"), architecture.get("num_attention_heads")
+    if hidden and heads and not architecture.get("head_dim") and hidden % heads:
+        raise UserError(
+            f"model.architecture.hidden_size={hidden} is no multiple of num_attention_heads={heads}: change one of them"
+        )
 
 
 def stored_parameters(folder: Path) -> int | None:
@@ -140,21 +177,30 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one")
+    _check_regular(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} must hold a JSON object; found {type(found).__name__}")
     return found
 
 
+def _check_regular(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is no file: a folder, a pipe or a device; download the model again")
+
+
 def _weights(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        files = [folder / name for name in sorted(set(_json(index).get("weight_map", {}).values()))]
+        names = _json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(name, str) and "/" not in name for name in names.values()):
+            raise UserError(f"{index} must name files beside it in weight_map; download the model again")
+        files = [folder / name for name in sorted(set(names.values()))]
         missing = [file.name for file in files if not file.exists()]
         if missing:
             raise UserError(f"{folder} lacks {missing[0]}, which {index.name} names; download the model again")
@@ -163,6 +209,7 @@ def _weights(folder: Path) -> list[Path]:
     if not files:
         raise UserError(f"{folder} has no weights; *.safetensors or pytorch_model.bin is needed")
     for file in files:
+        _check_regular(file)
         if file.suffix == ".safetensors":
             _check_safetensors(file)
     return files
@@ -179,13 +226,14 @@ def _check_safetensors(path: Path) -> None:
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             if 8 + header_bytes + max(ends) != size:
                 raise ValueError(f"{8 + header_bytes + max(ends)} bytes are declared, {size} found")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise UserError(f"{path} is not whole: {error}; download or save the model again") from error
 
 
 def _check_tokenizer(path: Path, vocabulary: int) -> None:
     from tokenizers import Tokenizer
 
+    _check_regular(path)
     try:
         largest = max(Tokenizer.from_file(str(path)).get_vocab().values())
     except Exception as error:  # the library raises plain exceptions

@@ -89,6 +89,7 @@ def measure_cells(
     """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
+    check_writable(cells[0].artifacts, "artifacts_dir")
     _settle(results)
     found = environment()
     recorded = _recorded(results) if cells[0].config.resume else []

@@ -42,19 +42,22 @@ def items_of(chosen: BenchmarksConfig) -> dict[str, list[Item]]:
         found["perplexity"] = overlap.paragraphs(perplexity.read_text(path, chosen.perplexity.max_bytes))
     if chosen.multiple_choice is not None:
         asked = chosen.multiple_choice
-        questions = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
+        questions = multiple_choice.load(
+            data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields
+        )
         found["multiple_choice"] = [(question.text,) for question in questions.questions]
         shots = [shot for shots in questions.shots_by_subject.values() for shot in shots[: asked.shots]]
         if shots:
             found[SHOTS] = [(shot.text,) for shot in shots]
     if chosen.code is not None:
-        problems = code.load(data_path("code", chosen.code.data), chosen.code.limit)
+        problems = code.load(data_path("code", chosen.code.data), chosen.code.limit, chosen.code.fields)
         found["code"] = [(problem.prompt,) for problem in problems]
     if chosen.extractive_qa is not None:
         qa = extractive_qa.load(data_path("extractive_qa", chosen.extractive_qa.data), chosen.extractive_qa.limit)
         found["extractive_qa"] = [(question.context, question.text) for question in qa]
     if chosen.summarization is not None:
-        articles = summarization.load(data_path("summarization", chosen.summarization.data), chosen.summarization.limit)
+        wanted = chosen.summarization
+        articles = summarization.load(data_path("summarization", wanted.data), wanted.limit, wanted.fields)
         found["summarization"] = [(article.text,) for article in articles]
     return found
 

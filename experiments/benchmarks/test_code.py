@@ -22,7 +22,7 @@ from experiments.tasks import code
 def test_code(bench: Bench, entry: Entry) -> None:
     asked = bench.cell.config.benchmark.code
     assert asked is not None
-    problems = code.load(data_path("code", asked.data), asked.limit)
+    problems = code.load(data_path("code", asked.data), asked.limit, asked.fields)
     start_s = time.perf_counter()
     with ExitStack() as stack:
         judge = _Judge(bench, asked, problems, stack)

@@ -20,7 +20,7 @@ _TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing,
 def test_multiple_choice(bench: Bench, entry: Entry) -> None:
     asked, text = bench.cell.config.benchmark.multiple_choice, bench.require_text()
     assert asked is not None
-    found = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
+    found = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields)
     scoring = Scoring(bench, sum(len(question.choices) for question in found.questions))
     requests = _Requests(text, asked, found)
     path = bench.items_path("multiple_choice")

@@ -14,7 +14,7 @@ from experiments.tasks.language import chosen
 def test_summarization(bench: Bench, entry: Entry) -> None:
     asked = bench.cell.config.benchmark.summarization
     assert asked is not None
-    articles = summarization.load(data_path("summarization", asked.data), asked.limit)
+    articles = summarization.load(data_path("summarization", asked.data), asked.limit, asked.fields)
     prompts = [Asked(article.id, summarization.prompt(article)) for article in articles]
     found = answers(bench, prompts, Decoding(asked.max_new_tokens, summarization.STOP))
     used = chosen(asked.language, (text for article in articles for text in article.references))

@@ -30,6 +30,8 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
     """Return the unloaded runtime that the configuration's `target` names. Unsupported for a combination that it does
     not take."""
     engine = _class(config.engine)
+    if not (isinstance(engine, type) and issubclass(engine, Runtime)):
+        raise Unsupported(f"runtime.engine.target={config.engine['target']} is no runtime: see runtimes/base.py")
     options = _options(config.engine)
     form = "dense"
     if config.weights["target"] != _FULL:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from experiments.config import BenchmarksConfig, CellConfig, CodeConfig
 from experiments.errors import UserError
 from experiments.records.code import code_of, targets
 from experiments.strict import build, identity_of
-from experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
+from experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
 from runtimes.base import Hardware, ModelSource
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
@@ -95,6 +97,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     config: CellConfig = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
+    _check_names(config)
     _check_ignored(config)
     artifacts = Path(config.artifacts_dir)
     folder = _folder(config)
@@ -120,6 +123,45 @@ def data_path(benchmark: str, data: str) -> Path:
         "summarization": "summarization.jsonl",
     }
     return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
+
+
+def _check_names(config: CellConfig) -> None:
+    """Refuse names that no folder can have, and targets that are nowhere."""
+    name = config.runtime.name
+    if not re.fullmatch(r"[^/\x00-\x1f\x7f]{1,80}", name) or name in (".", ".."):
+        raise UserError(
+            f"runtime.name={name[:40]!r}: 1 to 80 characters, no slash and no line end; it becomes a folder's name"
+        )
+    for key in ("results_dir", "artifacts_dir"):
+        if not getattr(config, key).strip():
+            raise UserError(f"{key} is empty: give a folder")
+    for which in ("runtime", "reference"):
+        runtime = getattr(config, which)
+        for part in ("engine", "weights", "placement"):
+            target = getattr(runtime, part).get("target")
+            if target is not None:
+                _check_target(f"{which}.{part}.target", target)
+    benchmark = config.benchmark
+    if benchmark.code is not None and len(set(benchmark.code.k)) < len(benchmark.code.k):
+        raise UserError(f"benchmark.code.k={list(benchmark.code.k)} names one k twice")
+    asked = benchmark.perplexity
+    if asked is not None and asked.stride is not None and asked.stride >= asked.window:
+        raise UserError(
+            f"benchmark.perplexity.stride={asked.stride} must be less than window={asked.window}: each window scores "
+            f"that many tokens; {asked.window // 2} is usual"
+        )
+
+
+def _check_target(key: str, target: Any) -> None:
+    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", target):
+        raise UserError(f"{key}={target}: give MODULE:CLASS, as in runtimes.engines.eager:Eager")
+    package = target.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise UserError(f"{key}={target}: there is no module {package} here; install it, or set PYTHONPATH")
 
 
 def _check_ignored(config: CellConfig) -> None:
@@ -193,8 +235,7 @@ def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
     chosen: BenchmarksConfig = config.benchmark
-    if config.calibration.data != "bundled" and not data_path("calibration", config.calibration.data).is_file():
-        raise UserError(f"calibration.data={config.calibration.data} is not a file: give a text")
+    files.check_regular(data_path("calibration", config.calibration.data), "calibration.data=FILE, a text")
     if not facts.has_tokenizer:
         return  # the benchmarks that need text are skipped, with that reason
     if chosen.perplexity is not None:
@@ -203,11 +244,12 @@ def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
         perplexity.read_text(data_path("perplexity", chosen.divergence.data), 1000)
     if chosen.multiple_choice is not None:
         asked = chosen.multiple_choice
-        multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots)
+        multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields)
     if chosen.extractive_qa is not None:
         extractive_qa.load(data_path("extractive_qa", chosen.extractive_qa.data), chosen.extractive_qa.limit)
     if chosen.summarization is not None:
-        summarization.load(data_path("summarization", chosen.summarization.data), chosen.summarization.limit)
+        wanted = chosen.summarization
+        summarization.load(data_path("summarization", wanted.data), wanted.limit, wanted.fields)
     if chosen.code is not None:
         _check_code(chosen.code)
 
@@ -228,7 +270,7 @@ def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) 
 
 def _check_code(asked: CodeConfig) -> None:
     path = data_path("code", asked.data)
-    problems = code.load(path, asked.limit)
+    problems = code.load(path, asked.limit, asked.fields)
     if asked.solutions != "model":
         solutions(asked, problems)
         return

@@ -152,11 +152,11 @@ def _beside(path: Path, version: int) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("schema_version") == version else None
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, name: str = "results_dir") -> None:
     """Make the folder; UserError when nothing can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"results_dir={folder} cannot be written: {error.strerror}; choose another folder") from error
+        raise UserError(f"{name}={folder} cannot be written: {error.strerror}; choose another folder") from error

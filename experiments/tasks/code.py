@@ -9,7 +9,7 @@ import ast
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ class PassScore:
     items: int
 
 
-def load(path: Path, limit: int | None = None) -> list[Problem]:
+def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Problem]:
     """Read problems; UserError names the line and what it lacks."""
-    problems = [_problem(where, item) for where, item in files.json_lines(path, _WANTED)]
+    problems = [_problem(where, item) for where, item in files.json_lines(path, _WANTED, fields)]
     if not problems:
         raise UserError(f"{path} holds no problem; give {_WANTED}")
     files.check_unique((problem.id for problem in problems), path)
@@ -118,8 +118,8 @@ def _humaneval(where: str, item: dict[str, Any]) -> Problem:
 def _mbpp(where: str, item: dict[str, Any]) -> Problem:
     _require(where, item, _MBPP)
     tests = item["test_list"]
-    if not isinstance(tests, list) or not tests:
-        raise UserError(f"{where}: {item['task_id']} has no tests: test_list is empty")
+    if not isinstance(tests, list) or not all(isinstance(one, str) for one in tests):
+        raise UserError(f"{where}: the test_list of {item['task_id']} is no list of texts; give {_WANTED}")
     listed = "\n".join(tests)
     # The code runs before the setup: some setups take what the code imports.
     test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
@@ -137,13 +137,17 @@ def _require(where: str, item: dict[str, Any], fields: Sequence[str]) -> None:
     for name in fields:
         if not item.get(name) and item.get(name) != 0:
             raise UserError(f"{where}: {item.get('task_id', 'the problem')} has no {name}; give {_WANTED}")
+    for name in ("prompt", "entry_point", "test", "canonical_solution", "text", "code", "test_setup_code"):
+        if not isinstance(item.get(name) or "", str):
+            raise UserError(f"{where}: the {name} of {item['task_id']} is no text; give {_WANTED}")
 
 
 def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
     try:
         return _tree(code)
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"{where}: {name}: its {field} is not Python: {error}") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = str(error) or "too deep"
+        raise UserError(f"{where}: {name}: its {field} is not Python that can be read: {why}") from error
 
 
 def _check_imports(where: str, name: object, test: ast.Module) -> None:
@@ -168,7 +172,7 @@ def _tree(code: str) -> ast.Module:
 def _functions(code: str) -> set[str]:
     try:
         tree = _tree(code)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
         target.id

@@ -6,7 +6,6 @@ stripped of punctuation and articles, and compared with each gold answer; the be
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +37,7 @@ class QAScore:
 
 def load(path: Path, limit: int | None = None) -> list[Question]:
     """Read the questions; UserError names what is missing where."""
-    try:
-        content = json.loads(files.read_text(path, _WANTED))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}; give {_WANTED}") from error
+    content = files.parse_json(files.read_text(path, _WANTED), f"{path} is not in SQuAD's v1.1 layout")
     questions: list[Question] = []
     try:
         for article in content["data"]:
@@ -77,6 +73,9 @@ def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
 
 def _question(path: Path, context: str, item: dict[str, Any]) -> Question:
     answers = tuple(dict.fromkeys(answer["text"] for answer in item["answers"]))
+    for name, text in (("context", context), ("question", item["question"]), *(("answer", one) for one in answers)):
+        if not isinstance(text, str):
+            raise UserError(f"{path}: the {name} of the question {item['id']!r} is no text: {text!r}")
     if not answers:
         raise UserError(f"{path}: the question {item['id']!r} has no answer; v2's unanswerable ones are not supported")
     return Question(str(item["id"]), context, item["question"], answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from experiments.errors import UserError
 
 def read_bytes(path: Path, wanted: str) -> bytes:
     """Return the content, unpacked where the name ends in .gz. `wanted` says what to give instead."""
+    check_regular(path, wanted)
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
@@ -22,6 +24,27 @@ def read_bytes(path: Path, wanted: str) -> bytes:
         raise UserError(f"{path} is a damaged gzip file: {error}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; give {wanted}") from error
+
+
+def check_regular(path: Path, wanted: str) -> None:
+    """Raise UserError for what is no file that ends: a pipe would be waited for, a device read until memory is gone."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {why}; give {wanted}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"{path} is {kind}; give {wanted}")
+
+
+def parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: nested too deep to be read as JSON") from error
 
 
 def read_text(path: Path, wanted: str) -> str:
@@ -37,19 +60,34 @@ def lines(path: Path, wanted: str) -> io.StringIO:
     return io.StringIO(read_text(path, wanted), newline="")
 
 
-def json_lines(path: Path, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each object with the place that an error message names."""
-    for number, line in enumerate(lines(path, wanted), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            item = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{where}: not JSON: {error}") from error
+def json_lines(
+    path: Path, wanted: str, fields: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each object of JSON lines, or of one JSON array, with the place that an error message names.
+
+    `fields`: our name of a field, and the data's.
+    """
+    text = read_text(path, wanted)
+    if text.lstrip().startswith("["):
+        found = parse_json(text, str(path))
+        items = [(f"{path}, item {number}", item) for number, item in enumerate(found, start=1)]
+    else:
+        rows = enumerate(io.StringIO(text, newline=""), start=1)  # no splitlines, which also cuts at U+2028
+        named = ((f"{path}, line {number}", line) for number, line in rows if line.strip())
+        items = ((where, parse_json(line, where)) for where, line in named)  # type: ignore[assignment]
+    for where, item in items:
         if not isinstance(item, dict):
             raise UserError(f"{where}: not a JSON object; give {wanted}")
-        yield where, item
+        yield where, renamed(item, fields or {}, where)
+
+
+def renamed(item: dict[str, Any], fields: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return an item with the fields of `fields` under our names as well."""
+    for ours, theirs in fields.items():
+        if theirs not in item:
+            raise UserError(f"{where}: fields.{ours}={theirs}: no such field; found {', '.join(map(str, item))}")
+        item = {**item, ours: item[theirs]}
+    return item
 
 
 def text_of(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> str:
@@ -72,8 +110,11 @@ def texts_of(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> list
 
 
 def check_unique(ids: Iterator[str], path: Path) -> None:
-    seen: set[str] = set()
-    for name in ids:
+    seen: dict[str, int] = {}
+    for number, name in enumerate(ids, start=1):
         if name in seen:
-            raise UserError(f"{path}: the id {name!r} occurs twice; ids must be unique")
-        seen.add(name)
+            raise UserError(
+                f"{path}: the id {name!r} occurs twice, as item {seen[name]} and item {number}; remove one of them, "
+                "rename it, or leave the ids out"
+            )
+        seen[name] = number

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.errors import UserError
 from experiments.tasks import files
 
+# Names of the parts of a question, in our own words first, then in those of public data sets.
+_QUESTION = ("question", "query", "prompt", "goal", "ctx")
+_CHOICES = ("choices", "options", "endings")
+_ANSWER = ("answer", "answerkey", "answerKey", "gold", "label", "target")
+_SUBJECT = ("subject", "category")
 NORMALISATIONS = ("bytes", "tokens", "none")  # by what length a choice's log-probability is divided
 _LETTERS = "ABCDEFGHIJ"
 _LETTERED = re.compile(r"\s*\(?([A-J])[.):]\s+")
@@ -60,8 +66,10 @@ class ChoiceScore:
     tied_items: int = 0
 
 
-def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
-    """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV or one JSONL.
+def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | None = None) -> QuestionSet:
+    """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV, JSONL or JSON array.
+
+    `fields`: our name of a field, and the data's.
 
     `limit` takes questions in turn from each subject; those of a subject stand together. UserError names the file and
     line of what cannot be used.
@@ -70,10 +78,13 @@ def load(path: Path, limit: int | None, shots: int) -> QuestionSet:
         tests = sorted((path / "test").glob("*_test.csv"))
         if not tests:
             raise UserError(f"{path} holds no test/*_test.csv; give a folder in Hendrycks' layout, a CSV or a JSONL")
-        by_subject: dict[str, list[Question]] = {file.stem.removesuffix("_test"): _read_csv(file) for file in tests}
+        by_subject: dict[str, list[Question]] = {
+            file.stem.removesuffix("_test"): _read_csv(file, fields) for file in tests
+        }
         examples = _shots(path / "dev", list(by_subject), shots)
     else:
-        found = _read_jsonl(path) if path.suffix in (".jsonl", ".json") else _read_csv(path)
+        is_json = path.suffix in (".jsonl", ".json")
+        found = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
         by_subject = {}
         for question in found:
             by_subject.setdefault(question.subject, []).append(question)
@@ -140,38 +151,96 @@ def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[
     return examples
 
 
-def _read_csv(path: Path) -> list[Question]:
+def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
+    """Read rows of a question, its choices and the answer; or of columns that the first row names."""
     subject = path.stem.removesuffix("_test").removesuffix("_dev")
     questions: list[Question] = []
-    reader = csv.reader(files.lines(path, _WANTED))
-    for row in reader:
-        if reader.line_num == 1 and row and row[0] == "question":
+    header: list[str] | None = None
+    lowered = {ours: theirs.lower() for ours, theirs in (fields or {}).items()}
+    for where, row in _csv_rows(path):
+        if not questions and header is None and _is_header(row, fields or {}):
+            header = [name.strip().lower() for name in row]
             continue
-        where = f"{path}, line {reader.line_num}"
+        name = f"{subject}-{len(questions)}"
+        if header is not None:
+            item = _named(files.renamed(dict(zip(header, row, strict=False)), lowered, where), header)
+            questions.append(_from_item(item, name, subject, where))
+            continue
         if len(row) < 4:
             raise UserError(f"{where}: found {len(row)} fields; a question, its choices and the answer are needed")
-        name = f"{subject}-{len(questions)}"
         questions.append(_question(name, subject, row[0], row[1:-1], row[-1], where))
     if not questions:
         raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer a line")
     return questions
 
 
-def _read_jsonl(path: Path) -> list[Question]:
-    questions: list[Question] = []
-    for number, (where, item) in enumerate(files.json_lines(path, _WANTED), start=1):
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader(files.lines(path, _WANTED))
+    while True:
+        where = f"{path}, line {reader.line_num + 1}"
         try:
-            text, choices, answer = item["question"], item["choices"], item["answer"]
-        except KeyError as error:
-            raise UserError(f"{where}: not an object with question, choices and answer: {error}") from error
-        subject = str(item.get("subject", path.stem))
-        questions.append(_question(str(item.get("id", f"{path.stem}-{number}")), subject, text, choices, answer, where))
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{where}: not CSV: {error}; give {_WANTED}") from error
+        if row:
+            yield f"{path}, line {reader.line_num}", row
+
+
+def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
+    names = {name.strip().lower() for name in row}
+    if fields:
+        return all(theirs.lower() in names for theirs in fields.values())
+    return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
+
+
+def _named(item: dict[str, Any], header: Sequence[str]) -> dict[str, Any]:
+    """Return a row by its header: each column that is nothing else is a choice, as those named A, B, C."""
+    if "choices" in item:
+        return item
+    known = {*_QUESTION, *_ANSWER, *_SUBJECT, "id", "index"}
+    choices = [name for name in header if name not in known]
+    lettered = [name for name in choices if re.fullmatch(r"(choice|option|endings?)?[ _]?([a-j]|\d)", name)]
+    return {**item, "choices": [item[name] for name in lettered or choices if item.get(name)]}
+
+
+def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
+    questions = [
+        _from_item(item, f"{path.stem}-{number}", path.stem, where)
+        for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields), start=1)
+    ]
     if not questions:
         raise UserError(f"{path} holds no question; give one JSON object a line")
     return questions
 
 
+def _from_item(item: Mapping[str, Any], name: str, subject: str, where: str) -> Question:
+    text, choices, answer = (_first(item, keys, where) for keys in (_QUESTION, _CHOICES, _ANSWER))
+    labels: Sequence[object] = ()
+    if isinstance(choices, Mapping):  # as the hub's data sets have them
+        labels, choices = choices.get("label") or (), choices.get("text")
+    if not isinstance(choices, list) or not all(isinstance(one, str | int | float) for one in choices):
+        raise UserError(f"{where}: choices must be a list of texts; found {str(choices)[:60]}")
+    if answer in labels:
+        answer = list(labels).index(answer)
+    subject = str(next((item[key] for key in _SUBJECT if item.get(key)), subject))
+    return _question(str(item.get("id", name)), subject, text, choices, answer, where)
+
+
+def _first(item: Mapping[str, Any], keys: Sequence[str], where: str) -> Any:
+    for key in keys:
+        if item.get(key) is not None:
+            return item[key]
+    raise UserError(
+        f"{where}: not an object with question, choices and answer: no {keys[0]} (nor {', '.join(keys[1:])}); found "
+        f"{', '.join(map(str, item)) or 'nothing'}; benchmark.multiple_choice.fields={{{keys[0]}: NAME}} names another"
+    )
+
+
 def _question(name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str) -> Question:
+    if not 2 <= len(choices) <= len(_LETTERS):
+        raise UserError(f"{where}: found {len(choices)} choices; 2 to {len(_LETTERS)} can be asked")
     word = str(answer).strip()
     index = int(word) if word.isdecimal() else _LETTERS.find(word) if len(word) == 1 else -1
     if not 0 <= index < len(choices):

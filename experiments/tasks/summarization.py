@@ -6,7 +6,7 @@ references the best counts, measure by measure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class RougeScore:
     items: int
 
 
-def load(path: Path, limit: int | None = None) -> list[Article]:
+def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Article]:
     """Read articles from JSON lines; UserError names the line that has no text or no reference."""
     articles = [
         Article(
@@ -43,7 +43,7 @@ def load(path: Path, limit: int | None = None) -> list[Article]:
             files.text_of(item, _TEXT, where),
             tuple(files.texts_of(item, _SUMMARY, where)),
         )
-        for number, (where, item) in enumerate(files.json_lines(path, _WANTED))
+        for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields))
     ]
     if not articles:
         raise UserError(f"{path} holds no article; give {_WANTED}")

@@ -1,0 +1,234 @@
+"""Data, models and options that cannot be used: each is one line that says what is wrong, before any measurement."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cells.plan import BUNDLED, plan
+from experiments.compose import compose
+from experiments.errors import UserError
+from experiments.tasks import multiple_choice
+
+LONGEST = 420  # characters of a line
+DEEP = "[" * 100_000 + "]" * 100_000
+HUMAN = {"task_id": "a/1", "prompt": "def f(x):\n", "entry_point": "f", "test": "def check(c):\n    assert c(1) == 1\n"}
+MBPP = {"task_id": 1, "text": "do", "test_list": ["assert f(1) == 1"], "code": "def f(x): return x"}
+
+
+def squad(context: Any = "c", answer: Any = "a") -> str:
+    question = {"id": 1, "question": "q", "answers": [{"text": answer}]}
+    return json.dumps({"data": [{"paragraphs": [{"context": context, "qas": [question]}]}]})
+
+
+def human(**changed: Any) -> str:
+    return json.dumps({**HUMAN, **changed})
+
+
+def mbpp(**changed: Any) -> str:
+    return json.dumps({**MBPP, **changed})
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """Fail what would wait for ever, or read a device until memory is gone."""
+
+    def late(*_: Any) -> None:
+        raise TimeoutError("longer than 20 s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def mistake(*words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        plan(compose(list(words)), "")
+    said = str(caught.value)
+    assert "\n" not in said
+    assert len(said) <= LONGEST
+    return said
+
+
+DATA: list[tuple[str, str, str, str]] = [
+    ("multiple_choice", "long.csv", f"q,{'x' * 200_000},b,A\n", "line 1: not CSV: field larger than field limit"),
+    ("multiple_choice", "null.jsonl", '{"question": "q", "choices": null, "answer": 0}', "line 1: .*no choices"),
+    ("multiple_choice", "text.jsonl", '{"question": "q", "choices": "ab", "answer": 0}', "must be a list of texts"),
+    ("multiple_choice", "nested.jsonl", '{"question": "q", "choices": [["a"], {}], "answer": 0}', "a list of texts"),
+    ("multiple_choice", "one.jsonl", '{"question": "q", "choices": ["a"], "answer": 0}', "found 1 choices; 2 to 10"),
+    ("multiple_choice", "deep.jsonl", '{"question": ' + DEEP + "}", "line 1: nested too deep"),
+    ("multiple_choice", "other.jsonl", '{"text": "q"}', r"found text; benchmark.multiple_choice.fields="),
+    ("multiple_choice", "ids.jsonl", '{"id": 1, "question": "q", "choices": ["a", "b"], "answer": 0}\n' * 3,
+     "the id '1' occurs twice, as item 1 and item 2; remove one"),
+    ("extractive_qa", "deep.json", DEEP, "nested too deep"),
+    ("extractive_qa", "context.json", squad(context=None), "the context of the question 1 is no text: None"),
+    ("extractive_qa", "answer.json", squad(answer=3), "the answer of the question 1 is no text: 3"),
+    ("code", "minus.jsonl", human(test="def check(c):\n    return " + "-" * 300_000 + "1\n"), "not Python that can be"),
+    ("code", "plus.jsonl", human(test="def check(c):\n    return " + "1+" * 100_000 + "1\n"), "not Python that can be"),
+    ("code", "prompt.jsonl", human(prompt=3), "the prompt of a/1 is no text"),
+    ("code", "entry.jsonl", human(entry_point=["f"]), "the entry_point of a/1 is no text"),
+    ("code", "solution.jsonl", human(canonical_solution=3), "the canonical_solution of a/1 is no text"),
+    ("code", "tests.jsonl", mbpp(test_list=[1, 2]), "the test_list of 1 is no list of texts"),
+    ("code", "mbpp.jsonl", mbpp(text=3), "the text of 1 is no text"),
+    ("code", "mbppcode.jsonl", mbpp(code=3), "the code of 1 is no text"),
+    ("summarization", "number.jsonl", '{"article": 3, "summary": "s"}', "article must be a text"),
+    ("summarization", "deep.jsonl", '{"article": ' + DEEP + "}", "line 1: nested too deep"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("benchmark", "name", "content", "says"), DATA, ids=[f"{one[0]} {one[1]}" for one in DATA])
+def test_data(tmp_path: Path, benchmark: str, name: str, content: str, says: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    said = mistake(f"benchmark=[{benchmark}]", f"benchmark.{benchmark}.data={path}")
+    assert re.search(says, said), said
+
+
+@pytest.mark.parametrize(
+    "key", ["perplexity", "multiple_choice", "code", "extractive_qa", "summarization", "divergence"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero"])
+def test_what_never_ends_is_not_read(tmp_path: Path, key: str, kind: str) -> None:
+    path = Path(kind)
+    if kind == "pipe":
+        path = tmp_path / "pipe.jsonl"
+        os.mkfifo(path)
+    assert f"{path} is a pipe or a device" in mistake(f"benchmark=[{key}]", f"benchmark.{key}.data={path}")
+    assert f"{path} is a pipe or a device" in mistake(f"calibration.data={path}")
+
+
+OPTIONS: list[tuple[list[str], str]] = [
+    (["benchmark=null"], "a group cannot be null"),
+    (["benchmark=[perplexit]"], "benchmark=perplexit is not an option; did you mean 'perplexity'?"),
+    (["benchmark=[latency,latency]"], "names latency twice"),
+    (["sandbox.workers=1000000000"], "must be at most 1024"),
+    (["seed=123456789012345678901234567890"], "seed must be at most"),
+    (["benchmark.latency.iterations=1000000000000"], "must be at most 100000"),
+    (["runtime.name=../../x"], "no slash"),
+    (["runtime.name=''"], "1 to 80 characters"),
+    (["runtime.name='a\nb'"], "no line end"),
+    (["runtime.name=" + "x" * 300], "1 to 80 characters"),
+    (["results_dir=''"], "results_dir is empty"),
+    (["benchmark.code.k=[1,1]"], "names one k twice"),
+    (["benchmark.perplexity.stride=1000"], "must be less than window=256"),
+    (["runtime.engine.target=no_such_module:X"], "there is no module no_such_module here"),
+    (["runtime.engine.target=runtimes"], "give MODULE:CLASS"),
+    (["runtime.engine.target=3"], "give MODULE:CLASS"),
+    (["results_dir=${nothing}"], "Interpolation key 'nothing' not found"),
+    (["results_dir=${artifacts_dir}"], "Recursive interpolation"),
+    (["results_dir=${oc.env:NO_SUCH_VARIABLE}"], "'NO_SUCH_VARIABLE' not found"),
+    (["+foo=1"], "foo is not a known key"),
+    (["runtime=eager,fake"], "runtime=eager,fake: several values are a sweep: add -m"),
+    (["generation.speculate=draft", "generation.draft_model=/nowhere"], "/nowhere is not a folder"),
+    *(
+        (["model=random", f"model.architecture.{key}={value}"], says)
+        for key, value, says in (
+            ("hidden_size", 0, "must be a number from 1"),
+            ("hidden_size", -4, "must be a number from 1"),
+            ("hidden_size", 65, "is no multiple of num_attention_heads=8"),
+            ("num_hidden_layers", "two", "found 'two'"),
+            ("vocab_size", 10**15, "must be a number from 1 to"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), OPTIONS, ids=[one[0][-1][:50] for one in OPTIONS])
+def test_options(words: list[str], says: str) -> None:
+    assert says in mistake(*words)
+
+
+def changed(**fields: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = {**json.loads((folder / "config.json").read_text()), **fields}
+        (folder / "config.json").write_text(
+            json.dumps({key: value for key, value in config.items() if value != "gone"})
+        )
+
+    return edit
+
+
+def header(text: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (path,) = folder.glob("*.safetensors")
+        path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
+
+    return edit
+
+
+def index(content: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return edit
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return edit
+
+
+MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "header a list": (header("[]"), "is not whole"),
+    "header deep": (header("[" * 100_000), "is not whole"),
+    "header empty": (header(""), "is not whole"),
+    "index a list": (index({"weight_map": []}), "must name files beside it"),
+    "index of numbers": (index({"weight_map": {"a": 3}}), "must name files beside it"),
+    "index leads out": (index({"weight_map": {"a": "../../../../etc/passwd"}}), "must name files beside it"),
+    "no vocabulary": (changed(vocab_size="gone"), "vocab_size must be a number"),
+    "vocabulary a text": (changed(vocab_size="many"), "vocab_size must be a number"),
+    "text_config a text": (changed(text_config="x"), "is no model that can be read"),
+    "quantization a text": (changed(quantization_config="x"), "is no model that can be read"),
+    "length a text": (changed(max_position_embeddings="many"), "max_position_embeddings must be a number"),
+    "length 0": (changed(max_position_embeddings=0), "max_position_embeddings must be a number"),
+    "type a list": (changed(model_type=["x"]), "has no model_type"),
+    "configuration a pipe": (pipe("config.json"), "a pipe or a device"),
+    "tokenizer a pipe": (pipe("tokenizer.json"), "a pipe or a device"),
+    "weights a pipe": (pipe("model.safetensors"), "a pipe or a device"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models(tmp_path: Path, name: str) -> None:
+    edit, says = MODELS[name]
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED / "model", folder)
+    edit(folder)
+    assert says in mistake("model=local", f"model.path={folder}", f"artifacts_dir={tmp_path / 'artifacts'}")
+
+
+READ = [
+    ("array.json", '[{"question": "q", "choices": ["a", "b"], "answer": 1}]', {}),
+    ("hub.jsonl", '{"question": "q", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"}', {}),
+    ("arc.jsonl", '{"query": "q", "choices": ["a", "b"], "gold": 1}', {}),
+    ("named.csv", "id,prompt,A,B,answer\n7,q,a,b,B\n", {}),
+    ("plain.csv", "q,a,b,B\n", {}),
+    ("mapped.jsonl", '{"stem": "q", "options": ["a", "b"], "right": "B"}', {"question": "stem", "answer": "right"}),
+    ("mapped.csv", "Stem,one,two,Right\nq,a,b,B\n", {"question": "Stem", "answer": "Right"}),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "fields"), READ, ids=[one[0] for one in READ])
+def test_what_others_call_a_question_is_read(tmp_path: Path, name: str, content: str, fields: dict[str, str]) -> None:
+    (tmp_path / name).write_text(content)
+    (question,) = multiple_choice.load(tmp_path / name, None, 0, fields).questions
+    assert (question.text, question.choices, question.answer) == ("q", ("a", "b"), 1)
+
+
+def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"stem": "q"}')
+    with pytest.raises(UserError, match=r"line 1: fields.question=query: no such field; found stem"):
+        multiple_choice.load(tmp_path / "q.jsonl", None, 0, {"question": "query"})
