@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-_MOST_NAMED = 20
+_MOST_NAMED = 10
 
 
 class UserError(Exception):

@@ -163,7 +163,8 @@ def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Quest
             continue
         name = f"{subject}-{len(questions)}"
         if header is not None:
-            item = _named(files.renamed(dict(zip(header, row, strict=False)), lowered, where), header)
+            item = files.renamed(dict(zip(header, row, strict=False)), lowered, where)
+            item = _named(item, [name for name in header if name not in lowered.values()])
             questions.append(_from_item(item, name, subject, where))
             continue
         if len(row) < 4:

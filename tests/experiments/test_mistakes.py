@@ -86,11 +86,11 @@ DATA: list[tuple[str, str, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("benchmark", "name", "content", "says"), DATA, ids=[f"{one[0]} {one[1]}" for one in DATA])
-def test_data(tmp_path: Path, benchmark: str, name: str, content: str, says: str) -> None:
+@pytest.mark.parametrize(("task", "name", "content", "says"), DATA, ids=[f"{one[0]} {one[1]}" for one in DATA])
+def test_data(tmp_path: Path, task: str, name: str, content: str, says: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    said = mistake(f"benchmark=[{benchmark}]", f"benchmark.{benchmark}.data={path}")
+    said = mistake(f"benchmark=[{task}]", f"benchmark.{task}.data={path}")
     assert re.search(says, said), said
 
 

@@ -72,7 +72,7 @@ def test_the_references_choose_the_language() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("[", "is not JSON"),
+        ("[", "layout: not JSON"),
         ('{"data": 3}', "not in SQuAD's v1.1 layout"),
         ('{"data": []}', "holds no question"),
         (json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": [{"id": 1, "question": "q", "answers": []}]}]}]}),

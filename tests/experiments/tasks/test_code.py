@@ -119,7 +119,7 @@ def test_mbpp_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, obj
     [
         (b"", "holds no problem"),
         (b'{"task_id": \n', "line 1: not JSON"),
-        (b"[1]\n", "line 1: not a JSON object"),
+        (b"[1]\n", "item 1: not a JSON object"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, says: str) -> None:
