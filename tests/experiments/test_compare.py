@@ -42,6 +42,7 @@ def compare(tmp_path: Path, artifacts: Path) -> Compare:
     return compare
 
 
+@pytest.mark.alone
 def test_a_runtime_against_itself_has_an_interval(compare: Compare, tmp_path: Path) -> None:
     done = compare(*FAKE, *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr

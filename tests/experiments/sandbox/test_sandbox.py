@@ -277,8 +277,9 @@ def test_a_test_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize("ignoring", ["", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
-def test_an_endless_loop_is_a_timeout_and_no_crash(pool: Pool, ignoring: str) -> None:
-    verdict = pool.submit(program(f"{ignoring}while True: pass")).result(timeout=60)
+def test_an_endless_loop_is_a_timeout_and_no_crash(ignoring: str) -> None:
+    with Pool(1, Limits(cpu_s=1, wall_s=40.0, memory_mib=256)) as pool:  # the processor's limit comes first
+        verdict = pool.submit(program(f"{ignoring}while True: pass")).result(timeout=60)
     assert (verdict.status, verdict.reason) == ("timeout", "longer than 1 s of processor time")
 
 
