@@ -1,0 +1,72 @@
+"""Accuracy: what is lost, what so many items leave open, and the levels of the bounds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.errors import UserError
+from experiments.gates.answers_limits import loss_verdict
+from experiments.gates.findings import Measured
+from experiments.measurement.paired import loss
+from tests.experiments.gates.judged import baseline, found, record, write_items
+
+
+def test_answers_that_are_lost_fail(measured: Measured, tmp_path: Path) -> None:
+    write_items(tmp_path / "mine", lost=60)
+    seen = found(measured)["reference.accuracy.multiple_choice"]
+    assert seen.verdict == "fail"
+    assert "loses 6 points" in seen.message
+    assert "items-multiple_choice.jsonl" in seen.message
+
+
+def test_few_items_say_how_many_would_tell(measured: Measured, tmp_path: Path) -> None:
+    for name in ("mine", "theirs"):
+        write_items(tmp_path / name, n=100)
+    seen = found(measured)["reference.accuracy.multiple_choice"]
+    assert seen.n == 100
+    assert seen.verdict == "inconclusive"  # nothing lost in 100 items leaves more than three points open
+    assert "about 177 items like these would tell" in seen.message
+
+
+def test_the_right_choice_s_probability_never_decides(measured: Measured, tmp_path: Path) -> None:
+    """Answers are lost by near ties, where the probability hardly moves: by it, a third of wrong runtimes passed."""
+    for name, wrong in (("mine", range(15)), ("theirs", range(15, 30))):
+        path = write_items(tmp_path / name, n=300) / "items-multiple_choice.jsonl"
+        items = [json.loads(line) for line in path.read_text().splitlines()]
+        items = [item | {"is_right": index not in wrong} for index, item in enumerate(items)]
+        path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    seen = found(measured)["reference.accuracy.multiple_choice"]
+    assert seen.verdict == "inconclusive"
+    assert "the right choice's probability fell by 0 points" in seen.message
+
+
+@pytest.mark.parametrize("n", [400, 1060])
+@pytest.mark.parametrize("true_loss", [0.03, 0.036])
+def test_an_accuracy_beyond_the_margin_passes_as_rarely_as_promised(n: int, true_loss: float) -> None:
+    drawn, level, passes, runs = np.random.default_rng(0), 1 - 0.05 / 7, 0, 1000
+    for _ in range(runs):
+        fates = drawn.choice([1.0, -1.0, 0.0], n, p=[true_loss + 0.01, 0.01, 0.99 - true_loss - 0.01])
+        reference = np.where(fates == 0, 1.0, fates == 1)
+        seen = loss((reference - fates).tolist(), reference.tolist(), None, 2 * level - 1)
+        passes += loss_verdict(seen, 0.03) == "pass"
+    assert passes <= stats.binom.ppf(0.999, runs, 1 - level)  # at the margin itself, 1 % of 1,000 may be chance
+
+
+def test_a_benchmark_that_did_not_run_never_passes(measured: Measured) -> None:
+    skipped = record("mine")
+    skipped["benchmarks"][3] |= {"status": "skipped", "reason": "the model has no tokenizer"}
+    seen = found(replace(measured, record=skipped))["reference.accuracy.multiple_choice"]
+    assert seen.verdict == "inconclusive"
+    assert "the model has no tokenizer" in seen.message
+
+
+def test_other_items_than_the_baseline_s_are_a_mistake(measured: Measured) -> None:
+    kept = {"multiple_choice": {"scores": {"q0": 1.0}, "probabilities": {"q0": 0.7}}}
+    with pytest.raises(UserError, match="other items of multiple_choice"):
+        found(replace(measured, baseline=baseline(accuracy=kept)))
