@@ -30,10 +30,12 @@ class Finding:
     limit: float | None = None
     n: int | None = None
     advice: str = ""  # what to do, unless it passed
+    history: str = ""  # what was found before, where it was measured once more
 
     @property
     def message(self) -> str:
-        return f"{self.figures}; {self.advice}" if self.advice else self.figures
+        said = f"{self.figures}; {self.advice}" if self.advice else self.figures
+        return f"{said} ({self.history})" if self.history else said
 
 
 @dataclass(frozen=True)

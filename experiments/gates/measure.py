@@ -120,9 +120,9 @@ def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Findi
         repetition = again.get((one.cell, one.name))
         if one.verdict == "fail" and repetition is not None:
             how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
-            one = replace(repetition, figures=f"{repetition.figures} ({how}; first: {one.figures})")
+            one = replace(repetition, history=f"{how}; first: {one.figures}")
         elif one.verdict == "fail" and one.name == "cell":
-            one = replace(one, verdict="inconclusive", figures=f"{one.figures} (it was measured when repeated)")
+            one = replace(one, verdict="inconclusive", history="it was measured when repeated")
         found.append(one)
     names = {(finding.cell, finding.name) for finding in found}
     return found + [finding for finding in second if (finding.cell, finding.name) not in names]
