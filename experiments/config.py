@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from experiments.strict import among, least, passing
+from experiments.strict import among, least, outside_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,17 +297,17 @@ class CellConfig:
     calibration: CalibrationConfig
     scoring: ScoringConfig
     generation: GenerationConfig
-    responses: ResponsesConfig = passing()
+    responses: ResponsesConfig = outside_identity()
     sandbox: SandboxConfig
-    comparison: ComparisonConfig = passing()  # kept beside the speeds that it is of
+    comparison: ComparisonConfig = outside_identity()  # kept beside the speeds that it is of
     batch: str | None = among("auto")
-    monitoring: MonitoringConfig = passing()
+    monitoring: MonitoringConfig = outside_identity()
     seed: int = least(0, most=2**63 - 1)
-    results_dir: str = passing()
-    artifacts_dir: str = passing()
+    results_dir: str = outside_identity()
+    artifacts_dir: str = outside_identity()
     artifacts_gib: float = least(0, identity=False)
-    resume: bool = passing()
+    resume: bool = outside_identity()
     time_limit_s: float = least(0.1, identity=False)
     stop_after_s: float | None = least(0, identity=False)
     launch: str = among("fork", "exec")
-    progress: bool = passing()
+    progress: bool = outside_identity()

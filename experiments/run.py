@@ -22,7 +22,7 @@ def main() -> int:
 def _run() -> int:
     for word in sys.argv[1:]:
         key, _, value = word.lstrip("+").partition("=")
-        if key in ("hydra/launcher", "override hydra/launcher") and value != "basic":
+        if key == "hydra/launcher" and value != "basic":
             raise UserError(
                 f"{word}: cells take turns on one machine, or their times would mean nothing; a launcher of Hydra's "
                 "would measure nothing here. Leave it out, or start a sweep on each machine"

@@ -24,7 +24,7 @@ def least(
 ) -> Any:
     """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping.
 
-    `identity`: whether another value can change a figure, see `passing`.
+    `identity`: whether another value can change a figure, see `outside_identity`.
     """
     rule = {"least": smallest, "most": most, "keys": keys, "identity": identity}
     return field(metadata={name: bound for name, bound in rule.items() if bound is not None}, **kwargs)
@@ -34,7 +34,7 @@ def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwar
     return field(metadata={"among": words, "may_be_empty": may_be_empty, "identity": identity}, **kwargs)
 
 
-def passing(**kwargs: Any) -> Any:
+def outside_identity(**kwargs: Any) -> Any:
     """Return a field that says where or how a cell is run, and changes no figure: it tells no two cells apart."""
     return field(metadata={"identity": False}, **kwargs)
 

@@ -69,7 +69,7 @@ def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, f
 def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
     """Load the runtime, with calibration text where its weights are made by one. Unsupported, before anything is
     loaded, for stored weights that it cannot read."""
-    method, weights = cell.facts.quantized, str(config.weights["name"])
+    method = cell.facts.quantized
     if method is not None and "packed" not in runtime.weight_forms:
         raise Unsupported(
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
@@ -77,7 +77,7 @@ def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware
         )
     if method is not None and config.placement["name"] != "device":
         _check_placement(config, True, False, f"stored {method}")
-    if method is not None and weights != "full":
+    if method is not None and config.weights["target"] != _FULL:
         raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
     needs = getattr(_class(config.weights), "needs_calibration", False)
     return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())

@@ -140,10 +140,10 @@ def _namespaces(setup: dict[str, Any]) -> list[str]:
         return []
     level = ["namespaces", *(["pids"] if has_pids else [])]
     scratch = None if "scratch" in setup["without"] else setup["scratch"]
-    if "root" not in setup["without"]:
+    if "private_root" not in setup["without"]:
         try:
             layers.private_root(setup["base"], setup["shown"], setup["hidden"], scratch)
-            return [*level, "root", *(["scratch"] if scratch else [])]
+            return [*level, "private_root", *(["scratch"] if scratch else [])]
         except OSError:
             pass
     if scratch:

@@ -28,14 +28,14 @@ from experiments.errors import UserError
 from experiments.sandbox.checks import plan_checks
 from experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 
-# What each layer keeps programs from, as a user is told where it is missing.
+# What each layer keeps programs from, for the note where one is missing.
 LAYERS = {
     "rlimits": "taking all memory and time",
     "unprivileged": "acting as root",
     "namespaces": "the network",
     "pids": "seeing other processes",
-    "root": "seeing which files exist",
-    "scratch": "writing files",  # which is then denied
+    "private_root": "seeing which files exist",
+    "scratch": "sharing a folder",
     "landlock": "reading your files",
     "seccomp": "most system calls",
 }
@@ -116,8 +116,8 @@ class Pool:
     @property
     def note(self) -> str | None:
         """Say what this host does not keep programs from; None where every layer holds."""
-        missing = [f"{layer} ({what})" for layer, what in LAYERS.items() if layer not in self.level]
-        return f"the sandbox lacks {', '.join(missing)}" if missing else None
+        missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
+        return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
 
     def submit(self, program: Program) -> Future[Verdict]:
         return self._threads.submit(self._judge, program)

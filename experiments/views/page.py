@@ -172,7 +172,7 @@ def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> tuple[dic
         try:
             cells[row["record_id"]] = {**detail(record, row, reference), "flipped": flipped.of(record, share)}
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-            broken.append((record["folder"], f"it cannot be opened: {type(error).__name__}: {error}"))
+            broken.append((record["folder"], f"its details cannot be shown: {type(error).__name__}: {error}"))
     return cells, broken
 
 

@@ -87,7 +87,8 @@ def foot(found: Sequence[Row]) -> list[str]:
 
 def _unfinished(found: Sequence[Row]) -> list[str]:
     left = max((row.get("sweep_missing_cells") or 0 for row in found), default=0)
-    return [f"UNFINISHED: {left} more cells were asked for; the same command with resume=true goes on"] if left else []
+    said = "1 cell of this sweep is" if left == 1 else f"{left} cells of this sweep are"
+    return [f"UNFINISHED: {said} not recorded yet; the same command with resume=true goes on"] if left else []
 
 
 def markdown(found: Sequence[Row], wide: bool = False) -> str:

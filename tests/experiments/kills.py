@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,11 @@ def kill(words: Sequence[str], folder: Path, what: str, after_s: float) -> Kill:
     environment = os.environ | {MARK: mark}
     wrong: list[str] = []
     with open(folder / "first.log", "w") as log:
+        # What a shell starts in the background ignores Ctrl-C, and hands that on.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         sweep = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-        )  # fmt: skip
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed
+        )
         time.sleep(after_s)
         start = time.monotonic()
         _strike(sweep, mark, what)
@@ -133,8 +135,8 @@ def kill(words: Sequence[str], folder: Path, what: str, after_s: float) -> Kill:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     shown = json.loads(report.stdout) if report.returncode == 0 else []
-    if len(shown.get("rows", []) if isinstance(shown, dict) else shown) != len(journals):
-        wrong.append(f"{len(journals)} cells were begun and the report shows others")
+    if len(shown) != len(journals):
+        wrong.append(f"{len(journals)} cells were begun and the report shows {len(shown)}")
     for _ in range(2):
         again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     if again.returncode:

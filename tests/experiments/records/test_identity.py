@@ -72,7 +72,10 @@ def test_an_unfinished_sweep_is_marked() -> None:
         record(name, OLD | {"seed": index}) | {"sweep": {**sweep, "index": index}} for index, name in enumerate("ab")
     ]
     assert [row["sweep_missing_cells"] for row in rows(found)] == [1, 1]
-    assert "UNFINISHED: 1 more cells were asked for; the same command with resume=true goes on" in markdown(rows(found))
+    assert (
+        "UNFINISHED: 1 cell of this sweep is not recorded yet; the same command with resume=true goes on"
+        in markdown(rows(found))
+    )
     whole = [*found, record("c", OLD | {"seed": 2}) | {"sweep": {**sweep, "index": 2}}]
     assert "UNFINISHED" not in markdown(rows(whole))
     assert rows([record("a", OLD)])[0]["sweep_missing_cells"] is None

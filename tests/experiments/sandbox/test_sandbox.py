@@ -119,7 +119,7 @@ def test_without_one_layer_the_others_hold(layer: str, outside: Outside) -> None
         for attack in QUICK:
             verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
             # What a filter of calls denies, nothing else has to: then only what lies outside must be whole.
-            if layer != "seccomp" and (attack.needs != "root" or "root" in pool.level):
+            if layer != "seccomp" and (attack.needs != "private_root" or "private_root" in pool.level):
                 assert verdict.status in attack.ends, (attack.name, verdict)
             assert pool.submit(program(HONEST)).result(timeout=60).passed, attack.name
         assert layer not in pool.level
@@ -214,13 +214,13 @@ def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists()
 
 
 def test_what_is_missing_is_said(pool: Pool) -> None:
-    with Pool(1, LIMITS, without=("landlock", "root")) as less:
-        assert "root (seeing which files exist), landlock (reading your files)" in str(less.note)
+    with Pool(1, LIMITS, without=("landlock", "private_root")) as less:
+        assert "seeing which files exist (no private_root), reading your files (no landlock)" in str(less.note)
     assert pool.note is None or set(pool.level) < set(LAYERS)
     record = make_record("eager")
-    figures = {"sandbox_note": "the sandbox lacks landlock (reading your files)"}
+    figures = {"sandbox_note": "the sandbox does not keep programs from reading your files (no landlock)"}
     record["benchmarks"].append({**record["benchmarks"][0], "benchmark": "code", "figures": figures})
-    assert "eager: the sandbox lacks landlock (reading your files)" in foot(rows([record]))
+    assert "eager: the sandbox does not keep programs from reading your files (no landlock)" in foot(rows([record]))
 
 
 def test_without_a_file_system_of_its_own_nothing_is_written(outside: Outside) -> None:
