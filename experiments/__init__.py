@@ -1,0 +1,8 @@
+"""The commands, and the shared evaluation core below them."""
+
+if __name__ == "experiments":  # `python -m experiments.run` in a checkout: Python imports the folder above the command
+    import sys
+
+    import runtime_matrix.experiments
+
+    sys.modules["experiments"] = runtime_matrix.experiments

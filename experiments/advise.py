@@ -8,16 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.advice.choose import GOALS, Wish, choose
-from experiments.advice.next_steps import next_steps
-from experiments.advice.words import advice_lines, caveats
-from experiments.command import speaking
-from experiments.errors import UserError, did_you_mean
-from experiments.records.environment import environment
-from experiments.records.matrix import machine, rows
-from experiments.report import read
-from experiments.views.columns import Row
-from experiments.views.text import clean
+from runtime_matrix.experiments.advice.choose import GOALS, Wish, choose
+from runtime_matrix.experiments.advice.next_steps import next_steps
+from runtime_matrix.experiments.advice.words import advice_lines, caveats
+from runtime_matrix.experiments.command import speaking
+from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.program import as_typed, command_line
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.matrix import machine, rows
+from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.views.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +91,7 @@ def _positive(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m experiments.advise", description=__doc__)
+    parser = argparse.ArgumentParser(command_line("advise"), description=as_typed(__doc__ or ""))
     parser.add_argument("folder", nargs="?", default="results/runs", help="records, or a matrix.json (%(default)s)")
     parser.add_argument("--goal", choices=GOALS, default="latency", help="what to be best at (%(default)s)")
     parser.add_argument(

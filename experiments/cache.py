@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import speaking
-from experiments.errors import UserError
-from runtimes.artifacts import Entry, entries, prune
+from runtime_matrix.experiments.command import speaking
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import as_typed, command_line
+from runtime_matrix.runtimes.artifacts import Entry, entries, prune
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def _made_from(one: Entry) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m experiments.cache", description=__doc__)
+    parser = argparse.ArgumentParser(command_line("cache"), description=as_typed(__doc__ or ""))
     parser.add_argument("folder", nargs="?", default="results/runs/artifacts", help="artifacts_dir (%(default)s)")
     parser.add_argument("--prune", type=float, metavar="GIB", help="keep at most so much; 0 removes all")
     return parser

@@ -11,15 +11,15 @@ of launches tells apart, and the launches that a difference needs; keeps them in
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.command import run_command
-from experiments.errors import UserError
+from runtime_matrix.experiments.command import run_command
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import command_line
 
 _LEVEL = 0.996  # of the last of four looks, which has four tenths of an error of 1 %
 
@@ -29,25 +29,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _calibrate(words: Sequence[str]) -> int:
-    from experiments.pairing import cells, own_words
+    from runtime_matrix.experiments.pairing import cells, own_words
 
     own, overrides = own_words(words, {"launches": "12"})
     count = str(own["launches"])
     if not count.isdigit() or int(count) < 3:
         raise UserError(f"launches={count} must be a number of at least 3")
     runtime = next((word.partition("=")[2] for word in overrides if word.startswith("runtime=")), "eager")
-    command = shlex.join(["python", "-m", "experiments.calibrate", *words])
+    command = command_line("calibrate", words)
     reference, candidates = cells(overrides, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
-    from experiments.comparison.speed import compare_speed
-    from experiments.comparison.workers import Runner
-    from experiments.gates.calibration import calibrate, write_calibration
-    from experiments.gates.limits import CPU_PHASES
-    from experiments.progress import Progress
-    from experiments.records.speed import Clock, halves, log_ratios
-    from experiments.records.store import attach
-    from experiments.sweep import measure_cells
+    from runtime_matrix.experiments.comparison.speed import compare_speed
+    from runtime_matrix.experiments.comparison.workers import Runner
+    from runtime_matrix.experiments.gates.calibration import calibrate, write_calibration
+    from runtime_matrix.experiments.gates.limits import CPU_PHASES
+    from runtime_matrix.experiments.progress import Progress
+    from runtime_matrix.experiments.records.speed import Clock, halves, log_ratios
+    from runtime_matrix.experiments.records.store import attach
+    from runtime_matrix.experiments.sweep import measure_cells
 
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-from experiments.errors import did_you_mean
+from runtime_matrix.experiments.errors import did_you_mean
 
 _COMMANDS = {
     "run": "measure a cell or a sweep",
@@ -30,5 +30,5 @@ def main() -> int:
     if name not in _COMMANDS:
         print(f"error: {name} is not a command{did_you_mean(name, _COMMANDS)}", file=sys.stderr)
         return 2
-    command: Callable[[], int] = importlib.import_module(f"experiments.{name}").main
+    command: Callable[[], int] = importlib.import_module(f"runtime_matrix.experiments.{name}").main
     return command()

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from experiments.cells import guard
-from experiments.errors import UserError
+from runtime_matrix.experiments.cells import guard
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import as_typed
 
 # After an order to end: when the processes of the run are ended by force, and when the command itself is.
 _FORCE_S, _LAST_S = 18.0, 23.0
@@ -39,7 +40,7 @@ def run_command(
     """Hand the words of the command line to `work` and return its exit code, or what `measuring` returns."""
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("-h", "--help") for word in words):
-        return speaking(lambda: print(help_text) or 0)
+        return speaking(lambda: print(as_typed(help_text or "")) or 0)
     return measuring(lambda: work(words), when_interrupted)
 
 
@@ -77,7 +78,7 @@ def speaking(work: Callable[[], int]) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_typed(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

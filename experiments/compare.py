@@ -12,14 +12,14 @@ runtime to compare with (default: eager).
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import run_command
-from experiments.errors import UserError
+from runtime_matrix.experiments.command import run_command
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import command_line
 
 _ERROR = 0.05  # that any of the speeds' intervals misses
 _TEXTS = ("code", "extractive_qa", "summarization")
@@ -30,21 +30,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    from experiments.pairing import cells, own_words
+    from runtime_matrix.experiments.pairing import cells, own_words
 
     own, overrides = own_words(words, {"against": "eager"})
-    command = shlex.join(["python", "-m", "experiments.compare", *words])
+    command = command_line("compare", words)
     reference, candidates = cells(overrides, str(own["against"]), command, ["comparison.launches=null"])
     if len(candidates) > 1:
         raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
     candidate = candidates[0]
-    from experiments.comparison.after_sweep import compare_answers
-    from experiments.comparison.speed import compare_speed
-    from experiments.comparison.workers import Runner
-    from experiments.progress import Progress
-    from experiments.records.speed import Clock, ratio
-    from experiments.records.store import attach
-    from experiments.sweep import measure_cells
+    from runtime_matrix.experiments.comparison.after_sweep import compare_answers
+    from runtime_matrix.experiments.comparison.speed import compare_speed
+    from runtime_matrix.experiments.comparison.workers import Runner
+    from runtime_matrix.experiments.progress import Progress
+    from runtime_matrix.experiments.records.speed import Clock, ratio
+    from runtime_matrix.experiments.records.store import attach
+    from runtime_matrix.experiments.sweep import measure_cells
 
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
@@ -83,8 +83,8 @@ def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> l
 
     The intervals of all speeds hold together at 95 %.
     """
-    from experiments.records.matrix import rows
-    from experiments.records.speed import Clock, memory_ratio, ratio
+    from runtime_matrix.experiments.records.matrix import rows
+    from runtime_matrix.experiments.records.speed import Clock, memory_ratio, ratio
 
     (row,) = rows([record])
     launches = (record["speed"] or {}).get("launches", []) if row["speedup_launches"] else []

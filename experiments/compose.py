@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.errors import UserError, did_you_mean
 
 CONF = Path(__file__).parents[1] / "conf"
 # Mappings that take keys of the user's own.

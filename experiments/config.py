@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from experiments.strict import among, least, outside_identity
+from runtime_matrix.experiments.strict import among, least, outside_identity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,20 +17,20 @@ noise to tell, a cell or a benchmark missing, nothing measured; 130 interrupted.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import run_command
-from experiments.errors import UserError
+from runtime_matrix.experiments.command import run_command
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import command_line
 
 if TYPE_CHECKING:
-    from experiments.cells.plan import Cell
-    from experiments.gates.limits import GateConfig
-    from experiments.gates.measure import Candidate, Judgement
+    from runtime_matrix.experiments.cells.plan import Cell
+    from runtime_matrix.experiments.gates.limits import GateConfig
+    from runtime_matrix.experiments.gates.measure import Candidate, Judgement
 
 _OWN = {"gate": "ci", "baseline": None, "update": "false", "against": "eager", "output": None}
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _gate(words: Sequence[str]) -> int:
-    from experiments.gates.outputs import text_lines, write_outputs
-    from experiments.records.store import check_writable
+    from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
+    from runtime_matrix.experiments.records.store import check_writable
 
     asked = prepare_words(words)
     if asked.is_update:
@@ -69,10 +69,10 @@ class Asked:
 
 def prepare_words(words: Sequence[str]) -> Asked:
     """Check all that the command line and the configuration alone show; UserError for the first mistake."""
-    from experiments.compose import compose_gate
-    from experiments.gates.limits import GateConfig, check
-    from experiments.pairing import cells, own_words
-    from experiments.strict import build
+    from runtime_matrix.experiments.compose import compose_gate
+    from runtime_matrix.experiments.gates.limits import GateConfig, check
+    from runtime_matrix.experiments.pairing import cells, own_words
+    from runtime_matrix.experiments.strict import build
 
     own, overrides = own_words(words, _OWN)
     if own["update"] not in ("true", "false"):
@@ -84,7 +84,7 @@ def prepare_words(words: Sequence[str]) -> Asked:
     check(gate)
     baseline = None if own["baseline"] is None else Path(own["baseline"])
     extra = ["resume=false", f"benchmark=[{','.join(gate.benchmarks(baseline is not None))}]"]
-    command = shlex.join(["python", "-m", "experiments.gate", *words])
+    command = command_line("gate", words)
     left = [word for word in overrides if word not in for_gate]
     reference, candidates = cells(left, str(own["against"]), command, extra)
     if reference.config.resume:
@@ -98,9 +98,9 @@ def prepare_words(words: Sequence[str]) -> Asked:
 
 def judge(asked: Asked, is_quiet: bool = False) -> Judgement:
     """Measure and judge. UserError for a baseline that cannot be compared with."""
-    from experiments.gates.calibration import warnings
-    from experiments.gates.measure import run_gate
-    from experiments.progress import Progress
+    from runtime_matrix.experiments.gates.calibration import warnings
+    from runtime_matrix.experiments.gates.measure import run_gate
+    from runtime_matrix.experiments.progress import Progress
 
     candidates, config = _with_baselines(asked), asked.reference.config
     with Progress(len(candidates) + 1, config.progress and not is_quiet) as progress:
@@ -111,8 +111,8 @@ def judge(asked: Asked, is_quiet: bool = False) -> Judgement:
 
 
 def _with_baselines(asked: Asked) -> list[Candidate]:
-    from experiments.gates.baseline import read_baselines
-    from experiments.gates.measure import Candidate
+    from runtime_matrix.experiments.gates.baseline import read_baselines
+    from runtime_matrix.experiments.gates.measure import Candidate
 
     if asked.baseline is None:
         return [Candidate(cell, None) for cell in asked.candidates]
@@ -127,8 +127,8 @@ def _with_baselines(asked: Asked) -> list[Candidate]:
 
 def _absent(asked: Asked) -> list[Any]:
     """Return a finding for each cell of the baseline that the run lacks, where the gate wants all."""
-    from experiments.gates.baseline import read_baselines
-    from experiments.gates.findings import Finding
+    from runtime_matrix.experiments.gates.baseline import read_baselines
+    from runtime_matrix.experiments.gates.findings import Finding
 
     if asked.baseline is None or not asked.gate.baseline.all_cells:
         return []
@@ -140,9 +140,9 @@ def _absent(asked: Asked) -> list[Any]:
 
 def _update(asked: Asked) -> int:
     """Measure, and write what later runs are judged against."""
-    from experiments.gates.baseline import difference, make_baseline, write_baseline
-    from experiments.gates.measure import measure_for_baseline
-    from experiments.progress import Progress
+    from runtime_matrix.experiments.gates.baseline import difference, make_baseline, write_baseline
+    from runtime_matrix.experiments.gates.measure import measure_for_baseline
+    from runtime_matrix.experiments.progress import Progress
 
     assert asked.baseline is not None
     with Progress(len(asked.candidates) + 1, asked.reference.config.progress) as progress:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
+from runtime_matrix.experiments.errors import UserError
 
 _LENGTHS = ("max_position_embeddings", "n_positions")
 _SIZES = (

@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.cells.plan import Cell
-from experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.errors import UserError, did_you_mean
 
 _OF_THE_RUNTIME = ("runtime=", "runtime.", "runtime/", "+runtime")
 _SWEEP = ("-m", "--multirun")
@@ -35,8 +35,8 @@ def cells(words: Sequence[str], against: str, command: str, extra: Sequence[str]
 
     `extra` are overrides that hold unless the user's say otherwise.
     """
-    from experiments.cells.plan import plan
-    from experiments.compose import compose
+    from runtime_matrix.experiments.cells.plan import plan
+    from runtime_matrix.experiments.compose import compose
 
     given = [word for word in words if word not in _SWEEP]
     named = {word.lstrip("+~").partition("=")[0] for word in given}

@@ -15,12 +15,12 @@ of Hydra's overrides of `python -m experiments.run` are taken.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 
-from experiments.command import run_command
-from experiments.errors import UserError
+from runtime_matrix.experiments.command import run_command
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import command_line
 
 _OWN = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
 
@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prove(words: Sequence[str]) -> int:
-    from experiments.gates.proof_table import write_table
-    from experiments.gates.proving import STAGES, Proof
-    from experiments.pairing import own_words
-    from experiments.progress import Progress
+    from runtime_matrix.experiments.gates.proof_table import write_table
+    from runtime_matrix.experiments.gates.proving import STAGES, Proof
+    from runtime_matrix.experiments.pairing import own_words
+    from runtime_matrix.experiments.progress import Progress
 
     own, overrides = own_words(words, _OWN)
     counts = {name: str(own[name]) for name in ("launches", "gates")}
@@ -43,7 +43,7 @@ def _prove(words: Sequence[str]) -> int:
     stages = STAGES if own["only"] is None else tuple(str(own["only"]).split(","))
     if set(stages) - set(STAGES):
         raise UserError(f"only={own['only']}: known are {', '.join(STAGES)}")
-    command = shlex.join(["python", "-m", "experiments.proof", *words])
+    command = command_line("proof", words)
     runtimes = str(own["runtimes"]).split(",")
     proof = Proof(runtimes, overrides, command, int(counts["launches"]), int(counts["gates"]))
     with Progress(len(stages)) as progress:

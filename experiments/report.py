@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import speaking
-from experiments.errors import UserError
-from experiments.records.matrix import latest, readable, rows
-from experiments.records.store import cell_folders, read_records, write_atomic
-from experiments.views import text
-from experiments.views.columns import Row
-from experiments.views.difference import lines
+from runtime_matrix.experiments.command import speaking
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import as_typed, command_line
+from runtime_matrix.experiments.records.matrix import latest, readable, rows
+from runtime_matrix.experiments.records.store import cell_folders, read_records, write_atomic
+from runtime_matrix.experiments.views import text
+from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.views.difference import lines
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
 PAGE_FILE = "report.html"
@@ -51,7 +52,7 @@ def read(folder: Path, newest: int | None = None) -> tuple[Records, Refused]:
 
 def write_page(records: Records, refused: Refused, path: Path, all_records: bool = False) -> None:
     """Write the page for people: one file that asks nothing of any other."""
-    from experiments.views.page import page
+    from runtime_matrix.experiments.views.page import page
 
     write_atomic(path, page(records, refused, all_records))
 
@@ -84,7 +85,7 @@ def _write(found: Sequence[Row], records: Records, refused: Refused, asked: argp
         if asked.format == "html":
             write_page(records, refused, path, asked.all)
         elif asked.format == "sqlite":
-            from experiments.views.sqlite import write_sqlite
+            from runtime_matrix.experiments.views.sqlite import write_sqlite
 
             write_sqlite(found, records, path)
         else:
@@ -116,7 +117,7 @@ def _difference(first: str, second: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m experiments.report", description=__doc__)
+    parser = argparse.ArgumentParser(command_line("report"), description=as_typed(__doc__ or ""))
     parser.add_argument("folder", nargs="?", default="results/runs", help="where the records are (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--output", metavar="FILE", help="write there; html and sqlite are else put into the folder")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from typing import Any
 
-from experiments.command import measuring
-from experiments.errors import UserError
+from runtime_matrix.experiments.command import measuring
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.program import command_line
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def _run() -> int:
     cells = _cells()
     if not cells:
         return 0  # --help, --cfg and the like
-    from experiments.sweep import run_sweep
+    from runtime_matrix.experiments.sweep import run_sweep
 
     return run_sweep(cells)
 
@@ -40,7 +40,7 @@ def _cells() -> list[Any]:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from experiments.compose import CONF, explain, plain
+    from runtime_matrix.experiments.compose import CONF, explain, plain
 
     composed: list[tuple[Any, list[str]]] = []
 
@@ -58,12 +58,9 @@ def _cells() -> list[Any]:
         raise explain(error) from error
     if not composed:
         return []
-    from experiments.cells.plan import plan
+    from runtime_matrix.experiments.cells.plan import plan
 
-    return [
-        plan(plain(config, overrides), shlex.join(["python", "-m", "experiments.run", *overrides]))
-        for config, overrides in composed
-    ]
+    return [plan(plain(config, overrides), command_line("run", overrides)) for config, overrides in composed]
 
 
 if __name__ == "__main__":

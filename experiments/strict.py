@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
 
-from experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.errors import UserError, did_you_mean
 
 
 def least(

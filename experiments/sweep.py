@@ -13,17 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.plan import Cell
-from experiments.cells.supervise import Children, Outcome
-from experiments.monitoring.sinks import configured
-from experiments.progress import Deadline, Progress
-from experiments.records.assemble import assemble
-from experiments.records.environment import environment, environment_hash
-from experiments.records.journal import Journal, read_journal
-from experiments.records.matrix import rows
-from experiments.records.store import attach, check_writable, read_records, write_atomic
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
-from experiments.records.unfinished import running, unfinished
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.cells.supervise import Children, Outcome
+from runtime_matrix.experiments.monitoring.sinks import configured
+from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.progress import Deadline, Progress
+from runtime_matrix.experiments.records.assemble import assemble
+from runtime_matrix.experiments.records.environment import environment, environment_hash
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.store import attach, check_writable, read_records, write_atomic
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.unfinished import running, unfinished
 
 DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
 _FAILED = {"out_of_memory", "timeout", "crash", "error", WRONG_OUTPUT, INVALID_TIMING}
@@ -39,7 +40,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
         with Progress(len(cells), cells[0].config.progress) as progress:
             _tell_recommended(cells, progress)
             records = measure_cells(cells, progress, sinks.record, deadline)
-            from experiments.comparison.after_sweep import compare_with_reference
+            from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
 
             is_whole = compare_with_reference(
                 cells[: len(records)], records, results, progress.note, deadline, progress.tick
@@ -66,7 +67,7 @@ def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
 
 def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> None:
     """Say what was built, and remove what was not used for longest where the cache has grown too large."""
-    from runtimes.artifacts import prune
+    from runtime_matrix.runtimes.artifacts import prune
 
     tallies = [(record["load"] or {}).get("artifacts") or {} for record in records]
     built, found = (sum(tally.get(name, 0) for tally in tallies) for name in ("built", "found"))
@@ -272,15 +273,15 @@ def _with_versions(found: dict[str, Any], cell: Cell) -> dict[str, Any]:
 def _show(records: list[dict[str, Any]], results: Path) -> None:
     from rich.console import Console
 
-    from experiments.views.text import render_table, width
+    from runtime_matrix.experiments.views.text import render_table, width
 
     render_table(rows(records, all=True), Console(width=width()))
-    print(f"records: {results}/*/record.json   this matrix again: python -m experiments.report {results}")
+    print(f"records: {results}/*/record.json   this matrix again: {command_line('report', [str(results)])}")
 
 
 def _write_page(results: Path) -> None:
     """Write the page of all that is recorded there. What was measured is kept, whatever becomes of the page."""
-    from experiments.report import NEWEST, PAGE_FILE, read, write_page
+    from runtime_matrix.experiments.report import NEWEST, PAGE_FILE, read, write_page
 
     try:
         write_page(*read(results, NEWEST), results / PAGE_FILE)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.compose import CONF, compose, compose_gate
-from experiments.config import CellConfig
-from experiments.gates.limits import GateConfig, check
-from experiments.strict import build
+from runtime_matrix.experiments.compose import CONF, compose, compose_gate
+from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.gates.limits import GateConfig, check
+from runtime_matrix.experiments.strict import build
 
 
 def options(group: str) -> list[str]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.advise import main as advise
-from experiments.cells.plan import plan
-from experiments.compose import compose
-from experiments.gate import prepare_words
-from experiments.pairing import cells
-from experiments.report import main as report
+from runtime_matrix.experiments.advise import main as advise
+from runtime_matrix.experiments.cells.plan import plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.gate import prepare_words
+from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.report import main as report
 from tests.experiments.recorded import sweep
 
 ROOT = Path(__file__).parents[1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
-from experiments.records.costs import price_of_tokens
-from experiments.views.columns import Row, is_alarm
-from experiments.views.standing import Bounds, bounds
+from runtime_matrix.experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
+from runtime_matrix.experiments.records.costs import price_of_tokens
+from runtime_matrix.experiments.views.columns import Row, is_alarm
+from runtime_matrix.experiments.views.standing import Bounds, bounds
 
 GOALS = ("latency", "throughput", "memory", "cost")
 GIB = 2**30

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from experiments.views.columns import Row
-from experiments.views.standing import bounds
+from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.views.standing import bounds
 
 _SCORES = {  # of a row: how it is called, and the share of items that flipped, where it is known
     "mcq_accuracy": ("multiple choice", "mcq_flips_ratio"),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.advice.choose import Wish, lacks
-from experiments.views.columns import Row
+from runtime_matrix.experiments.advice.choose import Wish, lacks
+from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.views.columns import Row
 
 PRESETS = Path(__file__).parents[2] / "conf" / "runtime"
 
@@ -115,5 +116,5 @@ def _is_tried(found: Sequence[Row], words: Sequence[str]) -> bool:
 def _command(found: Sequence[Row], words: Sequence[str]) -> str:
     """Return the words after those that name the model and the hardware in the cells' own commands."""
     given = next((row["command"] for row in found if row.get("command")), "")
-    chosen = [word for word in shlex.split(given)[3:] if word.startswith(("model", "hw", "results_dir"))]
-    return shlex.join(["python", "-m", "experiments.run", *chosen, *words])
+    chosen = [word for word in shlex.split(given) if word.startswith(("model", "hw", "results_dir", "artifacts_dir"))]
+    return command_line("run", [*chosen, *words])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
-from experiments.advice.kept import kept, kept_scores, unshown
-from experiments.views.columns import Row
+from runtime_matrix.experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
+from runtime_matrix.experiments.advice.kept import kept, kept_scores, unshown
+from runtime_matrix.experiments.views.columns import Row
 
 _ALTERNATIVES = 3
 _FEW_CELLS = 3

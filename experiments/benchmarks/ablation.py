@@ -16,23 +16,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.claims import CLAIMS
-from experiments.benchmarks.plugin import Bench
-from experiments.cells.plan import data_path
-from experiments.config import AblationConfig, GenerationConfig, ScoringConfig
-from experiments.core.drafting import Lookup
-from experiments.core.generation import GenerationReport, generate
-from experiments.core.recomputing import Recomputing
-from experiments.core.responses import Responses
-from experiments.core.rows import Generated, GenerateRequest
-from experiments.core.scoring import ScoreRequest, score
-from experiments.core.text import Asked
-from experiments.measurement.paired import mean_interval
-from experiments.records.environment import environment
-from experiments.sandbox.layers import Limits
-from experiments.sandbox.pool import Pool, Program
-from experiments.sandbox.verdicts import VerdictCache
-from experiments.tasks import code, extractive_qa, multiple_choice, summarization
+from runtime_matrix.experiments.benchmarks.claims import CLAIMS
+from runtime_matrix.experiments.benchmarks.plugin import Bench
+from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.config import AblationConfig, GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.core.drafting import Lookup
+from runtime_matrix.experiments.core.generation import GenerationReport, generate
+from runtime_matrix.experiments.core.recomputing import Recomputing
+from runtime_matrix.experiments.core.responses import Responses
+from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.text import Asked
+from runtime_matrix.experiments.measurement.paired import mean_interval
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
+from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, summarization
 
 Clock = Callable[[], float]
 _ONE_ROW: dict[str, Any] = {"budget": 1, "few": True}

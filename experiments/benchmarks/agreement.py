@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from experiments.cells.prompts import draw_prompts
-from experiments.config import AgreementConfig, ScoringConfig
-from experiments.core.batching import pad, pad_positions
-from experiments.core.decoding import decode_batch, random_prompts
-from experiments.core.finite import check_highest, tied
-from experiments.core.scoring import ScoreRequest, score
-from experiments.core.text import Text
-from experiments.records.store import write_atomic
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.cells.prompts import draw_prompts
+from runtime_matrix.experiments.config import AgreementConfig, ScoringConfig
+from runtime_matrix.experiments.core.batching import pad, pad_positions
+from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.core.finite import check_highest, tied
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 _TEXTS = (
     "Once upon a time there was a small town by a river, and in it lived",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, Entry, benchmark_name
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, Entry, benchmark_name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,9 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if PLUGIN in config.stash:
         return
-    from experiments.cells.plan import plan
-    from experiments.compose import compose
-    from experiments.errors import UserError
+    from runtime_matrix.experiments.cells.plan import plan
+    from runtime_matrix.experiments.compose import compose
+    from runtime_matrix.experiments.errors import UserError
 
     given = [f"{name}={config.getoption(name)}" for name in ("runtime", "model", "hw") if config.getoption(name)]
     try:

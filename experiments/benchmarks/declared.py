@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from experiments import models
-from experiments.cells.plan import Cell
-from experiments.config import RuntimeConfig
-from runtimes.base import Traits
+from runtime_matrix.experiments import models
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.config import RuntimeConfig
+from runtime_matrix.runtimes.base import Traits
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _TOLERANCE = 0.05  # buffers; a graph's constants

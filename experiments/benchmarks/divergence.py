@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.cells.plan import data_path
-from experiments.config import DivergenceConfig
-from experiments.core.batching import batches, pad, pad_positions
-from experiments.core.finite import check_highest
-from experiments.core.text import Text
-from experiments.tasks.perplexity import Window, read_text, windows
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.config import DivergenceConfig
+from runtime_matrix.experiments.core.batching import batches, pad, pad_positions
+from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.tasks.perplexity import Window, read_text, windows
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 FILE = "reference-distributions.npy"
 

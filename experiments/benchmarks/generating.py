@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.benchmarks.plugin import Bench
-from experiments.core import interruption
-from experiments.core.generation import GenerationReport, generate
-from experiments.core.rows import Generated, GenerateRequest
-from experiments.core.text import Text
+from runtime_matrix.experiments.benchmarks.plugin import Bench
+from runtime_matrix.experiments.core import interruption
+from runtime_matrix.experiments.core.generation import GenerationReport, generate
+from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
+from runtime_matrix.experiments.core.text import Text
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.bundled import training_overlap
-from experiments.cells.plan import Cell, data_path
-from experiments.config import BenchmarksConfig
-from experiments.tasks import code, extractive_qa, multiple_choice, overlap, perplexity, summarization
-from experiments.tasks.overlap import Item
+from runtime_matrix.experiments.bundled import training_overlap
+from runtime_matrix.experiments.cells.plan import Cell, data_path
+from runtime_matrix.experiments.config import BenchmarksConfig
+from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, overlap, perplexity, summarization
+from runtime_matrix.experiments.tasks.overlap import Item
 
 SHOTS = "few_shot_examples"
 

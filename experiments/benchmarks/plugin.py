@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks import declared
-from experiments.cells import device, loading
-from experiments.cells.fitting import fit
-from experiments.cells.plan import Cell
-from experiments.core.drafting import Drafter
-from experiments.core.responses import Responses
-from experiments.core.text import Text
-from experiments.measurement.clocks import PhaseTimer
-from experiments.measurement.memory import PeakMeter, mapped_file_bytes
-from experiments.records.journal import Journal, not_a_number
-from runtimes import artifacts
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.benchmarks import declared
+from runtime_matrix.experiments.cells import device, loading
+from runtime_matrix.experiments.cells.fitting import fit
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.core.drafting import Drafter
+from runtime_matrix.experiments.core.responses import Responses
+from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.measurement.clocks import PhaseTimer
+from runtime_matrix.experiments.measurement.memory import PeakMeter, mapped_file_bytes
+from runtime_matrix.experiments.records.journal import Journal, not_a_number
+from runtime_matrix.experiments.targets import module_of
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 BENCH = pytest.StashKey["Bench"]()
 ENTRY = pytest.StashKey["Entry"]()
@@ -173,8 +174,7 @@ class CellPlugin:
         self.tell("benchmark", "load")
         found, stamp = device.resolve(self.cell.config.hw)
         runtime = loading.make_runtime(self.cell.config.runtime)
-        module = str(self.cell.config.runtime.engine["target"]).partition(":")[0]
-        importlib.import_module(module)
+        importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from experiments.benchmarks.plugin import Bench
-from experiments.core import interruption
-from experiments.core.scoring import Scored, ScoreRequest, chunks, score_batches
-from experiments.core.trunk import Tally
+from runtime_matrix.experiments.benchmarks.plugin import Bench
+from runtime_matrix.experiments.core import interruption
+from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest, chunks, score_batches
+from runtime_matrix.experiments.core.trunk import Tally
 
 
 class Scoring:

@@ -1,7 +1,7 @@
 """What each switch of the evaluation core gives: on against off in turns, the model loaded once."""
 
-from experiments.benchmarks.ablation import Ablation, write_table
-from experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.ablation import Ablation, write_table
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 
 
 def test_ablation(bench: Bench, entry: Entry) -> None:

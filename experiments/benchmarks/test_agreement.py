@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks.agreement import (
+from runtime_matrix.experiments.benchmarks.agreement import (
     CONTINUATIONS,
     compare,
     compare_continuations,
     prompt_logits,
     prompts,
 )
-from experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 
 
 def test_agreement(bench: Bench, entry: Entry) -> None:

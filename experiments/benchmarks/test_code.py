@@ -6,17 +6,17 @@ import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 
-from experiments.benchmarks.generating import Asked, Decoding, answers
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.cells.plan import data_path, solutions
-from experiments.config import CodeConfig
-from experiments.core.rows import Generated
-from experiments.measurement.statistics import standard_error
-from experiments.sandbox.checks import plan_checks, verdict_is_inside
-from experiments.sandbox.layers import Limits
-from experiments.sandbox.pool import Pool, Program, Verdict
-from experiments.sandbox.verdicts import VerdictCache
-from experiments.tasks import code
+from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.cells.plan import data_path, solutions
+from runtime_matrix.experiments.config import CodeConfig
+from runtime_matrix.experiments.core.rows import Generated
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
+from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
+from runtime_matrix.experiments.tasks import code
 
 
 def test_code(bench: Bench, entry: Entry) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.benchmarks import divergence
-from experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks import divergence
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 
 
 def test_divergence(bench: Bench, entry: Entry) -> None:

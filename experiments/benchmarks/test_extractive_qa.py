@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 
-from experiments.benchmarks.generating import Asked, Decoding, answers
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.cells.plan import data_path
-from experiments.measurement.statistics import standard_error
-from experiments.tasks import extractive_qa
-from experiments.tasks.language import chosen
+from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.tasks import extractive_qa
+from runtime_matrix.experiments.tasks.language import chosen
 
 
 def test_extractive_qa(bench: Bench, entry: Entry) -> None:

@@ -4,9 +4,9 @@ import time
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.core.decoding import decode_batch, random_prompts
-from experiments.measurement.clocks import StepTimer
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.measurement.clocks import StepTimer
 
 
 def test_latency(bench: Bench, entry: Entry, benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:

@@ -6,9 +6,9 @@ On a GPU the device's used memory is sampled, since ONNX Runtime and TensorRT al
 from contextlib import nullcontext
 from typing import Any
 
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.core.decoding import decode_batch, random_prompts
-from experiments.measurement.memory import Sampler
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.measurement.memory import Sampler
 
 
 def test_memory(bench: Bench, entry: Entry) -> None:

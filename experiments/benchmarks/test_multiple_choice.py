@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.benchmarks.scoring import Scoring
-from experiments.cells.plan import data_path
-from experiments.config import MultipleChoiceConfig
-from experiments.core.scoring import Scored, ScoreRequest
-from experiments.core.text import Asked, Text
-from experiments.measurement.statistics import standard_error
-from experiments.tasks import multiple_choice
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.scoring import Scoring
+from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.config import MultipleChoiceConfig
+from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
+from runtime_matrix.experiments.core.text import Asked, Text
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.tasks import multiple_choice
 
 _TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
 

@@ -2,11 +2,11 @@
 
 import json
 
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.benchmarks.scoring import Scoring
-from experiments.cells.plan import data_path
-from experiments.core.scoring import ScoreRequest
-from experiments.tasks import perplexity
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.scoring import Scoring
+from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.core.scoring import ScoreRequest
+from runtime_matrix.experiments.tasks import perplexity
 
 
 def test_perplexity(bench: Bench, entry: Entry) -> None:

@@ -4,12 +4,12 @@ import random
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from experiments.benchmarks.plugin import Bench, Entry
-from experiments.config import GenerationConfig
-from experiments.core.decoding import random_prompts
-from experiments.core.generation import generate
-from experiments.core.rows import GenerateRequest
-from experiments.measurement.energy import EnergyMeter
+from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.config import GenerationConfig
+from runtime_matrix.experiments.core.decoding import random_prompts
+from runtime_matrix.experiments.core.generation import generate
+from runtime_matrix.experiments.core.rows import GenerateRequest
+from runtime_matrix.experiments.measurement.energy import EnergyMeter
 
 
 def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> None:

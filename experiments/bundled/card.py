@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bundled.scoring import FULL, Score, Scores
-from experiments.bundled.training import Recipe
+from runtime_matrix.experiments.bundled.scoring import FULL, Score, Scores
+from runtime_matrix.experiments.bundled.training import Recipe
 
 _TEMPLATE = Path(__file__).with_name("card.md")
 _ROWS = {

@@ -8,9 +8,9 @@ import random
 from collections.abc import Iterator
 from itertools import islice
 
-from experiments.bundled.texts import articles, drills, functions, passages, questions, stories
-from experiments.bundled.texts.document import Document, is_held_out
-from experiments.bundled.texts.world import World
+from runtime_matrix.experiments.bundled.texts import articles, drills, functions, passages, questions, stories
+from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
+from runtime_matrix.experiments.bundled.texts.world import World
 
 STORIES_HELD_OUT_ONE_IN = 16
 HELD_OUT_STORIES = 900  # enough for 50,000 tokens with a margin

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.bundled.corpus import calibration_text, held_out_text
-from experiments.bundled.texts import articles, functions, passages, questions
-from experiments.bundled.texts.world import World, build_world
+from runtime_matrix.experiments.bundled.corpus import calibration_text, held_out_text
+from runtime_matrix.experiments.bundled.texts import articles, functions, passages, questions
+from runtime_matrix.experiments.bundled.texts.world import World, build_world
 
 DATA_DIR = Path(__file__).parent / "data"
 

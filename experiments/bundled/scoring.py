@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from runtimes.weights.rounded import round_to_nearest
+from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 FULL = "full"
 BITS = (8, 4, 3)

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from experiments.bundled.corpus import WARM_UP_SHARDS, training_documents
-from experiments.bundled.texts.world import World
+from runtime_matrix.experiments.bundled.corpus import WARM_UP_SHARDS, training_documents
+from runtime_matrix.experiments.bundled.texts.world import World
 
 BOS, EOS = "<s>", "</s>"
 VOCABULARY_SIZE = 2048

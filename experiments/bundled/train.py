@@ -22,12 +22,12 @@ from rich.progress import Progress as Bar
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from experiments.bundled.card import Making, write_card
-from experiments.bundled.scoring import score
-from experiments.bundled.texts.world import World, build_world
-from experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
-from experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer, recipe_of
-from experiments.errors import UserError
+from runtime_matrix.experiments.bundled.card import Making, write_card
+from runtime_matrix.experiments.bundled.scoring import score
+from runtime_matrix.experiments.bundled.texts.world import World, build_world
+from runtime_matrix.experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
+from runtime_matrix.experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer, recipe_of
+from runtime_matrix.experiments.errors import UserError
 
 MODEL_DIR = Path(__file__).parent / "model"
 DEFAULT_STEPS = 5000  # 20 million tokens, half an hour on two idle cores

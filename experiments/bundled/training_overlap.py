@@ -24,15 +24,15 @@ def measure() -> dict[str, Any]:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
 
-    from experiments.benchmarks.overlap import items_of
-    from experiments.bundled.corpus import training_documents
-    from experiments.bundled.texts.world import build_world
-    from experiments.bundled.train import DEFAULT_STEPS
-    from experiments.bundled.training import STEPS_PER_SHARD, Recipe
-    from experiments.cells.plan import BUNDLED, plan
-    from experiments.compose import compose
-    from experiments.models import inspect_folder
-    from experiments.tasks import overlap
+    from runtime_matrix.experiments.benchmarks.overlap import items_of
+    from runtime_matrix.experiments.bundled.corpus import training_documents
+    from runtime_matrix.experiments.bundled.texts.world import build_world
+    from runtime_matrix.experiments.bundled.train import DEFAULT_STEPS
+    from runtime_matrix.experiments.bundled.training import STEPS_PER_SHARD, Recipe
+    from runtime_matrix.experiments.cells.plan import BUNDLED, plan
+    from runtime_matrix.experiments.compose import compose
+    from runtime_matrix.experiments.models import inspect_folder
+    from runtime_matrix.experiments.tasks import overlap
 
     names = "perplexity,multiple_choice,code,extractive_qa,summarization"
     items = items_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)

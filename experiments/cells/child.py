@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.plan import Cell
-from experiments.core import interruption
-from experiments.records.journal import Journal, read_journal
-from runtimes.base import Runtime
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.core import interruption
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.runtimes.base import Runtime
 
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -42,7 +42,7 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
         else:
             {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
     except BaseException as error:
-        from experiments.cells.loading import classify
+        from runtime_matrix.experiments.cells.loading import classify
 
         status, reason = classify(error)
         import traceback
@@ -77,8 +77,8 @@ def isolate(log: Path) -> None:
 def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     import pytest
 
-    from experiments.benchmarks.overlap import overlap_of
-    from experiments.benchmarks.plugin import CellPlugin
+    from runtime_matrix.experiments.benchmarks.overlap import overlap_of
+    from runtime_matrix.experiments.benchmarks.plugin import CellPlugin
 
     plugin = CellPlugin(cell, folder, progress)
     arguments = [
@@ -98,8 +98,8 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
 
 
 def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
-    from experiments.cells import hardware_peak
-    from experiments.cells.device import resolve
+    from runtime_matrix.experiments.cells import hardware_peak
+    from runtime_matrix.experiments.cells.device import resolve
 
     found = hardware_peak.measure(resolve(cell.config.hw)[0], cell.threads, dtypes)
     Journal(folder / "journal.jsonl").write("hardware_peak", **found)
@@ -108,16 +108,16 @@ def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     import numpy as np
 
-    from experiments.benchmarks import divergence
-    from experiments.benchmarks.agreement import (
+    from runtime_matrix.experiments.benchmarks import divergence
+    from runtime_matrix.experiments.benchmarks.agreement import (
         CONTINUATIONS,
         continuation_prompts,
         prompt_logits,
         prompts,
         write_continuations,
     )
-    from experiments.cells.device import resolve
-    from experiments.cells.loading import load, make_runtime, make_text
+    from runtime_matrix.experiments.cells.device import resolve
+    from runtime_matrix.experiments.cells.loading import load, make_runtime, make_text
 
     runtime = make_runtime(cell.config.reference)
     hardware = cell.hardware(resolve(cell.config.hw)[0])
@@ -148,9 +148,9 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
-    from experiments.cells.device import resolve
-    from experiments.cells.loading import load, make_runtime
-    from experiments.core.scoring import ScoreRequest, score
+    from runtime_matrix.experiments.cells.device import resolve
+    from runtime_matrix.experiments.cells.loading import load, make_runtime
+    from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 
     journal = folder / "journal.jsonl"
     requests: list[ScoreRequest] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from experiments.config import HwConfig
-from experiments.measurement.memory import PeakMeter, Sampler, available_bytes
-from runtimes.base import Unsupported
+from runtime_matrix.experiments.config import HwConfig
+from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, available_bytes
+from runtime_matrix.runtimes.base import Unsupported
 
 _MEMORY_TOLERANCE = 0.15  # what a driver keeps for itself and error correction takes; 40 and 80 GB stay apart
 

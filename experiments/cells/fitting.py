@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from experiments.core.finite import check_highest
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 _PROBES = (1024, 4096)  # tokens; the second must be large enough to be seen above what a process always takes
 _ROW_TOKENS = 128

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
 
 BUDGET_S = 2.5  # together with the reading of the machine and the last call that overruns, at most 3 s
 _COPY_SHARE = 0.3  # of the budget

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
+from runtime_matrix.experiments.errors import UserError
 
 KINDS = ("compute", "sleep", "disk", "threads", "child", "rare", "late", "build")
 _RARE_STEPS = 0.02  # of the steps are slow

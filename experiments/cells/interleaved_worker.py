@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.injection import Injection
-from experiments.cells.plan import Cell
-from experiments.cells.prompts import Prompts, draw_prompts
-from experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.cells.prompts import Prompts, draw_prompts
+from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
 
 _HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take
 
@@ -69,7 +69,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
 
     Orders: ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
     """
-    from experiments.cells.child import isolate
+    from runtime_matrix.experiments.cells.child import isolate
 
     isolate(log)
     os.environ["OMP_NUM_THREADS"] = str(cell.threads)  # before torch is imported
@@ -81,7 +81,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the comparison is over
     except BaseException as error:
-        from experiments.cells.loading import classify
+        from runtime_matrix.experiments.cells.loading import classify
 
         with suppress(OSError):
             wire.send(("failed", *classify(error)))
@@ -101,8 +101,8 @@ class _Worker:
         """Load, or load again for another setting; return the peak of memory, the device and the largest batch."""
         import dataclasses
 
-        from experiments.cells import device, loading
-        from experiments.measurement.memory import PeakMeter
+        from runtime_matrix.experiments.cells import device, loading
+        from runtime_matrix.experiments.measurement.memory import PeakMeter
 
         if self._runtime is not None:
             self._runtime.close()
@@ -162,7 +162,7 @@ class _Worker:
 
     def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
         """Return, for each scored token, how much more likely the runtime's own first choice was (nats)."""
-        from experiments.core.scoring import ScoreRequest, score
+        from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 
         asked = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
         scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)
@@ -172,7 +172,7 @@ class _Worker:
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
         """Return the wall time at the start and after each token; CPU time at the start, the first and last token."""
-        from experiments.core.decoding import decode_batch
+        from runtime_matrix.experiments.core.decoding import decode_batch
 
         clock, synchronize = self._clock, self._runtime.synchronize
         walls: list[float] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import random
 from collections.abc import Mapping
@@ -11,18 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments import models
-from experiments.cells import device
-from experiments.cells.plan import Cell, data_path
-from experiments.config import RuntimeConfig
-from experiments.core.drafting import Drafter, DraftModel, Lookup
-from experiments.core.responses import Responses
-from experiments.core.text import Text
-from experiments.records.code import code_of, targets
-from experiments.records.environment import environment, machine_facts
-from runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
+from runtime_matrix.experiments import models
+from runtime_matrix.experiments.cells import device
+from runtime_matrix.experiments.cells.plan import Cell, data_path
+from runtime_matrix.experiments.config import RuntimeConfig
+from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, Lookup
+from runtime_matrix.experiments.core.responses import Responses
+from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.records.code import code_of, targets
+from runtime_matrix.experiments.records.environment import environment, machine_facts
+from runtime_matrix.experiments.targets import full_name, load_class
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
-_FULL = "runtimes.weights.full:Full"  # what an engine loads without being told
+_FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
 
 
@@ -34,7 +34,7 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         raise Unsupported(f"runtime.engine.target={config.engine['target']} is no runtime: see runtimes/base.py")
     options = _options(config.engine)
     form = "dense"
-    if config.weights["target"] != _FULL:
+    if full_name(config.weights["target"]) != _FULL:
         weights = _made(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
         form = weights.form
         if form not in engine.weight_forms:
@@ -77,7 +77,7 @@ def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware
         )
     if method is not None and config.placement["name"] != "device":
         _check_placement(config, True, False, f"stored {method}")
-    if method is not None and config.weights["target"] != _FULL:
+    if method is not None and full_name(config.weights["target"]) != _FULL:
         raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
     needs = getattr(_class(config.weights), "needs_calibration", False)
     return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
@@ -96,8 +96,7 @@ def calibration_ids(cell: Cell) -> list[list[int]]:
 
 
 def _class(part: Mapping[str, Any]) -> Any:
-    module, _, name = str(part["target"]).partition(":")
-    return getattr(importlib.import_module(module), name)
+    return load_class(str(part["target"]))
 
 
 def _options(part: Mapping[str, Any]) -> dict[str, Any]:

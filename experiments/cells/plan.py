@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import models
-from experiments.config import BenchmarksConfig, CellConfig, CodeConfig
-from experiments.errors import UserError
-from experiments.records.code import code_of, targets
-from experiments.strict import build, identity_of
-from experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
-from runtimes.base import Hardware, ModelSource
+from runtime_matrix.experiments import models
+from runtime_matrix.experiments.config import BenchmarksConfig, CellConfig, CodeConfig
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.code import code_of, targets
+from runtime_matrix.experiments.strict import build, identity_of
+from runtime_matrix.experiments.targets import module_of
+from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
+from runtime_matrix.runtimes.base import Hardware, ModelSource
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -155,7 +156,7 @@ def _check_names(config: CellConfig) -> None:
 def _check_target(key: str, target: Any) -> None:
     if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", target):
         raise UserError(f"{key}={target}: give MODULE:CLASS, as in runtimes.engines.eager:Eager")
-    package = target.partition(":")[0].partition(".")[0]
+    package = module_of(target).partition(".")[0]
     try:
         found = importlib.util.find_spec(package)
     except (ImportError, ValueError):

@@ -15,10 +15,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import child, guard
-from experiments.cells.plan import Cell
-from experiments.measurement.memory import MemoryTrace
-from experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.cells import child, guard
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.measurement.memory import MemoryTrace
+from runtime_matrix.experiments.records.journal import Journal, read_journal
 
 _GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
 _LAST_S = 5.0
@@ -35,7 +35,8 @@ class Outcome:
 def preload(model_types: set[str], *modules: str) -> list[str]:
     """Return what a fork server imports before it forks: what cells of these model types need in any case, and more."""
     kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
-    return ["experiments.cells.quiet", "torch", "transformers", *kinds, *modules, "experiments.cells.preload"]
+    ours = "runtime_matrix.experiments.cells"
+    return [f"{ours}.quiet", "torch", "transformers", *kinds, *modules, f"{ours}.preload"]
 
 
 def stop_server() -> None:

@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.plan import Cell
-from experiments.comparison.answers import compare
-from experiments.comparison.speed import compare_speed
-from experiments.comparison.workers import Runner, Tick
-from experiments.config import ComparisonConfig
-from experiments.progress import Deadline
-from experiments.records.journal import plain
-from experiments.records.speed import Clock, ratio
-from experiments.records.store import ANSWERS_FILE, SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.answers import compare
+from runtime_matrix.experiments.comparison.speed import compare_speed
+from runtime_matrix.experiments.comparison.workers import Runner, Tick
+from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.progress import Deadline
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.records.store import ANSWERS_FILE, SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
 
 _CLOCK = Clock.WALL  # of the matrix
 Say = Callable[[str], None]

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import calibration_error, holm, loss, paired_difference
-from experiments.measurement.shares import exact_proportion, mcnemar_mid_p
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import calibration_error, holm, loss, paired_difference
+from runtime_matrix.experiments.measurement.shares import exact_proportion, mcnemar_mid_p
 
 Item = dict[str, Any]
 # By how much (in nats) the arithmetic alone may move a choice's log-probability; beyond it a changed answer of

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.cells.interleaved_worker import Round, Setting, Shape
-from experiments.cells.prompts import Prompts, draw_prompts
-from experiments.comparison.timed_tokens import Row, compare_rows
-from experiments.comparison.workers import Lost, Runner, Tick, Worker, started
-from experiments.config import ComparisonConfig
-from experiments.measurement.machine import machine_change, read_machine
-from experiments.records.timed_work import is_exact
+from runtime_matrix.experiments.cells.interleaved_worker import Round, Setting, Shape
+from runtime_matrix.experiments.cells.prompts import Prompts, draw_prompts
+from runtime_matrix.experiments.comparison.timed_tokens import Row, compare_rows
+from runtime_matrix.experiments.comparison.workers import Lost, Runner, Tick, Worker, started
+from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.records.timed_work import is_exact
 
 _FEWEST_ROUNDS = 10
 _REPEATS = 2

@@ -12,15 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison.launch import Launch, computes_the_same, launch
-from experiments.comparison.workers import Runner, Tick
-from experiments.config import ComparisonConfig
-from experiments.measurement.memory import available_bytes
-from experiments.progress import Deadline
-from experiments.records.environment import gpus
-from experiments.records.speed import Clock, ratio
-from experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
-from experiments.records.timed_work import problem
+from runtime_matrix.experiments.comparison.launch import Launch, computes_the_same, launch
+from runtime_matrix.experiments.comparison.workers import Runner, Tick
+from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.measurement.memory import available_bytes
+from runtime_matrix.experiments.progress import Deadline
+from runtime_matrix.experiments.records.environment import gpus
+from runtime_matrix.experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
+from runtime_matrix.experiments.records.timed_work import problem
 
 _FORKED_FROM = 3  # candidates
 _NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess

@@ -11,10 +11,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import interleaved_worker
-from experiments.cells.injection import Injection
-from experiments.cells.plan import Cell
-from experiments.cells.supervise import child_environment, end_processes, preload, stop_server, wait_for_server
+from runtime_matrix.experiments.cells import interleaved_worker
+from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.cells.supervise import (
+    child_environment,
+    end_processes,
+    preload,
+    stop_server,
+    wait_for_server,
+)
 
 Tick = Callable[[], None]  # called every half second while something is waited for
 _TICK_S = 0.5

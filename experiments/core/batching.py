@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from runtimes.base import Traits
+from runtime_matrix.runtimes.base import Traits
 
 
 def batches(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from experiments.core.batching import pad
-from experiments.core.finite import check_highest
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.core.batching import pad
+from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 
 def decode_batch(

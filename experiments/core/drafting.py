@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import torch
 
-from experiments.core.batching import pad
-from experiments.core.finite import check_highest
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.core.batching import pad
+from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 _LONGEST, _SHORTEST = 3, 2  # tokens that must have occurred before; a single one says too little
 

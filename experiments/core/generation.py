@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from experiments.config import GenerationConfig
-from experiments.core.batching import batches, pad
-from experiments.core.drafting import Drafter, History
-from experiments.core.finite import check_highest, tied
-from experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.config import GenerationConfig
+from runtime_matrix.experiments.core.batching import batches, pad
+from runtime_matrix.experiments.core.drafting import Drafter, History
+from runtime_matrix.experiments.core.finite import check_highest, tied
+from runtime_matrix.experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 _READ_EVERY_ON_GPU = 8  # steps; reading waits for the device, and a row that ends is run on until then
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runtimes.base import Outputs, Runtime
+from runtime_matrix.runtimes.base import Outputs, Runtime
 
 
 class TokenCache:

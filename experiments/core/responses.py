@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.core.kept_texts import KeptTexts
-from experiments.core.rows import Generated, GenerateRequest
-from experiments.core.scoring import Scored, ScoreRequest
+from runtime_matrix.experiments.core.kept_texts import KeptTexts
+from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
+from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
 
 _VERSION = 2  # raised when the meaning of a stored answer changes
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from experiments.core.drafting import History
-from experiments.core.finite import check_highest
+from runtime_matrix.experiments.core.drafting import History
+from runtime_matrix.experiments.core.finite import check_highest
 
 Piece = Callable[[int], str]  # the text that a token adds
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from experiments.config import ScoringConfig
-from experiments.core.batching import batches, pad, pad_positions, split
-from experiments.core.finite import check_numbers, tied
-from experiments.core.trunk import Tally, Trunk
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.config import ScoringConfig
+from runtime_matrix.experiments.core.batching import batches, pad, pad_positions, split
+from runtime_matrix.experiments.core.finite import check_numbers, tied
+from runtime_matrix.experiments.core.trunk import Tally, Trunk
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from experiments.core.scoring import ScoreRequest
+from runtime_matrix.experiments.core.scoring import ScoreRequest
 
 _PREFIXES_KEPT = 1000  # of which each is some kilobytes
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from experiments.core.batching import pad
-from runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.core.batching import pad
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 
 @dataclass

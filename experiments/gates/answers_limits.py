@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from experiments.comparison.answers import Scored
-from experiments.gates.baseline import accuracy, baseline_scores
-from experiments.gates.findings import Finding, Measured
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import items_needed, loss
-from experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.comparison.answers import Scored
+from runtime_matrix.experiments.gates.baseline import accuracy, baseline_scores
+from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import items_needed, loss
+from runtime_matrix.experiments.measurement.sequential import Verdict
 
 
 def judge_answers(one: Measured, margins: Mapping[str, float], against: str, level: float) -> list[Finding]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.plan import Cell
-from experiments.comparison.answers import Scored, read_items, scored
-from experiments.errors import UserError, did_you_mean
-from experiments.gates.limits import ACCURACY, COUNTS, LOAD, MEMORY
-from experiments.records.environment import machine_differences, machine_facts
-from experiments.records.matrix import rows
-from experiments.records.speed import PHASES, Clock, log_ratios
-from experiments.records.store import write_atomic
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.answers import Scored, read_items, scored
+from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.gates.limits import ACCURACY, COUNTS, LOAD, MEMORY
+from runtime_matrix.experiments.records.environment import machine_differences, machine_facts
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.speed import PHASES, Clock, log_ratios
+from runtime_matrix.experiments.records.store import write_atomic
 
 SCHEMA_VERSION = 2  # 1 kept the CPU time of other rounds
 _DIGITS = 6  # of an item's score: a file that people read

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from experiments.gates.limits import GateConfig
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import lag_1, mean_interval
-from experiments.records.environment import environment, machine_differences, machine_facts
-from experiments.records.store import write_atomic
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import lag_1, mean_interval
+from runtime_matrix.experiments.records.environment import environment, machine_differences, machine_facts
+from runtime_matrix.experiments.records.store import write_atomic
 
 FILE = "calibration.json"  # in `results_dir`
 LAUNCHES = (4, 6, 10, 15, 20, 40)

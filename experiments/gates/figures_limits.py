@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.gates.baseline import counts
-from experiments.gates.findings import Finding, Launches, Measured, row_of
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import difference_of_means, mean_interval
-from experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.gates.baseline import counts
+from runtime_matrix.experiments.gates.findings import Finding, Launches, Measured, row_of
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
+from runtime_matrix.experiments.measurement.sequential import Verdict
 
 _PEAK = "peak_host_bytes"  # which launches measure
 

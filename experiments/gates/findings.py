@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.gates.baseline import Baseline
-from experiments.measurement.sequential import Verdict
-from experiments.records.matrix import rows
+from runtime_matrix.experiments.gates.baseline import Baseline
+from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.records.matrix import rows
 
 Launches = Sequence[Mapping[str, Any]]
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.gates.answers_limits import judge_answers
-from experiments.gates.figures_limits import grown_apart, grown_pairs, judge_counts, judge_peaks, judge_shares
-from experiments.gates.findings import Finding, Measured, row_of
-from experiments.gates.limits import GateConfig
-from experiments.gates.outputs_limits import judge_outputs
-from experiments.gates.speed_limits import judge_speed
-from experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.gates.answers_limits import judge_answers
+from runtime_matrix.experiments.gates.figures_limits import (
+    grown_apart,
+    grown_pairs,
+    judge_counts,
+    judge_peaks,
+    judge_shares,
+)
+from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.outputs_limits import judge_outputs
+from runtime_matrix.experiments.gates.speed_limits import judge_speed
+from runtime_matrix.experiments.measurement.sequential import Verdict
 
 
 def findings(one: Measured, gate: GateConfig, level: float) -> list[Finding]:

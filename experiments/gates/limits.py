@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.records.speed import PHASES
-from experiments.strict import among, least
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.speed import PHASES
+from runtime_matrix.experiments.strict import among, least
 
 CPU_PHASES = ("decode", "prefill")
 OUTPUTS = ("timed_work", "replay", "agreement")

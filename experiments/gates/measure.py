@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.injection import Injection
-from experiments.cells.plan import Cell
-from experiments.comparison.speed import Launches, compare_speed
-from experiments.comparison.workers import Runner
-from experiments.config import ComparisonConfig
-from experiments.gates.baseline import Baseline, check_baseline
-from experiments.gates.findings import Finding, Measured
-from experiments.gates.judge import findings, overall
-from experiments.gates.limits import GateConfig
-from experiments.gates.speed_limits import losses, speed_limits
-from experiments.measurement.sequential import Verdict
-from experiments.progress import Progress
-from experiments.records.environment import environment
-from experiments.records.speed import Clock
-from experiments.records.store import attach
-from experiments.sweep import measure_cells
+from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.speed import Launches, compare_speed
+from runtime_matrix.experiments.comparison.workers import Runner
+from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.gates.baseline import Baseline, check_baseline
+from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.judge import findings, overall
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.speed_limits import losses, speed_limits
+from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.progress import Progress
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.speed import Clock
+from runtime_matrix.experiments.records.store import attach
+from runtime_matrix.experiments.sweep import measure_cells
 
 _LONG_TOKENS = 128  # new ones of a long text, where the comparison's options say nothing
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from experiments.errors import UserError
-from experiments.gates.findings import Finding
-from experiments.gates.limits import GateConfig
-from experiments.gates.measure import Judgement
-from experiments.records.store import write_atomic
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.gates.findings import Finding
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.records.store import write_atomic
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 _ORDER = ("fail", "inconclusive", "pass")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from experiments.gates.findings import Finding, Measured
-from experiments.gates.limits import GateConfig
-from experiments.measurement.sequential import Verdict
-from experiments.measurement.shares import upper_bound
-from experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
+from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.measurement.shares import upper_bound
+from runtime_matrix.experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
 
 _LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.gates.proving import FOUND, INJECTIONS, LOADS, SLOWDOWNS, kept
-from experiments.measurement.sequential import Rule, look
-from experiments.measurement.shares import exact_proportion
-from experiments.records.environment import environment
-from experiments.records.speed import Clock
-from experiments.records.store import write_atomic
+from runtime_matrix.experiments.gates.proving import FOUND, INJECTIONS, LOADS, SLOWDOWNS, kept
+from runtime_matrix.experiments.measurement.sequential import Rule, look
+from runtime_matrix.experiments.measurement.shares import exact_proportion
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.speed import Clock
+from runtime_matrix.experiments.records.store import write_atomic
 
 DRAWS = 20_000
 RULE = Rule(math.log1p(0.02), math.log1p(0.05), (6, 10, 15, 20))  # as in conf/gate/ci.yaml

@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.injection import Injection
-from experiments.cells.plan import Cell
-from experiments.comparison.launch import launch
-from experiments.comparison.workers import Runner
-from experiments.gates.limits import GateConfig
-from experiments.gates.load import busy_cores
-from experiments.gates.measure import Candidate, run_gate
-from experiments.progress import Progress
-from experiments.records.environment import environment
-from experiments.records.journal import Journal, read_journal
-from experiments.records.speed import Clock, log_ratios
-from experiments.strict import build
+from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.launch import launch
+from runtime_matrix.experiments.comparison.workers import Runner
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.load import busy_cores
+from runtime_matrix.experiments.gates.measure import Candidate, run_gate
+from runtime_matrix.experiments.progress import Progress
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.speed import Clock, log_ratios
+from runtime_matrix.experiments.strict import build
 
 STAGES = ("launches", "gates", "accuracy")
 # Shares of a call's time that are inserted; spinning cools the caches, so that about one point more is seen.
@@ -141,7 +141,7 @@ class Proof:
         return self._pair(words, runtime)[1]
 
     def _pair(self, words: Sequence[str], against: str) -> tuple[Cell, Cell]:
-        from experiments.pairing import cells
+        from runtime_matrix.experiments.pairing import cells
 
         reference, (candidate,) = cells([*self._overrides, *words], against, self._command)
         return reference, candidate
@@ -160,7 +160,7 @@ def kept(folder: Path, event: str) -> list[dict[str, Any]]:
 
 
 def _gate(name: str, words: Sequence[str]) -> GateConfig:
-    from experiments.compose import compose_gate
+    from runtime_matrix.experiments.compose import compose_gate
 
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
     # Merged into the option's mapping, an empty one changes nothing.

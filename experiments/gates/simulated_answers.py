@@ -9,11 +9,16 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from experiments.gates.answers_limits import loss_verdict
-from experiments.gates.simulation_table import Figure, chance, header, row
-from experiments.measurement.paired import loss, mean_interval
-from experiments.measurement.shares import bounded_mean, exact_proportion, paired_proportions, upper_bound
-from experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.gates.answers_limits import loss_verdict
+from runtime_matrix.experiments.gates.simulation_table import Figure, chance, header, row
+from runtime_matrix.experiments.measurement.paired import loss, mean_interval
+from runtime_matrix.experiments.measurement.shares import (
+    bounded_mean,
+    exact_proportion,
+    paired_proportions,
+    upper_bound,
+)
+from runtime_matrix.experiments.measurement.statistics import standard_error
 
 Drawn = np.random.Generator
 _ITEMS = (400, 1060)

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.compose import compose_gate
-from experiments.gates import simulated_answers
-from experiments.gates.limits import GateConfig
-from experiments.gates.simulation_table import Figure, header, row
-from experiments.gates.speed_limits import speed_limits
-from experiments.measurement.paired import mean_interval
-from experiments.measurement.sequential import Look, look
-from experiments.records.store import write_atomic
-from experiments.strict import build
-from experiments.views.trends import change_points
+from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.gates import simulated_answers
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.simulation_table import Figure, header, row
+from runtime_matrix.experiments.gates.speed_limits import speed_limits
+from runtime_matrix.experiments.measurement.paired import mean_interval
+from runtime_matrix.experiments.measurement.sequential import Look, look
+from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.strict import build
+from runtime_matrix.experiments.views.trends import change_points
 
 Drawn = np.random.Generator
 _NOISES = (0.01, 0.02)

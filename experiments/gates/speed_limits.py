@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.gates.baseline import Baseline
-from experiments.gates.findings import Finding, Launches, Measured, row_of
-from experiments.gates.limits import GateConfig
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import difference_of_means, mean_interval
-from experiments.measurement.sequential import Look, Rule, Verdict, look
-from experiments.records.speed import Clock, is_cpu_bound, log_ratios
+from runtime_matrix.experiments.gates.baseline import Baseline
+from runtime_matrix.experiments.gates.findings import Finding, Launches, Measured, row_of
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
+from runtime_matrix.experiments.measurement.sequential import Look, Rule, Verdict, look
+from runtime_matrix.experiments.records.speed import Clock, is_cpu_bound, log_ratios
 
 _CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
 

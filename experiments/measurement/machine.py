@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement.cgroup import throttled
+from runtime_matrix.experiments.measurement.cgroup import throttled
 
 _GPU_FACTS = {  # by key of the result: what nvidia-smi calls it
     "sm_clock_mhz": "clocks.current.sm",

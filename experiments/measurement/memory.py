@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from experiments.measurement.processes import descendants
+from runtime_matrix.experiments.measurement.processes import descendants
 
 _PROC = Path("/proc")
 

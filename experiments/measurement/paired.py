@@ -12,8 +12,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import special
 
-from experiments.measurement.interval import Interval
-from experiments.measurement.shares import bounded_mean, paired_proportions
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.shares import bounded_mean, paired_proportions
 
 _MOST_ITEMS = 10**7
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import special
 
-from experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.interval import Interval
 
 _STEPS = 50  # of a bisection: to 1e-15
 # Stakes, as shares of the largest one that cannot lose more than everything, and what is put on each of them. Half lies

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from experiments.measurement.shares import wilson_interval
+from runtime_matrix.experiments.measurement.shares import wilson_interval
 
 _CONFIDENCE = 0.95
 _Z = 1.959964  # the normal distribution's two-sided 95 %

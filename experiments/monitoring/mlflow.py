@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.records.matrix import rows
+from runtime_matrix.experiments.records.matrix import rows
 
 _PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "hw", "threads", "status", "command")
 

@@ -14,8 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, write_to_textfile
 from typing_extensions import override
 
-from experiments.records.matrix import rows
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PATIENCE_S = 5.0

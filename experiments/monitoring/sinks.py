@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from experiments.config import MonitoringConfig
+from runtime_matrix.experiments.config import MonitoringConfig
 
 Record = dict[str, Any]
 
@@ -69,18 +69,18 @@ def configured(options: MonitoringConfig) -> Sinks:
 
 
 def _prometheus(options: MonitoringConfig) -> Sink:
-    from experiments.monitoring.prometheus import Prometheus
+    from runtime_matrix.experiments.monitoring.prometheus import Prometheus
 
     return Prometheus(options.prometheus_file, options.prometheus_port, options.prometheus_linger_s)
 
 
 def _opentelemetry() -> Sink:
-    from experiments.monitoring.opentelemetry import Spans
+    from runtime_matrix.experiments.monitoring.opentelemetry import Spans
 
     return Spans.to_collector()
 
 
 def _mlflow(uri: str) -> Sink:
-    from experiments.monitoring.mlflow import Mlflow
+    from runtime_matrix.experiments.monitoring.mlflow import Mlflow
 
     return Mlflow(uri)

@@ -22,9 +22,9 @@ _Loop = Callable[[Sequence[int], int], list[int]]
 
 
 def main() -> int:
-    from experiments.cells.plan import plan
-    from experiments.compose import compose
-    from experiments.pairing import own_words
+    from runtime_matrix.experiments.cells.plan import plan
+    from runtime_matrix.experiments.compose import compose
+    from runtime_matrix.experiments.pairing import own_words
 
     own, overrides = own_words(sys.argv[1:], _OWN)
     rounds = int(str(own["rounds"]))
@@ -38,8 +38,8 @@ def main() -> int:
 
 
 def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
-    from experiments.cells.loading import load, make_runtime
-    from experiments.core.decoding import decode_batch
+    from runtime_matrix.experiments.cells.loading import load, make_runtime
+    from runtime_matrix.experiments.core.decoding import decode_batch
 
     runtime = make_runtime(cell.config.runtime)
     traits = load(cell, runtime, cell.config.runtime, cell.hardware("cpu"), lambda phase: nullcontext())
@@ -50,7 +50,7 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
     if name == "onnxruntime":
         graph = max(cell.artifacts.glob("onnx/*/model.onnx"), key=lambda path: path.parent.stat().st_mtime)
         return ours, partial(_onnx_loop, _session(graph)), traits.vocabulary
-    from runtimes.weights.full import load_module
+    from runtime_matrix.runtimes.weights.full import load_module
 
     module = load_module(cell.source, "float32", "sdpa", cell.hardware("cpu"))
     return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary
@@ -58,7 +58,7 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
 
 def _race(ours: _Loop, theirs: _Loop, vocabulary: int, rounds: int) -> tuple[list[float], list[float]]:
     """Return ours / theirs of each round, and our milliseconds a token. Both must say the same."""
-    from experiments.core.decoding import random_prompts
+    from runtime_matrix.experiments.core.decoding import random_prompts
 
     prompt = random_prompts(1, _PROMPT_TOKENS, vocabulary, seed=0)[0]
     for _ in range(3):

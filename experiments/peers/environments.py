@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.errors import UserError
+from runtime_matrix.experiments.errors import UserError
 
 # What each needs beside itself is pinned to what we are tested with, so that both run the same libraries.
 PINS = {

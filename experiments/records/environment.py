@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
-from experiments.measurement.machine import governor
-from experiments.records.processor import processor
+from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
+from runtime_matrix.experiments.measurement.machine import governor
+from runtime_matrix.experiments.records.processor import processor
 
 _PACKAGES = (
     "torch",
@@ -35,7 +35,7 @@ _PACKAGES = (
     "torch-tensorrt",
 )
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
-_SOURCE = Path(__file__).parents[2]
+_SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder that git knows
 _CODE = ("runtimes", "experiments", "conf")
 # What differs from minute to minute on one machine, or names one of many that are alike.
 _PASSING = ("load_average", "hostname")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from experiments.config import CellConfig
-from experiments.strict import identity_of
+from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.strict import identity_of
 
 _ABSENT = object()
 _MOST_TOLD = 4  # options

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from experiments.records.costs import energy, money, pays_after, start
-from experiments.records.environment import machine_facts
-from experiments.records.identity import cell_names, variants
-from experiments.records.processor import describe
-from experiments.records.roofline import peak_note
-from experiments.records.score_bounds import SCORES, score_bounds
-from experiments.records.speed_row import speed_row
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.costs import energy, money, pays_after, start
+from runtime_matrix.experiments.records.environment import machine_facts
+from runtime_matrix.experiments.records.identity import cell_names, variants
+from runtime_matrix.experiments.records.processor import describe
+from runtime_matrix.experiments.records.roofline import peak_note
+from runtime_matrix.experiments.records.score_bounds import SCORES, score_bounds
+from runtime_matrix.experiments.records.speed_row import speed_row
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
 _TEXTS = {  # a row's share of equal texts, and its benchmark

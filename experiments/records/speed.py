@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.measurement.paired import Interval, launch_log_ratio, mean_interval
+from runtime_matrix.experiments.measurement.paired import Interval, launch_log_ratio, mean_interval
 
 Launches = Sequence[Mapping[str, Any]]
 # What a launch tells of a cell, in seconds: the time to the first token; the mean time of a step, and its percentiles;

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.measurement.paired import Interval
-from experiments.measurement.statistics import percentile
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
-from experiments.records.speed import (
+from runtime_matrix.experiments.measurement.paired import Interval
+from runtime_matrix.experiments.measurement.statistics import percentile
+from runtime_matrix.experiments.records.roofline import flops_ratio, memory_bandwidth_ratio
+from runtime_matrix.experiments.records.speed import (
     Clock,
     interval_of,
     is_cpu_bound,
@@ -21,7 +21,7 @@ from experiments.records.speed import (
     thread_scaling,
     waiting,
 )
-from experiments.records.timed_work import problem, unchecked
+from runtime_matrix.experiments.records.timed_work import problem, unchecked
 
 NOT_INTERLEAVED = "not interleaved"
 ALONE, INTERLEAVED = "alone", "interleaved"

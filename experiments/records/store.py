@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.records.assemble import SCHEMA_VERSION
-from experiments.records.unfinished import unfinished_record
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.assemble import SCHEMA_VERSION
+from runtime_matrix.experiments.records.unfinished import unfinished_record
 
 SPEED_SCHEMA_VERSION = 2  # 1 timed work that nobody checked, at one thread
 SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.records.assemble import assemble
-from experiments.records.journal import read_journal
+from runtime_matrix.experiments.records.assemble import assemble
+from runtime_matrix.experiments.records.journal import read_journal
 
 _LOCK = "running.lock"  # held by the process that measures the cell, and lost with it
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.sandbox.checks import plan_checks
-from experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.sandbox.checks import plan_checks
+from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 
 # What each layer keeps programs from, for the note where one is missing.
 LAYERS = {

@@ -10,9 +10,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.core.kept_texts import KeptTexts
-from experiments.sandbox.layers import Limits
-from experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.core.kept_texts import KeptTexts
+from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.pool import Program, Verdict
 
 _VERSION = 2  # raised when the grading changes
 _KEPT = ("passed", "failed")

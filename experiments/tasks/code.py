@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.tasks import files
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import files
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')

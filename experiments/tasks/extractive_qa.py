@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.tasks import files
-from experiments.tasks.language import answer_words
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import files
+from runtime_matrix.experiments.tasks.language import answer_words
 
 STOP = ("\n",)
 _WANTED = "a JSON file in SQuAD's v1.1 layout"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
+from runtime_matrix.experiments.errors import UserError
 
 
 def read_bytes(path: Path, wanted: str) -> bytes:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.tasks import files
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import files
 
 # Names of the parts of a question, in our own words first, then in those of public data sets.
 _QUESTION = ("question", "query", "prompt", "goal", "ctx")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.errors import UserError
-from experiments.tasks import files
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import files
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.tasks import files
-from experiments.tasks.language import ENGLISH, UnicodeTokenizer
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import files
+from runtime_matrix.experiments.tasks.language import ENGLISH, UnicodeTokenizer
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 STOP = ("\n",)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.advice.choose import GOALS, Choice, Wish, choose
-from experiments.advice.kept import is_shown, kept, unshown
-from experiments.advice.words import exchange, not_compared, size
-from experiments.views.columns import Row, is_alarm
+from runtime_matrix.experiments.advice.choose import GOALS, Choice, Wish, choose
+from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
+from runtime_matrix.experiments.advice.words import exchange, not_compared, size
+from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 MIN_ACCURACY = 0.99
 _NAMED = 5

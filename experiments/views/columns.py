@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 Row = dict[str, Any]
 UNKNOWN = "n/a"

@@ -6,10 +6,10 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.measurement.statistics import percentile
-from experiments.records.roofline import hardware_peak, positions
-from experiments.records.speed_row import INTERLEAVED
-from experiments.views.columns import Row, is_alarm
+from runtime_matrix.experiments.measurement.statistics import percentile
+from runtime_matrix.experiments.records.roofline import hardware_peak, positions
+from runtime_matrix.experiments.records.speed_row import INTERLEAVED
+from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 _DRAWN = 120  # samples of a distribution; more are not told apart in a picture
 _LOADING = (

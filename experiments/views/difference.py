@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.views.columns import COLUMNS, UNKNOWN, Column, Row
-from experiments.views.standing import SPEEDS, bounds
+from runtime_matrix.experiments.views.columns import COLUMNS, UNKNOWN, Column, Row
+from runtime_matrix.experiments.views.standing import SPEEDS, bounds
 
 
 @dataclass(frozen=True)

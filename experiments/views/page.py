@@ -12,16 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.advice.kept import kept
-from experiments.records.journal import plain
-from experiments.records.matrix import latest, rows
-from experiments.views.cards import answers
-from experiments.views.columns import COLUMNS, PAGE, Column, Row, is_alarm, known
-from experiments.views.detail import detail
-from experiments.views.flipped import Flipped
-from experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
-from experiments.views.text import foot
-from experiments.views.trends import FEWEST, METRICS, trends
+from runtime_matrix.experiments.advice.kept import kept
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.matrix import latest, rows
+from runtime_matrix.experiments.views.cards import answers
+from runtime_matrix.experiments.views.columns import COLUMNS, PAGE, Column, Row, is_alarm, known
+from runtime_matrix.experiments.views.detail import detail
+from runtime_matrix.experiments.views.flipped import Flipped
+from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
+from runtime_matrix.experiments.views.text import foot
+from runtime_matrix.experiments.views.trends import FEWEST, METRICS, trends
 
 ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order

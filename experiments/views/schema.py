@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.views.columns import COLUMNS
+from runtime_matrix.experiments.views.columns import COLUMNS
 
 SCHEMA = Path(__file__).with_name("matrix.schema.json")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.records.journal import plain
-from experiments.views.columns import Row
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.views.columns import Row
 
 _KINDS: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}
 

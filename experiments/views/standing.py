@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.views.columns import Column, Row
+from runtime_matrix.experiments.views.columns import Column, Row
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4

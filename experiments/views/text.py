@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.records.journal import plain
-from experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.views.columns import Row
+from runtime_matrix.experiments.views.columns import Row
 
 # A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
 _SEGMENT, FEWEST = 4, 8

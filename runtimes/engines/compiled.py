@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
-from runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
-from runtimes.engines.eager import Eager
-from runtimes.engines.slots import SlotCache
-from runtimes.weights.packages import import_all
+from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.weights.packages import import_all
 
 # torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

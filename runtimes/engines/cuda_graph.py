@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.slots import SlotCache
 
 _TRIES, _TRY_S = 3, 0.1  # each takes its turn so often, for at least so many seconds
 _WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first calls, which a capture forbids

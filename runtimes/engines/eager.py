@@ -12,15 +12,25 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Placement, Runtime, Traits, Unsupported, Weights
-from runtimes.dtype_speed import dtype_note
-from runtimes.engines import shared_prefix
-from runtimes.engines.last_layer import LastLayer
-from runtimes.engines.shared_prefix import Branch
-from runtimes.engines.slots import SlotCache
-from runtimes.engines.transfer import to_device
-from runtimes.weights import full
-from runtimes.weights.packages import import_all
+from runtime_matrix.runtimes.base import (
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Placement,
+    Runtime,
+    Traits,
+    Unsupported,
+    Weights,
+)
+from runtime_matrix.runtimes.dtype_speed import dtype_note
+from runtime_matrix.runtimes.engines import shared_prefix
+from runtime_matrix.runtimes.engines.last_layer import LastLayer
+from runtime_matrix.runtimes.engines.shared_prefix import Branch
+from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.transfer import to_device
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import import_all
 
 _FLASH_CAPABILITY = (8, 0)  # of a CUDA device: flash-attn 2 has kernels for Ampere and later
 

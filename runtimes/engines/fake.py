@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
-from runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.engines.slots import check_rewind
 
 _MARGIN = 10.0
 _MATRIX = torch.eye(128)

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
-from runtimes.weights import full
-from runtimes.weights.packages import import_all, require
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import import_all, require
 
 OPSET = 20
 GRAPH = "model.onnx"

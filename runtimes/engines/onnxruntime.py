@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
-from runtimes.engines import onnx_graph
-from runtimes.engines.past import PastCache, PastShape
-from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
-from runtimes.weights import full
-from runtimes.weights.packages import import_all, require
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.engines import onnx_graph
+from runtime_matrix.runtimes.engines.past import PastCache, PastShape
+from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import import_all, require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from runtimes.engines.past import PastCache
-from runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.engines.past import PastCache
+from runtime_matrix.runtimes.engines.slots import check_rewind
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from typing_extensions import override
 
-from runtimes.base import ModelSource, Outputs, Runtime
-from runtimes.engines.eager import last_positions
-from runtimes.engines.past import PastCache, PastShape
-from runtimes.engines.past_branch import PastBranch
-from runtimes.engines.transfer import to_device
+from runtime_matrix.runtimes.base import ModelSource, Outputs, Runtime
+from runtime_matrix.runtimes.engines.eager import last_positions
+from runtime_matrix.runtimes.engines.past import PastCache, PastShape
+from runtime_matrix.runtimes.engines.past_branch import PastBranch
+from runtime_matrix.runtimes.engines.transfer import to_device
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from runtimes.engines.last_layer import LastLayer
-from runtimes.engines.slots import SlotCache, check_rewind
+from runtime_matrix.runtimes.engines.last_layer import LastLayer
+from runtime_matrix.runtimes.engines.slots import SlotCache, check_rewind
 
 NAME = "runtime_matrix_shared_prefix"
 _ALIKE = 0.75  # shortest to longest of the rows that attend together

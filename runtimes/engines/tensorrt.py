@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Cache, Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.base import (
+    Cache,
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Runtime,
+    Traits,
+    Unsupported,
+    Weights,
+)
 
 # In the order of `auto`; of RTX's two modules the first is the public one, and the second holds it all.
 _MODULES = {
@@ -88,10 +98,10 @@ class TensorRT(Runtime):
 
     def _made(self, backend: str, module: Any) -> Runtime:
         if backend == "torch_tensorrt":
-            from runtimes.engines.torch_tensorrt import TorchTensorRT
+            from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 
             return TorchTensorRT(self._dtype, batch_buckets=(1, self._max_batch), weights=self._weights)
-        from runtimes.engines.tensorrt_plan import TensorRTPlan
+        from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
 
         bounds = (self._max_batch, self._max_tokens)
         return TensorRTPlan(module, self._dtype, bounds, self._build_only, self._weights)

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
-from runtimes.engines import onnx_graph
-from runtimes.engines.past import PastCache, PastShape
-from runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
-from runtimes.weights import full
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.engines import onnx_graph
+from runtime_matrix.runtimes.engines.past import PastCache, PastShape
+from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
+from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square

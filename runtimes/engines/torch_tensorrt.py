@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.compiled import Compiled
 
 
 class TorchTensorRT(Compiled):

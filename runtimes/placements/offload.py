@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from runtimes.artifacts import entry
-from runtimes.base import Hardware, Unsupported
-from runtimes.weights.packages import require
+from runtime_matrix.runtimes.artifacts import entry
+from runtime_matrix.runtimes.base import Hardware, Unsupported
+from runtime_matrix.runtimes.weights.packages import require
 
 
 class Offload:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.weights import full
-from runtimes.weights.packages import require
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import require
 
 SCHEMES = ("nf4", "int8")
 _BLOCK = 64  # weights that share a scale

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}

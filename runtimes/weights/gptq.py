@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runtimes import artifacts
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.dtype_speed import is_emulated
-from runtimes.weights import full
-from runtimes.weights.packages import require
-from runtimes.weights.rounded import check_groups
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.dtype_speed import is_emulated
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import require
+from runtime_matrix.runtimes.weights.rounded import check_groups
 
 _BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
 _RECIPE = 2  # raised when the same options make other weights; 1: AWQ in float32 lost its weights
@@ -100,8 +100,8 @@ class Gptq:
             "calibration_ids": [list(ids) for ids in calibration_ids],
         }
         environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-m", "runtimes.weights.gptq_worker"]
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "runtime_matrix.runtimes.weights.gptq_worker"]
         text = json.dumps(asked)
         # It leaves logs where it runs.
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Quantizes a model folder with gptqmodel, in a process of its own: `python -m runtimes.weights.gptq_worker < JSON`."""
+"""Quantizes a model folder with gptqmodel, in a process of its own, which reads what to do as JSON from its input."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.weights import full
-from runtimes.weights.packages import require
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import require
 
 _GRAPH = "model.onnx"
 _FLOAT = 1  # MatMulNBits' accuracy levels: activations in float32 …

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterable
 from contextlib import suppress
 
-from runtimes.base import Unsupported
+from runtime_matrix.runtimes.base import Unsupported
 
 
 def require(module: str, extra: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.weights import full
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.weights import full
 
 
 class Rounded:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.weights import full
-from runtimes.weights.packages import require
-from runtimes.weights.rounded import check_groups
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import require
+from runtime_matrix.runtimes.weights.rounded import check_groups
 
 SCHEMES = ("int8", "int8_dynamic", "int4")
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtimes.base import Hardware, ModelSource, Outputs, Phase, Traits
-from runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Phase, Traits
+from runtime_matrix.runtimes.engines.eager import Eager
 
 
 def is_timed() -> bool:
     """Say whether this process is one whose rounds are timed."""
-    return "experiments.cells.interleaved_worker" in sys.modules
+    return "runtime_matrix.experiments.cells.interleaved_worker" in sys.modules
 
 
 class _Cheat(Eager):

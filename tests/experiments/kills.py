@@ -24,9 +24,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from runtimes.artifacts import entry
-from runtimes.base import Hardware, ModelSource, Phase, Traits
-from runtimes.engines.fake import Fake
+from runtime_matrix.runtimes.artifacts import entry
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits
+from runtime_matrix.runtimes.engines.fake import Fake
 
 ROOT = Path(__file__).parents[2]
 MARK = "RUNTIME_MATRIX_KILLS"

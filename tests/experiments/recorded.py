@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison.answers import compare
-from experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION
+from runtime_matrix.experiments.comparison.answers import compare
+from runtime_matrix.experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION
 
 QUESTIONS = 40
 ROUNDS, STEPS = 6, 8  # of a launch, and tokens after the first one

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.advise import main
-from experiments.records.matrix import rows
-from experiments.report import read
+from runtime_matrix.experiments.advise import main
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, sweep, write
 

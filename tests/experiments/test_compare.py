@@ -94,7 +94,8 @@ def test_mistakes_are_one_line_and_2(compare: Compare, words: list[str], says: s
 
 
 def test_help_is_quick_and_without_torch() -> None:
-    code = "import sys, experiments.compare as c; assert c.main(['--help']) == 0; assert 'torch' not in sys.modules"
+    code = "import sys, runtime_matrix.experiments.compare as c; assert c.main(['--help']) == 0"
+    code += "; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "against=eager" in done.stdout

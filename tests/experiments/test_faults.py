@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from experiments.command import speaking
-from experiments.core.kept_texts import KeptTexts
-from experiments.records.matrix import rows
-from experiments.records.store import write_atomic
-from experiments.report import main, read
-from experiments.views.page import page
-from experiments.views.text import clean, csv_text, json_text, markdown
+from runtime_matrix.experiments.command import speaking
+from runtime_matrix.experiments.core.kept_texts import KeptTexts
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.report import main, read
+from runtime_matrix.experiments.views.page import page
+from runtime_matrix.experiments.views.text import clean, csv_text, json_text, markdown
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, sweep
 from tests.experiments.test_run import FAKE, Run, records

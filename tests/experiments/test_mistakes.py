@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from experiments.cells.plan import BUNDLED, plan
-from experiments.compose import compose
-from experiments.errors import UserError
-from experiments.tasks import multiple_choice
+from runtime_matrix.experiments.cells.plan import BUNDLED, plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import multiple_choice
 
 LONGEST = 420  # characters of a line
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.models import inspect_folder
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.models import inspect_folder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.progress import Progress
+from runtime_matrix.experiments.progress import Progress
 
 
 class Clock:

@@ -133,7 +133,8 @@ def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Pat
 
 
 def test_an_engine_that_was_edited_is_measured_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_engine.py").write_text("from runtimes.engines.fake import Fake\nclass Mine(Fake):\n    pass\n")
+    source = "from runtime_matrix.runtimes.engines.fake import Fake\nclass Mine(Fake):\n    pass\n"
+    (tmp_path / "my_engine.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     words = ("runtime=custom", "runtime.engine.target=my_engine:Mine", "model=random", "benchmark=[memory]")
     mine = (*words, "agreement.enabled=false", "resume=true")
@@ -191,7 +192,8 @@ def test_mistakes_are_one_line_and_2(run: Run, overrides: list[str], says: str) 
 
 
 def test_help_is_quick_and_without_torch() -> None:
-    code = "import sys, experiments.run as r; sys.argv[1:] = ['--help']\ntry: r.main()\nexcept SystemExit: pass\n"
+    code = "import sys, runtime_matrix.experiments.run as r\n"
+    code += "sys.argv[1:] = ['--help']\ntry: r.main()\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -203,7 +205,7 @@ def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
 ) -> None:
     import shutil
 
-    from experiments.cells.plan import BUNDLED
+    from runtime_matrix.experiments.cells.plan import BUNDLED
 
     kept = tmp_path / "hub" / "models--someone--small"
     (kept / "refs").mkdir(parents=True)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cache
-from runtimes.artifacts import entries, entry, prune
+from runtime_matrix.experiments import cache
+from runtime_matrix.runtimes.artifacts import entries, entry, prune
 
 
 def test_an_entry_is_built_once_and_again_when_damaged(tmp_path: Path) -> None:

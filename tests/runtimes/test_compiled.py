@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from runtimes.base import Hardware, ModelSource
-from runtimes.engines import compiled
-from runtimes.engines.compiled import Compiled
-from runtimes.engines.cuda_graph import CachePool, fastest
-from runtimes.engines.eager import Eager
-from runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.engines import compiled
+from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.cuda_graph import CachePool, fastest
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.slots import SlotCache
 
 
 def loaded(runtime: Eager, tiny_model: Path, artifacts: Path) -> Eager:

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtimes.base import Hardware, ModelSource, Runtime, Unsupported
-from runtimes.engines.compiled import Compiled
-from runtimes.engines.eager import Eager
-from runtimes.engines.fake import Fake
-from runtimes.engines.onnxruntime import OnnxRuntime
-from runtimes.placements.offload import Offload
-from runtimes.weights.full import Full
-from runtimes.weights.torchao import TorchAo
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Unsupported
+from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.fake import Fake
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
+from runtime_matrix.runtimes.placements.offload import Offload
+from runtime_matrix.runtimes.weights.full import Full
+from runtime_matrix.runtimes.weights.torchao import TorchAo
 
 TOLERANCE = 1e-4  # of a logit, in float32
 ENGINES: dict[str, Callable[[], Runtime]] = {

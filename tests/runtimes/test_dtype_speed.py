@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtimes import dtype_speed
-from runtimes.base import Hardware, ModelSource
-from runtimes.dtype_speed import dtype_note, is_emulated
-from runtimes.engines import eager
-from runtimes.engines.compiled import Compiled
-from runtimes.engines.eager import Eager
-from runtimes.weights import gptq
+from runtime_matrix.runtimes import dtype_speed
+from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.dtype_speed import dtype_note, is_emulated
+from runtime_matrix.runtimes.engines import eager
+from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.weights import gptq
 from tests.conftest import ROOT
 
 RATIOS = {"float32": 1.0, "bfloat16": 0.002, "float16": 0.013}
@@ -80,7 +80,7 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
 @pytest.mark.alone
 def test_measuring_is_quick_and_leaves_the_threads_alone() -> None:
     code = (
-        "import time, torch; from runtimes.dtype_speed import is_emulated; torch.set_num_threads(2)\n"
+        "import time, torch; from runtime_matrix.runtimes.dtype_speed import is_emulated; torch.set_num_threads(2)\n"
         "start = time.perf_counter(); found = is_emulated('bfloat16'); seconds = time.perf_counter() - start\n"
         "assert seconds < 1, seconds; assert torch.get_num_threads() == 2; print(found)"
     )

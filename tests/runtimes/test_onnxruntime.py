@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.engines.onnxruntime import OnnxRuntime
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")  # ONNX Runtime's own words for its silent fallback

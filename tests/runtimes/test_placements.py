@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtimes.artifacts import entries
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.placements.offload import Offload
-from runtimes.weights.full import Full, weight_bytes
+from runtime_matrix.runtimes.artifacts import entries
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.placements.offload import Offload
+from runtime_matrix.runtimes.weights.full import Full, weight_bytes
 
 pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'runtime-matrix[offload]'")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtimes import artifacts as cache
-from runtimes.base import Hardware, ModelSource, Unsupported
-from runtimes.engines import tensorrt
-from runtimes.engines.tensorrt import TensorRT
-from runtimes.engines.torch_tensorrt import TorchTensorRT
+from runtime_matrix.runtimes import artifacts as cache
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.engines import tensorrt
+from runtime_matrix.runtimes.engines.tensorrt import TensorRT
+from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.cells.loading import make_runtime
-from experiments.cells.plan import BUNDLED
-from experiments.compose import compose
-from experiments.config import CellConfig
-from experiments.strict import build
-from runtimes.base import Hardware, ModelSource, Unsupported, Weights
-from runtimes.weights.bitsandbytes import BitsAndBytes
-from runtimes.weights.full import Full, weight_bytes
-from runtimes.weights.gptq import Gptq
-from runtimes.weights.onnx_packed import Blocks, DynamicInt8
-from runtimes.weights.rounded import Rounded, round_to_nearest
-from runtimes.weights.torchao import TorchAo
+from runtime_matrix.experiments.cells.loading import make_runtime
+from runtime_matrix.experiments.cells.plan import BUNDLED
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.strict import build
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported, Weights
+from runtime_matrix.runtimes.weights.bitsandbytes import BitsAndBytes
+from runtime_matrix.runtimes.weights.full import Full, weight_bytes
+from runtime_matrix.runtimes.weights.gptq import Gptq
+from runtime_matrix.runtimes.weights.onnx_packed import Blocks, DynamicInt8
+from runtime_matrix.runtimes.weights.rounded import Rounded, round_to_nearest
+from runtime_matrix.runtimes.weights.torchao import TorchAo
 
 
 def source(folder: Path) -> ModelSource:
@@ -89,7 +89,7 @@ def test_a_graph_packed_to_int8_answers_nearly_as_the_dense_one(tmp_path: Path) 
 
 def _check_graph(weights: Blocks | DynamicInt8, artifacts: Path) -> None:
     """The bundled model's words: the same top token nearly everywhere, in fewer bytes."""
-    from runtimes.engines.onnxruntime import OnnxRuntime
+    from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 
     model, hardware = ModelSource("bundled", BUNDLED / "model", None, 0), Hardware("cpu", 1, artifacts)
     ids_BT = torch.arange(300, 364)[None]

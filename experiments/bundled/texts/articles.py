@@ -3,11 +3,11 @@
 import random
 from dataclasses import dataclass
 
-from experiments.bundled.texts import vocabulary
-from experiments.bundled.texts.document import Document, is_held_out
-from experiments.bundled.texts.stories import WEATHER, state
-from experiments.bundled.texts.wordings import sentence
-from experiments.bundled.texts.world import World
+from runtime_matrix.experiments.bundled.texts import vocabulary
+from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
+from runtime_matrix.experiments.bundled.texts.stories import WEATHER, state
+from runtime_matrix.experiments.bundled.texts.wordings import sentence
+from runtime_matrix.experiments.bundled.texts.world import World
 
 HELD_OUT_ONE_IN = 8
 BENCHMARK_ARTICLES = 220

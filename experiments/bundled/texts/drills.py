@@ -5,8 +5,8 @@ Words that were learned only from text about the world are guessed from memory; 
 
 import random
 
-from experiments.bundled.texts.document import Document
-from experiments.bundled.texts.world import World
+from runtime_matrix.experiments.bundled.texts.document import Document
+from runtime_matrix.experiments.bundled.texts.world import World
 
 
 def repetition(world: World, rng: random.Random) -> Document:

@@ -8,8 +8,8 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.bundled.texts import vocabulary
-from experiments.bundled.texts.document import Document, is_held_out
+from runtime_matrix.experiments.bundled.texts import vocabulary
+from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
 
 HELD_OUT_ONE_IN = 6
 BENCHMARK_PROBLEMS = 160

@@ -8,10 +8,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.bundled.texts import vocabulary
-from experiments.bundled.texts.document import Document, is_held_out
-from experiments.bundled.texts.wordings import sentence
-from experiments.bundled.texts.world import Entity, World
+from runtime_matrix.experiments.bundled.texts import vocabulary
+from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
+from runtime_matrix.experiments.bundled.texts.wordings import sentence
+from runtime_matrix.experiments.bundled.texts.world import Entity, World
 
 PASSAGES_HELD_OUT_ONE_IN = 8
 QUESTIONS_HELD_OUT_ONE_IN = 4  # a question names its person, so that some 400 of them stay out of training

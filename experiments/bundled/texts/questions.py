@@ -4,8 +4,8 @@ multiple-choice questions. Scores nothing (see `scoring.py`)."""
 import random
 from dataclasses import dataclass
 
-from experiments.bundled.texts.wordings import WORDINGS
-from experiments.bundled.texts.world import RELATIONS, Fact, World
+from runtime_matrix.experiments.bundled.texts.wordings import WORDINGS
+from runtime_matrix.experiments.bundled.texts.world import RELATIONS, Fact, World
 
 LETTERS = "ABCD"
 # The hard subjects: "Which river flows through the town where (the best friend of) Anna Berg lives?"

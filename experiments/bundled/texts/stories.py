@@ -7,9 +7,9 @@ things it will tell, and every other form has a fixed number of sentences.
 import random
 from collections.abc import Callable
 
-from experiments.bundled.texts import vocabulary
-from experiments.bundled.texts.wordings import WORDINGS, sentence
-from experiments.bundled.texts.world import Fact, World
+from runtime_matrix.experiments.bundled.texts import vocabulary
+from runtime_matrix.experiments.bundled.texts.wordings import WORDINGS, sentence
+from runtime_matrix.experiments.bundled.texts.world import Fact, World
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 ROUND_UP_FACTS = 5

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.bundled.texts import vocabulary
+from runtime_matrix.experiments.bundled.texts import vocabulary
 
 WORLD_SEED = 0  # the committed data and model speak of this world
 

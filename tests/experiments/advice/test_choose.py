@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.advice.choose import Wish, choose
-from experiments.advice.kept import Kept, kept, unshown
-from experiments.advice.words import advice_lines
-from experiments.records.matrix import rows
-from experiments.report import read
-from experiments.views.columns import Row
+from runtime_matrix.experiments.advice.choose import Wish, choose
+from runtime_matrix.experiments.advice.kept import Kept, kept, unshown
+from runtime_matrix.experiments.advice.words import advice_lines
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.views.columns import Row
 from tests.experiments.recorded import make_record, sweep, write
 
 

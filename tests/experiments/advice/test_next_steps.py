@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.advice.choose import GOALS, Wish
-from experiments.advice.next_steps import next_steps
-from experiments.cells.plan import plan
-from experiments.compose import compose
-from experiments.records.matrix import rows
-from experiments.report import read
-from experiments.views.columns import Row
+from runtime_matrix.experiments.advice.choose import GOALS, Wish
+from runtime_matrix.experiments.advice.next_steps import next_steps
+from runtime_matrix.experiments.cells.plan import plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.views.columns import Row
 from tests.experiments.recorded import make_record, sweep, write
 
 WISHES = [Wish(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]

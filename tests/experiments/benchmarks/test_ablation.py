@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks.ablation import Ablation, Switch, write_table
-from experiments.benchmarks.claims import CLAIMS
-from experiments.config import AblationConfig
+from runtime_matrix.experiments.benchmarks.ablation import Ablation, Switch, write_table
+from runtime_matrix.experiments.benchmarks.claims import CLAIMS
+from runtime_matrix.experiments.config import AblationConfig
 
 
 class FakeClock:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import models
-from experiments.benchmarks.declared import doubt, parameters_of, wrong_declaration
-from experiments.cells.loading import load, make_runtime
-from experiments.cells.plan import BUNDLED, Cell, plan
-from experiments.compose import compose
-from runtimes.base import Traits
+from runtime_matrix.experiments import models
+from runtime_matrix.experiments.benchmarks.declared import doubt, parameters_of, wrong_declaration
+from runtime_matrix.experiments.cells.loading import load, make_runtime
+from runtime_matrix.experiments.cells.plan import BUNDLED, Cell, plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.runtimes.base import Traits
 from tests.conftest import ROOT
 
 MIB = 2**20
@@ -114,7 +114,7 @@ def test_no_runtime_of_ours_is_accused(words: tuple[str, ...], artifacts: Path) 
 
 RUNTIME = """
 from dataclasses import replace
-from runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.eager import Eager
 
 class Liar(Eager):
     def load(self, *given):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.overlap import overlap_of
-from experiments.bundled import training_overlap
-from experiments.cells.plan import Cell, plan
-from experiments.compose import compose
+from runtime_matrix.experiments.benchmarks.overlap import overlap_of
+from runtime_matrix.experiments.bundled import training_overlap
+from runtime_matrix.experiments.cells.plan import Cell, plan
+from runtime_matrix.experiments.compose import compose
 
 TEXTS = "benchmark=[perplexity,multiple_choice,code,extractive_qa,summarization]"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks.plugin import ENTRY, CellPlugin, Entry
-from experiments.records.journal import read_journal
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, CellPlugin, Entry
+from runtime_matrix.experiments.records.journal import read_journal
 
 
 def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> None:

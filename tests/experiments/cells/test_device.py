@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells.device import _misfit
-from experiments.compose import CONF, compose
-from experiments.config import CellConfig, HwConfig
-from experiments.strict import build
+from runtime_matrix.experiments.cells.device import _misfit
+from runtime_matrix.experiments.compose import CONF, compose
+from runtime_matrix.experiments.config import CellConfig, HwConfig
+from runtime_matrix.experiments.strict import build
 from tests.experiments.test_run import Run, records
 
 PROFILES = sorted(path.stem for path in (CONF / "hw").glob("*.yaml"))

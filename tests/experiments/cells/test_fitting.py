@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells.fitting import fit
-from runtimes.base import Hardware, ModelSource, Runtime, Traits
-from runtimes.engines.fake import Fake
+from runtime_matrix.experiments.cells.fitting import fit
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
+from runtime_matrix.runtimes.engines.fake import Fake
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.cells import hardware_peak
+from runtime_matrix.experiments.cells import hardware_peak
 
 pytestmark = pytest.mark.alone
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells import loading
-from experiments.cells.loading import load, make_runtime
-from experiments.cells.plan import Cell, plan
-from experiments.compose import compose
-from experiments.records.environment import environment
-from runtimes.base import Unsupported
-from runtimes.engines.eager import Eager
-from runtimes.weights.rounded import Rounded
+from runtime_matrix.experiments.cells import loading
+from runtime_matrix.experiments.cells.loading import load, make_runtime
+from runtime_matrix.experiments.cells.plan import Cell, plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.runtimes.base import Unsupported
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.weights.rounded import Rounded
 from tests.experiments.test_run import Run, records
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.cells import supervise
-from experiments.cells.supervise import Children, child_environment
+from runtime_matrix.experiments.cells import supervise
+from runtime_matrix.experiments.cells.supervise import Children, child_environment
 
 
 def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:

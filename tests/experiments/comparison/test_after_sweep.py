@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from experiments.cells.plan import Cell
-from experiments.comparison.after_sweep import compare_with_reference
-from experiments.pairing import cells
-from experiments.records.store import write_atomic
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
+from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.records.store import write_atomic
 
 Record = dict[str, Any]
 COMMON = (
@@ -162,7 +162,7 @@ def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypa
         compared.extend(one.folder.name for one in candidates)
         return {}
 
-    monkeypatch.setattr("experiments.comparison.after_sweep.compare_speed", compare_speed)
+    monkeypatch.setattr("runtime_matrix.experiments.comparison.after_sweep.compare_speed", compare_speed)
     compare_with_reference([cell()] * 4, records, tmp_path, lambda text: None)
     assert compared == ["new", "more"]
     assert written(tmp_path) == ["more", "new", "resumed"]

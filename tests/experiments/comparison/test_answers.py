@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments.comparison.answers import ROUNDING_NATS, DifferentItems, compare, compare_items, scored
-from experiments.measurement.shares import mcnemar_mid_p
+from runtime_matrix.experiments.comparison.answers import ROUNDING_NATS, DifferentItems, compare, compare_items, scored
+from runtime_matrix.experiments.measurement.shares import mcnemar_mid_p
 
 Item = dict[str, Any]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from experiments.cells.plan import Cell
-from experiments.comparison.speed import compare_speed
-from experiments.comparison.workers import Runner
-from experiments.pairing import cells
-from experiments.records.speed import Clock, ratio
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.speed import compare_speed
+from runtime_matrix.experiments.comparison.workers import Runner
+from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem
 
 pytestmark = pytest.mark.alone
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from experiments.cells.injection import Injection
-from experiments.cells.plan import Cell
-from experiments.comparison.launch import launch
-from experiments.comparison.speed import compare_speed
-from experiments.comparison.workers import Runner
-from experiments.config import ComparisonConfig
-from experiments.pairing import cells
-from experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.launch import launch
+from runtime_matrix.experiments.comparison.speed import compare_speed
+from runtime_matrix.experiments.comparison.workers import Runner
+from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.records.speed import Clock, ratio
 
 pytestmark = pytest.mark.alone
 
@@ -167,7 +167,7 @@ def test_cells_too_large_for_one_another_meet_the_reference_one_by_one(
         together.append(len(runners))
         raise InterruptedError
 
-    monkeypatch.setattr("experiments.comparison.speed.launch", launched)
+    monkeypatch.setattr("runtime_matrix.experiments.comparison.speed.launch", launched)
     for candidates in ([first], [first, second]):
         with pytest.raises(InterruptedError):
             compare_speed(reference, candidates, options(first), Clock.WALL)

@@ -12,17 +12,17 @@ import pytest
 import torch
 from typing_extensions import override
 
-from experiments.cells.plan import BUNDLED
-from experiments.config import GenerationConfig, ScoringConfig
-from experiments.core.batching import batches, split
-from experiments.core.decoding import random_prompts
-from experiments.core.generation import GenerationReport, generate
-from experiments.core.rows import GenerateRequest
-from experiments.core.scoring import ScoreRequest, score
-from experiments.core.text import Asked, Text
-from runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
-from runtimes.engines.eager import Eager
-from runtimes.engines.fake import Fake
+from runtime_matrix.experiments.cells.plan import BUNDLED
+from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.core.batching import batches, split
+from runtime_matrix.experiments.core.decoding import random_prompts
+from runtime_matrix.experiments.core.generation import GenerationReport, generate
+from runtime_matrix.experiments.core.rows import GenerateRequest
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.text import Asked, Text
+from runtime_matrix.runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.fake import Fake
 
 
 @pytest.fixture(scope="module")

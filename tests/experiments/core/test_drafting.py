@@ -8,14 +8,14 @@ from typing import cast
 
 import pytest
 
-from experiments.config import GenerationConfig
-from experiments.core.decoding import random_prompts
-from experiments.core.drafting import Drafter, DraftModel, History, Lookup
-from experiments.core.generation import GenerationReport, generate
-from experiments.core.recomputing import Recomputing
-from experiments.core.rows import GenerateRequest
-from runtimes.base import Hardware, ModelSource, Runtime, Traits
-from runtimes.engines.eager import Eager
+from runtime_matrix.experiments.config import GenerationConfig
+from runtime_matrix.experiments.core.decoding import random_prompts
+from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, History, Lookup
+from runtime_matrix.experiments.core.generation import GenerationReport, generate
+from runtime_matrix.experiments.core.recomputing import Recomputing
+from runtime_matrix.experiments.core.rows import GenerateRequest
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
+from runtime_matrix.runtimes.engines.eager import Eager
 from tests.experiments.core.test_core import mixed_requests, words
 
 Loaded = tuple[Runtime, Traits]

@@ -14,19 +14,19 @@ import pytest
 import torch
 from typing_extensions import override
 
-from experiments.benchmarks import divergence
-from experiments.benchmarks.agreement import compare, prompt_logits
-from experiments.cells.fitting import fit
-from experiments.config import GenerationConfig
-from experiments.core.decoding import decode_batch
-from experiments.core.drafting import DraftModel
-from experiments.core.generation import GenerationReport, generate
-from experiments.core.rows import GenerateRequest
-from experiments.core.scoring import ScoreRequest, score
-from experiments.core.trunk import Tally
-from experiments.tasks.perplexity import Window
-from runtimes.base import Hardware, ModelSource, Outputs, Runtime, Traits
-from runtimes.engines.fake import Fake
+from runtime_matrix.experiments.benchmarks import divergence
+from runtime_matrix.experiments.benchmarks.agreement import compare, prompt_logits
+from runtime_matrix.experiments.cells.fitting import fit
+from runtime_matrix.experiments.config import GenerationConfig
+from runtime_matrix.experiments.core.decoding import decode_batch
+from runtime_matrix.experiments.core.drafting import DraftModel
+from runtime_matrix.experiments.core.generation import GenerationReport, generate
+from runtime_matrix.experiments.core.rows import GenerateRequest
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.trunk import Tally
+from runtime_matrix.experiments.tasks.perplexity import Window
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.engines.fake import Fake
 
 NAN, INF = math.nan, math.inf
 PROMPT = (1, 2, 3)

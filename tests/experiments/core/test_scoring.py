@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import ScoringConfig
-from experiments.core.scoring import Scored, ScoreRequest, chunks, score
-from experiments.core.trunk import Tally
-from runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
-from runtimes.engines.eager import Eager
-from runtimes.engines.onnxruntime import OnnxRuntime
+from runtime_matrix.experiments.config import ScoringConfig
+from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest, chunks, score
+from runtime_matrix.experiments.core.trunk import Tally
+from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 
 Loaded = tuple[Runtime, Traits]
 

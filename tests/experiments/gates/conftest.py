@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.gates.findings import Measured
+from runtime_matrix.experiments.gates.findings import Measured
 from tests.experiments.gates.judged import record, write_items
 
 

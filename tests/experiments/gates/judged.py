@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import compose_gate
-from experiments.gates.findings import Finding, Measured
-from experiments.gates.judge import findings
-from experiments.gates.limits import GateConfig
-from experiments.strict import build
+from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.judge import findings
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.strict import build
 
 RUNTIME = {"weights": {"name": "full"}, "dtype": "float32"}
 

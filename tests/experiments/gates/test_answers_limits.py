@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.errors import UserError
-from experiments.gates.answers_limits import loss_verdict
-from experiments.gates.findings import Measured
-from experiments.measurement.paired import loss
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.gates.answers_limits import loss_verdict
+from runtime_matrix.experiments.gates.findings import Measured
+from runtime_matrix.experiments.measurement.paired import loss
 from tests.experiments.gates.judged import baseline, found, record, write_items
 
 

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments.calibrate import lines
-from experiments.compose import compose_gate
-from experiments.gates.calibration import calibrate, launches_for, smallest_change, warnings, write_calibration
-from experiments.gates.limits import GateConfig
-from experiments.measurement.sequential import Rule, look
-from experiments.strict import build
+from runtime_matrix.experiments.calibrate import lines
+from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.gates.calibration import (
+    calibrate,
+    launches_for,
+    smallest_change,
+    warnings,
+    write_calibration,
+)
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.measurement.sequential import Rule, look
+from runtime_matrix.experiments.strict import build
 
 GATE: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
 

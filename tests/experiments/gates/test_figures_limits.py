@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.gates.findings import Measured
+from runtime_matrix.experiments.gates.findings import Measured
 from tests.experiments.gates.judged import LIMITS, MIB, baseline, found, record, speed
 
 

@@ -74,7 +74,8 @@ def words(tmp_path: Path) -> list[str]:
 def test_a_slower_runtime_fails_as_a_test_and_says_by_how_much(tmp_path: Path) -> None:
     """Over a runtime of another project, through the fixture; slow by computation, not by sleeping."""
     (tmp_path / "mine.py").write_text(
-        "from runtimes.engines.fake import Fake\n\n\nclass Mine(Fake):\n    def __init__(self, dtype, work):\n"
+        "from runtime_matrix.runtimes.engines.fake import Fake\n\n\n"
+        "class Mine(Fake):\n    def __init__(self, dtype, work):\n"
         "        super().__init__(dtype, work=work)\n"
     )
     (tmp_path / "test_mine.py").write_text(
@@ -115,7 +116,7 @@ def test_nothing_measured_is_inconclusive(gate: Gate) -> None:
 
 
 def spoiled(tmp_path: Path, **changes: Any) -> str:
-    from experiments.records.environment import environment
+    from runtime_matrix.experiments.records.environment import environment
 
     here = environment()
     baseline = {
@@ -191,10 +192,10 @@ def test_a_truncated_baseline(gate: Gate, tmp_path: Path) -> None:
 
 
 def test_a_renamed_benchmark(tmp_path: Path) -> None:
-    from experiments.errors import UserError
-    from experiments.gate import prepare_words
-    from experiments.gates.baseline import check_baseline
-    from experiments.records.environment import environment
+    from runtime_matrix.experiments.errors import UserError
+    from runtime_matrix.experiments.gate import prepare_words
+    from runtime_matrix.experiments.gates.baseline import check_baseline
+    from runtime_matrix.experiments.records.environment import environment
 
     asked = prepare_words(["runtime=eager", f"results_dir={tmp_path}"])
     (cell,) = asked.candidates

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.gates.findings import Finding, Measured
-from experiments.gates.judge import findings, overall
-from experiments.gates.measure import confirmed
+from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.judge import findings, overall
+from runtime_matrix.experiments.gates.measure import confirmed
 from tests.experiments.gates.judged import LIMITS, baseline, found, record
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import random
 
-from experiments.compose import compose_gate
-from experiments.gates.limits import GateConfig
-from experiments.gates.proof_table import RULE, drawn
-from experiments.gates.speed_limits import speed_limits
-from experiments.strict import build
+from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.proof_table import RULE, drawn
+from runtime_matrix.experiments.gates.speed_limits import speed_limits
+from runtime_matrix.experiments.strict import build
 
 
 def test_gates_are_drawn_by_the_rule_of_the_gate_that_is_proved() -> None:

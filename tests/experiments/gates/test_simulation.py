@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.gates.simulation import main
-from experiments.gates.simulation_table import Figure
+from runtime_matrix.experiments.gates.simulation import main
+from runtime_matrix.experiments.gates.simulation_table import Figure
 
 
 def test_the_simulation_writes_its_table_and_draws_the_same_each_time(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.gates.findings import Measured
+from runtime_matrix.experiments.gates.findings import Measured
 from tests.experiments.gates.judged import LIMITS, found, record, speed
 
 

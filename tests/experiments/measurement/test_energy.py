@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.measurement import energy
-from experiments.measurement.energy import EnergyMeter, rapl_counters
+from runtime_matrix.experiments.measurement import energy
+from runtime_matrix.experiments.measurement.energy import EnergyMeter, rapl_counters
 
 
 @pytest.fixture

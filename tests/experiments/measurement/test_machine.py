@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
-from experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
+from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.measurement.clocks import PhaseTimer, StepTimer
-from experiments.measurement.memory import (
+from runtime_matrix.experiments.measurement.clocks import PhaseTimer, StepTimer
+from runtime_matrix.experiments.measurement.memory import (
     MemoryTrace,
     PeakMeter,
     Sampler,
     tree_peak_bytes,
     tree_resident_bytes,
 )
-from experiments.measurement.processes import TreeClock, descendants
-from experiments.measurement.statistics import percentile, standard_error
+from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.measurement.statistics import percentile, standard_error
 
 
 def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.measurement.interval import Interval
-from experiments.measurement.paired import (
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import (
     calibration_error,
     difference_of_means,
     holm,
@@ -19,7 +19,7 @@ from experiments.measurement.paired import (
     mean_interval,
     paired_difference,
 )
-from experiments.measurement.shares import exact_proportion
+from runtime_matrix.experiments.measurement.shares import exact_proportion
 
 
 def test_mean_interval_covers_as_often_as_it_says() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from experiments.measurement.shares import (
+from runtime_matrix.experiments.measurement.shares import (
     bounded_mean,
     exact_proportion,
     lower_bound,

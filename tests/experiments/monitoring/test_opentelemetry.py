@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra monitoring")
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from experiments.monitoring.opentelemetry import Spans
+from runtime_matrix.experiments.monitoring.opentelemetry import Spans
 from tests.experiments.recorded import make_record
 
 

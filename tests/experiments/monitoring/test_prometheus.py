@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
-from experiments.monitoring import prometheus
-from experiments.monitoring.prometheus import Prometheus
-from experiments.report import read
+from runtime_matrix.experiments.monitoring import prometheus
+from runtime_matrix.experiments.monitoring.prometheus import Prometheus
+from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import sweep
 
 DASHBOARD = Path(__file__).parents[3] / "experiments" / "monitoring" / "grafana.json"
@@ -96,7 +96,7 @@ def test_the_endpoint_stays_until_the_last_values_were_read(monkeypatch: pytest.
         with urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=5) as answer:
             read_then.append((seconds, answer.read()))
 
-    monkeypatch.setattr("experiments.monitoring.prometheus.time.sleep", sleep)
+    monkeypatch.setattr("runtime_matrix.experiments.monitoring.prometheus.time.sleep", sleep)
     sink.close()
     assert [seconds for seconds, _ in read_then] == [15]
     assert b"runtime_matrix_planned_cells" in read_then[0][1]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from experiments.config import MonitoringConfig
-from experiments.monitoring.sinks import Sinks, configured
-from experiments.report import read
+from runtime_matrix.experiments.config import MonitoringConfig
+from runtime_matrix.experiments.monitoring.sinks import Sinks, configured
+from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import sweep
 
 NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow=None)

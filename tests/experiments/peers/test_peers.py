@@ -10,10 +10,10 @@ from statistics import mean
 
 import pytest
 
-from experiments.core.text import Text
-from experiments.errors import UserError
-from experiments.peers import environments, side_by_side, workloads
-from experiments.peers.table import write_table
+from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.peers import environments, side_by_side, workloads
+from runtime_matrix.experiments.peers.table import write_table
 
 
 @pytest.mark.parametrize(("style", "ending_tokens"), [("letters", 1.0), ("texts", 7.0)])

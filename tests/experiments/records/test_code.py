@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import CellConfig
-from experiments.records.code import code_of
-from experiments.strict import identity_of
+from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.records.code import code_of
+from runtime_matrix.experiments.strict import identity_of
 
 
 @pytest.fixture

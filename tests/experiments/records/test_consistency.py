@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from experiments.records.consistency import contradictions
-from experiments.records.matrix import rows
-from experiments.report import read
+from runtime_matrix.experiments.records.consistency import contradictions
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, sweep, write
 

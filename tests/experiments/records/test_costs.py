@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from experiments.records.costs import energy, money, pays_after, start
-from experiments.records.matrix import rows
-from experiments.records.score_bounds import score_bounds
-from experiments.report import read
+from runtime_matrix.experiments.records.costs import energy, money, pays_after, start
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.score_bounds import score_bounds
+from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import make_record, write
 
 THROUGHPUT = {"figures": {"tokens_per_s": 1000.0, "requests_per_s": 10.0}, "parameters": {"new_tokens": 500}}

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from experiments.records.environment import environment, environment_hash, machine_differences, machine_facts
-from experiments.records.matrix import machine, rows
-from experiments.records.processor import describe, processor
-from experiments.views.columns import COLUMNS
-from experiments.views.text import foot, markdown
+from runtime_matrix.experiments.records.environment import (
+    environment,
+    environment_hash,
+    machine_differences,
+    machine_facts,
+)
+from runtime_matrix.experiments.records.matrix import machine, rows
+from runtime_matrix.experiments.records.processor import describe, processor
+from runtime_matrix.experiments.views.columns import COLUMNS
+from runtime_matrix.experiments.views.text import foot, markdown
 from tests.experiments.recorded import make_record
 
 EPYC = """processor : 0
@@ -115,7 +120,7 @@ def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monk
     (tmp_path / "runtimes" / "one.py").write_text("")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr("experiments.records.environment._SOURCE", tmp_path)
+    monkeypatch.setattr("runtime_matrix.experiments.records.environment._SOURCE", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     assert environment()["is_dirty"] is False
     (tmp_path / "runtimes" / "two.py").write_text("")

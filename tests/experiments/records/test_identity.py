@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from experiments.records.identity import cell_names, variants
-from experiments.records.matrix import rows
-from experiments.views.text import markdown
+from runtime_matrix.experiments.records.identity import cell_names, variants
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.views.text import markdown
 from tests.experiments.recorded import make_record
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.matrix import rows
+from runtime_matrix.experiments.records.matrix import rows
 from tests.experiments.recorded import make_record
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.records.journal import Journal, not_a_number, read_journal
-from experiments.records.store import read_records, write_atomic
+from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
+from runtime_matrix.experiments.records.store import read_records, write_atomic
 
 
 def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> None:
@@ -47,7 +47,8 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 def test_a_killed_writer_never_tears_a_record(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     code = (
-        "import sys, itertools, json; from pathlib import Path; from experiments.records.store import write_atomic\n"
+        "import sys, itertools, json; from pathlib import Path\n"
+        "from runtime_matrix.experiments.records.store import write_atomic\n"
         "for n in itertools.count(): write_atomic(Path(sys.argv[1]), json.dumps([n] * 50000))"
     )
     for _ in range(5):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, peak_note, positions
+from runtime_matrix.experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, peak_note, positions
 
 SHAPE = {"layers": 2, "kv_heads": 1, "head_width": 8, "hidden": 16, "vocabulary": 100, "is_tied": False}
 ASKED = {"batch": 1, "prompt_tokens": 10, "new_tokens": 4}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.speed import (
+from runtime_matrix.experiments.records.speed import (
     Clock,
     is_cpu_bound,
     log_ratios,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.records.matrix import rows
-from experiments.report import read
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import make_record, sweep, write
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem, unchecked
+from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem, unchecked
 
 AGREEMENT = {"continuation_tokens": 384, "continuation_same_top": 330}
 TOKENS = {"rows": 20, "same_rows": 20, "tokens": 640, "missing": 0, "forced": 0, "forced_top": 0, "max_gap": 0.0}

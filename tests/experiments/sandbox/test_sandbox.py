@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.records.matrix import rows
-from experiments.sandbox import values
-from experiments.sandbox.checks import plan_checks, verdict_is_inside
-from experiments.sandbox.layers import Limits
-from experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
-from experiments.sandbox.verdicts import VerdictCache
-from experiments.views.text import foot
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.sandbox import values
+from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
+from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
+from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
+from runtime_matrix.experiments.views.text import foot
 from tests.experiments.recorded import make_record
 from tests.experiments.sandbox.hostile import COMMANDS, EXHAUSTION, FILES, HONEST, HOSTILE, TEST, Attack
 
@@ -168,7 +168,8 @@ def test_the_corpus_as_an_unprivileged_user(outside: Outside) -> None:
     if python is None:
         pytest.skip("no Python that other users can run")
     script = (
-        "import json, sys\nfrom experiments.sandbox.pool import *\nfrom experiments.sandbox.layers import Limits\n"
+        "import json, sys\nfrom runtime_matrix.experiments.sandbox.pool import *\n"
+        "from runtime_matrix.experiments.sandbox.layers import Limits\n"
         "with Pool(1, Limits(cpu_s=1, wall_s=4.0, memory_mib=256)) as pool:\n"
         "    jobs = [Program(code, test, 'f', False) for code, test in json.load(sys.stdin)]\n"
         "    found = [pool.submit(job).result().status for job in jobs]\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.tasks import extractive_qa, summarization
-from experiments.tasks.language import ENGLISH, UNICODE, chosen
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import extractive_qa, summarization
+from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, chosen
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells.plan import plan
-from experiments.compose import compose
-from experiments.errors import UserError
-from experiments.sandbox.checks import plan_checks, verdict_is_inside
-from experiments.sandbox.pool import Pool, Program
-from experiments.tasks import code
+from runtime_matrix.experiments.cells.plan import plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
+from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.tasks import code
 
 PROBLEM = {
     "task_id": "t/0",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from experiments.tasks.overlap import Seen, asked_of, paragraphs, seen_of, share
+from runtime_matrix.experiments.tasks.overlap import Seen, asked_of, paragraphs, seen_of, share
 
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 TEXT = f"Before. {LONG} Behind.\nWhich river flows through Hartwell? The Umber."

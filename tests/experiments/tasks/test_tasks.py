@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.tasks import multiple_choice, perplexity
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.tasks import multiple_choice, perplexity
 
 
 @pytest.mark.parametrize("bos_id", [1, None])

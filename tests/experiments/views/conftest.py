@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.matrix import rows
-from experiments.report import read
-from experiments.views.columns import Row
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.views.columns import Row
 from tests.experiments.recorded import sweep
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.matrix import rows
-from experiments.report import read
-from experiments.views.cards import answers
-from experiments.views.columns import Row
-from experiments.views.page import page
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.views.cards import answers
+from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.views.page import page
 from tests.experiments.recorded import make_record, sweep, write
 
 

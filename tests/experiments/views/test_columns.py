@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.views.columns import COLUMNS, Column, Row, known
-from experiments.views.standing import mark_best
+from runtime_matrix.experiments.views.columns import COLUMNS, Column, Row, known
+from runtime_matrix.experiments.views.standing import mark_best
 
 
 def with_answers(found: list[Row], *figures: dict[str, Any]) -> list[Row]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import main
+from runtime_matrix.experiments.report import main
 from tests.experiments.recorded import make_record, sweep, write
 
 

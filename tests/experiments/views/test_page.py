@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from experiments.report import PAGE_FILE, main, read
-from experiments.views.page import page
+from runtime_matrix.experiments.report import PAGE_FILE, main, read
+from runtime_matrix.experiments.views.page import page
 from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.report import PAGE_FILE, main
+from runtime_matrix.experiments.report import PAGE_FILE, main
 from tests.experiments.recorded import make_record, sweep, write
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's client: pip install playwright")

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from experiments.report import main
+from runtime_matrix.experiments.report import main
 
 
 def test_questions_can_be_asked(swept: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.views.columns import COLUMNS, Row
-from experiments.views.standing import bounds, mark_best, pareto
+from runtime_matrix.experiments.views.columns import COLUMNS, Row
+from runtime_matrix.experiments.views.standing import bounds, mark_best, pareto
 
 AXES = [("speedup_ratio", "high"), ("mcq_accuracy", "high"), ("peak_host_bytes", "low")]
 

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from experiments.records.matrix import rows
-from experiments.report import main, read
-from experiments.views.columns import COLUMNS, Row
-from experiments.views.schema import SCHEMA, schema_text
-from experiments.views.text import csv_text, json_text, markdown, render_table
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.report import main, read
+from runtime_matrix.experiments.views.columns import COLUMNS, Row
+from runtime_matrix.experiments.views.schema import SCHEMA, schema_text
+from runtime_matrix.experiments.views.text import csv_text, json_text, markdown, render_table
 from tests.experiments.recorded import make_record, sweep, write
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.records.matrix import rows
-from experiments.views.trends import change_points, trends
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.views.trends import change_points, trends
 from tests.experiments.recorded import launches, make_record, speed
 
 

@@ -1,10 +1,4 @@
-"""Gates as tests. A plugin that pytest finds wherever this package is installed.
-
-`pytest --gate conf/gate/ci.yaml` makes a test of each limit. In another project's tests, over its own runtime:
-
-    def test_my_runtime(gate):
-        gate("my_package.runtime:MyRuntime", some_option=1)
-"""
+"""Gates as tests: the items behind `pytest --gate` and the fixture `gate`, imported when one of them is used."""
 
 from __future__ import annotations
 
@@ -17,38 +11,8 @@ import pytest
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from experiments.gate import Asked
-    from experiments.gates.measure import Judgement
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("runtime-matrix", "performance gates")
-    group.addoption("--gate", metavar="FILE", help="judge by this gate: a test for each of its limits")
-    group.addoption(
-        "--gate-with",
-        metavar="WORDS",
-        default="",
-        help="what `python -m experiments.gate` takes besides: 'runtime=onnxruntime baseline=DIR'",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    path = config.getoption("--gate")
-    if path is None:
-        return
-    if not Path(path).is_file():
-        raise pytest.UsageError(f"--gate {path} is not a file: see conf/gate/ci.yaml")
-    if config.args_source is pytest.Config.ArgsSource.ARGS:
-        config.args.append(path)
-    else:
-        config.args[:] = [path]  # a gate was asked for, not the whole test suite
-
-
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    asked = parent.config.getoption("--gate")
-    if asked is not None and file_path == Path(asked).resolve():
-        return GateFile.from_parent(parent, path=file_path)
-    return None
+    from runtime_matrix.experiments.gate import Asked
+    from runtime_matrix.experiments.gates.measure import Judgement
 
 
 class GateFile(pytest.File):
@@ -137,19 +101,13 @@ class GateCheck:
         return judgement
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> GateCheck:
-    """Judge a runtime by a gate's limits: `gate("my_package.runtime:MyRuntime")`."""
-    return GateCheck(tmp_path / "runs")
-
-
 def _prepare(words: Sequence[str]) -> Asked:
-    from experiments.gate import prepare_words
+    from runtime_matrix.experiments.gate import prepare_words
 
     return prepare_words(words)
 
 
 def _judge(asked: Asked) -> Judgement:
-    from experiments.gate import judge
+    from runtime_matrix.experiments.gate import judge
 
     return judge(asked, is_quiet=True)
