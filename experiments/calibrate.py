@@ -19,7 +19,7 @@ from typing import Any
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.program import recorded_command
 
 _LEVEL = 0.996  # of the last of four looks, which has four tenths of an error of 1 %
 
@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _calibrate(words: Sequence[str]) -> int:
     from runtime_matrix.experiments.pairing import cells, own_words
 
-    own, overrides = own_words(words, {"launches": "12"})
+    own, given = own_words(words, {"launches": "12"})
     count = str(own["launches"])
     if not count.isdigit() or int(count) < 3:
         raise UserError(f"launches={count} must be a number of at least 3")
-    runtime = next((word.partition("=")[2] for word in overrides if word.startswith("runtime=")), "eager")
-    command = command_line("calibrate", words)
-    reference, candidates = cells(overrides, runtime, command, ["benchmark=[memory]"])
+    runtime = next((word.partition("=")[2] for word in given.overrides if word.startswith("runtime=")), "eager")
+    command = recorded_command("calibrate", words)
+    reference, candidates = cells(given, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
     from runtime_matrix.experiments.comparison.speed import compare_speed
@@ -51,6 +51,7 @@ def _calibrate(words: Sequence[str]) -> int:
 
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:
+        progress.note(f"records and calibration.json go to {results}")
         first, second = measure_cells([reference, candidates[0]], progress)
         if first["status"] != "ok":
             print(f"{first['runtime']['name']}: {first['status']}: {first['reason']}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime_matrix.experiments.cells import guard
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import as_typed
+from runtime_matrix.experiments.program import as_typed, drop_second_name
 
 # After an order to end: when the processes of the run are ended by force, and when the command itself is.
 _FORCE_S, _LAST_S = 18.0, 23.0
@@ -39,9 +39,21 @@ def run_command(
 ) -> int:
     """Hand the words of the command line to `work` and return its exit code, or what `measuring` returns."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in words:
+        return speaking(lambda: print(version_text()) or 0)
     if any(word in ("-h", "--help") for word in words):
         return speaking(lambda: print(as_typed(help_text or "")) or 0)
     return measuring(lambda: work(words), when_interrupted)
+
+
+def version_text() -> str:
+    """Return the version, and the commit of a checkout."""
+    import importlib.metadata
+
+    from runtime_matrix.experiments.records.environment import commit
+
+    at = commit()
+    return f"runtime-matrix {importlib.metadata.version('runtime-matrix')}" + (f" ({at[:10]})" if at else "")
 
 
 def measuring(work: Callable[[], int], when_interrupted: str) -> int:
@@ -67,6 +79,7 @@ def speaking(work: Callable[[], int]) -> int:
 
     What it says may go to a locale that lacks characters, to a pipe that is closed, or nowhere.
     """
+    drop_second_name()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed when we were started

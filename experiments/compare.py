@@ -19,7 +19,7 @@ from typing import Any
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.program import recorded_command
 
 _ERROR = 0.05  # that any of the speeds' intervals misses
 _TEXTS = ("code", "extractive_qa", "summarization")
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(words: Sequence[str]) -> int:
     from runtime_matrix.experiments.pairing import cells, own_words
 
-    own, overrides = own_words(words, {"against": "eager"})
-    command = command_line("compare", words)
-    reference, candidates = cells(overrides, str(own["against"]), command, ["comparison.launches=null"])
+    own, given = own_words(words, {"against": "eager"})
+    command = recorded_command("compare", words)
+    reference, candidates = cells(given, str(own["against"]), command, ["comparison.launches=null"])
     if len(candidates) > 1:
         raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
     candidate = candidates[0]
@@ -48,6 +48,7 @@ def _compare(words: Sequence[str]) -> int:
 
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
+        progress.note(f"records go to {results}")
         first, second = measure_cells([reference, candidate], progress)
         failed = [record for record in (first, second) if record["status"] != "ok"]
         if failed:

@@ -26,8 +26,15 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             raise explain(error) from error
 
 
+def show(configs: Sequence[Any], is_resolved: bool) -> None:
+    """Print configurations as YAML, one document each."""
+    from omegaconf import OmegaConf
+
+    print("---\n".join(OmegaConf.to_yaml(OmegaConf.create(config), resolve=is_resolved) for config in configs), end="")
+
+
 def compose_gate(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return a gate, an option of `conf/gate` or any YAML file, with the words `gate.KEY=VALUE` put in."""
+    """Return a gate, an option of `conf/gate` or any YAML file, with `gate.KEY=VALUE` put in and `~gate.KEY` out."""
     from omegaconf import OmegaConf
 
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "gate" / f"{name}.yaml"
@@ -35,15 +42,32 @@ def compose_gate(name: str, words: Sequence[str]) -> dict[str, Any]:
         options = [option.stem for option in (CONF / "gate").glob("*.yaml")]
         raise UserError(f"gate={name} is not an option{did_you_mean(name, options)}, or a YAML file")
     try:
-        made = OmegaConf.merge(
-            OmegaConf.load(path), OmegaConf.from_dotlist([word.lstrip("+").removeprefix("gate.") for word in words])
-        )
+        given = [word.lstrip("+").removeprefix("gate.") for word in words if not word.startswith("~")]
+        made = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(given))
         resolved: Any = OmegaConf.to_container(made, resolve=True)
     except Exception as error:  # YAML's own errors are of a dozen kinds
         raise UserError(f"gate={name} cannot be read: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
     if not isinstance(resolved, dict):
         raise UserError(f"gate={name} must be a mapping: see conf/gate/ci.yaml")
+    for word in words:
+        if word.startswith("~"):
+            _take_out(resolved, word)
     return resolved
+
+
+def _take_out(gate: dict[str, Any], word: str) -> None:
+    """Remove the limit that `~gate.KEY` names; UserError where there is none."""
+    *path, last = word.lstrip("~").removeprefix("gate.").split(".")
+    place: Any = gate
+    for key in path:
+        place = place.get(key) if isinstance(place, dict) else None
+    if not isinstance(place, dict | list) or last not in place:
+        known = gate if place is None else place
+        raise UserError(f"{word}: the gate has no such limit{did_you_mean(last, map(str, known))}")
+    if isinstance(place, dict):
+        del place[last]
+    else:
+        place.remove(last)
 
 
 def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:

@@ -22,8 +22,7 @@ class RuntimeConfig:
         name = str(self.weights["name"])
         title = self.name if name in ("full", self.name) else f"{self.name}+{name}"
         bits = self.weights.get("bits")
-        is_told = bits is None or name[-1].isdigit() or (name == self.name and bits == 4)
-        return title if is_told else f"{title}{bits}"
+        return title if bits in (None, self.weights.get("named_bits")) else f"{title}{bits}"
 
 
 @dataclass(frozen=True, kw_only=True)

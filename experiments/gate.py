@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.program import recorded_command
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.cells.plan import Cell
@@ -74,18 +74,18 @@ def prepare_words(words: Sequence[str]) -> Asked:
     from runtime_matrix.experiments.pairing import cells, own_words
     from runtime_matrix.experiments.strict import build
 
-    own, overrides = own_words(words, _OWN)
+    own, given = own_words(words, _OWN)
     if own["update"] not in ("true", "false"):
         raise UserError(f"update={own['update']}: true or false")
     if own["update"] == "true" and own["baseline"] is None:
         raise UserError("update=true needs a folder to write into: baseline=DIR")
-    for_gate = [word for word in overrides if word.lstrip("+").startswith("gate.")]
+    for_gate = [word for word in given.overrides if word.lstrip("+~").startswith("gate.")]
     gate = build(GateConfig, compose_gate(str(own["gate"]), for_gate), "gate")
     check(gate)
     baseline = None if own["baseline"] is None else Path(own["baseline"])
     extra = ["resume=false", f"benchmark=[{','.join(gate.benchmarks(baseline is not None))}]"]
-    command = command_line("gate", words)
-    left = [word for word in overrides if word not in for_gate]
+    command = recorded_command("gate", words)
+    left = replace(given, overrides=[word for word in given.overrides if word not in for_gate])
     reference, candidates = cells(left, str(own["against"]), command, extra)
     if reference.config.resume:
         raise UserError("resume=true: a gate measures what it judges; leave it out")
@@ -104,6 +104,7 @@ def judge(asked: Asked, is_quiet: bool = False) -> Judgement:
 
     candidates, config = _with_baselines(asked), asked.reference.config
     with Progress(len(candidates) + 1, config.progress and not is_quiet) as progress:
+        progress.note(f"records go to {config.results_dir}, what CI systems read to {asked.output}")
         for line in warnings(Path(config.results_dir), asked.gate):
             progress.note(line)
         judgement = run_gate(asked.reference, candidates, asked.gate, progress)
@@ -146,6 +147,7 @@ def _update(asked: Asked) -> int:
 
     assert asked.baseline is not None
     with Progress(len(asked.candidates) + 1, asked.reference.config.progress) as progress:
+        progress.note(f"records go to {asked.reference.config.results_dir}, the baseline to {asked.baseline}")
         measured = measure_for_baseline(asked.reference, asked.candidates, asked.gate, progress)
     failed = [one for one in measured if one.record["status"] != "ok"]
     for one in failed:

@@ -9,42 +9,42 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from runtime_matrix.experiments.arguments import Arguments, read_arguments
 from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.errors import UserError
 
 _OF_THE_RUNTIME = ("runtime=", "runtime.", "runtime/", "+runtime")
-_SWEEP = ("-m", "--multirun")
 
 
-def own_words(words: Sequence[str], defaults: dict[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
-    """Return the values of the command's own words, and the words that are left for Hydra."""
+def own_words(words: Sequence[str], defaults: dict[str, str | None]) -> tuple[dict[str, str | None], Arguments]:
+    """Return the values of the command's own words, and what is left for Hydra."""
     found, left = dict(defaults), []
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key in defaults:
             found[key] = value
-        elif word.startswith("-") and word not in _SWEEP:
-            raise UserError(f"{word} is not an option{did_you_mean(word.lstrip('-'), ['help', 'multirun'])}")
         else:
             left.append(word)
-    return found, left
+    return found, read_arguments(left)
 
 
-def cells(words: Sequence[str], against: str, command: str, extra: Sequence[str] = ()) -> tuple[Cell, list[Cell]]:
-    """Return the reference and the candidates of a sweep over `words`; UserError for a mistake.
+def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = ()) -> tuple[Cell, list[Cell]]:
+    """Return the reference and the candidates of a sweep over what is given; UserError for a mistake.
 
-    `extra` are overrides that hold unless the user's say otherwise.
+    `extra` are overrides that hold unless the user's say otherwise. With `--cfg job`, the configurations are printed
+    and SystemExit is raised.
     """
     from runtime_matrix.experiments.cells.plan import plan
-    from runtime_matrix.experiments.compose import compose
+    from runtime_matrix.experiments.compose import compose, show
 
-    given = [word for word in words if word not in _SWEEP]
-    named = {word.lstrip("+~").partition("=")[0] for word in given}
-    given += [word for word in extra if word.partition("=")[0] not in named]
-    given.append(f"runtime@reference={against}")
-    jobs = expand(given)
-    if len(jobs) > 1 and not any(word in _SWEEP for word in words):
+    named = {word.lstrip("+~").partition("=")[0] for word in given.overrides}
+    words = [*given.overrides, *(word for word in extra if word.partition("=")[0] not in named)]
+    jobs = expand([*words, f"runtime@reference={against}"])
+    if len(jobs) > 1 and not given.is_sweep:
         raise UserError("several values are a sweep: add -m, as in -m runtime=compile,onnxruntime")
+    if given.shown is not None:
+        show([compose(job) for job in jobs], is_resolved=True)
+        raise SystemExit(0)
     candidates = [plan(compose(job), command) for job in jobs]
     shared = [word for word in jobs[0] if not word.startswith(_OF_THE_RUNTIME)]
     models = {(cell.facts.digest, cell.config.hw.name) for cell in candidates}

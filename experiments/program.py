@@ -10,7 +10,14 @@ from functools import cache
 from pathlib import Path
 
 _IN_CHECKOUT = "python -m experiments"
+_INPUTS = ("path", "data", "solutions", "draft_model", "baseline")  # keys whose value may be a path
+_OUTPUTS = ("results_dir", "artifacts_dir", "output")
 _COMMAND = re.compile(r"python -m experiments\.(\w+)")
+
+
+def drop_second_name() -> None:
+    """Forget the second name of our package under `python -m experiments.COMMAND`, see `experiments/__init__.py`."""
+    sys.modules.pop("experiments", None)
 
 
 @cache
@@ -32,6 +39,25 @@ def _program() -> str:
 def command_line(command: str, words: Sequence[str] = ()) -> str:
     """Return a command line that starts one of our commands, as the user starts them."""
     return " ".join([f"{_program()}{command}", *map(shlex.quote, words)])
+
+
+def recorded_command(command: str, words: Sequence[str]) -> str:
+    """Return a command line for a record: it can be typed anywhere, or in the checkout where there is one.
+
+    `python -m experiments` works in one folder, so that relative paths are right there; the program works in any.
+    """
+    is_bound = _program().startswith(_IN_CHECKOUT)
+    return command_line(command, words if is_bound else [_absolute(word) for word in words])
+
+
+def _absolute(word: str) -> str:
+    key, equals, value = word.partition("=")
+    name = key.rpartition(".")[2]
+    if not equals:
+        return str(Path(word).absolute()) if "/" in word and Path(word).is_dir() else word  # behind --config-dir
+    if name in _OUTPUTS or ((name in _INPUTS or value.endswith((".yaml", ".yml"))) and Path(value).exists()):
+        return f"{key}={Path(value).absolute()}"
+    return word
 
 
 def as_typed(text: str) -> str:

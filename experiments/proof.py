@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.program import recorded_command
 
 _OWN = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
 
@@ -35,7 +35,7 @@ def _prove(words: Sequence[str]) -> int:
     from runtime_matrix.experiments.pairing import own_words
     from runtime_matrix.experiments.progress import Progress
 
-    own, overrides = own_words(words, _OWN)
+    own, given = own_words(words, _OWN)
     counts = {name: str(own[name]) for name in ("launches", "gates")}
     for name, value in counts.items():
         if not value.isdigit() or int(value) < 2:
@@ -43,10 +43,11 @@ def _prove(words: Sequence[str]) -> int:
     stages = STAGES if own["only"] is None else tuple(str(own["only"]).split(","))
     if set(stages) - set(STAGES):
         raise UserError(f"only={own['only']}: known are {', '.join(STAGES)}")
-    command = command_line("proof", words)
+    command = recorded_command("proof", words)
     runtimes = str(own["runtimes"]).split(",")
-    proof = Proof(runtimes, overrides, command, int(counts["launches"]), int(counts["gates"]))
+    proof = Proof(runtimes, given.overrides, command, int(counts["launches"]), int(counts["gates"]))
     with Progress(len(stages)) as progress:
+        progress.note(f"what is measured goes to {proof.folder}")
         for stage in stages:
             getattr(proof, stage)(progress)
     path, missed = write_table(proof.folder)

@@ -4,43 +4,67 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from runtime_matrix.experiments.command import measuring
+from runtime_matrix.experiments.arguments import Arguments, read_arguments
+from runtime_matrix.experiments.command import measuring, speaking, version_text
+from runtime_matrix.experiments.compose import CONF, explain, plain, show
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.program import as_typed, recorded_command
+
+_OF_HYDRA = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
 
 
 def main() -> int:
     """Compose, check, measure. Returns the exit code that the README explains."""
-    # Hydra's parser refuses a flag between overrides.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    if "--version" in sys.argv[1:]:
+        return speaking(lambda: print(version_text()) or 0)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line
     return measuring(_run, "what was measured is recorded; resume=true goes on from there")
 
 
 def _run() -> int:
-    for word in sys.argv[1:]:
+    words = sys.argv[1:]
+    if any(word.partition("=")[0] in _OF_HYDRA for word in words):
+        _hydra(lambda _: None)
+        return 0
+    asks_for_help = any(word in ("-h", "--help") for word in words)
+    given = read_arguments([word for word in words if word not in ("-h", "--help")], _OF_HYDRA)
+    if asks_for_help:
+        from runtime_matrix.experiments.run_help import help_text
+
+        print(as_typed(help_text(given.overrides, given.folders)))
+        return 0
+    for word in given.overrides:
         key, _, value = word.lstrip("+").partition("=")
         if key == "hydra/launcher" and value != "basic":
             raise UserError(
                 f"{word}: cells take turns on one machine, or their times would mean nothing; a launcher of Hydra's "
                 "would measure nothing here. Leave it out, or start a sweep on each machine"
             )
-    cells = _cells()
-    if not cells:
-        return 0  # --help, --cfg and the like
+    if given.shown not in (None, "job"):
+        sys.argv[1:] = [f"--cfg={given.shown}", *given.overrides]
+        _hydra(lambda _: None)
+        return 0
+    configs = _composed(given)
+    if given.shown == "job":
+        show([config for config, _ in configs], given.is_resolved)
+        return 0
+    from runtime_matrix.experiments.cells.plan import plan
+
+    cells = [
+        plan(plain(config, overrides), recorded_command("run", given.as_typed(overrides)))
+        for config, overrides in configs
+    ]
     from runtime_matrix.experiments.sweep import run_sweep
 
     return run_sweep(cells)
 
 
-def _cells() -> list[Any]:
-    """Return the cells that the command line asks for, all checked before the first is measured."""
-    import hydra
+def _composed(given: Arguments) -> list[tuple[Any, list[str]]]:
+    """Return the configuration of each job that the command line asks for, with its overrides."""
     from hydra.core.hydra_config import HydraConfig
-
-    from runtime_matrix.experiments.compose import CONF, explain, plain
 
     composed: list[tuple[Any, list[str]]] = []
 
@@ -48,19 +72,23 @@ def _cells() -> list[Any]:
         # Hydra runs the jobs of a sweep one after the other in this process; a comparison needs them all at once.
         composed.append((config, list(HydraConfig.get().overrides.task)))
 
+    sys.argv[1:] = [*(["-m"] if given.is_sweep else []), *given.overrides]
+    _hydra(collect)
+    return composed
+
+
+def _hydra(job: Callable[[Any], None]) -> None:
+    """Let Hydra read `sys.argv`, and hand the configuration of each job to `job`."""
+    import hydra
+
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(collect)()
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"results_dir cannot be written: {error.strerror}: {error.filename}") from error
         raise explain(error) from error
-    if not composed:
-        return []
-    from runtime_matrix.experiments.cells.plan import plan
-
-    return [plan(plain(config, overrides), command_line("run", overrides)) for config, overrides in composed]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.advise import main as advise
+from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.gate import prepare_words
@@ -56,7 +57,7 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
     words = shlex.split(command)[3:]
     against = next(word.partition("=")[2] for word in words if word.startswith("against="))
     overrides = [word for word in words if not word.startswith("against=")]
-    _, candidates = cells([*overrides, f"artifacts_dir={tmp_path}"], against, command)
+    _, candidates = cells(read_arguments([*overrides, f"artifacts_dir={tmp_path}"]), against, command)
     assert len(candidates) == 1
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.core import interruption
+from runtime_matrix.experiments.program import drop_second_name
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.runtimes.base import Runtime
 
@@ -57,6 +58,7 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
 
 def isolate(log: Path) -> None:
     """Become a process group that dies with its parent, and write into the log what is printed."""
+    drop_second_name()
     os.setsid()  # a process group of its own: what it started dies with it, and Ctrl-C reaches the parent only
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -16,7 +16,8 @@ from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
 
-KINDS = ("compute", "sleep", "disk", "threads", "child", "rare", "late", "build")
+KINDS = ("compute", "sleep", "disk", "threads", "child", "rare", "late", "build", "unlucky_build")
+CONFIRM = "-confirm-"  # in the name of a folder of artifacts that a gate builds again
 _RARE_STEPS = 0.02  # of the steps are slow
 _LATE_FROM = 72  # tokens a row holds
 _SPIN = "import sys, time\nfor line in sys.stdin:\n end = time.perf_counter() + float(line)\n while time.perf_counter() < end: pass\n print(flush=True)"  # noqa: E501
@@ -28,7 +29,8 @@ class Injection:
 
     compute: by computing. sleep, disk: by waiting. child: by computing in a child process. threads: none is added, and
     half of the threads are taken away. rare: of one step in fifty. late: of steps behind 72 tokens. build: a share
-    drawn once for each folder of artifacts, normal with the deviation `size`, as a build that came out slower.
+    drawn once for each folder of artifacts, normal with the deviation `size` around three times that: all builds are
+    slower. unlucky_build: of the first build only; one that is made to confirm a fail is as fast as without.
     """
 
     kind: str
@@ -54,6 +56,8 @@ class _Slowed:
         if self._kind == "build":
             seed = hashlib.sha256(str(artifacts.resolve()).encode()).digest()
             self._share = max(0.0, 3 * injection.size + random.Random(seed).gauss(0, injection.size))
+        elif self._kind == "unlucky_build" and CONFIRM in artifacts.name:
+            self._share = 0.0
         elif self._kind == "sleep":
             self._spend = time.sleep
         elif self._kind == "disk":

@@ -100,7 +100,7 @@ def _class(part: Mapping[str, Any]) -> Any:
 
 
 def _options(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in ("name", "target")}
+    return {key: value for key, value in part.items() if key not in ("name", "target", "named_bits")}
 
 
 def _made(kind: Any, options: Mapping[str, Any], what: str) -> Any:

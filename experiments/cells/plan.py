@@ -95,6 +95,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     shape = resolved.get("model", {}).get("architecture")
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: a shape is chosen with a slash, model/architecture={shape}")
+    resolved = _named(resolved)
     config: CellConfig = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
@@ -124,6 +125,15 @@ def data_path(benchmark: str, data: str) -> Path:
         "summarization": "summarization.jsonl",
     }
     return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
+
+
+def _named(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration with a runtime of the user's own under its class's name, where no other is given."""
+    runtime = resolved.get("runtime")
+    if not isinstance(runtime, Mapping) or runtime.get("name") != "custom":
+        return resolved
+    target = str((runtime.get("engine") or {}).get("target"))
+    return {**resolved, "runtime": {**runtime, "name": target.rpartition(":")[2] or "custom"}}
 
 
 def _check_names(config: CellConfig) -> None:

@@ -84,4 +84,4 @@ def _why_missing(record: Mapping[str, Any], benchmark: str) -> str:
     for entry in record["benchmarks"]:
         if entry["benchmark"] == benchmark and entry["status"] != "ok":
             return f"{entry['status']}: {entry['reason']}"
-    return f"not asked for; add it to benchmark=[…] or take it out of the gate ({benchmark})"
+    return f"not asked for; add it to benchmark=[…] or take it out: ~gate.reference.accuracy.{benchmark}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.cells.injection import Injection
+from runtime_matrix.experiments.cells.injection import CONFIRM, Injection
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.speed import Launches, compare_speed
 from runtime_matrix.experiments.comparison.workers import Runner
@@ -69,7 +69,7 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
 
 def _rebuilt(cell: Cell) -> Cell:
     """Return the cell with a folder of artifacts that is empty: what it needs is built again."""
-    return replace(cell, artifacts=cell.artifacts.with_name(f"{cell.artifacts.name}-confirm-{secrets.token_hex(3)}"))
+    return replace(cell, artifacts=cell.artifacts.with_name(f"{cell.artifacts.name}{CONFIRM}{secrets.token_hex(3)}"))
 
 
 def measure_for_baseline(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.injection import Injection
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.launch import launch
@@ -28,8 +29,8 @@ STAGES = ("launches", "gates", "accuracy")
 SLOWDOWNS = (0.0, 0.01, 0.04)
 FOUND = SLOWDOWNS[2]  # the one that a gate promises to find, of about 5 %
 LOADS = ("quiet", "loaded")
-# What real gates are put to, beside a runtime that is left as it is: each is a slowdown that matters. A build that came
-# out slower does not: it is measured again from another one.
+# What real gates are put to, beside a runtime that is left as it is: each is a slowdown that matters, but for one
+# build that came out slower: it is measured again from another one.
 INJECTIONS = (
     Injection("compute", 0.04),
     Injection("compute", 0.09),
@@ -40,6 +41,7 @@ INJECTIONS = (
     Injection("rare", 9.0),
     Injection("late", 1.0),
     Injection("build", 0.02),
+    Injection("unlucky_build", 0.1),
 )
 MARGIN = 0.03
 # Matrix products a forward of the scripted runtime: about the time of the bundled model's.
@@ -143,7 +145,7 @@ class Proof:
     def _pair(self, words: Sequence[str], against: str) -> tuple[Cell, Cell]:
         from runtime_matrix.experiments.pairing import cells
 
-        reference, (candidate,) = cells([*self._overrides, *words], against, self._command)
+        reference, (candidate,) = cells(read_arguments([*self._overrides, *words]), against, self._command)
         return reference, candidate
 
 

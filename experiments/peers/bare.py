@@ -26,10 +26,10 @@ def main() -> int:
     from runtime_matrix.experiments.compose import compose
     from runtime_matrix.experiments.pairing import own_words
 
-    own, overrides = own_words(sys.argv[1:], _OWN)
+    own, given = own_words(sys.argv[1:], _OWN)
     rounds = int(str(own["rounds"]))
     for name in str(own["runtimes"]).split(","):
-        cell = plan(compose([*overrides, f"runtime={name}", "hw=cpu", "hw.threads=1"]), "")
+        cell = plan(compose([*given.overrides, f"runtime={name}", "hw=cpu", "hw.threads=1"]), "")
         ours, theirs, vocabulary = _contenders(cell, name)
         ratios, milliseconds = _race(ours, theirs, vocabulary, rounds)
         low, _, high = quantiles(ratios, n=4)

@@ -60,10 +60,15 @@ def environment() -> dict[str, Any]:
         "memory_limit_bytes": memory_limit_bytes(),
         "gpus": gpus(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "is_dirty": _is_dirty(),
         "load_average": list(os.getloadavg()),
     }
+
+
+def commit() -> str | None:
+    """Return the commit of a checkout."""
+    return _git("rev-parse", "HEAD")
 
 
 def gpus() -> list[dict[str, str]]:

@@ -79,7 +79,7 @@ def test_what_fails_is_1_and_its_reason(compare: Compare) -> None:
         (["against=eagr"], "did you mean 'eager'"),
         (["-m", "runtime=fake,eager"], "two runtimes are compared, not a sweep"),
         (["runtime=fake,eager"], "several values are a sweep: add -m"),
-        (["--fast"], "--fast is not an option; known: help, multirun"),
+        (["--fast"], "--fast is not an option; known: cfg, config-dir, help, multirun"),
         (["--hlep"], "did you mean 'help'"),
         (["comparison.round=4"], "did you mean 'rounds'"),
         (["comparison.rounds=1"], "must be at least 2; found 1"),

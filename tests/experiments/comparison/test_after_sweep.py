@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
 from runtime_matrix.experiments.pairing import cells
@@ -25,7 +26,7 @@ COMMON = (
 
 
 def cell(*words: str) -> Cell:
-    _, (made,) = cells([*COMMON, "comparison.warmup=1", "comparison.rounds=2", *words], "fake", "test")
+    _, (made,) = cells(read_arguments([*COMMON, "comparison.warmup=1", "comparison.rounds=2", *words]), "fake", "test")
     return made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.speed import compare_speed
 from runtime_matrix.experiments.comparison.workers import Runner
@@ -24,7 +25,7 @@ HONEST = ("eager", "onnxruntime")
 def _cell(results: Path, *words: str) -> Cell:
     shape = ["rounds=4", "launches=2", "warmup=1", "batched=null", "one_thread_rounds=3"]
     given = ["benchmark=[latency]", "progress=false", f"results_dir={results}", *words]
-    _, (cell,) = cells([*given, *(f"comparison.{word}" for word in shape)], "eager", "test")
+    _, (cell,) = cells(read_arguments([*given, *(f"comparison.{word}" for word in shape)]), "eager", "test")
     return cell
 
 

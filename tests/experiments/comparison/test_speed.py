@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.injection import Injection
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.launch import launch
@@ -45,7 +46,7 @@ def _cell(results: Path, *words: str) -> Cell:
     shape += [f"one_thread_rounds={ROUNDS}", "one_thread_new_tokens=3", "extra_rounds=1"]
     given = ["runtime=fake", "model=random", "benchmark=[latency]", "progress=false", f"results_dir={results}"]
     given += [f"comparison.{word}" for word in shape]
-    _, (cell,) = cells([*given, f"time_limit_s={IMPORTING_S}", *words], "fake", "test")
+    _, (cell,) = cells(read_arguments([*given, f"time_limit_s={IMPORTING_S}", *words]), "fake", "test")
     return cell
 
 
