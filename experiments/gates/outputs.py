@@ -15,8 +15,10 @@ from runtime_matrix.experiments.gates.findings import Finding
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.measure import Judgement
 from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.views.text import markdown_cell
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+_WAYS = (("smaller", "lower"), ("bigger", "higher"))
 _ORDER = ("fail", "inconclusive", "pass")
 
 
@@ -48,8 +50,6 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
     files = {
         "summary.md": markdown(judgement, gate, command),
         "junit.xml": junit(judgement, gate),
-        "github-benchmark-smaller.json": _json(github_benchmark(judgement.findings, "lower")),
-        "github-benchmark-bigger.json": _json(github_benchmark(judgement.findings, "higher")),
         "bencher.json": _json(bencher(judgement.findings)),
         "verdict.json": _json(
             {
@@ -63,8 +63,12 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
             }
         ),
     }
+    arrays = {f"github-benchmark-{way}.json": github_benchmark(judgement.findings, better) for way, better in _WAYS}
+    files |= {name: _json(array) for name, array in arrays.items() if array}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in arrays.keys() - files.keys():
+            (folder / name).unlink(missing_ok=True)  # its reader takes an array without entries for an error
         for name, text in files.items():
             write_atomic(folder / name, text)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -80,11 +84,8 @@ def markdown(judgement: Judgement, gate: GateConfig, command: str) -> str:
     lines = [f"### {_MARKS[judgement.verdict]} {headline(judgement, gate)}", ""]
     lines += ["| | cell | limit | measured | bound | what was found |", "| --- | --- | --- | ---: | ---: | --- |"]
     for one in _sorted(judgement.findings):
-        message = one.message.replace("|", r"\|")
-        name = f"`{one.name}`"
-        lines.append(
-            f"| {_MARKS[one.verdict]} | {one.cell} | {name} | {_range(one)} | {_figure(one.limit)} | {message} |"
-        )
+        shown = [one.cell, f"`{one.name}`", _range(one), _figure(one.limit), one.message]
+        lines.append(" | ".join([f"| {_MARKS[one.verdict]}", *map(markdown_cell, shown)]) + " |")
     return "\n".join([*lines, "", f"`{command}`", ""])
 
 

@@ -95,12 +95,12 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
     """Return a table, with all columns where `wide`, failures and notes below."""
     columns = [column for column in known(found) if wide or column.rank <= PAGE]
     lines = [
-        "| " + " | ".join(_cell(column.header) for column in columns) + " |",
+        "| " + " | ".join(markdown_cell(column.header) for column in columns) + " |",
         "|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns),
         *("| " + " | ".join(_shown(column, row) for column in columns) + " |" for row in found),
     ]
-    said = [_alarmed(row, _cell(line)) for row in found for line in failures([row])]
-    notes = [_cell(note).replace("*", r"\*") for note in foot(found)]
+    said = [_alarmed(row, markdown_cell(line)) for row in found for line in failures([row])]
+    notes = [markdown_cell(note).replace("*", r"\*") for note in foot(found)]
     return "\n".join(lines) + "\n\n" + "\n\n".join([*said, *notes]) + "\n"
 
 
@@ -118,7 +118,7 @@ def json_text(found: Sequence[Row]) -> str:
 
 
 def _shown(column: Column, row: Row) -> str:
-    text = _cell(column.show(row))
+    text = markdown_cell(column.show(row))
     return f"{_RED} **{text}**" if column.key == "status" and is_alarm(row) else text
 
 
@@ -132,7 +132,7 @@ def clean(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text)
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Return a text that stays one cell of Markdown, and no tag or link of its own."""
     text = clean(text).replace("|", r"\|").replace("\n", " ").replace("](", r"]\(")
     return text.replace("<", "&lt;")

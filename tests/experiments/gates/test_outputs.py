@@ -63,6 +63,28 @@ def test_the_summary_is_appended_to_the_workflow_s(folder: Path) -> None:
     assert json.loads((folder / "verdict.json").read_text())["verdict"] == "fail"
 
 
+def test_what_is_said_cannot_become_markup(folder: Path) -> None:
+    text = (folder / "summary.md").read_text()
+    assert "unsupported: &lt;no GPU>" in text
+
+
+def test_a_direction_without_a_figure_has_no_file(folder: Path) -> None:
+    """github-action-benchmark ends with an error over an array without entries."""
+    write_outputs(Judgement(FOUND[:1], [], False), GATE, folder, "python -m experiments.gate")
+    assert (folder / "github-benchmark-bigger.json").exists()
+    assert not (folder / "github-benchmark-smaller.json").exists()
+
+
+def test_bencher_s_schema_and_limits_of_length(folder: Path) -> None:
+    """See https://bencher.dev/docs/reference/bencher-metric-format; a measure has at most 64 characters."""
+    metrics = json.loads((folder / "bencher.json").read_text())
+    assert all(
+        set(metric) <= {"value", "lower_value", "upper_value"} for of in metrics.values() for metric in of.values()
+    )
+    assert all(isinstance(metric["value"], float) for of in metrics.values() for metric in of.values())
+    assert max(map(len, GATE.names(has_baseline=True))) <= 64
+
+
 def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
