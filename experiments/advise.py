@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,10 @@ from runtime_matrix.experiments.errors import UserError, did_you_mean
 from runtime_matrix.experiments.program import as_typed, command_line
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.matrix import machine, rows
+from runtime_matrix.experiments.records.published import published_file, published_rows
 from runtime_matrix.experiments.report import read
 from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.views.schema import row_keys
 from runtime_matrix.experiments.views.text import clean
 
 
@@ -46,31 +47,15 @@ def _advise(asked: argparse.Namespace) -> int:
 
 def _rows(path: Path) -> tuple[list[Row], bool]:
     """Return the rows of a folder of records, or of a published matrix (JSON, or a folder with matrix.json)."""
-    published = path / "matrix.json" if path.is_dir() else path
-    if not published.is_file() or any(path.glob("*/record.json")):
-        records, refused = read(path)
-        for place, reason in refused:
-            print(clean(f"left out: {place}: {reason}"), file=sys.stderr)
-        if not records:
-            raise UserError(f"none of the records of {path} can be read; measure again")
-        return rows(records), bool(refused)
-    try:
-        found = json.loads(published.read_text(encoding="utf-8"))
-        if not isinstance(found, list) or not found or not all("runtime" in row for row in found):
-            raise ValueError("no array of rows")
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{published} is no matrix: {error}; write one: report --format json") from error
-    # Published by an earlier version: what it did not know yet is unknown.
-    later = ("machine", "command", "against", "throughput_tokens_per_s", "usd_per_million_tokens", "config_hash")
-    return [{**dict.fromkeys(later), **_by_wall_time(row)} for row in found], False
-
-
-def _by_wall_time(row: Row) -> Row:
-    """Return a row without the speedups of earlier versions, which were of CPU time on a CPU: they rank nothing."""
-    if row.get("speedup_clock") != "cpu_s":
-        return row
-    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "pays_after"))]
-    return row | dict.fromkeys(gone)
+    file = published_file(path)
+    if file is not None:
+        return published_rows(file, row_keys()), False
+    records, refused = read(path)
+    for place, reason in refused:
+        print(clean(f"left out: {place}: {reason}"), file=sys.stderr)
+    if not records:
+        raise UserError(f"none of the records of {path} can be read; measure again")
+    return rows(records), bool(refused)
 
 
 def _of_one_model(found: Sequence[Row], name: str | None) -> list[Row]:

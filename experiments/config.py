@@ -228,6 +228,7 @@ class ComparisonConfig:
     """How speed is compared: interleaved, in launches of fresh processes. None: not measured."""
 
     enabled: bool
+    first_look: bool = outside_identity()
     launches: int | None = least(1)
     most_launches: int = least(2)
     width: float = least(0.001)

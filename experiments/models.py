@@ -152,6 +152,17 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
         )
 
 
+def title(facts: ModelFacts, name: str) -> str:
+    """Return a name that tells a stranger what the model is: `Llama 3.4M (bundled)`."""
+    kind = facts.model_type.replace("_", " ")
+    count = stored_parameters(facts.folder) if facts.folder is not None else None
+    unit, said = next(
+        ((unit, said) for unit, said in ((1e9, "B"), (1e6, "M"), (1e3, "K")) if (count or 0) >= unit), (1, "")
+    )
+    size = f" {count / unit:.3g}{said}" if count else ""
+    return f"{kind[:1].upper()}{kind[1:]}{size} ({name})"
+
+
 def stored_parameters(folder: Path) -> int | None:
     """Return how many weights the safetensors files of a folder hold, a head that is the embedding left out.
 

@@ -6,7 +6,6 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 _IN_CHECKOUT = "python -m experiments"
@@ -20,7 +19,6 @@ def drop_second_name() -> None:
     sys.modules.pop("experiments", None)
 
 
-@cache
 def _program() -> str:
     """Return the words before a command's name."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)

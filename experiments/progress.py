@@ -86,15 +86,19 @@ class Progress:
         self._note, self._since = text, self._clock()
         self._say(text)
 
+    def tell(self, line: str) -> None:
+        """Say something that stays on the terminal."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            self._say(line)
+
     def finish(self, status: str, reason: str | None, was_resumed: bool = False) -> None:
         seconds = self._clock() - self._cell_since
         how = "recorded earlier" if was_resumed else f"{seconds:.1f} s"
         self._done += 1
         line = f"[{self._done}/{self._total}] {self._label}: {status} ({how})" + (f": {reason}" if reason else "")
-        if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
-        else:
-            self._say(line)
+        self.tell(line)
 
     def _begin(self, benchmark: str) -> None:
         self._benchmark, self._phase, self._items, self._left, self._note = benchmark, "", "", "", ""

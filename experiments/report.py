@@ -12,10 +12,12 @@ from runtime_matrix.experiments.command import speaking
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.program import as_typed, command_line
 from runtime_matrix.experiments.records.matrix import latest, readable, rows
+from runtime_matrix.experiments.records.published import published_file, published_rows
 from runtime_matrix.experiments.records.store import cell_folders, read_records, write_atomic
 from runtime_matrix.experiments.views import text
 from runtime_matrix.experiments.views.columns import Row
 from runtime_matrix.experiments.views.difference import lines
+from runtime_matrix.experiments.views.schema import row_keys
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
 PAGE_FILE = "report.html"
@@ -61,6 +63,9 @@ def _report(asked: argparse.Namespace) -> int:
     folder = Path(asked.folder)
     if asked.open and asked.format == "table":
         asked.format = "html"
+    file = published_file(folder)
+    if file is not None:
+        return _show(published_rows(file, row_keys()), [], [], asked)
     records, refused = read(folder, None if asked.all else NEWEST)
     for path, reason in refused:
         print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
@@ -68,6 +73,10 @@ def _report(asked: argparse.Namespace) -> int:
         print(f"error: none of the {len(refused)} records of {folder} can be read; measure again", file=sys.stderr)
         return 1
     found = [] if asked.format == "html" else rows(records, asked.all)  # the page makes its own
+    return _show(found, records, refused, asked)
+
+
+def _show(found: Sequence[Row], records: Records, refused: Refused, asked: argparse.Namespace) -> int:
     if asked.format == "table" and asked.output is None:
         from rich.console import Console
 
@@ -80,10 +89,16 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _write(found: Sequence[Row], records: Records, refused: Refused, asked: argparse.Namespace) -> None:
-    path = Path(asked.output) if asked.output else Path(asked.folder) / _FILES[asked.format]
+    folder = Path(asked.folder)
+    path = Path(asked.output) if asked.output else (folder if folder.is_dir() else folder.parent) / _FILES[asked.format]
     try:
+        from runtime_matrix.experiments.views.page import page_of_rows
+
         if asked.format == "html":
-            write_page(records, refused, path, asked.all)
+            if records:
+                write_page(records, refused, path, asked.all)
+            else:
+                write_atomic(path, page_of_rows(found))
         elif asked.format == "sqlite":
             from runtime_matrix.experiments.views.sqlite import write_sqlite
 
@@ -118,8 +133,15 @@ def _difference(first: str, second: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(command_line("report"), description=as_typed(__doc__ or ""))
-    parser.add_argument("folder", nargs="?", default="results/runs", help="where the records are (%(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default="results/runs",
+        help="where the records are, or a published matrix.json (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="table on the terminal; html the page (%(default)s)"
+    )
     parser.add_argument("--output", metavar="FILE", help="write there; html and sqlite are else put into the folder")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
     parser.add_argument("--wide", action="store_true", help="all columns in md, not only the most important ones")

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.cells.supervise import Children, Outcome
 from runtime_matrix.experiments.monitoring.sinks import configured
@@ -39,8 +40,17 @@ def run_sweep(cells: Sequence[Cell]) -> int:
         sinks.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
             _tell_recommended(cells, progress)
-            records = measure_cells(cells, progress, sinks.record, deadline)
+            progress.note(f"records go to {results}")
             from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
+            from runtime_matrix.experiments.comparison.first_look import FirstLook
+
+            look = FirstLook(cells, results, progress.note, progress.tell)
+
+            def on_record(record: dict[str, Any]) -> None:
+                sinks.record(record)
+                look.record(record, deadline, progress.tick)
+
+            records = measure_cells(cells, progress, on_record, deadline)
 
             is_whole = compare_with_reference(
                 cells[: len(records)], records, results, progress.note, deadline, progress.tick
@@ -110,8 +120,8 @@ def measure_cells(
         sweep = {"id": sweep_id, "cells": len(cells), "index": index}
         record = earlier or _measure(cell, results, (run_id, index), here, sweep, children, progress, peaks)
         records.append(record)
-        on_record(record)
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
+        on_record(record)
     return records
 
 
@@ -224,6 +234,7 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
         "is_reference": cell.is_reference,
         "model": {
             "name": cell.model_name,
+            "title": models.title(cell.facts, cell.model_name),
             "digest": cell.facts.digest,
             "shape": asdict(cell.facts.shape) if cell.facts.shape else None,
         },

@@ -94,7 +94,7 @@ def exchange(best: Row, row: Row, wish: Wish) -> str:
         ("decode speed", best["speedup_ratio"] or _one(best), row["speedup_ratio"] or _one(row), "high"),
         ("batch speed", _batch_speed(best), _batch_speed(row), "high"),
         ("memory", memory_gib(best), memory_gib(row), "low"),
-        ("price", before and before[1], after and after[1], "low"),
+        ("price per token", before and before[1], after and after[1], "low"),
         ("accuracy", kept(best), kept(row), "high"),
     )
     gains: list[str] = []
@@ -102,12 +102,19 @@ def exchange(best: Row, row: Row, wish: Wish) -> str:
     for name, old, new, better in pairs:
         if not old or new is None or abs(new / old - 1) < 0.001:
             continue
-        said = f"{name} {100 * (new / old - 1):+.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
-        (gains if (new > old) == (better == "high") else costs).append(said)
-    return (
-        "; ".join(f"{word} {', '.join(found)}" for word, found in (("costs", costs), ("gains", gains)) if found)
-        or "no difference in what was measured"
-    )
+        (gains if (new > old) == (better == "high") else costs).append(_change(name, new / old))
+    return ", but ".join(", ".join(said) for said in (costs, gains) if said) or "no difference in what was measured"
+
+
+def _change(name: str, ratio: float) -> str:
+    """Return a change in words: `half the decode speed`, `13 % less memory`."""
+    if ratio >= 2:
+        return f"{ratio:.2g} times the {name}"
+    if 0.45 <= ratio <= 0.55:
+        return f"half the {name}"
+    more, less = {"memory": ("more", "less")}.get(name, ("higher", "lower"))
+    share = 100 * abs(ratio - 1)
+    return f"{share:{'.0f' if share >= 10 else '.1f'}}\N{NO-BREAK SPACE}% {more if ratio > 1 else less} {name}"
 
 
 def caveats(found: Sequence[Row], here: Mapping[str, str], wish: Wish) -> list[str]:

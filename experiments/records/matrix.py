@@ -171,6 +171,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         **{key: record["runtime"][key] for key in ("engine", "weights", "placement", "dtype")},
         "runtime": record["runtime"]["name"],
         "model": record["model"]["name"],
+        "model_title": record["model"].get("title") or record["model"]["name"],
         "model_digest": record["model"]["digest"],
         "hw": record["hw"]["name"],
         "threads": record["hw"]["threads"],

@@ -8,6 +8,7 @@ from typing import Any
 from runtime_matrix.experiments.advice.choose import GOALS, Choice, Wish, choose
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
 from runtime_matrix.experiments.advice.words import exchange, not_compared, size
+from runtime_matrix.experiments.program import command_line
 from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 MIN_ACCURACY = 0.99
@@ -37,21 +38,32 @@ def answers(found: Sequence[Row]) -> dict[str, Any] | None:
     without_price = not chosen["cost"].has_price
     if without_price:
         del chosen["cost"]
-    best = list({choice.best["record_id"]: choice.best for choice in chosen.values() if choice.best}.values())
-    is_one_machine = len({row["machine"] for row in mine}) == 1
+    is_alone = all(row["is_reference"] for row in measured)
+    best = (
+        []
+        if is_alone
+        else list({choice.best["record_id"]: choice.best for choice in chosen.values() if choice.best}.values())
+    )
     unsure = [(row, why) for row in measured if floor and (why := unshown(row, floor))]
     return {
-        "model": model,
+        "model": measured[0].get("model_title") or model,
         "floor": floor,
-        "cards": [_card(row, chosen, without_price and is_one_machine) for row in best],
+        "cards": [_card(row, chosen) for row in best],
         "lost": _named([row["runtime"] for row in measured if floor and (kept(row) or 1.0) < floor]),
         "unshown": [(row["runtime"], _speed(row), why) for row, why in unsure],
         "is_none_shown": bool(unsure)
         and not any(floor and is_shown(row, floor) for row in measured if not row["is_reference"]),
         "alarms": [not_compared(row) for row in mine if is_alarm(row)],
         "not_ranked": [(_TITLES[goal], choice.not_ranked) for goal, choice in chosen.items() if choice.not_ranked],
-        "without_price": without_price,
+        "without_price": without_price and not is_alone,
+        "only_reference": _how_to_go_on(measured) if is_alone else None,
     }
+
+
+def _how_to_go_on(measured: Sequence[Row]) -> str:
+    names = " and ".join(dict.fromkeys(row["runtime"] for row in measured))
+    more = command_line("run", ["-m", f"runtime={measured[0]['runtime']},onnxruntime"])
+    return f"Only {names}, the reference, is measured, so that there is nothing to choose from. Go on with: {more}"
 
 
 def _speed(row: Row) -> str:
@@ -63,10 +75,10 @@ def _named(runtimes: Sequence[str]) -> list[str]:
     return list(runtimes) if others <= 1 else [*runtimes[:_NAMED], f"{others} others"]
 
 
-def _card(row: Row, chosen: dict[str, Choice], is_cheapest_too: bool) -> dict[str, Any]:
+def _card(row: Row, chosen: dict[str, Choice]) -> dict[str, Any]:
     """Return the card of a cell, for all goals at which it is the best."""
     won = {goal: choice for goal, choice in chosen.items() if choice.best is row}
-    titles = [_TITLES[goal] + (" and per dollar" if goal == "throughput" and is_cheapest_too else "") for goal in won]
+    titles = [_TITLES[goal] for goal in won]
     choice = next(iter(won.values()))
     others = [one for one in choice.ranked if one is not row]
     return {

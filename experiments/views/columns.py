@@ -48,7 +48,7 @@ def known(found: Sequence[Row]) -> list[Column]:
     A column of warnings needs a row that is warned of. Where no row's F1 differs from its exact matches, these stand in
     its place and say what was counted.
     """
-    shown = [column for column in COLUMNS if any(column.show(row) != UNKNOWN for row in found)]
+    shown = [column for column in COLUMNS if any(_is_known(column, row) for row in found)]
     shown = [column for column in shown if column.key not in _WARNINGS or any(row.get(column.key) for row in found)]
     both = [row for row in found if None not in (row.get("qa_f1"), row.get("qa_exact_match"))]
     if not both or not all(math.isclose(row["qa_f1"], row["qa_exact_match"]) for row in both):
@@ -59,6 +59,11 @@ def known(found: Sequence[Row]) -> list[Column]:
         for column in shown
         if column.key != "qa_f1"
     ]
+
+
+def _is_known(column: Column, row: Row) -> bool:
+    """Say whether a row knows a column's value; that the reference is as fast as itself is no knowledge."""
+    return column.show(row) != UNKNOWN and not (column.group == "speed" and row.get(column.key) is None)
 
 
 def failures(found: Sequence[Row]) -> list[str]:

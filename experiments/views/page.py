@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from runtime_matrix.experiments.views.flipped import Flipped
 from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
 from runtime_matrix.experiments.views.text import foot
 from runtime_matrix.experiments.views.trends import FEWEST, METRICS, trends
+from runtime_matrix.experiments.views.verdict import bars, sentence
 
 ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
 _DETAILED = 300  # cells with distributions and items, the latest; of more the records say all
+_FOLDED_BELOW = 15  # rows: fewer are seen at a glance, without filters
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HASHES = "HASHES-OF-THE-SCRIPTS"
 # A second line: whatever a record might smuggle in, only these scripts run, and nothing is asked of any network.
@@ -46,18 +48,27 @@ _AXIS_LABELS = {
     "rouge_l": "ROUGE-L",
 }
 _STAND_IN = {"qa_f1": "qa_exact_match"}  # its column, where the two are the same in every row
-_GROUPS = ("cell", "speed", "answers", "memory", "agreement", "latency", "throughput", "start", "cost")  # as read
+_GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
 
 
 def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
     """Return the page as HTML. `records` are those of a folder, oldest first; `refused` has paths and reasons."""
     every = rows(records, all=True)
     found = every if all_records else latest(every)
+    cells, broken = _cells(records, found)
+    return page_of_rows(found, [*refused, *broken], cells, trends(every))
+
+
+def page_of_rows(
+    found: Sequence[Row],
+    refused: Sequence[tuple[str, str]] = (),
+    cells: Mapping[str, Any] | None = None,
+    series: Sequence[Any] = (),
+) -> str:
+    """Return the page of rows, such as a published matrix has; `cells` are what is shown when a cell is opened."""
     columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
     marks = mark_best(found, columns)
-    cells, broken = _cells(records, found)
-    data = {**_data(found, columns, marks), "cells": cells, "trends": trends(every), "fewest": FEWEST}
-    refused = [*refused, *broken]
+    data = {**_data(found, columns, marks), "cells": cells or {}, "trends": series, "fewest": FEWEST}
     text: str = _template().render(
         title=_title(found),
         facts=_facts(found),
@@ -65,6 +76,9 @@ def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] =
         js="\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
         data=_embedded(data),
         answers=answers(found),
+        verdict=sentence(found),
+        bars=bars(found),
+        are_few=len(found) < _FOLDED_BELOW,
         columns=columns,
         groups=_groups(columns),
         views=_views(columns),
@@ -216,10 +230,14 @@ def _views(columns: Sequence[Column]) -> list[str]:
 
 
 def _title(found: Sequence[Row]) -> str:
-    models = sorted({row["model"] for row in found})
+    models = sorted({row.get("model_title") or row["model"] for row in found})
     shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
-    processors = sorted({row["processor"] or row["hw"] for row in found})
-    return f"{shown} on {processors[0] if len(processors) == 1 else f'{len(processors)} machines'}"
+    places = sorted({f"{row['processor'] or row['hw']}, {_threads(row['threads'])}" for row in found})
+    return f"{shown} on {places[0] if len(places) == 1 else f'{len(places)} machines'}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:

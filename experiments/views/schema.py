@@ -16,6 +16,7 @@ _IDENTITY = {
     "engine": "How it is executed.",
     "weights": "How weights are held.",
     "placement": "Where layers lie.",
+    "model_title": "What the model is: kind, parameters, name.",
     "model_digest": "Of the model's files.",
     "started_at": "UTC, ISO 8601.",
     "machine": "Digest of host, processor, instruction sets, cores, memory, limits and profile.",
@@ -42,6 +43,11 @@ _MAYBE_TEXT = {
     "variant": next(column.about for column in COLUMNS if column.key == "variant"),
     "energy_reason": "Why no energy is known.",
 }
+
+
+def row_keys() -> list[str]:
+    """Return the keys that the schema names."""
+    return list(make_schema()["items"]["properties"])
 
 
 def make_schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
+from runtime_matrix.experiments.views.verdict import sentence
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
@@ -32,11 +34,11 @@ NOTES = (
 
 
 def width() -> int | None:
-    """Return how wide to print: None, as wide as the terminal; into a file a fixed width.
-
-    COLUMNS does not count there: readline sets it for the children of any Python that has imported it.
-    """
-    return None if sys.stdout.isatty() else _WIDTH_OF_A_LOG
+    """Return how wide to print: None, as wide as the terminal; into a file or pipe COLUMNS, else a fixed width."""
+    if sys.stdout.isatty():
+        return None
+    asked = os.environ.get("COLUMNS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else _WIDTH_OF_A_LOG
 
 
 def render_table(found: Sequence[Row], console: Any) -> None:
@@ -54,6 +56,9 @@ def render_table(found: Sequence[Row], console: Any) -> None:
             *[escape(clean(column.show(row))) for column in columns], style="bold red" if is_alarm(row) else None
         )
     console.print(table, highlight=False)
+    said = sentence(found)
+    if said is not None:
+        console.print(f"\n{clean(said)}\n", style="bold", markup=False, highlight=False)
     for row in found:
         for line in map(clean, failures([row])):
             console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False)
@@ -101,7 +106,9 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
     ]
     said = [_alarmed(row, markdown_cell(line)) for row in found for line in failures([row])]
     notes = [markdown_cell(note).replace("*", r"\*") for note in foot(found)]
-    return "\n".join(lines) + "\n\n" + "\n\n".join([*said, *notes]) + "\n"
+    first = sentence(found)
+    verdict = [f"**{markdown_cell(first)}**"] if first is not None else []
+    return "\n".join(lines) + "\n\n" + "\n\n".join([*verdict, *said, *notes]) + "\n"
 
 
 def csv_text(found: Sequence[Row]) -> str:

@@ -51,12 +51,29 @@ class Static(HTMLParser):
 def test_the_table_stands_there_without_javascript(swept: Path) -> None:
     static = Static()
     static.feed(page(*read(swept)))
-    lines = {row[0].split()[0]: row for row in static.rows[2:] if row and row[0].split()}
+    start = next(
+        index for index, row in enumerate(static.rows) if "TTFT p50 ms" in [" ".join(one.split()) for one in row]
+    )
+    lines = {row[0].split()[0]: row for row in static.rows[start + 1 :] if row and row[0].split()}
     assert list(lines)[:5] == ["eager", "onnxruntime", "compile", "gptq", "offload"]
     assert any("killed by <the kernel>" in cell for cell in lines["offload"])
     assert any("2.5" in cell and "(best)" in cell for cell in lines["onnxruntime"])
-    header = next(row for row in static.rows if "runtime" in row[0])
-    assert "TTFT p50 ms" in [" ".join(cell.split()) for cell in header]
+    assert static.rows[start][0].split() == ["runtime"]
+
+
+def test_the_first_thing_is_one_sentence_and_its_bars(swept: Path, tmp_path: Path) -> None:
+    text = page(*read(swept))
+    assert '<p class="verdict-said">onnxruntime is 2.5 times as fast as eager [' in text
+    bars = text.split('<table class="bars">')[1].split("</table>")[0]
+    assert [line.split(">")[1].split("<")[0] for line in bars.split('<a href="#cell=')[1:]] == [
+        *("onnxruntime", "gptq", "compile", "eager")
+    ]
+    assert bars.count("width:100.0%") == 1
+    alone = page(*read(write(tmp_path / "alone", [make_record("eager")])))
+    assert "Only eager, the reference, is measured" in alone
+    assert "runtime=eager,onnxruntime" in alone
+    assert '<table class="bars">' not in alone
+    assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
 
 
 def test_wrong_output_is_red_and_no_status_breaks_a_class(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def opened(browser: Any, page_file: Path) -> Iterator[Open]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(page_file.as_uri() + address)
+        if not options.get("java_script_enabled", True):
+            return page
+        unfold(page)
         return page
 
     yield open_page
@@ -63,6 +66,10 @@ def opened(browser: Any, page_file: Path) -> Iterator[Open]:
         context.close()
     assert errors == []
     assert {url.split("#")[0] for url in requests} == {page_file.as_uri()}
+
+
+def unfold(page: Any) -> None:
+    page.locator("details.folded").evaluate("details => { details.open = true; }")
 
 
 def names(page: Any) -> list[str]:
@@ -107,6 +114,7 @@ def test_it_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()
     page.goto((tmp_path / PAGE_FILE).as_uri())
+    unfold(page)
     options = page.locator("select[name=benchmark] optgroup").first.locator("option").all_inner_texts()
     assert options == ["latency", "throughput", "memory", "multiple choice"]
     page.select_option("select[name=benchmark]", "memory")
@@ -127,6 +135,7 @@ def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Pa
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()
     page.goto((tmp_path / PAGE_FILE).as_uri())
+    unfold(page)
     page.select_option("select[name=hardware]", "auto, Another")
     assert page.inner_text("#shown") == "1 of 2 cells"
     page.close()
@@ -198,6 +207,7 @@ def test_a_cell_whose_tokens_were_wrong_is_red(browser: Any, tmp_path: Path) -> 
     assert main([str(sweep(tmp_path, has_garbage=True)), "--format", "html"]) == 0
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto((tmp_path / PAGE_FILE).as_uri())
+    unfold(page)
     style = "node => [getComputedStyle(node).backgroundColor, getComputedStyle(node).color]"
     badge = page.locator("#row-run-1-t_garbage td .status")
     assert badge.evaluate(style) == ["rgb(176, 0, 32)", "rgb(253, 231, 233)"]
@@ -216,6 +226,7 @@ def test_what_a_build_costs_is_told_in_tokens_and_requests(browser: Any, tmp_pat
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()
     page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-onnxruntime")
+    unfold(page)
     said = " ".join(page.inner_text("dialog").split())
     assert re.search(r"Pays after 12,[\d]+ tokens \[12,\d+, 12,\d+\], after 1,2\d\d requests \[", said), said
     assert "Warm start: what it builds was found in the cache." in said
@@ -290,6 +301,7 @@ def test_a_long_reason_widens_no_column(browser: Any, tmp_path: Path) -> None:
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto((tmp_path / PAGE_FILE).as_uri())
+    unfold(page)
     reason = page.locator(".reason > span").bounding_box()
     assert page.locator("th[data-key=status]").bounding_box()["width"] < 150
     assert reason["width"] > 600

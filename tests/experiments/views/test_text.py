@@ -14,19 +14,19 @@ from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.report import main, read
 from runtime_matrix.experiments.views.columns import COLUMNS, Row
 from runtime_matrix.experiments.views.schema import SCHEMA, schema_text
-from runtime_matrix.experiments.views.text import csv_text, json_text, markdown, render_table
+from runtime_matrix.experiments.views.text import csv_text, json_text, markdown, render_table, width
 from tests.experiments.recorded import make_record, sweep, write
 
 
-@pytest.mark.parametrize("width", [60, 100, 600])
-def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], width: int) -> None:
-    console = Console(width=width, file=io.StringIO())
+@pytest.mark.parametrize("columns", [60, 100, 600])
+def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], columns: int) -> None:
+    console = Console(width=columns, file=io.StringIO())
     render_table(found, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     table = said.split("offload: out_of_memory")[0].splitlines()
-    assert max(map(len, table)) <= width
+    assert max(map(len, table)) <= columns
     assert "runtime" in table[0]
-    assert ("too narrow for" in said) == (width < 600)
+    assert ("too narrow for" in said) == (columns < 600)
 
 
 def test_speed_and_accuracy_leave_last_and_what_left_is_named_by_importance(found: list[Row]) -> None:
@@ -126,3 +126,28 @@ def test_the_published_schema_is_the_one_of_the_columns() -> None:
 def test_a_format_goes_where_it_is_told_to(swept: Path, tmp_path: Path, form: str) -> None:
     assert main([str(swept), "--format", form, "--output", str(tmp_path / "out")]) == 0
     assert "onnxruntime" in (tmp_path / "out").read_text()
+
+
+def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "93")
+    assert width() == 93
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert width() == 180
+
+
+def test_a_published_matrix_is_shown_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sweep(tmp_path / "runs")
+    published = tmp_path / "published"
+    published.mkdir()
+    assert main([str(folder), "--format", "json", "--output", str(published / "matrix.json")]) == 0
+    row = json.loads((published / "matrix.json").read_text())[1]
+    (published / "matrix.json").write_text(json.dumps([row | {"later": 1}, {**row, "record_id": "b", "kl_mean": None}]))
+    for path in (published, published / "matrix.json"):
+        for form in ("table", "html", "md", "csv", "json", "sqlite"):
+            assert main([str(path), "--format", form, "--output", str(tmp_path / f"out.{form}")]) == 0
+            assert (tmp_path / f"out.{form}").stat().st_size > 100
+    assert main([str(published)]) == 0
+    assert "onnxruntime is 2.5 times as fast as" in capsys.readouterr().out
+    (published / "matrix.json").write_text('[{"runtime": "x"}]')
+    assert main([str(published)]) == 2
+    assert "is no published matrix: a row has no model; write one" in capsys.readouterr().err

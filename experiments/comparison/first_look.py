@@ -1,0 +1,82 @@
+"""A first verdict while a sweep is still going on: the first cell beside the reference, from a few short launches.
+
+It is said and not kept: the comparison at the end, of all cells together, is what the matrix shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.comparison.after_sweep import compare_answers
+from runtime_matrix.experiments.comparison.launch import launch
+from runtime_matrix.experiments.comparison.workers import Runner, Tick
+from runtime_matrix.experiments.progress import Deadline
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.records.store import SPEED_FILE, attach
+from runtime_matrix.experiments.views.verdict import first_words
+
+_LAUNCHES, _ROUNDS = 3, 4
+
+
+class FirstLook:
+    """Takes the records of a sweep as they come; speaks once, when more cells are still to come."""
+
+    def __init__(self, cells: Sequence[Cell], results: Path, say: Callable[[str], None], tell: Callable[[str], None]):
+        self._cells, self._results, self._say, self._tell = list(cells), results, say, tell
+        self._measured: list[tuple[Cell, dict[str, Any]]] = []
+        self._is_over = not (cells[0].config.comparison.enabled and cells[0].config.comparison.first_look)
+
+    def record(self, record: dict[str, Any], deadline: Deadline, tick: Tick) -> None:
+        """Take the record of the next cell."""
+        cell = self._cells[len(self._measured)]
+        self._measured.append((cell, record))
+        is_last = len(self._measured) == len(self._cells)
+        pair = None if self._is_over or is_last or deadline.is_over() else self._pair(record)
+        if pair is not None:
+            self._is_over = True
+            self._compare(*pair, tick)
+
+    def _pair(self, record: dict[str, Any]) -> tuple[tuple[Cell, dict[str, Any]], tuple[Cell, dict[str, Any]]] | None:
+        """Return the reference and the first other cell of its model and hardware, where both are measured by now."""
+        alike = [
+            (cell, other)
+            for cell, other in self._measured
+            if other["status"] == "ok"
+            and other["model"]["digest"] == record["model"]["digest"]
+            and other["hw"]["name"] == record["hw"]["name"]
+        ]
+        reference = next((pair for pair in alike if pair[1]["is_reference"]), None)
+        other = next((pair for pair in alike if not pair[1]["is_reference"]), None)
+        if reference is None or other is None or (self._results / other[1]["record_id"] / SPEED_FILE).exists():
+            return None  # the last: resumed, and compared already
+        return reference, other
+
+    def _compare(self, reference: tuple[Cell, dict[str, Any]], other: tuple[Cell, dict[str, Any]], tick: Tick) -> None:
+        (cell, theirs), (candidate, mine) = reference, other
+        self._say(f"first look: {mine['runtime']['name']} beside {theirs['runtime']['name']}")
+        options = replace(
+            cell.config.comparison, rounds=_ROUNDS, warmup=1, batched=None, long_new_tokens=None, one_thread_rounds=0
+        )
+        runners = [
+            Runner(cell, self._results / theirs["record_id"]),
+            Runner(candidate, self._results / mine["record_id"]),
+        ]
+        launches = []
+        for _ in range(_LAUNCHES):
+            measured = launch(runners, options, tick, cell.config.launch == "fork")
+            if measured.failures:
+                return  # the comparison at the end says why
+            launches.append(measured.stored(1))
+        speedup = ratio(launches, "decode", Clock.WALL)
+        if speedup is None:
+            return
+        compare_answers(mine, theirs, self._results)
+        row = rows(attach([theirs, mine], self._results), all=True)[1]
+        left = len(self._cells) - len(self._measured)
+        words = first_words(row, theirs["runtime"]["name"], (speedup.estimate, speedup.low, speedup.high))
+        self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells are to come")

@@ -1,0 +1,46 @@
+"""A published matrix: the rows of `report --format json`, read again by a version that may know more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.errors import UserError
+
+MATRIX_FILE = "matrix.json"
+_NEEDED = ("runtime", "model", "hw", "status", "is_reference", "record_id", "run_id", "started_at", "threads")
+
+
+def published_file(path: Path) -> Path | None:
+    """Return the published matrix that a path names, a file or a folder that holds no records; None for records."""
+    file = path / MATRIX_FILE if path.is_dir() else path
+    return file if file.is_file() and not any(path.glob("*/record.json")) else None
+
+
+def published_rows(file: Path, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows of a published matrix; all rows have the same keys, `keys` among them: what was not
+    written is None.
+
+    UserError for another file.
+    """
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it is no array of rows")
+        lacking = next((key for row in rows for key in _NEEDED if key not in row), None)
+        if lacking is not None:
+            raise ValueError(f"a row has no {lacking}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no published matrix: {error}; write one: report --format json") from error
+    every = dict.fromkeys([*keys, *(key for row in rows for key in row)])
+    return [{**every, **_by_wall_time(row)} for row in rows]
+
+
+def _by_wall_time(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the speedups of earlier versions, which were of CPU time on a CPU: they rank nothing."""
+    if row.get("speedup_clock") != "cpu_s":
+        return row
+    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "pays_after"))]
+    return row | dict.fromkeys(gone)

@@ -1,0 +1,121 @@
+"""What a matrix says in one sentence: who is faster than the reference, by how much, at what cost in answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime_matrix.experiments.advice.kept import kept
+from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.views.columns import Row, is_alarm
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One runtime in the chart: its time per token, and its speed against the reference in words."""
+
+    runtime: str
+    record_id: str
+    milliseconds: float
+    share: float  # of the slowest one's time
+    said: str
+    is_reference: bool
+
+
+def sentence(rows: Sequence[Row]) -> str | None:
+    """Return the verdict of a matrix; None where no cell was measured.
+
+    Of several runs or models it is the one of the latest run that compared speeds.
+    """
+    measured = [row for row in rows if row["status"] == "ok"]
+    if not measured:
+        return None
+    compared = _latest(measured)
+    if not compared:
+        return _nothing_compared(measured)
+    reference = next((row for row in compared if row["is_reference"]), None)
+    against = reference["runtime"] if reference else "the reference"
+    others = [row for row in compared if not row["is_reference"]]
+    best = max(others, key=lambda row: float(row["speedup_ratio"]))
+    return f"{speed_words(best, against)}{_answers(best)}: {best.get('model_title') or best['model']}, {_where(best)}."
+
+
+def first_words(row: Row, against: str, speedup: tuple[float, float, float]) -> str:
+    """Return what is known of a cell before its speed is recorded; `speedup` is estimate, low and high."""
+    return f"{_words(row['runtime'], against, *speedup)}{_answers(row)}"
+
+
+def speed_words(row: Row, against: str) -> str:
+    """Return how fast a compared cell is in words, with the interval that they rest on."""
+    return _words(row["runtime"], against, *(row[f"speedup_ratio{end}"] for end in ("", "_low", "_high")))
+
+
+def _words(name: str, against: str, ratio: float, low: float, high: float) -> str:
+    bounds = f" [{low:.2f}, {high:.2f}]"
+    if low > 1:
+        return f"{name} is {ratio:.2g} times as fast as {against}{bounds}"
+    if high < 1:
+        return f"{name} takes {1 / ratio:.2g} times as long as {against}{_inverse(low, high)}"
+    return f"{name} is not told apart from {against}: {ratio:.2f} times as fast{bounds}"
+
+
+def bars(rows: Sequence[Row]) -> list[Bar]:
+    """Return the cells of the latest comparison, the fastest first; none where nothing was compared."""
+    timed = [row for row in _latest([row for row in rows if row["status"] == "ok"]) if row["tpot_s_p50"]]
+    if not any(not row["is_reference"] for row in timed):
+        return []
+    slowest = max(row["tpot_s_p50"] for row in timed)
+    against = next((row["runtime"] for row in timed if row["is_reference"]), "the reference")
+    made = [
+        Bar(
+            row["runtime"],
+            row["record_id"],
+            1e3 * row["tpot_s_p50"],
+            row["tpot_s_p50"] / slowest,
+            "the reference" if row["is_reference"] else speed_words(row, against).removeprefix(f"{row['runtime']} "),
+            row["is_reference"],
+        )
+        for row in timed
+    ]
+    return sorted(made, key=lambda bar: bar.milliseconds)
+
+
+def _latest(measured: Sequence[Row]) -> list[Row]:
+    """Return the cells that took turns in the latest run that compared speeds, the reference among them."""
+    runs = [row for row in measured if row.get("speedup_ratio") is not None]
+    if not runs:
+        return []
+    last: Any = max(runs, key=lambda row: row["started_at"])
+    mine = (last["run_id"], last["model"])
+    chosen = [row for row in measured if (row["run_id"], row["model"]) == mine]
+    return [row for row in chosen if row["is_reference"] or row.get("speedup_ratio") is not None]
+
+
+def _nothing_compared(measured: Sequence[Row]) -> str:
+    if all(row["is_reference"] for row in measured):
+        names = " and ".join(dict.fromkeys(row["runtime"] for row in measured))
+        more = command_line("run", ["-m", f"runtime={names},onnxruntime"])
+        return f"Only {names}, the reference, is measured: {more} compares it with another runtime."
+    if any(is_alarm(row) for row in measured):
+        return "No speed can be compared: see the cells in red."
+    return "No speeds were compared: a sweep with the reference in it does that, as in -m runtime=eager,onnxruntime."
+
+
+def _answers(row: Row) -> str:
+    share = kept(row)
+    if share is None:
+        return ""
+    same = row.get("same_texts_ratio")
+    if same == 1.0 and abs(share - 1) < 0.0005:
+        return " and gave the same answers"
+    return f" and keeps {100 * share:.1f} % of its scores"
+
+
+def _where(row: Row) -> str:
+    threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}"
+    return f"a token at a time, {threads} of {row['processor'] or row['hw']}"
+
+
+def _inverse(low: float, high: float) -> str:
+    return f" [{1 / high:.2f}, {1 / low:.2f}]"
