@@ -52,6 +52,7 @@ def _gate(words: Sequence[str]) -> int:
     for line in text_lines(judgement, asked.gate, has_baseline=asked.baseline is not None):
         print(line)
     write_outputs(judgement, asked.gate, asked.output, asked.reference.command)
+    print(f"what CI systems read: {asked.output}")
     return EXIT[judgement.verdict]
 
 
@@ -104,7 +105,6 @@ def judge(asked: Asked, is_quiet: bool = False) -> Judgement:
 
     candidates, config = _with_baselines(asked), asked.reference.config
     with Progress(len(candidates) + 1, config.progress and not is_quiet) as progress:
-        progress.note(f"records go to {config.results_dir}, what CI systems read to {asked.output}")
         for line in warnings(Path(config.results_dir), asked.gate):
             progress.note(line)
         judgement = run_gate(asked.reference, candidates, asked.gate, progress)

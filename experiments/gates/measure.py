@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
     for one in candidates:
         if one.baseline is not None:
             check_baseline(one.baseline, one.cell, found, list(gate.baseline.accuracy))
+    progress.note(f"records go to {reference.config.results_dir}")
     level = gate.level(len(candidates), any(one.baseline is not None for one in candidates))
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}
@@ -61,7 +63,12 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
     again = [one for one in candidates if one.cell.label in failed]
     if gate.confirm_rebuilds:
         reference, again = _rebuilt(reference), [replace(one, cell=_rebuilt(one.cell)) for one in again]
-    repeated, second = _once(reference, again, gate, level, progress)
+    try:
+        repeated, second = _once(reference, again, gate, level, progress)
+    finally:
+        if gate.confirm_rebuilds:
+            for cell in (reference, *(one.cell for one in again)):
+                shutil.rmtree(cell.artifacts, ignore_errors=True)
     labels = {one.label for one in repeated}
     kept = [one for one in measured if one.label not in labels]
     return Judgement(confirmed(first, second), [*kept, *repeated], True)
