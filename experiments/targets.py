@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+NO_OPTIONS = frozenset(("name", "target", "named_bits"))  # keys of a part that its constructor does not get
 _PACKAGE = "runtime_matrix"
 _FOLDER = Path(__file__).parents[1]
 

@@ -25,15 +25,11 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the interpreter of an environment with our wheel and the packages of this one, without its checkout."""
     folder = tmp_path_factory.mktemp("installed")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, text=True
-    )
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     made = folder / "venv" / "bin" / "python"
-    (wheel,) = folder.glob("*.whl")
     pip = [sys.executable, "-m", "pip", "--python", str(made), "install", "-q", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(pip, check=True)
     # A folder that a .pth file adds is not searched for further .pth files: the checkout stays out of reach.

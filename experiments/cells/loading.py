@@ -19,7 +19,7 @@ from runtime_matrix.experiments.core.responses import Responses
 from runtime_matrix.experiments.core.text import Text
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import environment, machine_facts
-from runtime_matrix.experiments.targets import full_name, load_class
+from runtime_matrix.experiments.targets import NO_OPTIONS, full_name, load_class
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
@@ -100,7 +100,7 @@ def _class(part: Mapping[str, Any]) -> Any:
 
 
 def _options(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in ("name", "target", "named_bits")}
+    return {key: value for key, value in part.items() if key not in NO_OPTIONS}
 
 
 def _made(kind: Any, options: Mapping[str, Any], what: str) -> Any:

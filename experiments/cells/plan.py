@@ -15,13 +15,14 @@ from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.config import BenchmarksConfig, CellConfig, CodeConfig
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.records.code import code_of, targets
+from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.records.code import code_of, constructor_options, targets
 from runtime_matrix.experiments.strict import build, identity_of
-from runtime_matrix.experiments.targets import module_of
+from runtime_matrix.experiments.targets import NO_OPTIONS, module_of
 from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 
+_NOT_OF_USERS = {"dtype", "weights", "placement"}  # that an engine is given beside its options
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
@@ -152,6 +153,7 @@ def _check_names(config: CellConfig) -> None:
             target = getattr(runtime, part).get("target")
             if target is not None:
                 _check_target(f"{which}.{part}.target", target)
+                _check_options(f"{which}.{part}", getattr(runtime, part))
     benchmark = config.benchmark
     if benchmark.code is not None and len(set(benchmark.code.k)) < len(benchmark.code.k):
         raise UserError(f"benchmark.code.k={list(benchmark.code.k)} names one k twice")
@@ -173,6 +175,19 @@ def _check_target(key: str, target: Any) -> None:
         found = None
     if found is None:
         raise UserError(f"{key}={target}: there is no module {package} here; install it, or set PYTHONPATH")
+
+
+def _check_options(key: str, part: Mapping[str, Any]) -> None:
+    """Refuse options that the class's constructor does not take; what it inherits is checked when it is loaded."""
+    given = part.keys() - NO_OPTIONS
+    for name in sorted(given & _NOT_OF_USERS):
+        raise UserError(f"{key}.{name} is given as {key.partition('.')[0]}.{name}")
+    known = constructor_options(part["target"])
+    unknown = sorted(given - known) if known is not None else []
+    if unknown:
+        name = part["target"].rpartition(":")[2]
+        options = did_you_mean(unknown[0], (known or set()) - _NOT_OF_USERS)
+        raise UserError(f"{key}.{unknown[0]} is no option of {name}{options}")
 
 
 def _check_ignored(config: CellConfig) -> None:

@@ -40,6 +40,23 @@ def code_of(names: Iterable[str]) -> dict[str, Any]:
     return {"digest": digest.hexdigest()[:32], "versions": _versions(packages)}
 
 
+def constructor_options(target: str) -> set[str] | None:
+    """Return the names of what the class's own constructor takes, read and not imported; None where that is open."""
+    module = module_of(target)
+    place = _place(module.partition(".")[0])
+    path = _file(place, module) if place is not None else None
+    try:
+        tree = ast.parse(path.read_bytes()) if path is not None else ast.Module([], [])
+    except (SyntaxError, ValueError):
+        return None  # importing it will say so
+    name = target.partition(":")[2]
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    made = [node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    if len(made) != 1 or made[0].args.kwarg is not None:
+        return None
+    return {one.arg for one in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+
+
 @cache
 def _own_files() -> tuple[Path, ...]:
     return tuple(path for name in _OWN for path in sorted((_ROOT / name).rglob("*.py")))

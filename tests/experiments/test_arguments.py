@@ -113,6 +113,12 @@ def test_mistakes(say: Say, main: Callable[[], int], words: list[str], says: str
     assert (code, error) == (2, f"error: {says}\n")
 
 
+def test_a_launcher_that_would_measure_nothing_is_refused(say: Say) -> None:
+    code, _, error = say(run.main, "-m", "hydra/launcher=joblib", "runtime=fake,eager", *SMALL)
+    assert code == 2
+    assert error.startswith("error: hydra/launcher=joblib: cells take turns on one machine")
+
+
 def test_help_explains_each_value(say: Say) -> None:
     code, out, _ = say(run.main, "--help", "runtime=gptq")
     assert code == 0

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,18 +164,33 @@ def test_every_layer_holds_here(pool: Pool) -> None:
     assert set(REQUIRED) <= set(pool.level)
 
 
+@pytest.fixture
+def unpacked(wheel: Path) -> Iterator[Path]:
+    """Return the folder of an installed wheel, which any user may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        zipfile.ZipFile(wheel).extractall(folder)
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_the_corpus_as_an_unprivileged_user(outside: Outside) -> None:
-    python = shutil.which("python3", path="/usr/bin")
+@pytest.mark.parametrize(("is_wheel", "user"), [(False, 65534), (True, 65534), (True, 0)])
+def test_the_corpus_in_other_places_and_as_other_users(
+    outside: Outside, unpacked: Path, is_wheel: bool, user: int
+) -> None:
+    """From a checkout and an installed wheel, as root and as nobody; as root from the checkout it is above."""
+    python = shutil.which("python3", path="/usr/bin") if user else sys.executable
     if python is None:
         pytest.skip("no Python that other users can run")
+    place = unpacked if is_wheel else ROOT
     script = (
         "import json, sys\nfrom runtime_matrix.experiments.sandbox.pool import *\n"
         "from runtime_matrix.experiments.sandbox.layers import Limits\n"
         "with Pool(1, Limits(cpu_s=1, wall_s=4.0, memory_mib=256)) as pool:\n"
         "    jobs = [Program(code, test, 'f', False) for code, test in json.load(sys.stdin)]\n"
         "    found = [pool.submit(job).result().status for job in jobs]\n"
-        "    print(json.dumps([pool.level, found]))\n"
+        "    import runtime_matrix\n"
+        "    print(json.dumps([pool.level, found, runtime_matrix.__file__]))\n"
     )
     codes = [code for attack in HOSTILE for code in (outside.fill(attack.code), HONEST)]
     done = subprocess.run(
@@ -181,15 +198,16 @@ def test_the_corpus_as_an_unprivileged_user(outside: Outside) -> None:
         input=json.dumps([(code, TEST) for code in codes]),
         capture_output=True,
         text=True,
-        cwd=ROOT,
-        user=65534,
-        group=65534,
+        cwd=place,
+        user=user,
+        group=user,
         extra_groups=[],
-        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp"},
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp", "PYTHONPATH": str(place)},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    level, found = json.loads(done.stdout)
+    level, found, file = json.loads(done.stdout)
+    assert Path(file).is_relative_to(place)
     assert set(REQUIRED) <= set(level)
     for attack, status, honest in zip(HOSTILE, found[::2], found[1::2], strict=True):
         assert status in attack.ends, (attack.name, status)
