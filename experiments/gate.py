@@ -97,14 +97,14 @@ def prepare_words(words: Sequence[str]) -> Asked:
     return Asked(gate, reference, candidates, baseline, output, own["update"] == "true")
 
 
-def judge(asked: Asked, is_quiet: bool = False) -> Judgement:
+def judge(asked: Asked) -> Judgement:
     """Measure and judge. UserError for a baseline that cannot be compared with."""
     from runtime_matrix.experiments.gates.calibration import warnings
     from runtime_matrix.experiments.gates.measure import run_gate
     from runtime_matrix.experiments.progress import Progress
 
     candidates, config = _with_baselines(asked), asked.reference.config
-    with Progress(len(candidates) + 1, config.progress and not is_quiet) as progress:
+    with Progress(len(candidates) + 1, config.progress) as progress:
         for line in warnings(Path(config.results_dir), asked.gate):
             progress.note(line)
         judgement = run_gate(asked.reference, candidates, asked.gate, progress)

@@ -60,8 +60,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> GateCheck:
+def gate(tmp_path: Path, pytestconfig: pytest.Config) -> GateCheck:
     """Judge a runtime by a gate's limits: `gate("my_package.runtime:MyRuntime")`."""
     from runtime_matrix.experiments.gates.pytest_items import GateCheck
 
-    return GateCheck(tmp_path / "runs")
+    return GateCheck(tmp_path / "runs", pytestconfig)

@@ -125,6 +125,8 @@ def test_a_gate_over_a_runtime_of_the_project(python: Path, project: Path) -> No
     )
     done = run(project, python, "-m", "pytest", "-q")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "[1/2] fake-random-auto" in done.stderr  # progress, past what pytest captures
+    assert "launch 3" in done.stderr
 
 
 def test_no_module_has_two_names(tmp_path: Path) -> None:

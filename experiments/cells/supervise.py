@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,11 @@ from runtime_matrix.experiments.records.journal import Journal, read_journal
 
 _GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
 _LAST_S = 5.0
+_CANNOT_FORK = 3  # the exit code of a forked process that could not use a GPU
+_SET_FOR_CHILDREN = (
+    *(guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"),
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+)
 _TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
 
 
@@ -103,14 +109,18 @@ class Children:
 
     def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
         """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
-        if not self._is_ready:
-            wait_for_server(self._context, self._threads, lambda: on_progress(None))
+        if not self._is_ready and not wait_for_server(self._context, self._threads, lambda: on_progress(None)):
+            stop_server()
+            self._context = multiprocessing.get_context("spawn")
         self._is_ready = True
 
 
-def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> None:
-    """Start the fork server of a context, and call `tick` until it has imported what it is to import."""
-    first = context.Process(target=_do_nothing, daemon=True)
+def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> bool:
+    """Start the fork server of a context, and call `tick` until it has imported what it is to import.
+
+    False where CUDA was initialised by that: then no process that is forked from it can use a GPU.
+    """
+    first = context.Process(target=_check_fork, daemon=True)
 
     def start() -> None:  # returns when the server answers
         with contextlib.suppress(EOFError, OSError):  # it was ended: the process that is started next says so
@@ -122,6 +132,9 @@ def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> Non
         while starting.is_alive():
             starting.join(_TICK_S)
             tick()
+    with contextlib.suppress(AssertionError):  # it was not started
+        first.join(_LAST_S)
+    return bool(first.exitcode != _CANNOT_FORK)
 
 
 @contextlib.contextmanager
@@ -130,6 +143,9 @@ def child_environment(threads: int) -> Iterator[None]:
     before = dict(os.environ)
     os.environ[guard.NAME] = guard.mark()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Packages ask for a GPU while they are imported. By CUDA's own answer no process that is forked later could use
+    # one; the driver's library answers without that.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
     # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
     warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
@@ -139,13 +155,15 @@ def child_environment(threads: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in (guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"):
+        for name in _SET_FOR_CHILDREN:
             os.environ.pop(name, None)
         os.environ.update(before)
 
 
-def _do_nothing() -> None:
-    pass
+def _check_fork() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda._is_in_bad_fork():
+        sys.exit(_CANNOT_FORK)
 
 
 def _watch(

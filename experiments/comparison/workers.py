@@ -91,7 +91,9 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
     if fork:
         stop_server()
         context.set_forkserver_preload(preload({str(runner.cell.facts.model_type) for runner in runners}))
-        wait_for_server(context, max(runner.cell.threads for runner in runners), tick)
+        if not wait_for_server(context, max(runner.cell.threads for runner in runners), tick):
+            stop_server()
+            context = multiprocessing.get_context("spawn")
     processes: list[Any] = []
     workers = []
     try:

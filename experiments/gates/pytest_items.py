@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class GateFile(pytest.File):
 
     def judgement(self) -> Judgement:
         if self._judgement is None:
-            self._judgement = _judge(self.asked)
+            self._judgement = _judge(self.asked, self.config)
         return self._judgement
 
 
@@ -66,8 +67,8 @@ class LimitBroken(Exception):
 class GateCheck:
     """What the fixture gives: call it with the runtime to judge."""
 
-    def __init__(self, results: Path):
-        self._results = results
+    def __init__(self, results: Path, config: pytest.Config):
+        self._results, self._config = results, config
 
     def __call__(
         self,
@@ -92,7 +93,7 @@ class GateCheck:
             words.append(f"baseline={baseline}")
         if not any(word.startswith("results_dir=") for word in words):
             words.append(f"results_dir={self._results}")
-        judgement = _judge(_prepare(words))
+        judgement = _judge(_prepare(words), self._config)
         if judgement.verdict != "pass":
             broken = [
                 f"{one.verdict}: {one.name}: {one.message}" for one in judgement.findings if one.verdict != "pass"
@@ -107,7 +108,10 @@ def _prepare(words: Sequence[str]) -> Asked:
     return prepare_words(words)
 
 
-def _judge(asked: Asked) -> Judgement:
+def _judge(asked: Asked, config: pytest.Config) -> Judgement:
+    """Measure and judge; the progress of minutes goes to the terminal, past what pytest captures."""
     from runtime_matrix.experiments.gate import judge
 
-    return judge(asked, is_quiet=True)
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        return judge(asked)

@@ -15,7 +15,12 @@ def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypa
     is_imported = threading.Event()
 
     class Starting:
+        exitcode = 0
+
         def __init__(self, **_: Any) -> None:
+            pass
+
+        def join(self, timeout: float) -> None:
             pass
 
         def start(self) -> None:
