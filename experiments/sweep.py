@@ -168,8 +168,10 @@ def _measure(
     with running(folder):
         try:
             journal.write("cell", cell={**_identity(cell, run_id, folder.name, found), "sweep": sweep})
-            peaks.write(cell, folder)
-            outcome = _jobs(cell, folder, children, progress)
+            outcome = _timed("check", cell, folder, children, progress.hear)
+            if outcome.status == "ok":
+                peaks.write(cell, folder)
+                outcome = _jobs(cell, folder, children, progress)
         except KeyboardInterrupt as stopped:
             if read_journal(folder / "journal.jsonl"):
                 reason = getattr(stopped, "reason", "interrupted by the user")

@@ -95,6 +95,10 @@ class Weights(Protocol):
         """JSON that tells these weights from others: artifacts made from them depend on it."""
         ...
 
+    def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where the machine or installation lacks what making them needs; nothing is loaded."""
+        ...
+
     def load(
         self,
         model: ModelSource,
@@ -112,6 +116,10 @@ class Placement(Protocol):
 
     packages: ClassVar[tuple[str, ...]]  # what placing imports
     weight_forms: ClassVar[frozenset[str]]  # forms of `Weights` that it can move
+
+    def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where the machine or installation cannot place anything so; nothing is loaded."""
+        ...
 
     def place(self, module: Any, hw: Hardware) -> Any:
         """Return the module, ready to run. Unsupported when it cannot lie so."""
@@ -149,6 +157,12 @@ class Runtime(ABC):
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
     places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
+
+    def check(self, hw: Hardware) -> None:  # noqa: B027  # nothing is needed unless an engine says so
+        """Raise Unsupported where packages, a GPU, a compiler or whatever else the runtime needs are missing.
+
+        Asked before anything else is done for a cell; it loads, exports and builds nothing.
+        """
 
     @abstractmethod
     def load(

@@ -1,6 +1,7 @@
-"""What happens inside the process of a cell: four jobs, of which a record needs `measure` only.
+"""What happens inside the process of a cell: five jobs, of which a record needs `measure` only.
 
-`hardware_peak`: what the machine can do at most. `reference`: the reference's logits for the agreement prompts.
+`check`: whether the machine has what the runtime needs. `hardware_peak`: what it can do at most.
+`reference`: the reference's logits for the agreement prompts.
 `measure`: the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
 """
 
@@ -41,7 +42,8 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
         if job == "hardware_peak":
             _hardware_peak(cell, folder, dtypes)
         else:
-            {"reference": _reference, "measure": _measure, "replay": _replay}[job](cell, folder, progress)
+            jobs = {"check": _check, "reference": _reference, "measure": _measure, "replay": _replay}
+            jobs[job](cell, folder, progress)
     except BaseException as error:
         from runtime_matrix.experiments.cells.loading import classify
 
@@ -74,6 +76,25 @@ def isolate(log: Path) -> None:
     os.dup2(output, 2)
     os.close(output)
     faulthandler.enable(file=2)
+
+
+def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    """Ask whether the machine fits the profile and has what the runtime needs; the exception says what is missing."""
+    from runtime_matrix.experiments.cells.device import misfit, present
+    from runtime_matrix.experiments.cells.loading import make_runtime
+    from runtime_matrix.runtimes.base import Unsupported
+
+    runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
+    if missing is None or cell.config.hw.allow_mismatch:
+        runtime.check(cell.hardware(present(cell.config.hw)))
+        return
+    try:
+        runtime.check(cell.hardware(present(cell.config.hw)))
+    except Unsupported as error:
+        here = f"nor can runtime={cell.config.runtime.name} run here: {error}; runtime=onnxruntime hw=auto does"
+    else:
+        here = "run it here with hw=auto, or insist with hw.allow_mismatch=true"
+    raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {here}")
 
 
 def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:

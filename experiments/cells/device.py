@@ -16,19 +16,33 @@ def resolve(hw: HwConfig) -> tuple[str, str | None]:
 
     Unsupported names what the profile needs, what was found, and a command that works here.
     """
+    missing = misfit(hw)
+    if missing and not hw.allow_mismatch:
+        raise Unsupported(
+            f"hw={hw.name} needs {missing}; run it here with hw=auto, or insist with hw.allow_mismatch=true"
+        )
+    found = ", ".join(name for name, _ in _devices()) or "no CUDA device"
+    return present(hw), f"not a {hw.name}: {found}" if missing else None
+
+
+def misfit(hw: HwConfig) -> str | None:
+    """Return what the profile needs and what was found, or None where it is true of this machine."""
+    return _misfit(hw, _devices())
+
+
+def present(hw: HwConfig) -> str:
+    """Return the device that a cell uses here, whether or not it is the profile's."""
+    return "cuda" if _devices() and hw.device != "cpu" else "cpu"
+
+
+def _devices() -> list[tuple[str, float]]:
+    """Return the name and the gigabytes of each CUDA device."""
     import torch
 
-    has_cuda = torch.cuda.is_available()
-    memory = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
-    names = [torch.cuda.get_device_name(i) for i in range(len(memory))] if has_cuda else []
-    misfit = _misfit(hw, [(name, size / 1e9) for name, size in zip(names, memory, strict=False)])
-    if misfit and not hw.allow_mismatch:
-        raise Unsupported(
-            f"hw={hw.name} needs {misfit}: run it here with hw=auto, or insist with hw.allow_mismatch=true"
-        )
-    device = "cuda" if has_cuda and hw.device != "cpu" else "cpu"
-    found = ", ".join(names) or "no CUDA device"
-    return device, f"not a {hw.name}: {found}" if misfit else None
+    if not torch.cuda.is_available():
+        return []
+    every = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [(one.name, one.total_memory / 1e9) for one in every]
 
 
 def used_bytes(device: str) -> Callable[[], int] | None:

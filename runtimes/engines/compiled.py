@@ -56,10 +56,15 @@ class Compiled(Eager):
         self._tried = 0  # graphs that were compiled and found slower
 
     @override
+    def check(self, hw: Hardware) -> None:
+        _require_compiler(hw.device)
+        super().check(hw)
+
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        _require_compiler(hw.device)
+        self.check(hw)
         with phase("import"):
             import_all(_COMPILER)
         import torch._dynamo as dynamo
@@ -233,7 +238,10 @@ def _keep(cache: SlotCache, keys: list[torch.Tensor], values: list[torch.Tensor]
 
 def _require_compiler(device: str) -> None:
     if device != "cpu":
-        return  # Triton brings its own
+        # Triton compiles its kernels itself, and what launches them with the C compiler.
+        if not any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang", "cc")))):
+            raise Unsupported("torch.compile needs a C compiler on a GPU, for Triton; none was found: install gcc")
+        return
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
         raise Unsupported("torch.compile needs a C++ compiler on a CPU; none was found: install g++")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():

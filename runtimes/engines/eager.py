@@ -63,9 +63,16 @@ class Eager(Runtime):
         self._last: LastLayer | None = None
 
     @override
+    def check(self, hw: Hardware) -> None:
+        self._weights.check(hw)
+        if self._placement is not None:
+            self._placement.check(hw)
+
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
+        self.check(hw)
         torch.set_num_threads(hw.threads)
         dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
         self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)

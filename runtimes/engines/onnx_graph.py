@@ -36,12 +36,24 @@ _EXPORTER = (
 _FORM = 1  # raised when what is written changes
 
 
+def check(extra: str) -> None:
+    """Raise Unsupported where what exports a graph is not installed; `extra` brings it."""
+    require("onnx", extra)
+    require("onnxscript", extra)
+
+
+def _onnxruntime_version() -> str:
+    """Return the version of the module, which several distributions bring: onnxruntime, onnxruntime-gpu."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phase: Phase) -> Path:
     """Return the folder of the model's graph from the artifact cache, exported (and packed) where it is not there.
 
     What exporting imports goes under `phase("import")`, and is imported only where something is exported.
     """
-    require("onnx", "onnx")
     packer: Any = weights if weights.form == "onnx" else None
     made_from = {
         "model": model.digest,
@@ -60,7 +72,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
     dense = artifacts.entry(hw.artifacts, "onnx", made_from, build)
     if packer is None:
         return dense
-    made_from |= {"weights": dict(weights.identity), "onnxruntime": importlib.metadata.version("onnxruntime")}
+    made_from |= {"weights": dict(weights.identity), "onnxruntime": _onnxruntime_version()}
 
     def pack(folder: Path) -> None:
         with phase("import"):

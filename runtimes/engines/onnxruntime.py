@@ -32,12 +32,20 @@ class OnnxRuntime(PastGraph):
         self._session: Any = None
 
     @override
+    def check(self, hw: Hardware) -> None:
+        extra = "onnx" if hw.device == "cpu" else "onnx-gpu"
+        require("onnxruntime", extra)
+        onnx_graph.check(extra)
+        self._weights.check(hw)
+        if self._dtype != "float32" and hw.device == "cpu":
+            raise Unsupported(f"ONNX Runtime does not run {self._dtype} on a CPU: use runtime.dtype=float32")
+        _check_provider(self._provider or _PROVIDERS[hw.device])
+
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        require("onnxruntime", "onnx")
-        if self._dtype != "float32" and hw.device == "cpu":
-            raise Unsupported(f"ONNX Runtime does not run {self._dtype} on a CPU: use runtime.dtype=float32")
+        self.check(hw)
         torch.set_num_threads(hw.threads)
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
@@ -91,6 +99,17 @@ class OnnxRuntime(PastGraph):
         return logits_BKV, present
 
 
+def _check_provider(provider: str) -> None:
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise Unsupported(
+            f"ONNX Runtime has no {provider}; it has {', '.join(available)}: "
+            "install the extra onnx-gpu instead of onnx, or use hw=cpu"
+        )
+
+
 def _session(graph: Path, provider: str, threads: int) -> Any:
     import onnxruntime
 
@@ -99,11 +118,6 @@ def _session(graph: Path, provider: str, threads: int) -> Any:
     # A spinning pool takes the core from whatever is measured beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    if provider not in onnxruntime.get_available_providers():
-        raise Unsupported(
-            f"ONNX Runtime has no {provider}; it has {', '.join(onnxruntime.get_available_providers())}: "
-            "install the extra onnx-gpu instead of onnx, or use hw=cpu"
-        )
     session = onnxruntime.InferenceSession(graph, options, providers=[provider])
     if session.get_providers()[0] != provider:  # listed providers that cannot load are replaced in silence
         raise Unsupported(

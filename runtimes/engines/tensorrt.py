@@ -21,6 +21,7 @@ from runtime_matrix.runtimes.base import (
     Unsupported,
     Weights,
 )
+from runtime_matrix.runtimes.engines import onnx_graph
 
 # In the order of `auto`; of RTX's two modules the first is the public one, and the second holds it all.
 _MODULES = {
@@ -59,9 +60,16 @@ class TensorRT(Runtime):
         self._engine: Runtime | None = None
 
     @override
+    def check(self, hw: Hardware) -> None:
+        backend, _ = self._found(hw)
+        if backend != "torch_tensorrt":
+            onnx_graph.check("tensorrt-rtx" if backend == "tensorrt_rtx" else "tensorrt")
+
+    @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
+        self.check(hw)
         with phase("import"):
             backend, module = self._found(hw)
         self._engine = self._made(backend, module)

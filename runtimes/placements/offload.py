@@ -37,13 +37,16 @@ class Offload:
             raise Unsupported(f"runtime.placement.to={to} is unknown; known: host, disk")
         self._layers, self._to, self._max_memory = layers, to, max_memory
 
-    def place(self, module: Any, hw: Hardware) -> Any:
-        """Return the module, ready to run. Unsupported when no such placement exists."""
+    def check(self, hw: Hardware) -> None:
         require("accelerate", "offload")
-        from accelerate import dispatch_model
-
         if self._to == "host" and hw.device == "cpu" and self._layers is not None:
             raise Unsupported("the model is in host memory already: runtime.placement.to=disk, or a machine with a GPU")
+
+    def place(self, module: Any, hw: Hardware) -> Any:
+        """Return the module, ready to run. Unsupported when no such placement exists."""
+        self.check(hw)
+        from accelerate import dispatch_model
+
         device_map = self._device_map(module, hw)
         on_disk = [name for name, device in device_map.items() if device == "disk"]
         folder = _stored(module, on_disk, hw.artifacts) if on_disk else None

@@ -30,6 +30,9 @@ class BitsAndBytes:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "bitsandbytes", "scheme": self._scheme}
 
+    def check(self, hw: Hardware) -> None:
+        require("bitsandbytes", "quant")
+
     def load(
         self,
         model: ModelSource,
@@ -38,7 +41,7 @@ class BitsAndBytes:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        require("bitsandbytes", "quant")
+        self.check(hw)
         import logging
 
         import torch

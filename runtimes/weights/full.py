@@ -25,6 +25,9 @@ class Full:
     packages: ClassVar[tuple[str, ...]] = ()
     identity: ClassVar[Mapping[str, Any]] = {"name": "full"}
 
+    def check(self, hw: Hardware) -> None:
+        """Nothing beside torch and transformers is needed."""
+
     def load(
         self,
         model: ModelSource,

@@ -49,6 +49,9 @@ class Gptq:
     def identity(self) -> Mapping[str, Any]:
         return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
 
+    def check(self, hw: Hardware) -> None:
+        require("gptqmodel", self._method)
+
     def load(
         self,
         model: ModelSource,
@@ -57,7 +60,7 @@ class Gptq:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        require("gptqmodel", self._method)
+        self.check(hw)
         tokens = sum(map(len, calibration_ids))
         if tokens < _FEWEST_TOKENS:
             raise Unsupported(

@@ -27,6 +27,9 @@ class DynamicInt8:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "int8", "method": "dynamic"}
 
+    def check(self, hw: Hardware) -> None:
+        require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
+
     def load(
         self,
         model: ModelSource,
@@ -39,7 +42,6 @@ class DynamicInt8:
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""
-        require("onnxruntime", "onnx")
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(
@@ -71,6 +73,9 @@ class Blocks:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
 
+    def check(self, hw: Hardware) -> None:
+        require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
+
     def load(
         self,
         model: ModelSource,
@@ -83,7 +88,6 @@ class Blocks:
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""
-        require("onnxruntime", "onnx")
         import onnx
         from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 

@@ -30,6 +30,9 @@ class Rounded:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
+    def check(self, hw: Hardware) -> None:
+        """Nothing beside torch and transformers is needed."""
+
     def load(
         self,
         model: ModelSource,

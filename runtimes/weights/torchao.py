@@ -32,6 +32,9 @@ class TorchAo:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
 
+    def check(self, hw: Hardware) -> None:
+        require("torchao", "quant")
+
     def load(
         self,
         model: ModelSource,
@@ -40,7 +43,7 @@ class TorchAo:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
-        require("torchao", "quant")
+        self.check(hw)
         import torch
         from torchao import quantization
         from torchao.quantization.granularity import PerGroup
