@@ -9,11 +9,14 @@ matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
 # On a machine with an NVIDIA GPU, slice by slice: again until it says that nothing is left. It installs what lies in
-# .wheels and nothing else, so that a machine without a network will do; torch and transformers must be there.
+# .wheels and nothing else, so that a machine without a network will do; torch and transformers must be there. The
+# records are packed without what was built, to be carried away: results/gpu-records.tgz.
 GPU_PYTHON ?= python3
 gpu-matrix:
 	if [ -d .wheels ]; then $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .gpu-site .wheels/*.whl; fi
-	PYTHONPATH=.gpu-site $(GPU_PYTHON) -m experiments.run experiment=gpu results_dir=results/gpu-runs
+	code=0; for sweep in gpu gpu_offload; do \
+		PYTHONPATH=.gpu-site $(GPU_PYTHON) -m experiments.run experiment=$$sweep results_dir=results/gpu-runs || code=$$?; \
+		tar czf results/gpu-records.tgz --exclude=artifacts -C results gpu-runs; done; exit $$code
 
 # What such a machine lacks, for its Python 3.12, on one that has a network.
 gpu-wheels: .venv/installed

@@ -307,6 +307,7 @@ class CellConfig:
     artifacts_dir: str = outside_identity()
     artifacts_gib: float = least(0, identity=False)
     resume: bool = outside_identity()
+    tries: int = least(1, identity=False)
     time_limit_s: float = least(0.1, identity=False)
     stop_after_s: float | None = least(0, identity=False)
     launch: str = among("fork", "exec")

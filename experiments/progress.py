@@ -17,8 +17,9 @@ class Deadline:
     def __init__(self, seconds: float | None):
         self._end = None if seconds is None else time.monotonic() + seconds
 
-    def is_over(self) -> bool:
-        return self._end is not None and time.monotonic() > self._end
+    def is_over(self, needed_s: float = 0.0) -> bool:
+        """Say whether less time is left than that."""
+        return self._end is not None and time.monotonic() + needed_s > self._end
 
 
 class Progress:

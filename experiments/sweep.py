@@ -8,13 +8,14 @@ import json
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments import models
-from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.cells.plan import Cell, baselines
 from runtime_matrix.experiments.cells.supervise import Children, Outcome
 from runtime_matrix.experiments.monitoring.sinks import configured
 from runtime_matrix.experiments.program import command_line
@@ -103,7 +104,7 @@ def measure_cells(
     check_writable(cells[0].artifacts, "artifacts_dir")
     _settle(results)
     found = environment()
-    recorded = _recorded(results) if cells[0].config.resume else []
+    recorded = _recorded(results, cells[0].config.tries) if cells[0].config.resume else []
     children = Children(
         cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
     )
@@ -111,15 +112,22 @@ def measure_cells(
     run_id = _stamp()
     sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
     records: list[dict[str, Any]] = []
+    compared_with = baselines(cells)
+    last_s = 0.0  # that the last cell took
     for index, cell in enumerate(cells):
         here = _with_versions(found, cell)
         earlier = _take(recorded, cell, here)
-        if earlier is None and deadline is not None and deadline.is_over():
+        if earlier is None and deadline is not None and deadline.is_over(last_s):
             break
+        start = time.monotonic()
         progress.start(cell.label)
-        sweep = {"id": sweep_id, "cells": len(cells), "index": index}
+        sweep = {"id": sweep_id, "cells": len(cells), "index": index, "is_baseline": index in compared_with}
+        if earlier is not None:
+            earlier = {**earlier, "is_reference": index in compared_with}
         record = earlier or _measure(cell, results, (run_id, index), here, sweep, children, progress, peaks)
         records.append(record)
+        if earlier is None and record["status"] == "ok":
+            last_s = time.monotonic() - start
         progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
         on_record(record)
     return records
@@ -167,7 +175,7 @@ def _measure(
     journal = Journal(folder / "journal.jsonl")
     with running(folder):
         try:
-            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found), "sweep": sweep})
+            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found, sweep), "sweep": sweep})
             outcome = _timed("check", cell, folder, children, progress.hear)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
@@ -220,7 +228,7 @@ def _keep(folder: Path, record: dict[str, Any]) -> None:
     write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
 
 
-def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) -> dict[str, Any]:
+def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any], sweep: dict[str, Any]) -> dict[str, Any]:
     runtime = cell.config.runtime
     return {
         "run_id": run_id,
@@ -233,7 +241,7 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
             "placement": runtime.placement["name"],
             "dtype": runtime.dtype,
         },
-        "is_reference": cell.is_reference,
+        "is_reference": sweep["is_baseline"],
         "model": {
             "name": cell.model_name,
             "title": models.title(cell.facts, cell.model_name),
@@ -258,10 +266,23 @@ def _settle(results: Path) -> None:
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)
 
 
-def _recorded(results: Path) -> list[dict[str, Any]]:
-    """Return what is recorded as ok, the newest first."""
+def _recorded(results: Path, tries: int) -> list[dict[str, Any]]:
+    """Return what is recorded as ok, as unsupported, or as failed for the last of so many tries; the newest first."""
     records, _ = read_records(results)
-    return [record for record in reversed(records) if record["status"] == "ok"]
+    failures = Counter(_same(record) for record in records if record["status"] in _FAILED)
+
+    def is_settled(record: dict[str, Any]) -> bool:
+        if record["status"] in _FAILED:
+            return failures[_same(record)] >= tries
+        return record["status"] in ("ok", "unsupported")
+
+    settled = [record for record in reversed(records) if is_settled(record)]
+    return sorted(settled, key=lambda record: record["status"] != "ok")  # what was measured once stays measured
+
+
+def _same(record: dict[str, Any]) -> str:
+    """Return what records of the same cell, environment and code have in common."""
+    return json.dumps([record["config_hash"], record["environment_hash"], record.get("code")], sort_keys=True)
 
 
 def _take(recorded: list[dict[str, Any]], cell: Cell, here: dict[str, Any]) -> dict[str, Any] | None:

@@ -99,6 +99,12 @@ class Bench:
             pytest.skip("the model has no tokenizer")
         return self.text
 
+    def require_rows(self, rows: int) -> None:
+        """Skip the benchmark, with the reason, where the runtime takes fewer rows at once."""
+        most = self.traits.max_batch
+        if most is not None and rows > most:
+            pytest.skip(f"{rows} rows at once are asked for, and {self.cell.config.runtime.name} takes {most}")
+
     def items_path(self, benchmark: str) -> Path:
         return self.folder / f"items-{benchmark}.jsonl"
 

@@ -13,6 +13,7 @@ def test_latency(bench: Bench, entry: Entry, benchmark: BenchmarkFixture, shape:
     batch, prompt_tokens, new_tokens = shape
     asked = bench.cell.config.benchmark.latency
     assert asked is not None
+    bench.require_rows(batch)
     prompts = random_prompts(batch, prompt_tokens, bench.traits.vocabulary, bench.cell.config.seed)
     entry.parameters = {"batch": batch, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
     timers: list[StepTimer] = []

@@ -14,6 +14,7 @@ from runtime_matrix.experiments.measurement.memory import Sampler
 def test_memory(bench: Bench, entry: Entry) -> None:
     asked = bench.cell.config.benchmark.memory
     assert asked is not None
+    bench.require_rows(asked.batch)
     prompts = random_prompts(asked.batch, asked.prompt_tokens, bench.traits.vocabulary, bench.cell.config.seed)
     sampler = Sampler(bench.device_used_bytes) if bench.device_used_bytes is not None else None
     device: Any = sampler or nullcontext()

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.targets import NO_OPTIONS, module_of
 from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 
+_FEWEST_ROWS = 8  # that an engine with fixed bounds is built for
 _NOT_OF_USERS = {"dtype", "weights", "placement"}  # that an engine is given beside its options
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -52,6 +53,10 @@ class Cell:
     @property
     def is_reference(self) -> bool:
         return self.config.runtime == self.config.reference
+
+    @property
+    def is_reference_in_own_dtype(self) -> bool:
+        return dataclasses.replace(self.config.runtime, dtype=self.config.reference.dtype) == self.config.reference
 
     @property
     def config_hash(self) -> str:
@@ -91,13 +96,30 @@ class Cell:
         return Hardware(device, self.threads, self.artifacts)
 
 
+def baselines(cells: Sequence[Cell]) -> set[int]:
+    """Return the indexes of the cells that the others of a sweep are compared with, by model and profile.
+
+    It is the reference. Where a sweep has none, as one in bfloat16 has, it is the reference in the cells' own dtype:
+    speeds need a baseline that does the same work. The logits are compared with those of the reference in any case.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, cell in enumerate(cells):
+        groups.setdefault((cell.facts.digest, cell.config.hw.name), []).append(index)
+    found: set[int] = set()
+    for group in groups.values():
+        exact = [index for index in group if cells[index].is_reference]
+        found |= set(exact or [index for index in group if cells[index].is_reference_in_own_dtype][:1])
+    return found
+
+
 def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     """Check everything that the configuration and the files alone show; UserError for the first mistake found."""
     shape = resolved.get("model", {}).get("architecture")
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: a shape is chosen with a slash, model/architecture={shape}")
-    resolved = _named(resolved)
-    config: CellConfig = build(CellConfig, resolved)
+    config: CellConfig = build(CellConfig, _named(resolved))
+    resolved = _with_rows(_named(resolved), config)
+    config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
     _check_names(config)
@@ -135,6 +157,20 @@ def _named(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
         return resolved
     target = str((runtime.get("engine") or {}).get("target"))
     return {**resolved, "runtime": {**runtime, "name": target.rpartition(":")[2] or "custom"}}
+
+
+def _with_rows(resolved: Mapping[str, Any], config: CellConfig) -> dict[str, Any]:
+    """Return the configuration with engines built for as many rows as are asked for, where `max_batch` is null."""
+    benchmark, comparison = config.benchmark, config.comparison
+    asked = [_FEWEST_ROWS, *(benchmark.latency.batch if benchmark.latency else ())]
+    asked += [benchmark.memory.batch] if benchmark.memory else []
+    asked += [comparison.batch, comparison.batched or 0] if comparison.enabled else []
+    made = dict(resolved)
+    for which in ("runtime", "reference"):
+        engine = made[which]["engine"]
+        if "max_batch" in engine and engine["max_batch"] is None:
+            made[which] = {**made[which], "engine": {**engine, "max_batch": max(asked)}}
+    return made
 
 
 def _check_names(config: CellConfig) -> None:

@@ -93,7 +93,9 @@ def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
         return False
     is_current = kept.get("schema_version") == SPEED_SCHEMA_VERSION
     is_asked = kept.get("options") == json.loads(json.dumps(asdict(options)))
-    return is_current and is_asked and bool(kept.get("launches")) and kept.get("reason") is None
+    # A deadline may have ended a comparison after fewer launches than were asked for.
+    is_whole = len(kept.get("launches") or ()) >= (options.launches or 2)
+    return is_current and is_asked and is_whole and kept.get("reason") is None
 
 
 def compare_answers(record: dict[str, Any], reference: dict[str, Any], results: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _PACKAGES = (
     "torch-tensorrt",
 )
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
+_MEMORY_STEP = 8 * 2**30
 _SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder that git knows
 _CODE = ("runtimes", "experiments", "conf")
 # What differs from minute to minute on one machine, or names one of many that are alike.
@@ -84,7 +85,14 @@ def gpus() -> list[dict[str, str]]:
 def environment_hash(found: dict[str, Any]) -> str:
     """Return a digest of what identifies the environment."""
     lasting = {key: value for key, value in found.items() if key not in _PASSING}
+    lasting["memory_bytes"] = memory_class(found)
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def memory_class(found: Mapping[str, Any]) -> int | None:
+    """Return the memory in steps of 8 GiB: of a virtual machine it may grow by a little from one start to the next."""
+    size = found.get("memory_bytes")
+    return None if size is None else round(size / _MEMORY_STEP)
 
 
 def machine_facts(found: Mapping[str, Any]) -> dict[str, Any]:

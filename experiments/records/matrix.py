@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from runtime_matrix.experiments.records.costs import energy, money, pays_after, start
-from runtime_matrix.experiments.records.environment import machine_facts
+from runtime_matrix.experiments.records.environment import machine_facts, memory_class
 from runtime_matrix.experiments.records.identity import cell_names, variants
 from runtime_matrix.experiments.records.processor import describe
 from runtime_matrix.experiments.records.roofline import peak_note
@@ -120,7 +120,7 @@ def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], l
 def machine(record: dict[str, Any]) -> str:
     """Return a digest of what makes two machines different; versions and commits do not."""
     found = record["environment"]
-    parts = [found.get("hostname"), found.get("memory_bytes"), machine_facts(found)]
+    parts = [found.get("hostname"), memory_class(found), machine_facts(found)]
     return hashlib.sha256(json.dumps([parts, record["hw"]["name"]], sort_keys=True).encode()).hexdigest()[:8]
 
 

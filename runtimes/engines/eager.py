@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,8 +81,10 @@ class Eager(Runtime):
         with phase("import"):
             import_all(full.modules_of(model))
             import_all((*self._weights.packages, *(self._placement.packages if self._placement else ())))
+        # What is placed afterwards may be larger than the device: it is loaded on the host.
+        where = hw if self._placement is None else replace(hw, device="cpu")
         with phase("weights"):
-            self._module = self._weights.load(model, dtype, self._attention, hw, calibration_ids)
+            self._module = self._weights.load(model, dtype, self._attention, where, calibration_ids)
         if self._placement is not None:
             with phase("place"):
                 self._module = self._placement.place(self._module, hw)

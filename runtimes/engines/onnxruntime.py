@@ -87,7 +87,10 @@ class OnnxRuntime(PastGraph):
             logits_BKV, *present = map(torch.from_numpy, made)
             return logits_BKV, present
         tokens = inputs["ids"].shape[1]
-        logits_BKV, present = torch.empty(size, dtype=self._logits_dtype, device="cuda"), cache.present(tokens)
+        logits_BKV, present = (
+            torch.empty(size, dtype=self._logits_dtype, device=self._shape.device),
+            cache.present(tokens),
+        )
         outputs = dict(zip(self._names, [logits_BKV, *present], strict=True))
         binding = self._session.io_binding()
         for name, value in inputs.items():

@@ -6,6 +6,7 @@ Shapes: B rows, T new tokens, K wanted positions, P slots held, S = P + T, H hea
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +91,13 @@ class TensorRTPlan(PastGraph):
         prompt, step = self._contexts
         tokens = inputs["ids"].shape[1]
         context = step if tokens == 1 and size[1] == 1 else prompt
-        logits_BKV, present = torch.empty(size, dtype=self._logits_dtype, device="cuda"), cache.present(tokens)
+        logits_BKV, present = (
+            torch.empty(size, dtype=self._logits_dtype, device=self._shape.device),
+            cache.present(tokens),
+        )
         for name, value in inputs.items():
-            context.set_input_shape(name, tuple(value.shape))
+            if not context.set_input_shape(name, tuple(value.shape)):
+                raise RuntimeError(self._out_of_bounds(name, tuple(value.shape), context is step))
             context.set_tensor_address(name, address(value))
         for name, value in zip(self._held_names, present, strict=True):
             context.set_tensor_address(f"new_{name}", address(value))
@@ -100,9 +105,16 @@ class TensorRTPlan(PastGraph):
         # Not on the default stream: TensorRT would wait there for the whole device.
         self._stream.wait_stream(torch.cuda.current_stream())
         if not context.execute_async_v3(self._stream.cuda_stream):
-            raise RuntimeError("TensorRT refused the step; its log is on standard error")
+            raise RuntimeError(f"TensorRT refused the step: {self._logger.last}")
         torch.cuda.current_stream().wait_stream(self._stream)
         return logits_BKV, present
+
+    def _out_of_bounds(self, name: str, shape: tuple[int, ...], is_step: bool) -> str:
+        lowest, _, highest = self._engine.get_tensor_profile_shape(name, int(is_step))
+        return (
+            f"TensorRT takes {name} from {tuple(lowest)} to {tuple(highest)} and was given {shape}: "
+            "raise runtime.engine.max_batch or max_tokens"
+        )
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
         name = self._trt.__name__
@@ -194,7 +206,7 @@ def _shape(value: Any, rows: int, tokens: int, past: int, wanted: int) -> tuple[
 
 
 def _logger(trt: Any) -> Any:
-    """Return a logger that keeps the last error and is silent otherwise."""
+    """Return a logger that keeps the last error, and writes warnings and errors to the cell's log."""
 
     class Last(trt.ILogger):
         def __init__(self) -> None:
@@ -202,6 +214,8 @@ def _logger(trt: Any) -> Any:
             self.last = "it gave no reason"
 
         def log(self, severity: Any, text: str) -> None:
+            if severity <= trt.ILogger.Severity.WARNING:
+                print(f"TensorRT: {text}", file=sys.stderr)
             if severity <= trt.ILogger.Severity.ERROR:
                 self.last = str(text).splitlines()[0]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +16,8 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}
+_DRAWN_FORM = 2  # raised when what is drawn changes
+_ROWS_AT_ONCE = 4096  # of a matrix, drawn in float32
 _KEPT_PARAMETERS = 100_000_000  # drawing fewer takes a second
 
 
@@ -136,13 +140,47 @@ def _kept(model: ModelSource, hw: Hardware) -> Path | None:
         return None
 
     def draw(folder: Path) -> None:
-        _random(model).to(torch.bfloat16).save_pretrained(folder)
+        _drawn(model, hw.threads).save_pretrained(folder)
 
     made_from = {
         "model": model.digest,
+        "form": _DRAWN_FORM,
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }
     return artifacts.entry(hw.artifacts, "random", made_from, draw)
+
+
+def _drawn(model: ModelSource, threads: int) -> Any:
+    """Return a large random model in bfloat16: each tensor is drawn by a generator of its own, many at once.
+
+    Matrices are normal with the deviation that the configuration names, norms are 1, biases 0. The same on any machine
+    and for any number of threads.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _config(model.architecture or {})
+    with torch.device("meta"):
+        module: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    stored = set(module.state_dict())
+    if any(name in stored for name, _ in module.named_buffers()):  # whose values we do not know
+        return _random(model).to(torch.bfloat16)
+    module = module.to_empty(device="cpu")
+    deviation = float(getattr(config.get_text_config(), "initializer_range", 0.02))
+
+    def draw(name: str, tensor: Any) -> None:
+        if tensor.ndim < 2:
+            tensor.data.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+            return
+        seed = int.from_bytes(hashlib.sha256(f"{model.seed} {name}".encode()).digest()[:7], "big")
+        generator = torch.Generator().manual_seed(seed)
+        for rows in tensor.data.split(_ROWS_AT_ONCE):
+            rows.copy_(torch.empty(rows.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator))
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(lambda pair: draw(*pair), module.named_parameters()))
+    module.tie_weights()
+    return module
 
 
 def _config(architecture: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
 
+_INT4_CAPABILITY = (8, 0)  # of a CUDA device
 SCHEMES = ("int8", "int8_dynamic", "int4")
 
 
@@ -34,6 +35,15 @@ class TorchAo:
 
     def check(self, hw: Hardware) -> None:
         require("torchao", "quant")
+        if self._scheme == "int4" and hw.device == "cuda":
+            import torch
+
+            capability = torch.cuda.get_device_capability()
+            if capability < _INT4_CAPABILITY:
+                raise Unsupported(
+                    f"torchao's int4 kernel needs compute capability {_INT4_CAPABILITY[0]}.0 and found "
+                    f"{'.'.join(map(str, capability))}: use runtime/weights=torchao_int8"
+                )
 
     def load(
         self,
@@ -57,9 +67,10 @@ class TorchAo:
             for name, part in module.named_modules():
                 if isinstance(part, torch.nn.Linear):
                     check_groups(name, part.in_features, self._group_size)
-            on_device = hw.device == "cuda" and dtype == "bfloat16"  # int4's fast kernels compute in bfloat16
+            on_device = hw.device == "cuda" and dtype == "bfloat16"  # int4's fast kernel computes in bfloat16
             config = (
-                quantization.Int4WeightOnlyConfig(group_size=self._group_size)
+                # The kernel within torch (tinygemm); torchao's default packing needs a package of its own.
+                quantization.Int4WeightOnlyConfig(group_size=self._group_size, int4_packing_format="tile_packed_to_4d")
                 if on_device
                 else quantization.IntxWeightOnlyConfig(
                     torch.int4,  # type: ignore[attr-defined]

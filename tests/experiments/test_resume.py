@@ -99,3 +99,30 @@ def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
         assert record["load"] is not None
         assert figures(record, "throughput")["tokens_per_s"] > 0
     assert answered(tmp_path / "artifacts" / "responses.sqlite") == 0
+
+
+def statuses(folder: Path) -> list[str]:
+    records = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*/record.json"))]
+    return [record["status"] for record in records]
+
+
+def test_what_cannot_run_or_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
+    """So that slices of a sweep come to an end."""
+    base = ["model=random", "benchmark=[memory]", "runtime@reference=fake", "resume=true", *ALONE]
+    failing = ["runtime=fake", "runtime.engine.fault=error", *base]
+    for count, words in ((1, failing), (2, failing), (2, failing), (3, [*failing, "tries=3"])):
+        subprocess.run(command(tmp_path, *words), cwd=ROOT, capture_output=True, timeout=300, check=False)
+        assert statuses(tmp_path) == ["error"] * count
+    for _ in range(2):
+        done = subprocess.run(
+            command(tmp_path / "not", "runtime=tensorrt", *base),
+            cwd=ROOT,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert statuses(tmp_path / "not") == ["unsupported"]
+    (journal,) = (tmp_path / "not" / "runs").glob("*/journal.jsonl")
+    jobs = [event["name"] for event in map(json.loads, journal.read_text().splitlines()) if event["event"] == "job"]
+    assert jobs == ["check"]  # nothing else was done for it

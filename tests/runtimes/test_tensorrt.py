@@ -75,3 +75,37 @@ def test_torch_tensorrt_reaches_its_backend(tiny_model: Path, artifacts: Path, m
     runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
     assert {options["backend"] for options in asked} == {"torch_tensorrt"}
     assert len(asked) == 2  # the prefill and the step
+
+
+class Context:
+    """Stands for an execution context: it takes shapes within its bounds, as TensorRT says by a returned bool."""
+
+    def __init__(self, most: int):
+        self.most = most
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        return shape[0] <= self.most
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        pass
+
+
+class Engine:
+    """Stands for an engine of two profiles."""
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> tuple[tuple[int, ...], ...]:
+        return ((1, 1), (1, 64), (8, 256))
+
+
+def test_a_shape_beyond_the_profile_is_named_with_its_bounds() -> None:
+    from runtime_matrix.runtimes.engines.past import PastCache, PastShape
+    from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
+
+    plan = TensorRTPlan(None, "float32", (8, 256))
+    plan._shape, plan._held_names, plan._logits_dtype = PastShape(2, 2, 4, torch.float32, "cpu"), [], torch.float32
+    plan._contexts, plan._engine = [Context(8), Context(8)], Engine()
+    ids = torch.ones(9, 4, dtype=torch.int64)
+    with pytest.raises(
+        RuntimeError, match=r"takes ids from \(1, 1\) to \(8, 256\) and was given \(9, 4\): raise runtime"
+    ):
+        plan._execute({"ids": ids}, PastCache(plan._shape, 9, 4), (9, 1, 16), True)

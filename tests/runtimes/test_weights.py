@@ -13,6 +13,7 @@ from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.strict import build
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported, Weights
+from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.bitsandbytes import BitsAndBytes
 from runtime_matrix.runtimes.weights.full import Full, weight_bytes
 from runtime_matrix.runtimes.weights.gptq import Gptq
@@ -151,3 +152,35 @@ def test_layers_too_narrow_for_a_block_are_refused(tiny_model: Path, tmp_path: P
     pytest.importorskip("bitsandbytes")
     with pytest.raises(Unsupported, match=r"packs 64 weights at once; .* is 32 wide"):
         BitsAndBytes("nf4").load(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path))
+
+
+def test_large_random_models_are_drawn_alike_by_any_number_of_threads() -> None:
+    shape = {
+        **{"model_type": "qwen2", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128},
+        **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64},
+    }
+    model = ModelSource("drawn", None, shape, 3)
+    one, two = (full._drawn(model, threads).state_dict() for threads in (1, 2))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = full._drawn(ModelSource("drawn", None, shape, 4), 1).state_dict()
+    assert not torch.equal(one["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+    usual = full._random(model).state_dict()  # as transformers initialises it
+    assert one.keys() == usual.keys()
+    for name, tensor in usual.items():
+        drawn = one[name].float()
+        assert (drawn.shape, drawn.mean().item()) == (tensor.shape, pytest.approx(tensor.mean().item(), abs=3e-3)), name
+        assert drawn.std().item() == pytest.approx(tensor.std().item(), abs=1e-3), name
+
+
+def test_int4_on_a_gpu_needs_no_further_package() -> None:
+    """As on a card, up to the point where CUDA itself is missing; the default packing wants a package of its own."""
+    quantization = pytest.importorskip("torchao.quantization")
+    layer = torch.nn.Sequential(torch.nn.Linear(256, 256, dtype=torch.bfloat16))
+    config = quantization.Int4WeightOnlyConfig(group_size=32, int4_packing_format="tile_packed_to_4d")
+    reason = ""
+    try:
+        quantization.quantize_(layer, config)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    assert reason == "" or ("cuda" in reason.lower() and not reason.startswith("ImportError"))

@@ -151,11 +151,11 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
 
 
 def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("base", "resumed", "new", "more")
+    names = ("base", "resumed", "new", "more", "cut")
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in names]
-    kept = {"schema_version": 2, "launches": [1], "options": asdict(cell().config.comparison)}
+    kept = {"schema_version": 2, "launches": [1] * 4, "options": asdict(cell().config.comparison)}
     fewer = {"options": {**kept["options"], "launches": 1}}  # type: ignore[dict-item]
-    for name, other in (("resumed", {}), ("new", {"reason": "crash"}), ("more", fewer)):
+    for name, other in (("resumed", {}), ("new", {"reason": "crash"}), ("more", fewer), ("cut", {"launches": [1]})):
         (tmp_path / name / "speed.json").write_text(json.dumps({**kept, **other}))
     compared: list[str] = []
 
@@ -164,6 +164,6 @@ def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypa
         return {}
 
     monkeypatch.setattr("runtime_matrix.experiments.comparison.after_sweep.compare_speed", compare_speed)
-    compare_with_reference([cell()] * 4, records, tmp_path, lambda text: None)
-    assert compared == ["new", "more"]
-    assert written(tmp_path) == ["more", "new", "resumed"]
+    compare_with_reference([cell()] * 5, records, tmp_path, lambda text: None)
+    assert compared == ["new", "more", "cut"]  # `cut`: a deadline came after the first launch
+    assert written(tmp_path) == ["cut", "more", "new", "resumed"]
