@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import yaml
 
@@ -13,6 +15,7 @@ from runtime_matrix.experiments.pairing import expand
 SWEEPS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 
+@cache
 def planned(name: str) -> list[Cell]:
     """Return the cells of a saved sweep, as Hydra's sweeper would make them."""
     text = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())

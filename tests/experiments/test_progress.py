@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime_matrix.experiments.progress import Progress
+from runtime_matrix.experiments.progress import Deadline, Progress
 
 
 class Clock:
@@ -62,3 +62,10 @@ def test_a_note_goes_on_too_and_nothing_is_said_when_disabled(capsys: pytest.Cap
     silent = Progress(1, is_enabled=False, clock=clock)
     silent.start("eager")
     assert lines_over(silent, clock, 60, capsys) == []
+
+
+def test_nothing_is_begun_for_which_the_time_left_does_not_do() -> None:
+    deadline = Deadline(60.0)
+    assert not deadline.is_over(10.0)
+    assert deadline.is_over(61.0)
+    assert not Deadline(None).is_over(1e9)

@@ -125,3 +125,9 @@ def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monk
     assert environment()["is_dirty"] is False
     (tmp_path / "runtimes" / "two.py").write_text("")
     assert environment()["is_dirty"] is True
+
+
+def test_a_memory_that_grows_a_little_is_the_same_machine() -> None:
+    found = {**environment(), "memory_bytes": 126 * 2**30}
+    assert environment_hash(found) == environment_hash({**found, "memory_bytes": 127 * 2**30})
+    assert environment_hash(found) != environment_hash({**found, "memory_bytes": 64 * 2**30})
