@@ -18,11 +18,13 @@ from runtime_matrix.experiments.config import BenchmarksConfig, CellConfig, Code
 from runtime_matrix.experiments.errors import UserError, did_you_mean
 from runtime_matrix.experiments.records.code import code_of, constructor_options, targets
 from runtime_matrix.experiments.strict import build, identity_of
-from runtime_matrix.experiments.targets import NO_OPTIONS, module_of
+from runtime_matrix.experiments.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 
 _FEWEST_ROWS = 8  # that an engine with fixed bounds is built for
+# Whose constructors check their options and import nothing large.
+_CONSTRUCTED = ("runtime_matrix.runtimes.weights.", "runtime_matrix.runtimes.placements.")
 _NOT_OF_USERS = {"dtype", "weights", "placement"}  # that an engine is given beside its options
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -224,6 +226,11 @@ def _check_options(key: str, part: Mapping[str, Any]) -> None:
         name = part["target"].rpartition(":")[2]
         options = did_you_mean(unknown[0], (known or set()) - _NOT_OF_USERS)
         raise UserError(f"{key}.{unknown[0]} is no option of {name}{options}")
+    if module_of(part["target"]).startswith(_CONSTRUCTED):
+        try:
+            load_class(part["target"])(**{name: part[name] for name in given})
+        except (Unsupported, TypeError, ValueError) as error:
+            raise UserError(f"{key}: {error}") from error
 
 
 def _check_ignored(config: CellConfig) -> None:

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from runtime_matrix.runtimes.artifacts import entry
 from runtime_matrix.runtimes.base import Hardware, Unsupported
 from runtime_matrix.runtimes.weights.packages import require
@@ -89,6 +87,7 @@ def _stored(module: Any, parts: Sequence[str], artifacts: Path) -> str:
 
     accelerate takes whatever lies in the folder that it is given, even another model's: the content names the folder.
     """
+    import torch
     from accelerate.utils import extract_submodules_state_dict, offload_state_dict
 
     weights = extract_submodules_state_dict(module.state_dict(), list(parts))

@@ -6,9 +6,10 @@ No memory is saved and no speed is gained. It is the bar that a quantization met
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.weights import full
@@ -41,6 +42,8 @@ class Rounded:
         hw: Hardware,
         calibration_ids: Sequence[Sequence[int]] = (),
     ) -> Any:
+        import torch
+
         module = full.load_module(model, dtype, attention, hw)
         embedding = module.get_input_embeddings().weight
         for name, part in module.named_modules():
