@@ -51,7 +51,6 @@ def _calibrate(words: Sequence[str]) -> int:
 
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:
-        progress.note(f"records and calibration.json go to {results}")
         first, second = measure_cells([reference, candidates[0]], progress)
         if first["status"] != "ok":
             print(f"{first['runtime']['name']}: {first['status']}: {first['reason']}")

@@ -48,7 +48,6 @@ def _compare(words: Sequence[str]) -> int:
 
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
-        progress.note(f"records go to {results}")
         first, second = measure_cells([reference, candidate], progress)
         failed = [record for record in (first, second) if record["status"] != "ok"]
         if failed:

@@ -147,7 +147,6 @@ def _update(asked: Asked) -> int:
 
     assert asked.baseline is not None
     with Progress(len(asked.candidates) + 1, asked.reference.config.progress) as progress:
-        progress.note(f"records go to {asked.reference.config.results_dir}, the baseline to {asked.baseline}")
         measured = measure_for_baseline(asked.reference, asked.candidates, asked.gate, progress)
     failed = [one for one in measured if one.record["status"] != "ok"]
     for one in failed:

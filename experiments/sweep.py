@@ -41,7 +41,6 @@ def run_sweep(cells: Sequence[Cell]) -> int:
         sinks.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
             _tell_recommended(cells, progress)
-            progress.note(f"records go to {results}")
             from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
             from runtime_matrix.experiments.comparison.first_look import FirstLook
 
@@ -102,6 +101,7 @@ def measure_cells(
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
+    progress.note(f"records go to {results}")
     _settle(results)
     found = environment()
     recorded = _recorded(results, cells[0].config.tries) if cells[0].config.resume else []

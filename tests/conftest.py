@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+os.environ.pop("COLUMNS", None)  # readline sets it for the children of any Python that has imported it
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,6 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
     for one in candidates:
         if one.baseline is not None:
             check_baseline(one.baseline, one.cell, found, list(gate.baseline.accuracy))
-    progress.note(f"records go to {reference.config.results_dir}")
     level = gate.level(len(candidates), any(one.baseline is not None for one in candidates))
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}

@@ -58,17 +58,18 @@ def render_table(found: Sequence[Row], console: Any) -> None:
     console.print(table, highlight=False)
     said = sentence(found)
     if said is not None:
-        console.print(f"\n{clean(said)}\n", style="bold", markup=False, highlight=False)
+        console.print(f"\n{clean(said)}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
     for row in found:
         for line in map(clean, failures([row])):
-            console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False)
+            console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False, soft_wrap=True)
     for line in map(clean, foot(found)):
-        console.print(line, style="dim", markup=False, highlight=False)
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if left_out:
         console.print(
             f"too narrow for: {', '.join(left_out[:_NAMED])}{others}; --format md --wide has all",
             style="dim",
             markup=False,
+            soft_wrap=True,
         )
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.sweep import _recorded
+from tests.experiments.recorded import make_record, write
+
 ROOT = Path(__file__).parents[2]
 ALONE = ["agreement.enabled=false", "progress=false"]
 ASKED = ["benchmark=[extractive_qa]", "benchmark.extractive_qa.limit=20", *ALONE]
@@ -101,28 +104,29 @@ def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
     assert answered(tmp_path / "artifacts" / "responses.sqlite") == 0
 
 
-def statuses(folder: Path) -> list[str]:
-    records = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*/record.json"))]
-    return [record["status"] for record in records]
-
-
-def test_what_cannot_run_or_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
+def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     """So that slices of a sweep come to an end."""
-    base = ["model=random", "benchmark=[memory]", "runtime@reference=fake", "resume=true", *ALONE]
-    failing = ["runtime=fake", "runtime.engine.fault=error", *base]
-    for count, words in ((1, failing), (2, failing), (2, failing), (3, [*failing, "tries=3"])):
-        subprocess.run(command(tmp_path, *words), cwd=ROOT, capture_output=True, timeout=300, check=False)
-        assert statuses(tmp_path) == ["error"] * count
-    for _ in range(2):
-        done = subprocess.run(
-            command(tmp_path / "not", "runtime=tensorrt", *base),
-            cwd=ROOT,
-            capture_output=True,
-            timeout=300,
-            check=False,
+    folders = write(tmp_path, [make_record("eager", run="a"), make_record("nf4", run="a", status="unsupported")])
+    for run_id in ("a", "b"):
+        write(
+            tmp_path,
+            [make_record("gptq", run=run_id, status="crash"), make_record("slow", run=run_id, status="interrupted")],
         )
-        assert done.returncode == 3
-        assert statuses(tmp_path / "not") == ["unsupported"]
-    (journal,) = (tmp_path / "not" / "runs").glob("*/journal.jsonl")
-    jobs = [event["name"] for event in map(json.loads, journal.read_text().splitlines()) if event["event"] == "job"]
-    assert jobs == ["check"]  # nothing else was done for it
+    write(tmp_path, [make_record("awq", run="a", status="error")])
+    assert {record["runtime"]["name"] for record in _recorded(folders, 2)} == {"eager", "nf4", "gptq"}
+    assert {record["runtime"]["name"] for record in _recorded(folders, 3)} == {"eager", "nf4"}
+    write(tmp_path, [make_record("awq", run="b")])  # what was measured once stays measured
+    assert _recorded(folders, 1)[-1]["status"] != "ok"
+    assert [record["status"] for record in _recorded(folders, 1) if record["runtime"]["name"] == "awq"] == [
+        "ok",
+        "error",
+    ]
+
+
+def test_nothing_is_done_for_a_cell_that_cannot_run(tmp_path: Path) -> None:
+    words = ["runtime=tensorrt", "model=random", "benchmark=[memory]"]
+    done = subprocess.run(command(tmp_path, *words), cwd=ROOT, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 3
+    (journal,) = (tmp_path / "runs").glob("*/journal.jsonl")
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [event["name"] for event in events if event["event"] == "job"] == ["check"]
