@@ -64,10 +64,12 @@ def _take_out(gate: dict[str, Any], word: str) -> None:
     if not isinstance(place, dict | list) or last not in place:
         known = gate if place is None else place
         raise UserError(f"{word}: the gate has no such limit{did_you_mean(last, map(str, known))}")
-    if isinstance(place, dict):
-        del place[last]
-    else:
+    if isinstance(place, list):
         place.remove(last)
+    elif isinstance(place[last], dict | list):
+        place[last] = type(place[last])()  # all limits of a kind
+    else:
+        del place[last]
 
 
 def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:

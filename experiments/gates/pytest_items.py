@@ -83,7 +83,7 @@ class GateCheck:
         """Measure and judge; AssertionError with the limits that do not hold, or that are inconclusive.
 
         `target` is MODULE:CLASS of a runtime and `options` its constructor's; without it, `overrides` name a preset.
-        UserError for a mistake in what was asked.
+        A mistake in what was asked fails the test in one line.
         """
         words = [*overrides, f"gate={gate}", f"against={against}"]
         if target is not None:
@@ -93,7 +93,12 @@ class GateCheck:
             words.append(f"baseline={baseline}")
         if not any(word.startswith("results_dir=") for word in words):
             words.append(f"results_dir={self._results}")
-        judgement = _judge(_prepare(words), self._config)
+        from runtime_matrix.experiments.errors import UserError
+
+        try:
+            judgement = _judge(_prepare(words), self._config)
+        except UserError as error:
+            pytest.fail(f"error: {error}", pytrace=False)
         if judgement.verdict != "pass":
             broken = [
                 f"{one.verdict}: {one.name}: {one.message}" for one in judgement.findings if one.verdict != "pass"

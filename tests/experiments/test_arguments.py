@@ -173,6 +173,7 @@ def test_weights_of_other_bits_than_their_name_says(say: Say, planned: list[Cell
 def test_a_limit_is_taken_out_of_a_gate() -> None:
     made = gate.prepare_words(["~gate.reference.accuracy.code", "~gate.baseline.speedup.prefill", *SMALL]).gate
     assert "code" not in made.reference.accuracy
+    assert gate.prepare_words(["~gate.reference.accuracy", *SMALL]).gate.reference.accuracy == {}
     assert "multiple_choice" in made.reference.accuracy
     assert list(made.baseline.speedup) == ["decode"]
     from runtime_matrix.experiments.errors import UserError

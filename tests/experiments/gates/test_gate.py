@@ -106,7 +106,7 @@ def test_each_limit_is_a_test(tmp_path: Path) -> None:
     assert "inconclusive: not measured: unsupported: the fake runtime was told to be unsupported" in done.stdout
     command[command.index("--gate") + 1] = "nowhere.yaml"
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert "nowhere.yaml is not a file" in done.stderr
+    assert "--gate nowhere.yaml is neither a file nor one of ci, speed" in done.stderr
 
 
 def test_nothing_measured_is_inconclusive(gate: Gate) -> None:
