@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import compiled
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, fastest
@@ -82,3 +82,11 @@ def test_a_pool_gives_the_same_buffers_again_and_no_two_caches_share_them() -> N
     assert (again.keys[0].data_ptr(), again.lengths) == (place, [0])
     assert pool.take(2, 128).keys[0].shape[0] == 2
     assert len(made) == 3
+
+
+def test_on_a_gpu_triton_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    with pytest.raises(Unsupported, match="needs a C compiler on a GPU, for Triton; none was found: install gcc"):
+        Compiled().check(Hardware("cuda", 1, tmp_path))
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
+    Compiled().check(Hardware("cuda", 1, tmp_path))

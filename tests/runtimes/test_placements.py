@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from typing_extensions import override
 
 from runtime_matrix.runtimes.artifacts import entries
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.placements.offload import Offload
 from runtime_matrix.runtimes.weights.full import Full, weight_bytes
 
@@ -46,3 +49,22 @@ def test_what_no_placement_satisfies(tiny_model: Path, tmp_path: Path, options: 
     module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
     with pytest.raises(Unsupported, match=says):
         Offload(**options).place(module, hardware)  # type: ignore[arg-type]
+
+
+def test_what_is_placed_is_loaded_on_the_host(tmp_path: Path) -> None:
+    """A model that is offloaded may be larger than the card: it must not lie there first."""
+    asked: list[str] = []
+
+    class Asked(Full):
+        @override
+        def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware, *_: object) -> None:
+            asked.append(hw.device)
+            raise EOFError
+
+    for placement in (Offload(layers=1), None):
+        runtime = Eager(weights=Asked(), placement=placement)
+        with pytest.raises(EOFError):
+            runtime.load(
+                ModelSource("m", None, {"model_type": "llama"}), Hardware("cuda", 1, tmp_path), lambda _: nullcontext()
+            )
+    assert asked == ["cpu", "cuda"]

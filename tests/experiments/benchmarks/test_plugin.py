@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.benchmarks.plugin import ENTRY, CellPlugin, Entry
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, Bench, CellPlugin, Entry, Loaded
 from runtime_matrix.experiments.records.journal import read_journal
 
 
@@ -32,3 +32,12 @@ def test_a_number_and_unknown_are_fine(tmp_path: Path, figures: dict[str, Any]) 
     item: Any = SimpleNamespace(stash={ENTRY: Entry("perplexity", "test", figures=figures)})
     plugin._note(item, SimpleNamespace(duration=1.0, stop=2.0), SimpleNamespace(skipped=False, failed=False))  # type: ignore[arg-type]
     assert plugin.status == "ok"
+
+
+def test_more_rows_than_a_runtime_takes_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    traits: Any = SimpleNamespace(max_batch=8)
+    cell: Any = SimpleNamespace(config=SimpleNamespace(runtime=SimpleNamespace(name="tensorrt")))
+    bench = Bench(cell, lambda: Loaded(None, traits, "cpu", None), None, None, tmp_path, None, None)  # type: ignore[arg-type]
+    bench.require_rows(8)
+    with pytest.raises(pytest.skip.Exception, match="32 rows at once are asked for, and tensorrt takes 8"):
+        bench.require_rows(32)
