@@ -36,7 +36,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -q -m alone
 
 .venv/installed: pyproject.toml constraints.txt
