@@ -65,7 +65,7 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
 def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)
     folder = sweep(tmp_path / "runs")
-    places = {"A": str(folder), "B": str(folder)}
+    places = {"A": str(folder), "B": str(folder), "PAGE.html": str(tmp_path / "page.html")}
     asked = [places.get(word, word) for word in words[3:] if word not in ("--open", "results/amd-epyc-2-cores")]
     main = report if words[2].endswith("report") else advise
     assert main([str(folder), *asked]) == 0
