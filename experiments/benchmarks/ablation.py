@@ -18,7 +18,7 @@ from typing import Any
 
 from runtime_matrix.experiments.benchmarks.claims import CLAIMS
 from runtime_matrix.experiments.benchmarks.plugin import Bench
-from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.config import AblationConfig, GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.drafting import Lookup
 from runtime_matrix.experiments.core.generation import GenerationReport, generate

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.config import DivergenceConfig
 from runtime_matrix.experiments.core.batching import batches, pad, pad_positions
 from runtime_matrix.experiments.core.finite import check_highest

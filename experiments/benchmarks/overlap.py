@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runtime_matrix.experiments.bundled import training_overlap
-from runtime_matrix.experiments.cells.plan import Cell, data_path
+from runtime_matrix.experiments.cells.data import data_path
+from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.config import BenchmarksConfig
 from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, overlap, perplexity, summarization
 from runtime_matrix.experiments.tasks.overlap import Item

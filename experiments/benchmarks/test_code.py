@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
-from runtime_matrix.experiments.cells.plan import data_path, solutions
+from runtime_matrix.experiments.cells.data import data_path, solutions
 from runtime_matrix.experiments.config import CodeConfig
 from runtime_matrix.experiments.core.rows import Generated
 from runtime_matrix.experiments.measurement.statistics import standard_error

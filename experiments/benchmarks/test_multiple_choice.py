@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 from runtime_matrix.experiments.benchmarks.scoring import Scoring
-from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.config import MultipleChoiceConfig
 from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
 from runtime_matrix.experiments.core.text import Asked, Text

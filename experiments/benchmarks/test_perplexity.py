@@ -4,7 +4,7 @@ import json
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 from runtime_matrix.experiments.benchmarks.scoring import Scoring
-from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.core.scoring import ScoreRequest
 from runtime_matrix.experiments.tasks import perplexity
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
-from runtime_matrix.experiments.cells.plan import data_path
+from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.measurement.statistics import standard_error
 from runtime_matrix.experiments.tasks import summarization
 from runtime_matrix.experiments.tasks.language import chosen

@@ -29,7 +29,8 @@ def measure() -> dict[str, Any]:
     from runtime_matrix.experiments.bundled.texts.world import build_world
     from runtime_matrix.experiments.bundled.train import DEFAULT_STEPS
     from runtime_matrix.experiments.bundled.training import STEPS_PER_SHARD, Recipe
-    from runtime_matrix.experiments.cells.plan import BUNDLED, plan
+    from runtime_matrix.experiments.cells.data import BUNDLED
+    from runtime_matrix.experiments.cells.plan import plan
     from runtime_matrix.experiments.compose import compose
     from runtime_matrix.experiments.models import inspect_folder
     from runtime_matrix.experiments.tasks import overlap

@@ -12,7 +12,8 @@ from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells import device
-from runtime_matrix.experiments.cells.plan import Cell, data_path
+from runtime_matrix.experiments.cells.data import data_path
+from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.config import RuntimeConfig
 from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, Lookup
 from runtime_matrix.experiments.core.responses import Responses

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments import models
-from runtime_matrix.experiments.config import BenchmarksConfig, CellConfig, CodeConfig
-from runtime_matrix.experiments.errors import UserError, did_you_mean
-from runtime_matrix.experiments.records.code import code_of, constructor_options, targets
+from runtime_matrix.experiments.cells.checks import check_configuration, check_files
+from runtime_matrix.experiments.cells.data import BUNDLED
+from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.strict import build, identity_of
-from runtime_matrix.experiments.targets import NO_OPTIONS, load_class, module_of
-from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource
 
 _FEWEST_ROWS = 8  # that an engine with fixed bounds is built for
-# Whose constructors check their options and import nothing large.
-_CONSTRUCTED = ("runtime_matrix.runtimes.weights.", "runtime_matrix.runtimes.placements.")
-_NOT_OF_USERS = {"dtype", "weights", "placement"}  # that an engine is given beside its options
-BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True)
@@ -124,32 +118,16 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
-    _check_names(config)
-    _check_ignored(config)
+    check_configuration(config)
     artifacts = Path(config.artifacts_dir)
     folder = _folder(config)
     if folder is None:
         facts = models.random_facts(dict(config.model.architecture or {}), config.model.seed)
     else:
         facts = models.inspect_folder(folder, artifacts)
-    _check_lengths(config, facts)
-    _check_data(config, facts)
-    _check_draft(config, facts, artifacts)
+    check_files(config, facts, artifacts)
     source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed)
     return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
-
-
-def data_path(benchmark: str, data: str) -> Path:
-    """Return the file or folder of a benchmark: its own, or the bundled one."""
-    names = {
-        "perplexity": "perplexity.txt",
-        "calibration": "calibration.txt",
-        "multiple_choice": "multiple_choice",
-        "code": "code.jsonl",
-        "extractive_qa": "extractive_qa.json",
-        "summarization": "summarization.jsonl",
-    }
-    return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
 
 
 def _named(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,83 +151,6 @@ def _with_rows(resolved: Mapping[str, Any], config: CellConfig) -> dict[str, Any
         if "max_batch" in engine and engine["max_batch"] is None:
             made[which] = {**made[which], "engine": {**engine, "max_batch": max(asked)}}
     return made
-
-
-def _check_names(config: CellConfig) -> None:
-    """Refuse names that no folder can have, and targets that are nowhere."""
-    name = config.runtime.name
-    if not re.fullmatch(r"[^/\x00-\x1f\x7f]{1,80}", name) or name in (".", ".."):
-        raise UserError(
-            f"runtime.name={name[:40]!r}: 1 to 80 characters, no slash and no line end; it becomes a folder's name"
-        )
-    for key in ("results_dir", "artifacts_dir"):
-        if not getattr(config, key).strip():
-            raise UserError(f"{key} is empty: give a folder")
-    for which in ("runtime", "reference"):
-        runtime = getattr(config, which)
-        for part in ("engine", "weights", "placement"):
-            target = getattr(runtime, part).get("target")
-            if target is not None:
-                _check_target(f"{which}.{part}.target", target)
-                _check_options(f"{which}.{part}", getattr(runtime, part))
-    benchmark = config.benchmark
-    if benchmark.code is not None and len(set(benchmark.code.k)) < len(benchmark.code.k):
-        raise UserError(f"benchmark.code.k={list(benchmark.code.k)} names one k twice")
-    asked = benchmark.perplexity
-    if asked is not None and asked.stride is not None and asked.stride >= asked.window:
-        raise UserError(
-            f"benchmark.perplexity.stride={asked.stride} must be less than window={asked.window}: each window scores "
-            f"that many tokens; {asked.window // 2} is usual"
-        )
-
-
-def _check_target(key: str, target: Any) -> None:
-    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", target):
-        raise UserError(f"{key}={target}: give MODULE:CLASS, as in runtimes.engines.eager:Eager")
-    package = module_of(target).partition(".")[0]
-    try:
-        found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise UserError(f"{key}={target}: there is no module {package} here; install it, or set PYTHONPATH")
-
-
-def _check_options(key: str, part: Mapping[str, Any]) -> None:
-    """Refuse options that the class's constructor does not take; what it inherits is checked when it is loaded."""
-    given = part.keys() - NO_OPTIONS
-    for name in sorted(given & _NOT_OF_USERS):
-        raise UserError(f"{key}.{name} is given as {key.partition('.')[0]}.{name}")
-    known = constructor_options(part["target"])
-    unknown = sorted(given - known) if known is not None else []
-    if unknown:
-        name = part["target"].rpartition(":")[2]
-        options = did_you_mean(unknown[0], (known or set()) - _NOT_OF_USERS)
-        raise UserError(f"{key}.{unknown[0]} is no option of {name}{options}")
-    if module_of(part["target"]).startswith(_CONSTRUCTED):
-        try:
-            load_class(part["target"])(**{name: part[name] for name in given})
-        except (Unsupported, TypeError, ValueError) as error:
-            raise UserError(f"{key}: {error}") from error
-
-
-def _check_ignored(config: CellConfig) -> None:
-    """Refuse what was given and would be ignored: what is measured must be what was asked."""
-    model, code_asked, monitoring = config.model, config.benchmark.code, config.monitoring
-    for kind, given in (("local", model.path), ("hub", model.id), ("random", model.architecture or model.seed)):
-        if given and model.kind != kind:
-            name = {"local": "path", "hub": "id"}.get(kind, "architecture" if model.architecture else "seed")
-            raise UserError(
-                f"model.{name} is of model={kind}, and model={model.kind} would ignore it: add model={kind}"
-            )
-    if config.generation.draft_model is not None and config.generation.speculate != "draft":
-        raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
-    if code_asked is not None and code_asked.solutions != "model" and code_asked.temperature > 0:
-        raise UserError(
-            "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
-        )
-    if monitoring.prometheus_linger_s and monitoring.prometheus_port is None:
-        raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
 
 
 def _folder(config: CellConfig) -> Path | None:
@@ -276,86 +177,3 @@ def _fetch(name: str, revision: str | None) -> Path:
             f"model.id={name} at revision {revision} could not be fetched: {first}; "
             "check the name and the network, or use model=local model.path=DIR"
         ) from error
-
-
-def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
-    limit = facts.max_length
-    if limit is None:
-        return
-    for name, part in dataclasses.asdict(config.benchmark).items():
-        if part is not None and "prompt_tokens" in part:
-            longest = [max(value) if isinstance(value, tuple) else value for value in _lengths(part)]
-            if sum(longest) > limit:
-                raise UserError(
-                    f"benchmark.{name}: {longest[0]} prompt + {longest[1]} new tokens exceed the model's context of "
-                    f"{limit}: lower benchmark.{name}.prompt_tokens or new_tokens"
-                )
-    for name, asked in (("perplexity", config.benchmark.perplexity), ("divergence", config.benchmark.divergence)):
-        if asked is not None and asked.window > limit:
-            raise UserError(
-                f"benchmark.{name}.window={asked.window} exceeds the model's context of {limit}: "
-                f"use benchmark.{name}.window={limit}"
-            )
-
-
-def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
-    return part["prompt_tokens"], part["new_tokens"]
-
-
-def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
-    chosen: BenchmarksConfig = config.benchmark
-    files.check_regular(data_path("calibration", config.calibration.data), "calibration.data=FILE, a text")
-    if not facts.has_tokenizer:
-        return  # the benchmarks that need text are skipped, with that reason
-    if chosen.perplexity is not None:
-        perplexity.read_text(data_path("perplexity", chosen.perplexity.data), chosen.perplexity.max_bytes)
-    if chosen.divergence is not None:
-        perplexity.read_text(data_path("perplexity", chosen.divergence.data), 1000)
-    if chosen.multiple_choice is not None:
-        asked = chosen.multiple_choice
-        multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields)
-    if chosen.extractive_qa is not None:
-        extractive_qa.load(data_path("extractive_qa", chosen.extractive_qa.data), chosen.extractive_qa.limit)
-    if chosen.summarization is not None:
-        wanted = chosen.summarization
-        summarization.load(data_path("summarization", wanted.data), wanted.limit, wanted.fields)
-    if chosen.code is not None:
-        _check_code(chosen.code)
-
-
-def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
-    options = config.generation
-    if options.speculate != "draft":
-        return
-    if options.draft_model is None:
-        raise UserError("generation.speculate=draft needs a smaller model: set generation.draft_model=DIR")
-    vocabulary = models.inspect_folder(Path(options.draft_model).expanduser(), artifacts).vocabulary
-    if vocabulary != facts.vocabulary:
-        raise UserError(
-            f"generation.draft_model={options.draft_model} has a vocabulary of {vocabulary}, the model one of "
-            f"{facts.vocabulary}: a draft must speak the same tokens"
-        )
-
-
-def _check_code(asked: CodeConfig) -> None:
-    path = data_path("code", asked.data)
-    problems = code.load(path, asked.limit, asked.fields)
-    if asked.solutions != "model":
-        solutions(asked, problems)
-        return
-    if asked.samples > 1 and asked.temperature == 0:
-        raise UserError(
-            f"benchmark.code.samples={asked.samples} at temperature 0 are {asked.samples} times the same text: "
-            "set benchmark.code.temperature, as in benchmark.code.temperature=0.8"
-        )
-    if max(asked.k) > asked.samples:
-        raise UserError(
-            f"benchmark.code.k={max(asked.k)} needs as many samples: set benchmark.code.samples={max(asked.k)}"
-        )
-
-
-def solutions(asked: CodeConfig, problems: Sequence[code.Problem]) -> dict[str, list[str]]:
-    """Return the completions that are given instead of a model's, by problem."""
-    if asked.solutions == "reference":
-        return code.references(problems, data_path("code", asked.data))
-    return code.load_solutions(Path(asked.solutions).expanduser(), problems)

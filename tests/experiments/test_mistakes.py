@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.cells.plan import BUNDLED, plan
+from runtime_matrix.experiments.cells.data import BUNDLED
+from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.tasks import multiple_choice

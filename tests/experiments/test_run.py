@@ -205,7 +205,7 @@ def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
 ) -> None:
     import shutil
 
-    from runtime_matrix.experiments.cells.plan import BUNDLED
+    from runtime_matrix.experiments.cells.data import BUNDLED
 
     kept = tmp_path / "hub" / "models--someone--small"
     (kept / "refs").mkdir(parents=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.cells.loading import make_runtime
-from runtime_matrix.experiments.cells.plan import BUNDLED
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.strict import build
@@ -173,14 +173,21 @@ def test_large_random_models_are_drawn_alike_by_any_number_of_threads() -> None:
         assert drawn.std().item() == pytest.approx(tensor.std().item(), abs=1e-3), name
 
 
-def test_int4_on_a_gpu_needs_no_further_package() -> None:
-    """As on a card, up to the point where CUDA itself is missing; the default packing wants a package of its own."""
-    quantization = pytest.importorskip("torchao.quantization")
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0)])
+def test_int4_on_a_gpu_needs_no_further_package(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a card, up to the point where CUDA itself is missing; torchao's default packing wants a further package."""
+    pytest.importorskip("torchao")
     layer = torch.nn.Sequential(torch.nn.Linear(256, 256, dtype=torch.bfloat16))
-    config = quantization.Int4WeightOnlyConfig(group_size=32, int4_packing_format="tile_packed_to_4d")
-    reason = ""
-    try:
-        quantization.quantize_(layer, config)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-    assert reason == "" or ("cuda" in reason.lower() and not reason.startswith("ImportError"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(full, "load_module", lambda *given: layer)
+    source = ModelSource("0" * 32, None, None, 0)
+    with pytest.raises(Exception, match=r"(?i)cuda|capability") as raised:
+        TorchAo("int4").load(source, "bfloat16", "sdpa", Hardware("cuda", 1, tmp_path))
+    if capability < (8, 0):
+        assert isinstance(raised.value, Unsupported)
+        assert "compute capability 8.0" in str(raised.value)
+    else:
+        assert not isinstance(raised.value, ImportError | Unsupported)
+        assert "cuda" in str(raised.value).lower()

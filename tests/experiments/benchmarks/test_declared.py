@@ -15,8 +15,9 @@ import pytest
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.benchmarks.declared import doubt, parameters_of, wrong_declaration
+from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.cells.loading import load, make_runtime
-from runtime_matrix.experiments.cells.plan import BUNDLED, Cell, plan
+from runtime_matrix.experiments.cells.plan import Cell, plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.runtimes.base import Traits
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.experiments.cells.plan import BUNDLED
+from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.batching import batches, split
 from runtime_matrix.experiments.core.decoding import random_prompts
