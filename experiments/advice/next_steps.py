@@ -63,6 +63,12 @@ def next_steps(found: Sequence[Row], wish: Wish) -> list[Step]:
     return list({step.command: step for step in steps}.values())
 
 
+def beside_reference(found: Sequence[Row], preset: str, *words: str) -> str:
+    """Return the command that measures a runtime together with the reference, so that both are timed interleaved."""
+    reference = next((row["runtime"] for row in found if row["is_reference"]), "eager")
+    return _command(found, ["-m", f"runtime={reference},{preset}", *words])
+
+
 def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
     measured = [row for row in found if row["status"] == "ok"]
     missed = {lack.option for row in measured for lack in lacks(row, wish) if not lack.is_unshown}
@@ -79,10 +85,8 @@ def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
 def _runtimes(found: Sequence[Row], ideas: Sequence[_Idea]) -> list[Step]:
     tried = {row["runtime"] for row in found}  # failures too: trying them again gives the same row
     commands = " ".join(row.get("command") or "" for row in found)
-    reference = next((row["runtime"] for row in found if row["is_reference"]), "eager")
     return [
-        # Together with the reference, so that both are timed interleaved.
-        Step(idea.why, _command(found, ["-m", f"runtime={reference},{idea.preset}", *idea.words]))
+        Step(idea.why, beside_reference(found, idea.preset, *idea.words))
         if not idea.words
         else Step(idea.why, _command(found, [f"runtime={idea.preset}", *idea.words]))
         for idea in ideas

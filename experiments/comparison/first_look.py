@@ -13,12 +13,12 @@ from typing import Any
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.after_sweep import compare_answers
 from runtime_matrix.experiments.comparison.launch import launch
+from runtime_matrix.experiments.comparison.speed import speed_content
 from runtime_matrix.experiments.comparison.workers import Runner, Tick
 from runtime_matrix.experiments.progress import Deadline
 from runtime_matrix.experiments.records.matrix import rows
-from runtime_matrix.experiments.records.speed import Clock, ratio
 from runtime_matrix.experiments.records.store import SPEED_FILE, attach
-from runtime_matrix.experiments.views.verdict import first_words
+from runtime_matrix.experiments.views.verdict import compared_words
 
 _LAUNCHES, _ROUNDS = 3, 4
 
@@ -66,17 +66,19 @@ class FirstLook:
             Runner(cell, self._results / theirs["record_id"]),
             Runner(candidate, self._results / mine["record_id"]),
         ]
-        launches = []
-        for _ in range(_LAUNCHES):
-            measured = launch(runners, options, tick, cell.config.launch == "fork")
-            if measured.failures:
-                return  # the comparison at the end says why
-            launches.append(measured.stored(1))
-        speedup = ratio(launches, "decode", Clock.WALL)
-        if speedup is None:
-            return
+        fork = cell.config.launch == "fork"
+        launches: list[dict[str, Any]] = []
+        failures: dict[int, str] = {}
+        while len(launches) < _LAUNCHES and not failures:
+            measured = launch(runners, options, tick, fork)
+            failures = measured.failures
+            if not failures:
+                launches.append(measured.stored(1))
+        reason = "; ".join(f"{runners[index].cell.config.runtime.title}: {why}" for index, why in failures.items())
         compare_answers(mine, theirs, self._results)
-        row = rows(attach([theirs, mine], self._results), all=True)[1]
+        records = attach([theirs, mine], self._results)
+        # Judged as any comparison is: of work that was wrong no speed is told.
+        records[1]["speed"] = speed_content(runners[0], runners[1], options, launches, fork, reason or None)
+        words = compared_words(rows(records, all=True)[1], theirs["runtime"]["name"])
         left = len(self._cells) - len(self._measured)
-        words = first_words(row, theirs["runtime"]["name"], (speedup.estimate, speedup.low, speedup.high))
         self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells are to come")

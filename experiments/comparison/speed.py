@@ -108,22 +108,34 @@ class _Comparison:
         write_atomic(runner.folder / SPEED_FILE, text + "\n")
 
     def _content(self, runner: Runner, launches: Launches, reason: str | None) -> dict[str, Any]:
-        return {
-            "schema_version": SPEED_SCHEMA_VERSION,
-            "against": self._reference.folder.name,
-            "options": asdict(self._options),
-            "threads": runner.cell.threads,
-            "token_rule": "exact" if computes_the_same(runner, self._reference) else "share",
-            "interleaved": "alive together, one computing at a time, fresh processes for each launch",
-            "launch": "fork" if self._fork else "exec",
-            "launches": launches,
-            "reason": reason,  # why there are not more
-        }
+        return speed_content(self._reference, runner, self._options, launches, self._fork, reason)
 
     def _agreement(self, runner: Runner) -> dict[str, Any]:
         record = json.loads((runner.folder / "record.json").read_text(encoding="utf-8"))
         entries = [entry for entry in record["benchmarks"] if entry["benchmark"] == "agreement"]
         return entries[0]["figures"] if entries else {}
+
+
+def speed_content(
+    reference: Runner,
+    runner: Runner,
+    options: ComparisonConfig,
+    launches: Launches,
+    fork: bool,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """Return what `speed.json` holds of a cell; `reason`: why there are not more launches."""
+    return {
+        "schema_version": SPEED_SCHEMA_VERSION,
+        "against": reference.folder.name,
+        "options": asdict(options),
+        "threads": runner.cell.threads,
+        "token_rule": "exact" if computes_the_same(runner, reference) else "share",
+        "interleaved": "alive together, one computing at a time, fresh processes for each launch",
+        "launch": "fork" if fork else "exec",
+        "launches": launches,
+        "reason": reason,
+    }
 
 
 def _narrow_enough(options: ComparisonConfig, clock: Clock) -> Enough:

@@ -8,7 +8,6 @@ from typing import Any
 from runtime_matrix.experiments.advice.choose import GOALS, Choice, Wish, choose
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
 from runtime_matrix.experiments.advice.words import exchange, not_compared, size
-from runtime_matrix.experiments.program import command_line
 from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 MIN_ACCURACY = 0.99
@@ -56,14 +55,8 @@ def answers(found: Sequence[Row]) -> dict[str, Any] | None:
         "alarms": [not_compared(row) for row in mine if is_alarm(row)],
         "not_ranked": [(_TITLES[goal], choice.not_ranked) for goal, choice in chosen.items() if choice.not_ranked],
         "without_price": without_price and not is_alone,
-        "only_reference": _how_to_go_on(measured) if is_alone else None,
+        "is_alone": is_alone,  # the reference: the sentence above the cards says how to go on
     }
-
-
-def _how_to_go_on(measured: Sequence[Row]) -> str:
-    names = " and ".join(dict.fromkeys(row["runtime"] for row in measured))
-    more = command_line("run", ["-m", f"runtime={measured[0]['runtime']},onnxruntime"])
-    return f"Only {names}, the reference, is measured, so that there is nothing to choose from. Go on with: {more}"
 
 
 def _speed(row: Row) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime_matrix.experiments.advice.kept import kept
-from runtime_matrix.experiments.program import command_line
+from runtime_matrix.experiments.advice.next_steps import beside_reference
 from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 
@@ -36,22 +36,24 @@ def sentence(rows: Sequence[Row]) -> str | None:
         return _nothing_compared(measured)
     reference = next((row for row in compared if row["is_reference"]), None)
     against = reference["runtime"] if reference else "the reference"
-    others = [row for row in compared if not row["is_reference"]]
-    best = max(others, key=lambda row: float(row["speedup_ratio"]))
-    return f"{speed_words(best, against)}{_answers(best)}: {best.get('model_title') or best['model']}, {_where(best)}."
+    best = max(filter(_has_speed, compared), key=lambda row: float(row["speedup_ratio"]))
+    title = best.get("model_title") or best["model"]
+    return f"{compared_words(best, against)}: {title}, {_where(best)}."
 
 
-def first_words(row: Row, against: str, speedup: tuple[float, float, float]) -> str:
-    """Return what is known of a cell before its speed is recorded; `speedup` is estimate, low and high."""
-    return f"{_words(row['runtime'], against, *speedup)}{_answers(row)}"
+def compared_words(row: Row, against: str) -> str:
+    """Return a cell's speed against another, and what became of its answers; or why no speed can be told."""
+    if not _has_speed(row):
+        return f"{row['runtime']} cannot be compared with {against}: {row['speedup_reason']}"
+    return f"{_speed_words(row, against)}{_answers(row)}"
 
 
-def speed_words(row: Row, against: str) -> str:
-    """Return how fast a compared cell is in words, with the interval that they rest on."""
-    return _words(row["runtime"], against, *(row[f"speedup_ratio{end}"] for end in ("", "_low", "_high")))
+def _has_speed(row: Row) -> bool:
+    return row.get("speedup_ratio") is not None
 
 
-def _words(name: str, against: str, ratio: float, low: float, high: float) -> str:
+def _speed_words(row: Row, against: str) -> str:
+    name, (ratio, low, high) = row["runtime"], (row[f"speedup_ratio{end}"] for end in ("", "_low", "_high"))
     bounds = f" [{low:.2f}, {high:.2f}]"
     if low > 1:
         return f"{name} is {ratio:.2g} times as fast as {against}{bounds}"
@@ -63,7 +65,7 @@ def _words(name: str, against: str, ratio: float, low: float, high: float) -> st
 def bars(rows: Sequence[Row]) -> list[Bar]:
     """Return the cells of the latest comparison, the fastest first; none where nothing was compared."""
     timed = [row for row in _latest([row for row in rows if row["status"] == "ok"]) if row["tpot_s_p50"]]
-    if not any(not row["is_reference"] for row in timed):
+    if not any(map(_has_speed, timed)):
         return []
     slowest = max(row["tpot_s_p50"] for row in timed)
     against = next((row["runtime"] for row in timed if row["is_reference"]), "the reference")
@@ -73,7 +75,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
             row["record_id"],
             1e3 * row["tpot_s_p50"],
             row["tpot_s_p50"] / slowest,
-            "the reference" if row["is_reference"] else speed_words(row, against).removeprefix(f"{row['runtime']} "),
+            _speed_words(row, against).removeprefix(f"{row['runtime']} ") if _has_speed(row) else "the reference",
             row["is_reference"],
         )
         for row in timed
@@ -83,20 +85,19 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 
 def _latest(measured: Sequence[Row]) -> list[Row]:
     """Return the cells that took turns in the latest run that compared speeds, the reference among them."""
-    runs = [row for row in measured if row.get("speedup_ratio") is not None]
+    runs = [row for row in measured if _has_speed(row)]
     if not runs:
         return []
     last: Any = max(runs, key=lambda row: row["started_at"])
     mine = (last["run_id"], last["model"])
     chosen = [row for row in measured if (row["run_id"], row["model"]) == mine]
-    return [row for row in chosen if row["is_reference"] or row.get("speedup_ratio") is not None]
+    return [row for row in chosen if row["is_reference"] or _has_speed(row)]
 
 
 def _nothing_compared(measured: Sequence[Row]) -> str:
     if all(row["is_reference"] for row in measured):
-        names = " and ".join(dict.fromkeys(row["runtime"] for row in measured))
-        more = command_line("run", ["-m", f"runtime={names},onnxruntime"])
-        return f"Only {names}, the reference, is measured: {more} compares it with another runtime."
+        more = beside_reference(measured, "onnxruntime")
+        return f"Only the reference, {measured[0]['runtime']}, is measured. Compare it with another runtime: {more}"
     if any(is_alarm(row) for row in measured):
         return "No speed can be compared: see the cells in red."
     return "No speeds were compared: a sweep with the reference in it does that, as in -m runtime=eager,onnxruntime."
@@ -108,8 +109,8 @@ def _answers(row: Row) -> str:
         return ""
     same = row.get("same_texts_ratio")
     if same == 1.0 and abs(share - 1) < 0.0005:
-        return " and gave the same answers"
-    return f" and keeps {100 * share:.1f} % of its scores"
+        return " and gave the same answers on the items measured"
+    return f" and keeps {100 * share:.1f} % of its scores on the items measured"
 
 
 def _where(row: Row) -> str:

@@ -64,11 +64,12 @@ def test_the_next_best_is_named_with_what_it_costs_and_gains(shown: list[Row]) -
     )
 
 
-def test_with_the_reference_alone_the_cards_say_how_to_go_on(tmp_path: Path) -> None:
-    said = answers(rows(read(write(tmp_path, [make_record("eager")]))[0]))
+def test_of_the_reference_alone_there_are_no_cards(tmp_path: Path) -> None:
+    records = read(write(tmp_path, [make_record("eager")]))[0]
+    said = answers(rows(records))
     assert said is not None
-    assert (said["cards"], said["without_price"]) == ([], False)
-    assert said["only_reference"].endswith("Go on with: python -m experiments.run -m runtime=eager,onnxruntime")
+    assert (said["cards"], said["without_price"], said["is_alone"]) == ([], False, True)
+    assert page(records).count("-m runtime=eager,onnxruntime") == 1
 
 
 def test_a_known_price_is_a_goal(tmp_path: Path) -> None:

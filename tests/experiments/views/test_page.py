@@ -70,7 +70,7 @@ def test_the_first_thing_is_one_sentence_and_its_bars(swept: Path, tmp_path: Pat
     ]
     assert bars.count("width:100.0%") == 1
     alone = page(*read(write(tmp_path / "alone", [make_record("eager")])))
-    assert "Only eager, the reference, is measured" in alone
+    assert "Only the reference, eager, is measured" in alone
     assert "runtime=eager,onnxruntime" in alone
     assert '<table class="bars">' not in alone
     assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column

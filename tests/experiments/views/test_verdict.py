@@ -1,0 +1,61 @@
+"""The one sentence above a matrix, and its bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.store import read_records
+from runtime_matrix.experiments.views.verdict import bars, compared_words, sentence
+from tests.experiments.recorded import make_record, sweep, write
+
+
+def matrix(folder: Path) -> list[dict[str, Any]]:
+    return rows(read_records(folder)[0])
+
+
+def test_the_fastest_is_named_with_its_answers(tmp_path: Path) -> None:
+    found = matrix(sweep(tmp_path))
+    said = sentence(found)
+    assert said is not None
+    assert said.startswith("onnxruntime is 2.5 times as fast as eager [")
+    assert "keeps 100.0 % of its scores on the items measured" in said
+    assert [bar.runtime for bar in bars(found)] == ["onnxruntime", "gptq", "compile", "eager"]
+    assert bars(found)[-1].said == "the reference"
+
+
+def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
+    """As `runtime=eager,eager` gives it: every cell is the reference's."""
+    pair = [make_record("eager"), make_record("twin", slowness=2, is_reference=True)]
+    found = matrix(write(tmp_path, pair[:1]) and write(tmp_path, [pair[1]]))
+    for row in found:
+        row["speedup_ratio"] = None
+    assert sentence(found) is not None
+    found[1] |= {"speedup_ratio": 0.5, "speedup_ratio_low": 0.49, "speedup_ratio_high": 0.51}
+    assert "twin takes 2 times as long as" in str(sentence(found))
+    assert {bar.said.split(" [")[0] for bar in bars(found)} == {"the reference", "takes 2 times as long as eager"}
+
+
+def test_the_reference_alone_says_how_to_compare_it(tmp_path: Path) -> None:
+    record = make_record("eager") | {"command": "python -m experiments.run runtime=eager model=local model.path=m"}
+    said = str(sentence(matrix(write(tmp_path, [record]))))
+    assert "model=local model.path=m -m runtime=eager,onnxruntime" in said
+    assert bars(matrix(tmp_path)) == []
+
+
+def test_of_work_that_was_wrong_no_speed_is_told(tmp_path: Path) -> None:
+    (garbage,) = [row for row in matrix(sweep(tmp_path, has_garbage=True)) if row["runtime"] == "t_garbage"]
+    said = compared_words(garbage, "eager")
+    assert said.startswith("t_garbage cannot be compared with eager: ")
+    assert "times" not in said
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_answers_are_of_the_items_measured(tmp_path: Path, share: float) -> None:
+    row = next(row for row in matrix(sweep(tmp_path)) if row["runtime"] == "onnxruntime")
+    row["same_texts_ratio"] = share
+    same = "gave the same answers on the items measured" in compared_words(row, "eager")
+    assert same == (share == 1.0)
