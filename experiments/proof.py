@@ -1,4 +1,4 @@
-"""Do the gates cry wolf, or sleep? Slowdowns of known size, inserted as computation, put before them.
+"""How often are the gates wrong? Slowdowns of known size, inserted as computation, put before them.
 
   python -m experiments.proof                         all of it: an hour or more on two cores
   python -m experiments.proof launches=20 gates=3     shorter

@@ -121,10 +121,14 @@ def measure_cells(
             break
         start = time.monotonic()
         progress.start(cell.label)
-        sweep = {"id": sweep_id, "cells": len(cells), "index": index, "is_baseline": index in compared_with}
+        place = {
+            "is_reference": index in compared_with,
+            "sweep": {"id": sweep_id, "cells": len(cells), "index": index},
+        }
         if earlier is not None:
-            earlier = {**earlier, "is_reference": index in compared_with}
-        record = earlier or _measure(cell, results, (run_id, index), here, sweep, children, progress, peaks)
+            record = {**earlier, "is_reference": place["is_reference"]}
+        else:
+            record = _measure(cell, results, (run_id, index), here, place, children, progress, peaks)
         records.append(record)
         if earlier is None and record["status"] == "ok":
             last_s = time.monotonic() - start
@@ -164,7 +168,7 @@ def _measure(
     results: Path,
     number: tuple[str, int],
     found: dict[str, Any],
-    sweep: dict[str, Any],
+    place: dict[str, Any],
     children: Children,
     progress: Progress,
     peaks: _HardwarePeaks,
@@ -175,7 +179,7 @@ def _measure(
     journal = Journal(folder / "journal.jsonl")
     with running(folder):
         try:
-            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found, sweep), "sweep": sweep})
+            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found), **place})
             outcome = _timed("check", cell, folder, children, progress.hear)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
@@ -228,7 +232,7 @@ def _keep(folder: Path, record: dict[str, Any]) -> None:
     write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
 
 
-def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any], sweep: dict[str, Any]) -> dict[str, Any]:
+def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) -> dict[str, Any]:
     runtime = cell.config.runtime
     return {
         "run_id": run_id,
@@ -241,7 +245,6 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any], sw
             "placement": runtime.placement["name"],
             "dtype": runtime.dtype,
         },
-        "is_reference": sweep["is_baseline"],
         "model": {
             "name": cell.model_name,
             "title": models.title(cell.facts, cell.model_name),
@@ -267,14 +270,18 @@ def _settle(results: Path) -> None:
 
 
 def _recorded(results: Path, tries: int) -> list[dict[str, Any]]:
-    """Return what is recorded as ok, as unsupported, or as failed for the last of so many tries; the newest first."""
+    """Return what is recorded as ok, as unsupported, or as failed for the last of so many tries; the newest first.
+
+    What the machine lacked before anything was loaded is asked again: it takes a second, and may have been installed.
+    """
     records, _ = read_records(results)
     failures = Counter(_same(record) for record in records if record["status"] in _FAILED)
 
     def is_settled(record: dict[str, Any]) -> bool:
         if record["status"] in _FAILED:
             return failures[_same(record)] >= tries
-        return record["status"] in ("ok", "unsupported")
+        is_of_check = record["status"] == "unsupported" and not set(record.get("jobs") or ()) - {"check"}
+        return record["status"] in ("ok", "unsupported") and not is_of_check
 
     settled = [record for record in reversed(records) if is_settled(record)]
     return sorted(settled, key=lambda record: record["status"] != "ok")  # what was measured once stays measured

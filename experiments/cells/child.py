@@ -85,13 +85,14 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     from runtime_matrix.runtimes.base import Unsupported
 
     runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
+    reference = cell.config.reference.name
     if missing is None or cell.config.hw.allow_mismatch:
         runtime.check(cell.hardware(present(cell.config.hw)))
         return
     try:
         runtime.check(cell.hardware(present(cell.config.hw)))
     except Unsupported as error:
-        here = f"nor can runtime={cell.config.runtime.name} run here: {error}; runtime=onnxruntime hw=auto does"
+        here = f"nor can runtime={cell.config.runtime.name} run here: {error}; runtime={reference} hw=auto does"
     else:
         here = "run it here with hw=auto, or insist with hw.allow_mismatch=true"
     raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {here}")

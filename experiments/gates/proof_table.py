@@ -186,7 +186,7 @@ def write_table(folder: Path) -> tuple[Path, list[str]]:
 def markdown(found: dict[str, Any], missed: Sequence[str]) -> str:
     machine = found["machine"]
     lines = [
-        "# Do the gates cry wolf, or sleep?",
+        "# How often are the gates wrong?",
         "",
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}; "
         "`python -m experiments.proof`. Gate `ci`: a loss of 2 % does not "

@@ -106,7 +106,9 @@ def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
 
 def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     """So that slices of a sweep come to an end."""
-    folders = write(tmp_path, [make_record("eager", run="a"), make_record("nf4", run="a", status="unsupported")])
+    no_package = make_record("tensorrt", run="a", status="unsupported") | {"jobs": {"check": 0.3}}
+    no_kernel = make_record("nf4", run="a", status="unsupported")  # learned while it was loaded
+    folders = write(tmp_path, [make_record("eager", run="a"), no_kernel, no_package])
     for run_id in ("a", "b"):
         write(
             tmp_path,
