@@ -1,4 +1,4 @@
-"""What a sweep says of its first pair while other cells are still to come. The records are invented, the launches real."""
+"""What a sweep says of its first pair while cells are still to come. The records are invented, the launches real."""
 
 from __future__ import annotations
 
