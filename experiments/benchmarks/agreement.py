@@ -64,6 +64,31 @@ def _prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Trai
     return [logits_BKV[index, : len(row)] for index, row in enumerate(rows)]
 
 
+def stepped_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits) -> list[torch.Tensor]:
+    """Return (2, V) float32 logits of each prompt's last two tokens, one step each behind a cache.
+
+    The rows hold different numbers of tokens, and between the steps they change places: what a runtime replays, or
+    keeps at an address, is a part of what is compared.
+    """
+    order = list(reversed(range(len(rows))))
+    ids_BT, lengths = pad([row[:-2] for row in rows], traits)
+    cache = runtime.new_cache(len(lengths), ids_BT.shape[1] + 2)
+    runtime.forward(ids_BT, lengths, cache)
+    before = _step(runtime, cache, [row[-2] for row in rows])
+    cache = cache.select(order + list(range(len(rows), len(lengths))))
+    after = _step(runtime, cache, [rows[index][-1] for index in order])
+    return [torch.stack([before[index], after[order.index(index)]]) for index in range(len(rows))]
+
+
+def _step(runtime: Runtime, cache: Any, tokens: Sequence[int]) -> torch.Tensor:
+    """Return (B, V) for one more token of each row; rows behind the given ones are padding."""
+    rows = len(cache.lengths)
+    ids_B1 = torch.tensor([*tokens, *[0] * (rows - len(tokens))])[:, None]
+    logits_BV = runtime.forward(ids_B1, [1] * rows, cache).logits_BKV[:, 0].float().cpu()
+    check_highest(logits_BV.amax(dim=1)[: len(tokens)], "a step of the agreement check")
+    return logits_BV
+
+
 def continuation_prompts(options: AgreementConfig, seed: int, traits: Traits) -> list[list[int]]:
     """Return prompts of the kind that is timed: random ids, of like lengths."""
     vocabulary = traits.vocabulary

@@ -13,6 +13,7 @@ from runtime_matrix.experiments.benchmarks.agreement import (
     compare_continuations,
     prompt_logits,
     prompts,
+    stepped_logits,
 )
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
 
@@ -21,7 +22,9 @@ def test_agreement(bench: Bench, entry: Entry) -> None:
     stored = bench.folder / "reference.npz"
     if not stored.exists():
         pytest.skip("no reference was measured beside this cell")
-    found = prompt_logits(bench.runtime, prompts(bench.text, bench.traits, bench.cell.config.seed), bench.traits)
+    rows = prompts(bench.text, bench.traits, bench.cell.config.seed)
+    found = prompt_logits(bench.runtime, rows, bench.traits)
+    found += stepped_logits(bench.runtime, rows, bench.traits)
     entry.figures.update(compare(found, _read(stored)))
     continuations = bench.folder / CONTINUATIONS
     if continuations.exists():
@@ -38,5 +41,7 @@ def _same_dtype(bench: Bench, found: list[torch.Tensor], stored: Path) -> dict[s
 
 
 def _read(stored: Path) -> list[torch.Tensor]:
+    """Return the reference's logits of each prompt, and once more those of its last two tokens."""
     with np.load(stored) as arrays:
-        return [torch.from_numpy(arrays[name]) for name in arrays.files]
+        whole = [torch.from_numpy(arrays[name]) for name in arrays.files]
+    return [*whole, *(logits_TV[-2:] for logits_TV in whole)]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import statistics
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from runtime_matrix.runtimes.engines.slots import SlotCache
 
@@ -19,19 +21,29 @@ _WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first
 
 
 class CapturedStep:
-    """Calls `step(*inputs, keys, values)` by replaying what was captured for these shapes and these buffers."""
+    """Calls `step(*inputs, keys, values)` by replaying what was captured for these shapes and these buffers.
+
+    A graph holds addresses: of inputs of its own, and of the cache's buffers. It is therefore kept for as long as the
+    buffers live, and no longer: an address alone may belong to another cache by then. The next call overwrites the
+    output.
+    """
 
     def __init__(self, step: Callable[..., torch.Tensor]):
         self._step = step
-        self._captured: dict[tuple[Any, ...], tuple[Any, list[torch.Tensor], torch.Tensor]] = {}
+        # By identity of a cache's first buffer; its other buffers live and die with it.
+        self._graphs: dict[int, dict[tuple[Any, ...], tuple[Any, list[torch.Tensor], torch.Tensor]]] = {}
+        self._memory: Any = None  # that all graphs share: none is replayed while another one runs
 
     def __call__(self, *given: Any) -> torch.Tensor:
         *inputs, keys, values = given
-        # The graph holds addresses: of these buffers, which a pool keeps, and of inputs of its own.
-        key = (keys[0].data_ptr(), *(tuple(value.shape) for value in inputs))
-        if key not in self._captured:
-            self._captured[key] = self._capture(inputs, keys, values)
-        graph, own, output = self._captured[key]
+        place = id(keys[0])
+        if place not in self._graphs:
+            self._graphs[place] = {}
+            weakref.finalize(keys[0], self._graphs.pop, place).atexit = False
+        graphs, shapes = self._graphs[place], tuple(tuple(value.shape) for value in inputs)
+        if shapes not in graphs:
+            graphs[shapes] = self._capture(inputs, keys, values)
+        graph, own, output = graphs[shapes]
         for mine, value in zip(own, inputs, strict=True):
             mine.copy_(value)
         graph.replay()
@@ -47,8 +59,10 @@ class CapturedStep:
             for _ in range(_WARMUPS):  # each writes the same tokens into the same slots
                 self._step(*own, keys, values)
         torch.cuda.current_stream().wait_stream(beside)
+        self._memory = self._memory or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Of this thread alone: another one may ask for the device's free memory meanwhile.
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
             output = self._step(*own, keys, values)
         return graph, own, output
 
@@ -66,23 +80,66 @@ def fastest(ways: Mapping[str, Callable[[], Any]]) -> tuple[str, dict[str, float
     return min(seconds, key=lambda name: seconds[name]), seconds
 
 
+@dataclass(frozen=True)
+class _Buffers:
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.keys[0].shape[0], self.keys[0].shape[2]  # rows, slots
+
+    @property
+    def nbytes(self) -> int:
+        return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+
+
 class CachePool:
-    """Hands out caches over buffers that live on, so that a graph's addresses stay true; stale slots are finite."""
+    """Hands out caches over buffers that live on, so that graphs over them can be replayed; stale slots are finite.
+
+    Of buffers that nobody uses it keeps at most as many bytes as were ever in use together.
+    """
 
     def __init__(self, make: Callable[[int, int], SlotCache]):
         self._make = make
-        self._free: dict[tuple[int, int], list[tuple[list[torch.Tensor], list[torch.Tensor]]]] = {}
+        self._free: list[_Buffers] = []  # the one that was used last is the last
+        self._used_bytes = self._most_bytes = 0
 
-    def take(self, rows: int, slots: int) -> SlotCache:
+    def take(self, rows: int, slots: int) -> PooledCache:
         """Return an empty cache; when nobody holds it any more, its buffers are free again."""
-        free = self._free.setdefault((rows, slots), [])
-        if free:
-            keys, values = free.pop()
-        else:
-            made = self._make(rows, slots)
-            keys, values = made.keys, made.values
-            for buffer in (*keys, *values):
-                torch._dynamo.mark_static_address(buffer)  # else torch's own graphs refuse to write into them
-        cache = SlotCache(keys, values, [0] * rows)
-        weakref.finalize(cache, free.append, (keys, values))
+        index = next((at for at, free in enumerate(self._free) if free.shape == (rows, slots)), None)
+        buffers = self._made(rows, slots) if index is None else self._free.pop(index)
+        self._used_bytes += buffers.nbytes
+        self._most_bytes = max(self._most_bytes, self._used_bytes)
+        cache = PooledCache(self, buffers.keys, buffers.values, [0] * rows)
+        weakref.finalize(cache, self._release, buffers).atexit = False
         return cache
+
+    def _made(self, rows: int, slots: int) -> _Buffers:
+        made = self._make(rows, slots)
+        for buffer in (*made.keys, *made.values):
+            torch._dynamo.mark_static_address(buffer)  # else torch's own graphs refuse to write into them
+        return _Buffers(made.keys, made.values)
+
+    def _release(self, buffers: _Buffers) -> None:
+        self._used_bytes -= buffers.nbytes
+        self._free.append(buffers)
+        while sum(free.nbytes for free in self._free) > self._most_bytes:
+            del self._free[0]
+
+
+class PooledCache(SlotCache):
+    """A cache whose rows, where some are selected, move to buffers of the same pool."""
+
+    def __init__(self, pool: CachePool, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]):
+        super().__init__(keys, values, lengths)
+        self._pool = pool
+
+    @override
+    def select(self, rows: Sequence[int]) -> PooledCache:
+        chosen = self._pool.take(len(rows), self.slots)
+        index = torch.tensor(list(rows), device=self.keys[0].device)
+        for mine, theirs in zip([*chosen.keys, *chosen.values], [*self.keys, *self.values], strict=True):
+            torch.index_select(theirs, 0, index, out=mine)
+        chosen.row_lengths = [self.row_lengths[row] for row in rows]
+        return chosen

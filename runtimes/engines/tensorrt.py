@@ -108,7 +108,7 @@ class TensorRT(Runtime):
         if backend == "torch_tensorrt":
             from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 
-            return TorchTensorRT(self._dtype, batch_buckets=(1, self._max_batch), weights=self._weights)
+            return TorchTensorRT(self._dtype, (1, self._max_batch), self._weights)
         from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
 
         bounds = (self._max_batch, self._max_tokens)

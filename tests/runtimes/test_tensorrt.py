@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from typing_extensions import override
 
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
@@ -62,19 +65,46 @@ def test_rtx_builds_an_engine_without_a_gpu_and_finds_it_again(tmp_path: Path) -
     assert cache.tally["built"] == before
 
 
-def test_torch_tensorrt_reaches_its_backend(tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fake of `torch.compile`, since the package is not here."""
-    asked = []
+class TorchTensorRTModule(torch.nn.Module):
+    """Stands for torch-tensorrt's module of one engine, by whose name the engines are counted."""
 
-    def compile(graph: object, **options: object) -> object:
-        asked.append(options)
-        return graph
+    def __init__(self, graph: Any):
+        super().__init__()
+        self.graph = graph
 
-    monkeypatch.setattr(torch, "compile", compile)
-    runtime = TorchTensorRT(batch_buckets=[1], token_buckets=[8])
-    runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
-    assert {options["backend"] for options in asked} == {"torch_tensorrt"}
-    assert len(asked) == 2  # the prefill and the step
+    @override
+    def forward(self, *inputs: Any) -> Any:
+        return self.graph(*inputs)
+
+
+@pytest.mark.parametrize("takes_a_part", [True, False])
+def test_torch_tensorrt_runs_its_backend_or_is_unsupported(
+    tiny_model: Path, artifacts: Path, takes_a_part: bool
+) -> None:
+    """With a backend of its name, since the package is not here. Graphs are captured by torch itself."""
+    asked: list[dict[str, Any]] = []
+
+    def backend(graph: Any, inputs: Any, **given: Any) -> Any:
+        asked.append(given["options"])
+        return TorchTensorRTModule(graph.forward) if takes_a_part else graph.forward
+
+    torch._dynamo.register_backend(backend, name="torch_tensorrt")
+    try:
+        runtime = TorchTensorRT("float32", [1])
+        source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts)
+        if not takes_a_part:
+            with pytest.raises(Unsupported, match="took no part of the model"):
+                runtime.load(source, hardware, lambda name: nullcontext())
+            return
+        runtime.load(source, hardware, lambda name: nullcontext())
+        assert runtime.counters()["tensorrt_engines"] == len(asked) == 2  # the prefill and the step
+        assert [options["attn_bias_is_causal"] for options in asked] == [False, False]
+        assert all(options["pass_through_build_failures"] for options in asked)
+        runtime.close()
+    finally:
+        torch._dynamo.backends.registry._COMPILER_FNS.pop("torch_tensorrt", None)
+        torch._dynamo.backends.registry._BACKENDS.pop("torch_tensorrt", None)
+        gc.collect()
 
 
 class Context:
