@@ -32,12 +32,14 @@ class RequirementsConfig:
     device_name: str | None  # a part of the name that the driver gives
     memory_gb: float | None = least(0)  # as the maker states it; the driver shows a tenth less
     devices: int = least(0)
+    without: tuple[str, ...] | None = None  # parts of the names of other cards, which these facts are not of
 
 
 @dataclass(frozen=True, kw_only=True)
 class HwFacts:
     """What the maker states of one device; None where it is not known or depends on the machine."""
 
+    compute_capability: str | None  # of CUDA, such as 8.0
     bandwidth_gb_per_s: float | None = least(0)
     peak_tflops: dict[str, float] = least(0)  # by dtype, dense
     price_usd_per_hour: float | None = least(0)

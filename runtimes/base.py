@@ -37,6 +37,7 @@ class Hardware:
     device: str  # "cpu" or "cuda"
     threads: int
     artifacts: Path = Path("results/runs/artifacts")  # where built graphs and compile caches are kept
+    compute_capability: str | None = None  # of the GPU that is meant, such as 8.0; None: of the one that is there
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from runtime_matrix.experiments.config import HwConfig
@@ -9,6 +10,7 @@ from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, av
 from runtime_matrix.runtimes.base import Unsupported
 
 _MEMORY_TOLERANCE = 0.15  # what a driver keeps for itself and error correction takes; 40 and 80 GB stay apart
+_SLICE = "MIG"  # in the driver's name of a part of a card
 
 
 def resolve(hw: HwConfig) -> tuple[str, str | None]:
@@ -16,12 +18,13 @@ def resolve(hw: HwConfig) -> tuple[str, str | None]:
 
     Unsupported names what the profile needs, what was found, and a command that works here.
     """
-    missing = misfit(hw)
+    devices = _devices()
+    missing = _misfit(hw, devices)
     if missing and not hw.allow_mismatch:
         raise Unsupported(
             f"hw={hw.name} needs {missing}; run it here with hw=auto, or insist with hw.allow_mismatch=true"
         )
-    found = ", ".join(name for name, _ in _devices()) or "no CUDA device"
+    found = ", ".join(name for name, _ in devices) or "no CUDA device"
     return present(hw), f"not a {hw.name}: {found}" if missing else None
 
 
@@ -31,8 +34,35 @@ def misfit(hw: HwConfig) -> str | None:
 
 
 def present(hw: HwConfig) -> str:
-    """Return the device that a cell uses here, whether or not it is the profile's."""
-    return "cuda" if _devices() and hw.device != "cpu" else "cpu"
+    """Return the device that a cell uses here, whether or not it is the profile's.
+
+    Of several CUDA devices, torch's current one is then the first that is the profile's.
+    """
+    devices = _devices()
+    if not devices or hw.device == "cpu":
+        return "cpu"
+    _use(next(iter(_fitting(hw, devices)), 0))
+    return "cuda"
+
+
+def uuid() -> str | None:
+    """Return by which name NVIDIA's tools know torch's current device; None without one, or with an older torch."""
+    import torch
+
+    found = getattr(torch.cuda.get_device_properties(), "uuid", None) if torch.cuda.is_available() else None
+    return None if found is None else f"GPU-{found}"
+
+
+def _use(index: int) -> None:
+    """Make a CUDA device torch's current one, and the only one of programs that this process starts."""
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        return
+    torch.cuda.set_device(index)
+    name = uuid()
+    if name is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 
 def _devices() -> list[tuple[str, float]]:
@@ -88,22 +118,29 @@ def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:
     """Return what is needed and what was found, or None where the profile is true; devices are (name, gigabytes)."""
     needs = hw.requires
     found = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
-    if hw.device == "cuda" and not devices:
-        return f"{_wanted(hw)}; found {found}"
-    fitting = [
-        size
-        for name, size in devices
-        if (needs.device_name or "").lower() in name.lower()
-        and (needs.memory_gb is None or abs(size - needs.memory_gb) <= _MEMORY_TOLERANCE * needs.memory_gb)
-    ]
-    if len(fitting) < needs.devices:
-        return f"{_wanted(hw)}; found {found}"
+    if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < needs.devices:
+        return f"{_wanted(hw, bool(devices))}; found {found}"
     return None
 
 
-def _wanted(hw: HwConfig) -> str:
+def _fitting(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> list[int]:
+    """Return the indexes of the devices that are the profile's."""
+    needs = hw.requires
+    return [
+        index
+        for index, (name, size) in enumerate(devices)
+        if (needs.device_name or "").lower() in name.lower()
+        and not any(part.lower() in name.lower() for part in needs.without or ())
+        and (_SLICE not in name or _SLICE in (needs.device_name or ""))
+        and (needs.memory_gb is None or abs(size - needs.memory_gb) <= _MEMORY_TOLERANCE * needs.memory_gb)
+    ]
+
+
+def _wanted(hw: HwConfig, has_devices: bool) -> str:
     needs = hw.requires
     if needs.device_name is None:
         return "a CUDA device"
     size = f" with {needs.memory_gb:g} GB" if needs.memory_gb else ""
-    return f"{max(1, needs.devices)} CUDA device{'s' if needs.devices > 1 else ''} named {needs.device_name}{size}"
+    other = f", not {' or '.join(needs.without)}," if needs.without and has_devices else ""
+    plural = "s" if needs.devices > 1 else ""
+    return f"{max(1, needs.devices)} CUDA device{plural} named {needs.device_name}{other}{size}"

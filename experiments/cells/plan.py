@@ -89,7 +89,7 @@ class Cell:
         return dataclasses.replace(self, config=config)
 
     def hardware(self, device: str) -> Hardware:
-        return Hardware(device, self.threads, self.artifacts)
+        return Hardware(device, self.threads, self.artifacts, self.config.hw.facts.compute_capability)
 
 
 def baselines(cells: Sequence[Cell]) -> set[int]:
