@@ -24,7 +24,11 @@ from runtime_matrix.experiments.targets import NO_OPTIONS, full_name, load_class
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc")
+_OUT_OF_MEMORY = (  # in the words of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc"),
+    *("failed to allocate memory", "is smaller than requested bytes", "status_alloc_failed"),
+    "cudaerrormemoryallocation",
+)
 
 
 def make_runtime(config: RuntimeConfig) -> Runtime:

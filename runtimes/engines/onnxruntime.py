@@ -93,10 +93,11 @@ class OnnxRuntime(PastGraph):
         )
         outputs = dict(zip(self._names, [logits_BKV, *present], strict=True))
         binding = self._session.io_binding()
+        card = logits_BKV.device.index
         for name, value in inputs.items():
-            binding.bind_input(name, "cuda", 0, _ELEMENTS[value.dtype], value.shape, address(value))
+            binding.bind_input(name, "cuda", card, _ELEMENTS[value.dtype], value.shape, address(value))
         for name, value in outputs.items():
-            binding.bind_output(name, "cuda", 0, _ELEMENTS[value.dtype], value.shape, address(value))
+            binding.bind_output(name, "cuda", card, _ELEMENTS[value.dtype], value.shape, address(value))
         self.synchronize()  # the session has a stream of its own: its inputs must be there; it returns when it is done
         self._session.run_with_iobinding(binding)
         return logits_BKV, present
@@ -113,6 +114,17 @@ def _check_provider(provider: str) -> None:
         )
 
 
+def _provider_options(provider: str) -> dict[str, str]:
+    """Return what a provider is told: on CUDA, no TF32 under the name float32, torch's device, no spare memory."""
+    if provider != _PROVIDERS["cuda"]:
+        return {}
+    return {
+        "use_tf32": "0",
+        "device_id": str(torch.cuda.current_device() if torch.cuda.is_available() else 0),
+        "arena_extend_strategy": "kSameAsRequested",  # by default each extension doubles what is held
+    }
+
+
 def _session(graph: Path, provider: str, threads: int) -> Any:
     import onnxruntime
 
@@ -121,7 +133,7 @@ def _session(graph: Path, provider: str, threads: int) -> Any:
     # A spinning pool takes the core from whatever is measured beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+    session = onnxruntime.InferenceSession(graph, options, providers=[(provider, _provider_options(provider))])
     if session.get_providers()[0] != provider:  # listed providers that cannot load are replaced in silence
         raise Unsupported(
             f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ _MODULES = {
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
     "torch_tensorrt": ("torch_tensorrt",),
 }
+# Of the GPUs that TensorRT-RTX has kernels for, as its support matrix lists them: Turing, Ampere, Ada and Blackwell of
+# workstations. Neither A100 (8.0) nor H100 (9.0) is among them.
+_RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
 _EXTRAS = "pip install 'runtime-matrix[tensorrt]' or 'runtime-matrix[tensorrt-rtx]'"
 
 
@@ -73,7 +77,7 @@ class TensorRT(Runtime):
         with phase("import"):
             backend, module = self._found(hw)
         self._engine = self._made(backend, module)
-        return self._engine.load(model, hw, phase, calibration_ids)
+        return self._engine.load(model, replace(hw, compute_capability=_capability(hw)), phase, calibration_ids)
 
     @override
     def new_cache(self, rows: int, capacity: int) -> Cache:
@@ -125,15 +129,29 @@ class TensorRT(Runtime):
                 "runtime.engine.build_only=true builds the engine here, for another machine"
             )
         errors = []
+        capability = _capability(hw)
         for backend in backends:
             for name in _MODULES[backend]:
                 if importlib.util.find_spec(name) is None:
                     continue
+                if backend == "tensorrt_rtx" and capability not in (None, *_RTX_CAPABILITIES):
+                    errors.append(
+                        f"TensorRT-RTX has no kernels for compute capability {capability}, only for "
+                        f"{', '.join(_RTX_CAPABILITIES)}"
+                    )
+                    break
                 try:
                     return backend, importlib.import_module(name)
                 except Exception as error:  # their libraries raise plain exceptions where one of theirs is missing
                     errors.append(f"{name} does not load ({str(error).strip().splitlines()[0][:120]})")
         raise Unsupported(f"{'; '.join(errors) or f'{backends[0]} is not installed'}: {_EXTRAS}")
+
+
+def _capability(hw: Hardware) -> str | None:
+    """Return the compute capability of the GPU that is there, else of the one that the profile means."""
+    if hw.device == "cuda" and torch.cuda.is_available():
+        return ".".join(map(str, torch.cuda.get_device_capability()))
+    return hw.compute_capability
 
 
 def _installed() -> str:

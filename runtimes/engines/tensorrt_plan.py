@@ -24,7 +24,11 @@ from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
-_FORM = 1  # raised when what is built changes
+_FORM = 2  # raised when what is built changes
+_OUT_OF_MEMORY = (
+    *("out of memory", "outofmemory", "memoryallocation", "insufficient memory"),
+    *("failed to allocate", "could not allocate", "unable to allocate", "requested size"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Bounds:
 
     batch: int
     tokens: int  # of a row
+    compute_capability: str | None = None  # that it is built for, such as 8.6; None: the builder's own choice
 
 
 class TensorRTPlan(PastGraph):
@@ -50,6 +55,7 @@ class TensorRTPlan(PastGraph):
         self._weights: Weights = weights or full.Full()
         self._engine: Any = None
         self._contexts: list[Any] = []
+        self._memory: torch.Tensor | None = None
 
     @override
     def load(
@@ -58,18 +64,21 @@ class TensorRTPlan(PastGraph):
         with phase("export"):
             graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         batch, tokens = self._wanted
-        bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS))
+        # RTX builds for the architectures that it is told, TensorRT for the GPU that is there.
+        target = hw.compute_capability if self._is_rtx else None
+        bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS), target)
         with phase("build"):
             plan = self._plan(graph, bounds, hw)
         if self._build_only:
+            runs_on = f"compute capability {target}" if target else "compute capability 8.6, 8.9 or 12.0"
             raise Unsupported(
                 f"build_only: the engine is built ({plan.stat().st_size / 2**20:.1f} MiB, {plan}); "
-                "a machine with an NVIDIA GPU runs it"
+                f"a machine with an NVIDIA GPU{f' of {runs_on}' if self._is_rtx else ''} runs it"
             )
         with phase("deserialize"):
             self._start(plan)
         self._max_length = bounds.tokens
-        self._describe()
+        self._describe(hw.device)
         return Traits(
             vocabulary=self._vocabulary,
             max_length=bounds.tokens,
@@ -78,11 +87,14 @@ class TensorRTPlan(PastGraph):
             weight_disk_bytes=plan.stat().st_size,
             dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,
+            notes=("no kernels are specialised for single shapes, which would be compiled while they are timed",)
+            if self._is_rtx
+            else (),
         )
 
     @override
     def close(self) -> None:
-        self._contexts, self._engine = [], None
+        self._contexts, self._engine, self._memory = [], None, None
 
     @override
     def _execute(
@@ -102,12 +114,17 @@ class TensorRTPlan(PastGraph):
         for name, value in zip(self._held_names, present, strict=True):
             context.set_tensor_address(f"new_{name}", address(value))
         context.set_tensor_address("logits", address(logits_BKV))
+        self._give_memory(context)
+        if not self._enqueue(context):
+            raise _refusal("TensorRT refused the step", self._logger, RuntimeError)
+        return logits_BKV, present
+
+    def _enqueue(self, context: Any) -> bool:
         # Not on the default stream: TensorRT would wait there for the whole device.
         self._stream.wait_stream(torch.cuda.current_stream())
-        if not context.execute_async_v3(self._stream.cuda_stream):
-            raise RuntimeError(f"TensorRT refused the step: {self._logger.last}")
+        is_taken = bool(context.execute_async_v3(self._stream.cuda_stream))
         torch.cuda.current_stream().wait_stream(self._stream)
-        return logits_BKV, present
+        return is_taken
 
     def _out_of_bounds(self, name: str, shape: tuple[int, ...], is_step: bool) -> str:
         lowest, _, highest = self._engine.get_tensor_profile_shape(name, int(is_step))
@@ -117,15 +134,14 @@ class TensorRTPlan(PastGraph):
         )
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
-        name = self._trt.__name__
         # An engine of TensorRT fits the GPU that built it; one of RTX any, as it is finished where it runs.
         gpu = torch.cuda.get_device_name() if hw.device == "cuda" and torch.cuda.is_available() else None
         made_from = {
             "graph": graph.name,
             "bounds": vars(bounds),
-            "backend": name,
+            "backend": self._trt.__name__,
             "version": self._trt.__version__,
-            "gpu": gpu if name == "tensorrt" else None,
+            "gpu": None if self._is_rtx else gpu,
             "form": _FORM,
             "torch": importlib.metadata.version("torch"),
         }
@@ -136,22 +152,52 @@ class TensorRTPlan(PastGraph):
         return artifacts.entry(hw.artifacts, "tensorrt", made_from, write) / _PLAN
 
     def _start(self, plan: Path) -> None:
-        self._stream = torch.cuda.Stream()
+        self._stream = self._new_stream()
         # The logger must outlive everything that was made with it.
         self._logger = _logger(self._trt)
         self._runtime = self._trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
-            raise Unsupported(f"TensorRT cannot load its engine on this GPU: {self._logger.last}")
+            raise _refusal("TensorRT cannot load its engine on this GPU", self._logger)
         for profile in range(2):
-            context = self._engine.create_execution_context()
+            context = self._new_context()
             if context is None:
-                raise Unsupported(f"TensorRT cannot run its engine on this GPU: {self._logger.last}")
+                raise _refusal("TensorRT cannot run its engine on this GPU", self._logger)
             context.set_optimization_profile_async(profile, self._stream.cuda_stream)
             self._contexts.append(context)
         self._stream.synchronize()
 
-    def _describe(self) -> None:
+    def _new_stream(self) -> Any:
+        return torch.cuda.Stream()
+
+    def _new_context(self) -> Any:
+        """Return a context without memory of its own, see `_give_memory`."""
+        trt = self._trt
+        own = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not self._is_rtx:
+            return self._engine.create_execution_context(own)
+        options = self._engine.create_runtime_config()
+        options.set_execution_context_allocation_strategy(own)
+        # By default RTX compiles kernels for each new shape in the background, and every step has a new shape.
+        options.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.NONE
+        return self._engine.create_execution_context(options)
+
+    def _give_memory(self, context: Any) -> None:
+        """Lend the context what it needs for the shapes that were set: both use one buffer, one after the other.
+
+        Left to itself each holds as much as the largest shape of its profile takes: gigabytes for nothing.
+        """
+        needed = context.update_device_memory_size_for_shapes()
+        if self._memory is None or self._memory.numel() < needed:
+            self._memory = None  # freed before the larger one is asked for
+            self._memory = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._shape.device)
+        context.set_device_memory(self._memory.data_ptr(), self._memory.numel())
+
+    @property
+    def _is_rtx(self) -> bool:
+        return str(self._trt.__name__).startswith("tensorrt_rtx")
+
+    def _describe(self, device: str) -> None:
         engine, trt = self._engine, self._trt
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._held_names = [name for name in names if name.startswith(("key.", "value."))]
@@ -163,7 +209,7 @@ class TensorRTPlan(PastGraph):
             trt.DataType.BF16: torch.bfloat16,
         }
         held_dtype = dtypes[engine.get_tensor_dtype(self._held_names[0])]
-        self._shape = PastShape(len(self._held_names), heads, width, held_dtype, "cuda")
+        self._shape = PastShape(len(self._held_names), heads, width, held_dtype, device)
         self._vocabulary = engine.get_tensor_shape("logits")[-1]
         self._logits_dtype = dtypes[engine.get_tensor_dtype("logits")]
 
@@ -179,6 +225,12 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
     if not parser.parse_from_file(str(graph)):
         raise Unsupported(f"TensorRT cannot read the graph: {parser.get_error(0)}")
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # which is on by default: float32 means float32 here
+    if bounds.compute_capability is not None:
+        name = f"SM{bounds.compute_capability.replace('.', '')}"
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, name), 0):
+            raise Unsupported(f"TensorRT-RTX does not build for compute capability {bounds.compute_capability}")
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     # Smallest, usual and largest sizes: B, T, P, K.
     usual, tokens = min(64, bounds.tokens), bounds.tokens
@@ -191,8 +243,14 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise Unsupported(f"TensorRT cannot build the engine: {logger.last}")
+        raise _refusal("TensorRT cannot build the engine", logger)
     return bytes(engine)
+
+
+def _refusal(what: str, logger: Any, otherwise: type[Exception] = Unsupported) -> Exception:
+    """Return the exception for what TensorRT said last: MemoryError where it was about memory."""
+    kind = MemoryError if any(sign in logger.last.lower() for sign in _OUT_OF_MEMORY) else otherwise
+    return kind(f"{what}: {logger.last}")
 
 
 def _shape(value: Any, rows: int, tokens: int, past: int, wanted: int) -> tuple[int, ...]:

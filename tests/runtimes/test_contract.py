@@ -25,6 +25,7 @@ from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 from runtime_matrix.runtimes.placements.offload import Offload
 from runtime_matrix.runtimes.weights.full import Full
 from runtime_matrix.runtimes.weights.torchao import TorchAo
+from tests.runtimes.fake_tensorrt import OnHost
 
 TOLERANCE = 1e-4  # of a logit, in float32
 ENGINES: dict[str, Callable[[], Runtime]] = {
@@ -32,6 +33,7 @@ ENGINES: dict[str, Callable[[], Runtime]] = {
     "eager_attention": lambda: Eager(attention="eager"),
     "compile": lambda: Compiled(batch_buckets=[2], token_buckets=[8]),
     "onnxruntime": OnnxRuntime,
+    "tensorrt": OnHost,
     "offload": lambda: Eager(placement=Offload(layers=1)),
     "torchao_int8": lambda: Eager(weights=TorchAo("int8")),
     "fake": lambda: Fake(vocabulary=128, max_length=256),

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
-from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime, _session
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")  # ONNX Runtime's own words for its silent fallback
@@ -24,3 +27,22 @@ def test_a_provider_that_is_not_listed_names_the_extra(tiny_model: Path, artifac
     runtime = OnnxRuntime(provider="TensorrtExecutionProvider")
     with pytest.raises(Unsupported, match="install the extra onnx-gpu"):
         runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+
+
+def test_on_a_gpu_float32_is_not_tf32_and_the_arena_grows_by_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the session, since the package for CPUs has no such provider."""
+    import onnxruntime
+
+    asked: list[Any] = []
+
+    def session(graph: Path, options: Any, providers: list[Any]) -> Any:
+        asked.extend(providers)
+        return SimpleNamespace(get_providers=lambda: [name for name, _ in providers])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    _session(Path("graph"), "CUDAExecutionProvider", 1)
+    _session(Path("graph"), "CPUExecutionProvider", 1)
+    on_gpu = {"use_tf32": "0", "device_id": "1", "arena_extend_strategy": "kSameAsRequested"}
+    assert asked == [("CUDAExecutionProvider", on_gpu), ("CPUExecutionProvider", {})]

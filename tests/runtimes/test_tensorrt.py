@@ -12,11 +12,16 @@ import pytest
 import torch
 from typing_extensions import override
 
+from runtime_matrix.experiments.cells.loading import classify
+from runtime_matrix.experiments.compose import compose
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt
 from runtime_matrix.runtimes.engines.tensorrt import TensorRT
+from runtime_matrix.runtimes.engines.tensorrt_plan import _refusal
 from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
+from tests.runtimes import fake_tensorrt
+from tests.runtimes.fake_tensorrt import OnHost, plan_of
 
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 
@@ -107,35 +112,103 @@ def test_torch_tensorrt_runs_its_backend_or_is_unsupported(
         gc.collect()
 
 
-class Context:
-    """Stands for an execution context: it takes shapes within its bounds, as TensorRT says by a returned bool."""
-
-    def __init__(self, most: int):
-        self.most = most
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        return shape[0] <= self.most
-
-    def set_tensor_address(self, name: str, address: int) -> None:
-        pass
+def on_host(name: str, capability: str | None, model: Path, artifacts: Path) -> OnHost:
+    runtime = OnHost(name)
+    hardware = Hardware("cpu", 1, artifacts, capability)
+    runtime.load(ModelSource("tiny", model), hardware, lambda name: nullcontext())
+    return runtime
 
 
-class Engine:
-    """Stands for an engine of two profiles."""
+def test_float32_is_built_without_tf32_and_nothing_is_compiled_while_it_is_timed(
+    tiny_model: Path, artifacts: Path
+) -> None:
+    plain, rtx = (on_host(name, "8.9", tiny_model, artifacts) for name in ("tensorrt", "tensorrt_rtx"))
+    assert [plan_of(one)["flags"] for one in (plain, rtx)] == [[], []]
+    assert [plan_of(one)["capabilities"] for one in (plain, rtx)] == [[], ["8.9"]]
+    assert plain._engine.asked == [fake_tensorrt.Allocation.USER_MANAGED] * 2
+    for options in rtx._engine.asked:
+        assert options.strategy is fake_tensorrt.Allocation.USER_MANAGED
+        assert options.dynamic_shapes_kernel_specialization_strategy is fake_tensorrt.Specialization.NONE
 
-    def get_tensor_profile_shape(self, name: str, profile: int) -> tuple[tuple[int, ...], ...]:
-        return ((1, 1), (1, 64), (8, 256))
+
+def test_engines_of_rtx_are_kept_by_architecture(tiny_model: Path, artifacts: Path) -> None:
+    built = [plan_of(on_host("tensorrt_rtx", one, tiny_model, artifacts))["capabilities"] for one in ("7.5", "8.6")]
+    assert built == [["7.5"], ["8.6"]]
+    assert plan_of(on_host("tensorrt_rtx", None, tiny_model, artifacts))["capabilities"] == []
 
 
-def test_a_shape_beyond_the_profile_is_named_with_its_bounds() -> None:
-    from runtime_matrix.runtimes.engines.past import PastCache, PastShape
-    from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
+def test_both_contexts_share_what_the_shapes_need(tiny_model: Path, artifacts: Path) -> None:
+    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    cache = runtime.new_cache(2, 20)
+    runtime.forward(torch.ones(2, 12, dtype=torch.long), [12, 12], cache)
+    prompt, step = runtime._contexts
+    held = runtime._memory
+    assert held is not None
+    assert held.numel() == prompt.needed_bytes < 8 * 64 * 64  # of the largest shape
+    runtime.forward(torch.ones(2, 1, dtype=torch.long), [1, 1], cache)
+    assert runtime._memory is held
+    assert step.given_bytes == prompt.given_bytes > step.needed_bytes
 
-    plan = TensorRTPlan(None, "float32", (8, 256))
-    plan._shape, plan._held_names, plan._logits_dtype = PastShape(2, 2, 4, torch.float32, "cpu"), [], torch.float32
-    plan._contexts, plan._engine = [Context(8), Context(8)], Engine()
-    ids = torch.ones(9, 4, dtype=torch.int64)
-    with pytest.raises(
-        RuntimeError, match=r"takes ids from \(1, 1\) to \(8, 256\) and was given \(9, 4\): raise runtime"
+
+def test_a_shape_beyond_the_profile_is_named_with_its_bounds(tiny_model: Path, artifacts: Path) -> None:
+    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    expected = r"takes ids from \(1, 1\) to \(8, 64\) and was given \(9, 4\): raise runtime.engine.max_batch or"
+    with pytest.raises(RuntimeError, match=expected):
+        runtime.forward(torch.ones(9, 4, dtype=torch.long), [4] * 9)
+
+
+def test_what_tensorrt_says_of_memory_is_out_of_memory(tiny_model: Path, artifacts: Path) -> None:
+    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    for said, status in (
+        ("[defaultAllocator.cpp::allocateAsync::48] Error Code 1: Cuda Runtime (out of memory)", "out_of_memory"),
+        ("Error Code 2: OutOfMemory (Requested size was 8589934592 bytes.)", "out_of_memory"),
+        ("Error Code 9: no kernel for this GPU", "unsupported"),
     ):
-        plan._execute({"ids": ids}, PastCache(plan._shape, 9, 4), (9, 1, 16), True)
+        runtime._logger.log(fake_tensorrt.Severity.ERROR, said)
+        found, reason = classify(_refusal("TensorRT cannot run its engine on this GPU", runtime._logger))
+        assert (found, said in reason) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("capability", "says"),
+    [
+        ((8, 0), "TensorRT-RTX has no kernels for compute capability 8.0, only for 7.5, 8.6, 8.9, 12.0, 12.1"),
+        ((9, 0), "TensorRT-RTX has no kernels for compute capability 9.0"),
+        ((8, 9), None),
+    ],
+)
+def test_auto_takes_rtx_where_it_has_kernels(
+    capability: tuple[int, int], says: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With fakes of both packages, installed as they are in an environment with the extra tensorrt-rtx."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    (tmp_path / "fake_rtx.py").write_text("")
+    (tmp_path / "fake_trt.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = {"tensorrt": ("absent_tensorrt",), "tensorrt_rtx": ("fake_rtx",)}
+    monkeypatch.setattr(tensorrt, "_MODULES", modules)
+    runtime = TensorRT()
+    if says is None:
+        assert runtime._found(Hardware("cuda", 1))[0] == "tensorrt_rtx"
+        return
+    with pytest.raises(Unsupported) as caught:
+        runtime.check(Hardware("cuda", 1))
+    assert says in str(caught.value)
+    assert "pip install 'runtime-matrix[tensorrt]'" in str(caught.value)
+    monkeypatch.setattr(tensorrt, "_MODULES", modules | {"tensorrt": ("fake_trt",)})
+    assert runtime._found(Hardware("cuda", 1))[0] == "tensorrt"
+
+
+@pytest.mark.skipif(not HAS_RTX, reason="tensorrt-rtx is not installed: pip install 'runtime-matrix[tensorrt-rtx]'")
+@pytest.mark.parametrize("name", ["t4", "rtx4090", "h100"])
+def test_rtx_builds_for_the_profiles_architecture(name: str, tiny_model: Path, artifacts: Path) -> None:
+    hw = compose([f"hw={name}", "model=random"])["hw"]
+    hardware = Hardware("cpu", 1, artifacts, hw["facts"]["compute_capability"])
+    dtype = "float16" if name == "t4" else "float32"  # RTX has no float32 products for Turing, and says so
+    with pytest.raises(Unsupported) as caught:
+        TensorRT(dtype, "tensorrt_rtx", build_only=True, max_batch=2, max_tokens=32).load(
+            ModelSource("tiny", tiny_model), hardware, lambda name: nullcontext()
+        )
+    said = {"t4": "GPU of compute capability 7.5 runs it", "rtx4090": "GPU of compute capability 8.9 runs it"}
+    assert said.get(name, "has no kernels for compute capability 9.0") in str(caught.value)

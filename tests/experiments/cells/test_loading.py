@@ -74,6 +74,26 @@ def test_a_type_error_inside_a_constructor_is_an_error(artifacts: Path) -> None:
     assert loading.classify(caught.value)[0] == "error"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 4294967296",
+        "bfc_arena.cc:376 Available memory of 0 is smaller than requested bytes of 1048576",
+        "std::bad_alloc",
+        "[Errno 12] Cannot allocate memory",
+    ],
+)
+def test_out_of_memory_in_everyone_s_words(said: str) -> None:
+    assert loading.classify(RuntimeError(said)) == ("out_of_memory", said)
+
+
+def test_other_errors_are_errors() -> None:
+    assert loading.classify(RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"))[0] == "error"
+
+
 def test_weights_of_one_s_own_are_taken_whatever_they_are_called(artifacts: Path) -> None:
     words = ("runtime.weights.target=runtimes.weights.rounded:Rounded", "+runtime.weights.bits=3")
     made = make_runtime(cell("runtime=eager", *words, "model=random", artifacts=artifacts).config.runtime)

@@ -1,0 +1,245 @@
+"""A fake of TensorRT's Python module over ONNX Runtime: the calls and bounds of the real one, computed on a CPU.
+
+It takes a shape within its profile's bounds and returns False for others, reads and writes at the addresses that it is
+given, and refuses to run with less memory than it asked for. `plan_of` tells what an engine was built with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from typing_extensions import override
+
+from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
+
+_BYTES_A_TOKEN = 64  # that a context asks for
+
+
+class Severity(enum.IntEnum):
+    ERROR, WARNING, INFO = 1, 2, 3
+
+
+class ILogger:
+    Severity = Severity
+
+
+class DataType(enum.Enum):
+    FLOAT, HALF, BF16 = "float32", "float16", "bfloat16"
+
+
+class BuilderFlag(enum.Enum):
+    TF32 = "TF32"
+
+
+class ComputeCapability(enum.Enum):
+    SM75, SM86, SM89, SM120 = "7.5", "8.6", "8.9", "12.0"
+
+
+class Allocation(enum.Enum):
+    STATIC, USER_MANAGED = "static", "user managed"
+
+
+class Specialization(enum.Enum):
+    LAZY, NONE = "lazy", "none"
+
+
+class Config:
+    def __init__(self) -> None:
+        self.flags, self.profiles, self.capabilities = {"TF32"}, [], []  # type: ignore[var-annotated]
+        self.num_compute_capabilities = 0
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        self.flags.discard(flag.value)
+
+    def set_compute_capability(self, capability: ComputeCapability, index: int) -> bool:
+        self.capabilities.append(capability.value)
+        return index < self.num_compute_capabilities
+
+    def add_optimization_profile(self, profile: Any) -> None:
+        self.profiles.append(profile.shapes)
+
+
+class Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, Any] = {}
+
+    def set_shape(self, name: str, *bounds: tuple[int, ...]) -> None:
+        self.shapes[name] = bounds
+
+
+class Network:
+    def __init__(self) -> None:
+        self.path, self.inputs = "", []  # type: ignore[var-annotated]
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.inputs)
+
+    def get_input(self, index: int) -> Any:
+        return self.inputs[index]
+
+
+class OnnxParser:
+    def __init__(self, network: Network, logger: Any):
+        self._network = network
+
+    def parse_from_file(self, path: str) -> bool:
+        self._network.path = path
+        self._network.inputs = [SimpleNamespace(name=one.name, shape=one.shape) for one in _session(path).get_inputs()]
+        return True
+
+
+class Builder:
+    def __init__(self, logger: Any):
+        self._logger = logger
+
+    def create_network(self, flags: int) -> Network:
+        return Network()
+
+    def create_builder_config(self) -> Config:
+        return Config()
+
+    def create_optimization_profile(self) -> Profile:
+        return Profile()
+
+    def build_serialized_network(self, network: Network, config: Config) -> bytes:
+        plan = {"path": network.path, "profiles": config.profiles, "flags": sorted(config.flags)}
+        return json.dumps(plan | {"capabilities": config.capabilities}).encode()
+
+
+class Runtime:
+    def __init__(self, logger: Any):
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Engine:
+        return Engine(json.loads(plan), self._logger)
+
+
+class Engine:
+    def __init__(self, plan: Mapping[str, Any], logger: Any):
+        self.plan, self.logger, self.session = plan, logger, _session(plan["path"])
+        self.asked: list[Any] = []  # options of its contexts
+        self._values = {one.name: one for one in (*self.session.get_inputs(), *self.session.get_outputs())}
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._values)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._values)[index]
+
+    def get_tensor_shape(self, name: str) -> Any:
+        return self._values[name].shape
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return {"tensor(float)": DataType.FLOAT, "tensor(float16)": DataType.HALF}[self._values[name].type]
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> Any:
+        return self.plan["profiles"][profile][name]
+
+    def create_runtime_config(self) -> Any:
+        options = SimpleNamespace(strategy=Allocation.STATIC)
+        options.dynamic_shapes_kernel_specialization_strategy = Specialization.LAZY
+        options.set_execution_context_allocation_strategy = lambda own: setattr(options, "strategy", own)
+        return options
+
+    def create_execution_context(self, options: Any = None) -> Context:
+        self.asked.append(options)
+        return Context(self)
+
+
+class Context:
+    def __init__(self, engine: Engine):
+        self._engine, self._profile = engine, 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self.needed_bytes = self.given_bytes = 0
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> None:
+        self._profile = profile
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        lowest, _, highest = self._engine.get_tensor_profile_shape(name, self._profile)
+        if len(shape) != len(lowest) or not all(
+            a <= size <= b for a, size, b in zip(lowest, shape, highest, strict=True)
+        ):
+            return False
+        self._shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        assert address, name
+        self._addresses[name] = address
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        rows, _, tokens, slots = self._shapes["mask"]
+        self.needed_bytes = rows * tokens * slots * _BYTES_A_TOKEN
+        return self.needed_bytes
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert address
+        self.given_bytes = size
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert self.given_bytes >= self.needed_bytes > 0
+        session = self._engine.session
+        inputs = {one.name: self._array(one.name, self._shapes[one.name], one.type) for one in session.get_inputs()}
+        for one, made in zip(session.get_outputs(), session.run(None, inputs), strict=True):
+            self._array(one.name, made.shape, one.type)[...] = made
+        return True
+
+    def _array(self, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray[Any, Any]:
+        dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}[kind]
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory: Any = (ctypes.c_char * size).from_address(self._addresses[name]) if size else bytearray()
+        return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def module(name: str) -> Any:
+    """Return the fake as a module of this name: tensorrt or tensorrt_rtx."""
+    return SimpleNamespace(
+        __name__=name,
+        __version__="0",
+        ILogger=ILogger,
+        DataType=DataType,
+        BuilderFlag=BuilderFlag,
+        ComputeCapability=ComputeCapability,
+        ExecutionContextAllocationStrategy=Allocation,
+        DynamicShapesKernelSpecializationStrategy=Specialization,
+        NetworkDefinitionCreationFlag=SimpleNamespace(),
+        OnnxParser=OnnxParser,
+        Builder=Builder,
+        Runtime=Runtime,
+    )
+
+
+class OnHost(TensorRTPlan):
+    """Our engine over the fake: everything of it but the stream."""
+
+    def __init__(self, name: str = "tensorrt", bounds: tuple[int, int | None] = (8, 64)):
+        super().__init__(module(name), "float32", bounds)
+
+    @override
+    def _new_stream(self) -> Any:
+        return SimpleNamespace(cuda_stream=0, synchronize=lambda: None)
+
+    @override
+    def _enqueue(self, context: Any) -> bool:
+        return bool(context.execute_async_v3(0))
+
+
+def plan_of(runtime: OnHost) -> Mapping[str, Any]:
+    plan: Mapping[str, Any] = runtime._engine.plan
+    return plan
+
+
+def _session(path: str | Path) -> Any:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
