@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -18,11 +18,12 @@ from runtime_matrix.experiments.benchmarks import declared
 from runtime_matrix.experiments.cells import device, loading
 from runtime_matrix.experiments.cells.fitting import fit
 from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.core.decoding import decode_batch
 from runtime_matrix.experiments.core.drafting import Drafter
 from runtime_matrix.experiments.core.responses import Responses
 from runtime_matrix.experiments.core.text import Text
-from runtime_matrix.experiments.measurement.clocks import PhaseTimer
-from runtime_matrix.experiments.measurement.memory import PeakMeter, mapped_file_bytes
+from runtime_matrix.experiments.measurement.clocks import PhaseTimer, StepTimer
+from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
 from runtime_matrix.experiments.records.journal import Journal, not_a_number
 from runtime_matrix.experiments.targets import module_of
 from runtime_matrix.runtimes import artifacts
@@ -51,6 +52,7 @@ class Loaded:
     traits: Traits
     device: str  # cpu or cuda
     used_bytes: Callable[[], int] | None  # of the whole device, less what was used before loading; None on a CPU
+    load_peak_device_bytes: int | None = None  # in the same way, while it was loaded
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Bench:
     meter: PeakMeter
     on_items: Any  # (done, total) → None
     is_loaded: bool = False
+    _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of what was asked
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -87,6 +90,26 @@ class Bench:
     @property
     def device_used_bytes(self) -> Callable[[], int] | None:
         return self._loaded.used_bytes
+
+    @property
+    def load_peak_device_bytes(self) -> int | None:
+        return self._loaded.load_peak_device_bytes
+
+    def first_call(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> StepTimer:
+        """Return the times of the first generation of this shape, in which engines compile, build and allocate.
+
+        Whichever benchmark needs it first runs it.
+        """
+        shape = (len(prompts), len(prompts[0]), new_tokens)
+        if shape not in self._first_calls:
+            self._first_calls[shape], _ = self.generate(prompts, new_tokens)
+        return self._first_calls[shape]
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
+        """Return the times of a generation, and its tokens."""
+        timer = StepTimer(time.perf_counter, self.runtime.synchronize)
+        timer.start()
+        return timer, decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step=timer.tick)
 
     @cached_property
     def drafter(self) -> Drafter | None:
@@ -127,7 +150,10 @@ class CellPlugin:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         chosen = self.cell.config.benchmark.chosen()
-        order = (["agreement"] if self.cell.config.agreement.enabled else []) + chosen
+        # Memory before what is run in larger batches: engines keep for themselves what they needed once.
+        order = (["agreement"] if self.cell.config.agreement.enabled else []) + sorted(
+            chosen, key=lambda name: name != "memory"
+        )
         kept = [item for item in items if benchmark_name(item) in order]
         items[:] = sorted(kept, key=lambda item: order.index(benchmark_name(item)))
 
@@ -193,17 +219,19 @@ class CellPlugin:
 
         mapped = mapped_file_bytes()
         artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
-        with meter.phase("load"):
+        sampler = Sampler(used) if used is not None else None
+        with meter.phase("load"), sampler or nullcontext():
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
+        on_device = max(0, used()) if used is not None else 0
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
         wrong = self._wrong(traits)
-        on_device = max(0, used()) if used is not None else 0
         doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
         self.journal.write(
             "load",
             import_s=round(import_s, 4),  # and pytest's collecting
             phases_s=timer.seconds,
             peak_host_bytes=meter.peaks_bytes["load"],
+            peak_device_bytes=sampler.highest if sampler is not None else None,
             import_bytes=meter.import_bytes,
             gained_host_bytes=gained,
             weight_bytes=None if wrong else traits.weight_bytes,
@@ -218,7 +246,7 @@ class CellPlugin:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
         self.tell("benchmark", self._benchmark)
-        return Loaded(runtime, traits, found, used)
+        return Loaded(runtime, traits, found, used, sampler.highest if sampler is not None else None)
 
     def _fitted(self, bench: Bench) -> Cell:
         """Return the cell with the token budgets that fit, and journal what they are."""

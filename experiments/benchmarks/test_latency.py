@@ -1,11 +1,9 @@
 """Time to first token and time per output token, every sample kept, over a grid of batch × prompt × new tokens."""
 
-import time
-
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
-from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.core.decoding import random_prompts
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 
 
@@ -20,14 +18,12 @@ def test_latency(bench: Bench, entry: Entry, benchmark: BenchmarkFixture, shape:
     produced: list[list[int]] = []
 
     def once() -> None:
-        timer = StepTimer(time.perf_counter, bench.runtime.synchronize)
+        timer, produced[:] = bench.generate(prompts, new_tokens)
         timers.append(timer)
-        timer.start()
-        produced[:] = decode_batch(bench.runtime, bench.traits, prompts, new_tokens, after_step=timer.tick)
 
-    once()  # compiling, building and allocating happen here, and are a figure of their own
+    first = bench.first_call(prompts, new_tokens)
     benchmark.pedantic(once, rounds=asked.iterations, warmup_rounds=asked.warmup)
-    first, measured = timers[0], timers[1 + asked.warmup :]
+    measured = timers[asked.warmup :]
     entry.figures = {"first_call_s": first.total_s, "first_token_of_first_call_s": first.ttft_s}
     entry.samples = {
         "ttft_s": [timer.ttft_s for timer in measured],

@@ -5,6 +5,7 @@ import random
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.cells import device
 from runtime_matrix.experiments.config import GenerationConfig
 from runtime_matrix.experiments.core.decoding import random_prompts
 from runtime_matrix.experiments.core.generation import generate
@@ -25,7 +26,8 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
         for prompt, length in zip(prompts, lengths, strict=True)
     ]
 
-    meter, options = EnergyMeter(bench.hardware_device), GenerationConfig(token_budget=asked.token_budget)
+    meter = EnergyMeter(bench.hardware_device, device.uuid())
+    options = GenerationConfig(token_budget=asked.token_budget)
 
     def once() -> None:
         with meter.measure():  # the last round's reading stays: the warm-up comes before it

@@ -100,15 +100,21 @@ def free_bytes(device: str) -> int | None:
     return torch.cuda.mem_get_info()[0]
 
 
+def give_back_free(device: str) -> None:
+    """Let torch give back what it keeps for later: it is not what the work needs."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 def peak_bytes_of(used: Callable[[], int] | None, meter: PeakMeter, work: Callable[[], None]) -> int | None:
     """Return the peak of memory during a call of `work`: of the device where `used` tells it, else of the host."""
     if used is None:
         with meter.phase("fit"):
             work()
         return meter.peaks_bytes["fit"]
-    import torch
-
-    torch.cuda.empty_cache()  # what torch keeps for later is not what the work needs
+    give_back_free("cuda")
     with Sampler(used) as sampler:
         work()
     return sampler.highest

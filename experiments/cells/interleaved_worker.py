@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -67,7 +67,7 @@ class Round:
 def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
     """Serve orders until the wire is closed; answers ("done", result) or ("failed", status, reason) to each.
 
-    Orders: ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
+    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
     """
     from runtime_matrix.experiments.cells.child import isolate
 
@@ -93,41 +93,57 @@ class _Worker:
         self._cell, self._injection = cell, injection
         self._runtime: Any = None
         self._traits: Any = None
+        self._device = "cpu"
         self._clock = TreeClock()
         # When the last round was over, by the clock and by this thread's own, which then hands results over and waits.
         self._ended_s: tuple[float, float] | None = None
 
+    def device(self) -> str:
+        """Return what the cell runs on: cpu or cuda."""
+        from runtime_matrix.experiments.cells.device import resolve
+
+        self._device, _ = resolve(self._cell.config.hw)
+        return self._device
+
     def load(self, setting: Setting) -> dict[str, Any]:
-        """Load, or load again for another setting; return the peak of memory, the device and the largest batch."""
+        """Load, or load again for another setting; return the peaks of memory and the largest batch.
+
+        What the device holds is told right only while no other process loads.
+        """
         import dataclasses
 
         from runtime_matrix.experiments.cells import device, loading
-        from runtime_matrix.experiments.measurement.memory import PeakMeter
+        from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 
         if self._runtime is not None:
             self._runtime.close()
         self._ended_s = None
-        found, _ = device.resolve(self._cell.config.hw)
+        used = device.used_bytes(self._device)
+        sampler = Sampler(used) if used is not None else None
         self._runtime = loading.make_runtime(self._cell.config.runtime)
         threads = setting.threads if self._injection is None else self._injection.threads(setting.threads)
-        hardware = dataclasses.replace(self._cell.hardware(found), threads=threads)
+        hardware = dataclasses.replace(self._cell.hardware(self._device), threads=threads)
         meter = PeakMeter()
-        with meter.phase("load"):
-            self._traits = loading.load(
-                self._cell, self._runtime, self._cell.config.runtime, hardware, meter.loading_phase
-            )
-        if self._injection is not None:
-            self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
-        with meter.phase("generate"):
-            for shape in setting.shapes:
-                if shape.batch <= (self._traits.max_batch or shape.batch):
-                    self._warm_up(shape, setting.warm_up)
-        _stay_on(setting.cores)
+        with sampler or nullcontext():
+            with meter.phase("load"):
+                self._traits = loading.load(
+                    self._cell, self._runtime, self._cell.config.runtime, hardware, meter.loading_phase
+                )
+            if self._injection is not None:
+                self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
+            with meter.phase("generate"):
+                for shape in setting.shapes:
+                    if shape.batch <= (self._traits.max_batch or shape.batch):
+                        self._warm_up(shape, setting.warm_up)
+        if self._device == "cpu":  # on a GPU threads only launch and wait: on one core they would wait for each other
+            _stay_on(setting.cores)
         self._warm_up(setting.shapes[0], 1)  # the first round on these cores
         peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
         return {
-            "memory": {"peak_host_bytes": max(peaks, default=None)},
-            "device": found,
+            "memory": {
+                "peak_host_bytes": max(peaks, default=None),
+                "peak_device_bytes": sampler.highest if sampler is not None else None,
+            },
             "max_batch": self._traits.max_batch,
         }
 
@@ -144,6 +160,8 @@ class _Worker:
     def round(self, prompts: Prompts, new_tokens: int) -> Round:
         """Generate so many tokens from each prompt, and tell what that took."""
         before_s, compiled = self._cpu_since_last_round(), self._recompiles()
+        if self._device == "cuda":
+            self._take_the_gpu(prompts)
         walls, cpus, tokens = self._generate(prompts, new_tokens)
         self._clock.refresh()
         if descendants():  # those that were born meanwhile are in the clock only now
@@ -159,6 +177,15 @@ class _Worker:
             recompiles=None if after is None or compiled is None else after - compiled,
             tokens=tokens,
         )
+
+    def _take_the_gpu(self, prompts: Prompts) -> None:
+        """Generate one token from other prompts of this shape, untimed: whoever computes first after another process
+        pays for the switch between their contexts, which would be counted with the prefill."""
+        from runtime_matrix.experiments.core.decoding import decode_batch
+
+        others = draw_prompts(f"switch {os.getpid()}", len(prompts), (len(prompts[0]),), self._traits.vocabulary)
+        decode_batch(self._runtime, self._traits, others, 1)
+        self._runtime.synchronize()
 
     def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
         """Return, for each scored token, how much more likely the runtime's own first choice was (nats)."""

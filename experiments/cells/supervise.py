@@ -26,7 +26,7 @@ _LAST_S = 5.0
 _CANNOT_FORK = 3  # the exit code of a forked process that could not use a GPU
 _SET_FOR_CHILDREN = (
     *(guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"),
-    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    *("PYTORCH_NVML_BASED_CUDA_CHECK", "CUDA_DEVICE_ORDER"),
 )
 _TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
 
@@ -146,6 +146,7 @@ def child_environment(threads: int) -> Iterator[None]:
     # Packages ask for a GPU while they are imported. By CUDA's own answer no process that is forked later could use
     # one; the driver's library answers without that.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts, and not the fastest first
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
     # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
     warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])

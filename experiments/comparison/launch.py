@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,7 +105,8 @@ def launch(
             # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
             if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
                 _measure(done, present, runners, mine, options, order, tick)
-    done.machine = machine_change(before)
+        gpus = read_machine().gpus  # warm from the last rounds
+    done.machine = machine_change(before) | {"gpus": list(gpus), "gpus_before": list(before.gpus)}
     return done
 
 
@@ -121,16 +122,18 @@ def _measure(
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
     shapes = tuple(block.shape for block in mine)
     cores = _shared_cores(mine[0].threads or done.threads, order)
-    for index, worker in list(present.items()):
-        setting = Setting(mine[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
-        with _noting(done, present, index):
-            worker.send("load", setting)
-    for index, worker in list(present.items()):
-        with _noting(done, present, index):
-            loaded = worker.result()
-            done.memory.setdefault(index, loaded["memory"])
-            done.devices.add(loaded["device"])
-            done.max_batch[index] = loaded["max_batch"]
+
+    def setting(index: int) -> Setting:
+        return Setting(mine[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
+
+    _ask_all(done, present, lambda index: ("device",), lambda index, device: done.devices.add(device))
+
+    def on_loaded(index: int, loaded: dict[str, Any]) -> None:
+        done.memory.setdefault(index, loaded["memory"])
+        done.max_batch[index] = loaded["max_batch"]
+
+    # A GPU's memory is counted for all processes together: there one loads after the other.
+    _ask_all(done, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in done.devices)
     for block in mine:
         _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
         if block.name == "own":
@@ -139,6 +142,25 @@ def _measure(
         if 0 in present:
             with _noting(done, present, 0):  # which is asked
                 _compare_tokens(done, present[0], index, runners, [block.name for block in mine])
+
+
+def _ask_all(
+    done: Launch,
+    present: dict[int, Worker],
+    order: Callable[[int], tuple[Any, ...]],
+    on_answer: Callable[[int, Any], None],
+    together: bool = True,
+) -> None:
+    """Give each worker its order, and hear their answers: all work side by side, or one after the other."""
+    workers = list(present.items())
+    for group in [workers] if together else [[pair] for pair in workers]:
+        for index, worker in group:
+            with _noting(done, present, index):
+                worker.send(*order(index))
+        for index, worker in group:
+            if index in present:
+                with _noting(done, present, index):
+                    on_answer(index, worker.result())
 
 
 def _run_block(

@@ -17,7 +17,7 @@ from runtime_matrix.experiments.comparison.workers import Runner, Tick
 from runtime_matrix.experiments.config import ComparisonConfig
 from runtime_matrix.experiments.measurement.memory import available_bytes
 from runtime_matrix.experiments.progress import Deadline
-from runtime_matrix.experiments.records.environment import gpus
+from runtime_matrix.experiments.records.environment import gpu_memory_bytes, gpus
 from runtime_matrix.experiments.records.speed import Clock, ratio
 from runtime_matrix.experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
 from runtime_matrix.experiments.records.timed_work import problem
@@ -155,9 +155,9 @@ def _fit_together(runners: Sequence[Runner]) -> bool:
     """Say whether the cells' peaks, as measured while each was alone, fit into what the machine has."""
     host, device = (sum(_peak(runner, kind) for runner in runners) for kind in ("host", "device"))
     available = available_bytes()
-    on_device = [float(gpu["memory.total"].split()[0]) * 2**20 for gpu in gpus()]  # in MiB
+    sizes = [size for gpu in gpus() if (size := gpu_memory_bytes(gpu)) is not None]
     fits_host = available is None or host < 0.7 * available
-    return fits_host and (not on_device or device < 0.8 * on_device[0])
+    return fits_host and (not sizes or device < 0.8 * min(sizes))
 
 
 def _peak(runner: Runner, kind: str) -> int:

@@ -171,7 +171,10 @@ def _compare(
     def is_decided(folder: Path, launches: Launches) -> bool:
         count = len(launches)
         return count >= gate.looks[-1] or (
-            count >= gate.looks[0] and all(limit.look(launches).verdict != "inconclusive" for limit in limits[folder])
+            count >= gate.looks[0]
+            and all(
+                limit.look(launches).verdict != "inconclusive" for limit in limits[folder] if limit.applies(launches)
+            )
         )
 
     def note(done: int, launches: Launches) -> None:

@@ -28,6 +28,10 @@ class SpeedLimit:
     rule: Rule
     interval: Callable[[Sequence[float], float], Interval | None]
 
+    def applies(self, launches: Launches) -> bool:
+        """Say whether the limit can be judged by these launches: of a GPU's speed the host's CPU time says nothing."""
+        return self.clock is not Clock.CPU or not launches or launches[0]["device"] == "cpu"
+
     def look(self, launches: Launches) -> Look:
         return look(losses(launches, self.phase, self.clock_of(launches), self.expected), self.rule, self.interval)
 
@@ -71,8 +75,8 @@ def judge_speed(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
     launches = stored.get("launches", []) if row["speedup_launches"] else []
     found = []
     for limit in speed_limits(gate, one.baseline, level):
-        if limit.clock is Clock.CPU and launches and launches[0]["device"] != "cpu":
-            continue  # the host's time says nothing of a GPU's
+        if not limit.applies(launches):
+            continue
         if math.isnan(limit.expected):
             said, advice = "the baseline holds no launches", "update=true measures them"
             found.append(Finding(one.label, limit.name, "inconclusive", said, advice=advice))

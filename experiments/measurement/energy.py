@@ -32,6 +32,7 @@ class EnergyMeter:
     """Adds up what the counters gained within `measure`; `reason` says why `energy_j` is None."""
 
     device: str  # cpu or cuda
+    uuid: str | None = None  # of the GPU that is used, as NVIDIA's tools write it; None: the first
     energy_j: float | None = None
     source: str | None = None
     reason: str | None = None
@@ -39,7 +40,7 @@ class EnergyMeter:
 
     def __post_init__(self) -> None:
         try:
-            self._counters = nvml_counters() if self.device == "cuda" else rapl_counters()
+            self._counters = nvml_counters(self.uuid) if self.device == "cuda" else rapl_counters()
             self.source = self._counters[0].source
         except NoMeter as error:
             self.reason = str(error)
@@ -72,15 +73,18 @@ def _rapl(package: Path) -> Counter:
     return Counter("RAPL", lambda: _microjoules(package / "energy_uj"), _microjoules(package / "max_energy_range_uj"))
 
 
-def nvml_counters() -> list[Counter]:
-    """Return the counter of the first device. NoMeter without nvidia-ml-py, a driver, or a device that counts."""
+def nvml_counters(uuid: str | None = None) -> list[Counter]:
+    """Return the counter of the GPU with this name; None is the first, hidden ones included.
+
+    NoMeter without nvidia-ml-py, a driver, or a device that counts.
+    """
     try:
         import pynvml
     except ImportError as error:
         raise NoMeter("NVML needs nvidia-ml-py: pip install 'runtime-matrix[energy]'") from error
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid) if uuid else pynvml.nvmlDeviceGetHandleByIndex(0)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
         raise NoMeter(f"NVML: {error}") from error

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ _PACKAGES = (
     "tensorrt-rtx-cu13-bindings",
     "torch-tensorrt",
 )
+_GPU_NAMES = ("index", "uuid")  # of the card that is there, among those that are alike
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MEMORY_STEP = 8 * 2**30
 _SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder that git knows
 _CODE = ("runtimes", "experiments", "conf")
@@ -73,13 +75,40 @@ def commit() -> str | None:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Return what NVIDIA's own tool says of each GPU, in its words and units; nothing where it is not installed."""
+    """Return what NVIDIA's own tool says of each GPU that this process may use, in its words and units.
+
+    Nothing where the tool is not installed.
+    """
     if shutil.which("nvidia-smi") is None:
         return []
-    asked = ["nvidia-smi", f"--query-gpu={','.join(_GPU_FACTS)}", "--format=csv,noheader"]
+    names = (*_GPU_NAMES, *_GPU_FACTS)
+    asked = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
-    return [dict(zip(_GPU_FACTS, (part.strip() for part in line.split(",")), strict=False)) for line in lines]
+    cards = [dict(zip(names, (part.strip() for part in line.split(",")), strict=False)) for line in lines]
+    return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(_VISIBLE))]
+
+
+def visible(cards: Sequence[dict[str, str]], chosen: str | None) -> list[dict[str, str]]:
+    """Return the cards that CUDA_VISIBLE_DEVICES names, in its order, by index or by the beginning of their UUID.
+
+    As in CUDA, what comes behind the first name of no card counts for nothing. None: all cards.
+    """
+    if chosen is None:
+        return list(cards)
+    found = []
+    for name in filter(None, (part.strip() for part in chosen.split(","))):
+        card = next((card for card in cards if name == card["index"] or card["uuid"].startswith(name)), None)
+        if card is None:
+            break
+        found.append(card)
+    return found
+
+
+def gpu_memory_bytes(gpu: Mapping[str, str]) -> float | None:
+    """Return a card's memory; None where the driver does not tell it, as of some slices."""
+    mebibytes = gpu["memory.total"].split()[0] if gpu.get("memory.total") else ""
+    return float(mebibytes) * 2**20 if mebibytes.replace(".", "", 1).isdigit() else None
 
 
 def environment_hash(found: dict[str, Any]) -> str:
@@ -96,8 +125,9 @@ def memory_class(found: Mapping[str, Any]) -> int | None:
 
 
 def machine_facts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an environment describes the machine: its processor, instruction sets and limits."""
-    return {key: found[key] for key in _MACHINE if key in found}
+    """Return what of an environment describes the machine: processor, instruction sets and limits, and its GPUs."""
+    names = [gpu["name"] for gpu in found.get("gpus") or ()]
+    return {key: found[key] for key in _MACHINE if key in found} | ({"gpus": names} if names else {})
 
 
 def machine_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -73,8 +73,13 @@ def interval_of(values: Sequence[float], level: float = 0.95) -> Interval | None
     return found.exp() if found else None
 
 
-def memory_ratio(launches: Launches, key: str = "peak_host_bytes") -> Interval | None:
-    """Return candidate's peak / reference's peak over launches; None where it is not known."""
+def memory_ratio(launches: Launches) -> Interval | None:
+    """Return candidate's peak / reference's peak over launches, of a GPU's memory where they ran on one.
+
+    None where it is not known.
+    """
+    is_on_gpu = any(launch["device"] == "cuda" for launch in launches)
+    key = "peak_device_bytes" if is_on_gpu else "peak_host_bytes"
     pairs = [(launch["candidate_memory"].get(key), launch["reference_memory"].get(key)) for launch in launches]
     if not pairs or not all(mine and theirs for mine, theirs in pairs):
         return None

@@ -34,6 +34,8 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
 _FLASH_CAPABILITY = (8, 0)  # of a CUDA device: flash-attn 2 has kernels for Ampere and later
+_HALF_KERNELS = ("gptq", "awq")  # stored weights that are computed with in 16 bits only
+_HALF_DTYPES = ("float16", "bfloat16")
 
 
 class Eager(Runtime):
@@ -75,7 +77,7 @@ class Eager(Runtime):
     ) -> Traits:
         self.check(hw)
         torch.set_num_threads(hw.threads)
-        dtype, notes = _usable_dtype(self._wanted_dtype, hw.device)
+        dtype, notes = _usable_dtype(self._wanted_dtype, hw.device, self._kernel_dtypes(model))
         self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)
         notes += more
         with phase("import"):
@@ -108,6 +110,11 @@ class Eager(Runtime):
             dtype_note=dtype_note(dtype, hw.device),
             notes=notes,
         )
+
+    def _kernel_dtypes(self, model: ModelSource) -> tuple[str, ...]:
+        """Return the dtypes for which the weights have kernels on a GPU, the preferred one first; empty: any."""
+        stored = full.stored_method(model) in _HALF_KERNELS
+        return _HALF_DTYPES if stored else getattr(self._weights, "cuda_dtypes", ())
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
@@ -261,7 +268,9 @@ def _needs_capability() -> str:
     return f"compute capability {needed} (found {found})"
 
 
-def _usable_dtype(wanted: str, device: str) -> tuple[str, tuple[str, ...]]:
+def _usable_dtype(wanted: str, device: str, kernels: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
+    if device == "cuda" and kernels and wanted not in kernels:
+        return kernels[0], (f"these weights have no kernels for {wanted} on a GPU: {kernels[0]} was used",)
     if wanted == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         return "float16", ("bfloat16 is not supported by this device: float16 was used",)
     return wanted, ()

@@ -108,6 +108,14 @@ def _parts(tensor: Any) -> list[Any]:
     return parts + [scale for scale in scales if scale is not None]
 
 
+def stored_method(model: ModelSource) -> str | None:
+    """Return the method that made the stored weights small, as their configuration names it; None for plain ones."""
+    if model.folder is None:
+        return None
+    config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
+    return (config.get("quantization_config") or {}).get("quant_method")
+
+
 def disk_bytes(folder: Path | None) -> int | None:
     """Return the bytes of the weight files; None for weights that never were on disk."""
     if folder is None:

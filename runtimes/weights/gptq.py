@@ -36,6 +36,7 @@ class Gptq:
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("gptqmodel", "optimum.gptq")
+    cuda_dtypes: ClassVar[tuple[str, ...]] = ("float16", "bfloat16")  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
     def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
         if method not in _BITS:

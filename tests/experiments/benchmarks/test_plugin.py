@@ -11,6 +11,7 @@ import pytest
 
 from runtime_matrix.experiments.benchmarks.plugin import ENTRY, Bench, CellPlugin, Entry, Loaded
 from runtime_matrix.experiments.records.journal import read_journal
+from tests.experiments.test_run import Run, records
 
 
 def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> None:
@@ -41,3 +42,18 @@ def test_more_rows_than_a_runtime_takes_are_skipped_with_the_reason(tmp_path: Pa
     bench.require_rows(8)
     with pytest.raises(pytest.skip.Exception, match="32 rows at once are asked for, and tensorrt takes 8"):
         bench.require_rows(32)
+
+
+def test_memory_is_measured_before_larger_batches_and_runs_the_first_call(run: Run, tmp_path: Path) -> None:
+    words = ["model=random", "benchmark=[latency,memory]", "benchmark.latency.batch=[1,8]"]
+    shape = [f"benchmark.{name}.{key}" for name in ("latency", "memory") for key in ("prompt_tokens=8", "new_tokens=4")]
+    done = run(*words, *shape, "benchmark.latency.iterations=3", "agreement.enabled=false")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    entries: Any = record["benchmarks"]
+    assert [entry["benchmark"] for entry in entries] == ["memory", "latency", "latency"]
+    alike, larger = entries[1:]
+    assert alike["figures"]["first_call_s"] > max(alike["samples"]["total_s"])  # of the very first generation
+    assert larger["figures"]["first_call_s"] > 0
+    assert entries[0]["figures"]["peak_host_bytes"] > 0
+    assert entries[0]["figures"]["peak_device_bytes"] is None

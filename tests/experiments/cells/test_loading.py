@@ -80,7 +80,7 @@ def test_a_type_error_inside_a_constructor_is_an_error(artifacts: Path) -> None:
         "CUDA out of memory. Tried to allocate 2.00 GiB",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
-        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 4294967296",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 4294967",
         "bfc_arena.cc:376 Available memory of 0 is smaller than requested bytes of 1048576",
         "std::bad_alloc",
         "[Errno 12] Cannot allocate memory",

@@ -53,10 +53,10 @@ def test_nvml_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = types.ModuleType("pynvml")
     fake.NVMLError = OSError  # type: ignore[attr-defined]
     fake.nvmlInit = lambda: None  # type: ignore[attr-defined]
-    fake.nvmlDeviceGetHandleByIndex = lambda index: index  # type: ignore[attr-defined]
-    fake.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(readings)  # type: ignore[attr-defined]
+    fake.nvmlDeviceGetHandleByUUID = lambda uuid: uuid  # type: ignore[attr-defined]
+    fake.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(readings) if handle == "GPU-b" else 0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    meter = EnergyMeter("cuda")
+    meter = EnergyMeter("cuda", "GPU-b")
     with meter.measure():
         pass
     assert meter.energy_j == pytest.approx(2.5)

@@ -121,4 +121,14 @@ def test_above_1_is_more_memory() -> None:
 @pytest.mark.parametrize("peaks", [(None, 1), (1, None), (1, 0)])
 def test_unknown_memory_has_no_ratio(peaks: tuple[int | None, int | None]) -> None:
     assert memory_ratio([launch(1.0), launch(1.0, peaks=peaks)]) is None
-    assert memory_ratio([launch(1.0), launch(1.0)], "peak_device_bytes") is None
+
+
+def test_on_a_gpu_its_own_memory_is_compared() -> None:
+    found = [launch(1.0, peaks=(300, 100)) | {"device": "cuda"} for _ in range(2)]
+    assert memory_ratio(found) is None  # of launches that did not measure it
+    for one in found:
+        one["candidate_memory"]["peak_device_bytes"] = 100
+        one["reference_memory"]["peak_device_bytes"] = 200
+    ratio = memory_ratio(found)
+    assert ratio is not None
+    assert ratio.estimate == pytest.approx(0.5)
