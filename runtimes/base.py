@@ -30,6 +30,7 @@ class ModelSource:
     folder: Path | None = None
     architecture: Mapping[str, Any] | None = None
     seed: int = 0
+    stored_method: str | None = None  # that made the folder's weights small, such as gptq; None: they are plain
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Weights(Protocol):
     """How a model's weights come into memory: as stored, or made smaller.
 
     `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
-    have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller).
+    have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller). Weights whose kernels on a GPU
+    take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first.
     """
 
     form: ClassVar[str]

@@ -46,7 +46,7 @@ def present(hw: HwConfig) -> str:
 
 
 def uuid() -> str | None:
-    """Return by which name NVIDIA's tools know torch's current device; None without one, or with an older torch."""
+    """Return the name that NVIDIA's tools use for torch's current device; None without one, or with an older torch."""
     import torch
 
     found = getattr(torch.cuda.get_device_properties(), "uuid", None) if torch.cuda.is_available() else None
@@ -82,12 +82,16 @@ def used_bytes(device: str) -> Callable[[], int] | None:
     import torch
 
     torch.cuda.init()
-    free, total = torch.cuda.mem_get_info()
-    before = total - free
+    index = torch.cuda.current_device()  # of this thread: one that samples has a current device of its own, the first
+
+    def all_used() -> int:
+        free, total = torch.cuda.mem_get_info(index)
+        return total - free
+
+    before = all_used()
 
     def used() -> int:
-        free, total = torch.cuda.mem_get_info()
-        return total - free - before
+        return all_used() - before
 
     return used
 

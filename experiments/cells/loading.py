@@ -133,7 +133,8 @@ def make_drafter(cell: Cell, device: str) -> Drafter | None:
     if options.speculate != "draft":
         return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
     folder = Path(str(options.draft_model)).expanduser()
-    source = ModelSource(models.inspect_folder(folder, cell.artifacts).digest, folder)
+    facts = models.inspect_folder(folder, cell.artifacts)
+    source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
     runtime = make_runtime(cell.config.runtime)
     traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
     return DraftModel(runtime, traits, options.draft_tokens)

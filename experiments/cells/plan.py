@@ -126,7 +126,7 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     else:
         facts = models.inspect_folder(folder, artifacts)
     check_files(config, facts, artifacts)
-    source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed)
+    source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed, facts.quantized)
     return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
 
 

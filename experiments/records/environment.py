@@ -85,7 +85,9 @@ def gpus() -> list[dict[str, str]]:
     asked = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
-    cards = [dict(zip(names, (part.strip() for part in line.split(",")), strict=False)) for line in lines]
+    parts = [[part.strip() for part in line.split(",")] for line in lines]
+    # Other lines are words, such as that there are no devices.
+    cards = [dict(zip(names, values, strict=True)) for values in parts if len(values) == len(names)]
     return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(_VISIBLE))]
 
 

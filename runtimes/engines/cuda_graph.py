@@ -97,12 +97,12 @@ class _Buffers:
 class CachePool:
     """Hands out caches over buffers that live on, so that graphs over them can be replayed; stale slots are finite.
 
-    Of buffers that nobody uses it keeps at most as many bytes as were ever in use together.
+    It keeps unused buffers for as many bytes as were ever in use at once, and no more.
     """
 
     def __init__(self, make: Callable[[int, int], SlotCache]):
         self._make = make
-        self._free: list[_Buffers] = []  # the one that was used last is the last
+        self._free: list[_Buffers] = []  # in the order of their last use
         self._used_bytes = self._most_bytes = 0
 
     def take(self, rows: int, slots: int) -> PooledCache:

@@ -34,8 +34,6 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
 _FLASH_CAPABILITY = (8, 0)  # of a CUDA device: flash-attn 2 has kernels for Ampere and later
-_HALF_KERNELS = ("gptq", "awq")  # stored weights that are computed with in 16 bits only
-_HALF_DTYPES = ("float16", "bfloat16")
 
 
 class Eager(Runtime):
@@ -77,7 +75,7 @@ class Eager(Runtime):
     ) -> Traits:
         self.check(hw)
         torch.set_num_threads(hw.threads)
-        dtype, notes = _usable_dtype(self._wanted_dtype, hw.device, self._kernel_dtypes(model))
+        dtype, notes = _usable_dtype(self._wanted_dtype, hw.device, self._gpu_dtypes(model))
         self._attention, more = _usable_attention(self._wanted_attention, dtype, hw.device)
         notes += more
         with phase("import"):
@@ -111,10 +109,10 @@ class Eager(Runtime):
             notes=notes,
         )
 
-    def _kernel_dtypes(self, model: ModelSource) -> tuple[str, ...]:
-        """Return the dtypes for which the weights have kernels on a GPU, the preferred one first; empty: any."""
-        stored = full.stored_method(model) in _HALF_KERNELS
-        return _HALF_DTYPES if stored else getattr(self._weights, "cuda_dtypes", ())
+    def _gpu_dtypes(self, model: ModelSource) -> Sequence[str]:
+        """Return the dtypes that the weights' kernels on a GPU take; empty: any."""
+        restricted = getattr(self._weights, "gpu_dtypes", None)
+        return restricted(model) if restricted is not None else ()
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:

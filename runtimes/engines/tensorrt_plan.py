@@ -24,6 +24,7 @@ from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
+_RTX_DEFAULT = "8.6, 8.9 or 12.0"  # of which GPUs RTX builds for where it is told nothing
 _FORM = 2  # raised when what is built changes
 _OUT_OF_MEMORY = (
     *("out of memory", "outofmemory", "memoryallocation", "insufficient memory"),
@@ -70,10 +71,10 @@ class TensorRTPlan(PastGraph):
         with phase("build"):
             plan = self._plan(graph, bounds, hw)
         if self._build_only:
-            runs_on = f"compute capability {target}" if target else "compute capability 8.6, 8.9 or 12.0"
+            kind = f" of compute capability {target or _RTX_DEFAULT}" if self._is_rtx else ""
             raise Unsupported(
                 f"build_only: the engine is built ({plan.stat().st_size / 2**20:.1f} MiB, {plan}); "
-                f"a machine with an NVIDIA GPU{f' of {runs_on}' if self._is_rtx else ''} runs it"
+                f"a machine with an NVIDIA GPU{kind} runs it"
             )
         with phase("deserialize"):
             self._start(plan)
@@ -87,7 +88,7 @@ class TensorRTPlan(PastGraph):
             weight_disk_bytes=plan.stat().st_size,
             dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,
-            notes=("no kernels are specialised for single shapes, which would be compiled while they are timed",)
+            notes=("kernels are not specialised for each shape: they would be compiled while they are timed",)
             if self._is_rtx
             else (),
         )

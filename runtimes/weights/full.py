@@ -21,6 +21,10 @@ _ROWS_AT_ONCE = 4096  # of a matrix, drawn in float32
 _KEPT_PARAMETERS = 100_000_000  # drawing fewer takes a second
 
 
+HALF_DTYPES = ("float16", "bfloat16")
+_HALF_METHODS = ("gptq", "awq")  # whose kernels on a GPU compute in 16 bits only
+
+
 class Full:
     """The weights as they are stored, in the dtype of the runtime."""
 
@@ -31,6 +35,9 @@ class Full:
 
     def check(self, hw: Hardware) -> None:
         """Nothing beside torch and transformers is needed."""
+
+    def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
+        return HALF_DTYPES if model.stored_method in _HALF_METHODS else ()
 
     def load(
         self,
@@ -106,14 +113,6 @@ def _parts(tensor: Any) -> list[Any]:
     state = getattr(tensor, "quant_state", None)  # bitsandbytes keeps its scales beside the weight
     scales = [getattr(state, name, None) for name in ("absmax", "code")] if state is not None else []
     return parts + [scale for scale in scales if scale is not None]
-
-
-def stored_method(model: ModelSource) -> str | None:
-    """Return the method that made the stored weights small, as their configuration names it; None for plain ones."""
-    if model.folder is None:
-        return None
-    config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
-    return (config.get("quantization_config") or {}).get("quant_method")
 
 
 def disk_bytes(folder: Path | None) -> int | None:

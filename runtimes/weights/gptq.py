@@ -36,7 +36,6 @@ class Gptq:
     form: ClassVar[str] = "packed"
     needs_calibration: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("gptqmodel", "optimum.gptq")
-    cuda_dtypes: ClassVar[tuple[str, ...]] = ("float16", "bfloat16")  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
     def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
         if method not in _BITS:
@@ -52,6 +51,9 @@ class Gptq:
 
     def check(self, hw: Hardware) -> None:
         require("gptqmodel", self._method)
+
+    def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
+        return full.HALF_DTYPES  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
     def load(
         self,

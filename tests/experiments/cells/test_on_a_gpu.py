@@ -21,7 +21,10 @@ from runtime_matrix.experiments.measurement.paired import mean_interval
 from runtime_matrix.experiments.measurement.sequential import Rule
 from runtime_matrix.experiments.records.environment import gpu_memory_bytes, gpus, machine_differences, visible
 from runtime_matrix.experiments.records.speed import Clock
-from runtime_matrix.runtimes.engines.eager import _usable_dtype
+from runtime_matrix.runtimes.base import ModelSource
+from runtime_matrix.runtimes.engines.eager import Eager, _usable_dtype
+from runtime_matrix.runtimes.weights.gptq import Gptq
+from runtime_matrix.runtimes.weights.torchao import TorchAo
 
 CARDS = [{"index": str(index), "uuid": f"GPU-{name}"} for index, name in enumerate(("aa1", "ab2", "bc3"))]
 
@@ -125,6 +128,7 @@ def test_cards_are_told_as_the_driver_tells_them(tmp_path: Path, monkeypatch: py
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
         "#!/bin/sh\n"
+        "echo 'No devices were found'\n"
         "echo '0, GPU-a, Tesla T4, 550.1, 15360 MiB, 1590 MHz, 5001 MHz, 70.00 W'\n"
         "echo '1, GPU-b, NVIDIA H100 80GB HBM3, 550.1, [N/A], 1980 MHz, 2619 MHz, 700.00 W'\n"
     )
@@ -195,13 +199,31 @@ def test_both_halves_are_measured_where_an_engine_may_fall_back() -> None:
 
 
 def test_what_is_stored_in_four_bits_is_known_before_it_is_loaded() -> None:
-    from runtime_matrix.runtimes.base import ModelSource
-    from runtime_matrix.runtimes.engines.eager import Eager
-
     checkpoints = Path(__file__).parents[2] / "runtimes" / "checkpoints"
     for name in ("autogptq", "autoawq"):
-        assert Eager()._kernel_dtypes(ModelSource(name, checkpoints / name)) == ("float16", "bfloat16")
-    assert Eager()._kernel_dtypes(ModelSource("random", None, {}, 0)) == ()
+        words = ["model=local", f"model.path={checkpoints / name}", "benchmark=[perplexity]"]
+        words += ["benchmark.perplexity.window=64", "benchmark.perplexity.stride=32"]
+        source = plan(compose(words), "").source
+        assert Eager()._gpu_dtypes(source) == Eager(weights=Gptq())._gpu_dtypes(source) == ("float16", "bfloat16")
+    assert Eager()._gpu_dtypes(ModelSource("random", None, {}, 0)) == ()
+    assert Eager(weights=TorchAo("int8"))._gpu_dtypes(source) == ()  # which says nothing of dtypes
+
+
+def test_the_memory_of_the_card_in_use_is_sampled_from_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread that has not chosen a card, torch's current one is the first."""
+    asked: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+
+    def mem_get_info(index: int | None = None) -> tuple[int, int]:
+        asked.append(index)
+        return 70, 80
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    used = device.used_bytes("cuda")
+    assert used is not None
+    assert used() == 0
+    assert asked == [1, 1]
 
 
 def test_energy_is_asked_of_the_card_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
