@@ -105,7 +105,7 @@ def _nothing_compared(measured: Sequence[Row]) -> str:
 
 def _answers(row: Row) -> str:
     share = kept(row)
-    if share is None:
+    if share is None or row["is_reference"]:  # whose answers are compared with none
         return ""
     same = row.get("same_texts_ratio")
     if same == 1.0 and abs(share - 1) < 0.0005:

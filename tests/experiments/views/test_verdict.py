@@ -36,6 +36,8 @@ def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
     assert sentence(found) is not None
     found[1] |= {"speedup_ratio": 0.5, "speedup_ratio_low": 0.49, "speedup_ratio_high": 0.51}
     assert "twin takes 2 times as long as" in str(sentence(found))
+    assert "answers" not in str(sentence(found))  # no answers were compared
+    assert "scores" not in str(sentence(found))
     assert {bar.said.split(" [")[0] for bar in bars(found)} == {"the reference", "takes 2 times as long as eager"}
 
 
