@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from runtime_matrix.experiments.core.batching import pad
-from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.experiments.core.finite import check_numbers, read_highest
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 _LONGEST, _SHORTEST = 3, 2  # tokens that must have occurred before; a single one says too little
@@ -84,10 +84,9 @@ class DraftModel:
             for at, tokens in enumerate(pending):
                 ids_BT[at, : len(tokens)] = torch.tensor(tokens)
             logits_BV = self._runtime.forward(ids_BT, [len(one) for one in pending], self._cache).logits_BKV[:, 0]
-            highest_B, tokens_B = logits_BV.max(dim=1)
-            used = [at for at, row in enumerate(rows) if row is not None]
-            check_highest(highest_B[used], "a guess of the draft model")
-            pending = [[token] for token in tokens_B.tolist()]
+            highest, said = read_highest(logits_BV)
+            check_numbers([highest[at] for at, row in enumerate(rows) if row is not None], "a guess of the draft model")
+            pending = [[token] for token in said]
             for guess, (token,) in zip(guesses, pending, strict=True):
                 guess.append(token)
         return [guess if row is not None else [] for guess, row in zip(guesses, rows, strict=True)]

@@ -11,8 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+
+
+def read_highest(logits: torch.Tensor) -> tuple[list[Any], list[Any]]:
+    """Return each row's highest logit and its token, nested as the rows (…, V) are.
+
+    Both come to the host in one transfer: each one waits for all that the device was given to do.
+    """
+    highest, tokens = torch.stack([part.double() for part in logits.max(dim=-1)]).cpu()  # ids are exact in float64
+    return highest.tolist(), tokens.long().tolist()
 
 
 def check_highest(highest: torch.Tensor, where: str) -> None:

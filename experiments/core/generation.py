@@ -16,7 +16,7 @@ import torch
 from runtime_matrix.experiments.config import GenerationConfig
 from runtime_matrix.experiments.core.batching import batches, pad
 from runtime_matrix.experiments.core.drafting import Drafter, History
-from runtime_matrix.experiments.core.finite import check_highest, tied
+from runtime_matrix.experiments.core.finite import check_numbers, read_highest, tied
 from runtime_matrix.experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
 from runtime_matrix.runtimes.base import Runtime, Traits
 
@@ -147,9 +147,10 @@ class _Generation:
         self._cache.replace(places, fresh if source == list(range(len(lengths))) else fresh.select(source))
         for place, row in zip(places, rows, strict=True):
             self._rows[place] = row
-        first_BV = logits_BV[torch.tensor(source, device=logits_BV.device)]
-        self.report.tied_first += int(tied(first_BV, first_BV.amax(dim=1)).sum())
-        self._take(places, first_BV)
+        tied_B = tied(logits_BV, logits_BV.amax(dim=1)).tolist()
+        self.report.tied_first += sum(tied_B[at] for at in source)
+        first_BV = logits_BV if source == list(range(len(lengths))) else logits_BV[source]
+        self._take(places, first_BV, range(len(places)))
 
     def _shrink(self) -> None:
         """Drop free rows when nothing waits for them and a smaller batch holds the rest."""
@@ -180,7 +181,7 @@ class _Generation:
             return
         tokens_B1 = torch.tensor(self._next)[:, None]
         logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
-        self._take(places, logits_BV if len(places) == len(self._rows) else logits_BV[places])
+        self._take(places, logits_BV, places)
 
     def _steps_unread(self, places: Sequence[int]) -> int:
         """Return for how many steps no row needs the host: none is full, sampled or guessed for before that."""
@@ -191,20 +192,19 @@ class _Generation:
 
     def _run_ahead(self, places: Sequence[int], steps: int) -> None:
         """Feed the likeliest tokens back where they are, and read them all at once; what follows an end is dropped."""
-        tokens_B1, said, highest = torch.tensor(self._next)[:, None], [], []
+        tokens_B1, said = torch.tensor(self._next)[:, None], []
         for _ in range(steps):
             logits_BV = self._runtime.forward(tokens_B1, [1] * len(self._rows), self._cache).logits_BKV[:, 0]
             highest_B1, tokens_B1 = logits_BV.max(dim=1, keepdim=True)
-            said.append(tokens_B1)
-            highest.append(highest_B1)
+            said += [highest_B1.double(), tokens_B1.double()]  # ids are exact in float64
         self.report.forwards += steps - 1
         self.report.row_steps += (steps - 1) * len(places)
         self.report.readings += 1
-        said_BS: list[list[int]] = torch.cat(said, dim=1).tolist()
-        check_highest(torch.cat(highest, dim=1)[places], "a generated token")
+        read_BS: list[list[float]] = torch.cat(said, dim=1).tolist()
+        check_numbers([value for at in places for value in read_BS[at][::2]], "a generated token")
         for at in places:
-            for token in said_BS[at]:
-                if self._keep(at, token):
+            for token in read_BS[at][1::2]:
+                if self._keep(at, int(token)):
                     break
 
     def _guesses(self) -> list[list[int]]:
@@ -229,15 +229,14 @@ class _Generation:
         lengths = [1 + len(guess) for guess in guesses]
         logits_BTV = self._runtime.forward(ids_BT, lengths, self._cache, at_BT).logits_BKV
         self.report.readings += 1
-        highest_BT, said_BT = logits_BTV.max(dim=2)
-        said = said_BT.tolist()
+        highest, said = read_highest(logits_BTV)
         for at in places:  # what stands behind a guess is padding
-            check_highest(highest_BT[at, : lengths[at]], "a generated token")
+            check_numbers(highest[at][: lengths[at]], "a generated token")
         agreed = [_agreed(guess, said[at]) for at, guess in enumerate(guesses)]
         self._cache.rewind([length + 1 + count for length, count in zip(before, agreed, strict=True)])
         sampled = [at for at in places if (row := self._rows[at]) is not None and row.request.temperature > 0]
         if sampled:
-            self._take(sampled, logits_BTV[sampled, 0])
+            self._take(sampled, logits_BTV[:, 0], sampled)
         for at in set(places) - set(sampled):
             self.report.drafted += len(guesses[at])
             self.report.accepted += agreed[at]
@@ -245,9 +244,9 @@ class _Generation:
                 if self._keep(at, token):
                     break
 
-    def _take(self, places: Sequence[int], logits_BV: torch.Tensor) -> None:
-        """Choose a token for each of the rows, and finish those that end with it."""
-        rows = [row for at in places if (row := self._rows[at]) is not None]
+    def _take(self, places: Sequence[int], logits_BV: torch.Tensor, sources: Sequence[int]) -> None:
+        """Choose a token for each of the places from its row of the logits, and finish texts that end with it."""
+        rows = {source: row for at, source in zip(places, sources, strict=True) if (row := self._rows[at]) is not None}
         self.report.readings += 1
         for at, token in zip(places, choose(logits_BV, rows), strict=True):
             self._keep(at, token)

@@ -6,13 +6,13 @@ Shapes: B rows, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from runtime_matrix.experiments.core.drafting import History
-from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.experiments.core.finite import check_numbers, read_highest
 
 Piece = Callable[[int], str]  # the text that a token adds
 
@@ -65,20 +65,19 @@ class Row:
         return None
 
 
-def choose(logits_BV: torch.Tensor, rows: Sequence[Row]) -> list[int]:
-    """Return each row's next token: the likeliest, or one drawn with the row's own temperature and random numbers.
+def choose(logits_BV: torch.Tensor, rows: Mapping[int, Row]) -> list[int]:
+    """Return the next token of each row, by its place: the likeliest, or one drawn with its temperature and seed.
 
-    FloatingPointError for logits that are not finite.
+    Waits for the device once. FloatingPointError for logits of these rows that are not finite.
     """
-    highest_B, tokens_B = logits_BV.max(dim=1)
-    check_highest(highest_B, "a generated token")
-    tokens: list[int] = tokens_B.tolist()
-    sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
+    sampled = [at for at, row in rows.items() if row.request.temperature > 0]
     if sampled:
-        chosen = _sample(logits_BV[sampled].double().cpu(), [rows[i] for i in sampled])
-        for i, token in zip(sampled, chosen, strict=True):
-            tokens[i] = token
-    return tokens
+        logits_BV = logits_BV.cpu()
+    highest, tokens = read_highest(logits_BV)
+    check_numbers([highest[at] for at in rows], "a generated token")
+    drawn = _sample(logits_BV[sampled].double(), [rows[at] for at in sampled]) if sampled else []
+    said = dict(zip(sampled, drawn, strict=True))
+    return [said.get(at, tokens[at]) for at in rows]
 
 
 def _sample(logits_BV: torch.Tensor, rows: Sequence[Row]) -> list[int]:

@@ -17,6 +17,7 @@ from runtime_matrix.experiments.core.batching import batches, pad, pad_positions
 from runtime_matrix.experiments.core.finite import check_numbers, tied
 from runtime_matrix.experiments.core.trunk import Tally, Trunk
 from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -219,14 +220,18 @@ class _Branches:
     def _read(self, logits_BKV: torch.Tensor, reads: Sequence[_Read]) -> list[list[tuple[float, float]]]:
         """Return (log-probability, gap) of each token of each read."""
         at = [(read.row, token + read.shift, read.continuation.ids[token]) for read in reads for token in read.tokens]
-        row_N, column_N, target_N = torch.tensor(at, device=logits_BKV.device).unbind(1)
+        row_N, column_N, target_N = to_device(torch.tensor(at), logits_BKV.device).unbind(1)
         chosen_N, highest_BK = logits_BKV[row_N, column_N, target_N], logits_BKV.amax(dim=2)
-        logprobs = (chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]).tolist()
-        check_numbers(logprobs, "a scored token")  # one NaN or plus infinity in a row leaves none of it finite
-        gaps = (highest_BK[row_N, column_N] - chosen_N).tolist()
+        logprob_N = chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]
         is_read_BK = torch.zeros_like(highest_BK, dtype=torch.bool)
         is_read_BK[row_N, column_N] = True
-        self._tally.tied_positions += int((tied(logits_BKV, highest_BK) & is_read_BK).sum())
+        tied_count = (tied(logits_BKV, highest_BK) & is_read_BK).sum()
+        # One transfer for all: each waits for the device.
+        parts = (tied_count[None], logprob_N, highest_BK[row_N, column_N] - chosen_N)
+        tied_positions, *values = torch.cat([part.double() for part in parts]).tolist()
+        logprobs, gaps = values[: len(at)], values[len(at) :]
+        check_numbers(logprobs, "a scored token")  # one NaN or plus infinity in a row leaves none of it finite
+        self._tally.tied_positions += int(tied_positions)
         pairs = iter(zip(logprobs, gaps, strict=True))
         return [[next(pairs) for _ in read.tokens] for read in reads]
 

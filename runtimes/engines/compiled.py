@@ -5,6 +5,7 @@ Shapes: B rows, T new tokens, K wanted positions, H key-value heads, N slots, D 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sysconfig
@@ -30,7 +31,8 @@ _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 _ATEN_GRAIN = 32768  # elements a thread, at::internal::GRAIN_SIZE
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch._functorch.partitioners")
-_SMALLEST_CACHE = 128  # slots; a cache is rounded up to a power of two, since each size is a graph of its own
+# Slots are rounded up, since each size is a graph of its own; and no further, since each step reads them all.
+_SMALLEST_CACHE, _SLOTS = 128, 256
 
 
 class Compiled(Eager):
@@ -98,7 +100,7 @@ class Compiled(Eager):
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
-        slots = max(_SMALLEST_CACHE, 1 << (capacity - 1).bit_length())
+        slots = _SMALLEST_CACHE if capacity <= _SMALLEST_CACHE else math.ceil(capacity / _SLOTS) * _SLOTS
         return super().new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
 
     @override

@@ -15,6 +15,7 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.transfer import to_device
 
 _TRIES, _TRY_S = 3, 0.1  # each takes its turn so often, for at least so many seconds
 _WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first calls, which a capture forbids
@@ -138,7 +139,7 @@ class PooledCache(SlotCache):
     @override
     def select(self, rows: Sequence[int]) -> PooledCache:
         chosen = self._pool.take(len(rows), self.slots)
-        index = torch.tensor(list(rows), device=self.keys[0].device)
+        index = to_device(torch.tensor(list(rows)), self.keys[0].device)
         for mine, theirs in zip([*chosen.keys, *chosen.values], [*self.keys, *self.values], strict=True):
             torch.index_select(theirs, 0, index, out=mine)
         chosen.row_lengths = [self.row_lengths[row] for row in rows]

@@ -25,11 +25,11 @@ from runtime_matrix.runtimes.base import (
     Weights,
 )
 from runtime_matrix.runtimes.dtype_speed import dtype_note
-from runtime_matrix.runtimes.engines import shared_prefix
+from runtime_matrix.runtimes.engines import grouped_attention, shared_prefix
 from runtime_matrix.runtimes.engines.last_layer import LastLayer
 from runtime_matrix.runtimes.engines.shared_prefix import Branch
 from runtime_matrix.runtimes.engines.slots import SlotCache
-from runtime_matrix.runtimes.engines.transfer import to_device
+from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
@@ -60,6 +60,7 @@ class Eager(Runtime):
         self._module: Any = None
         self._device = "cpu"
         self._at_BK: torch.Tensor | None = None
+        self._first_B1: torch.Tensor | None = None  # zeros, kept on the device: what a step wants of each row
         self._branch: Branch | None = None
         self._last: LastLayer | None = None
 
@@ -88,11 +89,13 @@ class Eager(Runtime):
         if self._placement is not None:
             with phase("place"):
                 self._module = self._placement.place(self._module, hw)
-        self._device = hw.device
+        self._device, config = hw.device, self._module.config.get_text_config()
+        self._kernel = self._attention
+        if grouped_attention.can_group(self._module, self._attention):
+            self._kernel = config._attn_implementation = grouped_attention.KERNEL
         # The head is applied to the asked positions only; a hook keeps whatever the model does behind its head.
         self._module.get_output_embeddings().register_forward_pre_hook(self._gather)
         self._last = LastLayer(self._module) if self.skips_unwanted else None
-        config = self._module.config.get_text_config()
         self._max_position = getattr(config, "max_position_embeddings", None)
         shares = shared_prefix.can_share(self._module, self._attention, hw.device)
         return Traits(
@@ -137,24 +140,21 @@ class Eager(Runtime):
             cache.packed = shared_prefix.Packed(lengths, self._device) if is_new else None
             cache.last = self._last
             cache = cache.own
-        past = cache.row_lengths if cache is not None else [0] * len(lengths)
+        past, tokens = cache.row_lengths if cache is not None else [0] * len(lengths), ids_BT.shape[1]
         start = past[0] if len(set(past)) == 1 else None
-        positions_BT = self._positions(past, ids_BT.shape[1])
-        extent = max(past) + ids_BT.shape[1]
+        extent = max(past) + tokens
         if cache is not None:
-            if extent > cache.slots and cache.slots:
-                raise ValueError(f"the cache has {cache.slots} slots a row; {extent} are needed")
+            positions_BT = cache.next_positions(tokens)
             cache.begin(positions_BT, start, extent)
+        else:
+            positions_BT = torch.arange(tokens, device=self._device).repeat(len(lengths), 1)
         # None lets the model take its fastest kernel: one token that sees all slots, or a plain causal square.
-        needs_mask = start is None or (ids_BT.shape[1] > 1 and start > 0)
+        needs_mask = start is None or (tokens > 1 and start > 0)
         mask_BTS = self._mask(positions_BT, extent) if needs_mask else None
-        at_BK = at_BK if at_BK is not None else last_positions(lengths)
-        if self._last is not None:
-            self._last.want(*self._wanted(at_BK, ids_BT.shape[1]))
-        self._at_BK = to_device(at_BK, self._device)
+        self._want(at_BK, lengths, tokens)
         logits_BKV = self._run(to_device(ids_BT, self._device), positions_BT, mask_BTS, cache)
         if cache is not None:
-            cache.row_lengths = [old + new for old, new in zip(past, lengths, strict=True)]
+            cache.advance(lengths)
         return Outputs(logits_BKV.float())
 
     @override
@@ -200,14 +200,10 @@ class Eager(Runtime):
         try:
             logits = self._module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given).logits
         finally:
-            config._attn_implementation = self._attention
+            config._attn_implementation = self._kernel
         if branch.attended != config.num_hidden_layers:
             raise RuntimeError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
         return logits
-
-    def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
-        first_B1 = to_device(torch.tensor(past), self._device)[:, None]
-        return first_B1 + torch.arange(tokens, device=self._device)
 
     def _in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
         # Padding may lie beyond the last position that a learned position table has.
@@ -221,6 +217,21 @@ class Eager(Runtime):
         lowest = torch.finfo(self._module.dtype).min  # the eager kernel adds its mask
         return torch.zeros(seen.shape, dtype=self._module.dtype, device=self._device).masked_fill(~seen, lowest)
 
+    def _want(self, at_BK: torch.Tensor | None, lengths: Sequence[int], tokens: int) -> None:
+        """Say whose outputs the next forward is asked for; for a step nothing is sent to the device."""
+        is_step = tokens == 1 and (at_BK is None or at_BK.shape[1] == 1)
+        if is_step and (self._branch is None or self._branch.packed is None):
+            if self._first_B1 is None or len(self._first_B1) != len(lengths):
+                self._first_B1 = torch.zeros(len(lengths), 1, dtype=torch.long, device=self._device)
+            self._at_BK = self._first_B1
+            if self._last is not None:
+                self._last.want(None, 0)
+            return
+        at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        if self._last is not None:
+            self._last.want(*self._wanted(at_BK, tokens))
+        self._at_BK = to_device(at_BK, self._device)
+
     def _wanted(self, at_BK: torch.Tensor, tokens: int) -> tuple[torch.Tensor | None, int]:
         """Return the places of the wanted tokens among all that the layers see, and how many those are."""
         packed = self._branch.packed if self._branch is not None else None
@@ -232,8 +243,10 @@ class Eager(Runtime):
     def _gather(self, head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         (hidden_BTE,) = inputs
         assert self._at_BK is not None
-        at_BK = self._at_BK.to(hidden_BTE.device)
         packed = self._branch.packed if self._branch is not None else None
+        if packed is None and hidden_BTE.shape[1] == 1 and self._at_BK.shape[1] == 1:
+            return (hidden_BTE,)
+        at_BK = self._at_BK.to(hidden_BTE.device)
         if packed is not None:
             starts_B1 = torch.tensor(packed.starts, device=hidden_BTE.device)[:, None]
             return (hidden_BTE[0][starts_B1 + at_BK],)

@@ -1,4 +1,4 @@
-"""ONNX Runtime over one exported graph with past and present; on a GPU all of it is bound to torch's own memory."""
+"""ONNX Runtime over an exported graph: with a past that grows on a CPU, with fixed slots on a GPU."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
-from runtime_matrix.runtimes.engines.past import PastCache, PastShape
-from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
+from runtime_matrix.runtimes.engines.chosen import Chosen
+from runtime_matrix.runtimes.engines.graph_forms import Form, Past, Static
+from runtime_matrix.runtimes.engines.past import PastShape
+from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
+from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all, require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}
-_ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.bool: 9, torch.float16: 10, torch.bfloat16: 16}  # ONNX's numbers
+_DTYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(bfloat16)": torch.bfloat16}
+_ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # ONNX's numbers
+_SLOTS = 256  # a cache's slots are rounded up to so many: ONNX Runtime plans its memory for each shape that it meets
 
 
-class OnnxRuntime(PastGraph):
+class OnnxRuntime(Chosen):
     """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""
 
     weight_forms = frozenset({"dense", "onnx"})
@@ -29,7 +34,7 @@ class OnnxRuntime(PastGraph):
     def __init__(self, dtype: str = "float32", provider: str | None = None, weights: Weights | None = None):
         self._dtype, self._provider = dtype, provider
         self._weights: Weights = weights or full.Full()
-        self._session: Any = None
+        self._engine: Runtime | None = None
 
     @override
     def check(self, hw: Hardware) -> None:
@@ -46,61 +51,151 @@ class OnnxRuntime(PastGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         self.check(hw)
+        kind = OnCpu if hw.device == "cpu" else OnGpu
+        self._engine = kind(self._dtype, self._provider or _PROVIDERS[hw.device], self._weights)
+        return self._engine.load(model, hw, phase, calibration_ids)
+
+
+class _Loaded:
+    """A session over the graph of one form, and what the graph says of itself."""
+
+    def __init__(
+        self,
+        form: Form,
+        dtype: str,
+        weights: Weights,
+        model: ModelSource,
+        hw: Hardware,
+        phase: Phase,
+        provider: tuple[str, dict[str, str]],
+    ):
         torch.set_num_threads(hw.threads)
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
         with phase("export"):
-            folder = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
+            self._folder = onnx_graph.exported(model, weights, dtype, hw, phase, form)
         with phase("session"):
-            self._session = _session(folder / onnx_graph.GRAPH, self._provider or _PROVIDERS[hw.device], hw.threads)
-        inputs = {value.name: value for value in self._session.get_inputs()}
-        self._held_names = [name for name in inputs if name.startswith(("key.", "value."))]
-        self._has_positions = "positions" in inputs
-        _, heads, _, width = inputs[self._held_names[0]].shape
-        self._shape = PastShape(len(self._held_names), heads, width, getattr(torch, self._dtype), hw.device)
-        self._names = ["logits", *(f"new_{name}" for name in self._held_names)]
-        self._max_length = context_length(model)
-        logits = next(value for value in self._session.get_outputs() if value.name == "logits")
-        self._vocabulary, self._logits_dtype = int(logits.shape[-1]), getattr(torch, _DTYPES[logits.type])
+            self.session = _session(self._folder / onnx_graph.GRAPH, *provider, hw.threads)
+        inputs = {value.name: value for value in self.session.get_inputs()}
+        self.held_names = [name for name in inputs if name.startswith(("key.", "value."))]
+        self.has_positions = "positions" in inputs
+        _, self.heads, _, self.width = inputs[self.held_names[0]].shape
+        self.dtype = dtype
+        self.max_length = onnx_graph.context_length(model)
+        logits = next(value for value in self.session.get_outputs() if value.name == "logits")
+        self.vocabulary, self.logits_dtype = int(logits.shape[-1]), _DTYPES[logits.type]
+
+    @property
+    def output_names(self) -> list[str]:
+        return ["logits", *(f"new_{name}" for name in self.held_names)]
+
+    def traits(self, **more: Any) -> Traits:
         return Traits(
-            vocabulary=self._vocabulary,
-            max_length=self._max_length,
-            dtype=self._dtype,
-            weight_bytes=onnx_graph.weight_bytes(folder),
-            weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
-            shares_prefix=hw.device == "cpu",  # on a GPU nobody has tried which batches pay
-            packs_rows=hw.device == "cpu",
-            batch_tokens=256 if hw.device == "cpu" else 4096,
+            vocabulary=self.vocabulary,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            weight_bytes=onnx_graph.weight_bytes(self._folder),
+            weight_disk_bytes=sum(path.stat().st_size for path in self._folder.glob(f"{onnx_graph.GRAPH}*")),
+            **more,
         )
+
+
+class OnCpu(PastGraph):
+    """Arrays lie where tensors do; binding each costs more than running gains."""
+
+    def __init__(self, dtype: str, provider: str, weights: Weights):
+        self._dtype, self._provider, self._weights = dtype, provider, weights
+        self._session: Any = None
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        found = _Loaded(Past(), self._dtype, self._weights, model, hw, phase, (self._provider, {}))
+        self._session, self._held_names, self._names = found.session, found.held_names, found.output_names
+        self._has_positions = found.has_positions
+        self._shape = PastShape(len(found.held_names), found.heads, found.width, getattr(torch, self._dtype))
+        self._max_length = found.max_length
+        return found.traits(shares_prefix=True, packs_rows=True, batch_tokens=256)
 
     @override
     def close(self) -> None:
         self._session = None
 
     @override
-    def _execute(
-        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        if self._shape.device == "cpu":  # arrays lie where tensors do, and binding each costs more than running gains
-            wanted = self._names if keep else self._names[:1]
-            made = self._session.run(wanted, {name: value.numpy() for name, value in inputs.items()})
-            logits_BKV, *present = map(torch.from_numpy, made)
-            return logits_BKV, present
-        tokens = inputs["ids"].shape[1]
-        logits_BKV, present = (
-            torch.empty(size, dtype=self._logits_dtype, device=self._shape.device),
-            cache.present(tokens),
-        )
-        outputs = dict(zip(self._names, [logits_BKV, *present], strict=True))
-        binding = self._session.io_binding()
-        card = logits_BKV.device.index
-        for name, value in inputs.items():
-            binding.bind_input(name, "cuda", card, _ELEMENTS[value.dtype], value.shape, address(value))
-        for name, value in outputs.items():
-            binding.bind_output(name, "cuda", card, _ELEMENTS[value.dtype], value.shape, address(value))
-        self.synchronize()  # the session has a stream of its own: its inputs must be there; it returns when it is done
-        self._session.run_with_iobinding(binding)
+    def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        wanted = self._names if keep else self._names[:1]
+        made = self._session.run(wanted, {name: value.numpy() for name, value in inputs.items()})
+        logits_BKV, *present = map(torch.from_numpy, made)
         return logits_BKV, present
+
+
+class OnGpu(StaticGraph):
+    """All inputs and outputs are bound to torch's memory, and run on a stream of torch's, which nobody waits for."""
+
+    def __init__(self, dtype: str, provider: str, weights: Weights):
+        self._dtype, self._provider, self._weights = dtype, provider, weights
+        self._session: Any = None
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        self._stream = OwnStream()
+        provider = (self._provider, _provider_options(self._provider, self._stream.handle))
+        found = _Loaded(Static(), self._dtype, self._weights, model, hw, phase, provider)
+        self._session, self._held_names = found.session, found.held_names
+        self._layout = Layout(
+            layers=len(found.held_names) // 2,
+            heads=found.heads,
+            width=found.width,
+            dtype=getattr(torch, self._dtype),
+            vocabulary=found.vocabulary,
+            logits_dtype=found.logits_dtype,
+            device=hw.device,
+        )
+        self._options = _without_waiting()
+        return found.traits(batch_tokens=4096)
+
+    @override
+    def close(self) -> None:
+        self._session = self._scratch = None
+
+    @override
+    def _slots(self, capacity: int) -> int:
+        return -(-capacity // _SLOTS) * _SLOTS
+
+    @override
+    def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
+        if call.bound is None:
+            call.bound = self._bind(call, cache)
+        with self._stream:
+            self._session.run_with_iobinding(call.bound, self._options)
+
+    def _bind(self, call: Call, cache: SlotCache) -> Any:
+        binding, card = self._session.io_binding(), call.logits_BKV.device.index or 0
+
+        def bind(side: Any, name: str, value: torch.Tensor) -> None:
+            side(name, self._layout.device, card, _ELEMENTS[value.dtype], tuple(value.shape), value.data_ptr())
+
+        if "slots" not in cache.prepared:
+            cache.prepared["slots"] = torch.arange(cache.slots, device=call.logits_BKV.device)
+        for name, value in {**call.inputs, "slots": cache.prepared["slots"]}.items():
+            bind(binding.bind_input, name, value)
+        for name, held in zip(self._held_names, (*cache.keys, *cache.values), strict=True):
+            bind(binding.bind_input, name, held)
+            bind(binding.bind_output, f"new_{name}", held)  # the same place: nothing is copied
+        bind(binding.bind_output, "logits", call.logits_BKV)
+        return binding
+
+
+def _without_waiting() -> Any:
+    """Return options of a run that comes back when its work is enqueued."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
 
 
 def _check_provider(provider: str) -> None:
@@ -114,18 +209,19 @@ def _check_provider(provider: str) -> None:
         )
 
 
-def _provider_options(provider: str) -> dict[str, str]:
-    """Return what a provider is told: on CUDA, no TF32 under the name float32, torch's device, no spare memory."""
+def _provider_options(provider: str, stream: int) -> dict[str, str]:
+    """Return what a provider is told: on CUDA, no TF32 as float32, torch's device, our stream, no spare memory."""
     if provider != _PROVIDERS["cuda"]:
         return {}
     return {
         "use_tf32": "0",
         "device_id": str(torch.cuda.current_device() if torch.cuda.is_available() else 0),
+        "user_compute_stream": str(stream),
         "arena_extend_strategy": "kSameAsRequested",  # by default each extension doubles what is held
     }
 
 
-def _session(graph: Path, provider: str, threads: int) -> Any:
+def _session(graph: Path, provider: str, provider_options: dict[str, str], threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -133,7 +229,7 @@ def _session(graph: Path, provider: str, threads: int) -> Any:
     # A spinning pool takes the core from whatever is measured beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=[(provider, _provider_options(provider))])
+    session = onnxruntime.InferenceSession(graph, options, providers=[(provider, provider_options)])
     if session.get_providers()[0] != provider:  # listed providers that cannot load are replaced in silence
         raise Unsupported(
             f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"

@@ -1,13 +1,11 @@
-"""The key-value cache of the engines whose graph takes the past and gives past + new, ONNX Runtime and TensorRT.
+"""The key-value cache of an engine whose graph takes the past and gives past + new: ONNX Runtime on a CPU.
 
-All rows share the slots; `used_BP` says which of them a row really holds. An engine that writes where it is told takes
-`present`: each layer's keys and values then have two buffers that swap roles, and a step allocates nothing.
+All rows share the slots; `used_BP` says which of them a row really holds.
 Shapes: B rows, L keys and values of all layers, H heads, P slots held, T new tokens, S = P + T, D head width.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,86 +24,69 @@ class PastShape:
     heads: int
     width: int
     dtype: torch.dtype
-    device: str
 
 
 class PastCache:
     """`past` is read by a step; `advance` makes what the step gave the past."""
 
-    def __init__(self, shape: PastShape, rows: int, capacity: int):
-        self._shape, self._capacity = shape, capacity
+    def __init__(self, shape: PastShape, rows: int):
+        self._shape = shape
         self.row_lengths = [0] * rows
-        self.used_BP = torch.zeros(rows, 0, dtype=torch.bool, device=shape.device)
-        # Empty, yet with an address: engines refuse a null one.
-        self.past = [torch.zeros(self._sizes(1), dtype=shape.dtype, device=shape.device)[:, :, :0]] * shape.tensors
-        self._buffers: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])  # the past's own, and the spare ones
+        self.used_BP = torch.zeros(rows, 0, dtype=torch.bool)
+        self.past = [torch.zeros(rows, shape.heads, 0, shape.width, dtype=shape.dtype)] * shape.tensors
         self._seen_BS: torch.Tensor | None = None  # by the last step of one token a row
 
     @property
     def lengths(self) -> list[int]:
         return list(self.row_lengths)
 
-    def present(self, tokens: int) -> list[torch.Tensor]:
-        """Return L tensors (B, H, P + T, D) for a step to write; they do not overlap the past, and live on."""
-        slots = self.used_BP.shape[1] + tokens
-        own, spare = self._buffers
-        size = math.prod(self._sizes(slots))
-        if not spare or spare[0].numel() < size:
-            self._capacity = max(self._capacity, slots)
-            size = math.prod(self._sizes(self._capacity))
-            shape = self._shape
-            spare = [torch.empty(size, dtype=shape.dtype, device=shape.device) for _ in range(shape.tensors)]
-            self._buffers = (own, spare)
-        sizes = self._sizes(slots)
-        return [buffer[: math.prod(sizes)].view(sizes) for buffer in spare]
-
     def mask(self, tokens: int) -> torch.Tensor:
         """Return (B, 1, T, S). Padding sees itself, since a row of the softmax without any slot would be NaN."""
-        rows, device = len(self.row_lengths), self._shape.device
+        rows = len(self.row_lengths)
         if tokens == 1:
-            own = torch.ones(rows, 1, dtype=torch.bool, device=device)
+            own = torch.ones(rows, 1, dtype=torch.bool)
             self._seen_BS = torch.cat([self.used_BP, own], dim=1)
             return self._seen_BS[:, None, None, :]
         past = self.used_BP[:, None, :].expand(-1, tokens, -1)
-        new = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril().expand(rows, -1, -1)
+        new = torch.ones(tokens, tokens, dtype=torch.bool).tril().expand(rows, -1, -1)
         return torch.cat([past, new], dim=2)[:, None]
 
     def advance(self, lengths: Sequence[int], tokens: int, present: Sequence[torch.Tensor]) -> None:
         """Make `present` the past: of row b, the first `lengths[b]` of the new tokens count."""
-        self._keep(present)
+        self.past = list(present)
         if tokens == 1 and self._seen_BS is not None and all(lengths):
             self.used_BP = self._seen_BS
         else:
-            self.used_BP = torch.cat([self.used_BP, _first(lengths, tokens, self._shape.device)], dim=1)
+            self.used_BP = torch.cat([self.used_BP, _first(lengths, tokens)], dim=1)
         self.row_lengths = [old + new for old, new in zip(self.row_lengths, lengths, strict=True)]
 
     def first_row(self) -> PastCache:
         """Return a cache of row 0 that reads the same memory: valid for as long as this one does not change."""
-        row = PastCache(self._shape, 1, 0)
+        row = PastCache(self._shape, 1)
         row.row_lengths, row.used_BP = self.row_lengths[:1], self.used_BP[:1]
         row.past = [held[:1] for held in self.past]
         return row
 
     def select(self, rows: Sequence[int]) -> PastCache:
-        chosen = PastCache(self._shape, len(rows), self._capacity)
+        chosen = PastCache(self._shape, len(rows))
         chosen.row_lengths = [self.row_lengths[row] for row in rows]
         used_BP = self.used_BP[list(rows)]
         kept = used_BP.any(dim=0).nonzero()[:, 0]  # slots that none of the rows uses are left behind
         chosen.used_BP = used_BP[:, kept].contiguous()
-        index = torch.tensor(list(rows), device=self._shape.device)
+        index = torch.tensor(list(rows))
         chosen.past = [held.index_select(0, index).index_select(2, kept) for held in self.past]
         return chosen
 
     def rewind(self, lengths: Sequence[int]) -> None:
         check_rewind(self.row_lengths, lengths)
         # A row's used slots are in the order of its tokens, so its first n are its first n tokens.
-        wanted = torch.tensor(list(lengths), device=self._shape.device)[:, None]
+        wanted = torch.tensor(list(lengths))[:, None]
         used_BP = self.used_BP & (self.used_BP.cumsum(dim=1) <= wanted)
         self.row_lengths = list(lengths)
         columns = used_BP.any(dim=0).nonzero()
         slots = int(columns[-1]) + 1 if len(columns) else 0
         if slots < used_BP.shape[1]:  # a tail that no row uses would only grow
-            self._keep([held[:, :, :slots].contiguous() for held in self.past])
+            self.past = [held[:, :, :slots].contiguous() for held in self.past]
         self.used_BP = used_BP[:, :slots].contiguous()
 
     def replace(self, rows: Sequence[int], source: PastCache) -> None:
@@ -123,8 +104,8 @@ class PastCache:
             held = _front(mine, self.used_BP, slots)
             held[index] = _front(theirs, source.used_BP, slots)
             moved.append(held)
-        self._keep(moved)
-        self.used_BP = _first(self.row_lengths, slots, self._shape.device)
+        self.past = moved
+        self.used_BP = _first(self.row_lengths, slots)
 
     def _write(self, rows: Sequence[int], source: PastCache) -> None:
         """Put rows over others that hold as many slots or more."""
@@ -133,20 +114,10 @@ class PastCache:
             mine[rows, :, :slots] = theirs
         self.used_BP[rows, :slots] = source.used_BP
 
-    def _keep(self, held: Sequence[torch.Tensor]) -> None:
-        """Make these tensors the past; where they lie in the spare buffers, the two swap roles."""
-        own, spare = self._buffers
-        if spare and held and held[0].untyped_storage().data_ptr() == spare[0].untyped_storage().data_ptr():
-            self._buffers = (spare, own)
-        self.past = list(held)
 
-    def _sizes(self, slots: int) -> tuple[int, int, int, int]:
-        return len(self.row_lengths), self._shape.heads, slots, self._shape.width
-
-
-def _first(lengths: Sequence[int], slots: int, device: str) -> torch.Tensor:
+def _first(lengths: Sequence[int], slots: int) -> torch.Tensor:
     """Return (B, slots): true in the first `lengths[b]` of row b."""
-    return torch.arange(slots, device=device) < torch.tensor(list(lengths), device=device)[:, None]
+    return torch.arange(slots) < torch.tensor(list(lengths))[:, None]
 
 
 def _front(held_BHPD: torch.Tensor, used_BP: torch.Tensor, slots: int) -> torch.Tensor:

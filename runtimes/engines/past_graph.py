@@ -1,4 +1,4 @@
-"""What ONNX Runtime and TensorRT share: the inputs and outputs of one exported graph, as torch's tensors.
+"""An engine over a graph whose past grows, on a CPU: what is held is what is read.
 
 Shapes: B rows, T new tokens, K wanted positions, V vocabulary.
 """
@@ -12,37 +12,33 @@ from collections.abc import Mapping, Sequence
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import ModelSource, Outputs, Runtime
+from runtime_matrix.runtimes.base import Outputs, Runtime
 from runtime_matrix.runtimes.engines.eager import last_positions
 from runtime_matrix.runtimes.engines.past import PastCache, PastShape
 from runtime_matrix.runtimes.engines.past_branch import PastBranch
-from runtime_matrix.runtimes.engines.transfer import to_device
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 class PastGraph(Runtime):
-    """An engine over the graph of `onnx_graph`. `load` sets what is declared here; `_execute` runs one step."""
+    """An engine over the form `Past` of `graph_forms`. `load` sets what is declared here; `_execute` runs one step."""
 
     _shape: PastShape
     _held_names: Sequence[str]  # the graph's inputs that hold the past, in the order of the cache
     _has_positions: bool
     _max_length: int | None
     _vocabulary: int
-    _logits_dtype: torch.dtype
 
     @abstractmethod
-    def _execute(
-        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        """Return the logits, of that size (B, K, V), and the present of each of `cache`'s tensors.
+    def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """Return the logits (B, K, V), and where `keep`, the present of each of the past's tensors.
 
-        `inputs` are contiguous and on the device. Where `keep` is false, nobody reads the present.
+        `inputs` are contiguous.
         """
 
     @override
     def new_cache(self, rows: int, capacity: int) -> PastCache:
-        return PastCache(self._shape, rows, capacity)
+        return PastCache(self._shape, rows)
 
     @override
     def branch(self, cache: PastCache, rows: int, capacity: int) -> PastBranch:
@@ -83,12 +79,8 @@ class PastGraph(Runtime):
         return Outputs(logits_1KV.view(*at_BK.shape, -1).float())
 
     def _run(self, inputs: Tensors, held: PastCache, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        if self._shape.device != "cpu":
-            inputs = {name: to_device(value, self._shape.device) for name, value in inputs.items()}
         given = {name: value.contiguous() for name, value in inputs.items()}
-        given |= zip(self._held_names, held.past, strict=True)
-        size = (*inputs["at"].shape, self._vocabulary)
-        return self._execute(given, held, size, keep)
+        return self._execute({**given, **dict(zip(self._held_names, held.past, strict=True))}, keep)
 
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
         last = self._last_position
@@ -102,19 +94,4 @@ class PastGraph(Runtime):
 
     @override
     def synchronize(self) -> None:
-        if self._shape.device == "cuda":
-            torch.cuda.synchronize()
-
-
-def context_length(model: ModelSource) -> int | None:
-    """Return how many tokens the model's configuration allows, or None where it states no limit."""
-    from transformers import AutoConfig
-
-    if model.folder is None:
-        return dict(model.architecture or {}).get("max_position_embeddings")
-    return getattr(AutoConfig.from_pretrained(model.folder).get_text_config(), "max_position_embeddings", None)
-
-
-def address(tensor: torch.Tensor) -> int:
-    """Return where the tensor's memory starts; an empty tensor's own `data_ptr` is null, which engines refuse."""
-    return tensor.data_ptr() or tensor.untyped_storage().data_ptr()
+        """Nothing is done later."""

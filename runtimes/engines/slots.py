@@ -13,6 +13,8 @@ import torch
 from transformers import Cache
 from typing_extensions import override
 
+from runtime_matrix.runtimes.transfer import to_device
+
 
 class SlotCache(Cache):
     """Implements `runtimes.base.Cache` for the rows, and transformers' `Cache` for the model's layers.
@@ -24,6 +26,7 @@ class SlotCache(Cache):
         super().__init__(layers=[])
         self.keys, self.values = keys, values
         self.row_lengths = lengths
+        self.prepared: dict[Any, Any] = {}  # what an engine has made for these buffers; it goes with them
         self.positions_BT = torch.empty(0, 0, dtype=torch.long)
         self.start: int | None = None  # the common first slot of this forward's tokens; None: rows differ
         self.extent = 0  # slots that this forward's tokens may look at
@@ -33,36 +36,67 @@ class SlotCache(Cache):
         text = config.get_text_config()
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        shape = (rows, heads, slots, width)
-        layers = range(text.num_hidden_layers)
-        keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        return cls(keys, values, [0] * rows)
+        return cls.zeros(text.num_hidden_layers, (rows, heads, slots, width), dtype, device)
+
+    @classmethod
+    def zeros(cls, layers: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> SlotCache:
+        """Return an empty cache of buffers of that shape (B, H, N, D)."""
+        keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)] for _ in range(2))
+        return cls(keys, values, [0] * shape[0])
 
     @property
     def lengths(self) -> list[int]:
-        return list(self.row_lengths)
+        return list(self._row_lengths)
+
+    @property
+    def row_lengths(self) -> Sequence[int]:
+        return self._row_lengths
+
+    @row_lengths.setter
+    def row_lengths(self, lengths: Sequence[int]) -> None:
+        self._row_lengths = tuple(lengths)
+        self._held_B1: torch.Tensor | None = None
+
+    def advance(self, lengths: Sequence[int]) -> None:
+        """Count the new tokens of each row. Where rows grow alike the device counts too, and nothing is sent there."""
+        held_B1 = self._held_B1
+        self.row_lengths = [old + new for old, new in zip(self._row_lengths, lengths, strict=True)]
+        if held_B1 is not None and len(set(lengths)) == 1:
+            self._held_B1 = held_B1 + lengths[0]
+
+    def next_positions(self, tokens: int) -> torch.Tensor:
+        """Return (B, T): the slots of each row's next tokens, on the device. ValueError where a row has fewer."""
+        extent = max(self._row_lengths) + tokens
+        if extent > self.slots and self.slots:
+            raise ValueError(f"the cache has {self.slots} slots a row; {extent} are needed")
+        device = self.keys[0].device
+        if self._held_B1 is None:
+            self._held_B1 = to_device(torch.tensor(self._row_lengths)[:, None], device)
+        return self._held_B1 if tokens == 1 else self._held_B1 + torch.arange(tokens, device=device)
 
     @property
     def slots(self) -> int:
         return self.keys[0].shape[2]
 
     def select(self, rows: Sequence[int]) -> SlotCache:
-        index = torch.tensor(list(rows), device=self.keys[0].device)
+        index = to_device(torch.tensor(list(rows)), self.keys[0].device)
         keys = [key.index_select(0, index) for key in self.keys]
         values = [value.index_select(0, index) for value in self.values]
         return SlotCache(keys, values, [self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
         check_rewind(self.row_lengths, lengths)
-        self.row_lengths = list(lengths)
+        if tuple(lengths) != self._row_lengths:
+            self.row_lengths = lengths
 
     def replace(self, rows: Sequence[int], source: SlotCache) -> None:
-        index, used = torch.tensor(list(rows), device=self.keys[0].device), max(source.row_lengths)
+        index, used = to_device(torch.tensor(list(rows)), self.keys[0].device), max(source.row_lengths)
         for mine, theirs in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
             mine[index, :, :used] = theirs[:, :, :used]
+        lengths = self.lengths
         for row, length in zip(rows, source.row_lengths, strict=True):
-            self.row_lengths[row] = length
+            lengths[row] = length
+        self.row_lengths = lengths
 
     def begin(self, positions_BT: torch.Tensor, start: int | None, extent: int) -> None:
         """Say where the next forward's tokens go; `update` is then called once a layer."""

@@ -12,10 +12,8 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import (
-    Cache,
     Hardware,
     ModelSource,
-    Outputs,
     Phase,
     Runtime,
     Traits,
@@ -23,6 +21,7 @@ from runtime_matrix.runtimes.base import (
     Weights,
 )
 from runtime_matrix.runtimes.engines import onnx_graph
+from runtime_matrix.runtimes.engines.chosen import Chosen
 
 # In the order of `auto`; of RTX's two modules the first is the public one, and the second holds it all.
 _MODULES = {
@@ -36,7 +35,7 @@ _RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
 _EXTRAS = "pip install 'runtime-matrix[tensorrt]' or 'runtime-matrix[tensorrt-rtx]'"
 
 
-class TensorRT(Runtime):
+class TensorRT(Chosen):
     """`backend` is auto, tensorrt, tensorrt_rtx or torch_tensorrt.
 
     `build_only` builds the engine into the artifact cache, which the first two do without a GPU, and stops there.
@@ -78,35 +77,6 @@ class TensorRT(Runtime):
             backend, module = self._found(hw)
         self._engine = self._made(backend, module)
         return self._engine.load(model, replace(hw, compute_capability=_capability(hw)), phase, calibration_ids)
-
-    @override
-    def new_cache(self, rows: int, capacity: int) -> Cache:
-        return self._loaded.new_cache(rows, capacity)
-
-    @override
-    def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
-    ) -> Outputs:
-        return self._loaded.forward(ids_BT, lengths, cache, at_BK)
-
-    @override
-    def synchronize(self) -> None:
-        self._loaded.synchronize()
-
-    @override
-    def counters(self) -> dict[str, int]:
-        return self._loaded.counters()
-
-    @override
-    def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-
-    @property
-    def _loaded(self) -> Runtime:
-        assert self._engine is not None
-        return self._engine
 
     def _made(self, backend: str, module: Any) -> Runtime:
         if backend == "torch_tensorrt":

@@ -1,12 +1,13 @@
-"""TensorRT's own interface over the graph of `onnx_graph`: one engine with a profile for the prompt and one for steps.
+"""TensorRT's own interface over a graph with fixed slots: one engine with a profile for the prompt and one for steps.
 
-Shapes: B rows, T new tokens, K wanted positions, P slots held, S = P + T, H heads, D head width, V vocabulary.
+Shapes: B rows, T new tokens, K wanted positions, N slots, S seen slots, H heads, D head width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,16 @@ from typing_extensions import override
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
-from runtime_matrix.runtimes.engines.past import PastCache, PastShape
-from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors, address, context_length
+from runtime_matrix.runtimes.engines.graph_forms import Static
+from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
+_SEEN = 256  # slots; what is looked at is rounded up to so many
 _RTX_DEFAULT = "8.6, 8.9 or 12.0"  # of which GPUs RTX builds for where it is told nothing
-_FORM = 2  # raised when what is built changes
+_FORM = 3  # raised when what is built changes
 _OUT_OF_MEMORY = (
     *("out of memory", "outofmemory", "memoryallocation", "insufficient memory"),
     *("failed to allocate", "could not allocate", "unable to allocate", "requested size"),
@@ -37,11 +40,11 @@ class Bounds:
     """What an engine is built for."""
 
     batch: int
-    tokens: int  # of a row
+    tokens: int  # of a row, and the slots of each row of a cache
     compute_capability: str | None = None  # that it is built for, such as 8.6; None: the builder's own choice
 
 
-class TensorRTPlan(PastGraph):
+class TensorRTPlan(StaticGraph):
     weight_forms = frozenset({"dense"})
 
     def __init__(
@@ -56,18 +59,20 @@ class TensorRTPlan(PastGraph):
         self._weights: Weights = weights or full.Full()
         self._engine: Any = None
         self._contexts: list[Any] = []
+        self._ready: dict[bool, tuple[weakref.ref[Call], int]] = {}  # what each context is set for: call, seen slots
         self._memory: torch.Tensor | None = None
 
     @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        with phase("export"):
-            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase)
         batch, tokens = self._wanted
         # RTX builds for the architectures that it is told, TensorRT for the GPU that is there.
         target = hw.compute_capability if self._is_rtx else None
-        bounds = Bounds(batch, tokens or min(context_length(model) or _MOST_TOKENS, _MOST_TOKENS), target)
+        most = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)
+        bounds = Bounds(batch, tokens or most, target)
+        with phase("export"):
+            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, Static(bounds.tokens))
         with phase("build"):
             plan = self._plan(graph, bounds, hw)
         if self._build_only:
@@ -78,10 +83,11 @@ class TensorRTPlan(PastGraph):
             )
         with phase("deserialize"):
             self._start(plan)
-        self._max_length = bounds.tokens
         self._describe(hw.device)
+        self._most_slots = bounds.tokens
+        self._slots_N = torch.arange(bounds.tokens, device=hw.device)
         return Traits(
-            vocabulary=self._vocabulary,
+            vocabulary=self._layout.vocabulary,
             max_length=bounds.tokens,
             dtype=self._dtype,
             weight_bytes=onnx_graph.weight_bytes(graph),  # the plan holds its kernels too
@@ -95,37 +101,38 @@ class TensorRTPlan(PastGraph):
 
     @override
     def close(self) -> None:
-        self._contexts, self._engine, self._memory = [], None, None
+        self._contexts, self._engine, self._memory, self._scratch = [], None, None, None
 
     @override
-    def _execute(
-        self, inputs: Tensors, cache: PastCache, size: tuple[int, int, int], keep: bool
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        prompt, step = self._contexts
-        tokens = inputs["ids"].shape[1]
-        context = step if tokens == 1 and size[1] == 1 else prompt
-        logits_BKV, present = (
-            torch.empty(size, dtype=self._logits_dtype, device=self._shape.device),
-            cache.present(tokens),
-        )
-        for name, value in inputs.items():
-            if not context.set_input_shape(name, tuple(value.shape)):
-                raise RuntimeError(self._out_of_bounds(name, tuple(value.shape), context is step))
-            context.set_tensor_address(name, address(value))
-        for name, value in zip(self._held_names, present, strict=True):
-            context.set_tensor_address(f"new_{name}", address(value))
-        context.set_tensor_address("logits", address(logits_BKV))
-        self._give_memory(context)
-        if not self._enqueue(context):
-            raise _refusal("TensorRT refused the step", self._logger, RuntimeError)
-        return logits_BKV, present
+    def _slots(self, capacity: int) -> int:
+        return self._most_slots  # the layer that writes in place wants one number; `next_positions` refuses more
 
-    def _enqueue(self, context: Any) -> bool:
-        # Not on the default stream: TensorRT would wait there for the whole device.
-        self._stream.wait_stream(torch.cuda.current_stream())
-        is_taken = bool(context.execute_async_v3(self._stream.cuda_stream))
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return is_taken
+    @override
+    def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
+        # Shapes change in steps: each new one makes TensorRT plan its memory anew.
+        seen = min(-(-extent // _SEEN) * _SEEN, self._most_slots)
+        context = self._contexts[call.is_step]
+        earlier, earlier_seen = self._ready.get(call.is_step, (None, 0))
+        if earlier is None or earlier() is not call or earlier_seen != seen:
+            self._set(context, call, cache, seen)
+            self._ready[call.is_step] = (weakref.ref(call), seen)
+        assert self._memory is not None
+        context.set_device_memory(self._memory.data_ptr(), self._memory.numel())  # the other context may have grown it
+        with self._stream as stream:
+            if not context.execute_async_v3(stream):
+                raise _refusal("TensorRT refused the step", self._logger, RuntimeError)
+
+    def _set(self, context: Any, call: Call, cache: SlotCache, seen: int) -> None:
+        """Tell the context the shapes and addresses of a call."""
+        held = dict(zip(self._held_names, (*cache.keys, *cache.values), strict=True))
+        for name, value in {**call.inputs, "slots": self._slots_N[:seen], **held}.items():
+            if not context.set_input_shape(name, tuple(value.shape)):
+                raise RuntimeError(self._out_of_bounds(name, tuple(value.shape), call.is_step))
+            context.set_tensor_address(name, value.data_ptr())
+        for name, value in held.items():
+            context.set_tensor_address(f"new_{name}", value.data_ptr())  # the same place: nothing is copied
+        context.set_tensor_address("logits", call.logits_BKV.data_ptr())
+        self._make_memory(context)
 
     def _out_of_bounds(self, name: str, shape: tuple[int, ...], is_step: bool) -> str:
         lowest, _, highest = self._engine.get_tensor_profile_shape(name, int(is_step))
@@ -153,7 +160,7 @@ class TensorRTPlan(PastGraph):
         return artifacts.entry(hw.artifacts, "tensorrt", made_from, write) / _PLAN
 
     def _start(self, plan: Path) -> None:
-        self._stream = self._new_stream()
+        self._stream = OwnStream()
         # The logger must outlive everything that was made with it.
         self._logger = _logger(self._trt)
         self._runtime = self._trt.Runtime(self._logger)
@@ -164,15 +171,12 @@ class TensorRTPlan(PastGraph):
             context = self._new_context()
             if context is None:
                 raise _refusal("TensorRT cannot run its engine on this GPU", self._logger)
-            context.set_optimization_profile_async(profile, self._stream.cuda_stream)
+            context.set_optimization_profile_async(profile, self._stream.handle)
             self._contexts.append(context)
         self._stream.synchronize()
 
-    def _new_stream(self) -> Any:
-        return torch.cuda.Stream()
-
     def _new_context(self) -> Any:
-        """Return a context without memory of its own, see `_give_memory`."""
+        """Return a context without memory of its own, see `_make_memory`."""
         trt = self._trt
         own = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self._is_rtx:
@@ -183,16 +187,15 @@ class TensorRTPlan(PastGraph):
         options.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.NONE
         return self._engine.create_execution_context(options)
 
-    def _give_memory(self, context: Any) -> None:
-        """Lend the context what it needs for the shapes that were set: both use one buffer, one after the other.
+    def _make_memory(self, context: Any) -> None:
+        """Have what the context needs for the shapes that were set: both use one buffer, one after the other.
 
         Left to itself each holds as much as the largest shape of its profile takes: gigabytes for nothing.
         """
         needed = context.update_device_memory_size_for_shapes()
         if self._memory is None or self._memory.numel() < needed:
             self._memory = None  # freed before the larger one is asked for
-            self._memory = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._shape.device)
-        context.set_device_memory(self._memory.data_ptr(), self._memory.numel())
+            self._memory = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._layout.device)
 
     @property
     def _is_rtx(self) -> bool:
@@ -202,17 +205,21 @@ class TensorRTPlan(PastGraph):
         engine, trt = self._engine, self._trt
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._held_names = [name for name in names if name.startswith(("key.", "value."))]
-        self._has_positions = "positions" in names
         _, heads, _, width = engine.get_tensor_shape(self._held_names[0])
         dtypes = {
             trt.DataType.FLOAT: torch.float32,
             trt.DataType.HALF: torch.float16,
             trt.DataType.BF16: torch.bfloat16,
         }
-        held_dtype = dtypes[engine.get_tensor_dtype(self._held_names[0])]
-        self._shape = PastShape(len(self._held_names), heads, width, held_dtype, device)
-        self._vocabulary = engine.get_tensor_shape("logits")[-1]
-        self._logits_dtype = dtypes[engine.get_tensor_dtype("logits")]
+        self._layout = Layout(
+            layers=len(self._held_names) // 2,
+            heads=heads,
+            width=width,
+            dtype=dtypes[engine.get_tensor_dtype(self._held_names[0])],
+            vocabulary=engine.get_tensor_shape("logits")[-1],
+            logits_dtype=dtypes[engine.get_tensor_dtype("logits")],
+            device=device,
+        )
 
 
 def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
@@ -220,6 +227,8 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
     logger = _logger(trt)
     builder = trt.Builder(logger)
     # Types come from the graph. TensorRT 11 and RTX know nothing else, and may not have the flag.
+    if not hasattr(trt.INetworkDefinition, "add_kv_cache_update"):
+        raise Unsupported(f"{trt.__name__} {trt.__version__} cannot write a cache in place: 10.15 or later can")
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
@@ -233,10 +242,10 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
         if not config.set_compute_capability(getattr(trt.ComputeCapability, name), 0):
             raise Unsupported(f"TensorRT-RTX does not build for compute capability {bounds.compute_capability}")
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    # Smallest, usual and largest sizes: B, T, P, K.
+    # Smallest, usual and largest sizes: B, T, S, K.
     usual, tokens = min(64, bounds.tokens), bounds.tokens
-    prompt = ((1, 1, 0, 1), (1, usual, 0, 1), (bounds.batch, tokens, tokens, tokens))
-    step = ((1, 1, 0, 1), (1, 1, tokens // 2, 1), (bounds.batch, 1, tokens, 1))
+    prompt = ((1, 1, 1, 1), (1, usual, usual, 1), (bounds.batch, tokens, tokens, tokens))
+    step = ((1, 1, 1, 1), (1, 1, max(1, tokens // 2), 1), (bounds.batch, 1, tokens, 1))
     for sizes in (prompt, step):
         profile = builder.create_optimization_profile()
         for value in inputs:
@@ -254,14 +263,9 @@ def _refusal(what: str, logger: Any, otherwise: type[Exception] = Unsupported) -
     return kind(f"{what}: {logger.last}")
 
 
-def _shape(value: Any, rows: int, tokens: int, past: int, wanted: int) -> tuple[int, ...]:
-    if value.name in ("ids", "positions"):
-        return rows, tokens
-    if value.name == "mask":
-        return rows, 1, tokens, past + tokens
-    if value.name == "at":
-        return rows, wanted
-    return rows, value.shape[1], past, value.shape[3]
+def _shape(value: Any, rows: int, tokens: int, seen: int, wanted: int) -> tuple[int, ...]:
+    known = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, wanted), "slots": (seen,)}
+    return known.get(value.name, (rows, *value.shape[1:]))
 
 
 def _logger(trt: Any) -> Any:

@@ -25,7 +25,7 @@ from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 from runtime_matrix.runtimes.placements.offload import Offload
 from runtime_matrix.runtimes.weights.full import Full
 from runtime_matrix.runtimes.weights.torchao import TorchAo
-from tests.runtimes.fake_tensorrt import OnHost
+from tests.runtimes import on_card
 
 TOLERANCE = 1e-4  # of a logit, in float32
 ENGINES: dict[str, Callable[[], Runtime]] = {
@@ -33,7 +33,6 @@ ENGINES: dict[str, Callable[[], Runtime]] = {
     "eager_attention": lambda: Eager(attention="eager"),
     "compile": lambda: Compiled(batch_buckets=[2], token_buckets=[8]),
     "onnxruntime": OnnxRuntime,
-    "tensorrt": OnHost,
     "offload": lambda: Eager(placement=Offload(layers=1)),
     "torchao_int8": lambda: Eager(weights=TorchAo("int8")),
     "fake": lambda: Fake(vocabulary=128, max_length=256),
@@ -43,12 +42,17 @@ NEEDS = {"offload": "accelerate", "torchao_int8": "torchao"}
 # they keep this contract in a process of their own, which the last test starts.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 OWN_PROCESS = "RUNTIME_MATRIX_TESTS_CHECKPOINTS"
+ON_CARD = {f"{name} on a card": name for name in on_card.ENGINES}
 if OWN_PROCESS in os.environ:
-    ENGINES = {"autogptq": Eager, "autoawq": Eager}
+    ENGINES, ON_CARD = {"autogptq": Eager, "autoawq": Eager}, {}
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def runtime(request: pytest.FixtureRequest, tiny_model: Path, artifacts: Path) -> Iterator[Runtime]:
+@pytest.fixture(scope="module", params=[*ENGINES, *ON_CARD])
+def loaded(request: pytest.FixtureRequest, tiny_model: Path, artifacts: Path) -> Iterator[Runtime | str]:
+    """Yield a runtime of the host, or the name of one that wants a card."""
+    if request.param in ON_CARD:
+        yield ON_CARD[request.param]
+        return
     if request.param in NEEDS:
         pytest.importorskip(NEEDS[request.param])
     folder = CHECKPOINTS / request.param
@@ -58,6 +62,17 @@ def runtime(request: pytest.FixtureRequest, tiny_model: Path, artifacts: Path) -
     yield made
     made.close()
     made.close()  # closing twice is allowed
+
+
+@pytest.fixture
+def runtime(
+    loaded: Runtime | str, tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Runtime]:
+    if isinstance(loaded, Runtime):
+        yield loaded
+        return
+    with on_card.on_card(loaded, tiny_model, artifacts, monkeypatch) as (made, _, _):
+        yield on_card.ToHost(made)
 
 
 @pytest.fixture(scope="module")

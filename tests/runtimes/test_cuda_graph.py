@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,19 +21,7 @@ from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.slots import SlotCache
-
-
-class Graph:
-    """Stands for a CUDA graph: it knows the buffers of its capture and no others, and does not keep them alive."""
-
-    def __init__(self, step: Any, own: Sequence[torch.Tensor], keys: Any, values: Any, output: torch.Tensor):
-        self._step, self._own, self._output = step, own, output
-        self._buffers = [[weakref.ref(buffer) for buffer in side] for side in (keys, values)]
-
-    def replay(self) -> None:
-        keys, values = ([ref() for ref in side] for side in self._buffers)
-        assert None not in (*keys, *values), "replayed onto freed memory"
-        self._output.copy_(self._step(*self._own, keys, values))
+from tests.runtimes.captured import capture
 
 
 class StandIn(CapturedStep):
@@ -48,9 +35,7 @@ class StandIn(CapturedStep):
     @override
     def _capture(self, inputs: Sequence[torch.Tensor], keys: Any, values: Any) -> Any:
         self.captures += 1
-        own = [value.clone() for value in inputs]
-        output = self._step(*own, keys, values).clone()
-        return Graph(self._step, own, keys, values, output), own, output
+        return capture(self, inputs, keys, values)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ONNX = ("engines/onnxruntime.py", "engines/onnx_graph.py", "weights/onnx_packed.py")
-TENSORRT = ("engines/tensorrt.py", "engines/tensorrt_plan.py", "engines/onnx_graph.py", "engines/past_graph.py")
+TENSORRT = ("engines/tensorrt.py", "engines/tensorrt_plan.py", "engines/onnx_graph.py", "engines/static_graph.py")
 EXTRAS = {
     "onnx": ONNX,
     "onnx-gpu": ONNX,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
-from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime, _session
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime, _provider_options, _session
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")  # ONNX Runtime's own words for its silent fallback
@@ -42,7 +42,8 @@ def test_on_a_gpu_float32_is_not_tf32_and_the_arena_grows_by_what_is_asked(monke
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    _session(Path("graph"), "CUDAExecutionProvider", 1)
-    _session(Path("graph"), "CPUExecutionProvider", 1)
-    on_gpu = {"use_tf32": "0", "device_id": "1", "arena_extend_strategy": "kSameAsRequested"}
+    _session(Path("graph"), "CUDAExecutionProvider", _provider_options("CUDAExecutionProvider", 77), 1)
+    _session(Path("graph"), "CPUExecutionProvider", _provider_options("CPUExecutionProvider", 0), 1)
+    on_gpu = {"use_tf32": "0", "device_id": "1", "user_compute_stream": "77"}
+    on_gpu["arena_extend_strategy"] = "kSameAsRequested"
     assert asked == [("CUDAExecutionProvider", on_gpu), ("CPUExecutionProvider", {})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt
 from runtime_matrix.runtimes.engines.tensorrt import TensorRT
-from runtime_matrix.runtimes.engines.tensorrt_plan import _refusal
+from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan, _refusal
 from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 from tests.runtimes import fake_tensorrt
-from tests.runtimes.fake_tensorrt import OnHost, plan_of
+from tests.runtimes.fake_tensorrt import fake_plan, plan_of
+from tests.runtimes.stand_in_card import card
 
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 
@@ -112,17 +114,24 @@ def test_torch_tensorrt_runs_its_backend_or_is_unsupported(
         gc.collect()
 
 
-def on_host(name: str, capability: str | None, model: Path, artifacts: Path) -> OnHost:
-    runtime = OnHost(name)
-    hardware = Hardware("cpu", 1, artifacts, capability)
+@pytest.fixture
+def on_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with card(monkeypatch):
+        yield
+
+
+def loaded(name: str, capability: str | None, model: Path, artifacts: Path) -> TensorRTPlan:
+    runtime = fake_plan(name)
+    hardware = Hardware("cuda", 1, artifacts, capability)
     runtime.load(ModelSource("tiny", model), hardware, lambda name: nullcontext())
     return runtime
 
 
+@pytest.mark.usefixtures("on_card")
 def test_float32_is_built_without_tf32_and_nothing_is_compiled_while_it_is_timed(
     tiny_model: Path, artifacts: Path
 ) -> None:
-    plain, rtx = (on_host(name, "8.9", tiny_model, artifacts) for name in ("tensorrt", "tensorrt_rtx"))
+    plain, rtx = (loaded(name, "8.9", tiny_model, artifacts) for name in ("tensorrt", "tensorrt_rtx"))
     assert [plan_of(one)["flags"] for one in (plain, rtx)] == [[], []]
     assert [plan_of(one)["capabilities"] for one in (plain, rtx)] == [[], ["8.9"]]
     assert plain._engine.asked == [fake_tensorrt.Allocation.USER_MANAGED] * 2
@@ -131,34 +140,38 @@ def test_float32_is_built_without_tf32_and_nothing_is_compiled_while_it_is_timed
         assert options.dynamic_shapes_kernel_specialization_strategy is fake_tensorrt.Specialization.NONE
 
 
+@pytest.mark.usefixtures("on_card")
 def test_engines_of_rtx_are_kept_by_architecture(tiny_model: Path, artifacts: Path) -> None:
-    built = [plan_of(on_host("tensorrt_rtx", one, tiny_model, artifacts))["capabilities"] for one in ("7.5", "8.6")]
+    built = [plan_of(loaded("tensorrt_rtx", one, tiny_model, artifacts))["capabilities"] for one in ("7.5", "8.6")]
     assert built == [["7.5"], ["8.6"]]
-    assert plan_of(on_host("tensorrt_rtx", None, tiny_model, artifacts))["capabilities"] == []
+    assert plan_of(loaded("tensorrt_rtx", None, tiny_model, artifacts))["capabilities"] == []
 
 
+@pytest.mark.usefixtures("on_card")
 def test_both_contexts_share_what_the_shapes_need(tiny_model: Path, artifacts: Path) -> None:
-    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    runtime = loaded("tensorrt", None, tiny_model, artifacts)
     cache = runtime.new_cache(2, 20)
     runtime.forward(torch.ones(2, 12, dtype=torch.long), [12, 12], cache)
     prompt, step = runtime._contexts
     held = runtime._memory
     assert held is not None
-    assert held.numel() == prompt.needed_bytes < 8 * 64 * 64  # of the largest shape
+    assert held.numel() == prompt.needed_bytes < 8 * 64 * 64 * 64  # of the largest shape
     runtime.forward(torch.ones(2, 1, dtype=torch.long), [1, 1], cache)
     assert runtime._memory is held
     assert step.given_bytes == prompt.given_bytes > step.needed_bytes
 
 
+@pytest.mark.usefixtures("on_card")
 def test_a_shape_beyond_the_profile_is_named_with_its_bounds(tiny_model: Path, artifacts: Path) -> None:
-    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    runtime = loaded("tensorrt", None, tiny_model, artifacts)
     expected = r"takes ids from \(1, 1\) to \(8, 64\) and was given \(9, 4\): raise runtime.engine.max_batch or"
     with pytest.raises(RuntimeError, match=expected):
         runtime.forward(torch.ones(9, 4, dtype=torch.long), [4] * 9)
 
 
+@pytest.mark.usefixtures("on_card")
 def test_what_tensorrt_says_of_memory_is_out_of_memory(tiny_model: Path, artifacts: Path) -> None:
-    runtime = on_host("tensorrt", None, tiny_model, artifacts)
+    runtime = loaded("tensorrt", None, tiny_model, artifacts)
     for said, status in (
         ("[defaultAllocator.cpp::allocateAsync::48] Error Code 1: Cuda Runtime (out of memory)", "out_of_memory"),
         ("Error Code 2: OutOfMemory (Requested size was 8589934592 bytes.)", "out_of_memory"),

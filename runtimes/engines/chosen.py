@@ -1,0 +1,52 @@
+"""A runtime that chooses, when it is loaded, which of several engines does its work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from runtime_matrix.runtimes.base import Cache, Outputs, Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Chosen(Runtime):
+    """`load` sets `_engine`, which everything else is handed to."""
+
+    _engine: Runtime | None
+
+    @override
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        return self._loaded.new_cache(rows, capacity)
+
+    @override
+    def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
+        return self._loaded.branch(cache, rows, capacity)
+
+    @override
+    def forward(
+        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+    ) -> Outputs:
+        return self._loaded.forward(ids_BT, lengths, cache, at_BK)
+
+    @override
+    def synchronize(self) -> None:
+        self._loaded.synchronize()
+
+    @override
+    def counters(self) -> dict[str, int]:
+        return self._loaded.counters()
+
+    @override
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    @property
+    def _loaded(self) -> Runtime:
+        assert self._engine is not None
+        return self._engine

@@ -1,0 +1,198 @@
+"""How often the host waits for a GPU, and what it sends there: counted on a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from typing_extensions import override
+
+from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.core.decoding import decode_batch
+from runtime_matrix.experiments.core.drafting import DraftModel
+from runtime_matrix.experiments.core.generation import GenerateRequest, generate
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.engines import grouped_attention
+from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.eager import Eager
+from tests.runtimes import cuda_session, on_card
+from tests.runtimes.stand_in_card import OnCard
+
+Loaded = tuple[Runtime, Traits, Callable[[], list[str]]]
+
+
+@pytest.fixture(params=on_card.ENGINES)
+def engine(
+    request: pytest.FixtureRequest, tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Loaded]:
+    with on_card.on_card(request.param, tiny_model, artifacts, monkeypatch) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def between(engine: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
+    """Return a list that takes, of each forward, its new tokens and what was waited for since the one before."""
+    runtime, _, waits = engine
+    forward, seen = runtime.forward, []
+
+    def watched(ids_BT: torch.Tensor, *given: Any) -> Any:
+        seen.append((ids_BT.shape[1], waits()))
+        return forward(ids_BT, *given)
+
+    monkeypatch.setattr(runtime, "forward", watched)
+    waits()
+    return seen
+
+
+def test_a_timed_step_waits_once_for_its_tokens_and_sends_nothing(engine: Loaded) -> None:
+    runtime, traits, waits = engine
+    of_steps: list[tuple[list[str], int]] = []
+
+    def after_step() -> None:
+        of_steps.append((waits(), len(OnCard.sent)))
+        OnCard.sent.clear()
+
+    decode_batch(runtime, traits, [[5, 6, 7, 8], [9, 10, 11]], 8, after_step)
+    assert [step for step in of_steps[2:]] == [(["tolist"], 0)] * 6
+    assert of_steps[1] == (["tolist"], of_steps[1][1])
+    assert of_steps[1][1] <= 2  # positions of rows that differ, and what a first step wants
+
+
+def new_requests(count: int) -> list[GenerateRequest]:
+    """Return requests that end one after the other, so that rows are freed and filled."""
+    return [GenerateRequest(tuple(range(8, 12 + row)), max_new_tokens=3 + 4 * row) for row in range(count)]
+
+
+def texts(runtime: Runtime, traits: Traits, requests: Sequence[GenerateRequest], **more: Any) -> list[Any]:
+    return generate(runtime, traits, requests, lambda ids: str, (), **more)
+
+
+@pytest.mark.parametrize("read_every", [1, 8])
+def test_a_step_of_texts_waits_once_at_most(
+    engine: Loaded, between: list[tuple[int, list[str]]], read_every: int
+) -> None:
+    runtime, traits, waits = engine
+    texts(runtime, traits, new_requests(6), options=GenerationConfig(token_budget=100, read_every=read_every))
+    between.append((0, waits()))
+    behind_steps = [said for (tokens, _), (_, said) in pairwise(between) if tokens == 1]
+    assert len(behind_steps) > 15
+    assert max(map(len, behind_steps)) == 1
+    if read_every == 8:
+        assert sum(map(len, behind_steps)) < len(behind_steps) / 2
+
+
+def test_sampled_texts_wait_once_a_step(engine: Loaded, between: list[tuple[int, list[str]]]) -> None:
+    runtime, traits, _ = engine
+    requests = [GenerateRequest((8, 9, 10), 6, temperature=1.0, seeds=(1, 2)), GenerateRequest((8, 9, 10), 6)]
+    texts(runtime, traits, requests)
+    assert {len(said) for (tokens, _), (_, said) in pairwise(between) if tokens == 1} == {1}
+
+
+def test_guessed_texts_wait_once_for_each_forward(engine: Loaded, between: list[tuple[int, list[str]]]) -> None:
+    runtime, traits, _ = engine
+    drafter = DraftModel(runtime, traits, 2)
+    texts(runtime, traits, new_requests(2), drafter=drafter)
+    behind = [said for _, (_, said) in pairwise(between[2:])]  # of either model's prompts
+    assert len(behind) > 4
+    assert max(map(len, behind)) == 1
+
+
+def test_scoring_waits_once_for_each_batch(engine: Loaded, between: list[tuple[int, list[str]]]) -> None:
+    runtime, traits, waits = engine
+    stems = [tuple(range(8 + at, 20 + at)) for at in range(6)]
+    requests = [ScoreRequest((*stem, 30 + choice, 40, 50), len(stem)) for stem in stems for choice in range(3)]
+    score(runtime, traits, requests, ScoringConfig(token_budget=64))
+    between.append((0, waits()))
+    assert len(between) > 3
+    assert max(len(said) for _, said in between) == 1
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"], indirect=True)
+def test_what_stays_is_bound_once(engine: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, traits, _ = engine
+    bound: list[str] = []
+    plain = cuda_session.Binding.bind_input
+
+    def bind(self: Any, name: str, *given: Any) -> None:
+        bound.append(name)
+        plain(self, name, *given)
+
+    monkeypatch.setattr(cuda_session.Binding, "bind_input", bind)
+
+    def told() -> int:
+        return len(bound) + sum(context.told for context in getattr(runtime, "_contexts", []))
+
+    after: list[int] = []
+    decode_batch(runtime, traits, [[5, 6, 7, 8], [9, 10, 11]], 8, lambda: after.append(told()))
+    assert after[1] > after[0]
+    assert after[1:] == [after[1]] * 7
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the size of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(value, torch.Tensor) and not func.is_view:
+                self.numbers = max(self.numbers, value.numel())
+        return made
+
+
+@pytest.mark.parametrize("attend", [grouped_attention.attend_by_kernel, grouped_attention.attend_by_products])
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_heads_that_share_keys_are_not_given_copies(attend: Any, tokens: int) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    rows, heads, groups, slots, width = 2, 8, 2, 64, 16
+    query = torch.randn(rows, heads, tokens, width, generator=drawn)
+    key, value = (torch.randn(rows, groups, slots, width, generator=drawn) for _ in range(2))
+    mask = torch.rand(rows, 1, tokens, slots, generator=drawn) > 0.3
+    mask[..., 0] = True
+    module = torch.nn.Module()
+    module.num_key_value_groups = heads // groups  # type: ignore[assignment]
+    expected, _ = grouped_attention._transformers(module, query, key, value, mask, {})
+    with Largest() as largest:
+        found, _ = attend(module, query, key, value, mask)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert largest.numbers <= max(key.numel(), rows * heads * tokens * slots)
+    with Largest() as largest:
+        key.repeat_interleave(heads // groups, dim=1)
+    assert largest.numbers == 4 * key.numel()  # what a copy would be
+
+
+def test_what_a_model_adds_to_its_scores_is_transformers_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def attended(*given: Any, **others: Any) -> None:
+        asked.append(others)
+
+    monkeypatch.setattr(grouped_attention, "sdpa_attention_forward", attended)
+    states = torch.zeros(1, 2, 1, 4)
+    for attend in (grouped_attention.attend_by_kernel, grouped_attention.attend_by_products):
+        attend(
+            None, states, states[:, :1], states[:, :1], torch.ones(1, 1, 1, 1, dtype=torch.bool), position_bias=states
+        )
+    assert [list(others) for others in asked] == [["position_bias"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("capacity", "slots"), [(1, 128), (128, 128), (129, 256), (257, 512), (576, 768), (1100, 1280)]
+)
+def test_slots_are_rounded_up_to_multiples(tiny_model: Path, capacity: int, slots: int) -> None:
+    runtime = Compiled()
+    asked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Eager, "new_cache", lambda self, rows, capacity: asked.append(capacity))
+        runtime.new_cache(1, capacity)
+    assert asked == [slots]
