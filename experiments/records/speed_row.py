@@ -24,6 +24,7 @@ from runtime_matrix.experiments.records.speed import (
 from runtime_matrix.experiments.records.timed_work import problem, unchecked
 
 NOT_INTERLEAVED = "not interleaved"
+ONE_LAUNCH = "one launch has no spread: comparison.launches=2 or more tells speeds"
 ALONE, INTERLEAVED = "alone", "interleaved"
 _RATIOS = {  # key of the row: phase and clock
     "speedup_ratio": ("decode", Clock.WALL),
@@ -59,7 +60,8 @@ def speed_row(record: Mapping[str, Any], latency: Mapping[str, Any], agreement: 
         "timed_recompiles": recompiles(usable),
         **_memory(usable),
     }
-    row["speedup_reason"] = None if row["speedup_ratio"] else left_open or speed.get("reason") or NOT_INTERLEAVED
+    otherwise = ONE_LAUNCH if len(usable) == 1 else NOT_INTERLEAVED
+    row["speedup_reason"] = None if row["speedup_ratio"] else left_open or speed.get("reason") or otherwise
     return row | ({"status": wrong.status, "reason": wrong.reason} if wrong else {})
 
 

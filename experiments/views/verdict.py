@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime_matrix.experiments.advice.kept import kept
 from runtime_matrix.experiments.advice.next_steps import beside_reference
+from runtime_matrix.experiments.records.speed_row import ONE_LAUNCH
 from runtime_matrix.experiments.views.columns import Row, is_alarm
 
 
@@ -100,6 +101,8 @@ def _nothing_compared(measured: Sequence[Row]) -> str:
         return f"Only the reference, {measured[0]['runtime']}, is measured. Compare it with another runtime: {more}"
     if any(is_alarm(row) for row in measured):
         return "No speed can be compared: see the cells in red."
+    if any(row["speedup_reason"] == ONE_LAUNCH for row in measured):
+        return f"No speeds are told: {ONE_LAUNCH}."
     return "No speeds were compared: a sweep with the reference in it does that, as in -m runtime=eager,onnxruntime."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,12 @@ def test_answers_are_of_the_items_measured(tmp_path: Path, share: float) -> None
     row["same_texts_ratio"] = share
     same = "gave the same answers on the items measured" in compared_words(row, "eager")
     assert same == (share == 1.0)
+
+
+def test_one_launch_says_why_it_tells_no_speed(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    for path in folder.glob("*/speed.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "launches": content["launches"][:1]}))
+    said = "No speeds are told: one launch has no spread: comparison.launches=2 or more tells speeds."
+    assert sentence([row for row in matrix(folder) if row["status"] == "ok"]) == said
