@@ -127,7 +127,7 @@ def kill(words: Sequence[str], folder: Path, what: str, after_s: float) -> Kill:
         wrong.append(f"exit code {done.exit_code}")
     if "Traceback" in (folder / "first.log").read_text():
         wrong.append("a traceback")
-    wrong += _left(mark)
+    wrong += left(mark)
     journals = [path.parent for path in (folder / "runs").glob("*/journal.jsonl")]
     report = subprocess.run(
         [sys.executable, "-m", "experiments.report", folder / "runs", "--all", "--format", "json"],
@@ -141,7 +141,7 @@ def kill(words: Sequence[str], folder: Path, what: str, after_s: float) -> Kill:
     if again.returncode:
         wrong.append(f"not whole when it went on: {again.stderr[-300:]}")
     wrong += _records(folder, again.stderr)
-    wrong += _left(mark)
+    wrong += left(mark)
     done.wrong = tuple(wrong)
     return done
 
@@ -169,11 +169,12 @@ def _strike(sweep: subprocess.Popen[bytes], mark: str, what: str) -> None:
                 continue
 
 
-def _left(mark: str) -> list[str]:
+def left(mark: str) -> list[str]:
+    """Return the processes of a sweep with this mark that do not end within seconds."""
     until = time.monotonic() + 5
-    while (left := processes(mark)) and time.monotonic() < until:
+    while (there := processes(mark)) and time.monotonic() < until:
         time.sleep(0.1)
-    return [f"left: {line[:80]}" for line in left.values()]
+    return [f"left: {line[:80]}" for line in there.values()]
 
 
 def _records(folder: Path, said: str) -> list[str]:

@@ -12,12 +12,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
-from tests.experiments.kills import MARK, processes
+from tests.experiments.kills import MARK, left
 
 CARD = ROOT / "tests" / "scripted_card"
 SWEEP = (
@@ -28,7 +27,7 @@ SWEEP = (
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=64",
     "model.architecture.vocab_size=256",
-    "runtime=eager,compile_cuda_graph,onnxruntime,tensorrt,nf4",
+    "runtime=eager,compile_cuda_graph,onnxruntime,nf4",
     "runtime.dtype=float16",  # which ONNX Runtime has kernels for on the host
     "benchmark.latency={batch:[1,2],prompt_tokens:[16],new_tokens:[4],iterations:2,warmup:1}",
     "benchmark.memory={batch:1,prompt_tokens:16,new_tokens:4}",
@@ -50,7 +49,7 @@ EVERYTHING = (
     "benchmark.perplexity.limit=4",
     "benchmark.divergence.tokens=512",
     "benchmark.throughput.requests=6",
-    "benchmark.ablation={pairs:1,questions:8,texts:3}",
+    "benchmark.ablation={pairs:1,questions:8,texts:3,only:shared}",
     "comparison.enabled=false",
 )
 
@@ -74,14 +73,14 @@ def run(folder: Path, mark: str, *words: str) -> str:
 
 
 def records(folder: Path) -> dict[str, Any]:
-    """Return the records by runtime; two of one runtime are an error, but for the one that was killed."""
+    """Return the records by runtime; two that are ok of one runtime are an error."""
     found: dict[str, Any] = {}
     for path in (folder / "runs").glob("*/record.json"):
         record = json.loads(path.read_text())
         if record["status"] == "interrupted":
             continue
         name = f"{record['config']['runtime']['name']}+{record['config']['runtime']['weights']['name']}"
-        assert name not in found
+        assert name not in found or record["status"] != "ok"
         speed = path.parent / "speed.json"
         found[name] = record | ({"speed": json.loads(speed.read_text())} if speed.exists() else {})
     return found
@@ -89,7 +88,7 @@ def records(folder: Path) -> dict[str, Any]:
 
 def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -> None:
     first = run(tmp_path, "slices", *SWEEP, "stop_after_s=1")
-    assert "stop_after_s: 4 cells are left; the same command with resume=true goes on" in first
+    assert "stop_after_s: 3 cells are left; the same command with resume=true goes on" in first
     assert list(records(tmp_path)) == ["eager+full"]
 
     sweep = start(tmp_path, "slices", *SWEEP)
@@ -100,10 +99,7 @@ def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
     sweep.stdout.close()
-    until = time.monotonic() + 10
-    while processes("slices") and time.monotonic() < until:
-        time.sleep(0.1)
-    assert processes("slices") == {}
+    assert left("slices") == []
 
     whole = run(tmp_path, "slices", *SWEEP)
     assert whole.count("recorded earlier") == 1
@@ -112,7 +108,6 @@ def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -
         "eager+full": "ok",
         "compile_cuda_graph+full": "ok",
         "onnxruntime+full": "ok",
-        "tensorrt+full": "ok",
         "eager+nf4": "error",  # the stand-in has none of bitsandbytes' kernels
     }
     for name, record in found.items():
@@ -129,12 +124,9 @@ def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -
             assert len(launches) == 2
             assert all(launch["machine"]["load_1min"] >= 0 for launch in launches)
     ratios = re.findall(r"^(\w+) +ok .*\]", whole, re.MULTILINE)
-    assert set(ratios) == {"compile_cuda_graph", "onnxruntime", "tensorrt"}
+    assert set(ratios) == {"compile_cuda_graph", "onnxruntime"}
 
-    again = run(tmp_path, "slices", *SWEEP)
-    assert again.count("recorded earlier") == 5
-    assert records(tmp_path) == found
-    assert processes("slices") == {}
+    assert left("slices") == []
 
 
 def test_every_benchmark_keeps_within_an_engines_bounds(tmp_path: Path) -> None:
