@@ -154,7 +154,8 @@ class OnGpu(StaticGraph):
             logits_dtype=found.logits_dtype,
             device=hw.device,
         )
-        self._options = _without_waiting()
+        self._shares_stream = "user_compute_stream" in provider[1]
+        self._options = _run_options(self._shares_stream)
         return found.traits(batch_tokens=4096)
 
     @override
@@ -169,6 +170,8 @@ class OnGpu(StaticGraph):
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
         if call.bound is None:
             call.bound = self._bind(call, cache)
+        if not self._shares_stream:
+            self.synchronize()  # the inputs must be there; the session returns when it is done
         with self._stream:
             self._session.run_with_iobinding(call.bound, self._options)
 
@@ -189,12 +192,13 @@ class OnGpu(StaticGraph):
         return binding
 
 
-def _without_waiting() -> Any:
-    """Return options of a run that comes back when its work is enqueued."""
+def _run_options(shares_stream: bool) -> Any:
+    """Return options of a run that, on a stream of ours, comes back when its work is enqueued."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    if shares_stream:
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options
 
 

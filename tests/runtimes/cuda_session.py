@@ -27,13 +27,15 @@ def cuda_session(real: Any) -> Any:
 
     def make(graph: Any, options: Any = None, providers: Sequence[Any] = ()) -> Any:
         name, given = providers[0] if isinstance(providers[0], tuple) else (providers[0], {})
-        if name != "CUDAExecutionProvider":
+        if name == "CPUExecutionProvider":
             return real(graph, options, providers=providers)
-        assert int(given["user_compute_stream"])
+        shares_stream = name == "CUDAExecutionProvider"  # the other ones are told of none
+        assert int(given.get("user_compute_stream", 0)) > 0 or not shares_stream
         session = real(graph, options, providers=["CPUExecutionProvider"])
 
         def run(binding: Binding, run_options: Any) -> None:
-            assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
+            if shares_stream:
+                assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
             session.run_with_iobinding(binding.binding, run_options)
 
         return SimpleNamespace(

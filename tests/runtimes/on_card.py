@@ -37,7 +37,7 @@ def on_card(
     import onnxruntime
 
     with monkeypatch.context() as patch, card(patch) as waits:
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
         patch.setattr(onnxruntime, "get_available_providers", lambda: providers)
         patch.setattr(onnxruntime, "InferenceSession", cuda_session(onnxruntime.InferenceSession))
         patch.setattr(torch, "compile", lambda graph, **options: graph)  # which has no code for the stand-in

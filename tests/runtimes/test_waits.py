@@ -21,6 +21,7 @@ from runtime_matrix.runtimes.base import Runtime, Traits
 from runtime_matrix.runtimes.engines import grouped_attention
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 from tests.runtimes import cuda_session, on_card
 from tests.runtimes.stand_in_card import OnCard
 
@@ -111,6 +112,18 @@ def test_scoring_waits_once_for_each_batch(engine: Loaded, between: list[tuple[i
     between.append((0, waits()))
     assert len(between) > 3
     assert max(len(said) for _, said in between) == 1
+
+
+def test_a_provider_with_a_stream_of_its_own_is_waited_for(
+    tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its inputs must be there before it runs, and its outputs before anybody reads them."""
+    name = "TensorrtExecutionProvider"
+    monkeypatch.setitem(on_card.ENGINES, "other", lambda: OnnxRuntime(provider=name))
+    with on_card.on_card("other", tiny_model, artifacts, monkeypatch) as (runtime, _, waits):
+        waits()
+        runtime.forward(torch.ones(1, 4, dtype=torch.long), [4])
+        assert waits() == ["synchronize"]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"], indirect=True)
