@@ -5,7 +5,6 @@ Shapes: B rows, T new tokens, K wanted positions, H key-value heads, N slots, D 
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sysconfig
@@ -21,7 +20,7 @@ from typing_extensions import override
 from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
 from runtime_matrix.runtimes.engines.eager import Eager
-from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.weights.packages import import_all
 
 # torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
@@ -100,7 +99,7 @@ class Compiled(Eager):
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
-        slots = _SMALLEST_CACHE if capacity <= _SMALLEST_CACHE else math.ceil(capacity / _SLOTS) * _SLOTS
+        slots = _SMALLEST_CACHE if capacity <= _SMALLEST_CACHE else round_up(capacity, _SLOTS)
         return super().new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
 
     @override

@@ -28,7 +28,7 @@ from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import grouped_attention, shared_prefix
 from runtime_matrix.runtimes.engines.last_layer import LastLayer
 from runtime_matrix.runtimes.engines.shared_prefix import Branch
-from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.slots import NoCache, SlotCache
 from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
@@ -175,7 +175,8 @@ class Eager(Runtime):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
-        given = {"attention_mask": mask_BTS, "past_key_values": cache, "use_cache": cache is not None}
+        held = cache if cache is not None else NoCache()
+        given: dict[str, Any] = {"attention_mask": mask_BTS, "past_key_values": held, "use_cache": True}
         if self._branch is not None:
             return self._run_branch(self._branch, ids_BT, positions_BT, given)
         if self._attention == "flash_attention_2":  # it knows no mask, which rows of different lengths need

@@ -7,6 +7,7 @@ of a group. Shapes: B rows, H query heads, G key-value heads, R = H / G, T new t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from runtime_matrix.runtimes.base import Unsupported
+
 KERNEL = "runtime_matrix_grouped"  # torch's fused kernel
 PRODUCTS = "runtime_matrix_products"  # plain products, for graphs that other engines read
 
-# What some models add to the scores: transformers' own function knows it.
-_ADDED = ("position_bias", "s_aux", "softcap")
+_FOLDED_TOKENS = 64  # above which the mask, laid side by side too, is larger than the copies that are saved
+_UNKNOWN = ("s_aux", "softcap")  # what some models add to the scores, and transformers' function leaves out or refuses
 
 
 def can_group(module: Any, attention: str) -> bool:
@@ -35,14 +38,16 @@ def attend_by_kernel(
     attention_mask: torch.Tensor | None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in the signature of transformers' interface; masks are boolean, (B, 1, T, S)."""
-    groups, tokens = query.shape[1] // key.shape[1], query.shape[2]
+    """Attention in the signature of transformers' interface."""
+    _check(others)
+    repeats, tokens = query.shape[1] // key.shape[1], query.shape[2]
     # A causal square without a mask has kernels that read grouped heads; transformers finds them.
-    if groups == 1 or (attention_mask is None and tokens > 1) or _has_more(others):
+    is_square = attention_mask is None and tokens > 1
+    if repeats == 1 or is_square or tokens > _FOLDED_TOKENS or not _is_plain(attention_mask, others):
         return _transformers(module, query, key, value, attention_mask, others)
     folded = _fold(query, key.shape[1])
     if attention_mask is not None and tokens > 1:
-        attention_mask = attention_mask.repeat(1, 1, groups, 1)
+        attention_mask = attention_mask.repeat(1, 1, repeats, 1)
     found = scaled_dot_product_attention(folded, key, value, attention_mask, scale=others.get("scaling"))
     return _unfold(found, query.shape), None
 
@@ -56,7 +61,8 @@ def attend_by_products(
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """The same by products and a softmax; the queries are scaled, which are few, and never the keys."""
-    if attention_mask is None or _has_more(others):
+    _check(others)
+    if attention_mask is None or not _is_plain(attention_mask, others):
         return _transformers(module, query, key, value, attention_mask, others)
     rows, heads, tokens, width = query.shape
     groups = key.shape[1]
@@ -67,6 +73,19 @@ def attend_by_products(
     scores = torch.where(attention_mask[:, :, None], scores, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1).view(rows, groups, heads // groups * tokens, -1)
     return _unfold(torch.matmul(weights, value), query.shape), None
+
+
+def _check(others: Mapping[str, Any]) -> None:
+    """Raise Unsupported for a model that adds to its scores what no kernel here knows."""
+    added = [name for name in _UNKNOWN if others.get(name) is not None]
+    if added:
+        raise Unsupported(f"this model's attention has {' and '.join(added)}: use runtime.engine.attention=eager")
+
+
+def _is_plain(mask: torch.Tensor | None, others: Mapping[str, Any]) -> bool:
+    """Is the mask ours, (B, 1, T, S) of truth values, or none? Some models make one of their own for each head."""
+    is_ours = mask is None or (mask.dtype is torch.bool and mask.shape[1] == 1)
+    return is_ours and others.get("position_bias") is None
 
 
 def _fold(query_BHTD: torch.Tensor, groups: int) -> torch.Tensor:
@@ -81,17 +100,13 @@ def _unfold(found: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return found.reshape(rows, heads, tokens, -1).transpose(1, 2).contiguous()
 
 
-def _has_more(others: dict[str, Any]) -> bool:
-    return any(others.get(name) is not None for name in _ADDED)
-
-
 def _transformers(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    others: dict[str, Any],
+    others: Mapping[str, Any],
 ) -> tuple[torch.Tensor, None]:
     attended: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **others)
     return attended

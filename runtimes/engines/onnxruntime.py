@@ -15,7 +15,7 @@ from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.graph_forms import Form, Past, Static
 from runtime_matrix.runtimes.engines.past import PastShape
 from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
-from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all, require
@@ -45,6 +45,11 @@ class OnnxRuntime(Chosen):
         if self._dtype != "float32" and hw.device == "cpu":
             raise Unsupported(f"ONNX Runtime does not run {self._dtype} on a CPU: use runtime.dtype=float32")
         _check_provider(self._provider or _PROVIDERS[hw.device])
+        if hw.device == "cuda" and self._provider not in (None, _PROVIDERS["cuda"]):
+            raise Unsupported(
+                f"runtime.engine.provider={self._provider}: on a GPU a cache is written in place, which is "
+                f"{_PROVIDERS['cuda']}'s alone: leave the provider out, or use runtime=tensorrt or hw=cpu"
+            )
 
     @override
     def load(
@@ -154,24 +159,21 @@ class OnGpu(StaticGraph):
             logits_dtype=found.logits_dtype,
             device=hw.device,
         )
-        self._shares_stream = "user_compute_stream" in provider[1]
-        self._options = _run_options(self._shares_stream)
+        self._options = _without_waiting()
         return found.traits(batch_tokens=4096)
 
     @override
     def close(self) -> None:
-        self._session = self._scratch = None
+        self._session = None
 
     @override
     def _slots(self, capacity: int) -> int:
-        return -(-capacity // _SLOTS) * _SLOTS
+        return round_up(capacity, _SLOTS)
 
     @override
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
         if call.bound is None:
             call.bound = self._bind(call, cache)
-        if not self._shares_stream:
-            self.synchronize()  # the inputs must be there; the session returns when it is done
         with self._stream:
             self._session.run_with_iobinding(call.bound, self._options)
 
@@ -192,13 +194,12 @@ class OnGpu(StaticGraph):
         return binding
 
 
-def _run_options(shares_stream: bool) -> Any:
-    """Return options of a run that, on a stream of ours, comes back when its work is enqueued."""
+def _without_waiting() -> Any:
+    """Return options of a run that comes back when its work is enqueued."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    if shares_stream:
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Rows that go on from one prefix in the graph of `onnx_graph`: one row of the graph, whose mask keeps them apart.
+"""Rows that go on from one prefix in a graph of the form `Past`: one row of the graph, whose mask keeps them apart.
 
 The prefix is held once and nothing is padded. A row pays for the others' slots, which it attends to and ignores: so
 batches want to be small beside the prefix. Shapes: B rows, T new tokens of a row, N of all rows, K wanted positions,

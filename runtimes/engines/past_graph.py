@@ -27,7 +27,6 @@ class PastGraph(Runtime):
     _held_names: Sequence[str]  # the graph's inputs that hold the past, in the order of the cache
     _has_positions: bool
     _max_length: int | None
-    _vocabulary: int
 
     @abstractmethod
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""The key-value cache of the PyTorch engines: one preallocated slot a position and row, so slot = position.
+"""The key-value cache of the engines with fixed slots: one preallocated slot a position and row, so slot = position.
 
 Ragged rows, rewinding and refilling then need lengths only: what lies behind a row's length is never attended to.
 Shapes: B rows, H key-value heads, N slots, T new tokens, D head width.
@@ -128,6 +128,32 @@ class SlotCache(Cache):
     @override
     def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
         return self.extent, 0
+
+
+class NoCache(Cache):
+    """Stands for a cache where nothing is kept: without one, some models ask the device whether rows are packed."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+
+    @override
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return key_states, value_states
+
+    @override
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    @override
+    def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
+        return int(query_length), 0
+
+
+def round_up(size: int, step: int) -> int:
+    """Return the smallest multiple of `step` that holds `size`."""
+    return -(-size // step) * step
 
 
 def check_rewind(held: Sequence[int], wanted: Sequence[int]) -> None:

@@ -1,7 +1,8 @@
 """What ONNX Runtime and TensorRT share on a GPU: a graph with fixed slots, whose inputs and outputs are torch's.
 
-At a step nothing changes but the tokens and their positions, which are written into buffers that stay: what a cache's
-buffers are bound to is bound once. Shapes: B rows, T new tokens, K wanted positions, N slots, V vocabulary.
+At a step nothing changes but the tokens and their positions, which are written into buffers that stay. ONNX Runtime
+binds a cache's buffers once; TensorRT again when the seen slots or the cache change.
+Shapes: B rows, T new tokens, K wanted positions, N slots, V vocabulary.
 """
 
 from __future__ import annotations
@@ -56,11 +57,10 @@ class StaticGraph(Runtime):
     """An engine over the form `Static` of `graph_forms`. `load` sets the layout; `_execute` enqueues one call."""
 
     _layout: Layout
-    _scratch: SlotCache | None = None
 
     @abstractmethod
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
-        """Enqueue the call behind what the device was given; nobody waits. Slots below `extent` are looked at."""
+        """Enqueue the call behind what the device was given, and do not wait. Slots below `extent` are looked at."""
 
     def _slots(self, capacity: int) -> int:
         """Return how many slots a row gets that shall hold so many tokens."""
@@ -82,7 +82,7 @@ class StaticGraph(Runtime):
         at_BK: torch.Tensor | None = None,
     ) -> Outputs:
         tokens, device = ids_BT.shape[1], self._layout.device
-        held = cache if cache is not None else self._empty(len(lengths), tokens)
+        held = cache if cache is not None else self.new_cache(len(lengths), tokens)
         positions_BT = held.next_positions(tokens)
         wanted = 1 if at_BK is None else at_BK.shape[1]
         call = held.prepared.get((tokens, wanted))
@@ -98,15 +98,6 @@ class StaticGraph(Runtime):
         self._execute(call, held, max(held.row_lengths) + tokens)
         held.advance(lengths)
         return Outputs(call.logits_BKV.to(torch.float32, copy=call.is_step))  # the next step overwrites its own
-
-    def _empty(self, rows: int, capacity: int) -> SlotCache:
-        """Return a cache for one call; the last one's where it is large enough, since zeroing one takes time."""
-        last = self._scratch
-        if last is None or len(last.lengths) != rows or last.slots < capacity:
-            self._scratch = None  # freed before the other one is asked for
-            last = self._scratch = self.new_cache(rows, capacity)
-        last.rewind([0] * rows)
-        return last
 
     def _new_call(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Call:
         layout = self._layout

@@ -20,12 +20,13 @@ from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.graph_forms import Static
-from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
+_PADDING = 512  # slots
 _SEEN = 256  # slots; what is looked at is rounded up to so many
 _RTX_DEFAULT = "8.6, 8.9 or 12.0"  # of which GPUs RTX builds for where it is told nothing
 _FORM = 3  # raised when what is built changes
@@ -40,8 +41,13 @@ class Bounds:
     """What an engine is built for."""
 
     batch: int
-    tokens: int  # of a row, and the slots of each row of a cache
+    tokens: int  # of a row
     compute_capability: str | None = None  # that it is built for, such as 8.6; None: the builder's own choice
+
+    @property
+    def slots(self) -> int:
+        """Of each row of a cache, padding and guesses behind the last token included."""
+        return self.tokens + min(self.tokens, _PADDING)
 
 
 class TensorRTPlan(StaticGraph):
@@ -58,6 +64,7 @@ class TensorRTPlan(StaticGraph):
         self._trt, self._dtype, self._wanted, self._build_only = trt, dtype, bounds, build_only
         self._weights: Weights = weights or full.Full()
         self._engine: Any = None
+        self._runtime: Any = None
         self._contexts: list[Any] = []
         self._ready: dict[bool, tuple[weakref.ref[Call], int]] = {}  # what each context is set for: call, seen slots
         self._memory: torch.Tensor | None = None
@@ -72,7 +79,7 @@ class TensorRTPlan(StaticGraph):
         most = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)
         bounds = Bounds(batch, tokens or most, target)
         with phase("export"):
-            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, Static(bounds.tokens))
+            graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, Static(bounds.slots))
         with phase("build"):
             plan = self._plan(graph, bounds, hw)
         if self._build_only:
@@ -84,8 +91,7 @@ class TensorRTPlan(StaticGraph):
         with phase("deserialize"):
             self._start(plan)
         self._describe(hw.device)
-        self._most_slots = bounds.tokens
-        self._slots_N = torch.arange(bounds.tokens, device=hw.device)
+        self._slots_N = torch.arange(bounds.slots, device=hw.device)
         return Traits(
             vocabulary=self._layout.vocabulary,
             max_length=bounds.tokens,
@@ -101,19 +107,29 @@ class TensorRTPlan(StaticGraph):
 
     @override
     def close(self) -> None:
-        self._contexts, self._engine, self._memory, self._scratch = [], None, None, None
+        if self._contexts:
+            self._stream.synchronize()
+        self._contexts, self._engine, self._memory, self._runtime = [], None, None, None
+        self._ready.clear()
+        self._slots_N = torch.empty(0)
 
     @override
     def _slots(self, capacity: int) -> int:
-        return self._most_slots  # the layer that writes in place wants one number; `next_positions` refuses more
+        most = len(self._slots_N)  # the layer that writes in place wants one number
+        if capacity > most:
+            raise ValueError(
+                f"TensorRT holds {most} slots a row, and {capacity} are needed: raise runtime.engine.max_tokens"
+            )
+        return most
 
     @override
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
         # Shapes change in steps: each new one makes TensorRT plan its memory anew.
-        seen = min(-(-extent // _SEEN) * _SEEN, self._most_slots)
+        seen = min(round_up(extent, _SEEN), len(self._slots_N))
         context = self._contexts[call.is_step]
         earlier, earlier_seen = self._ready.get(call.is_step, (None, 0))
         if earlier is None or earlier() is not call or earlier_seen != seen:
+            self._ready.pop(call.is_step, None)  # until it is set whole
             self._set(context, call, cache, seen)
             self._ready[call.is_step] = (weakref.ref(call), seen)
         assert self._memory is not None
@@ -195,6 +211,7 @@ class TensorRTPlan(StaticGraph):
         needed = context.update_device_memory_size_for_shapes()
         if self._memory is None or self._memory.numel() < needed:
             self._memory = None  # freed before the larger one is asked for
+            self._ready.clear()
             self._memory = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._layout.device)
 
     @property
@@ -244,8 +261,8 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     # Smallest, usual and largest sizes: B, T, S, K.
     usual, tokens = min(64, bounds.tokens), bounds.tokens
-    prompt = ((1, 1, 1, 1), (1, usual, usual, 1), (bounds.batch, tokens, tokens, tokens))
-    step = ((1, 1, 1, 1), (1, 1, max(1, tokens // 2), 1), (bounds.batch, 1, tokens, 1))
+    prompt = ((1, 1, 1, 1), (1, usual, usual, 1), (bounds.batch, tokens, bounds.slots, tokens))
+    step = ((1, 1, 1, 1), (1, 1, max(1, tokens // 2), 1), (bounds.batch, 1, bounds.slots, 1))
     for sizes in (prompt, step):
         profile = builder.create_optimization_profile()
         for value in inputs:

@@ -27,15 +27,16 @@ def cuda_session(real: Any) -> Any:
 
     def make(graph: Any, options: Any = None, providers: Sequence[Any] = ()) -> Any:
         name, given = providers[0] if isinstance(providers[0], tuple) else (providers[0], {})
-        if name == "CPUExecutionProvider":
+        if name != "CUDAExecutionProvider":
             return real(graph, options, providers=providers)
-        shares_stream = name == "CUDAExecutionProvider"  # the other ones are told of none
-        assert int(given.get("user_compute_stream", 0)) > 0 or not shares_stream
+        assert int(given["user_compute_stream"])
         session = real(graph, options, providers=["CPUExecutionProvider"])
 
         def run(binding: Binding, run_options: Any) -> None:
-            if shares_stream:
-                assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
+            from tests.runtimes.stand_in_card import Stream
+
+            assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
+            Stream.order.append("run")
             session.run_with_iobinding(binding.binding, run_options)
 
         return SimpleNamespace(

@@ -18,6 +18,7 @@ import numpy as np
 from onnxruntime import InferenceSession, SessionOptions
 
 from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
+from tests.runtimes.stand_in_card import Stream
 
 _BYTES_A_TOKEN = 64  # that a context asks for
 
@@ -192,6 +193,7 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert self.given_bytes >= self.needed_bytes > 0
+        Stream.order.append("run")
         session = self._engine.session
         inputs = {one.name: self._array(one.name, self._shapes[one.name], one.type) for one in session.get_inputs()}
         for one, made in zip(session.get_outputs(), session.run(None, inputs), strict=True):

@@ -37,7 +37,7 @@ def on_card(
     import onnxruntime
 
     with monkeypatch.context() as patch, card(patch) as waits:
-        providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         patch.setattr(onnxruntime, "get_available_providers", lambda: providers)
         patch.setattr(onnxruntime, "InferenceSession", cuda_session(onnxruntime.InferenceSession))
         patch.setattr(torch, "compile", lambda graph, **options: graph)  # which has no code for the stand-in

@@ -221,10 +221,13 @@ class Stream:
     """Stands for a stream; what is enqueued is done at once."""
 
     cuda_stream = 7
+    order: ClassVar[list[str]] = []  # who waited for whom, and what was run, of all streams
 
-    def __init__(self, *given: Any, **more: Any) -> None: ...
+    def __init__(self, name: str = "own") -> None:
+        self.name = name
 
-    def wait_stream(self, other: Any) -> None: ...
+    def wait_stream(self, other: Stream) -> None:
+        self.order.append(f"{self.name} waits for {other.name}")
 
     def synchronize(self) -> None:
         OnCard.waits.append("a stream")
@@ -261,7 +264,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
         "init": lambda: None,
         "current_device": lambda: 0,
         "device_count": lambda: 1,
-        "current_stream": lambda *given: Stream(),
+        "current_stream": lambda *given: Stream("torch's"),
         "Stream": Stream,
         "synchronize": lambda *given: OnCard.waits.append("synchronize"),
         "empty_cache": lambda: None,

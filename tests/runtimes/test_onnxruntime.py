@@ -47,3 +47,11 @@ def test_on_a_gpu_float32_is_not_tf32_and_the_arena_grows_by_what_is_asked(monke
     on_gpu = {"use_tf32": "0", "device_id": "1", "user_compute_stream": "77"}
     on_gpu["arena_extend_strategy"] = "kSameAsRequested"
     assert asked == [("CUDAExecutionProvider", on_gpu), ("CPUExecutionProvider", {})]
+
+
+def test_on_a_gpu_another_provider_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It promises nothing for a cache whose new state is written over the old one."""
+    name = "TensorrtExecutionProvider"
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [name])
+    with pytest.raises(Unsupported, match="leave the provider out, or use runtime=tensorrt or hw=cpu"):
+        OnnxRuntime(provider=name).check(Hardware("cuda", 1))

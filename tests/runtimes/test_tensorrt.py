@@ -15,6 +15,10 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.cells.loading import classify
 from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.config import ScoringConfig
+from runtime_matrix.experiments.core.drafting import Lookup
+from runtime_matrix.experiments.core.generation import GenerateRequest, generate
+from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt
@@ -167,6 +171,35 @@ def test_a_shape_beyond_the_profile_is_named_with_its_bounds(tiny_model: Path, a
     expected = r"takes ids from \(1, 1\) to \(8, 64\) and was given \(9, 4\): raise runtime.engine.max_batch or"
     with pytest.raises(RuntimeError, match=expected):
         runtime.forward(torch.ones(9, 4, dtype=torch.long), [4] * 9)
+
+
+@pytest.mark.usefixtures("on_card")
+def test_texts_up_to_the_last_token_may_be_guessed_for_and_scored_together(tiny_model: Path, artifacts: Path) -> None:
+    """Guesses and padding stand behind the last token that an engine is built for."""
+    runtime = fake_plan(bounds=(8, 32))
+    traits = runtime.load(ModelSource("t", tiny_model), Hardware("cuda", 1, artifacts), lambda name: nullcontext())
+    requests = [GenerateRequest(tuple(range(8, 24)), 16)]
+    ((text,),) = generate(runtime, traits, requests, lambda ids: str, drafter=Lookup(6))
+    assert len(text.ids) == 16
+    long, short = tuple(range(3, 31)), tuple(range(40, 63))
+    scored = [ScoreRequest((*long, 5, 6, choice, 7), len(long)) for choice in (8, 9)]
+    scored += [ScoreRequest((*short, *range(64, 72), choice), len(short)) for choice in (8, 9)]
+    assert len(score(runtime, traits, scored, ScoringConfig())) == 4
+    with pytest.raises(ValueError, match=r"holds 64 slots a row, and 65 are needed: raise runtime\.engine\.max_tokens"):
+        runtime.new_cache(1, 65)
+
+
+@pytest.mark.usefixtures("on_card")
+def test_a_context_is_set_anew_when_the_memory_moved(tiny_model: Path, artifacts: Path) -> None:
+    runtime = loaded("tensorrt", None, tiny_model, artifacts)
+    cache, step = runtime.new_cache(1, 20), torch.ones(1, 1, dtype=torch.long)
+    runtime.forward(torch.ones(1, 4, dtype=torch.long), [4], cache)
+    before = runtime.forward(step, [1], cache).logits_BKV.cpu()
+    assert True in runtime._ready
+    runtime.forward(torch.ones(4, 12, dtype=torch.long), [12] * 4)  # needs more memory than both had
+    assert True not in runtime._ready
+    cache.rewind([4])
+    torch.testing.assert_close(runtime.forward(step, [1], cache).logits_BKV.cpu(), before)
 
 
 @pytest.mark.usefixtures("on_card")

@@ -17,13 +17,12 @@ from runtime_matrix.experiments.core.decoding import decode_batch
 from runtime_matrix.experiments.core.drafting import DraftModel
 from runtime_matrix.experiments.core.generation import GenerateRequest, generate
 from runtime_matrix.experiments.core.scoring import ScoreRequest, score
-from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines import grouped_attention
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
-from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 from tests.runtimes import cuda_session, on_card
-from tests.runtimes.stand_in_card import OnCard
+from tests.runtimes.stand_in_card import OnCard, Stream
 
 Loaded = tuple[Runtime, Traits, Callable[[], list[str]]]
 
@@ -108,22 +107,20 @@ def test_scoring_waits_once_for_each_batch(engine: Loaded, between: list[tuple[i
     runtime, traits, waits = engine
     stems = [tuple(range(8 + at, 20 + at)) for at in range(6)]
     requests = [ScoreRequest((*stem, 30 + choice, 40, 50), len(stem)) for stem in stems for choice in range(3)]
+    requests += [ScoreRequest(tuple(range(40, 60 + row)), 1) for row in range(3)]  # texts that share nothing
     score(runtime, traits, requests, ScoringConfig(token_budget=64))
     between.append((0, waits()))
     assert len(between) > 3
     assert max(len(said) for _, said in between) == 1
 
 
-def test_a_provider_with_a_stream_of_its_own_is_waited_for(
-    tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its inputs must be there before it runs, and its outputs before anybody reads them."""
-    name = "TensorrtExecutionProvider"
-    monkeypatch.setitem(on_card.ENGINES, "other", lambda: OnnxRuntime(provider=name))
-    with on_card.on_card("other", tiny_model, artifacts, monkeypatch) as (runtime, _, waits):
-        waits()
-        runtime.forward(torch.ones(1, 4, dtype=torch.long), [4])
-        assert waits() == ["synchronize"]
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"], indirect=True)
+def test_a_run_stands_between_what_torch_did_and_will_do(engine: Loaded) -> None:
+    """The streams' only order, and what keeps memory from being used again too early."""
+    runtime, _, _ = engine
+    Stream.order.clear()
+    runtime.forward(torch.ones(1, 4, dtype=torch.long), [4])
+    assert Stream.order == ["own waits for torch's", "run", "torch's waits for own"]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"], indirect=True)
@@ -184,19 +181,30 @@ def test_heads_that_share_keys_are_not_given_copies(attend: Any, tokens: int) ->
     assert largest.numbers == 4 * key.numel()  # what a copy would be
 
 
-def test_what_a_model_adds_to_its_scores_is_transformers_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+ATTENTIONS = (grouped_attention.attend_by_kernel, grouped_attention.attend_by_products)
 
-    def attended(*given: Any, **others: Any) -> None:
-        asked.append(others)
+
+@pytest.mark.parametrize("attend", ATTENTIONS)
+def test_masks_and_biases_of_a_models_own_are_transformers_matter(attend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def attended(module: Any, query: Any, key: Any, value: Any, mask: torch.Tensor, **others: Any) -> None:
+        asked.append((mask.dtype, tuple(mask.shape), list(others)))
 
     monkeypatch.setattr(grouped_attention, "sdpa_attention_forward", attended)
     states = torch.zeros(1, 2, 1, 4)
-    for attend in (grouped_attention.attend_by_kernel, grouped_attention.attend_by_products):
-        attend(
-            None, states, states[:, :1], states[:, :1], torch.ones(1, 1, 1, 1, dtype=torch.bool), position_bias=states
-        )
-    assert [list(others) for others in asked] == [["position_bias"]] * 2
+    ours, its_own = torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros(1, 2, 1, 1)
+    attend(None, states, states[:, :1], states[:, :1], ours, position_bias=states)
+    attend(None, states, states[:, :1], states[:, :1], its_own)
+    assert asked == [(torch.bool, (1, 1, 1, 1), ["position_bias"]), (torch.float32, (1, 2, 1, 1), [])]
+
+
+@pytest.mark.parametrize("attend", ATTENTIONS)
+@pytest.mark.parametrize("added", ["s_aux", "softcap"])
+def test_what_no_kernel_knows_is_unsupported(attend: Any, added: str) -> None:
+    states, mask = torch.zeros(1, 2, 1, 4), torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    with pytest.raises(Unsupported, match=f"attention has {added}: use runtime.engine.attention=eager"):
+        attend(None, states, states, states, mask, **{added: 1.0})
 
 
 @pytest.mark.parametrize(
