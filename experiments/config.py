@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from runtime_matrix.experiments.strict import among, least, outside_identity
+from runtime_matrix.experiments.strict import among, least, outside_identity, version_of, versioned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,21 +269,25 @@ class SandboxConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarksConfig:
-    """None: not asked for."""
+    """None: not asked for. A version is raised when what the benchmark asks, cuts or scores changes."""
 
-    latency: LatencyConfig | None = None
-    throughput: ThroughputConfig | None = None
-    memory: MemoryConfig | None = None
-    perplexity: PerplexityConfig | None = None
-    multiple_choice: MultipleChoiceConfig | None = None
-    code: CodeConfig | None = None
-    extractive_qa: ExtractiveQAConfig | None = None
-    summarization: SummarizationConfig | None = None
-    divergence: DivergenceConfig | None = None
-    ablation: AblationConfig | None = None
+    latency: LatencyConfig | None = versioned(1)
+    throughput: ThroughputConfig | None = versioned(1)
+    memory: MemoryConfig | None = versioned(1)
+    perplexity: PerplexityConfig | None = versioned(1)
+    multiple_choice: MultipleChoiceConfig | None = versioned(1)
+    code: CodeConfig | None = versioned(1)
+    extractive_qa: ExtractiveQAConfig | None = versioned(1)
+    summarization: SummarizationConfig | None = versioned(1)
+    divergence: DivergenceConfig | None = versioned(1)
+    ablation: AblationConfig | None = versioned(1)
 
     def chosen(self) -> list[str]:
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of each benchmark that is asked for: figures of two versions are never compared."""
+        return {part.name: version_of(part) for part in fields(self) if getattr(self, part.name) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

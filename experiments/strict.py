@@ -9,7 +9,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError, did_you_mean
@@ -37,6 +37,15 @@ def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwar
 def outside_identity(**kwargs: Any) -> Any:
     """Return a field that says where or how a cell is run, and changes no figure: it tells no two cells apart."""
     return field(metadata={"identity": False}, **kwargs)
+
+
+def versioned(version: int) -> Any:
+    """Return an optional field whose figures are comparable within one version."""
+    return field(default=None, metadata={"version": version})
+
+
+def version_of(part: Field[Any]) -> int:
+    return int(part.metadata["version"])
 
 
 def identity_of(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -254,6 +254,7 @@ def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) ->
         "hw": {"name": cell.config.hw.name, "device": cell.config.hw.device, "threads": cell.threads},
         "config": cell.resolved,
         "config_hash": cell.config_hash,
+        "benchmark_versions": cell.config.benchmark.versions(),
         "environment": found,
         "environment_hash": environment_hash(found),
         "code": cell.code,

@@ -56,7 +56,10 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        text = json.dumps([identity_of(CellConfig, self.resolved), self.facts.digest], sort_keys=True)
+        later = {name: version for name, version in self.config.benchmark.versions().items() if version > 1}
+        text = json.dumps(
+            [identity_of(CellConfig, self.resolved), self.facts.digest, *([later] if later else [])], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -34,6 +34,7 @@ def make_baseline(cell: Cell, record: Mapping[str, Any], folder: Path, against: 
         "model_digest": record["model"]["digest"],
         "runtime": cell.resolved["runtime"],
         "asked": asked(cell),
+        "versions": cell.config.benchmark.versions(),
         "memory": {name: row[name] for name in MEMORY},
         "peaks": [launch["candidate_memory"]["peak_host_bytes"] for launch in launches],
         "load": {name: row[name] for name in LOAD},
@@ -117,6 +118,11 @@ def check_baseline(baseline: Baseline, cell: Cell, environment: Mapping[str, Any
         if name not in baseline["accuracy"]:
             known = did_you_mean(name, baseline["accuracy"])
             raise UserError(f"{what} holds no benchmark {name}{known}; update=true measures it")
+        kept, now = baseline.get("versions", {}).get(name, 1), cell.config.benchmark.versions().get(name, 1)
+        if kept != now:
+            raise UserError(
+                f"{what} is of version {kept} of benchmark {name}, this is {now}: update=true makes it anew"
+            )
         if baseline["asked"].get(name) != asked(cell).get(name):
             raise UserError(f"{what} asked benchmark.{name} otherwise: update=true, or set its options back")
 

@@ -85,13 +85,14 @@ def _shown(value: Any) -> str:
 def _exact(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what must be equal whatever a version knows; the chosen benchmarks have no keys in common to differ in."""
     chosen = record["config"].get("benchmark") or {}
+    versions = record.get("benchmark_versions") or {}  # of records that know none, all are the first
     return (
         record["runtime"]["name"],
         record["runtime"]["dtype"],
         str(record["model"]["digest"]),
         record["hw"]["name"],
         str(record["hw"]["threads"]),
-        ",".join(sorted(name for name, asked in chosen.items() if asked is not None)),
+        ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, asked in chosen.items() if asked is not None)),
     )
 
 

@@ -208,6 +208,9 @@ def test_a_renamed_benchmark(tmp_path: Path) -> None:
     }
     with pytest.raises(UserError, match=r"holds no benchmark multiple_choice; did you mean 'multiple_choices'\?"):
         check_baseline(baseline, cell, here, ["multiple_choice"])
+    earlier = baseline | {"accuracy": {"multiple_choice": {}}, "versions": {"multiple_choice": 0}}
+    with pytest.raises(UserError, match="is of version 0 of benchmark multiple_choice, this is 1: update=true"):
+        check_baseline(earlier, cell, here, ["multiple_choice"])
     with pytest.raises(UserError, match="multiple_choice otherwise"):
         check_baseline(baseline | {"accuracy": {"multiple_choice": {}}}, cell, here, ["multiple_choice"])
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.cells.plan import plan
+from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.config import BenchmarksConfig
 from runtime_matrix.experiments.records.identity import cell_names, variants
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.views.text import markdown
@@ -44,6 +47,24 @@ def test_within_one_version_the_hash_decides() -> None:
 
 def test_where_a_cell_is_run_does_not_count() -> None:
     assert cell_names([record("a", OLD | {"results_dir": "x"}), record("b", NEW | {"results_dir": "y"})]) == ["a", "a"]
+
+
+def test_another_version_of_a_benchmark_is_another_cell() -> None:
+    """A record that knows no versions is of the first; a later one may have brought options as well."""
+    first, second = ({"benchmark_versions": {"latency": version}} for version in (1, 2))
+    assert cell_names([record("a", OLD), record("b", NEW) | first]) == ["a", "a"]
+    assert cell_names([record("a", OLD), record("b", NEW) | second]) == ["a", "b"]
+
+
+def test_the_hash_of_a_cell_knows_the_versions_of_its_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = plan(compose(["model=random", "benchmark=[latency]"]), "")
+    before = cell.config_hash
+    assert cell.config.benchmark.versions() == {"latency": 1}
+    later = {"latency": 2}
+    monkeypatch.setattr(BenchmarksConfig, "versions", lambda self: later)
+    assert cell.config_hash != before
+    later["latency"] = 1
+    assert cell.config_hash == before  # as in records of before there were versions
 
 
 def test_rows_over_other_data_are_told_apart() -> None:
