@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from typing_extensions import override
@@ -61,71 +62,75 @@ class OnnxRuntime(Chosen):
         return self._engine.load(model, hw, phase, calibration_ids)
 
 
-class _Loaded:
-    """A session over the graph of one form, and what the graph says of itself."""
+class _OverSession(Runtime):
+    """What both have in common: a session over an exported graph of one form."""
 
-    def __init__(
-        self,
-        form: Form,
-        dtype: str,
-        weights: Weights,
-        model: ModelSource,
-        hw: Hardware,
-        phase: Phase,
-        provider: tuple[str, dict[str, str]],
-    ):
-        torch.set_num_threads(hw.threads)
-        with phase("import"):
-            import_all(("onnx", "onnxruntime"))
-        with phase("export"):
-            self._folder = onnx_graph.exported(model, weights, dtype, hw, phase, form)
-        with phase("session"):
-            self.session = _session(self._folder / onnx_graph.GRAPH, *provider, hw.threads)
-        inputs = {value.name: value for value in self.session.get_inputs()}
-        self.held_names = [name for name in inputs if name.startswith(("key.", "value."))]
-        self.has_positions = "positions" in inputs
-        _, self.heads, _, self.width = inputs[self.held_names[0]].shape
-        self.dtype = dtype
-        self.max_length = onnx_graph.context_length(model)
-        logits = next(value for value in self.session.get_outputs() if value.name == "logits")
-        self.vocabulary, self.logits_dtype = int(logits.shape[-1]), _DTYPES[logits.type]
-
-    @property
-    def output_names(self) -> list[str]:
-        return ["logits", *(f"new_{name}" for name in self.held_names)]
-
-    def traits(self, **more: Any) -> Traits:
-        return Traits(
-            vocabulary=self.vocabulary,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            weight_bytes=onnx_graph.weight_bytes(self._folder),
-            weight_disk_bytes=sum(path.stat().st_size for path in self._folder.glob(f"{onnx_graph.GRAPH}*")),
-            **more,
-        )
-
-
-class OnCpu(PastGraph):
-    """Arrays lie where tensors do; binding each costs more than running gains."""
+    _form: ClassVar[Form]
+    _held_names: Sequence[str]
+    _max_length: int | None
 
     def __init__(self, dtype: str, provider: str, weights: Weights):
         self._dtype, self._provider, self._weights = dtype, provider, weights
         self._session: Any = None
 
+    @abstractmethod
+    def _begin(self, layout: Layout) -> dict[str, Any]:
+        """Take over what the graph's caches are made of; return what the traits say beside."""
+
+    def _options(self) -> dict[str, str]:
+        """Return what the provider is told."""
+        return {}
+
     @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        found = _Loaded(Past(), self._dtype, self._weights, model, hw, phase, (self._provider, {}))
-        self._session, self._held_names, self._names = found.session, found.held_names, found.output_names
-        self._has_positions = found.has_positions
-        self._shape = PastShape(len(found.held_names), found.heads, found.width, getattr(torch, self._dtype))
-        self._max_length = found.max_length
-        return found.traits(shares_prefix=True, packs_rows=True, batch_tokens=256)
+        torch.set_num_threads(hw.threads)
+        with phase("import"):
+            import_all(("onnx", "onnxruntime"))
+        with phase("export"):
+            folder = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, self._form)
+        with phase("session"):
+            self._session = _session(folder / onnx_graph.GRAPH, self._provider, self._options(), hw.threads)
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        self._held_names = [name for name in inputs if name.startswith(("key.", "value."))]
+        self._max_length = onnx_graph.context_length(model)
+        _, heads, _, width = inputs[self._held_names[0]].shape
+        logits = next(value for value in self._session.get_outputs() if value.name == "logits")
+        layout = Layout(
+            layers=len(self._held_names) // 2,
+            heads=heads,
+            width=width,
+            dtype=getattr(torch, self._dtype),
+            vocabulary=int(logits.shape[-1]),
+            logits_dtype=_DTYPES[logits.type],
+            device=hw.device,
+        )
+        return Traits(
+            vocabulary=layout.vocabulary,
+            max_length=self._max_length,
+            dtype=self._dtype,
+            weight_bytes=onnx_graph.weight_bytes(folder),
+            weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
+            **self._begin(layout),
+        )
 
     @override
     def close(self) -> None:
         self._session = None
+
+
+class OnCpu(_OverSession, PastGraph):
+    """Arrays lie where tensors do; binding each costs more than running gains."""
+
+    _form = Past()
+
+    @override
+    def _begin(self, layout: Layout) -> dict[str, Any]:
+        self._names = ["logits", *(f"new_{name}" for name in self._held_names)]
+        self._has_positions = "positions" in {value.name for value in self._session.get_inputs()}
+        self._shape = PastShape(len(self._held_names), layout.heads, layout.width, layout.dtype)
+        return {"shares_prefix": True, "packs_rows": True, "batch_tokens": 256}
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
@@ -135,36 +140,20 @@ class OnCpu(PastGraph):
         return logits_BKV, present
 
 
-class OnGpu(StaticGraph):
-    """All inputs and outputs are bound to torch's memory, and run on a stream of torch's, which nobody waits for."""
+class OnGpu(_OverSession, StaticGraph):
+    """All inputs and outputs are bound to torch's memory. Runs on a stream beside torch's; the host does not wait."""
 
-    def __init__(self, dtype: str, provider: str, weights: Weights):
-        self._dtype, self._provider, self._weights = dtype, provider, weights
-        self._session: Any = None
+    _form = Static()
 
     @override
-    def load(
-        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
-    ) -> Traits:
+    def _options(self) -> dict[str, str]:
         self._stream = OwnStream()
-        provider = (self._provider, _provider_options(self._provider, self._stream.handle))
-        found = _Loaded(Static(), self._dtype, self._weights, model, hw, phase, provider)
-        self._session, self._held_names = found.session, found.held_names
-        self._layout = Layout(
-            layers=len(found.held_names) // 2,
-            heads=found.heads,
-            width=found.width,
-            dtype=getattr(torch, self._dtype),
-            vocabulary=found.vocabulary,
-            logits_dtype=found.logits_dtype,
-            device=hw.device,
-        )
-        self._options = _without_waiting()
-        return found.traits(batch_tokens=4096)
+        return _provider_options(self._provider, self._stream.handle)
 
     @override
-    def close(self) -> None:
-        self._session = None
+    def _begin(self, layout: Layout) -> dict[str, Any]:
+        self._layout, self._run_options = layout, _without_waiting()
+        return {"batch_tokens": 4096}
 
     @override
     def _slots(self, capacity: int) -> int:
@@ -175,7 +164,7 @@ class OnGpu(StaticGraph):
         if call.bound is None:
             call.bound = self._bind(call, cache)
         with self._stream:
-            self._session.run_with_iobinding(call.bound, self._options)
+            self._session.run_with_iobinding(call.bound, self._run_options)
 
     def _bind(self, call: Call, cache: SlotCache) -> Any:
         binding, card = self._session.io_binding(), call.logits_BKV.device.index or 0
