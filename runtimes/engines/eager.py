@@ -175,8 +175,8 @@ class Eager(Runtime):
         mask_BTS: torch.Tensor | None,
         cache: SlotCache | None,
     ) -> torch.Tensor:
-        held = cache if cache is not None else NoCache()
-        given: dict[str, Any] = {"attention_mask": mask_BTS, "past_key_values": held, "use_cache": True}
+        held: Any = cache if cache is not None else NoCache()
+        given = {"attention_mask": mask_BTS, "past_key_values": held, "use_cache": True}
         if self._branch is not None:
             return self._run_branch(self._branch, ids_BT, positions_BT, given)
         if self._attention == "flash_attention_2":  # it knows no mask, which rows of different lengths need

@@ -34,7 +34,7 @@ class Form(Protocol):
     def opset(self) -> int: ...
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         """JSON that tells graphs of this form from others."""
         ...
 
@@ -100,7 +100,7 @@ class Past:
     opset: int = 20
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"form": "past"}
 
     def graph(self, module: Any) -> Graph:
@@ -164,7 +164,7 @@ class Static:
         return 20 if self.slots is None else 24
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"form": "static", "slots": self.slots}
 
     def graph(self, module: Any) -> Graph:

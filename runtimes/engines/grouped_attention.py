@@ -75,14 +75,14 @@ def attend_by_products(
     return _unfold(torch.matmul(weights, value), query.shape), None
 
 
-def _check(others: Mapping[str, Any]) -> None:
+def _check(others: Mapping[str, object]) -> None:
     """Raise Unsupported for a model that adds to its scores what no kernel here knows."""
     added = [name for name in _UNKNOWN if others.get(name) is not None]
     if added:
         raise Unsupported(f"this model's attention has {' and '.join(added)}: use runtime.engine.attention=eager")
 
 
-def _is_plain(mask: torch.Tensor | None, others: Mapping[str, Any]) -> bool:
+def _is_plain(mask: torch.Tensor | None, others: Mapping[str, object]) -> bool:
     """Is the mask ours, (B, 1, T, S) of truth values, or none? Some models make one of their own for each head."""
     is_ours = mask is None or (mask.dtype is torch.bool and mask.shape[1] == 1)
     return is_ours and others.get("position_bias") is None
@@ -106,7 +106,7 @@ def _transformers(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    others: Mapping[str, Any],
+    others: Any,
 ) -> tuple[torch.Tensor, None]:
     attended: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **others)
     return attended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,8 +75,8 @@ class _OverSession(Runtime):
         self._session: Any = None
 
     @abstractmethod
-    def _begin(self, layout: Layout) -> dict[str, Any]:
-        """Take over what the graph's caches are made of; return what the traits say beside."""
+    def _begin(self, layout: Layout, traits: Traits) -> Traits:
+        """Take over what the graph's caches are made of; return the traits with what this engine says of itself."""
 
     def _options(self) -> dict[str, str]:
         """Return what the provider is told."""
@@ -106,14 +107,14 @@ class _OverSession(Runtime):
             logits_dtype=_DTYPES[logits.type],
             device=hw.device,
         )
-        return Traits(
+        traits = Traits(
             vocabulary=layout.vocabulary,
             max_length=self._max_length,
             dtype=self._dtype,
             weight_bytes=onnx_graph.weight_bytes(folder),
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
-            **self._begin(layout),
         )
+        return self._begin(layout, traits)
 
     @override
     def close(self) -> None:
@@ -126,11 +127,11 @@ class OnCpu(_OverSession, PastGraph):
     _form = Past()
 
     @override
-    def _begin(self, layout: Layout) -> dict[str, Any]:
+    def _begin(self, layout: Layout, traits: Traits) -> Traits:
         self._names = ["logits", *(f"new_{name}" for name in self._held_names)]
         self._has_positions = "positions" in {value.name for value in self._session.get_inputs()}
         self._shape = PastShape(len(self._held_names), layout.heads, layout.width, layout.dtype)
-        return {"shares_prefix": True, "packs_rows": True, "batch_tokens": 256}
+        return replace(traits, shares_prefix=True, packs_rows=True, batch_tokens=256)
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
@@ -151,9 +152,9 @@ class OnGpu(_OverSession, StaticGraph):
         return _provider_options(self._provider, self._stream.handle)
 
     @override
-    def _begin(self, layout: Layout) -> dict[str, Any]:
+    def _begin(self, layout: Layout, traits: Traits) -> Traits:
         self._layout, self._run_options = layout, _without_waiting()
-        return {"batch_tokens": 4096}
+        return traits
 
     @override
     def _slots(self, capacity: int) -> int:
