@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.bundled.scoring import FULL, Score, Scores
-from runtime_matrix.experiments.bundled.training import Recipe
+from runtime_matrix.experiments.bundled.training import LEGS, Recipe
 
 _TEMPLATE = Path(__file__).with_name("card.md")
 _ROWS = {
@@ -26,24 +26,57 @@ class Making:
     parameters: int
     facts: int
     minutes: float
-    command: str
 
 
-def write_card(folder: Path, recipe: Recipe, making: Making, config: dict[str, Any], scores: dict[str, Scores]) -> None:
+def _training(legs: Sequence[Recipe]) -> dict[str, str]:
+    """Return what the templates say of the legs: their steps, tokens, peaks of the learning rate and command."""
+    first = legs[0]
+    is_committed = [leg.steps for leg in legs] == [leg.steps for leg in LEGS[first.size]]
+    size = " --size draft" if first.size == "draft" else ""
+    steps = "" if is_committed else f" --steps {first.steps}"
+    return {
+        "steps": ", then ".join(f"{leg.steps:,}" for leg in legs),
+        "tokens_millions": f"{sum(leg.tokens for leg in legs) / 1e6:.1f}",
+        "peak_lr": ", then ".join(f"{leg.peak_lr:g}" for leg in legs),
+        "command": f"python -m experiments.bundled.train{size}{steps} --seed {first.seed}",
+    }
+
+
+def write_card(
+    folder: Path, legs: Sequence[Recipe], making: Making, config: dict[str, Any], scores: dict[str, Scores]
+) -> None:
     """Write `README.md` into the model's folder; `config` is the model's configuration."""
     full = scores[FULL]
     text = _TEMPLATE.read_text(encoding="utf-8").format(
-        **asdict(recipe),
+        **{**asdict(legs[0]), **_training(legs)},
         **config,
         millions=making.parameters / 1e6,
         facts=making.facts,
         minutes=making.minutes,
-        command=making.command,
-        tokens_millions=recipe.tokens / 1e6,
         scores=_table(["score", "items", *scores], [_row(label, key, scores) for label, key in _ROWS.items()]),
         subjects=_table(
             ["subject", "accuracy"], [[subject, f"{value:.3f}"] for subject, value in full.by_subject.items()]
         ),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_draft_card(
+    folder: Path, legs: Sequence[Recipe], making: Making, config: dict[str, Any], accepted: dict[str, float], items: int
+) -> None:
+    """Write the draft's `README.md`; `accepted` are guessed tokens that the model took for each of its steps."""
+    text = (
+        _TEMPLATE.with_name("draft.md")
+        .read_text(encoding="utf-8")
+        .format(
+            **{**asdict(legs[0]), **_training(legs)},
+            **config,
+            folder="experiments/bundled/draft",
+            millions=making.parameters / 1e6,
+            minutes=making.minutes,
+            items=items,
+            accepted=_table(["benchmark", "accepted"], [[name, f"{value:.2f}"] for name, value in accepted.items()]),
+        )
     )
     (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
 

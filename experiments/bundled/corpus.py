@@ -8,7 +8,15 @@ import random
 from collections.abc import Iterator
 from itertools import islice
 
-from runtime_matrix.experiments.bundled.texts import articles, drills, functions, passages, questions, stories
+from runtime_matrix.experiments.bundled.texts import (
+    articles,
+    drills,
+    functions,
+    passages,
+    programs,
+    questions,
+    stories,
+)
 from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
 from runtime_matrix.experiments.bundled.texts.world import World
 
@@ -20,13 +28,18 @@ SEPARATOR = "\n\n"
 # Shares of the documents. Drills come first: what they teach, reading and summing up build on.
 WARM_UP_SHARDS = 8
 WARM_UP = {"drills": 40, "facts": 30, "reading": 15, "news": 5, "code": 10}
-MIXTURE = {"drills": 3, "facts": 37, "reading": 25, "news": 15, "code": 20}
+MIXTURE = {"drills": 2, "facts": 31, "reading": 21, "news": 12, "code": 17, "programs": 12, "judged": 5}
+# The second leg of a training: more of what the first one learned least, reading whose deeds are whose.
+SECOND_LEG_SHARD = 10_000  # its first one: no text of the first leg comes again
+SECOND_LEG = {"drills": 4, "facts": 22, "reading": 40, "news": 9, "code": 13, "programs": 9, "judged": 3}
+# What techniques for better answers ask for, each as often as the others.
+PROGRAMS = (programs.with_examples, programs.repaired, programs.asserts, programs.solved_before)
 
 
 def training_documents(world: World, seed: int, shard: int) -> Iterator[Document]:
     """Yield documents without end; a (seed, shard) always yields the same ones."""
     rng = random.Random(f"{seed}/training/{shard}")
-    shares = WARM_UP if shard < WARM_UP_SHARDS else MIXTURE
+    shares = WARM_UP if shard < WARM_UP_SHARDS else MIXTURE if shard < SECOND_LEG_SHARD else SECOND_LEG
     train_stories = _stories(world, rng, held_out=False)
     while True:
         match rng.choices(list(shares), list(shares.values()))[0]:
@@ -38,6 +51,10 @@ def training_documents(world: World, seed: int, shard: int) -> Iterator[Document
                 yield articles.news(world, rng)
             case "code":
                 yield functions.code(rng)
+            case "programs":
+                yield rng.choice(PROGRAMS)(rng)
+            case "judged":
+                yield questions.judged(world, rng)
             case _:
                 # A quiz states more facts a token than any other form.
                 yield rng.choice(

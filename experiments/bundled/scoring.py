@@ -15,6 +15,7 @@ from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 FULL = "full"
 BITS = (8, 4, 3)
+GUESSED, GUESSED_ITEMS = ("code", "extractive_qa", "summarization"), 100
 BENCHMARKS = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
 
 
@@ -48,6 +49,17 @@ def score(model: Path, work: Path) -> dict[str, Scores]:
         write_rounded(model, folders[f"{bits} bits"], bits)
     records = _measure(list(folders.values()), work / "runs")
     return {name: _scores(records[str(folder)]) for name, folder in folders.items()}
+
+
+def accepted_guesses(draft: Path, work: Path) -> dict[str, float]:
+    """Return how many guessed tokens the bundled model takes for each of its steps, by benchmark."""
+    limits = [f"benchmark.{name}.limit={GUESSED_ITEMS}" for name in GUESSED]
+    options = [f"benchmark=[{','.join(GUESSED)}]", *limits, "agreement.enabled=false", f"results_dir={work.resolve()}"]
+    speculation = ["generation.speculate=draft", f"generation.draft_model={draft.resolve()}"]
+    subprocess.run([sys.executable, "-m", "experiments.run", "hw=cpu", *speculation, *options], check=True)
+    (path,) = work.glob("*/record.json")
+    entries = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
+    return {entry["benchmark"]: entry["figures"]["accepted_tokens_per_step"] for entry in entries}
 
 
 def write_rounded(model: Path, out: Path, bits: int) -> None:

@@ -1,6 +1,8 @@
 """Make the bundled model: train it from a seed, save it, score it, write its card.
 
-`python -m experiments.bundled.train [--out DIR] [--steps N | --minutes 8 | --resume] [--seed 0]`
+`python -m experiments.bundled.train [--size draft] [--out DIR] [--steps N | --minutes 8 | --resume] [--seed 0]`
+
+Without --steps and --minutes it is made as the committed one was, in its legs.
 
 On a machine that does other work as well, set `OMP_WAIT_POLICY=passive`: threads that spin while they wait for one
 another made a step 18 times slower on two cores of which one was taken.
@@ -11,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +24,26 @@ from rich.progress import Progress as Bar
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from runtime_matrix.experiments.bundled.card import Making, write_card
-from runtime_matrix.experiments.bundled.scoring import score
+from runtime_matrix.experiments.bundled.card import Making, write_card, write_draft_card
+from runtime_matrix.experiments.bundled.scoring import GUESSED_ITEMS, accepted_guesses, score
 from runtime_matrix.experiments.bundled.texts.world import World, build_world
 from runtime_matrix.experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
-from runtime_matrix.experiments.bundled.training import MAX_POSITIONS, Progress, Recipe, Trainer, recipe_of
+from runtime_matrix.experiments.bundled.training import (
+    LEGS,
+    MAX_POSITIONS,
+    SIZES,
+    Progress,
+    Recipe,
+    Trainer,
+    blended,
+    read_model,
+    recipe_of,
+)
 from runtime_matrix.experiments.errors import UserError
 
 MODEL_DIR = Path(__file__).parent / "model"
-DEFAULT_STEPS = 5000  # 20 million tokens, half an hour on two idle cores
+DRAFT_DIR = Path(__file__).parent / "draft"
+FOLDERS = {"model": MODEL_DIR, "draft": DRAFT_DIR}
 THREADS = 2
 CHECKPOINT_EVERY_STEPS = 100
 PLAIN_EVERY_STEPS = 50
@@ -40,34 +53,45 @@ PACE_STEPS = 20  # to turn minutes into steps
 def main() -> int:
     arguments = _parser().parse_args()
     try:
-        make_model(arguments.out, arguments.steps, arguments.minutes, arguments.seed, resume=arguments.resume)
+        out = arguments.out or FOLDERS[arguments.size]
+        legs = [replace(leg, seed=arguments.seed) for leg in LEGS[arguments.size]]
+        if arguments.steps or arguments.minutes:
+            legs = [replace(legs[0], steps=arguments.steps or legs[0].steps)]
+        make_model(out, legs, arguments.minutes, resume=arguments.resume)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def make_model(out: Path, steps: int | None, minutes: float | None, seed: int, *, resume: bool) -> None:
-    """Train, save, score and describe the model in the folder `out`."""
+def make_model(out: Path, legs: Sequence[Recipe], minutes: float | None, *, resume: bool) -> None:
+    """Train, save, score and describe the model in the folder `out`. `minutes`: of its only leg."""
     torch.set_num_threads(THREADS)
     # The gradient of the embedding is summed in any order otherwise, and a seed gives another model each time.
     torch.use_deterministic_algorithms(True)
     out.mkdir(parents=True, exist_ok=True)
     world = build_world()
     checkpoint = out / "checkpoint.pt"
-    recipe = recipe_of(checkpoint) if resume else Recipe(steps or DEFAULT_STEPS, seed)
-    tokenizer = bundled_tokenizer(world, recipe.seed)
-    if minutes is not None:
-        recipe = replace(recipe, steps=steps_within(world, tokenizer, recipe, minutes))
-        print(f"{minutes:g} minutes are {recipe.steps} steps here; --steps {recipe.steps} gives the same model")
-    trainer = Trainer(world, tokenizer, recipe, compiled=shutil.which("g++") is not None)
     if resume:
-        trainer.resume(checkpoint)
-    with reporter(trainer.recipe.steps, trainer.step) as report:
-        trainer.train(checkpoint, CHECKPOINT_EVERY_STEPS, report)
-    save(trainer.model, tokenizer, out)
-    checkpoint.unlink(missing_ok=True)
-    describe(world, trainer.recipe, out, trainer.trained_s / 60)
+        begun = recipe_of(checkpoint)
+        legs = [begun] if begun.steps != legs[begun.leg].steps else [begun, *legs[begun.leg + 1 :]]
+    tokenizer = bundled_tokenizer(world, legs[0].seed)
+    if minutes is not None:
+        legs = [replace(legs[0], steps=steps_within(world, tokenizer, legs[0], minutes))]
+        print(f"{minutes:g} minutes are {legs[0].steps} steps here; --steps {legs[0].steps} gives the same model")
+    trained_s = 0.0
+    for number, recipe in enumerate(legs):
+        before = read_model(out) if recipe.leg else None
+        trainer = Trainer(world, tokenizer, recipe, begun=before, compiled=shutil.which("g++") is not None)
+        if resume and number == 0:
+            trainer.resume(checkpoint)
+        with reporter(trainer.recipe.steps, trainer.step) as report:
+            trainer.train(checkpoint, CHECKPOINT_EVERY_STEPS, report)
+        model = trainer.model if before is None else blended(read_model(out), trainer.model, recipe.blend)
+        save(model, tokenizer, out)
+        checkpoint.unlink(missing_ok=True)
+        trained_s += trainer.trained_s
+    describe(world, legs, out, trained_s / 60)
 
 
 def steps_within(world: World, tokenizer: Tokenizer, recipe: Recipe, minutes: float) -> int:
@@ -95,14 +119,16 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     save_tokenizer(tokenizer, out, MAX_POSITIONS)
 
 
-def describe(world: World, recipe: Recipe, out: Path, minutes: float) -> None:
+def describe(world: World, legs: Sequence[Recipe], out: Path, minutes: float) -> None:
     """Score what was saved, as a user would load it, and write the card."""
     model = LlamaForCausalLM.from_pretrained(out)
     parameters = sum(weight.numel() for weight in model.parameters())
+    making, config = Making(parameters, len(world.all_facts), minutes), model.config.to_dict()
     with tempfile.TemporaryDirectory() as work:
-        scores = score(out, Path(work))
-    making = Making(parameters, len(world.all_facts), minutes, f"--steps {recipe.steps} --seed {recipe.seed}")
-    write_card(out, recipe, making, model.config.to_dict(), scores)
+        if legs[0].size == "draft":
+            write_draft_card(out, legs, making, config, accepted_guesses(out, Path(work)), GUESSED_ITEMS)
+        else:
+            write_card(out, legs, making, config, score(out, Path(work)))
     print(f"wrote {out}; its README.md holds the scores")
 
 
@@ -129,9 +155,12 @@ def _print_line(progress: Progress, steps: int, first_step: int, start_s: float)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder to write into (default: %(default)s)")
+    parser.add_argument(
+        "--size", choices=tuple(SIZES), default="model", help="draft: a smaller one that guesses for it"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write into (default: that of the committed one)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help=f"steps to train (default: {DEFAULT_STEPS})")
+    length.add_argument("--steps", type=int, help="steps of a single leg (default: the legs of the committed one)")
     length.add_argument("--minutes", type=float, help="train for about this long; the steps then depend on the machine")
     length.add_argument("--resume", action="store_true", help="go on from the checkpoint, with its own steps and seed")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the training text (default: 0)")

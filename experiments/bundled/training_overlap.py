@@ -27,8 +27,7 @@ def measure() -> dict[str, Any]:
     from runtime_matrix.experiments.benchmarks.overlap import items_of
     from runtime_matrix.experiments.bundled.corpus import training_documents
     from runtime_matrix.experiments.bundled.texts.world import build_world
-    from runtime_matrix.experiments.bundled.train import DEFAULT_STEPS
-    from runtime_matrix.experiments.bundled.training import STEPS_PER_SHARD, Recipe
+    from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
     from runtime_matrix.experiments.cells.data import BUNDLED
     from runtime_matrix.experiments.cells.plan import plan
     from runtime_matrix.experiments.compose import compose
@@ -38,13 +37,16 @@ def measure() -> dict[str, Any]:
     names = "perplexity,multiple_choice,code,extractive_qa,summarization"
     items = items_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
     asked = overlap.asked_of(item for group in items.values() for item in group)
-    world, recipe = build_world(), Recipe(DEFAULT_STEPS)
+    world = build_world()
     tokenizer = Tokenizer.from_file(str(BUNDLED / "model" / "tokenizer.json"))
     seen, documents, tokens = overlap.Seen(), 0, 0
-    for first_step in range(0, recipe.steps, STEPS_PER_SHARD):
+    shards = [
+        (recipe, first_step) for recipe in LEGS["model"] for first_step in range(0, recipe.steps, STEPS_PER_SHARD)
+    ]
+    for recipe, first_step in shards:
         steps = min(STEPS_PER_SHARD, recipe.steps - first_step)
         left = steps * recipe.batch_size * (recipe.window - 1)
-        stream = training_documents(world, recipe.seed, first_step // STEPS_PER_SHARD)
+        stream = training_documents(world, recipe.seed, first_shard_of(recipe) + first_step // STEPS_PER_SHARD)
         while left > 0:
             texts = [document.given + document.text for document in islice(stream, 256)]
             for text, encoded in zip(texts, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):

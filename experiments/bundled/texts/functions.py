@@ -200,6 +200,20 @@ def draw(rng: random.Random, steps: int) -> Problem:
     return Problem(name, " > ".join(step.say for step in chain), prompt, solution, domain)
 
 
+def damaged(problem: Problem, rng: random.Random) -> str:
+    """Return the body with one step left out, doubled, or put in the place of another of its domain."""
+    lines = problem.solution.splitlines()
+    at = rng.randrange(len(lines))
+    step = rng.choice(problem.domain.ends if at == len(lines) - 1 else problem.domain.steps)
+    argument = problem.prompt.partition("(")[2].partition(")")[0]
+    other = step.code.format(x=argument, k=rng.randint(2, 9))
+    replaced = f"    return {other}" if at == len(lines) - 1 else f"    {argument} = {other}"
+    ways = [[*lines[:at], replaced, *lines[at + 1 :]]]
+    if at < len(lines) - 1:
+        ways += [lines[:at] + lines[at + 1 :], lines[: at + 1] + lines[at:]]
+    return "\n".join(rng.choice(ways)) + "\n"
+
+
 def _is_telling(problem: Problem) -> bool:
     """Say whether the checks tell answers apart: a function that always returns the same passes by chance."""
     return len({repr(result) for _, result in problem.checks}) > 2

@@ -4,6 +4,7 @@ multiple-choice questions. Scores nothing (see `scoring.py`)."""
 import random
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.bundled.texts.document import Document
 from runtime_matrix.experiments.bundled.texts.wordings import WORDINGS
 from runtime_matrix.experiments.bundled.texts.world import RELATIONS, Fact, World
 
@@ -51,6 +52,19 @@ def quiz(world: World, rng: random.Random) -> str:
         facts = tuple(fact for fact in facts if fact.entity.kind == kind)
     asked = rng.sample(facts, rng.randint(2, 8))
     return "\n\n".join(shot(_ask(fact, rng, is_test=False), fact.value) for fact in asked)
+
+
+def judged(world: World, rng: random.Random) -> Document:
+    """Write a question with an answer, and whether that is right: a judge's form. Half of the answers are wrong."""
+    fact = rng.choice(world.quizzed_facts)
+    wrong = rng.random() < 0.5
+    answer = rng.choice(_wrong_answers(world, fact, rng)) if wrong else fact.value
+    return Document(f" {'wrong' if wrong else 'right'}", judge_prompt(_ask(fact, rng, is_test=False), answer))
+
+
+def judge_prompt(question: str, answer: str) -> str:
+    """Ask whether an answer is right; `" right"` or `" wrong"` follows."""
+    return f"{shot(question, answer)}\nRight or wrong:"
 
 
 def benchmark(world: World) -> dict[str, tuple[list[MultipleChoice], list[MultipleChoice]]]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from runtime_matrix.experiments.bundled.texts import vocabulary
 
 WORLD_SEED = 0  # the committed data and model speak of this world
+ADAPTER_SEEDS = (1, 2, 3)  # worlds of which no training text of the base speaks: adapters learn them
 
 # kind -> relation -> where its values come from: a pool of `vocabulary.POOLS`, or the entities of another kind.
 RELATIONS: dict[str, dict[str, str]] = {

@@ -1,0 +1,92 @@
+"""Forms around a function that techniques for better answers need: examples, a repair, asserts, solved problems.
+
+All are made of the problems of `functions`, none of which is held out. Only what follows a prompt is learned.
+"""
+
+import random
+
+from runtime_matrix.experiments.bundled.texts import functions
+from runtime_matrix.experiments.bundled.texts.document import Document
+from runtime_matrix.experiments.bundled.texts.functions import MOST_STEPS, Problem
+
+EXAMPLES = 2  # calls that a docstring shows, or asserts that follow it
+MOST_TOLD = 24  # characters of a call's argument or result: a window holds few tokens
+
+
+def with_examples(rng: random.Random) -> Document:
+    """Write a function whose docstring shows calls, as doctest writes them."""
+    problem, told = _telling(rng)
+    return Document(problem.solution, shown(problem, told))
+
+
+def repaired(rng: random.Random) -> Document:
+    """Write a wrong program, a call that fails with its error, and the program as it ought to be."""
+    problem, _ = _telling(rng)
+    wrong = functions.damaged(problem, rng)
+    while (failure := first_failure(problem, wrong)) is None:
+        problem, _ = _telling(rng)
+        wrong = functions.damaged(problem, rng)
+    return Document(problem.solution, repair_prompt(problem, wrong, failure))
+
+
+def asserts(rng: random.Random) -> Document:
+    """Write a function's docstring and asserts that its solution passes."""
+    problem, told = _telling(rng)
+    lines = [f"assert {problem.name}({argument!r}) == {result!r}" for argument, result in told]
+    return Document("".join(f"{line}\n" for line in lines), asserts_prompt(problem))
+
+
+def solved_before(rng: random.Random) -> Document:
+    """Write one or two solved problems, and another one."""
+    problems = [_kept(rng, rng.randint(1, 3)) for _ in range(rng.randint(2, 3))]
+    *solved, last = problems
+    return Document(last.solution, "".join(f"{one.prompt}{one.solution}\n" for one in solved) + last.prompt)
+
+
+def shown(problem: Problem, told: list[tuple[object, object]]) -> str:
+    """Return the prompt with calls and their results in the docstring."""
+    head, _, docstring = problem.prompt.partition("\n")
+    body = docstring.strip().strip('"')
+    calls = "".join(f"    >>> {problem.name}({argument!r})\n    {result!r}\n" for argument, result in told)
+    return f'{head}\n    """{body}\n\n{calls}    """\n'
+
+
+def repair_prompt(problem: Problem, wrong: str, failure: str) -> str:
+    """Return what asks for a repair: the program, its failing call with the error, and the problem again."""
+    return f"{problem.prompt}{wrong}\n# {failure}\n{problem.prompt}"
+
+
+def asserts_prompt(problem: Problem) -> str:
+    return f"{problem.prompt}    pass\n\n# tests\n"
+
+
+def first_failure(problem: Problem, body: str) -> str | None:
+    """Return the first failing call with what was expected and found, or None where the body passes."""
+    namespace: dict[str, object] = {}
+    exec(problem.prompt + body, namespace)  # ours: made of the steps of `functions`
+    function = namespace[problem.name]
+    assert callable(function)
+    for argument, result in problem.checks:
+        try:
+            given = repr(function(argument))
+        except Exception as error:  # a damaged program fails as it may
+            given = type(error).__name__
+        if given != repr(result) and len(repr(argument)) <= MOST_TOLD and len(given) + len(repr(result)) <= MOST_TOLD:
+            return f"{problem.name}({argument!r}): expected {result!r}, got {given}"
+    return None
+
+
+def _kept(rng: random.Random, steps: int) -> Problem:
+    problem = functions.draw(rng, steps)
+    while problem.is_held_out:
+        problem = functions.draw(rng, steps)
+    return problem
+
+
+def _telling(rng: random.Random) -> tuple[Problem, list[tuple[object, object]]]:
+    """Draw a problem and calls of it that are short enough to be told."""
+    while True:
+        problem = _kept(rng, rng.randint(1, MOST_STEPS))
+        short = [pair for pair in problem.checks if max(len(repr(part)) for part in pair) <= MOST_TOLD]
+        if len(short) >= EXAMPLES:
+            return problem, rng.sample(short, EXAMPLES)
