@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test schema proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -25,6 +25,10 @@ gpu-wheels: .venv/installed
 		--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_24_x86_64 --dest .wheels \
 		hydra-core==1.3.8 omegaconf==2.3.1 nltk==3.10.4 torchao==0.18.0
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels rouge-score==0.1.2
+
+# The published JSON Schemas of a record and of the matrix's rows, from their types.
+schema: .venv/installed
+	$(BIN)/python -m experiments.views.schema
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof

@@ -16,8 +16,8 @@ from runtime_matrix.experiments.program import as_typed, command_line
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.matrix import machine, rows
 from runtime_matrix.experiments.records.published import published_file, published_rows
+from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.report import read
-from runtime_matrix.experiments.views.columns import Row
 from runtime_matrix.experiments.views.schema import row_keys
 from runtime_matrix.experiments.views.text import clean
 
@@ -34,7 +34,7 @@ def _advise(asked: argparse.Namespace) -> int:
     found, was_left_out = _rows(Path(asked.folder))
     found = _of_one_model(found, asked.model)
     chosen = choose(found, wish)
-    here = {hw: machine({"environment": environment(), "hw": {"name": hw}}) for hw in {row["hw"] for row in found}}
+    here = {hw: machine(environment(), hw) for hw in {row.hw for row in found}}
     said = [*advice_lines(chosen, wish), *caveats(found, here, wish)]
     steps = next_steps(found, wish)
     if steps:
@@ -50,22 +50,22 @@ def _rows(path: Path) -> tuple[list[Row], bool]:
     file = published_file(path)
     if file is not None:
         return published_rows(file, row_keys()), False
-    records, refused = read(path)
+    results, refused = read(path)
     for place, reason in refused:
         print(clean(f"left out: {place}: {reason}"), file=sys.stderr)
-    if not records:
+    if not results:
         raise UserError(f"none of the records of {path} can be read; measure again")
-    return rows(records), bool(refused)
+    return rows(results), bool(refused)
 
 
 def _of_one_model(found: Sequence[Row], name: str | None) -> list[Row]:
     """Return the rows of the model that was asked for, or of the one that there is. UserError where it is open."""
-    models = {row["model"] for row in found}
+    models = {row.model for row in found}
     if name is None and len(models) > 1:
         raise UserError(f"cells of several models are recorded: choose with --model {' or '.join(sorted(models))}")
     if name is not None and name not in models:
         raise UserError(f"--model {name} is not recorded{did_you_mean(name, models)}")
-    return [row for row in found if name in (None, row["model"])]
+    return [row for row in found if name in (None, row.model)]
 
 
 def _positive(text: str) -> float:

@@ -15,11 +15,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.program import recorded_command
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.gates.calibration import Calibration
 
 _LEVEL = 0.996  # of the last of four looks, which has four tenths of an error of 1 %
 
@@ -46,19 +49,19 @@ def _calibrate(words: Sequence[str]) -> int:
     from runtime_matrix.experiments.gates.limits import CPU_PHASES
     from runtime_matrix.experiments.progress import Progress
     from runtime_matrix.experiments.records.speed import Clock, halves, log_ratios
-    from runtime_matrix.experiments.records.store import attach
+    from runtime_matrix.experiments.records.store import read_speed
     from runtime_matrix.experiments.sweep import measure_cells
 
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:
         first, second = measure_cells([reference, candidates[0]], progress)
-        if first["status"] != "ok":
-            print(f"{first['runtime']['name']}: {first['status']}: {first['reason']}")
-            return 3 if first["status"] == "unsupported" else 1
-        home = results / second["record_id"]
+        if first.status != "ok":
+            print(f"{first.runtime.name}: {first.status}: {first.reason}")
+            return 3 if first.status == "unsupported" else 1
+        home = results / second.record_id
         progress.note("speed: both take turns")
         reasons = compare_speed(
-            Runner(reference, results / first["record_id"]),
+            Runner(reference, results / first.record_id),
             [Runner(candidates[0], home)],
             replace(reference.config.comparison, launches=int(count)),
             Clock.CPU,
@@ -68,8 +71,8 @@ def _calibrate(words: Sequence[str]) -> int:
     if reasons[home]:
         print(f"not compared: {reasons[home]}")
         return 1
-    (record,) = attach([second], results)
-    launches = record["speed"]["launches"]
+    speed = read_speed(home)
+    launches = speed.launches if speed is not None else []
     clocks = {
         clock.value: calibrate(
             {phase: values for phase in CPU_PHASES if len(values := log_ratios(launches, phase, clock)) > 1},
@@ -81,28 +84,29 @@ def _calibrate(words: Sequence[str]) -> int:
         if log_ratios(launches, "decode", clock)
     }
     path = write_calibration(clocks, results)
-    for found in clocks.values():
-        for line in lines(found):
+    for calibration in clocks.values():
+        for line in lines(calibration):
             print(line)
     print(f"kept in {path}, where the gate reads it")
     return 0
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(calibration: Calibration) -> list[str]:
     """Say in words what a calibration found."""
-    made = [f"A/A, {found['launches']} launches, {found['clock']} (one-sided bounds of {100 * found['level']:g} %)"]
-    for phase, one in found["phases"].items():
-        estimate, low, high = one["ratio"]
-        changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in one["smallest_change"].items())
-        needed = ", ".join(f"{100 * float(t):g} %: {n or 'over 1,000'}" for t, n in one["launches_for"].items())
-        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * one['noise']:.2f} %")
-        if one["lag_1"]:
-            estimate, low, high = one["lag_1"]
+    bounds = f"one-sided bounds of {100 * calibration.level:g} %"
+    made = [f"A/A, {calibration.launches} launches, {calibration.clock} ({bounds})"]
+    for phase, noise in calibration.phases.items():
+        estimate, low, high = noise.ratio
+        changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in noise.smallest_change.items())
+        needed = ", ".join(f"{100 * float(gap):g} %: {n or 'over 1,000'}" for gap, n in noise.launches_for.items())
+        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * noise.noise:.2f} %")
+        if noise.lag_1:
+            estimate, low, high = noise.lag_1
             made.append(
                 f"  lag-1 autocorrelation of the launches {estimate:.2f} [{low:.2f}, {high:.2f}]{_follows(low)}"
             )
-        if one["drift"]:
-            estimate, low, high = one["drift"]
+        if noise.drift:
+            estimate, low, high = noise.drift
             said = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
             made.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{said}")
         made.append(f"  smallest difference told apart by so many launches  {changes}")

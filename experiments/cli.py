@@ -37,7 +37,8 @@ def main() -> int:
 
 def _main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    texts = {"-h": _help, "--help": _help, "--version": version_text, "--completion": lambda: _COMPLETION}
+    texts: dict[str, Callable[[], str]] = {"-h": _help, "--help": _help, "--version": version_text}
+    texts["--completion"] = lambda: _COMPLETION
     if word in texts:
         print(texts[word]())
         return 0

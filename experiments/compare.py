@@ -15,11 +15,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.program import recorded_command
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.measurement.interval import Interval
+    from runtime_matrix.experiments.records.schema import BenchmarkDiff, Launch, Record, Result
 
 _ERROR = 0.05  # that any of the speeds' intervals misses
 _TEXTS = ("code", "extractive_qa", "summarization")
@@ -49,19 +53,19 @@ def _compare(words: Sequence[str]) -> int:
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
         first, second = measure_cells([reference, candidate], progress)
-        failed = [record for record in (first, second) if record["status"] != "ok"]
+        failed = [record for record in (first, second) if record.status != "ok"]
         if failed:
             for record in failed:
-                print(f"{record['runtime']['name']}: {record['status']}: {record['reason']}")
-            return 3 if all(record["status"] == "unsupported" for record in failed) else 1
+                print(f"{record.runtime.name}: {record.status}: {record.reason}")
+            return 3 if all(record.status == "unsupported" for record in failed) else 1
         compare_answers(second, first, results)
 
-        def on_launch(done: int, launches: list[dict[str, Any]]) -> None:
-            found = ratio(launches, "decode", Clock.WALL)
-            shown = f": decode {found.estimate:.3f}× [{found.low:.3f}, {found.high:.3f}]" if found else ""
+        def on_launch(done: int, launches: Sequence[Launch]) -> None:
+            speedup = ratio(launches, "decode", Clock.WALL)
+            shown = f": decode {speedup.estimate:.3f}× [{speedup.low:.3f}, {speedup.high:.3f}]" if speedup else ""
             progress.note(f"launch {done}{shown}")
 
-        homes = [results / record["record_id"] for record in (first, second)]
+        homes = [results / record.record_id for record in (first, second)]
         progress.note("speed: both take turns")
         reasons = compare_speed(
             Runner(reference, homes[0]),
@@ -71,14 +75,14 @@ def _compare(words: Sequence[str]) -> int:
             on_launch,
             tick=progress.tick,
         )
-    (record,) = attach([second], results)
-    for line in verdict_lines(record, first["runtime"]["name"], reasons[homes[1]]):
+    (result,) = attach([second], results)
+    for line in verdict_lines(result, first.runtime.name, reasons[homes[1]]):
         print(line)
     print(f"records: {homes[0]} and {homes[1]}")
     return 1 if reasons[homes[1]] else 0
 
 
-def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> list[str]:
+def verdict_lines(result: Result, against: str, reason: str | None) -> list[str]:
     """Say in plain lines what was found; a line ends with the interval that it rests on.
 
     The intervals of all speeds hold together at 95 %.
@@ -86,77 +90,79 @@ def verdict_lines(record: dict[str, Any], against: str, reason: str | None) -> l
     from runtime_matrix.experiments.records.matrix import rows
     from runtime_matrix.experiments.records.speed import Clock, memory_ratio, ratio
 
-    (row,) = rows([record])
-    launches = (record["speed"] or {}).get("launches", []) if row["speedup_launches"] else []
+    (row,) = rows([result])
+    record, diff = result.record, result.diff
+    launches = result.speed.launches if result.speed and row["speedup_launches"] else []
     wanted = [(phase, Clock.WALL) for phase in ("decode", "prefill", "request", "throughput")]
     if row["cpu_speedup_ratio"] is not None:
         wanted += [("decode", Clock.CPU), ("prefill", Clock.CPU)]
     wanted = [(phase, clock) for phase, clock in wanted if ratio(launches, phase, clock)]
-    name, count = record["runtime"]["name"], len(launches)
-    lines = [f"{name} against {against}, {record['model']['name']} model, {count} launches:"]
-    if reason or row["speedup_reason"]:
-        lines.append(f"  speed      not compared: {reason or row['speedup_reason']}")
+    lines = [f"{record.runtime.name} against {against}, {record.model.name} model, {len(launches)} launches:"]
+    if reason or row.speedup_reason:
+        lines.append(f"  speed      not compared: {reason or row.speedup_reason}")
     for phase, clock in wanted:
-        found = ratio(launches, phase, clock, 1 - _ERROR / len(wanted))
+        speedup = ratio(launches, phase, clock, 1 - _ERROR / len(wanted))
+        assert speedup is not None
         said = f"{clock.said} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.said
-        lines.append(f"  {phase:10} {_than(found, 'faster', 'slower')}, {said}")
-    if launches and row["speed_note"]:
-        lines.append(f"  {'':10} {row['speed_note']}")
+        lines.append(f"  {phase:10} {_than(speedup, 'faster', 'slower')}, {said}")
+    if launches and row.speed_note:
+        lines.append(f"  {'':10} {row.speed_note}")
     memory = memory_ratio(launches)
     if memory:
         lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak apart from imports")
-    answers = record["answers"] or {}
-    if answers.get("reason"):
-        lines.append(f"  answers    not compared: {answers['reason']}")
-    return lines + _answer_lines(answers.get("benchmarks", {}), record)
+    if diff is not None and diff.reason:
+        lines.append(f"  answers    not compared: {diff.reason}")
+    for name, benchmark in diff.benchmarks.items() if diff is not None else ():
+        lines += _answer_lines(name, benchmark)
+    return lines + _divergence_lines(record)
 
 
-def _than(found: Any, more: str, less: str) -> str:
-    bounds = f"[{found.low:.3f}, {found.high:.3f}]"
-    if found.low > 1:
-        return f"{found.estimate:.3f}× {more} {bounds}"
-    if found.high < 1:
-        return f"{1 / found.estimate:.3f}× {less} [{1 / found.high:.3f}, {1 / found.low:.3f}]"
-    widest = max(found.high - 1, 1 / found.low - 1)
+def _than(ratio: Interval, more: str, less: str) -> str:
+    bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]"
+    if ratio.low > 1:
+        return f"{ratio.estimate:.3f}× {more} {bounds}"
+    if ratio.high < 1:
+        return f"{1 / ratio.estimate:.3f}× {less} [{1 / ratio.high:.3f}, {1 / ratio.low:.3f}]"
+    widest = max(ratio.high - 1, 1 / ratio.low - 1)
     return f"no difference larger than {100 * widest:.1f} % {bounds}"
 
 
-def _answer_lines(found: dict[str, Any], record: dict[str, Any]) -> list[str]:
+def _answer_lines(name: str, diff: BenchmarkDiff) -> list[str]:
     lines = []
-    for name, figures in found.items():
-        if figures.get("flips"):
-            flips, difference = figures["flips"], figures["score_difference"]
-            p_value = figures.get("p_value_holm", figures["p_value"])
-            lines.append(
-                f"  {name:16} {100 * flips['estimate']:.1f} % of {figures['items']} answers flip "
-                f"(at most {100 * flips['high']:.1f} %), score {_signed(difference)}, p = {p_value:.2g}"
-            )
-        elif figures.get("score_difference"):
-            lines.append(f"  {name:16} score {_signed(figures['score_difference'])} over {figures['items']} items")
-        elif figures.get("perplexity_ratio"):
-            one = figures["perplexity_ratio"]
-            lines.append(f"  {name:16} ratio {one['estimate']:.6f} [{one['low']:.6f}, {one['high']:.6f}]")
-        if name in _TEXTS and figures.get("same_texts"):
-            same = figures["same_texts"]
-            share = f"{100 * same['estimate']:.1f} % of the texts are the same"
-            lines.append(f"  {'':16} {share} (at least {100 * same['low']:.1f} %)")
-        if figures.get("suspicious_items"):
-            lines.append(
-                f"  {'':16} changed beyond rounding, probably a bug: {', '.join(figures['suspicious_items'][:5])}"
-            )
-    entry = next((e for e in record["benchmarks"] if e["benchmark"] == "divergence" and e["status"] == "ok"), None)
-    if entry:
-        one = entry["figures"]
+    if diff.flips and diff.score_difference:
+        p_value = diff.p_value if diff.p_value_holm is None else diff.p_value_holm
         lines.append(
-            f"  {'divergence':16} {one['kl_mean']:.2e} nats a token (99 %: {one['kl_p99']:.1e}, "
-            f"most {one['kl_max']:.1e}), "
-            f"same top token {100 * one['same_top_ratio']:.2f} % of {one['tokens']:,}"
+            f"  {name:16} {100 * diff.flips.estimate:.1f} % of {diff.items} answers flip "
+            f"(at most {100 * diff.flips.high:.1f} %), score {_signed(diff.score_difference)}, p = {p_value:.2g}"
         )
+    elif diff.score_difference:
+        lines.append(f"  {name:16} score {_signed(diff.score_difference)} over {diff.items} items")
+    elif diff.perplexity_ratio:
+        ratio = diff.perplexity_ratio
+        lines.append(f"  {name:16} ratio {ratio.estimate:.6f} [{ratio.low:.6f}, {ratio.high:.6f}]")
+    if name in _TEXTS and diff.same_texts:
+        share = f"{100 * diff.same_texts.estimate:.1f} % of the texts are the same"
+        lines.append(f"  {'':16} {share} (at least {100 * diff.same_texts.low:.1f} %)")
+    if diff.suspicious_items:
+        first = ", ".join(map(str, diff.suspicious_items[:5]))
+        lines.append(f"  {'':16} changed beyond rounding, probably a bug: {first}")
     return lines
 
 
-def _signed(one: dict[str, float]) -> str:
-    return f"{one['estimate']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+def _divergence_lines(record: Record) -> list[str]:
+    entry = record.entries().get("divergence")
+    if entry is None:
+        return []
+    figures = entry.figures
+    return [
+        f"  {'divergence':16} {figures['kl_mean']:.2e} nats a token (99 %: {figures['kl_p99']:.1e}, "
+        f"most {figures['kl_max']:.1e}), "
+        f"same top token {100 * figures['same_top_ratio']:.2f} % of {figures['tokens']:,}"
+    ]
+
+
+def _signed(difference: Interval) -> str:
+    return f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.plain_json import JsonObject
 
 CONF = Path(__file__).parents[1] / "conf"
 # Mappings that take keys of the user's own.
 _OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
 
 
-def compose(overrides: Sequence[str]) -> dict[str, Any]:
+def compose(overrides: Sequence[str]) -> JsonObject:
     """Return the configuration that `python -m experiments.run` would use with these overrides."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -33,7 +34,7 @@ def show(configs: Sequence[Any], is_resolved: bool) -> None:
     print("---\n".join(OmegaConf.to_yaml(OmegaConf.create(config), resolve=is_resolved) for config in configs), end="")
 
 
-def compose_gate(name: str, words: Sequence[str]) -> dict[str, Any]:
+def compose_gate(name: str, words: Sequence[str]) -> JsonObject:
     """Return a gate, an option of `conf/gate` or any YAML file, with `gate.KEY=VALUE` put in and `~gate.KEY` out."""
     from omegaconf import OmegaConf
 
@@ -55,7 +56,7 @@ def compose_gate(name: str, words: Sequence[str]) -> dict[str, Any]:
     return resolved
 
 
-def _take_out(gate: dict[str, Any], word: str) -> None:
+def _take_out(gate: JsonObject, word: str) -> None:
     """Remove the limit that `~gate.KEY` names; UserError where there is none."""
     *path, last = word.lstrip("~").removeprefix("gate.").split(".")
     place: Any = gate
@@ -72,7 +73,7 @@ def _take_out(gate: dict[str, Any], word: str) -> None:
         del place[last]
 
 
-def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
+def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     """Return the resolved configuration as plain data; UserError for keys that a `+` made up or values left open."""
     from omegaconf import OmegaConf
 
@@ -82,7 +83,7 @@ def plain(config: Any, overrides: Iterable[str]) -> dict[str, Any]:
         if override.startswith("+") and not name.startswith(_OPEN):
             raise UserError(f"{name} is not a known key{did_you_mean(name, set(_keys(config)) - {name})}")
     try:
-        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+        resolved: JsonObject = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.strict import among, least, outside_identity, version_of, versioned
 
 
@@ -12,9 +12,9 @@ from runtime_matrix.experiments.strict import among, least, outside_identity, ve
 class RuntimeConfig:
     name: str
     dtype: str = among("float32", "bfloat16", "float16")
-    engine: dict[str, Any]  # name, target, and the options of that engine's constructor
-    weights: dict[str, Any]  # name, target, and the options of those weights
-    placement: dict[str, Any]
+    engine: JsonObject  # name, target, and the options of that engine's constructor
+    weights: JsonObject  # name, target, and the options of those weights
+    placement: JsonObject
 
     @property
     def title(self) -> str:
@@ -83,7 +83,7 @@ class ModelConfig:
     path: str | None
     id: str | None
     revision: str | None
-    architecture: dict[str, Any] | None
+    architecture: JsonObject | None
     seed: int = least(0, most=2**63 - 1)
 
 

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.command import run_command
 from runtime_matrix.experiments.errors import UserError
@@ -29,6 +29,7 @@ from runtime_matrix.experiments.program import recorded_command
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.cells.plan import Cell
+    from runtime_matrix.experiments.gates.findings import Finding
     from runtime_matrix.experiments.gates.limits import GateConfig
     from runtime_matrix.experiments.gates.measure import Candidate, Judgement
 
@@ -126,7 +127,7 @@ def _with_baselines(asked: Asked) -> list[Candidate]:
     return [Candidate(cell, kept[cell.label]) for cell in asked.candidates]
 
 
-def _absent(asked: Asked) -> list[Any]:
+def _absent(asked: Asked) -> list[Finding]:
     """Return a finding for each cell of the baseline that the run lacks, where the gate wants all."""
     from runtime_matrix.experiments.gates.baseline import read_baselines
     from runtime_matrix.experiments.gates.findings import Finding
@@ -148,13 +149,13 @@ def _update(asked: Asked) -> int:
     assert asked.baseline is not None
     with Progress(len(asked.candidates) + 1, asked.reference.config.progress) as progress:
         measured = measure_for_baseline(asked.reference, asked.candidates, asked.gate, progress)
-    failed = [one for one in measured if one.record["status"] != "ok"]
-    for one in failed:
-        print(f"{one.label}: {one.record['status']}: {one.record['reason']}; no baseline is written")
+    failed = [(cell.label, cell.result.record) for cell in measured if cell.result.record.status != "ok"]
+    for label, record in failed:
+        print(f"{label}: {record.status}: {record.reason}; no baseline is written")
     if failed:
-        return 3 if all(one.record["status"] == "unsupported" for one in failed) else 1
-    for cell, one in zip(asked.candidates, measured, strict=True):
-        made = make_baseline(cell, one.record, one.folder, one.against)
+        return 3 if all(record.status == "unsupported" for _, record in failed) else 1
+    for cell, found in zip(asked.candidates, measured, strict=True):
+        made = make_baseline(cell, found.result, found.against)
         changes = difference(asked.baseline, made)
         print(f"wrote {write_baseline(made, asked.baseline)}: {'; '.join(changes) or 'the same figures as before'}")
     return 0

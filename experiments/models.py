@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 
 _LENGTHS = ("max_position_embeddings", "n_positions")
 _SIZES = (
@@ -36,7 +37,7 @@ class ModelShape:
     is_tied: bool  # the head is the embedding
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> ModelShape | None:
+    def of(cls, config: JsonObject) -> ModelShape | None:
         """Read it from a configuration in transformers' words; None where they are others."""
         try:
             heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -50,6 +51,13 @@ class ModelShape:
             )
         except (KeyError, TypeError, ValueError):
             return None
+
+
+class Tensor(TypedDict):
+    """A tensor in the header of a file of safetensors."""
+
+    dtype: str
+    shape: list[int]
 
 
 @dataclass(frozen=True)
@@ -113,14 +121,14 @@ def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
     )
 
 
-def _size(folder: Path | str, config: Mapping[str, Any], key: str) -> int:
+def _size(folder: Path | str, config: JsonObject, key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < _MOST:
         raise UserError(f"{folder}: {key} must be a number from 1 to {_MOST - 1:,}; found {value!r}")
     return value
 
 
-def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
+def random_facts(architecture: JsonObject, seed: int) -> ModelFacts:
     """Return the facts of a model with seeded random weights; it has no tokenizer and no files."""
     for key in ("model_type", "vocab_size"):
         if key not in architecture:
@@ -141,7 +149,7 @@ def random_facts(architecture: Mapping[str, Any], seed: int) -> ModelFacts:
     )
 
 
-def _check_architecture(architecture: Mapping[str, Any]) -> None:
+def _check_architecture(architecture: JsonObject) -> None:
     for key, value in architecture.items():
         if key in _SIZES and value is not None:
             _size("model.architecture", architecture, key)
@@ -181,13 +189,14 @@ def stored_parameters(folder: Path) -> int | None:
     return sum(count for name, count in shapes.items() if not (is_tied and name == "lm_head.weight")) or None
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that a file of safetensors says it holds."""
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> JsonObject:
     if not path.exists():
         raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one")
     _check_regular(path)

@@ -6,16 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.command import speaking
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.program import as_typed, command_line
 from runtime_matrix.experiments.records.matrix import latest, readable, rows
 from runtime_matrix.experiments.records.published import published_file, published_rows
-from runtime_matrix.experiments.records.store import cell_folders, read_records, write_atomic
+from runtime_matrix.experiments.records.schema import Result, Row
+from runtime_matrix.experiments.records.store import cell_folders, read_results, write_atomic
 from runtime_matrix.experiments.views import text
-from runtime_matrix.experiments.views.columns import Row
 from runtime_matrix.experiments.views.difference import lines
 from runtime_matrix.experiments.views.schema import row_keys
 
@@ -23,7 +22,7 @@ FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
 PAGE_FILE = "report.html"
 NEWEST = 1000  # records that are shown unasked
 _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}  # what is not for a terminal goes into the folder itself
-Records = list[dict[str, Any]]
+Results = list[Result]
 Refused = list[tuple[str, str]]
 
 
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return speaking(lambda: _difference(*asked.diff) if asked.diff else _report(asked))
 
 
-def read(folder: Path, newest: int | None = None) -> tuple[Records, Refused]:
+def read(folder: Path, newest: int | None = None) -> tuple[Results, Refused]:
     """Return the records below a folder, oldest first, and what was left out, with its reason. UserError for none.
 
     `newest`: so many at most; then a line says how many there are.
@@ -44,19 +43,19 @@ def read(folder: Path, newest: int | None = None) -> tuple[Records, Refused]:
     if newest is not None and len(folders) > newest:
         print(f"the newest {newest:,} of {len(folders):,} records; --all reads all", file=sys.stderr)
         folders = folders[-newest:]
-    records, unread = read_records(folder, folders)
-    records, damaged = readable(records)
+    read_all, unread = read_results(folder, folders)
+    results, damaged = readable(read_all)
     refused = [(str(path), reason) for path, reason in unread] + damaged
-    if not records and not refused:
+    if not results and not refused:
         raise UserError(f"{folder} holds no record; measure first: python -m experiments.run")
-    return records, refused
+    return results, refused
 
 
-def write_page(records: Records, refused: Refused, path: Path, all_records: bool = False) -> None:
+def write_page(results: Results, refused: Refused, path: Path, all_records: bool = False) -> None:
     """Write the page for people: one file that asks nothing of any other."""
     from runtime_matrix.experiments.views.page import page
 
-    write_atomic(path, page(records, refused, all_records))
+    write_atomic(path, page(results, refused, all_records))
 
 
 def _report(asked: argparse.Namespace) -> int:
@@ -66,17 +65,17 @@ def _report(asked: argparse.Namespace) -> int:
     file = published_file(folder)
     if file is not None:
         return _show(published_rows(file, row_keys()), [], [], asked)
-    records, refused = read(folder, None if asked.all else NEWEST)
+    results, refused = read(folder, None if asked.all else NEWEST)
     for path, reason in refused:
         print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
-    if not records:
+    if not results:
         print(f"error: none of the {len(refused)} records of {folder} can be read; measure again", file=sys.stderr)
         return 1
-    found = [] if asked.format == "html" else rows(records, asked.all)  # the page makes its own
-    return _show(found, records, refused, asked)
+    found = [] if asked.format == "html" else rows(results, asked.all)  # the page makes its own
+    return _show(found, results, refused, asked)
 
 
-def _show(found: Sequence[Row], records: Records, refused: Refused, asked: argparse.Namespace) -> int:
+def _show(found: Sequence[Row], results: Results, refused: Refused, asked: argparse.Namespace) -> int:
     if asked.format == "table" and asked.output is None:
         from rich.console import Console
 
@@ -84,25 +83,25 @@ def _show(found: Sequence[Row], records: Records, refused: Refused, asked: argpa
     elif asked.output is None and asked.format not in _FILES:
         sys.stdout.write(_render(found, asked))
     else:
-        _write(found, records, refused, asked)
+        _write(found, results, refused, asked)
     return 1 if refused else 0
 
 
-def _write(found: Sequence[Row], records: Records, refused: Refused, asked: argparse.Namespace) -> None:
+def _write(found: Sequence[Row], results: Results, refused: Refused, asked: argparse.Namespace) -> None:
     folder = Path(asked.folder)
     path = Path(asked.output) if asked.output else (folder if folder.is_dir() else folder.parent) / _FILES[asked.format]
     try:
         from runtime_matrix.experiments.views.page import page_of_rows
 
         if asked.format == "html":
-            if records:
-                write_page(records, refused, path, asked.all)
+            if results:
+                write_page(results, refused, path, asked.all)
             else:
                 write_atomic(path, page_of_rows(found))
         elif asked.format == "sqlite":
             from runtime_matrix.experiments.views.sqlite import write_sqlite
 
-            write_sqlite(found, records, path)
+            write_sqlite(found, results, path)
         else:
             write_atomic(path, _render(found, asked))
     except OSError as error:

@@ -9,10 +9,36 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.plain_json import JsonObject
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field may hold, and what it is for. None: no such rule."""
+
+    least: float | None = None
+    most: float | None = None
+    keys: Sequence[str] | None = None  # of a mapping
+    among: Sequence[str] | None = None
+    may_be_empty: bool = False
+    identity: bool = True  # whether another value can change a figure
+    version: int | None = None  # of a benchmark
+
+    @classmethod
+    def of(cls, part: Field[Any]) -> Rule:
+        rule = part.metadata.get("rule", _NO_RULE)
+        assert isinstance(rule, Rule)
+        return rule
+
+    def field(self, **kwargs: Any) -> Any:
+        return field(metadata={"rule": self}, **kwargs)
+
+
+_NO_RULE = Rule()
 
 
 def least(
@@ -26,37 +52,38 @@ def least(
 
     `identity`: whether another value can change a figure, see `outside_identity`.
     """
-    rule = {"least": smallest, "most": most, "keys": keys, "identity": identity}
-    return field(metadata={name: bound for name, bound in rule.items() if bound is not None}, **kwargs)
+    return Rule(least=smallest, most=most, keys=keys, identity=identity).field(**kwargs)
 
 
 def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwargs: Any) -> Any:
-    return field(metadata={"among": words, "may_be_empty": may_be_empty, "identity": identity}, **kwargs)
+    return Rule(among=words, may_be_empty=may_be_empty, identity=identity).field(**kwargs)
 
 
 def outside_identity(**kwargs: Any) -> Any:
     """Return a field that says where or how a cell is run, and changes no figure: it tells no two cells apart."""
-    return field(metadata={"identity": False}, **kwargs)
+    return Rule(identity=False).field(**kwargs)
 
 
 def versioned(version: int) -> Any:
     """Return an optional field whose figures are comparable within one version."""
-    return field(default=None, metadata={"version": version})
+    return Rule(version=version).field(default=None)
 
 
 def version_of(part: Field[Any]) -> int:
-    return int(part.metadata["version"])
+    version = Rule.of(part).version
+    assert version is not None, part.name
+    return version
 
 
-def identity_of(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(kind: Any, value: JsonObject) -> JsonObject:
     """Return the part of a plain configuration that decides its figures. Keys that `kind` does not know stay."""
     hints, parts = typing.get_type_hints(kind), {part.name: part for part in fields(kind)}
     found = {}
     for key, element in value.items():
-        if key in parts and not parts[key].metadata.get("identity", True):
+        if key in parts and not Rule.of(parts[key]).identity:
             continue
         inner = next((one for one in (hints.get(key), *typing.get_args(hints.get(key))) if is_dataclass(one)), None)
-        found[key] = identity_of(inner, element) if inner is not None and isinstance(element, Mapping) else element
+        found[key] = identity_of(inner, element) if inner is not None and isinstance(element, dict) else element
     return found
 
 
@@ -97,28 +124,28 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     for part in fields(kind):
         if part.name in value:
             made[part.name] = build(hints[part.name], value[part.name], prefix + part.name)
-            _check_range(made[part.name], part.metadata, prefix + part.name)
+            _check_range(made[part.name], Rule.of(part), prefix + part.name)
         elif part.default is MISSING and part.default_factory is MISSING:
             raise UserError(f"{prefix}{part.name} is missing: set {prefix}{part.name}=…")
     return kind(**made)
 
 
-def _check_range(value: Any, rule: Mapping[str, Any], where: str) -> None:
-    if value == () and not rule.get("may_be_empty"):
+def _check_range(value: Any, rule: Rule, where: str) -> None:
+    if value == () and not rule.may_be_empty:
         raise UserError(f"{where} is an empty list: give at least one value")
     if isinstance(value, dict):
         parts = [(f"{where}.{key}", element) for key, element in value.items()]
         for key in value:
-            if "keys" in rule and key not in rule["keys"]:
-                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, rule['keys'])}")
+            if rule.keys is not None and key not in rule.keys:
+                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, rule.keys)}")
     else:
         parts = [(where, element) for element in (value if isinstance(value, tuple) else [value])]
     for name, element in parts:
         if element is None:
             continue
-        if "least" in rule and element < rule["least"]:
-            raise UserError(f"{name} must be at least {rule['least']}; found {element}")
-        if "most" in rule and element > rule["most"]:
-            raise UserError(f"{name} must be at most {rule['most']}; found {element}")
-        if "among" in rule and element not in rule["among"]:
-            raise UserError(f"{name}={element} is unknown{did_you_mean(str(element), rule['among'])}")
+        if rule.least is not None and element < rule.least:
+            raise UserError(f"{name} must be at least {rule.least}; found {element}")
+        if rule.most is not None and element > rule.most:
+            raise UserError(f"{name} must be at most {rule.most}; found {element}")
+        if rule.among is not None and element not in rule.among:
+            raise UserError(f"{name}={element} is unknown{did_you_mean(str(element), rule.among)}")

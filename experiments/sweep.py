@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import secrets
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.plan import Cell, baselines
@@ -24,12 +24,24 @@ from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment, environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.matrix import rows
-from runtime_matrix.experiments.records.store import attach, check_writable, read_records, write_atomic
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.schema import (
+    FAILED,
+    CellIdentity,
+    Environment,
+    HardwareIdentity,
+    HardwarePeak,
+    ModelIdentity,
+    Record,
+    Result,
+    Row,
+    RuntimeIdentity,
+    Sweep,
+    typed,
+)
+from runtime_matrix.experiments.records.store import attach, check_writable, read_results, write_record
 from runtime_matrix.experiments.records.unfinished import running, unfinished
 
 DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
-_FAILED = {"out_of_memory", "timeout", "crash", "error", WRONG_OUTPUT, INVALID_TIMING}
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
@@ -46,7 +58,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
 
             look = FirstLook(cells, results, progress.note, progress.tell)
 
-            def on_record(record: dict[str, Any]) -> None:
+            def on_record(record: Record) -> None:
                 sinks.record(record)
                 look.record(record, deadline, progress.tick)
 
@@ -55,18 +67,18 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             is_whole = compare_with_reference(
                 cells[: len(records)], records, results, progress.note, deadline, progress.tick
             )
-            found = attach(records, results)
-            sinks.compared(found)
+            compared = attach(records, results)
+            sinks.compared(compared)
     finally:
         sinks.close()
     left = len(cells) - len(records)
     if left or not is_whole:
         what = f"{left} cells" if left else "comparisons"
         print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
-    _show(found, results)
+    _show(compared, results)
     _write_page(results)
     _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
-    return _exit_code(rows(found, all=True))
+    return _exit_code(rows(compared, all=True))
 
 
 def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
@@ -75,14 +87,14 @@ def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
             progress.note(f"hw={hw.name} recommends {hw.recommended.advice}")
 
 
-def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> None:
+def _keep_small(root: Path, gib: float, records: Sequence[Record]) -> None:
     """Say what was built, and remove what was not used for longest where the cache has grown too large."""
     from runtime_matrix.runtimes.artifacts import prune
 
-    tallies = [(record["load"] or {}).get("artifacts") or {} for record in records]
-    built, found = (sum(tally.get(name, 0) for tally in tallies) for name in ("built", "found"))
-    if built or found:
-        print(f"artifacts: {built} built, {found} found in {root}")
+    tallies = [record.load.artifacts for record in records if record.load is not None]
+    built, reused = (int(sum(tally.get(name, 0) for tally in tallies)) for name in ("built", "found"))
+    if built or reused:
+        print(f"artifacts: {built} built, {reused} found in {root}")
     removed = prune(root, int(gib * 2**30))
     if removed:
         print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
@@ -91,9 +103,9 @@ def _keep_small(root: Path, gib: float, records: Sequence[dict[str, Any]]) -> No
 def measure_cells(
     cells: Sequence[Cell],
     progress: Progress,
-    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_record: Callable[[Record], None] = lambda record: None,
     deadline: Deadline | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set.
 
     None is begun after the deadline: then there are fewer records than cells.
@@ -103,7 +115,7 @@ def measure_cells(
     check_writable(cells[0].artifacts, "artifacts_dir")
     progress.note(f"records go to {results}")
     _settle(results)
-    found = environment()
+    machine = environment()
     recorded = _recorded(results, cells[0].config.tries) if cells[0].config.resume else []
     children = Children(
         cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
@@ -111,28 +123,28 @@ def measure_cells(
     peaks = _HardwarePeaks(cells, children, progress)
     run_id = _stamp()
     sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     compared_with = baselines(cells)
     last_s = 0.0  # that the last cell took
     for index, cell in enumerate(cells):
-        here = _with_versions(found, cell)
+        here = _with_versions(machine, cell)
         earlier = _take(recorded, cell, here)
         if earlier is None and deadline is not None and deadline.is_over(last_s):
             break
         start = time.monotonic()
         progress.start(cell.label)
-        place = {
-            "is_reference": index in compared_with,
-            "sweep": {"id": sweep_id, "cells": len(cells), "index": index},
-        }
+        is_reference = index in compared_with
         if earlier is not None:
-            record = {**earlier, "is_reference": place["is_reference"]}
+            record = replace(earlier, is_reference=is_reference)
         else:
-            record = _measure(cell, results, (run_id, index), here, place, children, progress, peaks)
+            sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
+            record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
+            identity = _identity(cell, run_id, record_id, here, is_reference, sweep)
+            record = _measure(cell, results / record_id, identity, children, progress, peaks)
         records.append(record)
-        if earlier is None and record["status"] == "ok":
+        if earlier is None and record.status == "ok":
             last_s = time.monotonic() - start
-        progress.finish(record["status"], record["reason"], was_resumed=earlier is not None)
+        progress.finish(record.status, record.reason, was_resumed=earlier is not None)
         on_record(record)
     return records
 
@@ -143,7 +155,7 @@ class _HardwarePeaks:
     def __init__(self, cells: Sequence[Cell], children: Children, progress: Progress):
         self._cells = [cell for cell in cells if cell.config.benchmark.latency is not None]
         self._children, self._progress = children, progress
-        self._known: dict[tuple[str, int], dict[str, Any] | None] = {}  # by hardware profile and threads
+        self._known: dict[tuple[str, int], HardwarePeak | None] = {}  # by hardware profile and threads
 
     def write(self, cell: Cell, folder: Path) -> None:
         if cell.config.benchmark.latency is None:
@@ -153,33 +165,24 @@ class _HardwarePeaks:
         if key in self._known:
             known = self._known[key]
             if known is not None:
-                Journal(journal).write(**known)
+                Journal(journal).write("hardware_peak", known)
             return
         alike = [one for one in self._cells if (one.config.hw.name, one.threads) == key]
         dtypes = sorted({one.config.runtime.dtype for one in alike})
         self._progress.hear(("benchmark", "hardware peak"))
         _timed("hardware_peak", cell, folder, self._children, self._progress.hear, dtypes)
         events = [event for event in read_journal(journal) if event["event"] == "hardware_peak"]
-        self._known[key] = events[-1] if events else None
+        self._known[key] = typed(events[-1], HardwarePeak) if events else None
 
 
 def _measure(
-    cell: Cell,
-    results: Path,
-    number: tuple[str, int],
-    found: dict[str, Any],
-    place: dict[str, Any],
-    children: Children,
-    progress: Progress,
-    peaks: _HardwarePeaks,
-) -> dict[str, Any]:
-    run_id, index = number
-    folder = results / f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
+    cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress, peaks: _HardwarePeaks
+) -> Record:
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
     with running(folder):
         try:
-            journal.write("cell", cell={**_identity(cell, run_id, folder.name, found), **place})
+            journal.write("cell", cell=identity)
             outcome = _timed("check", cell, folder, children, progress.hear)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
@@ -220,80 +223,81 @@ def _timed(
     return outcome
 
 
-def _write(folder: Path, outcome: Outcome) -> dict[str, Any]:
+def _write(folder: Path, outcome: Outcome) -> Record:
     events = read_journal(folder / "journal.jsonl")
-    record = assemble(events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
-    record["finished_at"] = _now()
-    _keep(folder, record)
+    record = assemble(
+        events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code, finished_at=_now()
+    )
+    write_record(folder, record)
     return record
 
 
-def _keep(folder: Path, record: dict[str, Any]) -> None:
-    write_atomic(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n", exclusive=True)
-
-
-def _identity(cell: Cell, run_id: str, record_id: str, found: dict[str, Any]) -> dict[str, Any]:
+def _identity(
+    cell: Cell, run_id: str, record_id: str, machine: Environment, is_reference: bool, sweep: Sweep
+) -> CellIdentity:
     runtime = cell.config.runtime
-    return {
-        "run_id": run_id,
-        "record_id": record_id,
-        "started_at": _now(),
-        "runtime": {
-            "name": runtime.title,
-            "engine": runtime.engine["name"],
-            "weights": runtime.weights["name"],
-            "placement": runtime.placement["name"],
-            "dtype": runtime.dtype,
-        },
-        "model": {
-            "name": cell.model_name,
-            "title": models.title(cell.facts, cell.model_name),
-            "digest": cell.facts.digest,
-            "shape": asdict(cell.facts.shape) if cell.facts.shape else None,
-        },
-        "hw": {"name": cell.config.hw.name, "device": cell.config.hw.device, "threads": cell.threads},
-        "config": cell.resolved,
-        "config_hash": cell.config_hash,
-        "benchmark_versions": cell.config.benchmark.versions(),
-        "environment": found,
-        "environment_hash": environment_hash(found),
-        "code": cell.code,
-        "launch": cell.config.launch,
-        "command": cell.command,
-    }
+    return CellIdentity(
+        run_id=run_id,
+        record_id=record_id,
+        started_at=_now(),
+        runtime=RuntimeIdentity(
+            name=runtime.title,
+            engine=str(runtime.engine["name"]),
+            weights=str(runtime.weights["name"]),
+            placement=str(runtime.placement["name"]),
+            dtype=runtime.dtype,
+        ),
+        model=ModelIdentity(
+            name=cell.model_name,
+            title=models.title(cell.facts, cell.model_name),
+            digest=cell.facts.digest,
+            shape=cell.facts.shape,
+        ),
+        hw=HardwareIdentity(name=cell.config.hw.name, device=cell.config.hw.device, threads=cell.threads),
+        config=cell.resolved,
+        config_hash=cell.config_hash,
+        benchmark_versions=cell.config.benchmark.versions(),
+        environment=machine,
+        environment_hash=environment_hash(machine),
+        code=cell.code,
+        launch=cell.config.launch,
+        command=cell.command,
+        is_reference=is_reference,
+        sweep=sweep,
+    )
 
 
 def _settle(results: Path) -> None:
     """Record what earlier runs left unrecorded because they were killed."""
     for folder, record in unfinished(results):
-        _keep(folder, record)
+        write_record(folder, record)
         (folder / DISTRIBUTIONS).unlink(missing_ok=True)
 
 
-def _recorded(results: Path, tries: int) -> list[dict[str, Any]]:
+def _recorded(results: Path, tries: int) -> list[Record]:
     """Return what is recorded as ok, as unsupported, or as failed for the last of so many tries; the newest first.
 
-    What the machine lacked before anything was loaded is asked again: it takes a second, and may have been installed.
+    What the machine lacked before anything was loaded is tried again: it takes a second, and may have been installed.
     """
-    records, _ = read_records(results)
-    failures = Counter(_same(record) for record in records if record["status"] in _FAILED)
+    records = [result.record for result in read_results(results)[0]]
+    failures = Counter(_same(record) for record in records if record.status in FAILED)
 
-    def is_settled(record: dict[str, Any]) -> bool:
-        if record["status"] in _FAILED:
+    def is_settled(record: Record) -> bool:
+        if record.status in FAILED:
             return failures[_same(record)] >= tries
-        is_of_check = record["status"] == "unsupported" and not set(record.get("jobs") or ()) - {"check"}
-        return record["status"] in ("ok", "unsupported") and not is_of_check
+        is_of_check = record.status == "unsupported" and not record.jobs.keys() - {"check"}
+        return record.status in ("ok", "unsupported") and not is_of_check
 
     settled = [record for record in reversed(records) if is_settled(record)]
-    return sorted(settled, key=lambda record: record["status"] != "ok")  # what was measured once stays measured
+    return sorted(settled, key=lambda record: record.status != "ok")  # what was measured once stays measured
 
 
-def _same(record: dict[str, Any]) -> str:
+def _same(record: Record) -> tuple[str, str, str]:
     """Return what records of the same cell, environment and code have in common."""
-    return json.dumps([record["config_hash"], record["environment_hash"], record.get("code")], sort_keys=True)
+    return record.config_hash, record.environment_hash, repr(record.code)
 
 
-def _take(recorded: list[dict[str, Any]], cell: Cell, here: dict[str, Any]) -> dict[str, Any] | None:
+def _take(recorded: list[Record], cell: Cell, here: Environment) -> Record | None:
     """Return the newest record of the same cell, environment and code, and take it from the list.
 
     One record stands for one cell: a runtime against itself needs two.
@@ -302,22 +306,22 @@ def _take(recorded: list[dict[str, Any]], cell: Cell, here: dict[str, Any]) -> d
         return None
     wanted = (cell.config_hash, environment_hash(here), cell.code)
     for index, record in enumerate(recorded):
-        if (record["config_hash"], record["environment_hash"], record.get("code")) == wanted:
+        if (record.config_hash, record.environment_hash, record.code) == wanted:
             return recorded.pop(index)
     return None
 
 
-def _with_versions(found: dict[str, Any], cell: Cell) -> dict[str, Any]:
+def _with_versions(machine: Environment, cell: Cell) -> Environment:
     """Return the environment, with the versions of the packages that this cell's runtime imports."""
-    return {**found, "versions": {**found["versions"], **cell.code["versions"]}}
+    return replace(machine, versions={**machine.versions, **cell.code.versions})
 
 
-def _show(records: list[dict[str, Any]], results: Path) -> None:
+def _show(compared: Sequence[Result], results: Path) -> None:
     from rich.console import Console
 
     from runtime_matrix.experiments.views.text import render_table, width
 
-    render_table(rows(records, all=True), Console(width=width()))
+    render_table(rows(compared, all=True), Console(width=width()))
     print(f"records: {results}/*/record.json   this matrix again: {command_line('report', [str(results)])}")
 
 
@@ -333,10 +337,10 @@ def _write_page(results: Path) -> None:
         print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is one file")
 
 
-def _exit_code(found: Sequence[dict[str, Any]]) -> int:
-    """0 measured, 1 something failed, 3 nothing could be measured here. `found` are rows."""
-    statuses = {row["status"] for row in found}
-    if statuses & _FAILED:
+def _exit_code(matrix: Sequence[Row]) -> int:
+    """0 measured, 1 something failed, 3 nothing could be measured here."""
+    statuses = {row.status for row in matrix}
+    if statuses & FAILED:
         return 1
     return 0 if "ok" in statuses else 3
 

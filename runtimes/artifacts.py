@@ -13,10 +13,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from runtime_matrix.runtimes.base import ReadOnlyJson
 
 _MANIFEST = "manifest.json"
 _READ_WHOLE_BYTES = 2**28  # a tenth of a second
@@ -32,10 +33,10 @@ class Entry:
     kind: str
     size_bytes: int
     used_at: float  # seconds since the epoch
-    made_from: Mapping[str, Any]
+    made_from: ReadOnlyJson
 
 
-def entry(root: Path, kind: str, made_from: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+def entry(root: Path, kind: str, made_from: ReadOnlyJson, build: Callable[[Path], None]) -> Path:
     """Return the folder of the entry, calling `build(folder)` only when it is absent or damaged.
 
     Two processes that want the same entry build it once. `made_from` must be JSON; it is kept in the manifest.
@@ -101,7 +102,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _build(folder: Path, made_from: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+def _build(folder: Path, made_from: ReadOnlyJson, build: Callable[[Path], None]) -> None:
     for left in folder.parent.glob(f"{folder.name}.*"):  # of a process that was killed: its lock is ours now
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -126,7 +127,7 @@ def _build_s(folder: Path) -> float:
     return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("build_s", 0.0))
 
 
-def _fingerprint(path: Path) -> list[Any]:
+def _fingerprint(path: Path) -> list[int | str]:
     """Return size and digest; of a file too large to read at every start, the digest of its two ends."""
     size = path.stat().st_size
     with open(path, "rb") as file:

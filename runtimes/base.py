@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads t
     import torch
 
 Phase = Callable[[str], AbstractContextManager[None]]  # the caller's stop watch: `with phase("export"):`
+ReadOnlyJson = Mapping[str, Any]  # whose keys the reading module does not know: a configuration in transformers' words
 
 
 class Unsupported(Exception):
@@ -28,7 +29,7 @@ class ModelSource:
 
     digest: str
     folder: Path | None = None
-    architecture: Mapping[str, Any] | None = None
+    architecture: ReadOnlyJson | None = None
     seed: int = 0
     stored_method: str | None = None  # that made the folder's weights small, such as gptq; None: they are plain
 
@@ -94,7 +95,7 @@ class Weights(Protocol):
     packages: ClassVar[tuple[str, ...]]  # what loading imports beside torch and transformers
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         """JSON that tells these weights from others: artifacts made from them depend on it."""
         ...
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from runtime_matrix.experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
 from runtime_matrix.experiments.records.costs import price_of_tokens
-from runtime_matrix.experiments.views.columns import Row, is_alarm
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import is_alarm
 from runtime_matrix.experiments.views.standing import Bounds, bounds
 
 GOALS = ("latency", "throughput", "memory", "cost")
@@ -83,7 +84,7 @@ class _Measure:
 
 def choose(found: Sequence[Row], wish: Wish) -> Choice:
     """Rank the cells that qualify."""
-    measured = [row for row in found if row["status"] == "ok"]
+    measured = [row for row in found if row.status == "ok"]
     alarms = [row for row in found if is_alarm(row)]
     measure, why_not = _measure(measured, wish)
     has_price = wish.goal != "cost" or _has_price(measured, wish)
@@ -185,7 +186,7 @@ def _memory_bounds(row: Row) -> Bounds | None:
 def _lone_tpot(row: Row) -> Bounds | None:
     """Nothing separates two times that were not measured together: all of them are tied."""
     value = row["tpot_s_p50"]
-    return None if value is None else (0.0, float(value), float("inf"))
+    return None if value is None else (0.0, value, float("inf"))
 
 
 def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:

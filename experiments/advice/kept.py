@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.views.standing import bounds
 
 _SCORES = {  # of a row: how it is called, and the share of items that flipped, where it is known
@@ -24,7 +24,7 @@ class Kept:
     share: float
     low: float | None
     high: float | None
-    items: int | None = None
+    items: float | None = None
     is_untouched: bool = False  # no item flipped: the bound shrinks with the number of items, not with its root
 
     @property
@@ -44,36 +44,42 @@ class Kept:
         factor = (self.share - self.low) / room
         needed = self.items * (1.1 * factor if self.is_untouched else factor**2)
         size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
-        return math.ceil(needed / size) * size
+        return int(math.ceil(needed / size) * size)
 
 
 def kept_scores(row: Row) -> list[Kept]:
     """Return what a cell keeps in each benchmark that it and its reference answered."""
-    if row["is_reference"]:
+    if row.is_reference:
         return [Kept("scores", 1.0, 1.0, 1.0)]
-    found = []
-    for key, (name, flips) in _SCORES.items():
-        percent = row.get(f"{key}_percent_of_reference")
-        if percent is None:
-            continue
-        ends, share = bounds(row, key), percent / 100
-        is_paired = row.get(f"{key}_difference_low") is not None
-        low, high = (
-            (ends[0] / ends[1] * share, ends[2] / ends[1] * share) if is_paired and ends and ends[1] else (None,) * 2
-        )
-        is_untouched = flips is not None and row.get(flips) == 0
-        found.append(Kept(name, share, low, high, row.get(f"{key}_items"), is_untouched))
-    ratio = row.get("perplexity_percent_of_reference")
-    if ratio:
-        low, high = row.get("perplexity_ratio_low"), row.get("perplexity_ratio_high")
-        low, high = (1 / high, 1 / low) if low and high else (None, None)
-        found.append(Kept("perplexity", 100 / ratio, low, high, row.get("perplexity_items")))
-    return found
+    scores = [*(_score(row, key) for key in _SCORES), _perplexity(row)]
+    return [score for score in scores if score is not None]
+
+
+def _score(row: Row, key: str) -> Kept | None:
+    name, flips = _SCORES[key]
+    percent = row.get(f"{key}_percent_of_reference")
+    if percent is None:
+        return None
+    ends, share = bounds(row, key), percent / 100
+    low, high = None, None
+    if row.get(f"{key}_difference_low") is not None and ends and ends[1]:
+        low, high = ends[0] / ends[1] * share, ends[2] / ends[1] * share
+    is_untouched = flips is not None and row.get(flips) == 0
+    return Kept(name, share, low, high, row.get(f"{key}_items"), is_untouched)
+
+
+def _perplexity(row: Row) -> Kept | None:
+    percent = row.get("perplexity_percent_of_reference")
+    if not percent:
+        return None
+    low, high = row.get("perplexity_ratio_low"), row.get("perplexity_ratio_high")
+    share_low, share_high = (1 / high, 1 / low) if low and high else (None, None)
+    return Kept("perplexity", 100 / percent, share_low, share_high, row.get("perplexity_items"))
 
 
 def kept(row: Row) -> float | None:
     """Return the share of the reference's score that is kept, of the benchmark that lost most; None where unknown."""
-    return min((one.share for one in kept_scores(row)), default=1.0 if row["is_reference"] else None)
+    return min((one.share for one in kept_scores(row)), default=1.0 if row.is_reference else None)
 
 
 def weakest(row: Row) -> Kept | None:

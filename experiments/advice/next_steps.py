@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.advice.choose import Wish, lacks
 from runtime_matrix.experiments.program import command_line
-from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.records.schema import Row
 
 PRESETS = Path(__file__).parents[2] / "conf" / "runtime"
 
@@ -65,14 +65,14 @@ def next_steps(found: Sequence[Row], wish: Wish) -> list[Step]:
 
 def beside_reference(found: Sequence[Row], preset: str, *words: str) -> str:
     """Return the command that measures a runtime together with the reference, so that both are timed interleaved."""
-    reference = next((row["runtime"] for row in found if row["is_reference"]), "eager")
+    reference = next((row.runtime for row in found if row.is_reference), "eager")
     return _command(found, ["-m", f"runtime={reference},{preset}", *words])
 
 
 def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
-    measured = [row for row in found if row["status"] == "ok"]
+    measured = [row for row in found if row.status == "ok"]
     missed = {lack.option for row in measured for lack in lacks(row, wish) if not lack.is_unshown}
-    problems = {"memory"} if wish.goal == "memory" or any(row["status"] == "out_of_memory" for row in found) else set()
+    problems = {"memory"} if wish.goal == "memory" or any(row.status == "out_of_memory" for row in found) else set()
     if wish.goal != "memory" or "--max-ttft-s" in missed:
         problems.add("speed")
     if "--max-memory-gib" in missed:
@@ -83,8 +83,8 @@ def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
 
 
 def _runtimes(found: Sequence[Row], ideas: Sequence[_Idea]) -> list[Step]:
-    tried = {row["runtime"] for row in found}  # failures too: trying them again gives the same row
-    commands = " ".join(row.get("command") or "" for row in found)
+    tried = {row.runtime for row in found}  # failures too: trying them again gives the same row
+    commands = " ".join(row.command for row in found)
     return [
         Step(idea.why, beside_reference(found, idea.preset, *idea.words))
         if not idea.words
@@ -108,17 +108,17 @@ def _batching(found: Sequence[Row]) -> list[Step]:
 
 def _attention(found: Sequence[Row]) -> list[Step]:
     """PyTorch's scaled_dot_product_attention picks the flash kernel where there is one."""
-    is_plain = any("attention=eager" in (row.get("command") or "") for row in found)
+    is_plain = any("attention=eager" in row.command for row in found)
     words = ["runtime.engine.attention=sdpa"]
     return [Step("flash attention, through PyTorch's sdpa", _command(found, words))] if is_plain else []
 
 
 def _is_tried(found: Sequence[Row], words: Sequence[str]) -> bool:
-    return any(all(word in shlex.split(row.get("command") or "") for word in words) for row in found)
+    return any(all(word in shlex.split(row.command) for word in words) for row in found)
 
 
 def _command(found: Sequence[Row], words: Sequence[str]) -> str:
     """Return the words after those that name the model and the hardware in the cells' own commands."""
-    given = next((row["command"] for row in found if row.get("command")), "")
+    given = next((row.command for row in found if row.command), "")
     chosen = [word for word in shlex.split(given) if word.startswith(("model", "hw", "results_dir", "artifacts_dir"))]
     return command_line("run", [*chosen, *words])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from runtime_matrix.experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
 from runtime_matrix.experiments.advice.kept import kept, kept_scores, unshown
-from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.records.schema import Row
 
 _ALTERNATIVES = 3
 _FEW_CELLS = 3
@@ -23,31 +23,31 @@ def advice_lines(chosen: Choice, wish: Wish) -> list[str]:
         return [*_nothing(chosen, wish), *said]
     best = chosen.best
     of = f"of {len(chosen.ranked)} cells that qualify" if len(chosen.ranked) > 1 else "; no other cell qualifies"
-    lines = [f"run {best['runtime']}: best {chosen.basis} {of}".replace(" ;", ";")]
+    lines = [f"run {best.runtime}: best {chosen.basis} {of}".replace(" ;", ";")]
     lines.append(f"  {describe(best, wish)}")
-    if best.get("command"):
-        lines.append(f"  {best['command']}")
+    if best.command:
+        lines.append(f"  {best.command}")
     for row in chosen.ranked[1 : 1 + _ALTERNATIVES]:
         tie = " (not told apart from it)" if row in chosen.tied else ""
-        lines.append(f"or {row['runtime']}{tie}: {exchange(best, row, wish)}")
-    return [*lines, *(f"not {row['runtime']}: {why}" for row, why in chosen.unranked), *said]
+        lines.append(f"or {row.runtime}{tie}: {exchange(best, row, wish)}")
+    return [*lines, *(f"not {row.runtime}: {why}" for row, why in chosen.unranked), *said]
 
 
 def not_compared(row: Row) -> str:
     """Return why a cell is not chosen from, whatever its figures: its timed work was not what was asked for."""
-    return f"not compared: {row['runtime']}: {row['status']}: {row['reason']}"
+    return f"not compared: {row.runtime}: {row.status}: {row.reason}"
 
 
 def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
     """Say that nothing but the reference is shown to keep its scores, and how many items it would take."""
     floor = wish.min_accuracy
-    if floor is None or wish.accept_unshown or any(not row["is_reference"] for row in chosen.ranked):
+    if floor is None or wish.accept_unshown or any(not row.is_reference for row in chosen.ranked):
         return []
     rows = [row for row, _ in chosen.unranked if unshown(row, floor)]
     if not rows:
         return []
     needed = [
-        (max(counts), row["runtime"])
+        (max(counts), row.runtime)
         for row in rows
         if (counts := [n for one in kept_scores(row) if (n := one.items_to_show(floor)) is not None])
     ]
@@ -61,7 +61,7 @@ def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
 def describe(row: Row, wish: Wish) -> str:
     """Return the figures that a choice is made by."""
     ttft, tpot, memory, share = row["ttft_s_p50"], row["tpot_s_p50"], memory_gib(row), kept(row)
-    alone = " alone" if row.get("latency_source") == "alone" else ""
+    alone = " alone" if row.latency_source == "alone" else ""
     batched, offline = row.get("batched_tokens_per_s"), row["throughput_tokens_per_s"]
     lone_price, dollars = row.get("usd_per_million_tokens"), price(row, wish)
     parts = [
@@ -79,7 +79,8 @@ def describe(row: Row, wish: Wish) -> str:
 
 
 def _ratio(name: str, row: Row, key: str) -> str:
-    return f"{name} {row[key]:.2f}× [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]" if row.get(key) else ""
+    found = row.interval(key)
+    return f"{name} {found[0]:.2f}× [{found[1]:.2f}, {found[2]:.2f}]" if found else ""
 
 
 def size(count: float) -> str:
@@ -119,35 +120,35 @@ def _change(name: str, ratio: float) -> str:
 
 def caveats(found: Sequence[Row], here: Mapping[str, str], wish: Wish) -> list[str]:
     """Return what must be said beside the advice. `here` is this machine's digest, a hardware profile each."""
-    measured = [row for row in found if row["status"] == "ok"]
+    measured = [row for row in found if row.status == "ok"]
     said = []
     if wish.min_accuracy is not None and wish.accept_unshown:
         said += [
-            f"accepted unshown: {row['runtime']} {why}" for row in measured if (why := unshown(row, wish.min_accuracy))
+            f"accepted unshown: {row.runtime} {why}" for row in measured if (why := unshown(row, wish.min_accuracy))
         ]
     if len(measured) > 1 and not any(row["speedup_ratio"] is not None for row in measured):
         said.append("no speedup by wall time is known: times of cells that ran one after the other tell nothing apart")
     if len(measured) < _FEW_CELLS:
         said.append(f"few records: {len(measured)} measured cells; a sweep has more to choose from")
-    machines = {row.get("machine") for row in measured} - {None}
-    elsewhere = [row for row in measured if row.get("machine") not in (None, here.get(row["hw"]))]
+    machines = {row.machine for row in measured if row.machine}
+    elsewhere = [row for row in measured if row.machine and row.machine != here.get(row.hw)]
     if len(machines) > 1:
         said.append(f"of {len(machines)} machines: absolute times of different machines are ranked together")
     elif elsewhere:
         said.append("of another machine than this one: measure here before you rely on it")
-    if any(row.get("machine") is None for row in measured):
+    if not all(row.machine for row in measured):
         said.append("the machine is not recorded: measure here before you rely on it")
-    launches = [row["speedup_launches"] for row in measured if row["speedup_launches"]]
+    launches = [count for row in measured if (count := row["speedup_launches"])]
     if launches and min(launches) < _FEW_LAUNCHES:
-        said.append(f"few launches: {min(launches)}; comparison.launches=10 narrows the speedups")
-    runs = {row["run_id"] for row in measured if row["speedup_launches"]}
+        said.append(f"few launches: {min(launches):.0f}; comparison.launches=10 narrows the speedups")
+    runs = {row.run_id for row in measured if row["speedup_launches"]}
     if len(runs) > 1:
         said.append(f"speedups are of {len(runs)} runs, each against its own reference")
     return [f"note: {one}" for one in said]
 
 
 def _one(row: Row) -> float | None:
-    return 1.0 if row["is_reference"] else None
+    return 1.0 if row.is_reference else None
 
 
 def _batch_speed(row: Row) -> float | None:
@@ -163,8 +164,8 @@ def _nothing(chosen: Choice, wish: Wish) -> list[str]:
             part.name for part in dataclasses.fields(wish) if getattr(wish, part.name) != getattr(relaxed, part.name)
         ]
         changes = " ".join(f"--{name.replace('_', '-')} {_loose(name, getattr(relaxed, name))}" for name in names)
-        lines += [f"the smallest relaxation: {changes}, which {row['runtime']} meets", f"  {describe(row, wish)}"]
-    return [*lines, *(f"not {row['runtime']}: {why}" for row, why in chosen.unranked)]
+        lines += [f"the smallest relaxation: {changes}, which {row.runtime} meets", f"  {describe(row, wish)}"]
+    return [*lines, *(f"not {row.runtime}: {why}" for row, why in chosen.unranked)]
 
 
 def _loose(name: str, value: float) -> str:

@@ -9,9 +9,9 @@ import dataclasses
 import datetime
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, summarization
 
 Clock = Callable[[], float]
-_ONE_ROW: dict[str, Any] = {"budget": 1, "few": True}
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,36 @@ class Switch:
     clock: Clock = time.process_time
 
 
-@dataclass
+@dataclass(frozen=True)
+class Factor:
+    """How many times faster the work is with the switch on."""
+
+    factor: float
+    low: float | None
+    high: float | None
+    clock: str  # cpu or wall
+
+
+@dataclass(frozen=True)
 class Result:
-    on_s: list[float] = field(default_factory=list)
-    off_s: list[float] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
+    on_s: list[float]
+    off_s: list[float]
+    factor: Factor
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How texts are generated."""
+
+    budget: int = 8192
+    guess: bool = False  # by lookup
+    recompute: bool = False  # without a cache
+    refill: bool = True
+    few: bool = False  # every eighth text
+
+
+_SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False), ScoringConfig(exact=True)
+_WRITING, _FEW, _ONE_GUESSED = Writing(), Writing(few=True), Writing(budget=1, guess=True, few=True)
 
 
 class Ablation:
@@ -70,14 +94,14 @@ class Ablation:
             self._scoring("shared stem", "scoring.share_stem", share_stem=False),
             self._scoring("prefix, stem and batches", "all three", batch=False, share_prefix=False, share_stem=False),
             # Of whole prompts: rows behind a prefix are packed here, and have no padding that sorting could save.
-            self._scoring("sorting by length", "scoring.sort_by_length", {"share_prefix": False}, sort_by_length=False),
+            self._scoring("sorting by length", "scoring.sort_by_length", _UNSHARED, sort_by_length=False),
             self._scoring("token budget", "scoring.token_budget (off: 256)", token_budget=256),
-            Switch("exact scores", "scoring.exact (on costs)", lambda: self._score(exact=True), self._score),
-            self._writing("key-value cache", "none: always on", {"few": True}, recompute=True),
-            self._writing("batched texts", "generation.token_budget (off: one row)", {"few": True}, budget=1),
-            self._writing("refilling", "generation.refill", {"budget": 2000}, refill=False),
-            self._writing("speculation by lookup", "generation.speculate", {"guess": True}, guess=False),
-            self._writing("speculation, one row", "generation.speculate", _ONE_ROW | {"guess": True}, guess=False),
+            Switch("exact scores", "scoring.exact (on costs)", lambda: self._score(_EXACT), self._score),
+            self._writing("key-value cache", "none: always on", _FEW, recompute=True),
+            self._writing("batched texts", "generation.token_budget (off: one row)", _FEW, budget=1),
+            self._writing("refilling", "generation.refill", Writing(budget=2000), refill=False),
+            self._writing("speculation by lookup", "generation.speculate", Writing(guess=True), guess=False),
+            self._writing("speculation, one row", "generation.speculate", _ONE_GUESSED, guess=False),
             Switch("early stop of texts", "stop strings", lambda: self._write() and None, self._write_on),
             Switch("overlap", "benchmark.code.overlap", lambda: self._judge(True), lambda: self._judge(False), wall),
             Switch("two workers", "sandbox.workers", lambda: self._run(2), lambda: self._run(1), wall),
@@ -89,25 +113,26 @@ class Ablation:
 
     def measure(self, switch: Switch) -> Result:
         """Run on and off in turns; the first of each warms up. AssertionError where the answers differ."""
-        result = Result()
         expected = [switch.on(), switch.off()]
         _assert_same(switch.name, *expected)
+        on_s: list[float] = []
+        off_s: list[float] = []
         for pair in range(self._asked.pairs):
-            order = [(switch.on, result.on_s), (switch.off, result.off_s)]
+            order = [(switch.on, on_s), (switch.off, off_s)]
             for work, seconds in order if pair % 2 == 0 else reversed(order):
                 start = switch.clock()
                 work()
                 seconds.append(max(1e-6, switch.clock() - start))
-        ratios = [math.log(off / on) for on, off in zip(result.on_s, result.off_s, strict=True)]
+        ratios = [math.log(off / on) for on, off in zip(on_s, off_s, strict=True)]
         interval = mean_interval(ratios)
         found = interval.exp() if interval is not None else None
-        result.figures = {
-            "factor": found.estimate if found else math.exp(ratios[0]),
-            "low": found.low if found else None,
-            "high": found.high if found else None,
-            "clock": "cpu" if switch.clock is time.process_time else "wall",
-        }
-        return result
+        factor = Factor(
+            factor=found.estimate if found else math.exp(ratios[0]),
+            low=found.low if found else None,
+            high=found.high if found else None,
+            clock="cpu" if switch.clock is time.process_time else "wall",
+        )
+        return Result(on_s, off_s, factor)
 
     # The work
 
@@ -121,12 +146,11 @@ class Ablation:
             asked.append(Asked(prompt.prefix, prompt.stem, prompt.endings))
         return [request for made, _ in self._text.continuations(asked) for request in made]
 
-    def _scoring(self, name: str, key: str, on: dict[str, Any] | None = None, **off: Any) -> Switch:
-        both = on or {}
-        return Switch(name, key, lambda: self._score(**both), lambda: self._score(**(both | off)))
+    def _scoring(self, name: str, key: str, on: ScoringConfig = _SCORING, **off: Any) -> Switch:
+        return Switch(name, key, lambda: self._score(on), lambda: self._score(dataclasses.replace(on, **off)))
 
-    def _score(self, **options: Any) -> list[float]:
-        found = score(self._bench.runtime, self._bench.traits, self._requests, ScoringConfig(**options))
+    def _score(self, options: ScoringConfig = _SCORING) -> list[float]:
+        found = score(self._bench.runtime, self._bench.traits, self._requests, options)
         return [one.total for one in found]
 
     def _answered(self) -> list[float]:
@@ -156,17 +180,15 @@ class Ablation:
     def _request(self, prompt: str, tokens: int, stop: tuple[str, ...]) -> GenerateRequest:
         return GenerateRequest(self._text.prompt(prompt, tokens)[0], tokens, stop)
 
-    def _writing(self, name: str, key: str, on: dict[str, Any], **off: Any) -> Switch:
-        return Switch(name, key, lambda: self._write(**on), lambda: self._write(**(on | off)))
+    def _writing(self, name: str, key: str, on: Writing, **off: Any) -> Switch:
+        return Switch(name, key, lambda: self._write(on), lambda: self._write(dataclasses.replace(on, **off)))
 
-    def _write(
-        self, budget: int = 8192, guess: bool = False, recompute: bool = False, refill: bool = True, few: bool = False
-    ) -> list[str]:
-        runtime: Any = Recomputing(self._bench.runtime) if recompute else self._bench.runtime
-        # Without a cache, or one row at a time, all would take minutes: every eighth text shows the same.
-        prompts = self._prompts[::8] if few else self._prompts
-        options = GenerationConfig(token_budget=budget, refill=refill)
-        drafter = Lookup(options.draft_tokens) if guess else None
+    def _write(self, writing: Writing = _WRITING) -> list[str]:
+        runtime: Any = Recomputing(self._bench.runtime) if writing.recompute else self._bench.runtime
+        # Without a cache, or one row at a time, all would take minutes: fewer show the same.
+        prompts = self._prompts[::8] if writing.few else self._prompts
+        options = GenerationConfig(token_budget=writing.budget, refill=writing.refill)
+        drafter = Lookup(options.draft_tokens) if writing.guess else None
         found = generate(
             runtime, self._bench.traits, prompts, self._text.piecewise, self._eos_ids, options, drafter=drafter
         )
@@ -228,22 +250,22 @@ def _assert_same(name: str, on: Any, off: Any) -> None:
         assert on == off, f"{name}: the answers differ"
 
 
-def write_table(switches: Sequence[Switch], figures: dict[str, Any], path: Path, command: str) -> None:
+def write_table(switches: Sequence[Switch], factors: Mapping[str, Factor], path: Path, command: str) -> None:
     """Write a Markdown table: our factor beside what a document claims."""
     here = environment()
     lines = ["# What each switch of the evaluation core gives", ""]
     lines.append(
-        f"{here['processor']}, {here['cores']} cores, torch {here['versions']['torch']}, "
-        f"{datetime.date.today().isoformat()}, commit {(here['commit'] or 'unknown')[:7]}, load "
-        f"{here['load_average'][0]:.1f}, `{command}`. In turns in one process; the clock of each row is CPU time of "
+        f"{here.processor}, {here.cores} cores, torch {here.versions['torch']}, "
+        f"{datetime.date.today().isoformat()}, commit {(here.commit or 'unknown')[:7]}, load "
+        f"{here.load_average[0]:.1f}, `{command}`. In turns in one process; the clock of each row is CPU time of "
         "the process (cpu) or wall time (wall)."
     )
     lines += ["", "| switch | key | factor of on over off [95 %] | clock | claimed | why they differ |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for switch in switches:
-        found, (claim, why) = figures[switch.name], CLAIMS.get(switch.name, ("", ""))
-        interval = f" [{found['low']:.2f}, {found['high']:.2f}]" if found["low"] is not None else ""
+        found, (claim, why) = factors[switch.name], CLAIMS.get(switch.name, ("", ""))
+        interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None else ""
         lines.append(
-            f"| {switch.name} | `{switch.key}` | {found['factor']:.2f}{interval} | {found['clock']} | {claim} | {why} |"
+            f"| {switch.name} | `{switch.key}` | {found.factor:.2f}{interval} | {found.clock} | {claim} | {why} |"
         )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

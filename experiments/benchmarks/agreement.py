@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,23 +119,30 @@ def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options:
     return {"continuation_tokens": len(gaps), "continuation_same_top": sum(gap == 0 for gap in gaps)}
 
 
-def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Return the share of positions with the same top token, the largest difference of a logit, and exact ties.
+@dataclass(frozen=True)
+class Agreement:
+    """How far logits agree with the reference's."""
 
-    Entries that either side masks with minus infinity do not differ by a number, and are left out.
-    """
+    same_top_ratio: float  # of the positions
+    max_logit_difference: float  # entries that either side masks with minus infinity left out
+    positions: int
+    tied_positions: int  # where two tokens score exactly the same
+
+
+def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Agreement:
+    """Return how far the logits (T, V) of each prompt agree. ValueError for other shapes than the reference's."""
     if [rows.shape for rows in found] != [rows.shape for rows in reference]:
         shapes = [[tuple(rows.shape) for rows in side[:1]] for side in (found, reference)]
         raise ValueError(f"the runtime's logits have the shape {shapes[0]}, the reference's {shapes[1]}")
     pairs = list(zip(found, reference, strict=True))
     same = sum(int((one.argmax(1) == other.argmax(1)).sum()) for one, other in pairs)
     positions = sum(len(one) for one in found)
-    return {
-        "same_top_ratio": same / positions,
-        "max_logit_difference": max(_difference(one, other) for one, other in pairs),
-        "positions": positions,
-        "tied_positions": sum(int(tied(one, one.amax(dim=1)).sum()) for one in found),
-    }
+    return Agreement(
+        same_top_ratio=same / positions,
+        max_logit_difference=max(_difference(one, other) for one, other in pairs),
+        positions=positions,
+        tied_positions=sum(int(tied(one, one.amax(dim=1)).sum()) for one in found),
+    )
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, Entry, benchmark_name
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, OpenEntry, benchmark_name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,9 +43,9 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def entry(request: pytest.FixtureRequest) -> Entry:
+def entry(request: pytest.FixtureRequest) -> OpenEntry:
     """What this benchmark writes its samples and figures into."""
-    entry = Entry(benchmark_name(request.node), request.node.name)
+    entry = OpenEntry(benchmark_name(request.node), request.node.name)
     request.node.stash[ENTRY] = entry
     return entry
 

@@ -85,4 +85,4 @@ def _built(cell: Cell) -> int | None:
             module = AutoModelForCausalLM.from_config(config)
     except Exception:  # a model that transformers cannot build; its runtime could
         return None
-    return sum(weight.numel() for weight in module.parameters())
+    return int(sum(weight.numel() for weight in module.parameters()))

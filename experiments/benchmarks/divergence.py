@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], 
     """Write the log-probabilities (N, V) as float32."""
     scored = sum(len(window.ids) - window.first_scored for window in chosen)
     partial = folder / f"{FILE}.partial"
-    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(scored, traits.vocabulary))
+    out: Any = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        partial, mode="w+", dtype=np.float32, shape=(scored, traits.vocabulary)
+    )
     starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
     for index, logprobs_KV, _ in distributions(runtime, traits, chosen, budget):
         out[starts[index] : starts[index + 1]] = logprobs_KV.cpu().numpy()
@@ -45,9 +48,26 @@ def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], 
     os.replace(partial, folder / FILE)
 
 
-def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Path, budget: int) -> dict[str, Any]:
-    """Return Kullback-Leibler divergence from the reference a token (nats), agreement on the top token, and the change
-    of the right token's probability. All figures that llama.cpp's `--kl-divergence` reports.
+@dataclass(frozen=True)
+class Divergence:
+    """Kullback-Leibler divergence from the reference a token (nats), agreement on the top token, and the change of the
+    right token's probability. All figures that llama.cpp's `--kl-divergence` reports."""
+
+    tokens: int
+    kl_mean: float
+    kl_standard_error: float | None  # clustered over windows
+    kl_p50: float
+    kl_p90: float
+    kl_p99: float
+    kl_p99_9: float
+    kl_max: float
+    same_top_ratio: float
+    right_token_probability_change: float
+    right_token_probability_change_rms: float
+
+
+def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Path, budget: int) -> Divergence:
+    """Return how far the runtime's distributions are from the reference's.
 
     FloatingPointError for logits that are not finite, and for a divergence that is infinite.
     """
@@ -71,18 +91,21 @@ def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Pa
         same_top += int((mine_KV.argmax(dim=1) == theirs_KV.argmax(dim=1)).sum())
         change_K = mine_KV.gather(1, targets_K[:, None]).exp() - theirs_KV.gather(1, targets_K[:, None]).exp()
         changes[here] = change_K[:, 0].numpy()
-    percentiles = {f"kl_p{q:g}".replace(".", "_"): float(np.percentile(divergences, q)) for q in (50, 90, 99, 99.9)}
+    p50, p90, p99, p99_9 = (float(np.percentile(divergences, percent)) for percent in (50, 90, 99, 99.9))
     error = float(by_window.std(ddof=1) / len(chosen) ** 0.5) if len(chosen) > 1 else None
-    return {
-        "tokens": len(divergences),
-        "kl_mean": float(divergences.mean()),
-        "kl_standard_error": error,  # clustered over windows
-        **percentiles,
-        "kl_max": float(divergences.max()),
-        "same_top_ratio": same_top / len(divergences),
-        "right_token_probability_change": float(changes.mean()),
-        "right_token_probability_change_rms": float(np.sqrt((changes**2).mean())),
-    }
+    return Divergence(
+        tokens=len(divergences),
+        kl_mean=float(divergences.mean()),
+        kl_standard_error=error,
+        kl_p50=p50,
+        kl_p90=p90,
+        kl_p99=p99,
+        kl_p99_9=p99_9,
+        kl_max=float(divergences.max()),
+        same_top_ratio=same_top / len(divergences),
+        right_token_probability_change=float(changes.mean()),
+        right_token_probability_change_rms=float(np.sqrt((changes**2).mean())),
+    )
 
 
 @torch.inference_mode()

@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench
 from runtime_matrix.experiments.core import interruption
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
 from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
 from runtime_matrix.experiments.core.text import Text
+
+Figures = dict[str, float | str | None]  # of an entry
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Asked:
 @dataclass(frozen=True)
 class Answers:
     texts: list[list[Generated]]  # a list an item, one a sample
-    figures: dict[str, Any]  # what it took, for the record
+    figures: Figures  # what it took, for the record
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class _Answering:
         note = self._bench.responses.note
         return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, "cache_note": note, **report})
 
-    def _generate(self, eos_ids: Sequence[int]) -> dict[str, Any]:
+    def _generate(self, eos_ids: Sequence[int]) -> dict[str, float | None]:
         """Ask for the samples that are missing, those of a prompt together."""
         bench, missing = self._bench, []
         for item, request in enumerate(self._requests):

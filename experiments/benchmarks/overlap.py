@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from runtime_matrix.experiments.bundled import training_overlap
 from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.config import BenchmarksConfig
+from runtime_matrix.experiments.records.schema import Overlap, OverlapShare
 from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, overlap, perplexity, summarization
 from runtime_matrix.experiments.tasks.overlap import Item
 
 SHOTS = "few_shot_examples"
 
 
-def overlap_of(cell: Cell) -> dict[str, Any]:
+def overlap_of(cell: Cell) -> Overlap:
     """Return for each benchmark of text how many items it has, and which share of them each text holds.
 
-    `training` is None for a model whose training text nobody has here. It covers all items of a benchmark's bundled
-    data, whatever its limit.
+    The share of the training text is None for a model whose training text nobody has here. It covers all items of a
+    benchmark's bundled data, whatever its limit.
     """
     asked = items_of(cell.config.benchmark)
     calibration = data_path("calibration", cell.config.calibration.data)
     seen = overlap.seen_of([calibration.read_text(encoding="utf-8", errors="replace")] if asked else [])
     known = training_overlap.shares(cell.facts.digest)
-    found: dict[str, Any] = {}
-    for name, items in asked.items():
-        is_bundled = _data(cell.config.benchmark, name) == "bundled"
-        found[name] = {
-            "items": len(items),
-            "calibration": overlap.share(items, seen),
-            "training": known.get(name) if is_bundled else None,
-        }
-    return {"words": overlap.WORDS, "calibration_data": cell.config.calibration.data, "benchmarks": found}
+    shares = {
+        name: OverlapShare(
+            items=len(items),
+            calibration=overlap.share(items, seen),
+            training=known.get(name) if _data(cell.config.benchmark, name) == "bundled" else None,
+        )
+        for name, items in asked.items()
+    }
+    return Overlap(benchmarks=shares, words=overlap.WORDS, calibration_data=cell.config.calibration.data)
 
 
 def items_of(chosen: BenchmarksConfig) -> dict[str, list[Item]]:

@@ -24,25 +24,27 @@ from runtime_matrix.experiments.core.responses import Responses
 from runtime_matrix.experiments.core.text import Text
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer, StepTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.journal import Journal, not_a_number
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Load, Status
 from runtime_matrix.experiments.targets import module_of
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 BENCH = pytest.StashKey["Bench"]()
-ENTRY = pytest.StashKey["Entry"]()
+ENTRY = pytest.StashKey["OpenEntry"]()
 
 
 @dataclass
-class Entry:
-    """What one benchmark leaves in the journal."""
+class OpenEntry:
+    """What one benchmark leaves in the journal, while it runs; see `schema.Entry`."""
 
     benchmark: str
     case: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
-    timed_tokens: dict[str, Any] = field(default_factory=dict)
+    figures: JsonObject = field(default_factory=dict)
+    timed_tokens: JsonObject = field(default_factory=dict)
     items_file: str | None = None
 
 
@@ -138,7 +140,7 @@ class CellPlugin:
     def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
         self.cell, self.folder, self._progress = cell, folder, progress
         self.journal = Journal(folder / "journal.jsonl")
-        self.status: str = "ok"
+        self.status: Status = "ok"
         self.reason: str | None = None
         self._bench: Bench | None = None
         self._benchmark = ""  # which one runs
@@ -158,10 +160,10 @@ class CellPlugin:
         items[:] = sorted(kept, key=lambda item: order.index(benchmark_name(item)))
 
     # pytest-benchmark measures the processor for a second to describe it; the record's environment knows it already.
-    def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
+    def pytest_benchmark_generate_machine_info(self) -> dict[str, str]:
         return {"see": "record.json"}
 
-    def pytest_benchmark_generate_commit_info(self) -> dict[str, Any]:
+    def pytest_benchmark_generate_commit_info(self) -> dict[str, str]:
         return {"see": "record.json"}
 
     @pytest.hookimpl(hookwrapper=True)
@@ -226,8 +228,7 @@ class CellPlugin:
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
         wrong = self._wrong(traits)
         doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
-        self.journal.write(
-            "load",
+        load = Load(
             import_s=round(import_s, 4),  # and pytest's collecting
             phases_s=timer.seconds,
             peak_host_bytes=meter.peaks_bytes["load"],
@@ -242,6 +243,7 @@ class CellPlugin:
             dtype_note=traits.dtype_note,
             notes=[*traits.notes, *filter(None, (traits.dtype_note, stamp, doubt))],
         )
+        self.journal.write("load", load)
         if wrong is not None:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
@@ -256,7 +258,7 @@ class CellPlugin:
         if free is None:
             raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
         fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
-        self.journal.write("fit", **vars(fitting))
+        self.journal.write("fit", fitting)
         return self.cell.with_token_budget(fitting.token_budget)
 
     def _wrong(self, traits: Traits) -> str | None:
@@ -271,8 +273,9 @@ class CellPlugin:
             raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
 
     def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        entry = item.stash.get(ENTRY, None) or Entry(benchmark_name(item), item.name)
-        status, reason = "ok", None
+        entry = item.stash.get(ENTRY, None) or OpenEntry(benchmark_name(item), item.name)
+        status: EntryStatus = "ok"
+        reason = None
         if report.skipped:
             status, reason = "skipped", str(getattr(call.excinfo and call.excinfo.value, "msg", "skipped"))
         elif report.failed:
@@ -287,15 +290,10 @@ class CellPlugin:
                 self.status, self.reason = "error", reason
         counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
-        self.journal.write(
-            "benchmark",
-            status=status,
-            reason=reason,
-            counters=counters,
-            duration_s=duration_s,
-            ended_at=call.stop,
-            **vars(entry),
+        closed = Entry(
+            status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )
+        self.journal.write("benchmark", closed)
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from runtime_matrix.experiments.benchmarks.plugin import Bench
 from runtime_matrix.experiments.core import interruption
@@ -26,7 +25,7 @@ class Scoring:
         for chunk in chunks(requests, self._options.chunk):
             yield from self._chunk(chunk)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float | str | None]:
         """Return what was run, for the record."""
         after = self._recompiles()
         before = self._recompiles_before or 0

@@ -1,7 +1,6 @@
 """Before any timing counts: are the logits the reference's?"""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +14,18 @@ from runtime_matrix.experiments.benchmarks.agreement import (
     prompts,
     stepped_logits,
 )
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
+from runtime_matrix.experiments.plain_json import JsonObject
 
 
-def test_agreement(bench: Bench, entry: Entry) -> None:
+def test_agreement(bench: Bench, entry: OpenEntry) -> None:
     stored = bench.folder / "reference.npz"
     if not stored.exists():
         pytest.skip("no reference was measured beside this cell")
     rows = prompts(bench.text, bench.traits, bench.cell.config.seed)
     found = prompt_logits(bench.runtime, rows, bench.traits)
     found += stepped_logits(bench.runtime, rows, bench.traits)
-    entry.figures.update(compare(found, _read(stored)))
+    entry.figures.update(vars(compare(found, _read(stored))))
     continuations = bench.folder / CONTINUATIONS
     if continuations.exists():
         scoring = bench.cell.config.scoring
@@ -34,10 +34,11 @@ def test_agreement(bench: Bench, entry: Entry) -> None:
     entry.figures["same_dtype"] = _same_dtype(bench, found, same_dtype) if same_dtype.exists() else None
 
 
-def _same_dtype(bench: Bench, found: list[torch.Tensor], stored: Path) -> dict[str, Any]:
+def _same_dtype(bench: Bench, found: list[torch.Tensor], stored: Path) -> JsonObject:
     """Return the agreement with the reference's engine in the dtype of this runtime, and which one that was."""
     reference = bench.cell.config.reference
-    return {"reference": reference.title, "dtype": bench.cell.config.runtime.dtype, **compare(found, _read(stored))}
+    agreement = compare(found, _read(stored))
+    return {"reference": reference.title, "dtype": bench.cell.config.runtime.dtype, **vars(agreement)}
 
 
 def _read(stored: Path) -> list[torch.Tensor]:

@@ -6,8 +6,8 @@ import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 
-from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, Figures, answers
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.cells.data import data_path, solutions
 from runtime_matrix.experiments.config import CodeConfig
 from runtime_matrix.experiments.core.rows import Generated
@@ -19,7 +19,7 @@ from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks import code
 
 
-def test_code(bench: Bench, entry: Entry) -> None:
+def test_code(bench: Bench, entry: OpenEntry) -> None:
     asked = bench.cell.config.benchmark.code
     assert asked is not None
     problems = code.load(data_path("code", asked.data), asked.limit, asked.fields)
@@ -33,17 +33,17 @@ def test_code(bench: Bench, entry: Entry) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for problem, texts, found in zip(problems, completions, verdicts, strict=True):
             for sample, (text, verdict) in enumerate(zip(texts, found, strict=True)):
-                item = {
-                    "id": problem.id,
-                    "sample": sample,
-                    "prompt": problem.prompt,
-                    "text": text,
-                    "ids": ids.get((problem.id, sample)),
-                    "status": verdict.status,
-                    "reason": verdict.reason,
-                    "is_right": verdict.passed,
-                }
-                file.write(json.dumps(item) + "\n")
+                item = code.Item(
+                    id=problem.id,
+                    sample=sample,
+                    prompt=problem.prompt,
+                    text=text,
+                    ids=ids.get((problem.id, sample)),
+                    status=verdict.status,
+                    reason=verdict.reason,
+                    is_right=verdict.passed,
+                )
+                file.write(json.dumps(vars(item)) + "\n")
     fewest = min(map(len, verdicts))
     ks = [k for k in asked.k if k <= fewest]
     result = code.summarise([(len(found), sum(one.passed for one in found)) for found in verdicts], ks)
@@ -119,7 +119,7 @@ class _Judge:
 
 def _completions(
     bench: Bench, asked: CodeConfig, problems: list[code.Problem], judge: _Judge
-) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], dict[str, object]]:
+) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], Figures]:
     """Return the completions of each problem, the tokens of generated ones, and what it took."""
     if asked.solutions != "model":
         given = solutions(asked, problems)

@@ -3,10 +3,10 @@
 import pytest
 
 from runtime_matrix.experiments.benchmarks import divergence
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 
 
-def test_divergence(bench: Bench, entry: Entry) -> None:
+def test_divergence(bench: Bench, entry: OpenEntry) -> None:
     asked, text = bench.cell.config.benchmark.divergence, bench.require_text()
     assert asked is not None
     file = bench.folder / divergence.FILE
@@ -15,4 +15,4 @@ def test_divergence(bench: Bench, entry: Entry) -> None:
     chosen = divergence.chosen_windows(asked, text, bench.traits.vocabulary)
     budget = bench.cell.config.scoring.token_budget or bench.traits.batch_tokens
     entry.parameters = {"window": asked.window, "windows": len(chosen)}
-    entry.figures = divergence.compare(bench.runtime, bench.traits, chosen, file, budget)
+    entry.figures = vars(divergence.compare(bench.runtime, bench.traits, chosen, file, budget))

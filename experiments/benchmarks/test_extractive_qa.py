@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 
 from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.measurement.statistics import standard_error
 from runtime_matrix.experiments.tasks import extractive_qa
 from runtime_matrix.experiments.tasks.language import chosen
 
 
-def test_extractive_qa(bench: Bench, entry: Entry) -> None:
+def test_extractive_qa(bench: Bench, entry: OpenEntry) -> None:
     asked = bench.cell.config.benchmark.extractive_qa
     assert asked is not None
     questions = extractive_qa.load(data_path("extractive_qa", asked.data), asked.limit)
@@ -26,18 +26,18 @@ def test_extractive_qa(bench: Bench, entry: Entry) -> None:
             answer = generated.text.strip()
             exact.append(extractive_qa.exact_match(answer, question.answers, used))
             f1s.append(extractive_qa.f1(answer, question.answers, used))
-            item = {
-                "id": question.id,
-                "cluster": cluster,  # questions about one passage
-                "prompt": prompt.prompt,
-                "text": answer,
-                "ids": generated.ids,
-                "finished_by": generated.finished_by,
-                "answers": question.answers,
-                "is_right": exact[-1],
-                "f1": f1s[-1],
-            }
-            file.write(json.dumps(item) + "\n")
+            item = extractive_qa.Item(
+                id=question.id,
+                cluster=cluster,
+                prompt=prompt.prompt,
+                text=answer,
+                ids=generated.ids,
+                finished_by=generated.finished_by,
+                answers=question.answers,
+                is_right=exact[-1],
+                f1=f1s[-1],
+            )
+            file.write(json.dumps(vars(item)) + "\n")
     result = extractive_qa.summarise(exact, f1s)
     entry.items_file = path.name
     entry.parameters = {"max_new_tokens": asked.max_new_tokens, "language": used}

@@ -2,12 +2,12 @@
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.core.decoding import random_prompts
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 
 
-def test_latency(bench: Bench, entry: Entry, benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:
+def test_latency(bench: Bench, entry: OpenEntry, benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:
     batch, prompt_tokens, new_tokens = shape
     asked = bench.cell.config.benchmark.latency
     assert asked is not None

@@ -7,13 +7,13 @@ is free in torch's own cache is given back before each phase, and the shape has 
 from contextlib import nullcontext
 from typing import Any
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.cells.device import give_back_free
 from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
 from runtime_matrix.experiments.measurement.memory import Sampler
 
 
-def test_memory(bench: Bench, entry: Entry) -> None:
+def test_memory(bench: Bench, entry: OpenEntry) -> None:
     asked = bench.cell.config.benchmark.memory
     assert asked is not None
     bench.require_rows(asked.batch)

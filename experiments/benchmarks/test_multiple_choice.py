@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.benchmarks.scoring import Scoring
 from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.config import MultipleChoiceConfig
@@ -17,7 +17,7 @@ from runtime_matrix.experiments.tasks import multiple_choice
 _TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
 
 
-def test_multiple_choice(bench: Bench, entry: Entry) -> None:
+def test_multiple_choice(bench: Bench, entry: OpenEntry) -> None:
     asked, text = bench.cell.config.benchmark.multiple_choice, bench.require_text()
     assert asked is not None
     found = multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields)
@@ -59,18 +59,18 @@ def _judge(
             for rule, judged in verdicts.items():
                 judged.append(multiple_choice.score(question, logprobs, rule, lengths[rule]))
             verdict = verdicts[normalise][-1]
-            item = {
-                "id": question.id,
-                "subject": question.subject,
-                "question": question.text,
-                "choices": list(question.choices),
-                "answer": question.answer,
-                "predicted": verdict.predicted,
-                "is_right": verdict.is_right,
-                "logprobs": logprobs,
-                "lengths": lengths[normalise],
-            }
-            file.write(json.dumps(item) + "\n")
+            item = multiple_choice.Item(
+                id=question.id,
+                subject=question.subject,
+                question=question.text,
+                choices=question.choices,
+                answer=question.answer,
+                predicted=verdict.predicted,
+                is_right=verdict.is_right,
+                logprobs=logprobs,
+                lengths=lengths[normalise],
+            )
+            file.write(json.dumps(vars(item)) + "\n")
     return verdicts
 
 

@@ -2,14 +2,14 @@
 
 import json
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.benchmarks.scoring import Scoring
 from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.core.scoring import ScoreRequest
 from runtime_matrix.experiments.tasks import perplexity
 
 
-def test_perplexity(bench: Bench, entry: Entry) -> None:
+def test_perplexity(bench: Bench, entry: OpenEntry) -> None:
     asked, text = bench.cell.config.benchmark.perplexity, bench.require_text()
     assert asked is not None
     content = perplexity.read_text(data_path("perplexity", asked.data), asked.max_bytes)

@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 
 from runtime_matrix.experiments.benchmarks.generating import Asked, Decoding, answers
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.cells.data import data_path
 from runtime_matrix.experiments.measurement.statistics import standard_error
 from runtime_matrix.experiments.tasks import summarization
 from runtime_matrix.experiments.tasks.language import chosen
 
 
-def test_summarization(bench: Bench, entry: Entry) -> None:
+def test_summarization(bench: Bench, entry: OpenEntry) -> None:
     asked = bench.cell.config.benchmark.summarization
     assert asked is not None
     articles = summarization.load(data_path("summarization", asked.data), asked.limit, asked.fields)
@@ -23,16 +23,16 @@ def test_summarization(bench: Bench, entry: Entry) -> None:
         for article, prompt, (generated,) in zip(articles, prompts, found.texts, strict=True):
             summary = generated.text.strip()
             scores.append(rouge(summary, article.references))
-            item = {
-                "id": article.id,
-                "prompt": prompt.prompt,
-                "text": summary,
-                "ids": generated.ids,
-                "finished_by": generated.finished_by,
-                "references": article.references,
+            item = summarization.Item(
+                id=article.id,
+                prompt=prompt.prompt,
+                text=summary,
+                ids=generated.ids,
+                finished_by=generated.finished_by,
+                references=article.references,
                 **scores[-1],
-            }
-            file.write(json.dumps(item) + "\n")
+            )
+            file.write(json.dumps(vars(item)) + "\n")
     result = summarization.summarise(scores)
     entry.items_file = path.name
     entry.parameters = {"max_new_tokens": asked.max_new_tokens, "language": used}

@@ -4,7 +4,7 @@ import random
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench, Entry
+from runtime_matrix.experiments.benchmarks.plugin import Bench, OpenEntry
 from runtime_matrix.experiments.cells import device
 from runtime_matrix.experiments.config import GenerationConfig
 from runtime_matrix.experiments.core.decoding import random_prompts
@@ -13,7 +13,7 @@ from runtime_matrix.experiments.core.rows import GenerateRequest
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 
 
-def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> None:
+def test_throughput(bench: Bench, entry: OpenEntry, benchmark: BenchmarkFixture) -> None:
     asked = bench.cell.config.benchmark.throughput
     assert asked is not None
     seed = bench.cell.config.seed
@@ -35,6 +35,7 @@ def test_throughput(bench: Bench, entry: Entry, benchmark: BenchmarkFixture) -> 
             bench.runtime.synchronize()
 
     benchmark.pedantic(once, rounds=1, warmup_rounds=1)
+    assert benchmark.stats is not None
     seconds = benchmark.stats.stats.data[0]
     new_tokens = asked.requests * asked.new_tokens  # no end-of-text token is given, so no request stops early
     entry.parameters = {"requests": asked.requests, "prompt_tokens": sum(lengths), "new_tokens": new_tokens}

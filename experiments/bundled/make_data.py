@@ -9,13 +9,31 @@ import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from runtime_matrix.experiments.bundled.corpus import calibration_text, held_out_text
 from runtime_matrix.experiments.bundled.texts import articles, functions, passages, questions
 from runtime_matrix.experiments.bundled.texts.world import World, build_world
 
 DATA_DIR = Path(__file__).parent / "data"
+
+
+class Answer(TypedDict):
+    text: str
+    answer_start: int  # characters
+
+
+class Question(TypedDict):
+    id: str
+    question: str
+    answers: list[Answer]
+
+
+class Paragraph(TypedDict):
+    """A passage and its questions, as SQuAD has them."""
+
+    context: str
+    qas: list[Question]
 
 
 def write_data(world: World, out: Path) -> None:
@@ -51,12 +69,12 @@ def write_data(world: World, out: Path) -> None:
     _write(out / "calibration.txt", calibration_text(world))
 
 
-def _paragraph(number: int, passage: passages.Passage) -> dict[str, Any]:
+def _paragraph(number: int, passage: passages.Passage) -> Paragraph:
     """Return SQuAD's form; an answer is written as it stands in the passage."""
-    asked = []
+    asked: list[Question] = []
     for index, one in enumerate(passage.questions):
         start = passage.text.lower().index(one.answer.lower())
-        answer = {"text": passage.text[start : start + len(one.answer)], "answer_start": start}
+        answer: Answer = {"text": passage.text[start : start + len(one.answer)], "answer_start": start}
         asked.append({"id": f"passage-{number}-{index}", "question": one.question, "answers": [answer]})
     return {"context": passage.text, "qas": asked}
 
@@ -66,7 +84,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _write_lines(path: Path, items: Iterable[dict[str, Any]]) -> None:
+def _write_lines(path: Path, items: Iterable[dict[str, str]]) -> None:
     _write(path, "".join(json.dumps(item) + "\n" for item in items))
 
 

@@ -7,9 +7,9 @@ this file, with the digest of the model that they hold for.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 SHARES = Path(__file__).with_suffix(".json")
 
@@ -20,7 +20,18 @@ def shares(digest: str) -> dict[str, float]:
     return dict(kept["shares"]) if kept["model_digest"] == digest else {}
 
 
-def measure() -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainingOverlap:
+    """What the file beside this one holds."""
+
+    model_digest: str
+    documents: int
+    tokens: int
+    words: int  # of a passage
+    shares: dict[str, float | None]  # by benchmark
+
+
+def measure() -> TrainingOverlap:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
 
@@ -55,17 +66,17 @@ def measure() -> dict[str, Any]:
                 seen.add(text, among=asked)
                 used = len(encoded.ids) + 2  # between the beginning and the end of a text
                 left, documents, tokens = left - used, documents + 1, tokens + used
-    return {
-        "model_digest": inspect_folder(BUNDLED / "model").digest,
-        "documents": documents,
-        "tokens": tokens,
-        "words": overlap.WORDS,
-        "shares": {name: overlap.share(group, seen) for name, group in items.items()},
-    }
+    return TrainingOverlap(
+        model_digest=inspect_folder(BUNDLED / "model").digest,
+        documents=documents,
+        tokens=tokens,
+        words=overlap.WORDS,
+        shares={name: overlap.share(group, seen) for name, group in items.items()},
+    )
 
 
 def main() -> None:
-    SHARES.write_text(json.dumps(measure(), indent=1) + "\n")
+    SHARES.write_text(json.dumps(vars(measure()), indent=1) + "\n")
     print(f"wrote {SHARES}")
 
 

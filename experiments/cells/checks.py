@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.data import data_path, solutions
-from runtime_matrix.experiments.config import BenchmarksConfig, CellConfig, CodeConfig
+from runtime_matrix.experiments.config import (
+    BenchmarksConfig,
+    CellConfig,
+    CodeConfig,
+    LatencyConfig,
+    MemoryConfig,
+    ThroughputConfig,
+)
 from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import constructor_options
 from runtime_matrix.experiments.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
@@ -76,7 +82,7 @@ def _check_target(key: str, target: Any) -> None:
         raise UserError(f"{key}={target}: there is no module {package} here; install it, or set PYTHONPATH")
 
 
-def _check_options(key: str, part: Mapping[str, Any]) -> None:
+def _check_options(key: str, part: JsonObject) -> None:
     """Refuse options that the class's constructor does not take; what it inherits is checked when it is loaded."""
     given = part.keys() - NO_OPTIONS
     for name in sorted(given & _NOT_OF_USERS):
@@ -117,12 +123,13 @@ def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
     limit = facts.max_length
     if limit is None:
         return
-    for name, part in dataclasses.asdict(config.benchmark).items():
-        if part is not None and "prompt_tokens" in part:
-            longest = [max(value) if isinstance(value, tuple) else value for value in _lengths(part)]
-            if sum(longest) > limit:
+    for name in config.benchmark.chosen():
+        part = getattr(config.benchmark, name)
+        if isinstance(part, LatencyConfig | ThroughputConfig | MemoryConfig):
+            prompt, new = _longest(part.prompt_tokens), _longest(part.new_tokens)
+            if prompt + new > limit:
                 raise UserError(
-                    f"benchmark.{name}: {longest[0]} prompt + {longest[1]} new tokens exceed the model's context of "
+                    f"benchmark.{name}: {prompt} prompt + {new} new tokens exceed the model's context of "
                     f"{limit}: lower benchmark.{name}.prompt_tokens or new_tokens"
                 )
     for name, asked in (("perplexity", config.benchmark.perplexity), ("divergence", config.benchmark.divergence)):
@@ -133,8 +140,8 @@ def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
             )
 
 
-def _lengths(part: Mapping[str, Any]) -> tuple[Any, Any]:
-    return part["prompt_tokens"], part["new_tokens"]
+def _longest(tokens: int | tuple[int, ...]) -> int:
+    return max(tokens) if isinstance(tokens, tuple) else tokens
 
 
 def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:

@@ -18,12 +18,12 @@ from contextlib import nullcontext
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.core import interruption
 from runtime_matrix.experiments.program import drop_second_name
 from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.schema import Replay
 from runtime_matrix.runtimes.base import Runtime
 
 _PR_SET_PDEATHSIG = 1
@@ -117,7 +117,7 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
     if cell.facts.has_tokenizer:  # after all that is timed, and that memory is measured of
-        plugin.journal.write("overlap", **overlap_of(cell))
+        plugin.journal.write("overlap", overlap_of(cell))
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
 
@@ -125,8 +125,8 @@ def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
     from runtime_matrix.experiments.cells import hardware_peak
     from runtime_matrix.experiments.cells.device import resolve
 
-    found = hardware_peak.measure(resolve(cell.config.hw)[0], cell.threads, dtypes)
-    Journal(folder / "journal.jsonl").write("hardware_peak", **found)
+    peak = hardware_peak.measure(resolve(cell.config.hw)[0], cell.threads, dtypes)
+    Journal(folder / "journal.jsonl").write("hardware_peak", peak)
 
 
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
@@ -179,7 +179,7 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     journal = folder / "journal.jsonl"
     requests: list[ScoreRequest] = []
     for event in read_journal(journal):
-        timed: dict[str, Any] = event.get("timed_tokens") or {}
+        timed = event.get("timed_tokens") or {}
         for prompt, new in zip(timed.get("prompts", []), timed.get("new", []), strict=True):
             requests.append(ScoreRequest((*prompt, *new[: cell.config.agreement.token_ids]), len(prompt)))
     if not requests:
@@ -188,7 +188,6 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
     scored = score(runtime, traits, requests, cell.config.scoring)
-    gaps = [gap for one in scored for gap in one.gaps]
-    Journal(journal).write(
-        "replay", tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps)
-    )
+    gaps = [gap for request in scored for gap in request.gaps]
+    replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))
+    Journal(journal).write("replay", replay)

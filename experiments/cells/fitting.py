@@ -7,27 +7,18 @@ what is announced is what was seen to fit. Nothing is tried smaller when it does
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from runtime_matrix.experiments.core.finite import check_highest
+from runtime_matrix.experiments.records.schema import Fit
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 _PROBES = (1024, 4096)  # tokens; the second must be large enough to be seen above what a process always takes
 _ROW_TOKENS = 128
 _MARGIN = 0.25  # left free: other lengths, other benchmarks, other processes
 _MOST_TOKENS = 65536  # beyond, a batch gains nothing and its one run takes minutes on a CPU
-
-
-@dataclass(frozen=True)
-class Fit:
-    token_budget: int
-    bytes_per_token: float
-    free_bytes: int
-    margin: float
-    was_capped: bool  # at what is useful, before memory was the bound
 
 
 def fit(
@@ -51,7 +42,13 @@ def fit(
         )
     budget = min(fitting, _MOST_TOKENS)
     _run(runtime, budget, row)
-    return Fit(budget, per_token, free_bytes, _MARGIN, was_capped=fitting > _MOST_TOKENS)
+    return Fit(
+        token_budget=budget,
+        bytes_per_token=per_token,
+        free_bytes=free_bytes,
+        margin=_MARGIN,
+        was_capped=fitting > _MOST_TOKENS,
+    )
 
 
 def _run(runtime: Runtime, tokens: int, row: int) -> None:

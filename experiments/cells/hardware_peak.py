@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.records.schema import HardwarePeak
 
 BUDGET_S = 2.5  # together with the reading of the machine and the last call that overruns, at most 3 s
 _COPY_SHARE = 0.3  # of the budget
@@ -28,8 +29,8 @@ _CUBE = 8  # doubling the width of a product: that many times the work
 Clock = Callable[[], float]
 
 
-def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = time.perf_counter) -> dict[str, Any]:
-    """Return `copy_bytes_per_s` (read and written) and `flops_per_s` by dtype, with how busy the machine was meanwhile.
+def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = time.perf_counter) -> HardwarePeak:
+    """Return the rates of copies and products, with how busy the machine was meanwhile.
 
     A rate is None where not even the smallest size could be tried in time, and left out where the device has no such
     products. On a GPU both 16-bit types are measured where one is asked for: engines fall back from one to the other.
@@ -50,15 +51,17 @@ def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = tim
         except RuntimeError as error:  # as of an older GPU without bfloat16
             print(f"no products of {name}: {error}", file=sys.stderr)
     change = machine_change(before)
-    kept = ("load_1min", "others_ratio", "steal_ratio", "cpu_mhz")
-    return {
-        "copy_bytes_per_s": copy,
-        "flops_per_s": {name: rate for name, rate in rates.items() if rate is not None},
-        "wall_s": round(clock() - start, 4),
-        "threads": threads,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else None,
-        **{key: change[key] for key in kept},
-    }
+    return HardwarePeak(
+        copy_bytes_per_s=copy,
+        flops_per_s={name: rate for name, rate in rates.items() if rate is not None},
+        wall_s=round(clock() - start, 4),
+        threads=threads,
+        device_name=torch.cuda.get_device_name() if device == "cuda" else None,
+        load_1min=change.load_1min,
+        others_ratio=change.others_ratio,
+        steal_ratio=change.steal_ratio,
+        cpu_mhz=change.cpu_mhz,
+    )
 
 
 def _asked(device: str, dtypes: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from runtime_matrix.experiments.cells.injection import Injection
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.cells.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.records.schema import PeakMemory
 
 _HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take
 
@@ -41,6 +42,14 @@ class Setting:
     cores: tuple[int, ...]  # where rounds are computed; empty: anywhere
     shapes: tuple[Shape, ...]
     warm_up: int  # rounds of each shape and shape bucket before those that count
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What loading and warming up took, and what the runtime takes."""
+
+    memory: PeakMemory
+    max_batch: int | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class _Worker:
         self._device, _ = resolve(self._cell.config.hw)
         return self._device
 
-    def load(self, setting: Setting) -> dict[str, Any]:
+    def load(self, setting: Setting) -> Loaded:
         """Load, or load again for another setting; return the peaks of memory and the largest batch.
 
         What the device holds is told right only while no other process loads.
@@ -139,13 +148,11 @@ class _Worker:
             _stay_on(setting.cores)
         self._warm_up(setting.shapes[0], 1)  # the first round on these cores
         peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
-        return {
-            "memory": {
-                "peak_host_bytes": max(peaks, default=None),
-                "peak_device_bytes": sampler.highest if sampler is not None else None,
-            },
-            "max_batch": self._traits.max_batch,
-        }
+        memory = PeakMemory(
+            peak_host_bytes=max(peaks, default=None),
+            peak_device_bytes=sampler.highest if sampler is not None else None,
+        )
+        return Loaded(memory, self._traits.max_batch)
 
     def _warm_up(self, shape: Shape, rounds: int) -> None:
         """Run rounds of every shape bucket that the range of prompts can fall into."""

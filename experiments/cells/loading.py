@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +17,10 @@ from runtime_matrix.experiments.config import RuntimeConfig
 from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, Lookup
 from runtime_matrix.experiments.core.responses import Responses
 from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import environment, machine_facts
+from runtime_matrix.experiments.records.schema import Status, to_plain
 from runtime_matrix.experiments.targets import NO_OPTIONS, full_name, load_class
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
@@ -100,15 +101,15 @@ def calibration_ids(cell: Cell) -> list[list[int]]:
     return [ids[start : start + asked.tokens] for start in starts]
 
 
-def _class(part: Mapping[str, Any]) -> Any:
+def _class(part: JsonObject) -> Any:
     return load_class(str(part["target"]))
 
 
-def _options(part: Mapping[str, Any]) -> dict[str, Any]:
+def _options(part: JsonObject) -> JsonObject:
     return {key: value for key, value in part.items() if key not in NO_OPTIONS}
 
 
-def _made(kind: Any, options: Mapping[str, Any], what: str) -> Any:
+def _made(kind: Any, options: JsonObject, what: str) -> Any:
     """Call a constructor. Unsupported where it does not take these options; what fails inside it is its own error."""
     with suppress(ValueError):  # some classes written in C have no signature
         signature = inspect.signature(kind)
@@ -152,14 +153,14 @@ def make_responses(cell: Cell) -> Responses:
         "seed": config.seed,
         "device": hardware.device,
         "threads": hardware.threads,
-        "machine": [machine_facts(found), found["versions"]],
-        "code": code_of(targets(cell.resolved["runtime"])),
+        "machine": [machine_facts(found), found.versions],
+        "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
     }
     keep = config.responses.mode != "never"
     return Responses(cell.artifacts / "responses.sqlite" if keep else None, identity, cell.uses_responses)
 
 
-def classify(error: BaseException) -> tuple[str, str]:
+def classify(error: BaseException) -> tuple[Status, str]:
     """Return the status that an exception stands for, and its reason in one line."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, Unsupported):

@@ -6,17 +6,18 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import code_of, targets
+from runtime_matrix.experiments.records.schema import Code
 from runtime_matrix.experiments.strict import build, identity_of
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 
@@ -28,7 +29,7 @@ class Cell:
     """One row of the matrix to be: picklable, since it travels to the child process."""
 
     config: CellConfig
-    resolved: dict[str, Any]  # the configuration as plain data, for the record
+    resolved: JsonObject  # the configuration as plain data, for the record
     facts: models.ModelFacts
     source: ModelSource
     command: str
@@ -63,7 +64,7 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def code(self) -> dict[str, Any]:
+    def code(self) -> Code:
         """The code that the cell runs, see `records.code`: of its runtime and of the reference."""
         return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"])])
 
@@ -111,7 +112,7 @@ def baselines(cells: Sequence[Cell]) -> set[int]:
     return found
 
 
-def plan(resolved: Mapping[str, Any], command: str) -> Cell:
+def plan(resolved: JsonObject, command: str) -> Cell:
     """Check everything that the configuration and the files alone show; UserError for the first mistake found."""
     shape = resolved.get("model", {}).get("architecture")
     if isinstance(shape, str):
@@ -133,16 +134,16 @@ def plan(resolved: Mapping[str, Any], command: str) -> Cell:
     return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
 
 
-def _named(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
+def _named(resolved: JsonObject) -> JsonObject:
     """Return the configuration with a runtime of the user's own under its class's name, where no other is given."""
     runtime = resolved.get("runtime")
-    if not isinstance(runtime, Mapping) or runtime.get("name") != "custom":
+    if not isinstance(runtime, dict) or runtime.get("name") != "custom":
         return resolved
     target = str((runtime.get("engine") or {}).get("target"))
     return {**resolved, "runtime": {**runtime, "name": target.rpartition(":")[2] or "custom"}}
 
 
-def _with_rows(resolved: Mapping[str, Any], config: CellConfig) -> dict[str, Any]:
+def _with_rows(resolved: JsonObject, config: CellConfig) -> JsonObject:
     """Return the configuration with engines built for as many rows as are asked for, where `max_batch` is null."""
     benchmark, comparison = config.benchmark, config.comparison
     asked = [_FEWEST_ROWS, *(benchmark.latency.batch if benchmark.latency else ())]

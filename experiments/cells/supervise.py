@@ -20,6 +20,7 @@ from runtime_matrix.experiments.cells import child, guard
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.measurement.memory import MemoryTrace
 from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.schema import Status
 
 _GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
 _LAST_S = 5.0
@@ -33,7 +34,7 @@ _TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measur
 
 @dataclass(frozen=True)
 class Outcome:
-    status: str
+    status: Status
     reason: str | None
     exit_code: int | None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.after_sweep import compare_answers
@@ -17,6 +16,7 @@ from runtime_matrix.experiments.comparison.speed import speed_content
 from runtime_matrix.experiments.comparison.workers import Runner, Tick
 from runtime_matrix.experiments.progress import Deadline
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Launch, Record
 from runtime_matrix.experiments.records.store import SPEED_FILE, attach
 from runtime_matrix.experiments.views.verdict import compared_words
 
@@ -28,10 +28,10 @@ class FirstLook:
 
     def __init__(self, cells: Sequence[Cell], results: Path, say: Callable[[str], None], tell: Callable[[str], None]):
         self._cells, self._results, self._say, self._tell = list(cells), results, say, tell
-        self._measured: list[tuple[Cell, dict[str, Any]]] = []
+        self._measured: list[tuple[Cell, Record]] = []
         self._is_over = not (cells[0].config.comparison.enabled and cells[0].config.comparison.first_look)
 
-    def record(self, record: dict[str, Any], deadline: Deadline, tick: Tick) -> None:
+    def record(self, record: Record, deadline: Deadline, tick: Tick) -> None:
         """Take the record of the next cell."""
         cell = self._cells[len(self._measured)]
         self._measured.append((cell, record))
@@ -41,33 +41,31 @@ class FirstLook:
             self._is_over = True
             self._compare(*pair, tick)
 
-    def _pair(self, record: dict[str, Any]) -> tuple[tuple[Cell, dict[str, Any]], tuple[Cell, dict[str, Any]]] | None:
+    def _pair(self, record: Record) -> tuple[tuple[Cell, Record], tuple[Cell, Record]] | None:
         """Return the reference and the first other cell of its model and hardware, where both are measured by now."""
         alike = [
             (cell, other)
             for cell, other in self._measured
-            if other["status"] == "ok"
-            and other["model"]["digest"] == record["model"]["digest"]
-            and other["hw"]["name"] == record["hw"]["name"]
+            if other.status == "ok" and other.model.digest == record.model.digest and other.hw.name == record.hw.name
         ]
-        reference = next((pair for pair in alike if pair[1]["is_reference"]), None)
-        other = next((pair for pair in alike if not pair[1]["is_reference"]), None)
-        if reference is None or other is None or (self._results / other[1]["record_id"] / SPEED_FILE).exists():
+        reference = next((pair for pair in alike if pair[1].is_reference), None)
+        other = next((pair for pair in alike if not pair[1].is_reference), None)
+        if reference is None or other is None or (self._results / other[1].record_id / SPEED_FILE).exists():
             return None  # the last: resumed, and compared already
         return reference, other
 
-    def _compare(self, reference: tuple[Cell, dict[str, Any]], other: tuple[Cell, dict[str, Any]], tick: Tick) -> None:
+    def _compare(self, reference: tuple[Cell, Record], other: tuple[Cell, Record], tick: Tick) -> None:
         (cell, theirs), (candidate, mine) = reference, other
-        self._say(f"first look: {mine['runtime']['name']} beside {theirs['runtime']['name']}")
+        self._say(f"first look: {mine.runtime.name} beside {theirs.runtime.name}")
         options = replace(
             cell.config.comparison, rounds=_ROUNDS, warmup=1, batched=None, long_new_tokens=None, one_thread_rounds=0
         )
         runners = [
-            Runner(cell, self._results / theirs["record_id"]),
-            Runner(candidate, self._results / mine["record_id"]),
+            Runner(cell, self._results / theirs.record_id),
+            Runner(candidate, self._results / mine.record_id),
         ]
         fork = cell.config.launch == "fork"
-        launches: list[dict[str, Any]] = []
+        launches: list[Launch] = []
         failures: dict[int, str] = {}
         while len(launches) < _LAUNCHES and not failures:
             measured = launch(runners, options, tick, fork)
@@ -76,9 +74,9 @@ class FirstLook:
                 launches.append(measured.stored(1))
         reason = "; ".join(f"{runners[index].cell.config.runtime.title}: {why}" for index, why in failures.items())
         compare_answers(mine, theirs, self._results)
-        records = attach([theirs, mine], self._results)
+        first, second = attach([theirs, mine], self._results)
         # Judged as any comparison is: of work that was wrong no speed is told.
-        records[1]["speed"] = speed_content(runners[0], runners[1], options, launches, fork, reason or None)
-        words = compared_words(rows(records, all=True)[1], theirs["runtime"]["name"])
+        speed = speed_content(runners[0], runners[1], options, launches, fork, reason or None)
+        words = compared_words(rows([first, replace(second, speed=speed)], all=True)[1], theirs.runtime.name)
         left = len(self._cells) - len(self._measured)
         self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells are to come")

@@ -11,12 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime_matrix.experiments.cells.interleaved_worker import Round, Setting, Shape
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.cells.interleaved_worker import Loaded, Round, Setting, Shape
 from runtime_matrix.experiments.cells.prompts import Prompts, draw_prompts
-from runtime_matrix.experiments.comparison.timed_tokens import Row, compare_rows
+from runtime_matrix.experiments.comparison.timed_tokens import TimedRow, compare_rows
 from runtime_matrix.experiments.comparison.workers import Lost, Runner, Tick, Worker, started
 from runtime_matrix.experiments.config import ComparisonConfig
-from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.measurement.machine import MachineChange, machine_change, read_machine
+from runtime_matrix.experiments.records.schema import (
+    Block,
+    Launch,
+    PeakMemory,
+    Repeated,
+    Side,
+    TimedTokens,
+    Times,
+)
 from runtime_matrix.experiments.records.timed_work import is_exact
 
 _FEWEST_ROUNDS = 10
@@ -24,7 +35,7 @@ _REPEATS = 2
 
 
 @dataclass(frozen=True)
-class Block:
+class PlannedBlock:
     """Rounds of one shape in a launch. `threads` None: the cell's own."""
 
     name: str  # own, long, batched or one_thread
@@ -33,88 +44,92 @@ class Block:
     rounds: int
 
 
-def blocks(options: ComparisonConfig) -> list[Block]:
+def planned_blocks(options: ComparisonConfig) -> list[PlannedBlock]:
     """Return what each launch measures, in its order."""
     shape = Shape(options.batch, options.prompt_tokens, options.new_tokens)
-    found = [Block("own", None, shape, options.rounds)]
+    planned = [PlannedBlock("own", None, shape, options.rounds)]
     if options.long_new_tokens is not None:
         long = Shape(options.batch, options.prompt_tokens, options.long_new_tokens)
-        found.append(Block("long", None, long, options.extra_rounds))
+        planned.append(PlannedBlock("long", None, long, options.extra_rounds))
     if options.batched is not None:
         batched = Shape(options.batched, options.prompt_tokens, options.new_tokens)
-        found.append(Block("batched", None, batched, options.extra_rounds))
+        planned.append(PlannedBlock("batched", None, batched, options.extra_rounds))
     if options.one_thread_rounds:
         short = Shape(options.batch, options.prompt_tokens, options.one_thread_new_tokens)
-        found.append(Block("one_thread", 1, short, options.one_thread_rounds))
-    return found
+        planned.append(PlannedBlock("one_thread", 1, short, options.one_thread_rounds))
+    return planned
 
 
 @dataclass
-class Launch:
+class RunningLaunch:
     """What one set of fresh processes gave, by the index of the cell: 0 is the reference."""
 
     seed: str = field(default_factory=lambda: secrets.token_hex(8))
     rounds: dict[str, dict[int, list[Round]]] = field(default_factory=dict)  # by block
     prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one for each round
-    tokens: dict[int, dict[str, Any]] = field(default_factory=dict)  # how the timed tokens compare
-    repeated: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # rounds whose prompts came before
-    memory: dict[int, dict[str, int | None]] = field(default_factory=dict)  # peaks, see `measurement.memory`
+    tokens: dict[int, TimedTokens] = field(default_factory=dict)
+    repeated: dict[int, Repeated] = field(default_factory=dict)
+    memory: dict[int, PeakMemory] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)  # why a cell gave nothing
     max_batch: dict[int, int | None] = field(default_factory=dict)  # that a cell takes
     threads: int = 1  # at most, of a cell's own
     devices: set[str] = field(default_factory=set)
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: MachineChange = field(default_factory=MachineChange)
 
-    def stored(self, index: int) -> dict[str, Any]:
+    def stored(self, index: int) -> Launch:
         """Return the launch of a cell as it is kept: its rounds and the reference's, which took turns."""
-        sides = {
-            name: {
-                "candidate": _side(rounds[index]),
-                "reference": _side(rounds[0]),
-                "batch": len(self.prompts[name][0]),
-                "prompt_tokens": [len(prompts[0]) for prompts in self.prompts[name]],
-            }
-            for name, rounds in self.rounds.items()
-            if index in rounds and 0 in rounds
-        }
-        return {
-            **dict.fromkeys(("own", "long", "batched", "one_thread")),
-            **sides,
-            "tokens": self.tokens.get(index),
-            "repeated": self.repeated.get(index),
-            "candidate_memory": self.memory[index],
-            "reference_memory": self.memory[0],
-            "threads": self.threads,
-            "device": "cuda" if "cuda" in self.devices else "cpu",
-            "machine": self.machine,
-            "seed": self.seed,
-        }
+        return Launch(
+            own=self._block("own", index),
+            long=self._block("long", index),
+            batched=self._block("batched", index),
+            one_thread=self._block("one_thread", index),
+            tokens=self.tokens.get(index),
+            repeated=self.repeated.get(index),
+            candidate_memory=self.memory[index],
+            reference_memory=self.memory[0],
+            threads=self.threads,
+            device="cuda" if "cuda" in self.devices else "cpu",
+            machine=self.machine,
+            seed=self.seed,
+        )
+
+    def _block(self, name: str, index: int) -> Block | None:
+        rounds = self.rounds.get(name, {})
+        if index not in rounds or 0 not in rounds:
+            return None
+        prompts = self.prompts[name]
+        return Block(
+            candidate=_side(rounds[index]),
+            reference=_side(rounds[0]),
+            batch=len(prompts[0]),
+            prompt_tokens=[len(of_round[0]) for of_round in prompts],
+        )
 
 
 def launch(
     runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None, fork: bool = False
-) -> Launch:
+) -> RunningLaunch:
     """Start the cells together; for each setting let them load and warm up, then give each its turns."""
-    done = Launch(threads=max(runner.cell.threads for runner in runners))
+    done = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
     order = random.Random(done.seed)
-    wanted, before = blocks(options), read_machine()
+    planned, before = planned_blocks(options), read_machine()
     with started(runners, tick, fork) as workers:
         present = dict(enumerate(workers))
         for is_one_thread in (False, True):
-            mine = [block for block in wanted if (block.threads == 1) == is_one_thread]
+            mine = [block for block in planned if (block.threads == 1) == is_one_thread]
             # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
             if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
                 _measure(done, present, runners, mine, options, order, tick)
-        gpus = read_machine().gpus  # warm from the last rounds
-    done.machine = machine_change(before) | {"gpus": list(gpus), "gpus_before": list(before.gpus)}
+        gpus = list(read_machine().gpus)  # warm from the last rounds
+    done.machine = replace(machine_change(before), gpus=gpus)
     return done
 
 
 def _measure(
-    done: Launch,
+    done: RunningLaunch,
     present: dict[int, Worker],
     runners: Sequence[Runner],
-    mine: Sequence[Block],
+    mine: Sequence[PlannedBlock],
     options: ComparisonConfig,
     order: random.Random,
     tick: Tick,
@@ -128,9 +143,9 @@ def _measure(
 
     _ask_all(done, present, lambda index: ("device",), lambda index, device: done.devices.add(device))
 
-    def on_loaded(index: int, loaded: dict[str, Any]) -> None:
-        done.memory.setdefault(index, loaded["memory"])
-        done.max_batch[index] = loaded["max_batch"]
+    def on_loaded(index: int, loaded: Loaded) -> None:
+        done.memory.setdefault(index, loaded.memory)
+        done.max_batch[index] = loaded.max_batch
 
     # A GPU's memory is counted for all processes together: there one loads after the other.
     _ask_all(done, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in done.devices)
@@ -145,7 +160,7 @@ def _measure(
 
 
 def _ask_all(
-    done: Launch,
+    done: RunningLaunch,
     present: dict[int, Worker],
     order: Callable[[int], tuple[Any, ...]],
     on_answer: Callable[[int, Any], None],
@@ -164,10 +179,10 @@ def _ask_all(
 
 
 def _run_block(
-    done: Launch,
+    done: RunningLaunch,
     present: dict[int, Worker],
     vocabulary: int,
-    block: Block,
+    block: PlannedBlock,
     seconds: float,
     order: random.Random,
     tick: Tick,
@@ -188,16 +203,16 @@ def _run_block(
                 rounds.setdefault(index, []).append(taken)
 
 
-def _repeat(done: Launch, present: dict[int, Worker], block: Block) -> None:
+def _repeat(done: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
     """Run the last rounds once more: a runtime that remembers what it was asked is faster then."""
     numbers = range(len(done.prompts[block.name]))[-_REPEATS:]
     for number in numbers:
         for index in sorted(present):
             with _noting(done, present, index):
                 again = present[index].ask("round", done.prompts[block.name][number], block.shape.new_tokens)
-                times = done.repeated.setdefault(index, {"fresh_s": [], "again_s": []})
-                times["fresh_s"].append(done.rounds[block.name][index][number].wall_s)
-                times["again_s"].append(again.wall_s)
+                times = done.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
+                times.fresh_s.append(done.rounds[block.name][index][number].wall_s)
+                times.again_s.append(again.wall_s)
 
 
 def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
@@ -208,11 +223,11 @@ def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
 
 
 def _compare_tokens(
-    done: Launch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
+    done: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
 ) -> None:
     """Add how the cell's timed tokens of these blocks compare with the reference's of the same rounds."""
     rows = [
-        Row(prompt, theirs, mine)
+        TimedRow(prompt, theirs, mine)
         for name in names
         if 0 in done.rounds[name] and index in done.rounds[name]
         for prompts, first, second in zip(
@@ -231,7 +246,7 @@ def computes_the_same(runner: Runner, reference: Runner) -> bool:
 
 
 @contextmanager
-def _noting(done: Launch, present: dict[int, Worker], index: int) -> Iterator[None]:
+def _noting(done: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
     """Turn a worker that was lost into a failure of its cell, which takes no further turns."""
     try:
         yield
@@ -240,23 +255,22 @@ def _noting(done: Launch, present: dict[int, Worker], index: int) -> Iterator[No
         present.pop(index, None)
 
 
-def _side(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Return the rounds of one cell as they are kept: seconds, one for each round; of `steps_s` one for each token."""
+def _side(rounds: Sequence[Round]) -> Side:
+    """Return the rounds of one cell as they are kept."""
     steps = [len(taken.steps_wall_s) for taken in rounds]
-    return {
-        "prefill": {
-            "wall_s": [taken.prefill_wall_s for taken in rounds],
-            "cpu_s": [taken.prefill_cpu_s for taken in rounds],
-        },
-        "decode": {
-            "wall_s": [sum(taken.steps_wall_s) / n for taken, n in zip(rounds, steps, strict=True)],
-            "cpu_s": [taken.decode_cpu_s / n for taken, n in zip(rounds, steps, strict=True)],
-        },
-        "steps_s": [[round(seconds, 7) for seconds in taken.steps_wall_s] for taken in rounds],
-        "rounds_cpu_s": sum(taken.cpu_s for taken in rounds),
-        "between_cpu_s": sum(taken.before_cpu_s for taken in rounds),
-        "recompiles": _sum([taken.recompiles for taken in rounds]),
-    }
+    return Side(
+        prefill=Times(
+            wall_s=[taken.prefill_wall_s for taken in rounds], cpu_s=[taken.prefill_cpu_s for taken in rounds]
+        ),
+        decode=Times(
+            wall_s=[sum(taken.steps_wall_s) / n for taken, n in zip(rounds, steps, strict=True)],
+            cpu_s=[taken.decode_cpu_s / n for taken, n in zip(rounds, steps, strict=True)],
+        ),
+        steps_s=[[round(seconds, 7) for seconds in taken.steps_wall_s] for taken in rounds],
+        rounds_cpu_s=sum(taken.cpu_s for taken in rounds),
+        between_cpu_s=sum(taken.before_cpu_s for taken in rounds),
+        recompiles=_sum([taken.recompiles for taken in rounds]),
+    )
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from runtime_matrix.experiments.comparison.launch import Launch, computes_the_same, launch
+from runtime_matrix.experiments.comparison.launch import RunningLaunch, computes_the_same, launch
 from runtime_matrix.experiments.comparison.workers import Runner, Tick
 from runtime_matrix.experiments.config import ComparisonConfig
 from runtime_matrix.experiments.measurement.memory import available_bytes
 from runtime_matrix.experiments.progress import Deadline
 from runtime_matrix.experiments.records.environment import gpu_memory_bytes, gpus
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.migration import read_record
+from runtime_matrix.experiments.records.schema import SPEED_SCHEMA_VERSION, Launch, Record, Speed, to_plain
 from runtime_matrix.experiments.records.speed import Clock, ratio
-from runtime_matrix.experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION, write_atomic
+from runtime_matrix.experiments.records.store import SPEED_FILE, write_atomic
 from runtime_matrix.experiments.records.timed_work import problem
 
 _FORKED_FROM = 3  # candidates
 _NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
 
-Launches = list[dict[str, Any]]
-OnLaunch = Callable[[int, Launches], None]  # launches done, the stored launches of the first candidate
-Enough = Callable[[dict[Path, Launches]], bool]  # by the folder of a candidate's record: are these all that is wanted?
+OnLaunch = Callable[[int, Sequence[Launch]], None]  # launches done, the stored launches of the first candidate
+# By the folder of a candidate's record: are these launches all that is wanted?
+Enough = Callable[[Mapping[Path, Sequence[Launch]]], bool]
 
 
 def compare_speed(
@@ -64,9 +65,9 @@ class _Comparison:
     def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig, fork: bool):
         self._reference, self._options, self._fork = reference, options, fork
         self._alive = list(candidates)
-        self._stored: dict[Path, Launches] = {runner.folder: [] for runner in candidates}
+        self._stored: dict[Path, list[Launch]] = {runner.folder: [] for runner in candidates}
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
-        self._own: Launches = []  # the reference's side of each launch
+        self._own: list[Launch] = []  # the reference's side of each launch
 
     def run(self, on_launch: OnLaunch, enough: Enough, deadline: Deadline | None, tick: Tick) -> dict[Path, str | None]:
         for number in range(self._options.launches or self._options.most_launches):
@@ -85,7 +86,7 @@ class _Comparison:
                 break
         return self._reasons
 
-    def _keep(self, done: Launch) -> None:
+    def _keep(self, done: RunningLaunch) -> None:
         self._own.append(done.stored(0))
         self._write(self._reference, self._own, None)
         for index, runner in enumerate(list(self._alive), start=1):
@@ -94,7 +95,8 @@ class _Comparison:
                 continue
             self._stored[runner.folder].append(done.stored(index))
             self._write(runner, self._stored[runner.folder], None)
-            wrong = problem(self._content(runner, self._stored[runner.folder], None), self._agreement(runner))
+            speed = self._speed(runner, self._stored[runner.folder], None)
+            wrong = problem(speed, _record(runner).agreement_figures())
             if wrong is not None and wrong.is_final:
                 self._drop(runner, f"{wrong.status}: {wrong.reason}")
 
@@ -103,39 +105,34 @@ class _Comparison:
         self._alive.remove(runner)
         self._write(runner, self._stored[runner.folder], reason)
 
-    def _write(self, runner: Runner, launches: Launches, reason: str | None) -> None:
-        text = json.dumps(self._content(runner, launches, reason), allow_nan=False)
+    def _write(self, runner: Runner, launches: Sequence[Launch], reason: str | None) -> None:
+        text = json.dumps(to_plain(self._speed(runner, launches, reason)), allow_nan=False)
         write_atomic(runner.folder / SPEED_FILE, text + "\n")
 
-    def _content(self, runner: Runner, launches: Launches, reason: str | None) -> dict[str, Any]:
+    def _speed(self, runner: Runner, launches: Sequence[Launch], reason: str | None) -> Speed:
         return speed_content(self._reference, runner, self._options, launches, self._fork, reason)
-
-    def _agreement(self, runner: Runner) -> dict[str, Any]:
-        record = json.loads((runner.folder / "record.json").read_text(encoding="utf-8"))
-        entries = [entry for entry in record["benchmarks"] if entry["benchmark"] == "agreement"]
-        return entries[0]["figures"] if entries else {}
 
 
 def speed_content(
     reference: Runner,
     runner: Runner,
     options: ComparisonConfig,
-    launches: Launches,
+    launches: Sequence[Launch],
     fork: bool,
     reason: str | None = None,
-) -> dict[str, Any]:
+) -> Speed:
     """Return what `speed.json` holds of a cell; `reason`: why there are not more launches."""
-    return {
-        "schema_version": SPEED_SCHEMA_VERSION,
-        "against": reference.folder.name,
-        "options": asdict(options),
-        "threads": runner.cell.threads,
-        "token_rule": "exact" if computes_the_same(runner, reference) else "share",
-        "interleaved": "alive together, one computing at a time, fresh processes for each launch",
-        "launch": "fork" if fork else "exec",
-        "launches": launches,
-        "reason": reason,
-    }
+    return Speed(
+        schema_version=SPEED_SCHEMA_VERSION,
+        against=reference.folder.name,
+        options=plain(options),
+        threads=runner.cell.threads,
+        token_rule="exact" if computes_the_same(runner, reference) else "share",
+        interleaved="alive together, one computing at a time, fresh processes for each launch",
+        launch="fork" if fork else "exec",
+        launches=list(launches),
+        reason=reason,
+    )
 
 
 def _narrow_enough(options: ComparisonConfig, clock: Clock) -> Enough:
@@ -144,24 +141,30 @@ def _narrow_enough(options: ComparisonConfig, clock: Clock) -> Enough:
     )
 
 
-def _is_narrow(launches: Launches, options: ComparisonConfig, clock: Clock) -> bool:
+def _is_narrow(launches: Sequence[Launch], options: ComparisonConfig, clock: Clock) -> bool:
     if len(launches) < _NARROWEST_LAUNCHES:
         return False
     intervals = [ratio(launches, phase, clock) for phase in ("decode", "prefill")]
-    return all(one is not None and one.high / one.low - 1 <= options.width for one in intervals)
+    return all(interval is not None and interval.high / interval.low - 1 <= options.width for interval in intervals)
 
 
 def _fit_together(runners: Sequence[Runner]) -> bool:
     """Say whether the cells' peaks, as measured while each was alone, fit into what the machine has."""
-    host, device = (sum(_peak(runner, kind) for runner in runners) for kind in ("host", "device"))
+    peaks = [_peaks(_record(runner)) for runner in runners]
+    host, device = sum(host for host, _ in peaks), sum(device for _, device in peaks)
     available = available_bytes()
     sizes = [size for gpu in gpus() if (size := gpu_memory_bytes(gpu)) is not None]
     fits_host = available is None or host < 0.7 * available
     return fits_host and (not sizes or device < 0.8 * min(sizes))
 
 
-def _peak(runner: Runner, kind: str) -> int:
-    record: Mapping[str, Any] = json.loads((runner.folder / "record.json").read_text(encoding="utf-8"))
-    peaks = [(record["load"] or {}).get(f"peak_{kind}_bytes") or 0]
-    peaks += [entry["figures"].get(f"peak_{kind}_bytes") or 0 for entry in record["benchmarks"]]
-    return max(peaks)
+def _peaks(record: Record) -> tuple[float, float]:
+    """Return the highest peaks of the host's memory and of the device's; 0 where nobody measured one."""
+    load, entries = record.load, record.benchmarks
+    host = [load.peak_host_bytes if load else None, *(entry.figure("peak_host_bytes") for entry in entries)]
+    device = [load.peak_device_bytes if load else None, *(entry.figure("peak_device_bytes") for entry in entries)]
+    return max(peak or 0 for peak in host), max(peak or 0 for peak in device)
+
+
+def _record(runner: Runner) -> Record:
+    return read_record(json.loads((runner.folder / "record.json").read_text(encoding="utf-8")))

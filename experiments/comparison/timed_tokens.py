@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from runtime_matrix.experiments.records.schema import TimedTokens
 
 Request = tuple[list[int], int]  # ids, and the index of the first one that is scored
 Force = Callable[[list[Request]], list[list[float]]]  # how much likelier the reference's own choice was, each token
+_NONE = TimedTokens(tokens=0, missing=0, forced=0, forced_top=0, max_gap=0.0)
 
 
 @dataclass(frozen=True)
-class Row:
+class TimedRow:
+    """Token ids of one row of a batch: what was asked, and what both cells said."""
+
     prompt: list[int]
     reference: list[int]
     candidate: list[int]
 
 
 def compare_rows(
-    rows: Sequence[Row], exact: bool, force: Force, earlier: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    rows: Sequence[TimedRow], exact: bool, force: Force, earlier: TimedTokens | None = None
+) -> TimedTokens:
     """Return counts over the rows, added to `earlier` ones.
 
-    `tokens` of the candidate, `same_rows` that are the reference's, and of the tokens that were forced through the
-    reference (`exact`: those of rows that differ; else all): `forced`, `forced_top` (that it would choose too) and
-    `max_gap`, by how many nats its own choice was likelier at most. `missing` tokens were not produced.
+    Forced through the reference are the tokens of all rows; with `exact`, of those that differ from the reference's.
+    `missing` tokens were not produced.
     """
+    before = earlier or _NONE
     differing = [row for row in rows if not exact or row.candidate != row.reference]
     wanted = [([*row.prompt, *row.candidate], len(row.prompt)) for row in differing if row.candidate]
-    gaps = [gap for found in force(wanted) for gap in found] if wanted else []
-    counts = {
-        "rows": len(rows),
-        "same_rows": sum(row.candidate == row.reference for row in rows),
-        "tokens": sum(len(row.candidate) for row in rows),
-        "missing": sum(max(0, len(row.reference) - len(row.candidate)) for row in rows),
-        "forced": len(gaps),
-        "forced_top": sum(gap == 0 for gap in gaps),
-    }
-    before = earlier or {}
-    return {
-        **{name: count + before.get(name, 0) for name, count in counts.items()},
-        "max_gap": max([*gaps, before.get("max_gap", 0.0)]),
-    }
+    gaps = [gap for scored in force(wanted) for gap in scored] if wanted else []
+    return TimedTokens(
+        rows=before.rows + len(rows),
+        same_rows=before.same_rows + sum(row.candidate == row.reference for row in rows),
+        tokens=before.tokens + sum(len(row.candidate) for row in rows),
+        missing=before.missing + sum(max(0, len(row.reference) - len(row.candidate)) for row in rows),
+        forced=before.forced + len(gaps),
+        forced_top=before.forced_top + sum(gap == 0 for gap in gaps),
+        max_gap=max([*gaps, before.max_gap]),
+    )

@@ -36,7 +36,7 @@ class GenerationReport:
     accepted: int = 0
     tied_first: int = 0  # texts whose first token was tied exactly with another; later ones are not looked at
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float | None]:
         speculated = self.drafted > 0
         return {
             "forwards": self.forwards,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.core.kept_texts import KeptTexts
 from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
 from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
+from runtime_matrix.experiments.plain_json import JsonObject
 
 _VERSION = 2  # raised when the meaning of a stored answer changes
 
@@ -25,7 +26,7 @@ class Responses:
     `identity` is JSON that tells this runtime over this model from all others whose answers may differ.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any], use: bool):
+    def __init__(self, path: Path | None, identity: JsonObject, use: bool):
         text = json.dumps([_VERSION, identity], sort_keys=True)
         self._identity = hashlib.sha256(text.encode()).digest()
         self._use, self.hits = use, 0

@@ -32,7 +32,7 @@ class Tally:
         self.run_tokens += sum(lengths[:rows])
         self.padded_tokens += sum(lengths) if packed else ids_BT.numel()
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float | None]:
         return {
             "asked_tokens": self.asked_tokens,
             "run_tokens": self.run_tokens,

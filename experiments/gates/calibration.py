@@ -6,15 +6,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from scipy import special
 
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.paired import lag_1, mean_interval
 from runtime_matrix.experiments.records.environment import environment, machine_differences, machine_facts
+from runtime_matrix.experiments.records.schema import to_plain, typed
 from runtime_matrix.experiments.records.store import write_atomic
 
 FILE = "calibration.json"  # in `results_dir`
@@ -23,38 +24,60 @@ GAPS = (0.02, 0.03, 0.05, 0.1)  # between what is indifferent and what must be f
 _POWER = 0.98  # with which a loss that must be found is found
 _MOST_LAUNCHES = 1000
 
+Ends = tuple[float, float, float]  # the estimate of an interval and its bounds
+
+
+class PhaseNoise(Struct, frozen=True, kw_only=True):
+    """How a cell differs from itself in one phase. Shares: 0.04 is 4 %."""
+
+    noise: float  # standard deviation of a launch's log ratio
+    ratio: Ends
+    lag_1: Ends | None = None  # autocorrelation of the launches
+    drift: Ends | None = None  # the second half of a launch's rounds over the first
+    smallest_change: dict[str, float] = {}  # that is told apart, by the number of launches
+    launches_for: dict[str, int | None] = {}  # by the gap between two losses; None: more than a thousand
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """The noise by one clock."""
+
+    clock: str
+    launches: int
+    level: float
+    phases: dict[str, PhaseNoise]
+
 
 def calibrate(
     log_ratios: Mapping[str, Sequence[float]],
     clock: str,
     level: float,
     halves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-) -> dict[str, Any]:
-    """Return, by phase, the noise per launch and what follows from it. Shares: 0.04 is 4 %.
+) -> Calibration:
+    """Return, by phase, the noise per launch and what follows from it.
 
     `log_ratios` has a phase's launches in their order; `halves` the log ratios of the first and of the second half of
     each launch's rounds. What `lag_1` and `drift` say is None where it is not known.
     """
-    found = {}
+    phases = {}
     for phase, values in log_ratios.items():
         noise = float(np.std(values, ddof=1))
-        interval = mean_interval(values)
+        interval, follows = mean_interval(values), lag_1(values)
         assert interval is not None
         drift = mean_interval([second - first for first, second in (halves or {}).get(phase, [])])
-        found[phase] = {
-            "noise": noise,
-            "ratio": _ends(interval.exp()),
-            "lag_1": _ends(lag_1(values)),
-            "drift": _ends(drift.exp() if drift else None),
-            "smallest_change": {str(n): smallest_change(noise, n, level) for n in LAUNCHES},
-            "launches_for": {str(share): launches_for(noise, share, level) for share in GAPS},
-        }
+        phases[phase] = PhaseNoise(
+            noise=noise,
+            ratio=_ends(interval.exp()),
+            lag_1=_ends(follows) if follows else None,
+            drift=_ends(drift.exp()) if drift else None,
+            smallest_change={str(n): smallest_change(noise, n, level) for n in LAUNCHES},
+            launches_for={str(share): launches_for(noise, share, level) for share in GAPS},
+        )
     launches = max(len(values) for values in log_ratios.values())
-    return {"clock": clock, "launches": launches, "level": level, "phases": found}
+    return Calibration(clock=clock, launches=launches, level=level, phases=phases)
 
 
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.estimate, interval.low, interval.high]
+def _ends(interval: Interval) -> Ends:
+    return interval.estimate, interval.low, interval.high
 
 
 def smallest_change(noise: float, launches: int, level: float) -> float:
@@ -71,11 +94,11 @@ def launches_for(noise: float, gap: float, level: float) -> int | None:
     return next((n for n in range(3, _MOST_LAUNCHES) if smallest_change(noise, n, level) <= gap), None)
 
 
-def write_calibration(clocks: Mapping[str, Any], results: Path) -> Path:
+def write_calibration(clocks: Mapping[str, Calibration], results: Path) -> Path:
     """Write what `calibrate` found by each clock; return the file."""
     here = environment()
     path = results / FILE
-    content = {"schema_version": 2, **machine_facts(here), "clocks": clocks}
+    content = {"schema_version": 2, **machine_facts(here), "clocks": to_plain(clocks)}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
@@ -84,25 +107,25 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
     """Return what the machine's calibration, where there is one, says of a gate's two bounds of speed."""
     try:
         kept = json.loads((results / FILE).read_text(encoding="utf-8"))
-        here = environment()
-        if machine_differences(kept, here):
+        if machine_differences(kept, environment()):
             return []
-        noises = {
-            f"{phase}, {found['clock']}": (found["phases"][phase]["noise"], found["level"])
-            for name, limits in (("wall", gate.reference.speedup), ("cpu", gate.reference.cpu_speedup))
-            if (found := kept["clocks"].get(name))
-            for phase in limits
-            if phase in found["phases"]
-        }
+        calibrations = typed(kept["clocks"], dict[str, Calibration])
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    noises = [
+        (f"{phase}, {calibration.clock}", calibration.phases[phase].noise, calibration.level)
+        for clock, phases in (("wall", gate.reference.speedup), ("cpu", gate.reference.cpu_speedup))
+        if (calibration := calibrations.get(clock)) is not None
+        for phase in phases
+        if phase in calibration.phases
+    ]
     said = []
     gap = (1 + gate.must_find) / (1 + gate.indifferent) - 1
-    for phase, (noise, level) in noises.items():
+    for name, noise, level in noises:
         able = smallest_change(noise, gate.looks[-1], level)
         if able > gap:
             said.append(
-                f"{phase}: this machine's noise of {100 * noise:.1f} % per launch lets {gate.looks[-1]} launches tell "
+                f"{name}: this machine's noise of {100 * noise:.1f} % per launch lets {gate.looks[-1]} launches tell "
                 f"losses apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
                 f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from runtime_matrix.experiments.gates.baseline import counts
-from runtime_matrix.experiments.gates.findings import Finding, Launches, Measured, row_of
+from runtime_matrix.experiments.gates.baseline import Baseline, counts
+from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
 from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.records.schema import Launch
 
 _PEAK = "peak_host_bytes"  # which launches measure
 
 
 def judge_shares(
-    one: Measured, name: str, limits: Mapping[str, float], theirs: Mapping[str, Any], against: str
+    measured: Measured,
+    name: str,
+    limits: Mapping[str, float],
+    theirs: Mapping[str, float | None],
+    against: str,
 ) -> list[Finding]:
     """Judge figures that may exceed another's by a share. What neither knows is not judged."""
-    mine, found = row_of(one.record), []
+    mine, found = row_of(measured.result), []
     for figure, share in limits.items():
         value, other = mine[figure], theirs.get(figure)
         if (value is None and other is None) or figure == _PEAK:
@@ -27,7 +31,7 @@ def judge_shares(
         full, unit = f"{name}.{figure}", "s" if figure.endswith("_s") else "bytes"
         if value is None or other is None:
             where = against if value is not None else "this run"
-            found.append(Finding(one.label, full, "inconclusive", f"{figure} is not known of {where}"))
+            found.append(Finding(measured.label, full, "inconclusive", f"{figure} is not known of {where}"))
             continue
         is_over = value > other * (1 + share)
         said = (
@@ -40,18 +44,20 @@ def judge_shares(
             advice = f"find what grew, or if it is meant {meant}"
         verdict: Verdict = "fail" if is_over else "pass"
         bound = other * (1 + share)
-        found.append(Finding(one.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice))
+        found.append(
+            Finding(measured.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice)
+        )
     return found
 
 
-def grown_pairs(launches: Launches) -> list[float]:
+def grown_pairs(launches: Sequence[Launch]) -> list[float]:
     """Return log(the cell's peak / the reference's), one for each launch that knows both."""
-    pairs = [(launch["candidate_memory"].get(_PEAK), launch["reference_memory"].get(_PEAK)) for launch in launches]
+    pairs = [(launch.candidate_memory.peak_host_bytes, launch.reference_memory.peak_host_bytes) for launch in launches]
     return [math.log(mine / theirs) for mine, theirs in pairs if mine and theirs]
 
 
 def judge_peaks(
-    one: Measured,
+    measured: Measured,
     name: str,
     limits: Mapping[str, float],
     grown: Sequence[float] | Interval | None,
@@ -64,7 +70,7 @@ def judge_peaks(
     full, share = f"{name}.{_PEAK}", limits[_PEAK]
     seen = grown if isinstance(grown, Interval) or grown is None else mean_interval(grown, 2 * level - 1)
     if seen is None:
-        return [Finding(one.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by")]
+        return [Finding(measured.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by")]
     value, low, high = (math.expm1(end) for end in (seen.estimate, seen.low, seen.high))
     verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
     said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against {against}, at most "
@@ -75,32 +81,35 @@ def judge_peaks(
         advice = f"find what grew, or if it is meant {meant}"
     elif verdict == "inconclusive":
         advice = "more gate.looks, or a wider limit"
-    return [Finding(one.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice)]
+    return [Finding(measured.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice)]
 
 
-def grown_apart(launches: Launches, earlier: Sequence[float | None], level: float) -> Interval | None:
+def grown_apart(launches: Sequence[Launch], earlier: Sequence[float | None], level: float) -> Interval | None:
     """Return the interval of log(peak now / peak of the baseline), whose launches were other ones."""
-    now = [peak for launch in launches if (peak := launch["candidate_memory"].get(_PEAK))]
+    now = [peak for launch in launches if (peak := launch.candidate_memory.peak_host_bytes)]
     before = [peak for peak in earlier if peak]
     return difference_of_means([math.log(peak) for peak in now], [math.log(peak) for peak in before], 2 * level - 1)
 
 
-def judge_counts(one: Measured, names: Sequence[str]) -> list[Finding]:
-    assert one.baseline is not None
-    mine, theirs, found = counts(one.record), one.baseline["counts"], []
+def judge_counts(measured: Measured, baseline: Baseline, names: Sequence[str]) -> list[Finding]:
+    mine, theirs, found = counts(measured.result.record), baseline.counts, []
     for name in names:
         value, other = mine[name], theirs.get(name)
         if value is None and other is None:
             continue
         full = f"baseline.counts.{name}"
         if value is None or other is None:
-            found.append(Finding(one.label, full, "inconclusive", f"{name} {value}, the baseline {other}: not counted"))
+            found.append(
+                Finding(measured.label, full, "inconclusive", f"{name} {value}, the baseline {other}: not counted")
+            )
             continue
         is_worse = value != other if name == "tokens" else value > other
         verdict: Verdict = "fail" if is_worse else "pass"
         said = f"{name} {value:,}, the baseline {other:,}" + (": an exact count that changed" if is_worse else "")
         advice = "find the cause, or if it is meant update=true" if is_worse else ""
-        found.append(Finding(one.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice))
+        found.append(
+            Finding(measured.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice)
+        )
     return found
 
 

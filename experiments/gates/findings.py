@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.gates.baseline import Baseline
 from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.matrix import rows
-
-Launches = Sequence[Mapping[str, Any]]
+from runtime_matrix.experiments.records.schema import Launch, Result, Row
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,19 @@ class Measured:
     """What a run left of one cell that is judged, and of its reference."""
 
     label: str
-    record: dict[str, Any]  # with `speed` attached
-    folder: Path
-    reference_record: dict[str, Any]
-    reference_folder: Path
+    result: Result
+    reference: Result
     baseline: Baseline | None
 
     @property
+    def launches(self) -> list[Launch]:
+        return self.result.speed.launches if self.result.speed is not None else []
+
+    @property
     def against(self) -> str:
-        return str(self.reference_record["runtime"]["name"])
+        return self.reference.record.runtime.name
 
 
-def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    (row,) = rows([dict(record)])
+def row_of(result: Result) -> Row:
+    (row,) = rows([result])
     return row

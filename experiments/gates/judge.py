@@ -19,26 +19,27 @@ from runtime_matrix.experiments.gates.speed_limits import judge_speed
 from runtime_matrix.experiments.measurement.sequential import Verdict
 
 
-def findings(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
+def findings(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:
     """Return a finding a limit. UserError where the baseline holds other items."""
-    if one.record["status"] != "ok":
-        return [_not_measured(one)]
+    if measured.result.record.status != "ok":
+        return [_not_measured(measured)]
     found = [
-        *judge_outputs(one, gate),
-        *judge_speed(one, gate, level),
-        *judge_answers(one, gate.reference.accuracy, "reference", level),
+        *judge_outputs(measured, gate),
+        *judge_speed(measured, gate, level),
+        *judge_answers(measured, gate.reference.accuracy, "reference", level),
     ]
-    launches = (one.record.get("speed") or {}).get("launches", [])
-    found += judge_shares(one, "reference.memory", gate.reference.memory, row_of(one.reference_record), one.against)
-    found += judge_peaks(one, "reference.memory", gate.reference.memory, grown_pairs(launches), one.against, level)
-    if one.baseline is not None:
-        memory, load = one.baseline["memory"], one.baseline["load"]
-        found += judge_shares(one, "baseline.memory", gate.baseline.memory, memory, "the baseline")
-        kept = grown_apart(launches, one.baseline.get("peaks", []), level)
-        found += judge_peaks(one, "baseline.memory", gate.baseline.memory, kept, "the baseline", level)
-        found += judge_shares(one, "baseline.load", gate.baseline.load, load, "the baseline")
-        found += judge_answers(one, gate.baseline.accuracy, "baseline", level)
-        found += judge_counts(one, gate.baseline.counts)
+    launches, against, baseline = measured.launches, measured.against, measured.baseline
+    memory, grown = gate.reference.memory, grown_pairs(launches)
+    found += judge_shares(measured, "reference.memory", memory, row_of(measured.reference).figures, against)
+    found += judge_peaks(measured, "reference.memory", memory, grown, against, level)
+    if baseline is not None:
+        limits = gate.baseline
+        found += judge_shares(measured, "baseline.memory", limits.memory, baseline.memory, "the baseline")
+        kept = grown_apart(launches, baseline.peaks, level)
+        found += judge_peaks(measured, "baseline.memory", limits.memory, kept, "the baseline", level)
+        found += judge_shares(measured, "baseline.load", limits.load, baseline.load, "the baseline")
+        found += judge_answers(measured, limits.accuracy, "baseline", level)
+        found += judge_counts(measured, baseline, limits.counts)
     return found
 
 
@@ -50,8 +51,8 @@ def overall(found: Sequence[Finding]) -> Verdict:
     return "pass" if verdicts == {"pass"} else "inconclusive"
 
 
-def _not_measured(one: Measured) -> Finding:
-    status, reason = one.record["status"], one.record["reason"]
-    verdict: Verdict = "inconclusive" if status in ("unsupported", "interrupted") else "fail"
-    message = f"not measured: {status}: {reason}; see {one.folder}/output.log"
-    return Finding(one.label, "cell", verdict, message)
+def _not_measured(measured: Measured) -> Finding:
+    record = measured.result.record
+    verdict: Verdict = "inconclusive" if record.status in ("unsupported", "interrupted") else "fail"
+    message = f"not measured: {record.status}: {record.reason}; see {measured.result.folder}/output.log"
+    return Finding(measured.label, "cell", verdict, message)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from runtime_matrix.experiments.cells.injection import CONFIRM, Injection
 from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.comparison.speed import Launches, compare_speed
+from runtime_matrix.experiments.comparison.speed import compare_speed
 from runtime_matrix.experiments.comparison.workers import Runner
 from runtime_matrix.experiments.config import ComparisonConfig
 from runtime_matrix.experiments.gates.baseline import Baseline, check_baseline
@@ -22,6 +24,7 @@ from runtime_matrix.experiments.gates.speed_limits import losses, speed_limits
 from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.progress import Progress
 from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.schema import Launch, Record, Result
 from runtime_matrix.experiments.records.speed import Clock
 from runtime_matrix.experiments.records.store import attach
 from runtime_matrix.experiments.sweep import measure_cells
@@ -49,27 +52,28 @@ class Judgement:
 
 def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, progress: Progress) -> Judgement:
     """Measure and judge; UserError for a baseline that cannot be compared with."""
-    found = environment()
-    for one in candidates:
-        if one.baseline is not None:
-            check_baseline(one.baseline, one.cell, found, list(gate.baseline.accuracy))
-    level = gate.level(len(candidates), any(one.baseline is not None for one in candidates))
+    here = environment()
+    for candidate in candidates:
+        if candidate.baseline is not None:
+            check_baseline(candidate.baseline, candidate.cell, here, list(gate.baseline.accuracy))
+    level = gate.level(len(candidates), any(candidate.baseline is not None for candidate in candidates))
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}
     if not failed or not gate.confirm:
         return Judgement(first, measured, False)
     progress.note("a limit failed: measured once more, afresh")
-    again = [one for one in candidates if one.cell.label in failed]
+    again = [candidate for candidate in candidates if candidate.cell.label in failed]
     if gate.confirm_rebuilds:
-        reference, again = _rebuilt(reference), [replace(one, cell=_rebuilt(one.cell)) for one in again]
+        reference = _rebuilt(reference)
+        again = [replace(candidate, cell=_rebuilt(candidate.cell)) for candidate in again]
     try:
         repeated, second = _once(reference, again, gate, level, progress)
     finally:
         if gate.confirm_rebuilds:
-            for cell in (reference, *(one.cell for one in again)):
+            for cell in (reference, *(candidate.cell for candidate in again)):
                 shutil.rmtree(cell.artifacts, ignore_errors=True)
-    labels = {one.label for one in repeated}
-    kept = [one for one in measured if one.label not in labels]
+    labels = {cell.label for cell in repeated}
+    kept = [cell for cell in measured if cell.label not in labels]
     return Judgement(confirmed(first, second), [*kept, *repeated], True)
 
 
@@ -84,27 +88,27 @@ def measure_for_baseline(
     """Measure all that a baseline keeps, with as many launches as the last look of the gate."""
     results = Path(reference.config.results_dir)
     first, *others = measure_cells([reference, *cells], progress)
-    home = results / first["record_id"]
+    home = results / first.record_id
     wanted = gate.baseline.speedup or gate.baseline.cpu_speedup or gate.limits_peaks(True)
-    if first["status"] == "ok" and wanted:
-        folders = [results / record["record_id"] for record in others]
-        ready = [one for one in zip(cells, folders, others, strict=True) if one[2]["status"] == "ok"]
+    if first.status == "ok" and wanted:
         compare_speed(
             Runner(reference, home),
-            [Runner(cell, folder) for cell, folder, _ in ready],
+            [
+                Runner(cell, results / record.record_id)
+                for cell, record in zip(cells, others, strict=True)
+                if record.status == "ok"
+            ],
             _options(reference, gate, launches=gate.looks[-1]),
             Clock.WALL,
             lambda done, launches: progress.note(f"launch {done} of {gate.looks[-1]}"),
             tick=progress.tick,
         )
-    elif first["status"] != "ok":
-        others = [
-            {**record, "status": first["status"], "reason": f"the reference: {first['reason']}"} for record in others
-        ]
-    attached = attach(others, results)
+    elif first.status != "ok":
+        reason = f"the reference: {first.reason}"
+        others = [structs.replace(record, status=first.status, reason=reason) for record in others]
     return [
-        Measured(cell.label, record, results / record["record_id"], first, home, None)
-        for cell, record in zip(cells, attached, strict=True)
+        Measured(cell.label, result, Result(first, home), None)
+        for cell, result in zip(cells, attach(others, results), strict=True)
     ]
 
 
@@ -121,17 +125,18 @@ def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonCon
 def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Finding]:
     """Return the findings, each fail replaced by what its repetition found."""
     again = {(finding.cell, finding.name): finding for finding in second}
-    found = []
-    for one in first:
-        repetition = again.get((one.cell, one.name))
-        if one.verdict == "fail" and repetition is not None:
-            how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
-            one = replace(repetition, history=f"{how}; first: {one.figures}")
-        elif one.verdict == "fail" and one.name == "cell":
-            one = replace(one, verdict="inconclusive", history="it was measured when repeated")
-        found.append(one)
-    names = {(finding.cell, finding.name) for finding in found}
-    return found + [finding for finding in second if (finding.cell, finding.name) not in names]
+    kept = [_repeated(finding, again.get((finding.cell, finding.name))) for finding in first]
+    names = {(finding.cell, finding.name) for finding in kept}
+    return kept + [finding for finding in second if (finding.cell, finding.name) not in names]
+
+
+def _repeated(finding: Finding, repetition: Finding | None) -> Finding:
+    if finding.verdict == "fail" and repetition is not None:
+        how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
+        return replace(repetition, history=f"{how}; first: {finding.figures}")
+    if finding.verdict == "fail" and finding.name == "cell":
+        return replace(finding, verdict="inconclusive", history="it was measured when repeated")
+    return finding
 
 
 def _once(
@@ -139,36 +144,36 @@ def _once(
 ) -> tuple[list[Measured], list[Finding]]:
     results = Path(reference.config.results_dir)
     progress.expect(1 + len(candidates))
-    first, *others = measure_cells([reference, *(one.cell for one in candidates)], progress)
-    if first["status"] != "ok":
-        message = f"the reference was not measured: {first['status']}: {first['reason']}"
-        missing = [Finding(one.cell.label, "cell", "inconclusive", message) for one in candidates]
-        return [], missing
+    first, *others = measure_cells([reference, *(candidate.cell for candidate in candidates)], progress)
+    if first.status != "ok":
+        message = f"the reference was not measured: {first.status}: {first.reason}"
+        return [], [Finding(candidate.cell.label, "cell", "inconclusive", message) for candidate in candidates]
     _compare(reference, first, list(zip(candidates, others, strict=True)), gate, level, progress)
-    home = results / first["record_id"]
+    against = Result(first, results / first.record_id)
     measured = [
-        Measured(one.cell.label, record, results / record["record_id"], first, home, one.baseline)
-        for one, record in zip(candidates, attach(others, results), strict=True)
+        Measured(candidate.cell.label, result, against, candidate.baseline)
+        for candidate, result in zip(candidates, attach(others, results), strict=True)
     ]
-    return measured, [finding for one in measured for finding in findings(one, gate, level)]
+    return measured, [finding for cell in measured for finding in findings(cell, gate, level)]
 
 
 def _compare(
     reference: Cell,
-    first: dict[str, Any],
-    pairs: Sequence[tuple[Candidate, dict[str, Any]]],
+    first: Record,
+    pairs: Sequence[tuple[Candidate, Record]],
     gate: GateConfig,
     level: float,
     progress: Progress,
 ) -> None:
     """Launch until each speed limit of each cell is decided, or until the last look."""
     results = Path(reference.config.results_dir)
-    by_folder = {results / record["record_id"]: one for one, record in pairs if record["status"] == "ok"}
-    limits = {folder: speed_limits(gate, one.baseline, level) for folder, one in by_folder.items()}
-    if not any(limits.values()) and not gate.limits_peaks(any(one.baseline is not None for one, _ in pairs)):
+    by_folder = {results / record.record_id: candidate for candidate, record in pairs if record.status == "ok"}
+    limits = {folder: speed_limits(gate, candidate.baseline, level) for folder, candidate in by_folder.items()}
+    has_baseline = any(candidate.baseline is not None for candidate, _ in pairs)
+    if not any(limits.values()) and not gate.limits_peaks(has_baseline):
         return
 
-    def is_decided(folder: Path, launches: Launches) -> bool:
+    def is_decided(folder: Path, launches: Sequence[Launch]) -> bool:
         count = len(launches)
         return count >= gate.looks[-1] or (
             count >= gate.looks[0]
@@ -177,7 +182,7 @@ def _compare(
             )
         )
 
-    def note(done: int, launches: Launches) -> None:
+    def note(done: int, launches: Sequence[Launch]) -> None:
         slower = {clock: losses(launches, "decode", clock, 0.0) for clock in (Clock.WALL, Clock.CPU)}
         means = ", ".join(
             f"{100 * sum(seen) / len(seen):+.1f} % {clock.said}" for clock, seen in slower.items() if seen
@@ -186,8 +191,8 @@ def _compare(
 
     progress.note("speed: the cells take turns")
     compare_speed(
-        Runner(reference, results / first["record_id"]),
-        [Runner(one.cell, folder, one.injection) for folder, one in by_folder.items()],
+        Runner(reference, results / first.record_id),
+        [Runner(candidate.cell, folder, candidate.injection) for folder, candidate in by_folder.items()],
         _options(reference, gate, launches=None, most_launches=gate.looks[-1]),
         Clock.WALL,
         note,

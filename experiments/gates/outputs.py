@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from xml.etree import ElementTree
 
 from runtime_matrix.experiments.errors import UserError
@@ -24,20 +24,20 @@ _ORDER = ("fail", "inconclusive", "pass")
 
 def text_lines(judgement: Judgement, gate: GateConfig, has_baseline: bool) -> list[str]:
     """Return the verdict, and a line a limit: what failed first."""
-    found = _sorted(judgement.findings)
-    width = max((len(one.name) for one in found), default=0)
-    several = len({one.cell for one in found}) > 1
+    findings = _sorted(judgement.findings)
+    width = max((len(finding.name) for finding in findings), default=0)
+    several = len({finding.cell for finding in findings}) > 1
     lines = []
-    for one in found:
-        cell = f"{one.cell}: " if several else ""
-        lines.append(f"  {one.verdict:12} {one.name:{width}}  {cell}{one.message}")
+    for finding in findings:
+        cell = f"{finding.cell}: " if several else ""
+        lines.append(f"  {finding.verdict:12} {finding.name:{width}}  {cell}{finding.message}")
     if not has_baseline:
         lines.append("  not judged: gate.baseline, since no baseline=DIR is given")
     return [headline(judgement, gate), *lines]
 
 
 def headline(judgement: Judgement, gate: GateConfig) -> str:
-    tally = {verdict: sum(one.verdict == verdict for one in judgement.findings) for verdict in _ORDER}
+    tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
     said = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count) or "nothing was judged"
     return f"gate {gate.name}: {judgement.verdict} ({said})"
 
@@ -58,8 +58,8 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
                 "command": command,
                 "verdict": judgement.verdict,
                 "was_repeated": judgement.was_repeated,
-                "records": [one.record["record_id"] for one in judgement.measured],
-                "findings": [asdict(one) for one in judgement.findings],
+                "records": [measured.result.record.record_id for measured in judgement.measured],
+                "findings": [asdict(finding) for finding in judgement.findings],
             }
         ),
     }
@@ -83,15 +83,15 @@ def markdown(judgement: Judgement, gate: GateConfig, command: str) -> str:
     """Return a summary for a pull request."""
     lines = [f"### {_MARKS[judgement.verdict]} {headline(judgement, gate)}", ""]
     lines += ["| | cell | limit | measured | bound | what was found |", "| --- | --- | --- | ---: | ---: | --- |"]
-    for one in _sorted(judgement.findings):
-        shown = [one.cell, f"`{one.name}`", _range(one), _figure(one.limit), one.message]
-        lines.append(" | ".join([f"| {_MARKS[one.verdict]}", *map(markdown_cell, shown)]) + " |")
+    for finding in _sorted(judgement.findings):
+        shown = [finding.cell, f"`{finding.name}`", _range(finding), _figure(finding.limit), finding.message]
+        lines.append(" | ".join([f"| {_MARKS[finding.verdict]}", *map(markdown_cell, shown)]) + " |")
     return "\n".join([*lines, "", f"`{command}`", ""])
 
 
 def junit(judgement: Judgement, gate: GateConfig) -> str:
     """Return JUnit's XML: a test case a limit; inconclusive is an error, since it did not pass."""
-    tally = {verdict: sum(one.verdict == verdict for one in judgement.findings) for verdict in _ORDER}
+    tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
     suite = ElementTree.Element(
         "testsuite",
         name=f"gate {gate.name}",
@@ -100,55 +100,67 @@ def junit(judgement: Judgement, gate: GateConfig) -> str:
         errors=str(tally["inconclusive"]),
         skipped="0",
     )
-    for one in judgement.findings:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{gate.name}.{one.cell}", name=one.name)
-        if one.verdict != "pass":
-            kind = "failure" if one.verdict == "fail" else "error"
-            ElementTree.SubElement(case, kind, message=one.message, type=one.verdict).text = one.message
-        ElementTree.SubElement(case, "system-out").text = one.message
+    for finding in judgement.findings:
+        message = finding.message
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{gate.name}.{finding.cell}", name=finding.name)
+        if finding.verdict != "pass":
+            kind = "failure" if finding.verdict == "fail" else "error"
+            ElementTree.SubElement(case, kind, message=message, type=finding.verdict).text = message
+        ElementTree.SubElement(case, "system-out").text = message
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def github_benchmark(found: Sequence[Finding], better: str) -> list[dict[str, Any]]:
+class BenchmarkFigure(TypedDict):
+    """What github-action-benchmark takes of one figure."""
+
+    name: str
+    unit: str
+    value: float
+    range: NotRequired[str]
+    extra: str
+
+
+def github_benchmark(findings: Sequence[Finding], better: str) -> list[BenchmarkFigure]:
     """Return the array that github-action-benchmark takes of one direction (customSmallerIsBetter and its twin)."""
-    return [
-        {
-            "name": f"{one.cell} {one.name}",
-            "unit": one.unit,
-            "value": one.value,
-            **({"range": f"{one.low:.4g} to {one.high:.4g}"} if one.low is not None and one.high is not None else {}),
-            "extra": one.message,
-        }
-        for one in found
-        if one.better == better and one.value is not None
-    ]
-
-
-def bencher(found: Sequence[Finding]) -> dict[str, Any]:
-    """Return Bencher's metric format: benchmark -> measure -> value and bounds."""
-    made: dict[str, Any] = {}
-    for one in found:
-        if one.value is None:
+    figures = []
+    for finding in findings:
+        if finding.better != better or finding.value is None:
             continue
-        metric: dict[str, float] = {"value": one.value}
-        if one.low is not None and one.high is not None:
-            metric |= {"lower_value": one.low, "upper_value": one.high}
-        made.setdefault(one.cell, {})[one.name] = metric
-    return made
+        figure = BenchmarkFigure(
+            name=f"{finding.cell} {finding.name}", unit=finding.unit, value=finding.value, extra=finding.message
+        )
+        if finding.low is not None and finding.high is not None:
+            figure["range"] = f"{finding.low:.4g} to {finding.high:.4g}"
+        figures.append(figure)
+    return figures
 
 
-def _sorted(found: Sequence[Finding]) -> list[Finding]:
-    return sorted(found, key=lambda one: _ORDER.index(one.verdict))
+def bencher(findings: Sequence[Finding]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return Bencher's metric format: benchmark -> measure -> value and bounds."""
+    benchmarks: dict[str, dict[str, dict[str, float]]] = {}
+    for finding in findings:
+        if finding.value is None:
+            continue
+        metric = {"value": finding.value}
+        if finding.low is not None and finding.high is not None:
+            metric |= {"lower_value": finding.low, "upper_value": finding.high}
+        benchmarks.setdefault(finding.cell, {})[finding.name] = metric
+    return benchmarks
 
 
-def _range(one: Finding) -> str:
-    if one.value is None:
+def _sorted(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.verdict))
+
+
+def _range(finding: Finding) -> str:
+    if finding.value is None:
         return "n/a"
-    bounds = f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else ""
-    return f"{_figure(one.value)}{bounds} {one.unit}"
+    has_bounds = finding.low is not None and finding.high is not None
+    bounds = f" [{finding.low:.4g}, {finding.high:.4g}]" if has_bounds else ""
+    return f"{_figure(finding.value)}{bounds} {finding.unit}"
 
 
 def _figure(value: float | None) -> str:

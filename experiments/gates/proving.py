@@ -8,7 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import asdict
 
 from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.injection import Injection
@@ -18,9 +20,21 @@ from runtime_matrix.experiments.comparison.workers import Runner
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.load import busy_cores
 from runtime_matrix.experiments.gates.measure import Candidate, run_gate
+from runtime_matrix.experiments.gates.proof_journal import (
+    JOURNAL,
+    AccuracyEvent,
+    AccuracyFinding,
+    Event,
+    GateEvent,
+    LaunchEvent,
+    Slowdown,
+    Stamp,
+    kept,
+)
 from runtime_matrix.experiments.progress import Progress
 from runtime_matrix.experiments.records.environment import environment
-from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.journal import Journal
+from runtime_matrix.experiments.records.schema import to_plain
 from runtime_matrix.experiments.records.speed import Clock, log_ratios
 from runtime_matrix.experiments.strict import build
 
@@ -59,7 +73,7 @@ class Proof:
         self._launches, self._gates = launches, gates
         self.folder = Path(self._cell("eager").config.results_dir) / "proof"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(self.folder / "journal.jsonl")
+        self._journal = Journal(self.folder / JOURNAL)
 
     def launches(self, progress: Progress) -> None:
         """Record launches of each runtime beside itself, slowed by each size, quiet and under load."""
@@ -74,15 +88,15 @@ class Proof:
         wanted: dict[tuple[str, Injection | None], int] = {("quiet", None): self._gates}
         wanted |= {("quiet", injection): fewer for injection in INJECTIONS}
         wanted |= {("quiet", INJECTIONS[0]): self._gates, ("loaded", None): fewer, ("loaded", INJECTIONS[0]): fewer}
-        done = [(one["load"], one["injection"]) for one in kept(self.folder, "gate")]
+        done = [(event.load, event.injection) for event in kept(self.folder, GateEvent)]
         for (load, injection), count in wanted.items():
-            for number in range(done.count((load, _plain(injection))), count):
+            for number in range(done.count((load, _slowdown(injection))), count):
                 progress.note(f"gate {number + 1} of {count}, {load}, {_said(injection)}")
                 self._gate(load, injection)
 
     def accuracy(self, progress: Progress) -> None:
         """Judge weights rounded to 3 bits, and a runtime against itself, by a three-point margin."""
-        done = {one["weights"] for one in kept(self.folder, "accuracy")}
+        done = {event.weights for event in kept(self.folder, AccuracyEvent)}
         gate = _gate("ci", [*_OF_ANSWERS, f"gate.reference.accuracy={_margins()}"])
         chosen = f"benchmark=[{','.join(gate.benchmarks(False))}]"
         for name, words in (("3 bits", ["runtime/weights=rounded", "runtime.weights.bits=3"]), ("the same", [])):
@@ -91,12 +105,16 @@ class Proof:
             progress.note(f"accuracy: {name}")
             reference, candidate = self._pair(["runtime=eager", *words, chosen, "agreement.enabled=false"], "eager")
             judgement = run_gate(reference, [Candidate(candidate, None)], gate, Progress(2, False))
-            found = [{"name": one.name, "verdict": one.verdict, "message": one.figures} for one in judgement.findings]
-            self._write("accuracy", weights=name, verdict=judgement.verdict, findings=found)
+            findings = [
+                AccuracyFinding(name=finding.name, verdict=finding.verdict, message=finding.figures)
+                for finding in judgement.findings
+            ]
+            self._write(AccuracyEvent(**asdict(_stamp()), weights=name, verdict=judgement.verdict, findings=findings))
 
     def _launch(self, runtime: str, load: str, progress: Progress) -> None:
         cell = self._cell(runtime)
-        done = len([one for one in kept(self.folder, "launch") if (one["runtime"], one["load"]) == (runtime, load)])
+        events = kept(self.folder, LaunchEvent)
+        done = sum((event.runtime, event.load) == (runtime, load) for event in events)
         injections = [None, *(Injection("compute", slowdown) for slowdown in SLOWDOWNS)]
         runners = [Runner(cell, self.folder, injection) for injection in injections]
         options = replace(cell.config.comparison, batched=None)
@@ -108,35 +126,36 @@ class Proof:
                     raise RuntimeError(f"a launch of {runtime} failed: {measured.failures}")
                 launches = [measured.stored(index) for index in range(1, len(runners))]
                 ratios = {
-                    clock.value: [log_ratios([one], "decode", clock)[0] for one in launches]
+                    clock.value: [log_ratios([stored], "decode", clock)[0] for stored in launches]
                     for clock in (Clock.WALL, Clock.CPU)
                 }
-                self._write("launch", runtime=runtime, load=load, log_ratios=ratios, machine=launches[0]["machine"])
+                self._write(
+                    LaunchEvent(
+                        **asdict(_stamp()), runtime=runtime, load=load, log_ratios=ratios, machine=measured.machine
+                    )
+                )
 
     def _gate(self, load: str, injection: Injection | None) -> None:
         reference, candidate = self._pair(["runtime=eager", *_ONE_BENCHMARK], "eager")
         start, gate = time.monotonic(), _gate("ci", _OF_SPEED)
         with busy_cores(load == "loaded"):
-            judged = run_gate(reference, [Candidate(candidate, None, injection)], gate, Progress(2, False))
+            judgement = run_gate(reference, [Candidate(candidate, None, injection)], gate, Progress(2, False))
         self._write(
-            "gate",
-            load=load,
-            injection=_plain(injection),
-            verdict=judged.verdict,
-            was_repeated=judged.was_repeated,
-            launches=max(finding.n or 0 for finding in judged.findings),
-            seconds=time.monotonic() - start,
-            load_1min=os.getloadavg()[0],
-            findings=[[finding.name, finding.verdict, finding.figures] for finding in judged.findings],
+            GateEvent(
+                **asdict(_stamp()),
+                load=load,
+                injection=_slowdown(injection),
+                verdict=judgement.verdict,
+                was_repeated=judgement.was_repeated,
+                launches=max(finding.n or 0 for finding in judgement.findings),
+                seconds=time.monotonic() - start,
+                load_1min=os.getloadavg()[0],
+                findings=[(finding.name, finding.verdict, finding.figures) for finding in judgement.findings],
+            )
         )
 
-    def _write(self, event: str, **fields: Any) -> None:
-        """Append what was measured, with its day and what the machine and the program were."""
-        here = environment()
-        told = {key: here.get(key) for key in ("commit", "instruction_sets", "instruction_limits")}
-        self._journal.write(
-            event, at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **told, **fields
-        )
+    def _write(self, event: Event) -> None:
+        self._journal.write(**to_plain(event))
 
     def _cell(self, runtime: str) -> Cell:
         words = [f"runtime={runtime}", *(_FAKE if runtime == "fake" else []), *_ONE_BENCHMARK]
@@ -149,26 +168,41 @@ class Proof:
         return reference, candidate
 
 
-def _plain(injection: Injection | None) -> list[Any] | None:
-    return None if injection is None else [injection.kind, injection.size]
+def _stamp() -> Stamp:
+    here = environment()
+    return Stamp(
+        at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        commit=here.commit,
+        instruction_sets=here.instruction_sets if here.instruction_sets is not UNSET else None,
+        instruction_limits=here.instruction_limits if here.instruction_limits is not UNSET else None,
+    )
+
+
+def _slowdown(injection: Injection | None) -> Slowdown | None:
+    return None if injection is None else (injection.kind, injection.size)
 
 
 def _said(injection: Injection | None) -> str:
     return "left as it is" if injection is None else f"{injection.kind} {injection.size:g}"
 
 
-def kept(folder: Path, event: str) -> list[dict[str, Any]]:
-    return [one for one in read_journal(folder / "journal.jsonl") if one["event"] == event]
-
-
 def _gate(name: str, words: Sequence[str]) -> GateConfig:
     from runtime_matrix.experiments.compose import compose_gate
 
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
-    # Merged into the option's mapping, an empty one changes nothing.
-    names = ("speedup", "cpu_speedup", "accuracy")
-    empty: dict[str, Any] = {name: {} for name in names if f"gate.reference.{name}={{}}" in words}
-    return replace(gate, reference=replace(gate.reference, **empty))
+    limits = gate.reference
+
+    def wanted(group: str, least: dict[str, float]) -> dict[str, float]:
+        # Merged into the option's mapping, an empty one changes nothing.
+        return {} if f"gate.reference.{group}={{}}" in words else least
+
+    limits = replace(
+        limits,
+        speedup=wanted("speedup", limits.speedup),
+        cpu_speedup=wanted("cpu_speedup", limits.cpu_speedup),
+        accuracy=wanted("accuracy", limits.accuracy),
+    )
+    return replace(gate, reference=limits)
 
 
 def _margins() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from runtime_matrix.experiments.gates.answers_limits import loss_verdict
@@ -118,7 +119,7 @@ def _texts(draws: int) -> Iterator[str]:
             )
 
 
-def _text_before(values: np.ndarray) -> float:
+def _text_before(values: NDArray[np.float64]) -> float:
     found = mean_interval(values.tolist(), 2 * _LEVEL - 1)
     assert found is not None
     if np.count_nonzero(values) >= _FEW:
@@ -151,7 +152,7 @@ def _single_cells(draws: int) -> Iterator[str]:
         yield row(kind, Figure(*(100 * within / draws)))
 
 
-def _chances(drawn: Drawn, groups: int, spread: float, mean: float) -> np.ndarray:
+def _chances(drawn: Drawn, groups: int, spread: float, mean: float) -> NDArray[np.float64]:
     """Return a chance per group, of this mean and standard deviation (beta distributed)."""
     if spread == 0:
         return np.full(groups, mean)

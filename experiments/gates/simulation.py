@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime_matrix.experiments.compose import compose_gate
 from runtime_matrix.experiments.gates import simulated_answers
@@ -29,6 +30,7 @@ from runtime_matrix.experiments.strict import build
 from runtime_matrix.experiments.views.trends import change_points
 
 Drawn = np.random.Generator
+Draw = Callable[[Drawn, int], NDArray[np.float64]]  # of so many values
 _NOISES = (0.01, 0.02)
 _BUILD = 0.01  # sd of what one build is faster or slower than another of the same code
 # Of series without a change, flagged by the rules before: quoted from an audit, not drawn here.
@@ -101,7 +103,7 @@ def _speed(gate: GateConfig, draws: int) -> Iterator[str]:
 
 
 def _gates(
-    gate: GateConfig, draw: Callable[[Drawn, int], np.ndarray], noise: float, slower: float, build_sd: float, draws: int
+    gate: GateConfig, draw: Draw, noise: float, slower: float, build_sd: float, draws: int
 ) -> tuple[list[Look], list[Look]]:
     """Return what the rule before and the rule now say of the same launches, whose log ratios lie around `slower`."""
     drawn, before, now = np.random.default_rng(1), [], []
@@ -157,32 +159,33 @@ def _trends(draws: int) -> Iterator[str]:
         yield row(kind, _QUOTED_TRENDS[kind], *flagged, *found)
 
 
-def _flagged(draw: Callable[[Drawn, int], np.ndarray], n: int, draws: int) -> float:
+def _flagged(draw: Draw, n: int, draws: int) -> float:
     drawn = np.random.default_rng(5)
     return 100 * float(np.mean([bool(change_points(np.exp(0.01 * draw(drawn, n)).tolist())) for _ in range(draws)]))
 
 
-def _found(draw: Callable[[Drawn, int], np.ndarray], at: int, draws: int) -> float:
+def _found(draw: Draw, at: int, draws: int) -> float:
     drawn, step = np.random.default_rng(6), np.where(np.arange(20) < at, 0.0, math.log(1.05))
     series = [np.exp(0.01 * draw(drawn, 20) + step).tolist() for _ in range(draws)]
     return 100 * float(np.mean([any(abs(place - at) <= 1 for place in change_points(one, 0.02)) for one in series]))
 
 
-def _normal(drawn: Drawn, n: int) -> np.ndarray:
+def _normal(drawn: Drawn, n: int) -> NDArray[np.float64]:
     return drawn.standard_normal(n)
 
 
-def _contaminated(drawn: Drawn, n: int) -> np.ndarray:
+def _contaminated(drawn: Drawn, n: int) -> NDArray[np.float64]:
     """Return values of sd 1, one in ten of which varies four times as much."""
-    return drawn.standard_normal(n) * np.where(drawn.random(n) < 0.1, 4.0, 1.0) / math.sqrt(2.5)
+    scale: NDArray[np.float64] = np.where(drawn.random(n) < 0.1, 4.0, 1.0) / math.sqrt(2.5)
+    return drawn.standard_normal(n) * scale
 
 
-def _t3(drawn: Drawn, n: int) -> np.ndarray:
+def _t3(drawn: Drawn, n: int) -> NDArray[np.float64]:
     return drawn.standard_t(3, n) / math.sqrt(3)
 
 
-def _correlated(lag_1: float) -> Callable[[Drawn, int], np.ndarray]:
-    def draw(drawn: Drawn, n: int) -> np.ndarray:
+def _correlated(lag_1: float) -> Draw:
+    def draw(drawn: Drawn, n: int) -> NDArray[np.float64]:
         values = drawn.standard_normal(n)
         for index in range(1, n):
             values[index] = lag_1 * values[index - 1] + math.sqrt(1 - lag_1**2) * values[index]
@@ -191,17 +194,18 @@ def _correlated(lag_1: float) -> Callable[[Drawn, int], np.ndarray]:
     return draw
 
 
-def _peaks(drawn: Drawn, n: int) -> np.ndarray:
-    return 100 * np.log(drawn.choice([58.0, 58.0, 59.0, 74.0], n))
+def _peaks(drawn: Drawn, n: int) -> NDArray[np.float64]:
+    peaks: NDArray[np.float64] = drawn.choice([58.0, 58.0, 59.0, 74.0], n)
+    return 100 * np.log(peaks)
 
 
-_LAUNCHES: dict[str, Callable[[Drawn, int], np.ndarray]] = {
+_LAUNCHES: dict[str, Draw] = {
     "normal": _normal,
     "contaminated normal": _contaminated,
     "t, 3 degrees": _t3,
     "AR(1), 0.3": _correlated(0.3),
 }
-_SERIES: dict[str, Callable[[Drawn, int], np.ndarray]] = {
+_SERIES: dict[str, Draw] = {
     "independent": _normal,
     "correlated by 0.5": _correlated(0.5),
     "peaks 58, 58, 59, 74 MiB": _peaks,

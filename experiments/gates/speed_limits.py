@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runtime_matrix.experiments.gates.baseline import Baseline
-from runtime_matrix.experiments.gates.findings import Finding, Launches, Measured, row_of
+from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
 from runtime_matrix.experiments.measurement.sequential import Look, Rule, Verdict, look
+from runtime_matrix.experiments.records.schema import Launch
 from runtime_matrix.experiments.records.speed import Clock, is_cpu_bound, log_ratios
 
 _CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
@@ -28,14 +29,14 @@ class SpeedLimit:
     rule: Rule
     interval: Callable[[Sequence[float], float], Interval | None]
 
-    def applies(self, launches: Launches) -> bool:
+    def applies(self, launches: Sequence[Launch]) -> bool:
         """Say whether the limit can be judged by these launches: of a GPU's speed the host's CPU time says nothing."""
-        return self.clock is not Clock.CPU or not launches or launches[0]["device"] == "cpu"
+        return self.clock is not Clock.CPU or not launches or launches[0].device == "cpu"
 
-    def look(self, launches: Launches) -> Look:
+    def look(self, launches: Sequence[Launch]) -> Look:
         return look(losses(launches, self.phase, self.clock_of(launches), self.expected), self.rule, self.interval)
 
-    def clock_of(self, launches: Launches) -> Clock:
+    def clock_of(self, launches: Sequence[Launch]) -> Clock:
         """Return the clock of the verdict: wall time of the same rounds for a cell that CPU time does not bound."""
         if self.clock is Clock.CPU and is_cpu_bound(launches, self.phase) is False:
             return Clock.ONE_THREAD_WALL
@@ -53,7 +54,7 @@ def speed_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> l
     for group, clock in _CLOCKS.items() if baseline is not None else ():
         for phase in getattr(gate.baseline, group):
             assert baseline is not None
-            earlier = baseline["speed"]["log_ratios"][clock.value][phase]
+            earlier = baseline.speed.log_ratios[clock.value][phase]
             expected = -sum(earlier) / len(earlier) if earlier else math.nan
             name = f"baseline.{group}.{phase}"
             limits.append(SpeedLimit(name, phase, clock, expected, rule, _against(earlier, expected)))
@@ -65,38 +66,43 @@ def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[fl
     return lambda losses, level: difference_of_means(losses, [value + expected for value in earlier], level)
 
 
-def losses(launches: Launches, phase: str, clock: Clock, expected: float) -> list[float]:
+def losses(launches: Sequence[Launch], phase: str, clock: Clock, expected: float) -> list[float]:
     """Return, for each launch, log(time over the time at the least speedup): above 0 is too slow."""
     return [value + expected for value in log_ratios(launches, phase, clock)]
 
 
-def judge_speed(one: Measured, gate: GateConfig, level: float) -> list[Finding]:
-    stored, row = one.record.get("speed") or {}, row_of(one.record)
-    launches = stored.get("launches", []) if row["speedup_launches"] else []
+def judge_speed(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:
+    row = row_of(measured.result)
+    launches = measured.launches if row["speedup_launches"] else []
     found = []
-    for limit in speed_limits(gate, one.baseline, level):
+    for limit in speed_limits(gate, measured.baseline, level):
         if not limit.applies(launches):
             continue
         if math.isnan(limit.expected):
             said, advice = "the baseline holds no launches", "update=true measures them"
-            found.append(Finding(one.label, limit.name, "inconclusive", said, advice=advice))
+            found.append(Finding(measured.label, limit.name, "inconclusive", said, advice=advice))
             continue
-        found.append(_speed_finding(one, limit, limit.look(launches), gate, row["speedup_reason"], launches))
+        found.append(_speed_finding(measured, limit, limit.look(launches), gate, row.speedup_reason, launches))
     return found
 
 
 def _speed_finding(
-    one: Measured, limit: SpeedLimit, seen: Look, gate: GateConfig, missing: str | None, launches: Launches
+    measured: Measured,
+    limit: SpeedLimit,
+    seen: Look,
+    gate: GateConfig,
+    missing: str | None,
+    launches: Sequence[Launch],
 ) -> Finding:
     name, phase, expected = limit.name, limit.phase, limit.expected
     least, verdict = math.exp(expected), seen.verdict
-    blank = Finding(one.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
+    blank = Finding(measured.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
     if seen.loss is None:
         reason = missing or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
         return replace(blank, verdict="inconclusive", figures=f"{phase} was not compared: {reason}")
     value, low, high = (math.exp(expected - end) for end in (seen.loss.estimate, seen.loss.high, seen.loss.low))
     clock = limit.clock_of(launches)
-    said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {one.against}'s speed by {clock.said}"
+    said = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {measured.against}'s speed by {clock.said}"
     said += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
     said += f", wanted {least:.3f}×, {seen.launches} launches: {_shown_loss(seen.loss, verdict, gate)}"
     advice = ""

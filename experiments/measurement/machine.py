@@ -9,26 +9,37 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct
 
 from runtime_matrix.experiments.measurement.cgroup import throttled
 
-_GPU_FACTS = {  # by key of the result: what nvidia-smi calls it
-    "sm_clock_mhz": "clocks.current.sm",
-    "power_w": "power.draw",
-    "temperature_c": "temperature.gpu",
-    "throttle_reasons": "clocks_event_reasons.active",  # a bit mask; 0x1 is idle
-    "ecc_errors": "ecc.errors.uncorrected.volatile.total",
-}
+_GPU_FACTS = (  # as nvidia-smi calls the fields of `GpuState`, in their order
+    "clocks.current.sm",
+    "power.draw",
+    "temperature.gpu",
+    "clocks_event_reasons.active",
+    "ecc.errors.uncorrected.volatile.total",
+)
 _OLDER_NAMES = {"clocks_event_reasons.active": "clocks_throttle_reasons.active"}  # drivers before 535
 _STEAL = 7  # of the fields of a `cpu` line: user nice system idle iowait irq softirq steal
 _IDLE = (3, 4)
 _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 
 Ask = Callable[[Sequence[str]], str | None]
+
+
+class GpuState(Struct, frozen=True, kw_only=True):
+    """One reading of an NVIDIA GPU."""
+
+    sm_clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttle_reasons: str | None = None  # a bit mask; 0x1 is idle
+    ecc_errors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,24 @@ class MachineState:
     governor: str | None
     load_1min: float | None
     cpu_temperature_c: float | None
-    gpus: tuple[Mapping[str, Any], ...]
+    gpus: tuple[GpuState, ...]
+
+
+class MachineChange(Struct, frozen=True, kw_only=True):
+    """How busy the machine was over a span, and its state at the end."""
+
+    wall_s: float | None = None
+    cpu_mhz: float | None = None
+    governor: str | None = None
+    steal_ratio: float | None = None
+    busy_ratio: float | None = None  # of all CPUs
+    others_ratio: float | None = None  # the same without this process
+    throttled_periods: float | None = None
+    throttled_s: float | None = None
+    load_1min: float | None = None
+    cpu_temperature_c: float | None = None
+    gpus: list[GpuState] = []
+    gpus_before: list[GpuState] = []
 
 
 def read_machine(root: Path = Path("/"), ask: Ask | None = None) -> MachineState:
@@ -68,23 +96,24 @@ def read_machine(root: Path = Path("/"), ask: Ask | None = None) -> MachineState
     )
 
 
-def machine_change(before: MachineState, after: MachineState | None = None) -> dict[str, Any]:
-    """Return plain JSON: shares of time and counts since `before`, everything else as it is now."""
+def machine_change(before: MachineState, after: MachineState | None = None) -> MachineChange:
+    """Return shares of time and counts since `before`, everything else as it is now."""
     after = after or read_machine()
     steal, busy, others = _shares(before, after)
-    return {
-        "wall_s": round(after.at_s - before.at_s, 4),
-        "cpu_mhz": after.cpu_mhz,
-        "governor": after.governor,
-        "steal_ratio": steal,
-        "busy_ratio": busy,  # of all CPUs
-        "others_ratio": others,  # the same without this process
-        "throttled_periods": _gained(before.throttled_periods, after.throttled_periods),
-        "throttled_s": _gained(before.throttled_s, after.throttled_s),
-        "load_1min": after.load_1min,
-        "cpu_temperature_c": after.cpu_temperature_c,
-        "gpus": [dict(gpu) for gpu in after.gpus],
-    }
+    return MachineChange(
+        wall_s=round(after.at_s - before.at_s, 4),
+        cpu_mhz=after.cpu_mhz,
+        governor=after.governor,
+        steal_ratio=steal,
+        busy_ratio=busy,
+        others_ratio=others,
+        throttled_periods=_gained(before.throttled_periods, after.throttled_periods),
+        throttled_s=_gained(before.throttled_s, after.throttled_s),
+        load_1min=after.load_1min,
+        cpu_temperature_c=after.cpu_temperature_c,
+        gpus=list(after.gpus),
+        gpus_before=list(before.gpus),
+    )
 
 
 def governor(root: Path = Path("/")) -> str | None:
@@ -119,8 +148,8 @@ def _cpu_mhz(root: Path) -> float | None:
     found = [khz / 1000 for khz in scaled if khz is not None]
     if not found:
         lines = (_text(root / "proc/cpuinfo") or "").splitlines()
-        values = [line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")]
-        found = [float(value) for value in values if _is_number(value)]
+        values = [_number(line.partition(":")[2].strip()) for line in lines if line.startswith("cpu MHz")]
+        found = [value for value in values if value is not None]
     return round(sum(found) / len(found), 1) if found else None
 
 
@@ -137,24 +166,21 @@ def _cpu_temperature(root: Path) -> float | None:
     return max(known) if known else None
 
 
-def _gpus(ask: Ask) -> list[dict[str, Any]]:
+def _gpus(ask: Ask) -> list[GpuState]:
     """Return the state of each NVIDIA GPU; an empty list where nvidia-smi is not installed or does not answer."""
-    names = list(_GPU_FACTS.values())
-    text = ask(names) or ask([_OLDER_NAMES.get(name, name) for name in names])
-    found = []
-    for line in (text or "").strip().splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) == len(names):
-            found.append({key: _gpu_value(key, part) for key, part in zip(_GPU_FACTS, parts, strict=True)})
-    return found
+    text = ask(_GPU_FACTS) or ask([_OLDER_NAMES.get(name, name) for name in _GPU_FACTS])
+    rows = [[part.strip() for part in line.split(",")] for line in (text or "").strip().splitlines()]
+    return [_gpu(*parts) for parts in rows if len(parts) == len(_GPU_FACTS)]
 
 
-def _gpu_value(key: str, text: str) -> Any:
-    if key == "throttle_reasons":
-        return text if text.startswith("0x") else None
-    if not _is_number(text):  # [N/A], or [Not Supported]
-        return None
-    return int(text) if key == "ecc_errors" else float(text)
+def _gpu(clock: str, power: str, temperature: str, reasons: str, errors: str) -> GpuState:
+    return GpuState(
+        sm_clock_mhz=_number(clock),
+        power_w=_number(power),
+        temperature_c=_number(temperature),
+        throttle_reasons=reasons if reasons.startswith("0x") else None,
+        ecc_errors=int(errors) if _number(errors) is not None else None,
+    )
 
 
 def _run(names: Sequence[str]) -> str | None:
@@ -174,15 +200,15 @@ def _gained(before: float | None, after: float | None) -> float | None:
 
 def _first_number(path: Path) -> float | None:
     parts = (_text(path) or "").split()
-    return float(parts[0]) if parts and _is_number(parts[0]) else None
+    return _number(parts[0]) if parts else None
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float | None:
+    """Return the number; None for other words, as [N/A] or [Not Supported] of nvidia-smi."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _text(path: Path) -> str | None:

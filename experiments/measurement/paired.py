@@ -10,6 +10,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from runtime_matrix.experiments.measurement.interval import Interval
@@ -132,7 +133,7 @@ def items_needed(
 
 
 def _clustered(
-    differences: np.ndarray, clusters: Sequence[Hashable] | None, level: float, repeats: float = 1.0
+    differences: NDArray[np.float64], clusters: Sequence[Hashable] | None, level: float, repeats: float = 1.0
 ) -> Interval | None:
     n = len(differences)
     groups: dict[Hashable, float] = {}
@@ -150,7 +151,7 @@ def _clustered(
     return Interval(mean, mean - reach, mean + reach, level)
 
 
-def _cluster_means(values: np.ndarray, clusters: Sequence[Hashable] | None) -> list[float]:
+def _cluster_means(values: NDArray[np.float64], clusters: Sequence[Hashable] | None) -> list[float]:
     groups: dict[Hashable, list[float]] = {}
     for name, value in zip(clusters if clusters is not None else range(len(values)), values, strict=True):
         groups.setdefault(name, []).append(float(value))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime_matrix.experiments.measurement.paired import Interval, mean_interval
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import mean_interval
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from runtime_matrix.experiments.measurement.interval import Interval
@@ -95,7 +96,7 @@ def bounded_mean(values: Sequence[float], level: float = 0.95, repeats: float = 
     )
 
 
-def _betting_high(values: np.ndarray, error: float, repeats: float) -> float:
+def _betting_high(values: NDArray[np.float64], error: float, repeats: float) -> float:
     different, counts = np.unique(values, return_counts=True)
 
     def is_refuted(mean: float) -> bool:

@@ -5,10 +5,11 @@ A run is made when its cell ends, and takes the speedups and differences from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Record, Result, Row
 
 _PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "hw", "threads", "status", "command")
 
@@ -27,28 +28,29 @@ class Mlflow:
     def start(self, total: int) -> None:
         pass
 
-    def record(self, record: dict[str, Any]) -> None:
-        row = rows([record])[0]
-        with self._mlflow.start_run(run_name=record["record_id"]) as run:
-            self._runs[record["record_id"]] = run.info.run_id
-            self._mlflow.log_params({key: str(row[key])[:500] for key in _PARAMETERS})
+    def record(self, record: Record) -> None:
+        (row,) = rows([Result(record, Path(record.record_id))])
+        with self._mlflow.start_run(run_name=record.record_id) as run:
+            self._runs[record.record_id] = run.info.run_id
+            values = row.flat()
+            self._mlflow.log_params({key: str(values[key])[:500] for key in _PARAMETERS})
             self._mlflow.log_metrics(_numbers(row))
 
-    def compared(self, records: Sequence[dict[str, Any]]) -> None:
-        for row in rows(records, all=True):
-            if row["record_id"] in self._runs:
-                with self._mlflow.start_run(run_id=self._runs[row["record_id"]]):
+    def compared(self, results: Sequence[Result]) -> None:
+        for row in rows(results, all=True):
+            if row.record_id in self._runs:
+                with self._mlflow.start_run(run_id=self._runs[row.record_id]):
                     self._mlflow.log_metrics(_numbers(row))
                     # What the comparison found may be a failure; a parameter cannot change, a tag can.
-                    self._mlflow.set_tags({"status": row["status"], "reason": str(row["reason"] or "")[:500]})
+                    self._mlflow.set_tags({"status": row.status, "reason": str(row.reason or "")[:500]})
 
     def close(self) -> None:
         pass
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(row: Row) -> dict[str, float]:
     return {
         key: float(value)
-        for key, value in row.items()
+        for key, value in row.flat().items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }

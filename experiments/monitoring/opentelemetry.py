@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from runtime_matrix.experiments.records.schema import Record, Result
 
 _NS = 1_000_000_000
 
@@ -32,46 +34,44 @@ class Spans:
     def start(self, total: int) -> None:
         pass
 
-    def record(self, record: dict[str, Any]) -> None:
-        start, end = _epoch_s(record["started_at"]), _epoch_s(record["finished_at"] or record["started_at"])
+    def record(self, record: Record) -> None:
+        start, end = _epoch_s(record.started_at), _epoch_s(record.finished_at or record.started_at)
         attributes = {
-            "runtime": record["runtime"]["name"],
-            "model": record["model"]["name"],
-            "hw": record["hw"]["name"],
-            "record_id": record["record_id"],
-            "status": record["status"],
+            "runtime": record.runtime.name,
+            "model": record.model.name,
+            "hw": record.hw.name,
+            "record_id": record.record_id,
+            "status": record.status,
         }
-        cell = self._tracer.start_span(f"cell {record['runtime']['name']}", start_time=int(start * _NS))
+        cell = self._tracer.start_span(f"cell {record.runtime.name}", start_time=int(start * _NS))
         cell.set_attributes(attributes)
-        if record["status"] != "ok":
-            cell.set_status(trace.Status(trace.StatusCode.ERROR, record["reason"]))
+        if record.status != "ok":
+            cell.set_status(trace.Status(trace.StatusCode.ERROR, record.reason))
         inside = trace.set_span_in_context(cell)
         at = start
-        for name, seconds in (record.get("jobs") or {}).items():  # one after the other, in this order
+        for name, seconds in record.jobs.items():  # one after the other, in this order
             self._span(name, at, seconds, inside)
             if name == "measure":
                 self._measured(record, at, inside)
             at += seconds
         cell.end(int(max(at, end) * _NS))
 
-    def compared(self, records: Sequence[dict[str, Any]]) -> None:
+    def compared(self, results: Sequence[Result]) -> None:
         pass
 
     def close(self) -> None:
         self._provider.shutdown()  # sends what is left
 
-    def _measured(self, record: dict[str, Any], start: float, context: Any) -> None:
-        load = record["load"] or {}
-        at = start + (load.get("import_s") or 0.0)
-        for name, seconds in load.get("phases_s", {}).items():
+    def _measured(self, record: Record, start: float, context: Context) -> None:
+        at = start + ((record.load.import_s if record.load else None) or 0.0)
+        for name, seconds in (record.load.phases_s if record.load else {}).items():
             self._span(f"load: {name}", at, seconds, context)
             at += seconds
-        for entry in record["benchmarks"]:
-            ended, seconds = entry.get("ended_at"), entry.get("duration_s")
-            if ended is not None and seconds is not None:
-                self._span(entry["benchmark"], ended - seconds, seconds, context)
+        for entry in record.benchmarks:
+            if entry.ended_at is not None and entry.duration_s is not None:
+                self._span(entry.benchmark, entry.ended_at - entry.duration_s, entry.duration_s, context)
 
-    def _span(self, name: str, start: float, seconds: float, context: Any) -> None:
+    def _span(self, name: str, start: float, seconds: float, context: Context) -> None:
         span = self._tracer.start_span(name, context=context, start_time=int(start * _NS))
         span.end(int((start + seconds) * _NS))
 

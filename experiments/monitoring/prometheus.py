@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make
 from typing_extensions import override
 
 from runtime_matrix.experiments.records.matrix import rows
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record, Result, Row
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PATIENCE_S = 5.0
@@ -65,26 +65,27 @@ class Prometheus:
         self._planned.set(total)
         self._write()
 
-    def record(self, record: dict[str, Any]) -> None:
-        labels = (record["runtime"]["name"], record["model"]["name"], record["hw"]["name"])
-        self._cells.labels(record["status"]).inc()
-        for entry in record["benchmarks"]:
-            if entry["status"] == "ok":
+    def record(self, record: Record) -> None:
+        labels = (record.runtime.name, record.model.name, record.hw.name)
+        self._cells.labels(record.status).inc()
+        for entry in record.benchmarks:
+            if entry.status == "ok":
                 self._note(entry, labels)
         self._write()
 
-    def compared(self, records: Sequence[dict[str, Any]]) -> None:
-        for row in rows(records, all=True):
-            if row["status"] in (WRONG_OUTPUT, INVALID_TIMING):
+    def compared(self, results: Sequence[Result]) -> None:
+        for row in rows(results, all=True):
+            if row.status in FAILED_TIMING:
                 self._withdraw(row)
-            if row["speedup_ratio"] is not None:
-                self._speedup.labels(row["runtime"], row["model"], row["hw"]).set(row["speedup_ratio"])
+            speedup = row["speedup_ratio"]
+            if speedup is not None:
+                self._speedup.labels(row.runtime, row.model, row.hw).set(speedup)
         self._write()
 
-    def _withdraw(self, row: dict[str, Any]) -> None:
+    def _withdraw(self, row: Row) -> None:
         """Count a cell as failed whose timed work turned out wrong after it had ended; its times are no longer told."""
-        self._cells.labels(row["status"]).inc()
-        labels = (row["runtime"], row["model"], row["hw"])
+        self._cells.labels(row.status).inc()
+        labels = (row.runtime, row.model, row.hw)
         for metric in (self._ttft, self._tpot, self._throughput, self._speedup):
             with suppress(KeyError):  # nothing was told
                 metric.remove(*labels)
@@ -95,22 +96,23 @@ class Prometheus:
             self._server.shutdown()
             self._server.server_close()
 
-    def _note(self, entry: dict[str, Any], labels: tuple[str, str, str]) -> None:
-        samples, figures = entry["samples"], entry["figures"]
+    def _note(self, entry: Entry, labels: tuple[str, str, str]) -> None:
         for histogram, name in ((self._ttft, "ttft_s"), (self._tpot, "tpot_s")):
-            for seconds in samples.get(name, ()):
+            for seconds in entry.samples.get(name, ()):
                 histogram.labels(*labels).observe(seconds)
-        if entry["benchmark"] == "latency":
-            self._tokens.labels(*labels).inc(len(samples["tpot_s"]) * entry["parameters"]["batch"])
+        if entry.benchmark == "latency":
+            self._tokens.labels(*labels).inc(len(entry.samples["tpot_s"]) * entry.parameters["batch"])
         for where in ("host", "device"):
-            if figures.get(f"peak_{where}_bytes") is not None:
-                self._memory.labels(*labels, where).set(figures[f"peak_{where}_bytes"])
-        if entry["benchmark"] == "throughput":
-            self._throughput.labels(*labels).set(figures["tokens_per_s"])
-            self._tokens.labels(*labels).inc(entry["parameters"]["new_tokens"])
-        for score in ("perplexity", "accuracy", "pass_at_1", "f1", "rougeL"):
-            if isinstance(figures.get(score), int | float):
-                self._accuracy.labels(*labels, score).set(figures[score])
+            peak = entry.figure(f"peak_{where}_bytes")
+            if peak is not None:
+                self._memory.labels(*labels, where).set(peak)
+        if entry.benchmark == "throughput":
+            self._throughput.labels(*labels).set(entry.figures["tokens_per_s"])
+            self._tokens.labels(*labels).inc(entry.parameters["new_tokens"])
+        for name in ("perplexity", "accuracy", "pass_at_1", "f1", "rougeL"):
+            score = entry.figures.get(name)
+            if isinstance(score, int | float):
+                self._accuracy.labels(*labels, name).set(score)
 
     def _write(self) -> None:
         if self._file is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from runtime_matrix.experiments.config import MonitoringConfig
-
-Record = dict[str, Any]
+from runtime_matrix.experiments.records.schema import Record, Result
 
 
 class Sink(Protocol):
@@ -17,7 +16,7 @@ class Sink(Protocol):
 
     def record(self, record: Record) -> None: ...
 
-    def compared(self, records: Sequence[Record]) -> None:
+    def compared(self, results: Sequence[Result]) -> None:
         """Take all records once more, with the speeds and answers that were compared after the last cell."""
 
     def close(self) -> None: ...
@@ -40,9 +39,9 @@ class Sinks:
         for name, sink in list(self._sinks.items()):
             self._guarded(name, lambda sink=sink: sink.record(record))  # type: ignore[misc]
 
-    def compared(self, records: Sequence[Record]) -> None:
+    def compared(self, results: Sequence[Result]) -> None:
         for name, sink in list(self._sinks.items()):
-            self._guarded(name, lambda sink=sink: sink.compared(records))  # type: ignore[misc]
+            self._guarded(name, lambda sink=sink: sink.compared(results))  # type: ignore[misc]
 
     def close(self) -> None:
         for name, sink in list(self._sinks.items()):

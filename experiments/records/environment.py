@@ -10,12 +10,16 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from msgspec import UNSET
 
 from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
 from runtime_matrix.experiments.measurement.machine import governor
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.processor import processor
+from runtime_matrix.experiments.records.schema import Environment, to_plain
 
 _PACKAGES = (
     "torch",
@@ -49,24 +53,24 @@ _MACHINE = (
 )
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Return the fingerprint of this machine and installation; nothing heavy is imported."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "hostname": platform.node(),
-        **processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu_limit": cpu_limit(),
-        "governor": governor(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "memory_limit_bytes": memory_limit_bytes(),
-        "gpus": gpus(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "commit": commit(),
-        "is_dirty": _is_dirty(),
-        "load_average": list(os.getloadavg()),
-    }
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        hostname=platform.node(),
+        **asdict(processor()),
+        cores=len(os.sched_getaffinity(0)),
+        cpu_limit=cpu_limit(),
+        governor=governor(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_limit_bytes=memory_limit_bytes(),
+        gpus=gpus(),
+        versions={name: _version(name) for name in _PACKAGES},
+        commit=commit(),
+        is_dirty=_is_dirty(),
+        load_average=list(os.getloadavg()),
+    )
 
 
 def commit() -> str | None:
@@ -113,36 +117,40 @@ def gpu_memory_bytes(gpu: Mapping[str, str]) -> float | None:
     return float(mebibytes) * 2**20 if mebibytes.replace(".", "", 1).isdigit() else None
 
 
-def environment_hash(found: dict[str, Any]) -> str:
+def environment_hash(environment: Environment) -> str:
     """Return a digest of what identifies the environment."""
-    lasting = {key: value for key, value in found.items() if key not in _PASSING}
-    lasting["memory_bytes"] = memory_class(found)
+    lasting = {key: value for key, value in to_plain(environment).items() if key not in _PASSING}
+    lasting["memory_bytes"] = memory_class(environment)
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def memory_class(found: Mapping[str, Any]) -> int | None:
+def memory_class(environment: Environment) -> int | None:
     """Return the memory in steps of 8 GiB: of a virtual machine it may grow by a little from one start to the next."""
-    size = found.get("memory_bytes")
+    size = environment.memory_bytes
     return None if size is None else round(size / _MEMORY_STEP)
 
 
-def machine_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+def machine_facts(environment: Environment) -> JsonObject:
     """Return what of an environment describes the machine: processor, instruction sets and limits, and its GPUs."""
-    names = [gpu["name"] for gpu in found.get("gpus") or ()]
-    return {key: found[key] for key in _MACHINE if key in found} | ({"gpus": names} if names else {})
+    facts = {key: value for key in _MACHINE if (value := getattr(environment, key)) is not UNSET}
+    names = [gpu["name"] for gpu in environment.gpus]
+    return facts | ({"gpus": names} if names else {})
 
 
-def machine_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Return how two machines differ, one text per fact. A fact that `there` did not record is left out."""
-    facts, other = machine_facts(there), machine_facts(here)
+def machine_differences(there: JsonObject, here: Environment) -> list[str]:
+    """Return how a machine, of which `there` are facts, differs from this one, one text per fact.
+
+    A fact that `there` did not record is left out.
+    """
+    other = machine_facts(here)
     return [
-        f"{key.replace('_', ' ')} {_shown(facts[key])}, here {_shown(other.get(key))}"
-        for key in facts
-        if facts[key] != other.get(key)
+        f"{key.replace('_', ' ')} {_shown(there[key])}, here {_shown(other.get(key))}"
+        for key in (*_MACHINE, "gpus")
+        if key in there and there[key] != other.get(key)
     ]
 
 
-def _shown(fact: Any) -> str:
+def _shown(fact: object) -> str:
     if isinstance(fact, Mapping):
         return " ".join(f"{key}={value}" for key, value in fact.items()) or "none"
     if isinstance(fact, list):

@@ -6,8 +6,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
+
+from runtime_matrix.experiments.plain_json import JsonObject
 
 
 class Journal:
@@ -16,9 +22,14 @@ class Journal:
     def __init__(self, path: Path):
         self._path = path
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one event. TypeError for a value that JSON has no form for; OSError when it cannot be kept."""
-        line = json.dumps(plain({"event": event, **fields}), allow_nan=False)
+    def write(self, event: str, content: Struct | None = None, **fields: Any) -> None:
+        """Append one event with the fields of `content` and more.
+
+        TypeError for a value that JSON has no form for; OSError when it cannot be kept.
+        """
+        line = json.dumps(
+            plain({"event": event, **(asdict(content) if content is not None else {}), **fields}), allow_nan=False
+        )
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line.encode() + b"\n")
@@ -29,7 +40,7 @@ class Journal:
             os.close(descriptor)
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path) -> list[JsonObject]:
     """Return the whole events; a last line that was torn by a crash is left out, a missing file is empty."""
     if not path.exists():
         return []
@@ -60,6 +71,10 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Struct):
+        return {name: plain(field) for name, field in asdict(value).items() if field is not UNSET}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(field) for name, field in vars(value).items()}
     if isinstance(value, Mapping):
         return {str(key): plain(element) for key, element in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The matrix: one row a record, derived on reading. Unknown is None.
+"""The matrix: one row per record, derived on reading. Unknown is None.
 
 Percentiles, ratios and bounds are statistics, from `measurement`, and are not stored.
 """
@@ -8,19 +8,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.records.costs import energy, money, pays_after, start
 from runtime_matrix.experiments.records.environment import machine_facts, memory_class
 from runtime_matrix.experiments.records.identity import cell_names, variants
 from runtime_matrix.experiments.records.processor import describe
 from runtime_matrix.experiments.records.roofline import peak_note
+from runtime_matrix.experiments.records.schema import (
+    FAILED_TIMING,
+    BenchmarkDiff,
+    Entry,
+    Environment,
+    Figures,
+    Load,
+    OutputDiff,
+    Overlap,
+    Record,
+    Result,
+    Row,
+)
 from runtime_matrix.experiments.records.score_bounds import SCORES, score_bounds
 from runtime_matrix.experiments.records.speed_row import speed_row
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
+_COMPARED = ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l")  # as a percentage too
 _TEXTS = {  # a row's share of equal texts, and its benchmark
     "code_same_texts_ratio": "code",
     "qa_same_texts_ratio": "extractive_qa",
@@ -53,203 +67,226 @@ _AGREEMENT = {
 }
 
 
-def rows(records: Sequence[dict[str, Any]], all: bool = False) -> list[dict[str, Any]]:
-    """Return one row a cell and machine, the latest record of each; with `all` one a record.
+def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
+    """Return one row per cell and machine, the latest record of each; with `all` one per record.
 
     A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
     """
-    levels, names = _levels(records), cell_names(records)
-    missing = _missing_cells(records)
-    made = [
-        {**_row(record, level), "config_hash": name, "variant": variant, "sweep_missing_cells": missing(record)}
-        for record, level, name, variant in zip(records, levels, names, variants(records, names), strict=True)
+    records = [result.record for result in results]
+    names, missing = cell_names(records), _missing_cells(records)
+    matrix = [
+        replace(_row(result, level, missing(result.record)), config_hash=name, variant=variant)
+        for result, level, name, variant in zip(results, _levels(results), names, variants(records, names), strict=True)
     ]
-    references = {(r["run_id"], r["model_digest"]): r for r in made if r["is_reference"] and r["status"] == "ok"}
-    for row in made:
-        reference = references.get((row["run_id"], row["model_digest"]), {})
-        for score in ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l"):
-            row[f"{score}_percent_of_reference"] = _percent(row[score], reference.get(score))
-        row |= pays_after(row, reference)
-    return made if all else latest(made)
+    references = {(row.run_id, row.model_digest): row for row in matrix if row.is_reference and row.status == "ok"}
+    matrix = [_beside(row, references.get((row.run_id, row.model_digest))) for row in matrix]
+    return matrix if all else latest(matrix)
 
 
-def _missing_cells(records: Sequence[dict[str, Any]]) -> Callable[[dict[str, Any]], int | None]:
+def _beside(row: Row, reference: Row | None) -> Row:
+    """Return the row with what only a comparison of two rows tells."""
+    percents = {
+        f"{score}_percent_of_reference": _percent(row[score], reference[score] if reference is not None else None)
+        for score in _COMPARED
+    }
+    return replace(row, figures={**row.figures, **percents, **pays_after(row, reference)})
+
+
+def _missing_cells(records: Sequence[Record]) -> Callable[[Record], int | None]:
     """Return how many cells of a record's sweep are not recorded; None for records that do not name their sweep."""
     present: dict[str, set[int]] = {}
     for record in records:
-        sweep = record.get("sweep")
-        if sweep and record["status"] != "interrupted":
-            present.setdefault(sweep["id"], set()).add(sweep["index"])
+        if record.sweep is not None and record.status != "interrupted":
+            present.setdefault(record.sweep.id, set()).add(record.sweep.index)
 
-    def missing(record: dict[str, Any]) -> int | None:
-        sweep = record.get("sweep")
-        return None if not sweep else int(sweep["cells"]) - len(present.get(sweep["id"], ()))
+    def missing(record: Record) -> int | None:
+        return None if record.sweep is None else record.sweep.cells - len(present.get(record.sweep.id, ()))
 
     return missing
 
 
-def _levels(records: Sequence[dict[str, Any]]) -> list[float]:
+def _levels(results: Sequence[Result]) -> list[float]:
     """Return the level of each record's ratios, such that those of one column and run hold together (Bonferroni)."""
-    compared = Counter(_run(record) for record in records if record.get("speed") and not record["is_reference"])
-    return [1 - _ERROR / max(1, compared[_run(record)]) for record in records]
+    compared = Counter(_run(result) for result in results if result.speed and not result.record.is_reference)
+    return [1 - _ERROR / max(1, compared[_run(result)]) for result in results]
 
 
-def _run(record: dict[str, Any]) -> tuple[str, str]:
-    return record["run_id"], record["model"]["digest"]
+def _run(result: Result) -> tuple[str, str]:
+    return result.record.run_id, result.record.model.digest
 
 
-def latest(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def latest(matrix: Iterable[Row]) -> list[Row]:
     """Return the last row of each cell and machine, of rows that are oldest first."""
-    return list({(row["config_hash"], row["machine"]): row for row in found}.values())
+    return list({(row.config_hash, row.machine): row for row in matrix}.values())
 
 
-def readable(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Return the records that make a row, and each other's folder with the reason why it does not."""
+def readable(results: Sequence[Result]) -> tuple[list[Result], list[tuple[str, str]]]:
+    """Return the records that make a row, and each other's folder with the reason why it does not.
+
+    Records are typed; what is open in them, such as figures and configurations, may still be something else.
+    """
     kept, refused = [], []
-    for record in records:
+    for result in results:
         try:
-            _row(record)
-            cell_names([record])
+            _row(result)
+            cell_names([result.record])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-            refused.append((record["folder"], f"damaged: {type(error).__name__}: {error}"))
+            refused.append((str(result.folder), f"damaged: {type(error).__name__}: {error}"))
         else:
-            kept.append(record)
+            kept.append(result)
     return kept, refused
 
 
-def machine(record: dict[str, Any]) -> str:
-    """Return a digest of what makes two machines different; versions and commits do not."""
-    found = record["environment"]
-    parts = [found.get("hostname"), memory_class(found), machine_facts(found)]
-    return hashlib.sha256(json.dumps([parts, record["hw"]["name"]], sort_keys=True).encode()).hexdigest()[:8]
+def machine(environment: Environment, hw: str) -> str:
+    """Return a digest of what makes two machines different, the profile `hw` too; versions and commits do not."""
+    parts = [environment.hostname, memory_class(environment), machine_facts(environment)]
+    return hashlib.sha256(json.dumps([parts, hw], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _row(record: dict[str, Any], level: float = 1 - _ERROR) -> dict[str, Any]:
-    found = _first_ok(record["benchmarks"])
-    load = record["load"] or {}
-    speed = speed_row(record, found.get("latency", {}), found.get("agreement", {}), level)
-    if speed.get("status") in (WRONG_OUTPUT, INVALID_TIMING):  # then no rate is one of the work that was asked for
-        found = {name: entry for name, entry in found.items() if name != "throughput"}
-    row: dict[str, Any] = {
-        **_identity(record),
-        "dtype_note": load.get("dtype_note"),
-        "status": record["status"],
-        "reason": record["reason"],
-        "is_reference": record["is_reference"],
-        "load_s": sum(s for phase, s in load["phases_s"].items() if phase != "import") if load else None,
-        "import_s": load["phases_s"].get("import") if load else None,
-        **speed,
-        **start(load, found.get("latency", {})),
-        "throughput_tokens_per_s": _figure(found, "throughput", "tokens_per_s"),
-        "peak_host_bytes": _figure(found, "memory", "peak_host_bytes"),
-        "peak_device_bytes": _figure(found, "memory", "peak_device_bytes"),
-        "weight_bytes": load.get("weight_bytes"),
-        "weight_disk_bytes": load.get("weight_disk_bytes"),
-        **{key: _figure(found, *place) for key, place in _SCORES.items()},
-        **_answers(record),
-        **score_bounds(record.get("answers")),
-        **energy(found.get("throughput", {})),
-        **{key: _figure(found, *place) for key, place in _AGREEMENT.items()},
-        **_by_normalisation(found),
-        "sandbox_note": _figure(found, "code", "sandbox_note"),
-        "cache_note": _cache_note(found),
-        "agreement_tied_ratio": _tied_ratio(found),
-        **_overlap(record),
+def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = None) -> Row:
+    record, diff = result.record, result.diff
+    entries = record.entries()
+    speed = speed_row(result, entries.get("latency"), entries.get("agreement"), level)
+    if speed.status in FAILED_TIMING:  # then no rate is one of the work that was asked for
+        entries.pop("throughput", None)
+    throughput = entries.get("throughput")
+    price = money(record, result.speed, speed.figures, throughput)
+    joules, energy_reason = energy(throughput)
+    kind, build_s = start(record.load, entries.get("latency"))
+    figures = {
+        **_load_figures(record.load),
+        **speed.figures,
+        "build_s": build_s,
+        "throughput_tokens_per_s": _figure(entries, "throughput", "tokens_per_s"),
+        "peak_host_bytes": _figure(entries, "memory", "peak_host_bytes"),
+        "peak_device_bytes": _figure(entries, "memory", "peak_device_bytes"),
+        **{key: _figure(entries, *place) for key, place in _SCORES.items()},
+        **_answers(diff),
+        **score_bounds(diff),
+        "energy_j_per_token": joules,
+        **{key: _figure(entries, *place) for key, place in _AGREEMENT.items()},
+        **_by_normalisation(entries),
+        "agreement_tied_ratio": _tied_ratio(entries),
+        **_overlap(record.overlap),
+        **price.figures,
+        "replay_same_top_ratio": record.replay.same_top_tokens / record.replay.tokens if record.replay else None,
+        "load_1min": next(iter(record.environment.load_average), None),
+        "sweep_missing_cells": missing_cells,
     }
-    row |= money(record, row, found.get("throughput", {}))
-    row["peak_note"] = peak_note(record, row["decode_mbu_ratio"], row["prefill_mfu_ratio"])
-    replay = record["replay"]
-    row["replay_same_top_ratio"] = replay["same_top_tokens"] / replay["tokens"] if replay else None
-    return row
+    return Row(
+        run_id=record.run_id,
+        record_id=record.record_id,
+        started_at=record.started_at,
+        runtime=record.runtime.name,
+        engine=record.runtime.engine,
+        weights=record.runtime.weights,
+        placement=record.runtime.placement,
+        dtype=record.runtime.dtype,
+        model=record.model.name,
+        model_title=record.model.title or record.model.name,
+        model_digest=record.model.digest,
+        hw=record.hw.name,
+        threads=record.hw.threads,
+        machine=machine(record.environment, record.hw.name),
+        config_hash=record.config_hash,
+        command=record.command,
+        is_reference=record.is_reference,
+        status=speed.status or record.status,
+        reason=speed.reason if speed.status else record.reason,
+        processor=record.environment.processor or None,
+        machine_description=describe(record.environment),
+        commit=record.environment.commit,
+        against=diff.against if diff is not None else None,
+        latency_source=speed.latency_source,
+        price_source=price.source,
+        start_kind=kind,
+        dtype_note=record.load.dtype_note if record.load else None,
+        speedup_reason=speed.speedup_reason,
+        cpu_speedup_reason=speed.cpu_speedup_reason,
+        speed_note=speed.speed_note,
+        peak_note=peak_note(record, figures["decode_mbu_ratio"], figures["prefill_mfu_ratio"]),
+        energy_reason=energy_reason,
+        sandbox_note=entries["code"].note("sandbox_note") if "code" in entries else None,
+        cache_note=_cache_note(entries),
+        figures=figures,
+    )
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what was measured, where and when."""
+def _load_figures(load: Load | None) -> Figures:
+    phases = load.phases_s if load is not None else {}
     return {
-        "run_id": record["run_id"],
-        "record_id": record["record_id"],
-        **{key: record["runtime"][key] for key in ("engine", "weights", "placement", "dtype")},
-        "runtime": record["runtime"]["name"],
-        "model": record["model"]["name"],
-        "model_title": record["model"].get("title") or record["model"]["name"],
-        "model_digest": record["model"]["digest"],
-        "hw": record["hw"]["name"],
-        "threads": record["hw"]["threads"],
-        "processor": record["environment"].get("processor"),
-        "machine": machine(record),
-        "machine_description": describe(record["environment"]),
-        "load_1min": next(iter(record["environment"].get("load_average") or []), None),
-        "started_at": record["started_at"],
-        "commit": record["environment"].get("commit"),
-        "config_hash": record["config_hash"],
-        "command": record["command"],
+        "load_s": sum(s for phase, s in phases.items() if phase != "import") if load is not None else None,
+        "import_s": phases.get("import"),
+        "weight_bytes": load.weight_bytes if load is not None else None,
+        "weight_disk_bytes": load.weight_disk_bytes if load is not None else None,
     }
 
 
-def _answers(record: dict[str, Any]) -> dict[str, Any]:
-    found = (record.get("answers") or {}).get("benchmarks", {})
-    choice, code, qa = (found.get(name, {}) for name in ("multiple_choice", "code", "extractive_qa"))
-    same = {name: _same_texts(found.get(name, {})) for name in _TEXTS.values()}
-    asked = sum(items for _, items in same.values())
+def _answers(diff: OutputDiff | None) -> Figures:
+    benchmarks: Mapping[str, BenchmarkDiff] = diff.benchmarks if diff is not None else {}
+    choice, code, qa = (benchmarks.get(name) for name in ("multiple_choice", "code", "extractive_qa"))
+    perplexity = benchmarks.get("perplexity")
+    same = {name: _same_texts(benchmarks.get(name)) for name in _TEXTS.values()}
+    compared = sum(items for _, items in same.values())
+    suspicious = choice.suspicious_items if choice is not None else None
     return {
-        "mcq_flips_ratio": (choice.get("flips") or {}).get("estimate"),
-        "mcq_flips_ratio_high": (choice.get("flips") or {}).get("high"),
-        "mcq_p_value": choice.get("p_value_holm"),
-        "code_flips_ratio": (code.get("flips") or {}).get("estimate"),
-        "qa_flips_ratio": (qa.get("flips") or {}).get("estimate"),
-        "same_texts_ratio": sum(equal for equal, _ in same.values()) / asked if asked else None,
+        "mcq_flips_ratio": choice.flips.estimate if choice and choice.flips else None,
+        "mcq_flips_ratio_high": choice.flips.high if choice and choice.flips else None,
+        "mcq_p_value": choice.p_value_holm if choice else None,
+        "code_flips_ratio": code.flips.estimate if code and code.flips else None,
+        "qa_flips_ratio": qa.flips.estimate if qa and qa.flips else None,
+        "same_texts_ratio": sum(equal for equal, _ in same.values()) / compared if compared else None,
         **{key: same[name][0] / same[name][1] if same[name][1] else None for key, name in _TEXTS.items()},
-        "perplexity_ratio": (found.get("perplexity", {}).get("perplexity_ratio") or {}).get("estimate"),
-        "suspicious_items": len(choice["suspicious_items"]) if "suspicious_items" in choice else None,
-        # Items that both were asked, over which the differences are.
-        **{f"{score}_items": found.get(name, {}).get("items") for score, (name, _) in SCORES.items()},
-        "perplexity_items": found.get("perplexity", {}).get("items"),
+        "perplexity_ratio": perplexity.perplexity_ratio.estimate
+        if perplexity and perplexity.perplexity_ratio
+        else None,
+        "suspicious_items": None if suspicious is None else len(suspicious),
+        # Items that both answered, over which the differences are.
+        **{f"{score}_items": _items(benchmarks.get(name)) for score, (name, _) in SCORES.items()},
+        "perplexity_items": _items(perplexity),
     }
 
 
-def _cache_note(found: dict[str, dict[str, Any]]) -> str | None:
+def _items(compared: BenchmarkDiff | None) -> int | None:
+    return compared.items if compared is not None else None
+
+
+def _cache_note(entries: Mapping[str, Entry]) -> str | None:
     """Return what was wrong with files of answers and verdicts that were to be reused."""
     keys = ("cache_note", "verdicts_note")
-    notes = [note for entry in found.values() for key in keys if (note := entry["figures"].get(key))]
+    notes = [note for entry in entries.values() for key in keys if (note := entry.note(key))]
     return "; ".join(dict.fromkeys(notes)) or None
 
 
-def _by_normalisation(found: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    by_rule = _figure(found, "multiple_choice", "accuracy_by_normalisation") or {}
+def _by_normalisation(entries: Mapping[str, Entry]) -> Figures:
+    choice = entries.get("multiple_choice")
+    by_rule = choice.table("accuracy_by_normalisation") if choice is not None else {}
     return {"mcq_accuracy_unnormalised": by_rule.get("none"), "mcq_accuracy_per_byte": by_rule.get("bytes")}
 
 
-def _tied_ratio(found: dict[str, dict[str, Any]]) -> float | None:
-    tied, positions = _figure(found, "agreement", "tied_positions"), _figure(found, "agreement", "positions")
+def _tied_ratio(entries: Mapping[str, Entry]) -> float | None:
+    tied, positions = _figure(entries, "agreement", "tied_positions"), _figure(entries, "agreement", "positions")
     return tied / positions if tied is not None and positions else None
 
 
-def _overlap(record: dict[str, Any]) -> dict[str, Any]:
+def _overlap(overlap: Overlap | None) -> Figures:
     """Return the largest share over benchmarks of items that share a passage with a text that the model has seen."""
-    found = (record.get("overlap") or {}).get("benchmarks", {}).values()
+    shares = overlap.benchmarks.values() if overlap is not None else ()
     return {
-        f"{source}_overlap_ratio": max((one[source] for one in found if one[source] is not None), default=None)
-        for source in ("calibration", "training")
+        "calibration_overlap_ratio": max((s.calibration for s in shares if s.calibration is not None), default=None),
+        "training_overlap_ratio": max((s.training for s in shares if s.training is not None), default=None),
     }
 
 
-def _same_texts(figures: dict[str, Any]) -> tuple[int, int]:
+def _same_texts(compared: BenchmarkDiff | None) -> tuple[int, int]:
     """Return how many texts of a benchmark are the reference's, and of how many; (0, 0) where none were compared."""
-    if not figures.get("same_texts"):
+    if compared is None or compared.same_texts is None or compared.different_items is None:
         return 0, 0
-    return figures["items"] - len(figures["different_items"]), figures["items"]
+    return compared.items - len(compared.different_items), compared.items
 
 
-def _first_ok(benchmarks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for entry in benchmarks:
-        if entry["status"] == "ok":
-            found.setdefault(entry["benchmark"], entry)
-    return found
-
-
-def _figure(found: dict[str, dict[str, Any]], benchmark: str, name: str) -> Any:
-    return found.get(benchmark, {}).get("figures", {}).get(name)
+def _figure(entries: Mapping[str, Entry], benchmark: str, name: str) -> float | None:
+    return entries[benchmark].figure(name) if benchmark in entries else None
 
 
 def _percent(value: float | None, reference: float | None) -> float | None:

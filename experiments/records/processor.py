@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec import UNSET
+
+from runtime_matrix.experiments.records.schema import Environment
 
 # Those that decide how fast products of matrices are; the kernel's names, of x86 and of ARM.
 _INSTRUCTION_SETS = (
@@ -49,39 +53,46 @@ _EXTRAS = {  # what is worth a word beside the widest vectors
 }
 
 
-def processor(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return the processor's name, its `cpu` facts, and the `instruction_sets` that oneDNN's products may use.
+@dataclass(frozen=True)
+class Processor:
+    """Fields as in `schema.Environment`."""
 
-    `instruction_limits` are the environment variables that hold PyTorch back; empty where nothing does.
-    """
+    processor: str | None
+    cpu: dict[str, str | None]
+    instruction_sets: list[str]
+    instruction_limits: dict[str, str]
+
+
+def processor(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> Processor:
+    """Return what the system says of the processor, and what limits the instructions that PyTorch uses."""
     lines = _first_processor(root)
     flags = set((lines.get("flags") or lines.get("Features") or "").split())
     limits = {name: variables[name] for name in (_ATEN, _ONEDNN) if variables.get(name)}
-    return {
-        "processor": lines.get("model name") or platform.processor() or None,
-        "cpu": {key: next((lines[n] for n in names if n in lines), None) for key, names in _FACTS.items()},
-        "instruction_sets": _usable([name for name in _INSTRUCTION_SETS if name in flags], limits),
-        "instruction_limits": limits,
-    }
+    return Processor(
+        processor=lines.get("model name") or platform.processor() or None,
+        cpu={key: next((lines[n] for n in names if n in lines), None) for key, names in _FACTS.items()},
+        instruction_sets=_usable([name for name in _INSTRUCTION_SETS if name in flags], limits),
+        instruction_limits=limits,
+    )
 
 
-def describe(environment: Mapping[str, Any]) -> str | None:
+def describe(environment: Environment) -> str | None:
     """Return a line such as `AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI`; None for an old record."""
-    name, cpu = environment.get("processor"), environment.get("cpu") or {}
+    name = environment.processor or None
+    cpu = {} if environment.cpu is UNSET else environment.cpu
     if name is None and not cpu:
         return None
     which = " ".join(f"{key} {cpu[key]}" for key in ("family", "model") if cpu.get(key))
     parts = [f"{name or cpu.get('vendor')}" + (f" ({which})" if which else "")]
-    if environment.get("cores"):
-        parts.append(f"{environment['cores']} core{'s' if environment['cores'] != 1 else ''}")
-    limit = environment.get("cpu_limit")
-    if limit:
-        parts.append(f"at most {limit:g} CPUs' time")
-    sets = environment.get("instruction_sets") or []
+    if environment.cores:
+        parts.append(f"{environment.cores} core{'s' if environment.cores != 1 else ''}")
+    if environment.cpu_limit:
+        parts.append(f"at most {environment.cpu_limit:g} CPUs' time")
+    sets = environment.instruction_sets or []
     widest = next((title for key, title in _TITLES.items() if key in sets), None)
     if widest:
         parts.append(" ".join(dict.fromkeys([widest, *(word for key, word in _EXTRAS.items() if key in sets)])))
-    parts += [f"{name}={value}" for name, value in (environment.get("instruction_limits") or {}).items()]
+    parts += [f"{name}={value}" for name, value in (environment.instruction_limits or {}).items()]
     return ", ".join(parts)
 
 

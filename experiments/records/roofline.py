@@ -6,25 +6,30 @@ processor's cache can exceed 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+
+from runtime_matrix.experiments.models import ModelShape
+from runtime_matrix.experiments.records.schema import Load, Record
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BUSY = 0.1  # share of the CPUs' time: with less taken by others, a short best-of is hardly lower
 
 
-def hardware_peak(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what the machine could do at most, as it was measured beside the cell; None where it was not."""
-    found: Mapping[str, Any] | None = record.get("hardware_peak") or record.get("ceiling")  # its earlier name
-    return found
+@dataclass(frozen=True)
+class RequestShape:
+    """The work of a round of the latency benchmark; `prompt_tokens` are the mean where they vary."""
+
+    batch: float
+    prompt_tokens: float
+    new_tokens: float
 
 
-def peak_note(record: Mapping[str, Any], bandwidth_ratio: float | None, flops_ratio: float | None) -> str | None:
+def peak_note(record: Record, bandwidth_ratio: float | None, flops_ratio: float | None) -> str | None:
     """Return how to read the shares of the hardware peak, where it was measured under load or a share exceeds 1."""
-    peak, said = hardware_peak(record), []
+    peak, said = record.hardware_peak, []
     if peak is None or (bandwidth_ratio is None and flops_ratio is None):
         return None
-    taken = max(peak.get("others_ratio") or 0, peak.get("steal_ratio") or 0)
+    taken = max(peak.others_ratio or 0, peak.steal_ratio or 0)
     if taken > _BUSY:
         said.append(
             f"others took {100 * taken:.0f} % of the CPUs while the hardware peak was measured: "
@@ -43,37 +48,35 @@ def peak_note(record: Mapping[str, Any], bandwidth_ratio: float | None, flops_ra
     return "; ".join(said) or None
 
 
-def memory_bandwidth_ratio(
-    record: Mapping[str, Any], tpot_s: float | None, parameters: Mapping[str, Any]
-) -> float | None:
+def memory_bandwidth_ratio(record: Record, tpot_s: float | None, request: RequestShape | None) -> float | None:
     """Return (weight bytes + key-value bytes read for a step) / time / measured bandwidth; None where one is unknown.
 
-    The embedding is looked up, not read, unless it is the head as well. `parameters` are the latency benchmark's.
+    The embedding is looked up, not read, unless it is the head as well.
     """
-    shape, load, peak = record["model"].get("shape"), record["load"] or {}, hardware_peak(record)
-    if not (shape and peak and tpot_s and load.get("weight_bytes")):
+    shape, load, peak = record.model.shape, record.load, record.hardware_peak
+    if not (shape and load and peak and tpot_s and load.weight_bytes and request and peak.copy_bytes_per_s):
         return None
-    return float(_step_bytes(shape, load, parameters) / tpot_s / peak["copy_bytes_per_s"])
+    return _step_bytes(shape, load, load.weight_bytes, request) / tpot_s / peak.copy_bytes_per_s
 
 
-def flops_ratio(record: Mapping[str, Any], tokens_per_s: float | None) -> float | None:
+def flops_ratio(record: Record, tokens_per_s: float | None) -> float | None:
     """Return prefill's products / measured rate of the same dtype; None where one is unknown, as for packed weights.
 
     Two operations a weight and token, the embedding and the head left out: it is applied to one position.
     """
-    shape, load, peak = record["model"].get("shape"), record["load"] or {}, hardware_peak(record)
-    if not (shape and peak and tokens_per_s and load.get("weight_bytes") and _is_dense(record)):
+    shape, load, peak = record.model.shape, record.load, record.hardware_peak
+    if not (shape and load and peak and tokens_per_s and load.weight_bytes and _is_dense(record)):
         return None
-    rate = peak["flops_per_s"].get(load["dtype"])
-    return float(2 * _layer_weights(shape, load) * tokens_per_s / rate) if rate else None
+    rate = peak.flops_per_s.get(load.dtype)
+    return 2 * _layer_weights(shape, load.weight_bytes, load.dtype) * tokens_per_s / rate if rate else None
 
 
 def positions(
-    record: Mapping[str, Any],
+    record: Record,
     ttft_s: float | None,
     tpot_s: float | None,
-    parameters: Mapping[str, Any],
-    full: Mapping[str, Any] | None = None,
+    request: RequestShape,
+    full: Record | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return (operations / byte, operations / s) of `prefill` and `decode`, where both are known.
 
@@ -81,40 +84,48 @@ def positions(
     or written. Operations are the model's: where weights are packed, they are counted in `full`, a record of the same
     model that holds all of them.
     """
-    shape, load = record["model"].get("shape"), record["load"] or {}
-    counted = next((one for one in (record, full) if one is not None and _is_dense(one) and _is_known(one)), None)
-    if counted is None or not (shape and _is_known(record)) or record["runtime"]["placement"] != "device":
+    shape, load = record.model.shape, record.load
+    weights = next((count for other in (record, full) if (count := _dense_weights(other)) is not None), None)
+    if weights is None or shape is None or load is None or not _is_known(load) or record.runtime.placement != "device":
         return {}
-    batch, prompt = parameters["batch"], parameters["prompt_tokens"]
-    weights, head = _layer_weights(shape, counted["load"]), shape["vocabulary"] * shape["hidden"]
+    held_bytes = load.weight_bytes or 0
+    head = shape.vocabulary * shape.hidden
     found = {}
     if tpot_s:
-        operations = 2.0 * (weights + head) * batch
-        found["decode"] = (operations / _step_bytes(shape, load, parameters), operations / tpot_s)
+        operations = 2.0 * (weights + head) * request.batch
+        found["decode"] = (operations / _step_bytes(shape, load, held_bytes, request), operations / tpot_s)
     if ttft_s:
-        operations = 2.0 * (weights * prompt + head) * batch
-        moved = _step_bytes(shape, load, {"batch": batch, "prompt_tokens": prompt, "new_tokens": 0})
+        operations = 2.0 * (weights * request.prompt_tokens + head) * request.batch
+        moved = _step_bytes(shape, load, held_bytes, RequestShape(request.batch, request.prompt_tokens, 0))
         found["prefill"] = (operations / moved, operations / ttft_s)
     return found
 
 
-def _is_known(record: Mapping[str, Any]) -> bool:
-    load = record["load"] or {}
-    return bool(load.get("weight_bytes") and load.get("dtype") in _BYTES)
+def _is_known(load: Load) -> bool:
+    return bool(load.weight_bytes) and load.dtype in _BYTES
 
 
-def _is_dense(record: Mapping[str, Any]) -> bool:
-    return bool(record["runtime"]["weights"] == "full" and record["runtime"]["placement"] == "device")
+def _is_dense(record: Record) -> bool:
+    return record.runtime.weights == "full" and record.runtime.placement == "device"
 
 
-def _layer_weights(shape: Mapping[str, Any], load: Mapping[str, Any]) -> float:
-    tables = shape["vocabulary"] * shape["hidden"] * (1 if shape["is_tied"] else 2)
-    return float(load["weight_bytes"] / _BYTES[load["dtype"]] - tables)
+def _dense_weights(record: Record | None) -> float | None:
+    """Return the number of weights of the layers; None for a record that does not hold all of them."""
+    if record is None or record.model.shape is None or record.load is None:
+        return None
+    if not (_is_dense(record) and _is_known(record.load)):
+        return None
+    return _layer_weights(record.model.shape, record.load.weight_bytes or 0, record.load.dtype)
 
 
-def _step_bytes(shape: Mapping[str, Any], load: Mapping[str, Any], parameters: Mapping[str, Any]) -> float:
-    width = _BYTES[load["dtype"]]
-    embedding = 0 if shape["is_tied"] else shape["vocabulary"] * shape["hidden"] * width
-    held = parameters["prompt_tokens"] + parameters["new_tokens"] / 2  # on average
-    kv = 2 * shape["layers"] * shape["kv_heads"] * shape["head_width"] * width * held * parameters["batch"]
-    return float(load["weight_bytes"] - embedding + kv)
+def _layer_weights(shape: ModelShape, weight_bytes: int, dtype: str) -> float:
+    tables = shape.vocabulary * shape.hidden * (1 if shape.is_tied else 2)
+    return weight_bytes / _BYTES[dtype] - tables
+
+
+def _step_bytes(shape: ModelShape, load: Load, weight_bytes: int, request: RequestShape) -> float:
+    width = _BYTES[load.dtype]
+    embedding = 0 if shape.is_tied else shape.vocabulary * shape.hidden * width
+    held = request.prompt_tokens + request.new_tokens / 2  # on average
+    kv = 2 * shape.layers * shape.kv_heads * shape.head_width * width * held * request.batch
+    return weight_bytes - embedding + kv

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from runtime_matrix.experiments.records.schema import BenchmarkDiff, Figures, OutputDiff
 
 # A row's score, its benchmark, and what the items' 0 to 1 are multiplied with in the row.
 SCORES = {
@@ -14,18 +13,21 @@ SCORES = {
 }
 
 
-def score_bounds(answers: Mapping[str, Any] | None) -> dict[str, Any]:
+def score_bounds(diff: OutputDiff | None) -> Figures:
     """Return `SCORE_difference`, `_low` and `_high` against the reference, on the same items; None where unknown.
 
     The bounds are 95 % intervals that hold also where no item differs (`measurement/paired.py`, `loss`).
     """
-    found = (answers or {}).get("benchmarks", {})
-    row: dict[str, Any] = {"against": (answers or {}).get("against")}
+    benchmarks: dict[str, BenchmarkDiff] = diff.benchmarks if diff is not None else {}
+    figures: Figures = {}
     for score, (benchmark, scale) in SCORES.items():
-        difference = found.get(benchmark, {}).get("score_difference") or {}
-        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high")):
-            value = difference.get(end)
-            row[f"{score}_difference{suffix}"] = None if value is None else scale * value
-    ratio = found.get("perplexity", {}).get("perplexity_ratio") or {}
-    row["perplexity_ratio_low"], row["perplexity_ratio_high"] = ratio.get("low"), ratio.get("high")
-    return row
+        compared = benchmarks.get(benchmark)
+        difference = compared.score_difference if compared is not None else None
+        ends = (difference.estimate, difference.low, difference.high) if difference is not None else (None,) * 3
+        for suffix, value in zip(("", "_low", "_high"), ends, strict=True):
+            figures[f"{score}_difference{suffix}"] = None if value is None else scale * value
+    compared = benchmarks.get("perplexity")
+    ratio = compared.perplexity_ratio if compared is not None else None
+    figures["perplexity_ratio_low"] = ratio.low if ratio else None
+    figures["perplexity_ratio_high"] = ratio.high if ratio else None
+    return figures

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from runtime_matrix.experiments.measurement.paired import Interval, launch_log_ratio, mean_interval
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import launch_log_ratio, mean_interval
+from runtime_matrix.experiments.records.schema import Launch
 
-Launches = Sequence[Mapping[str, Any]]
+Launches = Sequence[Launch]
+SideName = Literal["candidate", "reference"]
+_SIDES: tuple[SideName, SideName] = ("candidate", "reference")
 # What a launch tells of a cell, in seconds: the time to the first token; the mean time of a step, and its percentiles;
 # a whole request; a step of longer texts; a whole batch.
 PHASES = ("prefill", "decode", "decode_p95", "decode_p99", "request", "long_decode", "throughput")
@@ -47,7 +51,7 @@ def halves(launches: Launches, phase: str, clock: Clock) -> list[tuple[float, fl
     """Return the log ratio of the first half of each launch's rounds, and of the second: equal where all is steady."""
     found = []
     for launch in launches:
-        mine, theirs = (_times(launch, phase, clock, side) for side in ("candidate", "reference"))
+        mine, theirs = (_times(launch, phase, clock, side) for side in _SIDES)
         middle = min(len(mine), len(theirs)) // 2
         if middle:
             first, second = slice(0, middle), slice(middle, None)
@@ -61,7 +65,7 @@ def ratio(launches: Launches, phase: str, clock: Clock, level: float = 0.95) -> 
     return interval.exp() if interval else None
 
 
-def seconds(launches: Launches, phase: str, side: str = "candidate") -> list[float]:
+def seconds(launches: Launches, phase: str, side: SideName = "candidate") -> list[float]:
     """Return the wall seconds of a cell at its own threads, one for each launch: the median over its rounds."""
     found = [_times(launch, phase, Clock.WALL, side) for launch in launches]
     return [float(np.median(times)) for times in found if times]
@@ -78,9 +82,9 @@ def memory_ratio(launches: Launches) -> Interval | None:
 
     None where it is not known.
     """
-    is_on_gpu = any(launch["device"] == "cuda" for launch in launches)
+    is_on_gpu = any(launch.device == "cuda" for launch in launches)
     key = "peak_device_bytes" if is_on_gpu else "peak_host_bytes"
-    pairs = [(launch["candidate_memory"].get(key), launch["reference_memory"].get(key)) for launch in launches]
+    pairs = [(getattr(launch.candidate_memory, key), getattr(launch.reference_memory, key)) for launch in launches]
     if not pairs or not all(mine and theirs for mine, theirs in pairs):
         return None
     interval = mean_interval([math.log(mine / theirs) for mine, theirs in pairs])
@@ -106,12 +110,12 @@ def is_cpu_bound(launches: Launches, phase: str) -> bool | None:
     return found.low <= 1 + _CPU_BOUND_RATIO and found.high >= 1 / (1 + _CPU_BOUND_RATIO)
 
 
-def thread_scaling(launches: Launches, side: str) -> float | None:
+def thread_scaling(launches: Launches, side: SideName) -> float | None:
     """Return how many times faster a step is at the cell's own threads than at one; None where either is unknown."""
     pairs = [
         (_times(launch, "decode", Clock.ONE_THREAD_WALL, side), _times(launch, "decode", Clock.WALL, side))
         for launch in launches
-        if launch.get("one_thread") is not None
+        if launch.one_thread is not None
     ]
     logs = [math.log(float(np.median(one)) / float(np.median(own))) for one, own in pairs if one and own]
     return math.exp(float(np.mean(logs))) if logs else None
@@ -119,38 +123,33 @@ def thread_scaling(launches: Launches, side: str) -> float | None:
 
 def recompiles(launches: Launches) -> int | None:
     """Return the graphs that the cell compiled within timed rounds; None where its runtime does not count."""
-    counts = [
-        launch[name]["candidate"].get("recompiles")
-        for launch in launches
-        for name in ("own", "long", "batched", "one_thread")
-        if launch.get(name) is not None
-    ]
+    counts = [block.candidate.recompiles for launch in launches for block in launch.blocks().values()]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
-def _log_ratio(launch: Mapping[str, Any], phase: str, clock: Clock) -> float | None:
-    mine, theirs = (_times(launch, phase, clock, side) for side in ("candidate", "reference"))
+def _log_ratio(launch: Launch, phase: str, clock: Clock) -> float | None:
+    mine, theirs = (_times(launch, phase, clock, side) for side in _SIDES)
     return launch_log_ratio(mine, theirs) if mine and theirs else None
 
 
-def _times(launch: Mapping[str, Any], phase: str, clock: Clock, side: str) -> list[float]:
+def _times(launch: Launch, phase: str, clock: Clock, side: SideName) -> list[float]:
     """Return the seconds of a phase, one for each round; a percentile is one for each launch."""
-    block = {"long_decode": "long", "throughput": "batched"}.get(phase, "own")
+    name = {"long_decode": "long", "throughput": "batched"}.get(phase, "own")
     if clock is not Clock.WALL:
         # A cell of one thread has no other rounds than its own.
-        block = "own" if launch["threads"] == 1 and launch.get("one_thread") is None else "one_thread"
-        if phase not in ("prefill", "decode") or launch["device"] != "cpu":
+        name = "own" if launch.threads == 1 and launch.one_thread is None else "one_thread"
+        if phase not in ("prefill", "decode") or launch.device != "cpu":
             return []
-    if launch.get(block) is None:
+    block = launch.blocks().get(name)
+    if block is None:
         return []
-    rounds = launch[block][side]
-    kind = "cpu_s" if clock is Clock.CPU else "wall_s"
+    rounds = block.side(side)
     if phase in ("request", "throughput"):
-        steps = [sum(one) for one in rounds["steps_s"]]
-        return [first + rest for first, rest in zip(rounds["prefill"]["wall_s"], steps, strict=True)]
+        rest_s = [sum(steps) for steps in rounds.steps_s]
+        return [first + rest for first, rest in zip(rounds.prefill.wall_s, rest_s, strict=True)]
     if phase.startswith("decode_p"):
-        steps = [step for one in rounds["steps_s"] for step in one]
-        return [float(np.percentile(steps, int(phase.removeprefix("decode_p"))))]
-    found: list[float] = rounds["prefill" if phase == "prefill" else "decode"][kind]
-    return found
+        steps_s = [step for steps in rounds.steps_s for step in steps]
+        return [float(np.percentile(steps_s, int(phase.removeprefix("decode_p"))))]
+    times = rounds.prefill if phase == "prefill" else rounds.decode
+    return times.cpu_s if clock is Clock.CPU else times.wall_s

@@ -8,30 +8,25 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.records.assemble import SCHEMA_VERSION
+from runtime_matrix.experiments.records.migration import read_record
+from runtime_matrix.experiments.records.schema import (
+    OUTPUT_DIFF_SCHEMA_VERSION,
+    SPEED_SCHEMA_VERSION,
+    OutputDiff,
+    Record,
+    Result,
+    Speed,
+    to_plain,
+    typed,
+)
 from runtime_matrix.experiments.records.unfinished import unfinished_record
 
-SPEED_SCHEMA_VERSION = 2  # 1 timed work that nobody checked, at one thread
-SPEED_FILE, ANSWERS_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
-_MISSING = object()
-_TEXT, _NULL = (str,), type(None)
-_NEEDED: dict[str, tuple[type, ...]] = {  # what the matrix cannot do without
-    **dict.fromkeys(("run_id", "record_id", "started_at", "status", "config_hash", "environment_hash"), _TEXT),
-    **dict.fromkeys(("runtime.name", "runtime.engine", "runtime.weights", "runtime.placement"), _TEXT),
-    **dict.fromkeys(("runtime.dtype", "model.name", "model.digest", "hw.name", "command"), _TEXT),
-    "hw.threads": (int,),
-    "is_reference": (bool,),
-    "reason": (str, _NULL),
-    "config": (dict,),
-    "environment": (dict,),
-    "load": (dict, _NULL),
-    "replay": (dict, _NULL),
-    "benchmarks": (list,),
-}
-_ENTRY = {"benchmark", "status", "samples", "figures", "parameters", "items_file"}
+T = TypeVar("T")
+
+SPEED_FILE, OUTPUT_DIFF_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
@@ -72,84 +67,70 @@ def cell_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def read_records(
-    folder: Path, folders: Sequence[Path] | None = None
-) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
+def read_results(folder: Path, folders: Sequence[Path] | None = None) -> tuple[list[Result], list[tuple[Path, str]]]:
     """Return the readable records, oldest first, and each other file with the reason why it was left out.
 
     `folders`: of these cells alone. A cell whose run was killed has the record that its journal tells.
     """
-    records: list[dict[str, Any]] = []
+    results: list[Result] = []
     refused: list[tuple[Path, str]] = []
     for home in cell_folders(folder) if folders is None else folders:
         path = home / "record.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            record = read_record(json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number))
         except FileNotFoundError:
-            record = unfinished_record(home)
-            if record is None:
+            unfinished = unfinished_record(home)
+            if unfinished is None:
                 continue
-            path = home / "journal.jsonl"
+            record = unfinished
         except (OSError, ValueError, RecursionError) as error:
-            refused.append((path, f"damaged: {error}"))
+            refused.append((path, _reason(error)))
             continue
-        _sort(path, record, records, refused)
-    records.sort(key=lambda record: record["started_at"])
-    return records, refused
+        results.append(_attached(record, home))
+    results.sort(key=lambda result: result.record.started_at)
+    return results, refused
 
 
 def _no_number(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-def _sort(path: Path, record: Any, records: list[dict[str, Any]], refused: list[tuple[Path, str]]) -> None:
-    reason = _unreadable(record)
-    if reason is None:
-        records.append({**record, **_found_later(path.parent)})
-    else:
-        refused.append((path, reason))
+def _reason(error: Exception) -> str:
+    text = str(error)
+    told = ("foreign", "damaged", "schema", "older schema")
+    return text if text.startswith(told) else f"damaged: {text}"
 
 
-def _unreadable(record: Any) -> str | None:
-    """Return why this is no record that the matrix can show; None where it is one."""
-    if not isinstance(record, dict) or "schema_version" not in record:
-        return "foreign: not a record of this program"
-    version = record["schema_version"]
-    if version != SCHEMA_VERSION:
-        age = "older " if isinstance(version, int) and version < SCHEMA_VERSION else ""
-        return f"{age}schema {version}, this program reads {SCHEMA_VERSION}: measure again"
-    for name, wanted in _NEEDED.items():
-        value: Any = record
-        for part in name.split("."):
-            value = value.get(part, _MISSING) if isinstance(value, dict) else _MISSING
-        if value is _MISSING:
-            return f"damaged: no {name}"
-        if not isinstance(value, wanted):
-            return f"damaged: {name} is {type(value).__name__}"
-    if not all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in record["benchmarks"]):
-        return f"damaged: a benchmark without {', '.join(sorted(_ENTRY))}"
-    return None
+def write_record(folder: Path, record: Record) -> None:
+    """Write a cell's record, once. FileExistsError where it is there already."""
+    text = json.dumps(to_plain(record), indent=1, allow_nan=False)
+    write_atomic(folder / "record.json", text + "\n", exclusive=True)
 
 
-def attach(records: Sequence[dict[str, Any]], results: Path) -> list[dict[str, Any]]:
-    """Return the records with what was found later beside them: `speed` and `answers`, None where there is none."""
-    return [{**record, **_found_later(results / record["record_id"])} for record in records]
+def attach(records: Sequence[Record], results: Path) -> list[Result]:
+    """Return the records with what was found later beside them."""
+    return [_attached(record, results / record.record_id) for record in records]
 
 
-def _found_later(folder: Path) -> dict[str, Any]:
-    return {
-        "speed": _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION),
-        "answers": _beside(folder / ANSWERS_FILE, 1),
-        "folder": str(folder),
-    }
+def _attached(record: Record, folder: Path) -> Result:
+    speed = _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+    diff = _beside(folder / OUTPUT_DIFF_FILE, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
+    return Result(record, folder, speed, diff)
 
 
-def _beside(path: Path, version: int) -> dict[str, Any] | None:
+def read_speed(folder: Path) -> Speed | None:
+    """Return the interleaved comparison beside a record; None where there is none, or it is of another version."""
+    return _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+
+
+def _beside(path: Path, version: int, kind: type[T]) -> T | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("schema_version") != version:
+            return None
+        return typed(content, kind)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and content.get("schema_version") == version else None
 
 
 def check_writable(folder: Path, name: str = "results_dir") -> None:

@@ -7,13 +7,24 @@ before takes as long as a new one (as MLPerf's audit tests TEST01 and TEST04 do)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scipy import special
 
-WRONG_OUTPUT, INVALID_TIMING = "wrong output", "invalid timing"
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import (
+    INVALID_TIMING,
+    WRONG_OUTPUT,
+    Entry,
+    Launch,
+    Replay,
+    Speed,
+    Status,
+    TimedTokens,
+    TokenRule,
+)
+
 # By how many nats float32 arithmetic in another order may make another token the likeliest: our engines' logits differ
 # by less than 2e-5.
 _ROUNDING_NATS = 1e-3
@@ -22,71 +33,75 @@ _BETWEEN_RATIO = 0.02  # of the rounds' own CPU time
 _BETWEEN_ROUND_S = 5e-4  # what is lost in the noise of the clocks
 # Of a round whose prompt came before, over the same round when it was new: honest runtimes lie within a few percent.
 _REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.7, 2
-BLOCKS = ("own", "long", "batched", "one_thread")
 
 
-def is_exact(runtime: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
     """Say whether two configured runtimes compute the same function up to rounding: the same weights, in float32."""
-    return runtime["weights"] == reference["weights"] and {runtime["dtype"], reference["dtype"]} == {"float32"}
+    return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
 
 
 @dataclass(frozen=True)
 class Problem:
     """`status` stands in the row; `is_final`: more launches cannot mend it."""
 
-    status: str
+    status: Status
     reason: str
     is_final: bool = True
 
 
-def problem(speed: Mapping[str, Any], agreement: Mapping[str, Any]) -> Problem | None:
-    """Return what is wrong with the timed work of a cell, None where nothing is.
-
-    `speed` is the content of its `speed.json`, `agreement` the figures of its agreement check.
-    """
-    launches = speed.get("launches", [])
-    counts = [launch["tokens"] for launch in launches if launch.get("tokens")]
-    wrong = _wrong_tokens(counts, speed["token_rule"], agreement) if counts else None
-    return wrong or _between(launches) or _remembers(launches)
+def problem(speed: Speed, agreement: Entry | None) -> Problem | None:
+    """Return what is wrong with the timed work of a cell, None where nothing is; `agreement` is of its check."""
+    counts = [launch.tokens for launch in speed.launches if launch.tokens is not None]
+    wrong = _wrong_tokens(counts, speed.token_rule, agreement) if counts else None
+    return wrong or _between(speed.launches) or _remembers(speed.launches)
 
 
-def unchecked(speed: Mapping[str, Any], agreement: Mapping[str, Any]) -> str | None:
+def unchecked(speed: Speed, agreement: Entry | None) -> str | None:
     """Return why the timed tokens of a cell cannot be judged, None where they can."""
-    if speed.get("token_rule") == "share" and not agreement.get("continuation_tokens"):
+    if speed.token_rule == "share" and not _figure(agreement, "continuation_tokens"):
         return "its timed tokens are unchecked: set agreement.enabled=true"
     return None
 
 
-def replay_problem(replay: Mapping[str, Any], exact: bool, agreement: Mapping[str, Any]) -> str | None:
+def replay_problem(replay: Replay, exact: bool, agreement: Entry | None) -> str | None:
     """Return what is wrong with the tokens of the latency benchmark, which were forced through the reference."""
-    tokens, top = replay["tokens"], replay["same_top_tokens"]
-    counts = {"tokens": tokens, "missing": 0, "forced": tokens, "forced_top": top, "max_gap": replay["max_logprob_gap"]}
+    counts = TimedTokens(
+        tokens=replay.tokens,
+        missing=0,
+        forced=replay.tokens,
+        forced_top=replay.same_top_tokens,
+        max_gap=replay.max_logprob_gap,
+    )
     wrong = _wrong_tokens([counts], "exact" if exact else "share", agreement)
     return wrong.reason if wrong else None
 
 
-def _wrong_tokens(counts: Sequence[Mapping[str, Any]], rule: str, agreement: Mapping[str, Any]) -> Problem | None:
-    total = {name: sum(one[name] for one in counts) for name in ("tokens", "missing", "forced", "forced_top")}
-    gap = max(one["max_gap"] for one in counts)
-    if total["missing"]:
-        return Problem(WRONG_OUTPUT, f"{total['missing']} of {total['tokens'] + total['missing']} timed tokens missing")
+def _figure(agreement: Entry | None, name: str) -> float | None:
+    return None if agreement is None else agreement.figure(name)
+
+
+def _wrong_tokens(counts: Sequence[TimedTokens], rule: TokenRule, agreement: Entry | None) -> Problem | None:
+    tokens, missing = sum(count.tokens for count in counts), sum(count.missing for count in counts)
+    forced, forced_top = sum(count.forced for count in counts), sum(count.forced_top for count in counts)
+    gap = max(count.max_gap for count in counts)
+    if missing:
+        return Problem(WRONG_OUTPUT, f"{missing} of {tokens + missing} timed tokens missing")
     if rule == "exact":
         if gap <= _ROUNDING_NATS:
             return None
-        wrong = total["forced"] - total["forced_top"]
         return Problem(
             WRONG_OUTPUT,
-            f"{wrong:,} of {total['tokens']:,} timed tokens are not the reference's, which finds its own up to "
+            f"{forced - forced_top:,} of {tokens:,} timed tokens are not the reference's, which finds its own up to "
             f"{gap:.3g} nats likelier",
         )
-    tokens, top = agreement.get("continuation_tokens"), agreement.get("continuation_same_top")
-    if not tokens or top is None or not total["forced"]:
+    checked, top = _figure(agreement, "continuation_tokens"), _figure(agreement, "continuation_same_top")
+    if not checked or top is None or not forced:
         return None
-    if _is_share_lower(total["forced_top"], total["forced"], top, tokens):
+    if _is_share_lower(forced_top, forced, int(top), int(checked)):
         return Problem(
             WRONG_OUTPUT,
-            f"{100 * total['forced_top'] / total['forced']:.1f} % of {total['forced']:,} timed tokens are the "
-            f"reference's choice, {100 * top / tokens:.1f} % in the agreement check",
+            f"{100 * forced_top / forced:.1f} % of {forced:,} timed tokens are the "
+            f"reference's choice, {100 * top / checked:.1f} % in the agreement check",
         )
     return None
 
@@ -108,10 +123,10 @@ def _log_choose(n: int, k: int) -> float:
     return float(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
-def _between(launches: Sequence[Mapping[str, Any]]) -> Problem | None:
-    sides = [launch[name]["candidate"] for launch in launches for name in BLOCKS if launch.get(name) is not None]
-    rounds = sum(len(side["decode"]["wall_s"]) for side in sides)
-    between, own = (sum(side[key] for side in sides) for key in ("between_cpu_s", "rounds_cpu_s"))
+def _between(launches: Sequence[Launch]) -> Problem | None:
+    sides = [block.candidate for launch in launches for block in launch.blocks().values()]
+    rounds = sum(len(side.decode.wall_s) for side in sides)
+    between, own = sum(side.between_cpu_s for side in sides), sum(side.rounds_cpu_s for side in sides)
     if between <= _BETWEEN_RATIO * own or between <= _BETWEEN_ROUND_S * rounds:
         return None
     return Problem(
@@ -121,9 +136,9 @@ def _between(launches: Sequence[Mapping[str, Any]]) -> Problem | None:
     )
 
 
-def _remembers(launches: Sequence[Mapping[str, Any]]) -> Problem | None:
-    repeated = [launch["repeated"] for launch in launches if launch.get("repeated")]
-    ratios = [sum(times["again_s"]) / sum(times["fresh_s"]) for times in repeated]
+def _remembers(launches: Sequence[Launch]) -> Problem | None:
+    repeated = [launch.repeated for launch in launches if launch.repeated is not None]
+    ratios = [sum(times.again_s) / sum(times.fresh_s) for times in repeated]
     if len(ratios) < _REMEMBERED_LAUNCHES or max(ratios) > _REMEMBERED_RATIO:
         return None
     return Problem(INVALID_TIMING, f"a prompt that came before takes {max(ratios):.2f} of a new one's time at most")

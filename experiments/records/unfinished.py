@@ -7,10 +7,11 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import read_journal
+from runtime_matrix.experiments.records.schema import Record
 
 _LOCK = "running.lock"  # held by the process that measures the cell, and lost with it
 
@@ -28,7 +29,7 @@ def running(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def unfinished(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def unfinished(results: Path) -> Iterator[tuple[Path, Record]]:
     """Yield the folder and the record of each cell that nobody measures any more and that has no record."""
     for journal in sorted(results.glob("**/journal.jsonl")):
         if not (journal.parent / "record.json").exists():
@@ -37,7 +38,7 @@ def unfinished(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
                 yield journal.parent, record
 
 
-def unfinished_record(folder: Path) -> dict[str, Any] | None:
+def unfinished_record(folder: Path) -> Record | None:
     """Return the record that a cell's journal tells; None while it is being measured, and for other journals."""
     try:
         events = read_journal(folder / "journal.jsonl")
@@ -48,14 +49,12 @@ def unfinished_record(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _record(events: list[dict[str, Any]]) -> dict[str, Any]:
+def _record(events: list[JsonObject]) -> Record:
     ends = [event for event in events if event["event"] == "finished"]
     if ends:
-        record = assemble(events, status=ends[-1]["status"], reason=ends[-1]["reason"], exit_code=0)
-    else:
-        reason = "the run ended before this cell did"
-        record = assemble(events, status="interrupted", reason=reason, exit_code=None)
-    return {**record, "finished_at": None}
+        return assemble(events, status=ends[-1]["status"], reason=ends[-1]["reason"], exit_code=0)
+    reason = "the run ended before this cell did"
+    return assemble(events, status="interrupted", reason=reason, exit_code=None)
 
 
 def _is_running(folder: Path) -> bool:

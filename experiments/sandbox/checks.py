@@ -12,7 +12,6 @@ import builtins
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Check:
     expected: str = ""  # of `value`: a literal
     setup: str = ""  # of `call`: what the grader runs before
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, str]:
         return dict(vars(self))
 
 

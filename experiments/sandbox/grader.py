@@ -19,7 +19,7 @@ import sys
 import time
 from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import layers
@@ -27,6 +27,9 @@ import values
 import zygote
 
 sys.path.pop(0)  # programs must not find these modules by name in this folder
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
 
 _MOST_BYTES = 16 << 20  # of an answer
 
@@ -46,7 +49,7 @@ class _Program:
         self._wire, self._deadline, self._rest = wire, deadline, bytearray()
         self.ended: _Ended | None = None  # whatever a test made of the exception
 
-    def ask(self, request: dict[str, Any]) -> Any:
+    def ask(self, request: dict[str, str]) -> Any:
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
@@ -107,7 +110,7 @@ def main() -> None:
         print(json.dumps(_grade(json.loads(line), orders)), file=replies, flush=True)
 
 
-def _confine(setup: dict[str, Any]) -> tuple[list[str], Any]:
+def _confine(setup: Setup) -> tuple[list[str], Any]:
     """Apply what the host allows of what is wanted; return the names of what holds."""
     level, scratch = ["rlimits"], setup["scratch"]
     memory = setup["memory_mib"] << 20  # of the grader, which reads what programs answer
@@ -133,7 +136,7 @@ def _confine(setup: dict[str, Any]) -> tuple[list[str], Any]:
     return level, filters
 
 
-def _namespaces(setup: dict[str, Any]) -> list[str]:
+def _namespaces(setup: Setup) -> list[str]:
     try:
         has_pids = layers.namespaces("pids" not in setup["without"])
     except OSError:
@@ -153,12 +156,13 @@ def _namespaces(setup: dict[str, Any]) -> list[str]:
     return level
 
 
-def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
+def _grade(job: Job, orders: socket.socket) -> Reply:
     start = time.monotonic()
     mine, theirs = socket.socketpair()
-    order = json.dumps({"program": job["program"], "limits": job["limits"]}).encode()
-    socket.send_fds(orders, [b"%20d" % len(order)], [theirs.fileno()])
-    orders.sendall(order)
+    order: Order = {"program": job["program"], "limits": job["limits"]}
+    message = json.dumps(order).encode()
+    socket.send_fds(orders, [b"%20d" % len(message)], [theirs.fileno()])
+    orders.sendall(message)
     theirs.close()
     program = _Program(mine, start + job["limits"]["wall_s"])
     status, reason = "passed", ""
@@ -175,7 +179,7 @@ def _grade(job: dict[str, Any], orders: socket.socket) -> dict[str, Any]:
     if program.ended is not None:  # a test that catches everything has not caught this
         status, reason = program.ended.status, program.ended.reason
     orders.sendall(b"end")
-    ended_as = json.loads(orders.recv(4096))
+    ended_as: Ended = json.loads(orders.recv(4096))
     mine.close()
     # The kernel's count of ticks may run ahead of the time that it reports, by a tenth.
     is_over = ended_as["code"] == -signal.SIGXCPU or ended_as["cpu_s"] >= 0.9 * job["limits"]["cpu_s"]
@@ -197,7 +201,7 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<test>", "exec")
 
 
-def _run(check: dict[str, Any], program: _Program, entry_point: str) -> None:
+def _run(check: dict[str, str], program: _Program, entry_point: str) -> None:
     if check["kind"] == "call":
         names: dict[str, Any] = {"__name__": "check"}
         exec(_compiled(check["setup"]), names)

@@ -22,11 +22,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
+from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
 
 # What each layer keeps programs from, for the note where one is missing.
 LAYERS = {
@@ -144,7 +144,7 @@ class Pool:
             checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
         except (SyntaxError, ValueError) as error:
             return Verdict("failed", f"the test is not Python: {error}", None, 0.0)
-        job = {
+        job: Job = {
             "program": program.code,
             "checks": [check.plain() for check in checks],
             "entry_point": program.entry_point,
@@ -157,10 +157,10 @@ class Pool:
             start = time.monotonic()
             reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
             if reply is not None:
-                if not reply.pop("is_clean"):  # it left what the next program would find
+                if not reply["is_clean"]:  # it left what the next program would find
                     grader.close()
                     grader = None
-                return Verdict(**reply)
+                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"])
             grader.close()
             grader = None
             return Verdict("timeout", "the check did not end", None, time.monotonic() - start)
@@ -173,9 +173,8 @@ class Pool:
         for path in (folder, scratch, base):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o755)
-        places = _places(self._library)
-        setup = {
-            **places,
+        setup: Setup = {
+            **_places(self._library),
             "scratch": scratch,
             "base": base,
             "without": list(self._without),
@@ -209,8 +208,8 @@ class _Grader:
             raise UserError(f"the sandbox did not start: {trouble}")
         self.level: list[str] = json.loads(greeting)["level"]
 
-    def grade(self, job: dict[str, Any], patience_s: float) -> dict[str, Any] | None:
-        """Return the verdict's fields; None when the grader is gone or took too long."""
+    def grade(self, job: Job, patience_s: float) -> Reply | None:
+        """Return the verdict; None when the grader is gone or took too long."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -257,7 +256,7 @@ def _copied_library(folder: Path) -> list[str]:
     return [str(folder), str(folder / "lib-dynload")]
 
 
-def _places(library: Sequence[str]) -> dict[str, list[str]]:
+def _places(library: Sequence[str]) -> Places:
     """Return which paths an interpreter needs, for the layers: its library, shared objects, time zones.
 
     Nothing of the user's, and no packages beside Python's own. `library` is the copy that is used, if one is.

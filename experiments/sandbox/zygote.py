@@ -13,10 +13,13 @@ import shutil
 import signal
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import layers
 import values
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.sandbox.messages import Ended, Order
 
 # What programs usually import: read once here, not once a program. Not random and threading, nor what imports them:
 # what they do at each fork costs every program a third of a millisecond.
@@ -51,30 +54,30 @@ def serve(
                 _begin(program, files[0], filters[1] if filters else None, scratch, orders)
             os.close(files[0])
         else:
-            ended = _end(pid)
-            ended["is_clean"] = scratch is None or _clear(scratch)
+            code, cpu_s = _end(pid)
+            ended: Ended = {"code": code, "cpu_s": cpu_s, "is_clean": scratch is None or _clear(scratch)}
             orders.sendall(json.dumps(ended).encode())
 
 
-def _receive(orders: socket.socket, size: int) -> dict[str, Any]:
+def _receive(orders: socket.socket, size: int) -> Order:
     content = bytearray()
     while len(content) < size:
         part = orders.recv(size - len(content))
         if not part:
             os._exit(0)
         content += part
-    order: dict[str, Any] = json.loads(content)
+    order: Order = json.loads(content)
     return order
 
 
-def _end(pid: int) -> dict[str, Any]:
-    """Kill whatever the program still is; return how it ended and the processor seconds that it took."""
+def _end(pid: int) -> tuple[int, float]:
+    """Kill whatever the program still is; return its exit code and the processor seconds that it took."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         os.kill(pid, signal.SIGKILL)  # it did not come to make a group of its own
     _, status, usage = os.wait4(pid, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
+    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
 
 def _clear(scratch: str) -> bool:
@@ -88,7 +91,7 @@ def _clear(scratch: str) -> bool:
 
 
 def _begin(
-    order: dict[str, Any],
+    order: Order,
     grader: int,
     own_filter: layers.Filter | None,
     scratch: str | None,

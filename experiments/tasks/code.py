@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.tasks import files
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
@@ -34,6 +34,20 @@ class Problem:
     calls_check: bool
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls beside the entry point
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is kept of one completion."""
+
+    id: str  # of the problem
+    sample: int
+    prompt: str
+    text: str
+    ids: tuple[int, ...] | None  # tokens of the text; None for one that was given
+    status: str
+    reason: str
+    is_right: bool
 
 
 @dataclass(frozen=True)
@@ -89,13 +103,13 @@ def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore
     return PassScore(means, by_problem, len(passed))
 
 
-def _problem(where: str, item: dict[str, Any]) -> Problem:
+def _problem(where: str, item: JsonObject) -> Problem:
     if "entry_point" in item or "prompt" in item:
         return _humaneval(where, item)
     return _mbpp(where, item)
 
 
-def _humaneval(where: str, item: dict[str, Any]) -> Problem:
+def _humaneval(where: str, item: JsonObject) -> Problem:
     if "plus_input" in item:
         raise UserError(
             f"{where}: HumanEval+ is not scored: its added tests are inputs (plus_input), and `test` holds the base "
@@ -115,7 +129,7 @@ def _humaneval(where: str, item: dict[str, Any]) -> Problem:
     return Problem(str(item["task_id"]), prompt, prompt, entry, test, True, reference, helpers)
 
 
-def _mbpp(where: str, item: dict[str, Any]) -> Problem:
+def _mbpp(where: str, item: JsonObject) -> Problem:
     _require(where, item, _MBPP)
     tests = item["test_list"]
     if not isinstance(tests, list) or not all(isinstance(one, str) for one in tests):
@@ -133,7 +147,7 @@ def _mbpp(where: str, item: dict[str, Any]) -> Problem:
     return Problem(str(item["task_id"]), prompt, "", entry, test, False, code)
 
 
-def _require(where: str, item: dict[str, Any], fields: Sequence[str]) -> None:
+def _require(where: str, item: JsonObject, fields: Sequence[str]) -> None:
     for name in fields:
         if not item.get(name) and item.get(name) != 0:
             raise UserError(f"{where}: {item.get('task_id', 'the problem')} has no {name}; give {_WANTED}")

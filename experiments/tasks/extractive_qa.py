@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.language import answer_words
 
@@ -26,6 +26,21 @@ class Question:
     context: str
     text: str
     answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is kept of one answer."""
+
+    id: str
+    cluster: int  # questions about one passage
+    prompt: str
+    text: str
+    ids: tuple[int, ...]  # tokens of the text
+    finished_by: str
+    answers: tuple[str, ...]
+    is_right: bool
+    f1: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
     return QAScore(100.0 * sum(exact) / len(exact), 100.0 * sum(f1s) / len(f1s), len(exact))
 
 
-def _question(path: Path, context: str, item: dict[str, Any]) -> Question:
+def _question(path: Path, context: str, item: JsonObject) -> Question:
     answers = tuple(dict.fromkeys(answer["text"] for answer in item["answers"]))
     for name, text in (("context", context), ("question", item["question"]), *(("answer", one) for one in answers)):
         if not isinstance(text, str):

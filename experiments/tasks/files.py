@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 
 
 def read_bytes(path: Path, wanted: str) -> bytes:
@@ -60,9 +61,7 @@ def lines(path: Path, wanted: str) -> io.StringIO:
     return io.StringIO(read_text(path, wanted), newline="")
 
 
-def json_lines(
-    path: Path, wanted: str, fields: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(path: Path, wanted: str, fields: Mapping[str, str] | None = None) -> Iterator[tuple[str, JsonObject]]:
     """Yield each object of JSON lines, or of one JSON array, with the place that an error message names.
 
     `fields`: our name of a field, and the data's.
@@ -81,7 +80,7 @@ def json_lines(
         yield where, renamed(item, fields or {}, where)
 
 
-def renamed(item: dict[str, Any], fields: Mapping[str, str], where: str) -> dict[str, Any]:
+def renamed(item: JsonObject, fields: Mapping[str, str], where: str) -> JsonObject:
     """Return an item with the fields of `fields` under our names as well."""
     for ours, theirs in fields.items():
         if theirs not in item:
@@ -90,13 +89,13 @@ def renamed(item: dict[str, Any], fields: Mapping[str, str], where: str) -> dict
     return item
 
 
-def text_of(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> str:
+def text_of(item: JsonObject, keys: tuple[str, ...], where: str) -> str:
     """Return the text under the first of the keys that is there; sentences in a list are joined by spaces."""
     texts = texts_of(item, keys, where)
     return " ".join(text.strip() for text in texts)
 
 
-def texts_of(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> list[str]:
+def texts_of(item: JsonObject, keys: tuple[str, ...], where: str) -> list[str]:
     """Return the text, or the list of texts, under the first of the keys that is there, as a list."""
     for key in keys:
         if key in item:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.tasks import files
 
 # Names of the parts of a question, in our own words first, then in those of public data sets.
@@ -56,6 +57,21 @@ class Verdict:
     predicted: int
     is_right: bool
     is_tied: bool = False  # another choice scores exactly the same, and the first of them was taken
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is kept of one question."""
+
+    id: str
+    subject: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    predicted: int
+    is_right: bool
+    logprobs: list[float]
+    lengths: list[int]  # that log-probabilities are divided by
 
 
 @dataclass(frozen=True)
@@ -196,7 +212,7 @@ def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
     return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
 
 
-def _named(item: dict[str, Any], header: Sequence[str]) -> dict[str, Any]:
+def _named(item: JsonObject, header: Sequence[str]) -> JsonObject:
     """Return a row by its header: each column that is nothing else is a choice, as those named A, B, C."""
     if "choices" in item:
         return item
@@ -216,7 +232,7 @@ def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Que
     return questions
 
 
-def _from_item(item: Mapping[str, Any], name: str, subject: str, where: str) -> Question:
+def _from_item(item: JsonObject, name: str, subject: str, where: str) -> Question:
     text, choices, answer = (_first(item, keys, where) for keys in (_QUESTION, _CHOICES, _ANSWER))
     labels: Sequence[object] = ()
     if isinstance(choices, Mapping):  # as the hub's data sets have them
@@ -229,7 +245,7 @@ def _from_item(item: Mapping[str, Any], name: str, subject: str, where: str) -> 
     return _question(str(item.get("id", name)), subject, text, choices, answer, where)
 
 
-def _first(item: Mapping[str, Any], keys: Sequence[str], where: str) -> Any:
+def _first(item: JsonObject, keys: Sequence[str], where: str) -> Any:
     for key in keys:
         if item.get(key) is not None:
             return item[key]

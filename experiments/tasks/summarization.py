@@ -30,6 +30,21 @@ class Article:
 
 
 @dataclass(frozen=True)
+class Item:
+    """What is kept of one summary."""
+
+    id: str
+    prompt: str
+    text: str
+    ids: tuple[int, ...]  # tokens of the text
+    finished_by: str
+    references: tuple[str, ...]
+    rouge1: float  # F1, 0 to 1
+    rouge2: float
+    rougeL: float
+
+
+@dataclass(frozen=True)
 class RougeScore:
     means: dict[str, float]  # measure -> F1, 0 to 100
     items: int

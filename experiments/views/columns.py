@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
 
-Row = dict[str, Any]
 UNKNOWN = "n/a"
 PAGE = 4  # the least important columns that a narrow view still shows
-ALARMS = (WRONG_OUTPUT, INVALID_TIMING)  # statuses of cells whose timed work was not what was asked for
 
 
 @dataclass(frozen=True)
 class Column:
     """`rank`: where there is no room, the highest leave first. `better`: "high", "low" or "" where neither is."""
 
-    key: str  # of the row, whose value it sorts by
+    key: str  # of the row's field or figure, by which it sorts
     title: str
     unit: str
     group: str
@@ -50,12 +47,15 @@ def known(found: Sequence[Row]) -> list[Column]:
     """
     shown = [column for column in COLUMNS if any(_is_known(column, row) for row in found)]
     shown = [column for column in shown if column.key not in _WARNINGS or any(row.get(column.key) for row in found)]
-    both = [row for row in found if None not in (row.get("qa_f1"), row.get("qa_exact_match"))]
-    if not both or not all(math.isclose(row["qa_f1"], row["qa_exact_match"]) for row in both):
+    pairs = [(row.get("qa_f1"), row.get("qa_exact_match")) for row in found]
+    both = [(f1, exact) for f1, exact in pairs if f1 is not None and exact is not None]
+    if not both or not all(math.isclose(f1, exact) for f1, exact in both):
         return shown
-    f1 = next(column for column in COLUMNS if column.key == "qa_f1")
+    replaced = next(column for column in COLUMNS if column.key == "qa_f1")
     return [
-        replace(column, rank=f1.rank, better=f1.better, about=_ONLY_EXACT) if column.key == "qa_exact_match" else column
+        replace(column, rank=replaced.rank, better=replaced.better, about=_ONLY_EXACT)
+        if column.key == "qa_exact_match"
+        else column
         for column in shown
         if column.key != "qa_f1"
     ]
@@ -67,53 +67,69 @@ def _is_known(column: Column, row: Row) -> bool:
 
 
 def failures(found: Sequence[Row]) -> list[str]:
-    return [f"{row['runtime']}: {row['status']}: {row['reason']}" for row in found if row["status"] != "ok"]
+    return [f"{row.runtime}: {row.status}: {row.reason}" for row in found if row.status != "ok"]
 
 
 def is_alarm(row: Row) -> bool:
     """Say whether what was timed was not the work that was asked for."""
-    return row["status"] in ALARMS
+    return row.status in FAILED_TIMING
 
 
 def speed_notes(found: Sequence[Row]) -> list[str]:
     """Return why the speeds of a row by two clocks disagree, one line for each such row."""
-    return [f"NOTE {row['runtime']}: {row['speed_note']}" for row in found if row.get("speed_note")]
+    return [f"NOTE {row.runtime}: {row.speed_note}" for row in found if row.speed_note]
 
 
 def _number(key: str, pattern: str, factor: float = 1.0) -> Callable[[Row], str]:
-    return lambda row: UNKNOWN if row.get(key) is None else pattern.format(row[key] * factor)
+    def show(row: Row) -> str:
+        value = row.get(key)
+        return UNKNOWN if value is None else pattern.format(value * factor)
+
+    return show
 
 
 def _score(key: str, error: str, digits: int) -> Callable[[Row], str]:
     def show(row: Row) -> str:
-        if row[key] is None:
+        value, bound = row.get(key), row.get(error)
+        if value is None:
             return UNKNOWN
-        bound = "" if row[error] is None else f" ± {row[error]:.{digits}f}"
-        return f"{row[key]:.{digits}f}{bound}"
+        return f"{value:.{digits}f}" + ("" if bound is None else f" ± {bound:.{digits}f}")
 
     return show
 
 
 def _ratio(key: str) -> Callable[[Row], str]:
     def show(row: Row) -> str:
-        if row.get(key) is None:
-            return "1" if row["is_reference"] and row["status"] == "ok" else UNKNOWN
-        return f"{row[key]:.2f} [{row[key + '_low']:.2f}, {row[key + '_high']:.2f}]"
+        found = row.interval(key)
+        if found is None:
+            return "1" if row.is_reference and row.status == "ok" else UNKNOWN
+        value, low, high = found
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
     return show
 
 
-def _interval(key: str, pattern: str, source: str = "") -> Callable[[Row], str]:
-    """Show a value with its interval where it has one; `source` is the key that says whether it is of a cell alone."""
+def _interval(key: str, pattern: str) -> Callable[[Row], str]:
+    """Show a value with its interval where it has one."""
 
     def show(row: Row) -> str:
         value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
         if value is None:
             return UNKNOWN
         said = pattern.format(value)
-        if low is not None and high is not None and low < high:
-            return f"{said} [{pattern.format(low)}, {pattern.format(high)}]"
-        return f"{said} alone" if source and row.get(source) == "alone" else said
+        has_width = low is not None and high is not None and low < high
+        return f"{said} [{pattern.format(low)}, {pattern.format(high)}]" if has_width else said
+
+    return show
+
+
+def _price(key: str, pattern: str) -> Callable[[Row], str]:
+    """Show dollars with their interval, marked where the cell's rate was measured alone."""
+    with_interval = _interval(key, pattern)
+
+    def show(row: Row) -> str:
+        said = with_interval(row)
+        return f"{said} alone" if row.price_source == "alone" and said != UNKNOWN else said
 
     return show
 
@@ -122,26 +138,28 @@ def _time(key: str) -> Callable[[Row], str]:
     """Show milliseconds, marked where the cell was measured alone."""
 
     def show(row: Row) -> str:
-        if row.get(key) is None:
+        seconds = row.get(key)
+        if seconds is None:
             return UNKNOWN
-        return f"{row[key] * 1e3:.2f}{' alone' if row.get('latency_source') == 'alone' else ''}"
+        return f"{seconds * 1e3:.2f}{' alone' if row.latency_source == 'alone' else ''}"
 
     return show
 
 
 def _flips(row: Row) -> str:
     """No flip in n items leaves something open, so the bound is shown with it."""
-    if row["mcq_flips_ratio"] is None:
+    share, bound = row.get("mcq_flips_ratio"), row.get("mcq_flips_ratio_high")
+    if share is None:
         return UNKNOWN
-    return f"{100 * row['mcq_flips_ratio']:.1f} % (≤ {100 * row['mcq_flips_ratio_high']:.1f})"
+    return f"{100 * share:.1f} %" + ("" if bound is None else f" (≤ {100 * bound:.1f})")
 
 
 def _hardware(row: Row) -> str:
-    return f"{row['hw']}, {row['threads']} threads"
+    return f"{row.hw}, {row.threads} threads"
 
 
 def _dtype(row: Row) -> str:
-    return row["dtype"] + (" (emulated)" if row.get("dtype_note") else "")
+    return row.dtype + (" (emulated)" if row.dtype_note else "")
 
 
 _ASKED = {  # by how keys of rows begin
@@ -177,19 +195,19 @@ _PAYS = (
     "in the cache. 0 where it starts no later; unknown unless the cell is shown to be faster."
 )
 COLUMNS = [
-    Column("runtime", "runtime", "", "cell", 0, lambda row: row["runtime"] + (" *" if row["is_reference"] else ""), "",
+    Column("runtime", "runtime", "", "cell", 0, lambda row: row.runtime + (" *" if row.is_reference else ""), "",
            "Engine over weights in a placement; * the reference that others are compared with."),
     Column("dtype", "dtype", "", "cell", 8, _dtype, "", "What the engine computes in."),
-    Column("variant", "options", "", "cell", 0, lambda row: row.get("variant") or UNKNOWN, "",
+    Column("variant", "options", "", "cell", 0, lambda row: row.variant or UNKNOWN, "",
            "What tells the row from others of the same runtime, model and hardware."),
-    Column("model", "model", "", "cell", 6, lambda row: row["model"], "", "The model that every cell of a run shares."),
+    Column("model", "model", "", "cell", 6, lambda row: row.model, "", "The model that every cell of a run shares."),
     Column("hw", "hw", "", "cell", 9, _hardware, "", "The hardware profile and the threads that were given."),
-    Column("status", "status", "", "cell", 2, lambda row: row["status"], "", "What became of the cell."),
+    Column("status", "status", "", "cell", 2, lambda row: row.status, "", "What became of the cell."),
     Column("load_s", "load", "s", "start", 5, _number("load_s", "{:.2f}"), "",
            f"Loading, with all that it builds. {_ORDER}"),
     Column("first_call_s", "first call", "s", "start", 7, _number("first_call_s", "{:.2f}"), "",
            f"The first generation, where compiling happens. {_ORDER}"),
-    Column("start_kind", "start", "", "start", 6, lambda row: row.get("start_kind") or UNKNOWN, "",
+    Column("start_kind", "start", "", "start", 6, lambda row: row.start_kind or UNKNOWN, "",
            "cold: something was built or compiled; warm: all of that was found in the cache; plain: nothing to build."),
     Column("pays_after_tokens", "pays after", "tokens", "start", 7, _interval("pays_after_tokens", "{:,.0f}"), "",
            f"Tokens {_PAYS}"),
@@ -294,11 +312,11 @@ COLUMNS = [
     Column("replay_same_top_ratio", "replayed same", "", "agreement", 8,
            _number("replay_same_top_ratio", "{:.1f} %", 100), "", "Timed tokens that the reference too would choose."),
     Column("usd_per_million_tokens", "price", "$/M tok", "cost", 5,
-           _interval("usd_per_million_tokens", "{:.3f}", "price_source"), "",
+           _price("usd_per_million_tokens", "{:.3f}"), "",
            "A million new tokens of the interleaved batches at the profile's price an hour; 95 % interval over "
            "launches. Marked alone where it is of the offline benchmark, one round of one cell: no comparison."),
     Column("usd_per_thousand_requests", "price", "$/1000 req", "cost", 7,
-           _interval("usd_per_thousand_requests", "{:.4f}", "price_source"), "",
+           _price("usd_per_thousand_requests", "{:.4f}"), "",
            "A thousand requests of the interleaved batches, or, marked alone, of the offline benchmark."),
     Column("energy_j_per_token", "energy", "J/tok", "cost", 5, _number("energy_j_per_token", "{:.3f}"), "",
            f"As the device's meter read it, all that ran beside included. {_ORDER}"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.views.columns import COLUMNS, UNKNOWN, Column, Row
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import COLUMNS, UNKNOWN, Column
 from runtime_matrix.experiments.views.standing import SPEEDS, bounds
 
 
@@ -20,7 +21,7 @@ class Change:
 
 
 def label(row: Row) -> str:
-    return " · ".join(str(row[key]) for key in ("runtime", "dtype", "model", "hw"))
+    return " · ".join((row.runtime, row.dtype, row.model, row.hw))
 
 
 def difference(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[Change], list[str], list[str]]:
@@ -48,9 +49,9 @@ def lines(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
 
 def _key(row: Row) -> tuple[str, ...]:
     """A cell is the same where what it measures is: `config_hash`, or, in files without one, what the row says."""
-    if row.get("config_hash"):
-        return (row["config_hash"],)
-    return tuple(str(row[key]) for key in ("runtime", "dtype", "model_digest", "hw", "threads"))
+    if row.config_hash:
+        return (row.config_hash,)
+    return row.runtime, row.dtype, row.model_digest, row.hw, str(row.threads)
 
 
 def _changes(old: Row, new: Row) -> list[Change]:

@@ -5,90 +5,129 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct
+
+from runtime_matrix.experiments.records.schema import BenchmarkDiff, Result, to_plain, typed
 
 _LETTERS = "ABCDEFGHIJ"
 _PROMPT, _ANSWER = 500, 400  # characters; of a prompt the end, where the question stands
 _EACH = 12  # of a benchmark
-Items = dict[Path, dict[str, dict[str, Any]]]
+
+
+class _Item(Struct, frozen=True, kw_only=True):
+    """What the page shows of an item; which fields there are depends on its benchmark."""
+
+    id: str | int
+    sample: int | None = None  # of a problem that is answered several times
+    question: str | None = None
+    prompt: str | None = None
+    choices: list[str] | None = None  # older records have none
+    answer: int | None = None  # the index of the right choice
+    predicted: int | None = None  # the index of the choice that was taken
+    text: str = ""
+    answers: list[str] = []  # that are right
+    references: list[str] = []  # that a summary is compared with
+    is_right: bool | None = None
+
+
+class FlippedItem(Struct, frozen=True, kw_only=True):
+    """A question and the answers of the reference and of the cell."""
+
+    benchmark: str
+    id: str | int
+    question: str
+    wanted: str
+    reference: str
+    cell: str
+    reference_right: bool | None
+    cell_right: bool | None
+
+
+class FlippedItems(Struct, frozen=True, kw_only=True):
+    """The items of a cell whose answer is not the reference's, and how many there are by benchmark."""
+
+    differing: dict[str, int]
+    items: list[FlippedItem]
+    reason: str | None  # why they cannot be shown
 
 
 class Flipped:
     """Reads the items of cells and their references, each file once; at most `budget_bytes` of them come out."""
 
     def __init__(self, budget_bytes: int):
-        self._left, self._cache = budget_bytes, Items()
+        self._left = budget_bytes
+        self._cache: dict[Path, Mapping[str, _Item]] = {}
 
-    def of(self, record: Mapping[str, Any], share_bytes: int) -> dict[str, Any]:
-        """Return `items`, and how many there are by benchmark; `reason` where they cannot be shown."""
-        answers = record.get("answers") or {}
-        differing = {name: n for name, found in answers.get("benchmarks", {}).items() if (n := _differing(found))}
-        items: list[dict[str, Any]] = []
-        left = min(share_bytes, self._left)
-        reason = answers.get("reason")
+    def of(self, result: Result, share_bytes: int) -> FlippedItems:
+        """Return the items of a cell, as many as `share_bytes` hold."""
+        if result.diff is None:
+            return FlippedItems(differing={}, items=[], reason=None)
+        diffs = result.diff.benchmarks
+        differing = {name: count for name, diff in diffs.items() if (count := _differing(diff))}
+        items: list[FlippedItem] = []
+        left, reason = min(share_bytes, self._left), result.diff.reason
         for benchmark in differing:
             try:
-                for item in self._pairs(record, benchmark, str(answers["against"])):
-                    size = len(json.dumps(item))
+                for item in self._pairs(result, benchmark, result.diff.against):
+                    size = len(json.dumps(to_plain(item)))
                     if size > left:
                         break
                     left, self._left = left - size, self._left - size
                     items.append(item)
             except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 reason = f"the items of {benchmark} cannot be read: {type(error).__name__}: {error}"
-        return {"differing": differing, "items": items, "reason": reason}
+        return FlippedItems(differing=differing, items=items, reason=reason)
 
-    def _pairs(self, record: Mapping[str, Any], benchmark: str, against: str) -> Iterator[dict[str, Any]]:
-        folder = Path(record["folder"])
-        name = next(entry["items_file"] for entry in record["benchmarks"] if entry["benchmark"] == benchmark)
-        mine, theirs = self._read(folder / name, False), self._read(folder.parent / against / name, True)
+    def _pairs(self, result: Result, benchmark: str, against: str) -> Iterator[FlippedItem]:
+        name = next(entry.items_file for entry in result.record.benchmarks if entry.benchmark == benchmark)
+        if name is None:
+            raise KeyError("items_file")
+        mine = self._read(result.folder / name, is_kept=False)
+        theirs = self._read(result.folder.parent / against / name, is_kept=True)  # a reference serves many cells
         pairs = [
             (mine[key], theirs[key]) for key in mine if key in theirs and _answer(mine[key]) != _answer(theirs[key])
         ]
-        pairs.sort(key=lambda pair: pair[0].get("is_right") == pair[1].get("is_right"))  # those that count come first
-        for one, other in pairs[:_EACH]:
-            yield {
-                "benchmark": benchmark,
-                "id": one["id"],
-                "question": str(one.get("question") or one.get("prompt") or "")[-_PROMPT:],
-                "wanted": _wanted(one)[:_ANSWER],
-                "reference": _answer(other)[:_ANSWER],
-                "cell": _answer(one)[:_ANSWER],
-                "reference_right": other.get("is_right"),
-                "cell_right": one.get("is_right"),
-            }
+        pairs.sort(key=lambda pair: pair[0].is_right == pair[1].is_right)  # those that count come first
+        for item, other in pairs[:_EACH]:
+            yield FlippedItem(
+                benchmark=benchmark,
+                id=item.id,
+                question=(item.question or item.prompt or "")[-_PROMPT:],
+                wanted=_wanted(item)[:_ANSWER],
+                reference=_answer(other)[:_ANSWER],
+                cell=_answer(item)[:_ANSWER],
+                reference_right=other.is_right,
+                cell_right=item.is_right,
+            )
 
-    def _read(self, path: Path, is_kept: bool) -> dict[str, dict[str, Any]]:
+    def _read(self, path: Path, is_kept: bool) -> Mapping[str, _Item]:
         if path in self._cache:
             return self._cache[path]
         with path.open(encoding="utf-8") as file:
-            found = {f"{item['id']}/{item.get('sample')}": item for item in map(json.loads, file)}
-        if is_kept:  # a reference serves many cells
-            self._cache[path] = found
-        return found
+            items = [typed(json.loads(line), _Item) for line in file]
+        by_key = {f"{item.id}/{item.sample}": item for item in items}
+        if is_kept:
+            self._cache[path] = by_key
+        return by_key
 
 
-def _differing(figures: Mapping[str, Any]) -> int:
+def _differing(diff: BenchmarkDiff) -> int:
     """Return how many items have another answer, for benchmarks with items that people can read."""
-    if "different_items" in figures:
-        return len(figures["different_items"])
-    changed = figures.get("changed_answers")
-    return round(changed["estimate"] * figures["items"]) if changed else 0
+    if diff.different_items is not None:
+        return len(diff.different_items)
+    return round(diff.changed_answers.estimate * diff.items) if diff.changed_answers else 0
 
 
-def _answer(item: Mapping[str, Any]) -> str:
-    if "predicted" in item:
-        return _choice(item, item["predicted"])
-    return str(item.get("text", ""))
+def _answer(item: _Item) -> str:
+    return item.text if item.predicted is None else _choice(item, item.predicted)
 
 
-def _wanted(item: Mapping[str, Any]) -> str:
-    if "predicted" in item:
-        return _choice(item, item["answer"])
-    answers = item.get("answers") or item.get("references") or []
-    return str(answers[0]) if answers else ""
+def _wanted(item: _Item) -> str:
+    if item.answer is not None and item.predicted is not None:
+        return _choice(item, item.answer)
+    return next(iter(item.answers or item.references), "")
 
 
-def _choice(item: Mapping[str, Any], index: int) -> str:
-    choices = item.get("choices")  # older records have none
-    return f"{_LETTERS[index]}. {choices[index]}" if choices else f"choice {_LETTERS[index]}"
+def _choice(item: _Item, index: int) -> str:
+    return f"{_LETTERS[index]}. {item.choices[index]}" if item.choices else f"choice {_LETTERS[index]}"

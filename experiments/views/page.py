@@ -8,21 +8,26 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.advice.kept import kept
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.matrix import latest, rows
+from runtime_matrix.experiments.records.schema import Result, Row
 from runtime_matrix.experiments.views.cards import answers
-from runtime_matrix.experiments.views.columns import COLUMNS, PAGE, Column, Row, is_alarm, known
-from runtime_matrix.experiments.views.detail import detail
+from runtime_matrix.experiments.views.columns import COLUMNS, PAGE, Column, is_alarm, known
+from runtime_matrix.experiments.views.detail import Detail, detail
 from runtime_matrix.experiments.views.flipped import Flipped
-from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, Front, bounds, mark_best, pareto
+from runtime_matrix.experiments.views.page_data import STAND_IN, PageData, axis_labels, page_data
+from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, mark_best
 from runtime_matrix.experiments.views.text import foot
-from runtime_matrix.experiments.views.trends import FEWEST, METRICS, trends
+from runtime_matrix.experiments.views.trends import METRICS, Series, trends
 from runtime_matrix.experiments.views.verdict import bars, sentence
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
@@ -33,48 +38,45 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HASHES = "HASHES-OF-THE-SCRIPTS"
 # A second line: whatever a record might smuggle in, only these scripts run, and nothing is asked of any network.
 _POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
-_AXIS_LABELS = {
-    "speedup_ratio": "decode speedup",
-    "prefill_speedup_ratio": "prefill speedup",
-    "request_speedup_ratio": "request speedup",
-    "throughput_speedup_ratio": "batch speedup",
-    "long_speedup_ratio": "long decode speedup",
-    "cpu_speedup_ratio": "CPU speedup, one thread",
-    "cpu_prefill_speedup_ratio": "CPU prefill speedup, one thread",
-    "mcq_accuracy": "choice accuracy",
-    "perplexity": "perplexity",
-    "code_pass_at_1": "code pass@1",
-    "qa_f1": "QA F1",
-    "rouge_l": "ROUGE-L",
-}
-_STAND_IN = {"qa_f1": "qa_exact_match"}  # its column, where the two are the same in every row
 _GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
 
 
-def page(records: Sequence[dict[str, Any]], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
-    """Return the page as HTML. `records` are those of a folder, oldest first; `refused` has paths and reasons."""
-    every = rows(records, all=True)
+@dataclass(frozen=True)
+class Line:
+    """A row of the static table: its texts, and marks for those who cannot see colours."""
+
+    id: str
+    is_reference: bool
+    status: str
+    status_class: str
+    is_alarm: bool
+    reason: str | None
+    cells: list[tuple[Column, str, str]]  # text and mark
+
+
+def page(results: Sequence[Result], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
+    """Return the page as HTML. `results` are those of a folder, oldest first; `refused` has paths and reasons."""
+    every = rows(results, all=True)
     found = every if all_records else latest(every)
-    cells, broken = _cells(records, found)
+    cells, broken = _cells(results, found)
     return page_of_rows(found, [*refused, *broken], cells, trends(every))
 
 
 def page_of_rows(
     found: Sequence[Row],
     refused: Sequence[tuple[str, str]] = (),
-    cells: Mapping[str, Any] | None = None,
-    series: Sequence[Any] = (),
+    cells: Mapping[str, Detail] | None = None,
+    series: Sequence[Series] = (),
 ) -> str:
     """Return the page of rows, such as a published matrix has; `cells` are what is shown when a cell is opened."""
     columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
     marks = mark_best(found, columns)
-    data = {**_data(found, columns, marks), "cells": cells or {}, "trends": series, "fewest": FEWEST}
     text: str = _template().render(
         title=_title(found),
         facts=_facts(found),
         css=(ASSETS / "page.css").read_text(encoding="utf-8"),
         js="\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
-        data=_embedded(data),
+        data=_embedded(page_data(found, columns, marks, cells or {}, series)),
         answers=answers(found),
         verdict=sentence(found),
         bars=bars(found),
@@ -88,11 +90,11 @@ def page_of_rows(
         notes=foot(found),
         refused=refused,
         metrics=METRICS,
-        axes=_axis_labels(columns),
+        axes=axis_labels(columns),
         x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
-        y_axes=[key for key in ANSWERS if any(column.key in (key, _STAND_IN.get(key)) for column in columns)],
+        y_axes=[key for key in ANSWERS if any(column.key in (key, STAND_IN.get(key)) for column in columns)],
         choices=_choices(found),
-        has_trends=bool(data["trends"]),
+        has_trends=bool(series),
         has_alarms=any(is_alarm(row) for row in found),
         policy=_POLICY,
     )
@@ -103,14 +105,8 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _axis_labels(columns: Sequence[Column]) -> dict[str, str]:
-    titles = {column.key: column.title for column in columns}
-    stand_ins = {key: titles[other] for key, other in _STAND_IN.items() if key not in titles and other in titles}
-    return _AXIS_LABELS | stand_ins
-
-
 @cache
-def _template() -> Any:
+def _template() -> Template:
     import jinja2
 
     loader = jinja2.FileSystemLoader(ASSETS)
@@ -118,98 +114,46 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _embedded(data: dict[str, Any]) -> str:
+def _embedded(data: PageData) -> str:
     """Return JSON that may stand within a script element: no `</script>` can end it."""
     return json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _data(
-    found: Sequence[Row],
-    columns: Sequence[Column],
-    marks: dict[tuple[str, str], str],
-) -> dict[str, Any]:
-    keys = [key for key in found[0] if any(row.get(key) is not None for row in found)]
-    fronts = {
-        f"{x}|{y}": _front(pareto(found, [(x, "high"), (y, "low" if y == "perplexity" else "high"), _MEMORY]))
-        for x in SPEEDS
-        for y in ANSWERS
-        if x in keys and y in keys
-    }
-    return {
-        "columns": [
-            {
-                "key": one.key,
-                "title": one.title,
-                "unit": one.unit,
-                "group": one.group,
-                "benchmark": one.benchmark,
-                "about": one.about,
-                "rank": one.rank,
-            }
-            for one in columns
-        ],
-        "keys": keys,
-        "rows": [[_short(row.get(key)) for key in keys] for row in found],
-        "marks": [[record, key, mark] for (record, key), mark in marks.items()],
-        "bounds": {
-            row["record_id"]: {
-                key: [_short(end) for end in ends] for key in (*SPEEDS, *ANSWERS) if (ends := bounds(row, key))
-            }
-            for row in found
-        },
-        "kept": {row["record_id"]: _short(kept(row)) for row in found if row["status"] == "ok"},
-        "fronts": fronts,
-        "metrics": METRICS,
-        "axes": _axis_labels(columns),
-    }
-
-
-_MEMORY = ("peak_host_bytes", "low")
-
-
-def _front(front: Front) -> dict[str, Any]:
-    return {"dominated": dict(zip(front.record_ids, front.dominated_by, strict=True)), "missing": front.missing}
-
-
-def _cells(records: Sequence[dict[str, Any]], found: Sequence[Row]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return what a cell shows when it is opened, by record; and the records of which that cannot be shown, and why."""
-    by_id = {record["record_id"]: record for record in records}
-    latest = sorted(found, key=lambda row: row["started_at"])[-_DETAILED:]
+def _cells(results: Sequence[Result], found: Sequence[Row]) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
+    """Return what is shown when a cell is opened, by record; and the records of which that cannot be shown, and why."""
+    by_id = {result.record.record_id: result for result in results}
+    newest = sorted(found, key=lambda row: row.started_at)[-_DETAILED:]
     flipped = Flipped(_ITEMS_BYTES)
-    share = _ITEMS_BYTES // max(1, min(len(latest), 40))
-    references = {(record["run_id"], record["model"]["digest"]): record for record in records if record["is_reference"]}
-    cells: dict[str, Any] = {}
+    share = _ITEMS_BYTES // max(1, min(len(newest), 40))
+    records = [result.record for result in results if result.record.is_reference]
+    references = {(record.run_id, record.model.digest): record for record in records}
+    cells: dict[str, Detail] = {}
     broken: list[tuple[str, str]] = []
-    for row in latest:
-        record = by_id[row["record_id"]]
-        reference = references.get((row["run_id"], row["model_digest"]))
+    for row in newest:
+        result = by_id[row.record_id]
         try:
-            cells[row["record_id"]] = {**detail(record, row, reference), "flipped": flipped.of(record, share)}
+            reference = references.get((row.run_id, row.model_digest))
+            cells[row.record_id] = detail(result, row, flipped.of(result, share), reference)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-            broken.append((record["folder"], f"its details cannot be shown: {type(error).__name__}: {error}"))
+            broken.append((str(result.folder), f"its details cannot be shown: {type(error).__name__}: {error}"))
     return cells, broken
 
 
-def _short(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def _line(row: Row, columns: Sequence[Column], marks: dict[tuple[str, str], str]) -> dict[str, Any]:
-    """Return a row of the static table: its texts, and marks for those who cannot see colours."""
-    return {
-        "id": row["record_id"],
-        "is_reference": row["is_reference"],
-        "status": row["status"],
-        "status_class": status_class(row),
-        "is_alarm": is_alarm(row),
-        "reason": row["reason"],
-        "cells": [(one, one.show(row), marks.get((row["record_id"], one.key), "")) for one in columns],
-    }
+def _line(row: Row, columns: Sequence[Column], marks: Mapping[tuple[str, str], str]) -> Line:
+    return Line(
+        id=row.record_id,
+        is_reference=row.is_reference,
+        status=row.status,
+        status_class=status_class(row),
+        is_alarm=is_alarm(row),
+        reason=row.reason,
+        cells=[(column, column.show(row), marks.get((row.record_id, column.key), "")) for column in columns],
+    )
 
 
 def status_class(row: Row) -> str:
     """Return a status as the name of a CSS class; two of them contain a space."""
-    return str(row["status"]).replace(" ", "-") + (" alarm" if is_alarm(row) else "")
+    return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
 
 
 def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
@@ -230,9 +174,9 @@ def _views(columns: Sequence[Column]) -> list[str]:
 
 
 def _title(found: Sequence[Row]) -> str:
-    models = sorted({row.get("model_title") or row["model"] for row in found})
+    models = sorted({row.model_title or row.model for row in found})
     shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
-    places = sorted({f"{row['processor'] or row['hw']}, {_threads(row['threads'])}" for row in found})
+    places = sorted({f"{row.processor or row.hw}, {_threads(row.threads)}" for row in found})
     return f"{shown} on {places[0] if len(places) == 1 else f'{len(places)} machines'}"
 
 
@@ -241,14 +185,14 @@ def _threads(count: int) -> str:
 
 
 def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
-    measured = sum(row["status"] == "ok" for row in found)
-    days = sorted({row["started_at"][:10] for row in found})
-    commits = sorted({row["commit"][:7] for row in found if row["commit"]})
+    measured = sum(row.status == "ok" for row in found)
+    days = sorted({row.started_at[:10] for row in found})
+    commits = sorted({row.commit[:7] for row in found if row.commit})
     return [
         ("cells", f"{len(found)}"),
         ("measured", f"{measured}"),
-        ("runs", f"{len({row['run_id'] for row in found})}"),
-        ("threads", ", ".join(sorted({str(row["threads"]) for row in found}))),
+        ("runs", f"{len({row.run_id for row in found})}"),
+        ("threads", ", ".join(sorted({str(row.threads) for row in found}))),
         ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
         ("commit", ", ".join(commits[-3:]) or "not in git"),
         ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
@@ -257,6 +201,10 @@ def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _choices(found: Sequence[Row]) -> dict[str, list[str]]:
     """Return what the matrix can be filtered by, where there is more than one of it."""
-    names = {"runtime": "{runtime}", "hardware": "{hw}, {processor}", "model": "{model}", "status": "{status}"}
-    options = {title: sorted({shown.format(**row) for row in found}) for title, shown in names.items()}
-    return {title: some for title, some in options.items() if len(some) > 1}
+    options: dict[str, set[str]] = {
+        "runtime": {row.runtime for row in found},
+        "hardware": {f"{row.hw}, {row.processor}" for row in found},
+        "model": {row.model for row in found},
+        "status": {row.status for row in found},
+    }
+    return {title: sorted(values) for title, values in options.items() if len(values) > 1}

@@ -5,28 +5,29 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.records.journal import plain
-from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.records.schema import Record, Result, Row
 
+Value = str | float | bool | None
 _KINDS: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}
 
 
-def write_sqlite(found: Sequence[Row], records: Sequence[dict[str, Any]], path: Path) -> None:
+def write_sqlite(found: Sequence[Row], results: Sequence[Result], path: Path) -> None:
     """Write the tables `cells` (a row of the matrix each), `samples` and `figures`; an earlier file is replaced.
 
     OSError where the file cannot be written.
     """
-    kept = {row["record_id"] for row in found}
+    kept = {row.record_id for row in found}
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
     try:
         connection = sqlite3.connect(temporary)
         try:
-            _fill(connection, found, [record for record in records if record["record_id"] in kept])
+            records = [result.record for result in results if result.record.record_id in kept]
+            _fill(connection, [row.flat() for row in found], records)
         finally:
             connection.close()
         temporary.chmod(0o644)
@@ -36,13 +37,13 @@ def write_sqlite(found: Sequence[Row], records: Sequence[dict[str, Any]], path: 
         raise
 
 
-def _fill(connection: sqlite3.Connection, found: Sequence[Row], records: Sequence[dict[str, Any]]) -> None:
-    names = list(found[0])
-    parts = ", ".join(f'"{name}" {_kind(name, found)}' for name in names)
+def _fill(connection: sqlite3.Connection, cells: Sequence[Mapping[str, Value]], records: Sequence[Record]) -> None:
+    names = list(cells[0])
+    parts = ", ".join(f'"{name}" {_kind([cell[name] for cell in cells])}' for name in names)
     connection.execute(f"CREATE TABLE cells ({parts}, PRIMARY KEY (record_id))")
     holes = ", ".join("?" * len(names))
     connection.executemany(
-        f"INSERT INTO cells VALUES ({holes})", [[_value(row[name]) for name in names] for row in found]
+        f"INSERT INTO cells VALUES ({holes})", [[_value(cell[name]) for name in names] for cell in cells]
     )
     connection.execute("CREATE TABLE samples (record_id TEXT, benchmark TEXT, sample TEXT, number INTEGER, value REAL)")
     connection.executemany(
@@ -56,7 +57,7 @@ def _fill(connection: sqlite3.Connection, found: Sequence[Row], records: Sequenc
     connection.commit()
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> Value:
     """Return what SQLite can hold: integers of 64 bits, and no lists or mappings but their text."""
     if value is None or isinstance(value, str | float):
         return value
@@ -65,21 +66,21 @@ def _value(value: Any) -> Any:
     return json.dumps(plain(value))
 
 
-def _kind(name: str, found: Sequence[Row]) -> str:
-    kinds = {_KINDS.get(type(row[name]), "") for row in found if row[name] is not None}
+def _kind(values: Sequence[Value]) -> str:
+    kinds = {_KINDS.get(type(value), "") for value in values if value is not None}
     return "REAL" if kinds == {"REAL", "INTEGER"} else (kinds.pop() if len(kinds) == 1 else "")
 
 
-def _samples(records: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+def _samples(records: Sequence[Record]) -> Iterator[tuple[str, str, str, int, float]]:
     for record in records:
-        for entry in record["benchmarks"]:
-            for name, values in entry["samples"].items():
-                yield from ((record["record_id"], entry["benchmark"], name, n, value) for n, value in enumerate(values))
+        for entry in record.benchmarks:
+            for name, values in entry.samples.items():
+                yield from ((record.record_id, entry.benchmark, name, n, value) for n, value in enumerate(values))
 
 
-def _figures(records: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+def _figures(records: Sequence[Record]) -> Iterator[tuple[str, str, str, Value]]:
     for record in records:
-        for entry in record["benchmarks"]:
-            for name, value in entry["figures"].items():
+        for entry in record.benchmarks:
+            for name, value in entry.figures.items():
                 if value is None or isinstance(value, int | float | str):
-                    yield record["record_id"], entry["benchmark"], name, value
+                    yield record.record_id, entry.benchmark, name, value

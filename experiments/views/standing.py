@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runtime_matrix.experiments.views.columns import Column, Row
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import Column
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4
@@ -50,8 +52,8 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
         return bounds(row, "qa_f1", is_paired) if value == row.get("qa_f1") else None
     if key in SPEEDS:
         if value is None:
-            return (1.0, 1.0, 1.0) if row["is_reference"] and row["status"] == "ok" else None
-        return row[f"{key}_low"], value, row[f"{key}_high"]
+            return (1.0, 1.0, 1.0) if row.is_reference and row.status == "ok" else None
+        return _ends(row, key)
     if value is None:
         return None
     if key == "weight_bytes":
@@ -65,13 +67,21 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
 
 
 def _paired(row: Row, key: str, value: float) -> Bounds | None:
-    if row["is_reference"]:
+    if row.is_reference:
         return value, value, value
     if key == "perplexity":
         ratio, low, high = (row.get(f"perplexity_ratio{end}") for end in ("", "_low", "_high"))
         return (value * low / ratio, value, value * high / ratio) if ratio and low and high else None
-    middle, low, high = (row.get(f"{key}_difference{end}") for end in ("", "_low", "_high"))
-    return None if None in (middle, low, high) else (value - middle + low, value, value - middle + high)  # type: ignore[operator]
+    difference = row.interval(f"{key}_difference")
+    if difference is None:
+        return None
+    middle, lower, upper = difference
+    return value - middle + lower, value, value - middle + upper
+
+
+def _ends(row: Row, key: str) -> Bounds | None:
+    found = row.interval(key)
+    return None if found is None else (found[1], found[0], found[2])
 
 
 def _alone(value: float, error: float | None) -> Bounds | None:
@@ -81,10 +91,10 @@ def _alone(value: float, error: float | None) -> Bounds | None:
 def scope(row: Row, key: str) -> tuple[str, ...]:
     """Return what two rows must share for their values to be comparable."""
     if key in SPEEDS:
-        return (row["run_id"], row["model_digest"])
+        return (row.run_id, row.model_digest)
     if key in ("peak_host_bytes", "peak_device_bytes"):
-        return (row["model_digest"], row["machine"])
-    return (row["model_digest"],)
+        return (row.model_digest, row.machine)
+    return (row.model_digest,)
 
 
 def mark_best(found: Sequence[Row], columns: Sequence[Column]) -> dict[tuple[str, str], str]:
@@ -93,11 +103,11 @@ def mark_best(found: Sequence[Row], columns: Sequence[Column]) -> dict[tuple[str
     for column in (one for one in columns if one.better):
         scopes: dict[tuple[str, ...], list[Row]] = {}
         for row in found:
-            if row["status"] == "ok":
+            if row.status == "ok":
                 scopes.setdefault(scope(row, column.key), []).append(row)
         for rows in scopes.values():
             is_paired = share_reference(rows)
-            pairs = [(row["record_id"], bounds(row, column.key, is_paired)) for row in rows]
+            pairs = [(row.record_id, bounds(row, column.key, is_paired)) for row in rows]
             known = [(name, one) for name, one in pairs if one is not None]
             if len(known) > 1:
                 marks |= {(name, column.key): mark for name, mark in _marks(known, column.better == "high").items()}
@@ -106,7 +116,7 @@ def mark_best(found: Sequence[Row], columns: Sequence[Column]) -> dict[tuple[str
 
 def share_reference(rows: Sequence[Row]) -> bool:
     """Say whether all were compared with one and the same record."""
-    return len({row["record_id"] if row["is_reference"] else row.get("against") for row in rows}) == 1
+    return len({row.record_id if row.is_reference else row.against for row in rows}) == 1
 
 
 def _marks(known: Sequence[tuple[str, Bounds]], is_high_better: bool) -> dict[str, str]:
@@ -140,7 +150,7 @@ def pareto(found: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
     for row in found:
         lacking = [key for key, _ in axes if bounds(row, key) is None]
         if lacking:
-            missing[row["record_id"]] = f"no {', '.join(lacking)}" if row["status"] == "ok" else row["status"]
+            missing[row.record_id] = f"no {', '.join(lacking)}" if row.status == "ok" else row.status
         else:
             rows.append(row)
     dominated: list[list[str]] = [[] for _ in rows]
@@ -154,11 +164,11 @@ def pareto(found: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
         for place, index in enumerate(members):
             by = np.flatnonzero(square[:, place])
             first = by[np.argsort(~on_front[by], kind="stable")][:_NAMED]
-            dominated[index] = [group[one]["record_id"] for one in first]
-    return Front(tuple(axes), [row["record_id"] for row in rows], dominated, missing)
+            dominated[index] = [group[one].record_id for one in first]
+    return Front(tuple(axes), [row.record_id for row in rows], dominated, missing)
 
 
-def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: bool) -> np.ndarray:
+def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: bool) -> NDArray[np.bool_]:
     """Return a square of booleans: [i, j] says that i dominates j."""
     better = np.zeros((len(axes), len(rows), len(rows)), dtype=bool)
     for axis, (key, direction) in enumerate(axes):

@@ -9,20 +9,18 @@ import os
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.records.journal import plain
-from runtime_matrix.experiments.views.columns import PAGE, Column, Row, failures, is_alarm, known, speed_notes
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import PAGE, Column, failures, is_alarm, known, speed_notes
 from runtime_matrix.experiments.views.verdict import sentence
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
 _NAMED = 12  # of the columns that had to leave
-_REMARKS = (
-    "dtype_note",
-    "peak_note",
-    "sandbox_note",
-    "cache_note",
-)  # of a row: what its figures cannot be read without
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins
 _RED = "🟥"  # Markdown has no colours
 NOTES = (
@@ -41,7 +39,7 @@ def width() -> int | None:
     return int(asked) if asked.isdecimal() and int(asked) > 0 else _WIDTH_OF_A_LOG
 
 
-def render_table(found: Sequence[Row], console: Any) -> None:
+def render_table(found: Sequence[Row], console: Console) -> None:
     """Print the matrix as wide as the console, and say which columns had to leave, the most important first."""
     columns, left_out = _fitting(found, console.width)
     others = f" and {len(left_out) - _NAMED} others" if len(left_out) > _NAMED else ""
@@ -77,23 +75,27 @@ def foot(found: Sequence[Row]) -> list[str]:
     """Return the lines below a matrix: what the signs mean, what to know of single rows, and the machines."""
     remarks: dict[str, list[str]] = {}  # the runtimes of each
     for row in found:
-        for text in "; ".join(row[key] for key in _REMARKS if row.get(key)).split("; "):
-            if text:
-                remarks.setdefault(text, []).append(row["runtime"])
+        for text in _remarks(row):
+            remarks.setdefault(text, []).append(row.runtime)
     loads: dict[str, list[float]] = {}
     for row in found:
-        if row.get("machine_description"):
-            loads.setdefault(row["machine_description"], []).extend(
-                [row["load_1min"]] if row.get("load_1min") is not None else []
-            )
+        if row.machine_description:
+            load = row.get("load_1min")
+            loads.setdefault(row.machine_description, []).extend([] if load is None else [load])
     machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
     said = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
     return [*_unfinished(found), *speed_notes(found), *NOTES, *said, *machines]
 
 
+def _remarks(row: Row) -> list[str]:
+    """Return what the figures of a row cannot be read without."""
+    notes = (row.dtype_note, row.peak_note, row.sandbox_note, row.cache_note)
+    return [text for note in notes if note for text in note.split("; ") if text]
+
+
 def _unfinished(found: Sequence[Row]) -> list[str]:
     left = max((row.get("sweep_missing_cells") or 0 for row in found), default=0)
-    said = "1 cell of this sweep is" if left == 1 else f"{left} cells of this sweep are"
+    said = "1 cell of this sweep is" if left == 1 else f"{left:.0f} cells of this sweep are"
     return [f"UNFINISHED: {said} not recorded yet; the same command with resume=true goes on"] if left else []
 
 
@@ -114,15 +116,15 @@ def markdown(found: Sequence[Row], wide: bool = False) -> str:
 
 def csv_text(found: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(found[0].flat()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _inert(value) for key, value in row.items()} for row in found)
+    writer.writerows({key: _inert(value) for key, value in row.flat().items()} for row in found)
     return text.getvalue()
 
 
 def json_text(found: Sequence[Row]) -> str:
     """Return an array of rows, as `matrix.schema.json` describes them."""
-    return json.dumps(plain(list(found)), indent=1, allow_nan=False) + "\n"
+    return json.dumps(plain([row.flat() for row in found]), indent=1, allow_nan=False) + "\n"
 
 
 def _shown(column: Column, row: Row) -> str:
@@ -131,7 +133,7 @@ def _shown(column: Column, row: Row) -> str:
 
 
 def _alarmed(row: Row, line: str) -> str:
-    name = f"{row['runtime']}: {row['status']}"
+    name = f"{row.runtime}: {row.status}"
     return f"{_RED} **{name}**{line.removeprefix(name)}" if is_alarm(row) else line
 
 
@@ -146,7 +148,7 @@ def markdown_cell(text: str) -> str:
     return text.replace("<", "&lt;")
 
 
-def _inert(value: Any) -> Any:
+def _inert(value: str | float | bool | None) -> str | float | bool | None:
     """Return a value that no spreadsheet takes for a formula."""
     return f"'{clean(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
-from runtime_matrix.experiments.views.columns import Row
+from runtime_matrix.experiments.records.schema import Row
 
 # A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
 _SEGMENT, FEWEST = 4, 8
@@ -35,19 +37,42 @@ METRICS = {
 SMALLEST = {"speedup_ratio": 0.02, "mcq_accuracy": 0.005}
 
 
-def trends(found: Sequence[Row]) -> list[dict[str, Any]]:
+class Metric(Struct, frozen=True, kw_only=True):
+    """One value of a cell over its records, oldest first."""
+
+    values: list[float | None]
+    ends: list[tuple[float | None, float | None]] | None  # the values' intervals, where rows have them
+    changes: list[int]  # indices of `values` at which a new level begins
+    steps: list[float]  # each level over the one before it
+    is_tested: bool  # that changes were sought
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """A cell that was measured more than once on one machine."""
+
+    cell: str
+    hash: str
+    processor: str | None
+    at: list[str]  # when each record was begun
+    commit: list[str]
+    metrics: dict[str, Metric]
+
+
+def trends(found: Sequence[Row]) -> list[Series]:
     """Return a series a cell that was measured more than once; `found` has a row a record, oldest first."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in found:
-        if row["status"] == "ok":
-            cells.setdefault((row["config_hash"], row["machine"]), []).append(row)
+        if row.status == "ok":
+            cells.setdefault((row.config_hash, row.machine), []).append(row)
     repeated = sorted((rows for rows in cells.values() if len(rows) > 1), key=len, reverse=True)
     series = [_series(rows) for rows in repeated[:_SERIES]]
-    names = Counter(one["cell"] for one in series)
-    for one in series:
-        if names[one["cell"]] > 1:  # the same runtime with other options
-            one["cell"] += f" · {one['hash'][:6]}"
-    return series
+    names = Counter(one.cell for one in series)
+    return [_told_apart(one) if names[one.cell] > 1 else one for one in series]
+
+
+def _told_apart(series: Series) -> Series:
+    """Return the series of a runtime that others have too, with other options, under a name of its own."""
+    return replace(series, cell=f"{series.cell} · {series.hash[:6]}")
 
 
 def change_points(values: Sequence[float], smallest: float = 1e-6) -> list[int]:
@@ -67,7 +92,7 @@ def change_points(values: Sequence[float], smallest: float = 1e-6) -> list[int]:
     return [*change_points(before, smallest), int(place), *later]
 
 
-def _largest_t(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _largest_t(logs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return, of each row, the largest t of a difference in means before and after a split, and the split."""
     n = logs.shape[1]
     place = np.arange(_SEGMENT, n - _SEGMENT + 1)
@@ -88,39 +113,38 @@ def _critical(n: int) -> float:
     return float(np.quantile(_largest_t(drawn)[0], _LEVEL))
 
 
-def _series(rows: Sequence[Row]) -> dict[str, Any]:
+def _series(rows: Sequence[Row]) -> Series:
     last = rows[-1]
-    return {
-        "cell": f"{last['runtime']} · {last['model']} · {last['hw']}",
-        "hash": last["config_hash"],
-        "processor": last["processor"],
-        "at": [row["started_at"] for row in rows],
-        "commit": [(row["commit"] or "")[:7] for row in rows],
-        "metrics": {key: metric for key in METRICS if (metric := _metric(rows, key))},
-    }
+    return Series(
+        cell=f"{last.runtime} · {last.model} · {last.hw}",
+        hash=last.config_hash,
+        processor=last.processor,
+        at=[row.started_at for row in rows],
+        commit=[(row.commit or "")[:7] for row in rows],
+        metrics={key: metric for key in METRICS if (metric := _metric(rows, key))},
+    )
 
 
-def _metric(rows: Sequence[Row], key: str) -> Mapping[str, Any] | None:
+def _metric(rows: Sequence[Row], key: str) -> Metric | None:
     """Return the values with change points, as indices among all values; None below two values.
 
-    Change points are sought in ratios of cells that took turns and in answers (`is_tested`): times and peaks of cells
-    that ran one after the other move with the machine. `ends` are the values' intervals, where rows have them.
+    Change points are sought in ratios of cells that took turns and in answers: times and peaks of cells that ran one
+    after the other move with the machine.
     """
     values = [row.get(key) for row in rows]
-    places = [index for index, value in enumerate(values) if value is not None and value > 0]
-    if len(places) < 2:
+    known = {index: value for index, value in enumerate(values) if value is not None and value > 0}
+    if len(known) < 2:
         return None
-    known = [float(values[index]) for index in places]  # type: ignore[arg-type]
-    changes = change_points(known, SMALLEST[key]) if key in SMALLEST else []
-    return {
-        "values": [_short(value) for value in values],
-        "ends": [[_short(row.get(f"{key}_{end}")) for end in ("low", "high")] for row in rows]
-        if any(row.get(f"{key}_low") is not None for row in rows)
-        else None,
-        "changes": [places[index] for index in changes],
-        "steps": _steps(known, changes),
-        "is_tested": key in SMALLEST,
-    }
+    places, levels = list(known), list(known.values())
+    changes = change_points(levels, SMALLEST[key]) if key in SMALLEST else []
+    ends = [(_short(row.get(f"{key}_low")), _short(row.get(f"{key}_high"))) for row in rows]
+    return Metric(
+        values=[_short(value) for value in values],
+        ends=ends if any(low is not None for low, _ in ends) else None,
+        changes=[places[index] for index in changes],
+        steps=_steps(levels, changes),
+        is_tested=key in SMALLEST,
+    )
 
 
 def _steps(known: Sequence[float], changes: Sequence[int]) -> list[float]:

@@ -125,8 +125,12 @@ class Compiled(Eager):
             return torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
         # Without a GPU the calls between kernels are a third of a small model's step: those too in C++. And where
         # threads wait passively, waking them for little work costs more than it saves: as much for each as in ATen.
-        options: dict[str, Any] = {"cpp_wrapper": self._device == "cpu", "cpp.min_chunk_size": _ATEN_GRAIN}
-        return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+        return torch.compile(
+            graph,
+            fullgraph=True,
+            dynamic=False,
+            options={"cpp_wrapper": self._device == "cpu", "cpp.min_chunk_size": _ATEN_GRAIN},
+        )
 
     def _choose_step(self) -> str:
         """Keep the faster way to replay a step, tried for one row, and return what tells which."""
@@ -186,13 +190,14 @@ class Compiled(Eager):
         values: list[torch.Tensor],
     ) -> torch.Tensor:
         self._at_BK = at_BK
-        return self._module(
+        logits: torch.Tensor = self._module(
             input_ids=ids_BT,
             attention_mask=self._mask(slots_BT, keys[0].shape[2]),
             position_ids=self._in_range(slots_BT),
             past_key_values=_Static(keys, values, slots_BT),
             use_cache=True,
         ).logits
+        return logits
 
 
 class _Captured:

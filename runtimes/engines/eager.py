@@ -176,17 +176,29 @@ class Eager(Runtime):
         cache: SlotCache | None,
     ) -> torch.Tensor:
         held: Any = cache if cache is not None else NoCache()
-        given = {"attention_mask": mask_BTS, "past_key_values": held, "use_cache": True}
         if self._branch is not None:
-            return self._run_branch(self._branch, ids_BT, positions_BT, given)
+            return self._run_branch(self._branch, ids_BT, positions_BT, mask_BTS, held)
         if self._attention == "flash_attention_2":  # it knows no mask, which rows of different lengths need
             self._module.config._attn_implementation = "flash_attention_2" if mask_BTS is None else "sdpa"
-        return self._module(input_ids=ids_BT, position_ids=self._in_range(positions_BT), **given).logits
+        logits: torch.Tensor = self._module(
+            input_ids=ids_BT,
+            position_ids=self._in_range(positions_BT),
+            attention_mask=mask_BTS,
+            past_key_values=held,
+            use_cache=True,
+        ).logits
+        return logits
 
     def _run_branch(
-        self, branch: Branch, ids_BT: torch.Tensor, positions_BT: torch.Tensor, given: dict[str, Any]
+        self,
+        branch: Branch,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        mask_BTS: torch.Tensor | None,
+        held: Any,
     ) -> torch.Tensor:
         positions_BT = self._in_range(positions_BT + branch.shared_tokens)
+        given = {"attention_mask": mask_BTS, "past_key_values": held, "use_cache": True}
         packed = branch.packed
         if packed is not None:
             at = (packed.row_N, packed.token_N)
@@ -199,11 +211,12 @@ class Eager(Runtime):
         config, branch.attended = self._module.config.get_text_config(), 0
         config._attn_implementation = shared_prefix.NAME
         try:
-            logits = self._module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given).logits
+            outputs = self._module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given)
         finally:
             config._attn_implementation = self._kernel
         if branch.attended != config.num_hidden_layers:
             raise RuntimeError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
+        logits: torch.Tensor = outputs.logits
         return logits
 
     def _in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:

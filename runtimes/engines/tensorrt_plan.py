@@ -288,7 +288,7 @@ def _shape(value: Any, rows: int, tokens: int, seen: int, wanted: int) -> tuple[
 def _logger(trt: Any) -> Any:
     """Return a logger that keeps the last error, and writes warnings and errors to the cell's log."""
 
-    class Last(trt.ILogger):
+    class Last(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.last = "it gave no reason"

@@ -54,19 +54,24 @@ class TorchTensorRT(Compiled):
 
     @override
     def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
-        options: dict[str, Any] = {
-            # Built engines are found again only where their weights may be exchanged.
-            "immutable_weights": False,
-            "cache_built_engines": True,
-            "reuse_cached_engines": True,
-            "engine_cache_dir": str((self._artifacts / "torch_tensorrt").resolve()),
-            "engine_cache_size": _CACHE_BYTES,
-            # By default each mask is taken for a causal one of a square: a step behind a cache would see one slot.
-            "attn_bias_is_causal": False,
-            "disable_tf32": True,  # float32 means float32 here
-            "pass_through_build_failures": True,  # by default torch runs in silence what TensorRT cannot build
-        }
-        return torch.compile(graph, fullgraph=True, dynamic=False, backend="torch_tensorrt", options=options)
+        return torch.compile(
+            graph,
+            fullgraph=True,
+            dynamic=False,
+            backend="torch_tensorrt",
+            options={
+                # Built engines are found again only where their weights may be exchanged.
+                "immutable_weights": False,
+                "cache_built_engines": True,
+                "reuse_cached_engines": True,
+                "engine_cache_dir": str((self._artifacts / "torch_tensorrt").resolve()),
+                "engine_cache_size": _CACHE_BYTES,
+                # By default each mask is taken for a causal one of a square: a step behind a cache would see one slot.
+                "attn_bias_is_causal": False,
+                "disable_tf32": True,  # float32 means float32 here
+                "pass_through_build_failures": True,  # by default torch runs in silence what TensorRT cannot build
+            },
+        )
 
 
 def _living_engines() -> int:

@@ -13,6 +13,8 @@ from runtime_matrix.runtimes.artifacts import entry
 from runtime_matrix.runtimes.base import Hardware, Unsupported
 from runtime_matrix.runtimes.weights.packages import require
 
+DeviceMap = dict[str, int | str]  # part of a module -> device number, cpu or disk
+
 
 class Offload:
     """Either the last `layers` go `to` host or disk, or `max_memory` says how much each device may hold.
@@ -51,8 +53,8 @@ class Offload:
         on = 0 if hw.device == "cuda" else "cpu"
         return dispatch_model(module, device_map, main_device=on, offload_dir=folder, force_hooks=True)
 
-    def _device_map(self, module: Any, hw: Hardware) -> dict[str, Any]:
-        on: Any = 0 if hw.device == "cuda" else "cpu"
+    def _device_map(self, module: Any, hw: Hardware) -> DeviceMap:
+        on: int | str = 0 if hw.device == "cuda" else "cpu"
         if self._max_memory is not None:
             return self._by_memory(module)
         layers = [name for name, part in module.named_modules() if type(part).__name__ in module._no_split_modules]
@@ -62,15 +64,15 @@ class Offload:
         away = set(layers[-self._layers :])
         parts = [name for name, _ in module.named_children() if name != "model"]
         inner = [f"model.{name}" for name, _ in module.model.named_children() if name != "layers"]
-        placed: dict[str, Any] = dict.fromkeys((*parts, *inner, *layers), on)
+        placed: DeviceMap = dict.fromkeys((*parts, *inner, *layers), on)
         return placed | dict.fromkeys(away, "cpu" if self._to == "host" else "disk")
 
-    def _by_memory(self, module: Any) -> dict[str, Any]:
+    def _by_memory(self, module: Any) -> DeviceMap:
         from accelerate import infer_auto_device_map
 
         memory = {int(k) if str(k).isdigit() else str(k): v for k, v in dict(self._max_memory or {}).items()}
         try:
-            found: dict[str, Any] = infer_auto_device_map(
+            found: DeviceMap = infer_auto_device_map(
                 module, memory, no_split_module_classes=list(module._no_split_modules)
             )
         except (ValueError, KeyError) as error:

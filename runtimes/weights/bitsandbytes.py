@@ -27,7 +27,7 @@ class BitsAndBytes:
         self._scheme = scheme
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": "bitsandbytes", "scheme": self._scheme}
 
     def check(self, hw: Hardware) -> None:
@@ -61,14 +61,15 @@ class BitsAndBytes:
     def _packed(self, part: Any) -> Any:
         import bitsandbytes as bnb
 
+        nn: Any = bnb.nn  # which exports no names
         has_bias = part.bias is not None
         shape = (part.in_features, part.out_features)
         made: Any
         if self._scheme == "nf4":
-            made = bnb.nn.Linear4bit(*shape, has_bias, compute_dtype=part.weight.dtype, quant_type="nf4")
-            made.weight = bnb.nn.Params4bit(part.weight.data, requires_grad=False, quant_type="nf4")
+            made = nn.Linear4bit(*shape, has_bias, compute_dtype=part.weight.dtype, quant_type="nf4")
+            made.weight = nn.Params4bit(part.weight.data, requires_grad=False, quant_type="nf4")
         else:
-            made = bnb.nn.Linear8bitLt(*shape, has_bias, has_fp16_weights=False, threshold=6.0)
-            made.weight = bnb.nn.Int8Params(part.weight.data, requires_grad=False, has_fp16_weights=False)
+            made = nn.Linear8bitLt(*shape, has_bias, has_fp16_weights=False, threshold=6.0)
+            made.weight = nn.Int8Params(part.weight.data, requires_grad=False, has_fp16_weights=False)
         made.bias = part.bias
         return made

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource, ReadOnlyJson, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}
@@ -31,7 +31,7 @@ class Full:
     form: ClassVar[str] = "dense"
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[Mapping[str, Any]] = {"name": "full"}
+    identity: ClassVar[Mapping[str, str | int | None]] = {"name": "full"}
 
     def check(self, hw: Hardware) -> None:
         """Nothing beside torch and transformers is needed."""
@@ -190,7 +190,7 @@ def _drawn(model: ModelSource, threads: int) -> Any:
     return module
 
 
-def _config(architecture: Mapping[str, Any]) -> Any:
+def _config(architecture: ReadOnlyJson) -> Any:
     from transformers import AutoConfig
 
     options = dict(architecture)

@@ -22,6 +22,7 @@ from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.dtype_speed import is_emulated
 from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.gptq_worker import Order
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
 
@@ -46,7 +47,7 @@ class Gptq:
         self._bits, self._group_size, self._method = bits, group_size, method
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
@@ -97,18 +98,20 @@ class Gptq:
     ) -> None:
         source = model.folder or _saved(model, folder / "source", hw)
         self._check(source)
-        asked = {
-            "source": str(source.resolve()),
-            "out": str((folder / "made").resolve()),
-            "device": hw.device,
-            "dtype": dtype,
-            **self.identity,
-            "calibration_ids": [list(ids) for ids in calibration_ids],
-        }
+        order = Order(
+            source=str(source.resolve()),
+            out=str((folder / "made").resolve()),
+            device=hw.device,
+            dtype=dtype,
+            method=self._method,
+            bits=self._bits,
+            group_size=self._group_size,
+            calibration_ids=[list(ids) for ids in calibration_ids],
+        )
         environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "runtime_matrix.runtimes.weights.gptq_worker"]
-        text = json.dumps(asked)
+        text = json.dumps(vars(order))
         # It leaves logs where it runs.
         done = subprocess.run(
             command, input=text, encoding="utf-8", errors="replace", capture_output=True, env=environment, cwd=folder

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from typing_extensions import override
 
 
+@dataclass(frozen=True)
+class Order:
+    """What to quantize, how, and where to write it."""
+
+    source: str  # a folder
+    out: str
+    device: str
+    dtype: str  # torch's, or auto: gptqmodel's own choice
+    method: str  # gptq or awq
+    bits: int
+    group_size: int
+    calibration_ids: list[list[int]]
+
+
 def main() -> None:
-    asked: dict[str, Any] = json.load(sys.stdin)
+    order = Order(**json.load(sys.stdin))
     import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     from gptqmodel.quantization import FORMAT, METHOD
 
-    options: dict[str, Any] = {"bits": asked["bits"], "group_size": asked["group_size"]}
-    if asked["name"] == "awq":
-        options |= {"method": METHOD.AWQ, "format": FORMAT.GEMM}
-    dtype = asked["dtype"] if asked["dtype"] == "auto" else getattr(torch, asked["dtype"])
-    model = GPTQModel.load(asked["source"], QuantizeConfig(**options), device=asked["device"], dtype=dtype)
-    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in asked["calibration_ids"]]
-    if asked["name"] == "awq" and dtype is torch.float32:
+    is_awq = order.method == "awq"
+    form = {"method": METHOD.AWQ, "format": FORMAT.GEMM} if is_awq else {}
+    config = QuantizeConfig(bits=order.bits, group_size=order.group_size, **form)
+    dtype = order.dtype if order.dtype == "auto" else getattr(torch, order.dtype)
+    model = GPTQModel.load(order.source, config, device=order.device, dtype=dtype)
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in order.calibration_ids]
+    if is_awq and dtype is torch.float32:
         from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 
         # It refuses what it can do: layers that were quantized in float32 are packed with scales in float16.
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
         _search_on_copies()
-    backend = {"backend": BACKEND.AWQ_TORCH} if asked["name"] == "awq" and asked["device"] == "cpu" else {}
+    backend = {"backend": BACKEND.AWQ_TORCH} if is_awq and order.device == "cpu" else {}
     model.quantize(rows, batch_size=4, **backend)
-    model.save(asked["out"])
+    model.save(order.out)
 
 
 def _search_on_copies() -> None:

@@ -24,7 +24,7 @@ class DynamicInt8:
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)  # what packing imports beside them
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": "int8", "method": "dynamic"}
 
     def check(self, hw: Hardware) -> None:
@@ -70,7 +70,7 @@ class Blocks:
         self._bits, self._block_size, self._int8 = bits, block_size, int8_activations
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
 
     def check(self, hw: Hardware) -> None:

@@ -28,7 +28,7 @@ class Rounded:
         self._bits, self._group_size = bits, group_size
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
@@ -61,7 +61,8 @@ def round_to_nearest(weight_OI: torch.Tensor, bits: int, group_size: int | None 
     largest = 2 ** (bits - 1) - 1
     grouped = weight_OI.reshape(weight_OI.shape[0], -1, group_size or weight_OI.shape[1])
     scale = grouped.abs().amax(dim=2, keepdim=True).clamp(min=1e-12) / largest
-    return ((grouped / scale).round().clamp(-largest, largest) * scale).reshape(weight_OI.shape)
+    rounded: torch.Tensor = (grouped / scale).round().clamp(-largest, largest) * scale
+    return rounded.reshape(weight_OI.shape)
 
 
 def check_groups(name: str, width: int, group_size: int | None) -> None:

@@ -30,7 +30,7 @@ class TorchAo:
         self._scheme, self._group_size = scheme, group_size
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, str | int | None]:
         return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:

@@ -76,7 +76,8 @@ class Memo(_Cheat):
             cache.row_lengths = [old + new for old, new in zip(cache.row_lengths, lengths, strict=True)]
         else:
             known[seen] = super().forward(ids_BT, lengths, cache, at_BK)
-        return known[seen]
+        outputs: Outputs = known[seen]
+        return outputs
 
 
 class Between(_Cheat):

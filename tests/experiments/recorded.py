@@ -9,8 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from runtime_matrix.experiments.comparison.answers import compare
-from runtime_matrix.experiments.records.store import SPEED_FILE, SPEED_SCHEMA_VERSION
+from runtime_matrix.experiments.records.schema import (
+    SCHEMA_VERSION,
+    SPEED_SCHEMA_VERSION,
+    Launch,
+    OutputDiff,
+    Record,
+    Result,
+    Row,
+    Speed,
+    Status,
+    to_plain,
+    typed,
+)
+from runtime_matrix.experiments.records.store import OUTPUT_DIFF_FILE, SPEED_FILE
 
 QUESTIONS = 40
 ROUNDS, STEPS = 6, 8  # of a launch, and tokens after the first one
@@ -23,7 +38,7 @@ def make_record(
     run: str = "run-1",
     started_at: str = "2026-11-01T10:00:00+00:00",
     commit: str = "a" * 40,
-    status: str = "ok",
+    status: Status = "ok",
     reason: str | None = None,
     slowness: float = 1.0,
     peak_mib: float = 60.0,
@@ -32,14 +47,14 @@ def make_record(
     price: float | None = None,
     seed: int = 0,
     questions: int = QUESTIONS,
-) -> dict[str, Any]:
+) -> Record:
     """Return a record; its TPOT, measured alone, is `slowness` × 2 ms."""
     drawn = random.Random(f"{name}{run}{seed}")
     tpot = [0.002 * slowness * drawn.uniform(0.9, 1.2) for _ in range(310)]
     record_id = f"{run}-{name}"
     facts: dict[str, Any] = {"bandwidth_gb_per_s": None, "peak_tflops": {}, "price_usd_per_hour": price, "source": None}
-    return {
-        "schema_version": 1,
+    content = {
+        "schema_version": SCHEMA_VERSION,
         "run_id": run,
         "record_id": record_id,
         "started_at": started_at,
@@ -72,6 +87,20 @@ def make_record(
         "failures": [],
         "benchmarks": _benchmarks(tpot, peak_mib, accuracy, questions) if status == "ok" else [],
     }
+    return typed(content, Record)
+
+
+def result(record: Record, launches: Sequence[Launch] | None = None, diff: OutputDiff | None = None) -> Result:
+    """Return a record with what comparing it found, as `store.read_results` does; in no folder."""
+    compared = None if launches is None else speed(launches, f"{record.run_id}-eager")
+    return Result(record, Path(record.record_id), compared, diff)
+
+
+def changed_row(row: Row, **changes: Any) -> Row:
+    """Return the row with other values of its own fields, and of its figures."""
+    own = {key: value for key, value in changes.items() if key in Row.__struct_fields__}
+    figures = {key: value for key, value in changes.items() if key not in own}
+    return replace(row, **own, figures={**row.figures, **figures})
 
 
 def _benchmarks(tpot: list[float], peak_mib: float, accuracy: float, questions: int) -> list[dict[str, Any]]:
@@ -138,7 +167,7 @@ def items(right: int, questions: int = QUESTIONS) -> str:
 
 def launches(
     speedup: float, count: int = 4, cpu_speedup: float | None = None, wrong: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[Launch]:
     """Return the launches of a cell against a reference whose step takes 2 ms, as `comparison.speed` stores them.
 
     `cpu_speedup` is that of one thread; by default both are the same. `wrong`: "tokens" that are not the reference's,
@@ -193,58 +222,56 @@ def launches(
                 "seed": "0",
             }
         )
-    return found
+    return typed(found, list[Launch])
 
 
 def write(
     folder: Path,
-    records: Sequence[dict[str, Any]],
+    records: Sequence[Record],
     speedups: dict[str, float] | None = None,
     cpu_speedups: dict[str, float] | None = None,
     wrong: dict[str, str] | None = None,
 ) -> Path:
     """Write the records, with items, speeds and answers beside those that were compared with `eager` of their run."""
     for record in records:
-        place = folder / record["record_id"]
+        place = folder / record.record_id
         place.mkdir(parents=True)
-        (place / "record.json").write_text(json.dumps(record))
-        figures = next((e["figures"] for e in record["benchmarks"] if e["benchmark"] == "multiple_choice"), None)
+        (place / "record.json").write_text(json.dumps(to_plain(record)))
+        figures = next((e.figures for e in record.benchmarks if e.benchmark == "multiple_choice"), None)
         if figures:
             right = round(figures["items"] * figures["accuracy"])
             (place / "items-multiple_choice.jsonl").write_text(items(right, figures["items"]))
-    references = {record["run_id"]: record for record in records if record["is_reference"]}
+    references = {record.run_id: record for record in records if record.is_reference}
     for record in records:
-        name, reference = record["runtime"]["name"], references.get(record["run_id"])
-        if not speedups or not reference or record["status"] != "ok":
+        name, reference = record.runtime.name, references.get(record.run_id)
+        if not speedups or not reference or record.status != "ok":
             continue
         if record is reference:
             _write_speed(folder, record, reference, launches(1.0))
         elif name in speedups:
             found = launches(speedups[name], 4, (cpu_speedups or {}).get(name), (wrong or {}).get(name))
             _write_speed(folder, record, reference, found)
-            places = [folder / one["record_id"] for one in (record, reference)]
-            answers = {"schema_version": 1, "against": reference["record_id"]}
-            text = json.dumps(answers | compare(record, reference, *places))
-            (places[0] / "answers.json").write_text(text)
+            places = [folder / one.record_id for one in (record, reference)]
+            diff = compare(record, reference, *places)
+            (places[0] / OUTPUT_DIFF_FILE).write_text(json.dumps(to_plain(diff)))
     return folder
 
 
-def speed(found: list[dict[str, Any]], against: str = "") -> dict[str, Any]:
+def speed(found: Sequence[Launch], against: str = "") -> Speed:
     """Return what a comparison leaves of these launches."""
-    return {
-        "schema_version": SPEED_SCHEMA_VERSION,
-        "against": against,
-        "options": {"batch": 1, "prompt_tokens": [64, 64], "new_tokens": STEPS + 1, "batched": 8},
-        "threads": 2,
-        "token_rule": "exact",
-        "launches": found,
-        "reason": None,
-    }
+    return Speed(
+        schema_version=SPEED_SCHEMA_VERSION,
+        against=against,
+        options={"batch": 1, "prompt_tokens": [64, 64], "new_tokens": STEPS + 1, "batched": 8},
+        threads=2,
+        token_rule="exact",
+        launches=list(found),
+    )
 
 
-def _write_speed(folder: Path, record: dict[str, Any], reference: dict[str, Any], found: list[dict[str, Any]]) -> None:
-    content = speed(found, reference["record_id"])
-    (folder / record["record_id"] / SPEED_FILE).write_text(json.dumps(content))
+def _write_speed(folder: Path, record: Record, reference: Record, found: Sequence[Launch]) -> None:
+    content = to_plain(speed(found, reference.record_id))
+    (folder / record.record_id / SPEED_FILE).write_text(json.dumps(content))
 
 
 def sweep(folder: Path, questions: int = QUESTIONS, has_garbage: bool = False) -> Path:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.advise import main
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import ModelIdentity
 from runtime_matrix.experiments.report import read
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, sweep, write
@@ -31,7 +33,7 @@ def test_speedups_by_cpu_time_of_an_earlier_version_rank_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = rows(read(sweep(tmp_path / "runs"))[0])
-    older = [{key: value for key, value in row.items() if "latency_source" not in key} for row in found]
+    older = [{key: value for key, value in row.flat().items() if "latency_source" not in key} for row in found]
     (tmp_path / "matrix.json").write_text(json.dumps([row | {"speedup_clock": "cpu_s"} for row in older]))
     main([str(tmp_path / "matrix.json"), "--goal", "latency"])
     said = capsys.readouterr().out
@@ -80,8 +82,8 @@ def test_another_machine_few_records_and_left_out_ones_are_said(
 
 
 def test_models_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = make_record("eager", run="other")
-    other |= {"model": {"name": "another", "digest": "e" * 32, "shape": None}, "config_hash": "another"}
+    model = ModelIdentity(name="another", digest="e" * 32)
+    other = replace(make_record("eager", run="other"), model=model, config_hash="another")
     write(sweep(tmp_path), [other])
     assert main([str(tmp_path)]) == 2
     assert "choose with --model another or bundled" in capsys.readouterr().err
@@ -98,6 +100,6 @@ def test_a_file_that_is_no_matrix_is_a_users_mistake(tmp_path: Path, capsys: pyt
 
 def test_rows_of_report_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = rows(read(sweep(tmp_path / "runs"))[0])
-    (tmp_path / "matrix.json").write_text(json.dumps(found))
+    (tmp_path / "matrix.json").write_text(json.dumps([row.flat() for row in found]))
     assert main([str(tmp_path / "matrix.json"), "--goal", "memory"]) == 0
     assert capsys.readouterr().out.startswith("run gptq: ")

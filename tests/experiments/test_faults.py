@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.command import speaking
 from runtime_matrix.experiments.core.kept_texts import KeptTexts
@@ -26,7 +27,7 @@ from runtime_matrix.experiments.report import main, read
 from runtime_matrix.experiments.views.page import page
 from runtime_matrix.experiments.views.text import clean, csv_text, json_text, markdown
 from tests.conftest import ROOT
-from tests.experiments.recorded import make_record, sweep
+from tests.experiments.recorded import make_record, result, sweep
 from tests.experiments.test_run import FAKE, Run, records
 
 
@@ -177,17 +178,16 @@ HARM = "=cmd|' /C calc'!A0 \x1b]0;TITLE\x07\x1b[31m <img src=x onerror=alert(1)>
 
 
 def test_texts_of_others_are_inert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = make_record("eager") | {"status": "error", "reason": HARM, "folder": str(tmp_path)}
-    record["runtime"]["name"] = HARM
-    found = rows([record])
+    record = make_record("eager", status="error", reason=HARM)
+    harmful = rows([result(replace(record, runtime=replace(record.runtime, name=HARM)))])
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", clean(HARM))
-    text = markdown(found, wide=True)
+    text = markdown(harmful, wide=True)
     assert "<img" not in text
     assert "](javascript" not in text
     assert "\x1b" not in text
-    (row,) = csv.DictReader(io.StringIO(csv_text(found)))
+    (row,) = csv.DictReader(io.StringIO(csv_text(harmful)))
     assert row["runtime"].startswith("'=cmd")
-    assert json.loads(json_text(found))[0]["runtime"] == HARM  # data stays as it is
+    assert json.loads(json_text(harmful))[0]["runtime"] == HARM  # data stays as it is
     folder = sweep(tmp_path / "runs")
     path = folder / "run-1-gptq" / "record.json"
     kept = json.loads(path.read_text())

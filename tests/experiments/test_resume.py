@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.sweep import _recorded
 from tests.experiments.recorded import make_record, write
@@ -106,7 +107,7 @@ def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
 
 def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     """So that slices of a sweep come to an end."""
-    no_package = make_record("tensorrt", run="a", status="unsupported") | {"jobs": {"check": 0.3}}
+    no_package = replace(make_record("tensorrt", run="a", status="unsupported"), jobs={"check": 0.3})
     no_kernel = make_record("nf4", run="a", status="unsupported")  # learned while it was loaded
     folders = write(tmp_path, [make_record("eager", run="a"), no_kernel, no_package])
     for run_id in ("a", "b"):
@@ -115,11 +116,11 @@ def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
             [make_record("gptq", run=run_id, status="crash"), make_record("slow", run=run_id, status="interrupted")],
         )
     write(tmp_path, [make_record("awq", run="a", status="error")])
-    assert {record["runtime"]["name"] for record in _recorded(folders, 2)} == {"eager", "nf4", "gptq"}
-    assert {record["runtime"]["name"] for record in _recorded(folders, 3)} == {"eager", "nf4"}
+    assert {record.runtime.name for record in _recorded(folders, 2)} == {"eager", "nf4", "gptq"}
+    assert {record.runtime.name for record in _recorded(folders, 3)} == {"eager", "nf4"}
     write(tmp_path, [make_record("awq", run="b")])  # what was measured once stays measured
-    assert _recorded(folders, 1)[-1]["status"] != "ok"
-    assert [record["status"] for record in _recorded(folders, 1) if record["runtime"]["name"] == "awq"] == [
+    assert _recorded(folders, 1)[-1].status != "ok"
+    assert [record.status for record in _recorded(folders, 1) if record.runtime.name == "awq"] == [
         "ok",
         "error",
     ]

@@ -136,7 +136,7 @@ class Engine:
         return len(self._values)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self._values)[index]
+        return str(list(self._values)[index])
 
     def get_tensor_shape(self, name: str) -> Any:
         return self._values[name].shape

@@ -47,7 +47,8 @@ class OnCard(torch.Tensor):
                 cls, host.shape, strides=host.stride(), dtype=host.dtype, device=torch.device("meta")
             )
         made.host = host.detach()
-        return made
+        on_card: OnCard = made
+        return on_card
 
     @override
     def __repr__(self, **given: Any) -> str:  # type: ignore[override]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -85,8 +86,8 @@ def test_a_pool_gives_the_same_buffers_again_and_no_two_caches_share_them() -> N
 
 
 def test_on_a_gpu_triton_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(Unsupported, match="needs a C compiler on a GPU, for Triton; none was found: install gcc"):
         Compiled().check(Hardware("cuda", 1, tmp_path))
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
     Compiled().check(Hardware("cuda", 1, tmp_path))

@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.drafting import DraftModel
-from runtime_matrix.experiments.core.generation import GenerateRequest, generate
+from runtime_matrix.experiments.core.generation import generate
+from runtime_matrix.experiments.core.rows import GenerateRequest
 from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.compiled import Compiled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime_matrix.runtimes import dtype_speed
+from runtime_matrix.runtimes import artifacts, dtype_speed
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 from runtime_matrix.runtimes.dtype_speed import dtype_note, is_emulated
 from runtime_matrix.runtimes.engines import eager
@@ -68,8 +70,8 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
         return tiny_model
 
     monkeypatch.setattr(gptq, "require", lambda *names: None)
-    monkeypatch.setattr(gptq.importlib.metadata, "version", lambda name: "1")
-    monkeypatch.setattr(gptq.artifacts, "entry", entry)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(artifacts, "entry", entry)
     for emulated in (True, False):
         monkeypatch.setattr(gptq, "is_emulated", lambda dtype, answer=emulated: answer)
         source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, tmp_path)
@@ -96,7 +98,7 @@ def test_flash_attention_needs_a_recent_gpu(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], attention: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    monkeypatch.setattr(eager.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     used, notes = eager._usable_attention("flash_attention_2", "float16", "cuda")
     assert used == attention
     lacks = "flash_attention_2 needs compute capability 8.0 (found 7.5): sdpa was used"

@@ -17,7 +17,8 @@ from runtime_matrix.experiments.cells.loading import classify
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.config import ScoringConfig
 from runtime_matrix.experiments.core.drafting import Lookup
-from runtime_matrix.experiments.core.generation import GenerateRequest, generate
+from runtime_matrix.experiments.core.generation import generate
+from runtime_matrix.experiments.core.rows import GenerateRequest
 from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported

@@ -15,7 +15,8 @@ from typing_extensions import override
 from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.decoding import decode_batch
 from runtime_matrix.experiments.core.drafting import DraftModel
-from runtime_matrix.experiments.core.generation import GenerateRequest, generate
+from runtime_matrix.experiments.core.generation import generate
+from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
 from runtime_matrix.experiments.core.scoring import ScoreRequest, score
 from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines import grouped_attention
@@ -69,7 +70,7 @@ def new_requests(count: int) -> list[GenerateRequest]:
     return [GenerateRequest(tuple(range(8, 12 + row)), max_new_tokens=3 + 4 * row) for row in range(count)]
 
 
-def texts(runtime: Runtime, traits: Traits, requests: Sequence[GenerateRequest], **more: Any) -> list[Any]:
+def texts(runtime: Runtime, traits: Traits, requests: Sequence[GenerateRequest], **more: Any) -> list[list[Generated]]:
     return generate(runtime, traits, requests, lambda ids: str, (), **more)
 
 
@@ -136,7 +137,8 @@ def test_what_stays_is_bound_once(engine: Loaded, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cuda_session.Binding, "bind_input", bind)
 
     def told() -> int:
-        return len(bound) + sum(context.told for context in getattr(runtime, "_contexts", []))
+        contexts: list[Any] = getattr(runtime, "_contexts", [])
+        return len(bound) + sum(int(context.told) for context in contexts)
 
     after: list[int] = []
     decode_batch(runtime, traits, [[5, 6, 7, 8], [9, 10, 11]], 8, lambda: after.append(told()))
@@ -148,7 +150,7 @@ class Largest(TorchDispatchMode):
     """Keeps the size of the largest tensor that is made."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numbers = 0
 
     @override

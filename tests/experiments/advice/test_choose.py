@@ -3,14 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.advice.choose import Wish, choose
 from runtime_matrix.experiments.advice.kept import Kept, kept, unshown
 from runtime_matrix.experiments.advice.words import advice_lines
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.report import read
-from runtime_matrix.experiments.views.columns import Row
-from tests.experiments.recorded import make_record, sweep, write
+from tests.experiments.recorded import changed_row, make_record, sweep, write
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def few(tmp_path: Path) -> list[Row]:
 
 def best(found: list[Row], wish: Wish) -> str | None:
     row = choose(found, wish).best
-    return row["runtime"] if row else None
+    return row.runtime if row else None
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,9 @@ def test_the_best_under_constraints(found: list[Row], wish: Wish, name: str | No
 
 
 def test_what_is_not_told_apart_from_the_best_is_said(found: list[Row]) -> None:
-    (fast,) = [row for row in found if row["runtime"] == "onnxruntime"]
-    twin = {**fast, "runtime": "twin", "speedup_ratio": fast["speedup_ratio"] * 0.999}
-    assert [row["runtime"] for row in choose([*found, twin], Wish("latency")).tied] == ["twin"]
+    (fast,) = [row for row in found if row.runtime == "onnxruntime"]
+    twin = changed_row(replace(fast, runtime="twin"), speedup_ratio=0.999 * (fast["speedup_ratio"] or 0))
+    assert [row.runtime for row in choose([*found, twin], Wish("latency")).tied] == ["twin"]
 
 
 def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> None:
@@ -60,7 +61,7 @@ def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> 
     assert chosen.best is None
     assert chosen.relaxed is not None
     relaxed, row = chosen.relaxed
-    assert row["runtime"] == "eager"  # 60 MiB for 51: nearer than gptq's accuracy, 0.625 for 0.99
+    assert row.runtime == "eager"  # 60 MiB for 51: nearer than gptq's accuracy, 0.625 for 0.99
     assert (relaxed.min_accuracy, relaxed.max_ttft_s) == (0.99, 0.01)
     assert best(found, relaxed) == "eager"
 
@@ -68,7 +69,7 @@ def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> 
 def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("near", accuracy=0.775), make_record("far", accuracy=0.4)]
     found = rows(read(write(tmp_path, cells, {"near": 2.0, "far": 2.0}))[0])
-    why = {row["runtime"]: said for row, said in choose(found, Wish("latency", min_accuracy=0.99)).unranked}
+    why = {row.runtime: said for row, said in choose(found, Wish("latency", min_accuracy=0.99)).unranked}
     assert why["near"].startswith("--min-accuracy 0.99: keeps 96.9 % [")
     assert why["near"].endswith("; the interval reaches it, more items would tell")
     assert why["far"].startswith("--min-accuracy 0.99: keeps 50.0 % [")
@@ -77,8 +78,8 @@ def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
 
 def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
     chosen = choose(few, Wish("latency", min_accuracy=0.99))
-    assert [row["runtime"] for row in chosen.ranked] == ["eager"]
-    why = {row["runtime"]: said for row, said in chosen.unranked}
+    assert [row.runtime for row in chosen.ranked] == ["eager"]
+    why = {row.runtime: said for row, said in chosen.unranked}
     assert why["onnxruntime"].startswith("--min-accuracy 0.99: not shown: keeps 100.0 % [8")
     assert why["onnxruntime"].endswith(" items would show it")
     said = advice_lines(chosen, Wish("latency", min_accuracy=0.99))
@@ -88,7 +89,7 @@ def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
 
 
 def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) -> None:
-    why = unshown(next(row for row in few if row["runtime"] == "onnxruntime"), 0.99) or ""
+    why = unshown(next(row for row in few if row.runtime == "onnxruntime"), 0.99) or ""
     items = int(why.split("about ")[1].split(" items")[0].replace(",", ""))
     more = rows(read(sweep(tmp_path / "more", questions=items))[0])
     assert best(more, Wish("latency", min_accuracy=0.99)) == "onnxruntime"
@@ -114,7 +115,7 @@ def test_work_that_was_not_asked_for_is_never_chosen_and_named(few: list[Row]) -
     for goal in ("latency", "throughput", "memory", "cost"):
         wish = Wish(goal, usd_per_hour=1.0)
         chosen = choose(few, wish)
-        assert "t_garbage" not in [row["runtime"] for row in [*chosen.ranked, *(row for row, _ in chosen.unranked)]]
+        assert "t_garbage" not in [row.runtime for row in [*chosen.ranked, *(row for row, _ in chosen.unranked)]]
         (line,) = [line for line in advice_lines(chosen, wish) if "t_garbage" in line]
         assert line.startswith("not compared: t_garbage: wrong output: 216 of 216 timed tokens")
 
@@ -122,7 +123,7 @@ def test_work_that_was_not_asked_for_is_never_chosen_and_named(few: list[Row]) -
 def test_a_cell_that_is_slower_by_wall_time_is_not_called_faster(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("gptq")]
     found = rows(read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09}))[0])
-    assert [row["runtime"] for row in choose(found, Wish("latency")).ranked] == ["eager", "gptq"]
+    assert [row.runtime for row in choose(found, Wish("latency")).ranked] == ["eager", "gptq"]
     assert found[1]["pays_after_tokens"] is None
 
 
@@ -136,30 +137,29 @@ def test_rates_of_cells_alone_are_not_ranked(tmp_path: Path, wish: Wish) -> None
 
 
 def test_prices_have_intervals_and_may_tie(found: list[Row]) -> None:
-    (fast,) = [row for row in found if row["runtime"] == "onnxruntime"]
-    rate = fast["batched_tokens_per_s"] * 0.999
-    twin = {**fast, "runtime": "twin", "batched_tokens_per_s": rate}
+    (fast,) = [row for row in found if row.runtime == "onnxruntime"]
+    rate = 0.999 * (fast["batched_tokens_per_s"] or 0)
+    twin = changed_row(replace(fast, runtime="twin"), batched_tokens_per_s=rate)
     chosen = choose([*found, twin], Wish("cost", usd_per_hour=1.0))
     assert chosen.basis == "price of a million tokens of interleaved batches"
-    assert [row["runtime"] for row in chosen.tied] == ["twin"]
+    assert [row.runtime for row in chosen.tied] == ["twin"]
 
 
 def test_what_was_not_measured_qualifies_for_nothing(found: list[Row]) -> None:
-    for row in found:
-        row["peak_host_bytes"] = None
-    chosen = choose(found, Wish("latency", max_memory_gib=1000))
+    unknown = [changed_row(row, peak_host_bytes=None) for row in found]
+    chosen = choose(unknown, Wish("latency", max_memory_gib=1000))
     assert chosen.best is None
     assert chosen.relaxed is None
     assert {why for _, why in chosen.unranked} == {"--max-memory-gib 1000: not measured"}
 
 
 def test_what_is_kept_is_of_the_benchmark_that_lost_most(found: list[Row]) -> None:
-    shares = {row["runtime"]: kept(row) for row in found if row["status"] == "ok"}
+    shares = {row.runtime: kept(row) for row in found if row.status == "ok"}
     assert shares == pytest.approx({"eager": 1.0, "onnxruntime": 1.0, "compile": 1.0, "gptq": 0.625})
 
 
 def test_the_price_of_a_profile_is_used_and_another_can_be_given(found: list[Row]) -> None:
     ends = {f"usd_per_million_tokens{end}": value for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))}
-    priced = [{**row, **ends} for row in found]
+    priced = [changed_row(row, **ends) for row in found]
     assert choose(priced, Wish("cost")).basis == "price of a million tokens of interleaved batches"
     assert "no price an hour is known" in choose(found, Wish("cost")).basis

@@ -6,14 +6,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.advice.choose import GOALS, Wish
 from runtime_matrix.experiments.advice.next_steps import next_steps
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.report import read
-from runtime_matrix.experiments.views.columns import Row
 from tests.experiments.recorded import make_record, sweep, write
 
 WISHES = [Wish(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
@@ -63,7 +64,7 @@ def test_lost_accuracy_asks_for_more_bits(found: list[Row]) -> None:
 
 
 def test_the_model_and_hardware_of_the_cells_stay(tmp_path: Path) -> None:
-    record = make_record("eager") | {"command": "python -m experiments.run model=local model.path=DIR hw=cpu seed=1"}
-    write(tmp_path, [record])
+    command = "python -m experiments.run model=local model.path=DIR hw=cpu seed=1"
+    write(tmp_path, [replace(make_record("eager"), command=command)])
     for step in next_steps(rows(read(tmp_path)[0]), Wish("latency")):
         assert step.command.startswith("python -m experiments.run model=local model.path=DIR hw=cpu ")

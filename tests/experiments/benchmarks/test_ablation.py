@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.benchmarks.ablation import Ablation, Switch, write_table
+from runtime_matrix.experiments.benchmarks.ablation import Ablation, Factor, Switch, write_table
 from runtime_matrix.experiments.benchmarks.claims import CLAIMS
 from runtime_matrix.experiments.config import AblationConfig
 
@@ -24,18 +24,18 @@ class FakeClock:
         return answer
 
 
-def measured(on: Any, off: Any) -> dict[str, Any]:
+def measured(on: Any, off: Any) -> Factor:
     clock = FakeClock()
     ablation = Ablation.__new__(Ablation)
     ablation._asked = AblationConfig(pairs=3, questions=8, texts=1)
     switch = Switch("x", "k", lambda: clock.work(2.0, on), lambda: clock.work(6.0, off), clock)
-    return ablation.measure(switch).figures
+    return ablation.measure(switch).factor
 
 
 def test_a_factor_is_of_off_over_on() -> None:
-    figures = measured([True], [True])
-    assert figures["factor"] == pytest.approx(3.0)
-    assert (figures["low"], figures["high"]) == (pytest.approx(3.0), pytest.approx(3.0))
+    factor = measured([True], [True])
+    assert factor.factor == pytest.approx(3.0)
+    assert [factor.low, factor.high] == pytest.approx([3.0, 3.0])
 
 
 def test_a_switch_that_changes_answers_is_no_switch() -> None:
@@ -47,8 +47,8 @@ def test_a_switch_that_changes_answers_is_no_switch() -> None:
 
 def test_claims_stand_beside_our_factors(tmp_path: Path) -> None:
     switch = Switch("overlap", "benchmark.code.overlap", lambda: None, lambda: None)
-    figures = {"overlap": {"factor": 1.2, "low": 1.1, "high": 1.3, "clock": "wall"}}
-    write_table([switch], figures, tmp_path / "ablation.md", "a command")
+    factors = {"overlap": Factor(factor=1.2, low=1.1, high=1.3, clock="wall")}
+    write_table([switch], factors, tmp_path / "ablation.md", "a command")
     row = (tmp_path / "ablation.md").read_text().splitlines()[-1]
     assert "1.20 [1.10, 1.30] | wall | 1.4–1.6× (*Performance & Quality Improvement Strategies*)" in row
     assert all("/" not in claim.split("*")[1] for claim, _ in CLAIMS.values() if claim)

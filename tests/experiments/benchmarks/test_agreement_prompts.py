@@ -49,5 +49,5 @@ def test_steps_behind_a_cache_are_compared(
     traits = runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
     whole = prompt_logits(runtime, ROWS)
     found = compare(stepped_logits(runtime, ROWS, traits), [logits_TV[-2:] for logits_TV in whole])
-    assert (found["max_logit_difference"] < 1e-4) == is_right
-    assert found["positions"] == 2 * len(ROWS)
+    assert (found.max_logit_difference < 1e-4) == is_right
+    assert found.positions == 2 * len(ROWS)

@@ -11,6 +11,7 @@ from runtime_matrix.experiments.benchmarks.overlap import overlap_of
 from runtime_matrix.experiments.bundled import training_overlap
 from runtime_matrix.experiments.cells.plan import Cell, plan
 from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.records.schema import OverlapShare
 
 TEXTS = "benchmark=[perplexity,multiple_choice,code,extractive_qa,summarization]"
 
@@ -22,14 +23,16 @@ def cell(*words: str) -> Cell:
 def test_the_bundled_benchmarks_against_calibration_and_training() -> None:
     asked = cell(TEXTS)
     start = time.process_time()
-    found = overlap_of(asked)["benchmarks"]
+    found = overlap_of(asked).benchmarks
     assert time.process_time() - start < 1
     assert set(found) == {
         *("perplexity", "multiple_choice", "few_shot_examples", "code", "extractive_qa", "summarization")
     }
-    assert all(0 <= one["calibration"] <= 1 and 0 <= one["training"] <= 1 for one in found.values())
-    assert found["extractive_qa"]["calibration"] == 0
-    assert found["code"]["calibration"] > 0  # programs are put together from few steps
+    calibration = {name: overlap.calibration for name, overlap in found.items()}
+    training = {name: overlap.training for name, overlap in found.items()}
+    assert all(share is not None and 0 <= share <= 1 for share in (*calibration.values(), *training.values()))
+    assert calibration["extractive_qa"] == 0
+    assert calibration["code"]  # programs are put together from few steps
 
 
 def test_the_committed_shares_are_of_the_committed_model() -> None:
@@ -47,10 +50,10 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
         f"calibration.data={tmp_path / 'calibration.txt'}",
     )
     found = overlap_of(asked)
-    assert found["benchmarks"] == {"perplexity": {"items": 2, "calibration": 0.5, "training": None}}
-    assert found["words"] == 13
+    assert found.benchmarks == {"perplexity": OverlapShare(items=2, calibration=0.5, training=None)}
+    assert found.words == 13
 
 
 @pytest.mark.parametrize("model", ["bundled", "random"])
 def test_without_text_there_is_nothing_to_overlap(model: str) -> None:
-    assert overlap_of(cell("benchmark=[latency]", f"model={model}"))["benchmarks"] == {}
+    assert overlap_of(cell("benchmark=[latency]", f"model={model}")).benchmarks == {}

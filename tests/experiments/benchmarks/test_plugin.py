@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.benchmarks.plugin import ENTRY, Bench, CellPlugin, Entry, Loaded
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, Bench, CellPlugin, Loaded, OpenEntry
 from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 from runtime_matrix.runtimes.engines.fake import Fake
@@ -20,7 +20,7 @@ from tests.experiments.test_run import Run, records
 def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> None:
     cell: Any = SimpleNamespace()
     plugin = CellPlugin(cell, tmp_path, None)
-    item: Any = SimpleNamespace(stash={ENTRY: Entry("perplexity", "test", figures={"perplexity": math.nan})})
+    item: Any = SimpleNamespace(stash={ENTRY: OpenEntry("perplexity", "test", figures={"perplexity": math.nan})})
     call: Any = SimpleNamespace(duration=1.0, stop=2.0, excinfo=None)
     report: Any = SimpleNamespace(skipped=False, failed=False)
     plugin._note(item, call, report)
@@ -33,7 +33,7 @@ def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> Non
 def test_a_number_and_unknown_are_fine(tmp_path: Path, figures: dict[str, Any]) -> None:
     cell: Any = SimpleNamespace()
     plugin = CellPlugin(cell, tmp_path, None)
-    item: Any = SimpleNamespace(stash={ENTRY: Entry("perplexity", "test", figures=figures)})
+    item: Any = SimpleNamespace(stash={ENTRY: OpenEntry("perplexity", "test", figures=figures)})
     plugin._note(item, SimpleNamespace(duration=1.0, stop=2.0), SimpleNamespace(skipped=False, failed=False))  # type: ignore[arg-type]
     assert plugin.status == "ok"
 

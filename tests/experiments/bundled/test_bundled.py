@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from runtime_matrix.experiments.bundled.corpus import SEPARATOR, STORIES_HELD_OUT_ONE_IN, training_documents
 from runtime_matrix.experiments.bundled.make_data import DATA_DIR, write_data
-from runtime_matrix.experiments.bundled.scoring import BITS, round_to_nearest, write_rounded
+from runtime_matrix.experiments.bundled.scoring import BITS, write_rounded
 from runtime_matrix.experiments.bundled.texts import articles, functions, passages
 from runtime_matrix.experiments.bundled.texts import questions as mcq
 from runtime_matrix.experiments.bundled.texts.document import is_held_out
@@ -22,6 +22,7 @@ from runtime_matrix.experiments.bundled.train import MODEL_DIR
 from runtime_matrix.experiments.bundled.training import Recipe, Trainer, learning_rate, recipe_of
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
+from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 RECIPE = Recipe(steps=30, batch_size=2, window=128, warmup_steps=5)
 SHARDS = (0, 30, 70)  # the warm-up, the middle and the end of the training

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells import loading
 from runtime_matrix.experiments.cells.loading import load, make_runtime
@@ -135,7 +136,7 @@ def test_answers_of_other_instruction_sets_are_not_reused(artifacts: Path, monke
     monkeypatch.setattr(loading, "Responses", responses)
     here = environment()
     for sets in (["avx2"], ["avx2", "avx512f"]):
-        monkeypatch.setattr(loading, "environment", lambda sets=sets: {**here, "instruction_sets": sets})
+        monkeypatch.setattr(loading, "environment", lambda sets=sets: replace(here, instruction_sets=sets))
         loading.make_responses(made)
     assert identities[0]["machine"] != identities[1]["machine"]
     assert identities[0] | {"machine": None} == identities[1] | {"machine": None}

@@ -10,21 +10,30 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells import device, hardware_peak, interleaved_worker
 from runtime_matrix.experiments.cells.interleaved_worker import Setting, Shape, _Worker
 from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.comparison.launch import Launch, _ask_all
+from runtime_matrix.experiments.comparison.launch import RunningLaunch, _ask_all
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.gates.speed_limits import SpeedLimit
 from runtime_matrix.experiments.measurement.paired import mean_interval
 from runtime_matrix.experiments.measurement.sequential import Rule
-from runtime_matrix.experiments.records.environment import gpu_memory_bytes, gpus, machine_differences, visible
+from runtime_matrix.experiments.records.environment import (
+    gpu_memory_bytes,
+    gpus,
+    machine_differences,
+    machine_facts,
+    visible,
+)
+from runtime_matrix.experiments.records.schema import Environment
 from runtime_matrix.experiments.records.speed import Clock
 from runtime_matrix.runtimes.base import ModelSource
 from runtime_matrix.runtimes.engines.eager import Eager, _usable_dtype
 from runtime_matrix.runtimes.weights.gptq import Gptq
 from runtime_matrix.runtimes.weights.torchao import TorchAo
+from tests.experiments.recorded import launches
 
 CARDS = [{"index": str(index), "uuid": f"GPU-{name}"} for index, name in enumerate(("aa1", "ab2", "bc3"))]
 
@@ -46,7 +55,8 @@ def test_threads_are_not_kept_on_a_core_and_the_device_s_memory_is_told(worker: 
     assert of_cell.device() == "cuda"
     loaded = of_cell.load(Setting(2, (0,), (Shape(1, (4, 4), 2),), 1))
     assert done == []
-    assert loaded["memory"]["peak_device_bytes"] > 0
+    assert loaded.memory.peak_device_bytes is not None
+    assert loaded.memory.peak_device_bytes > 0
 
 
 def test_a_token_is_discarded_before_each_round(
@@ -89,7 +99,9 @@ def test_one_loads_after_the_other_where_memory_is_counted_together(together: bo
     said: list[str] = []
     present: Any = {index: Worker(name, said) for index, name in enumerate("ab")}
     heard: list[Any] = []
-    _ask_all(Launch(), present, lambda index: ("load",), lambda index, answer: heard.append((index, answer)), together)
+    _ask_all(
+        RunningLaunch(), present, lambda index: ("load",), lambda index, answer: heard.append((index, answer)), together
+    )
     assert heard == [(0, "a"), (1, "b")]
     one_by_one = ["a loads", "a has loaded", "b loads", "b has loaded"]
     assert said == (["a loads", "b loads", "a has loaded", "b has loaded"] if together else one_by_one)
@@ -100,9 +112,10 @@ def test_the_host_s_cpu_time_holds_up_no_gate_on_a_gpu() -> None:
         SpeedLimit("a", "decode", clock, 0.0, Rule(0.01, 0.05, (2, 4), 0.95), mean_interval)
         for clock in (Clock.CPU, Clock.WALL)
     ]
-    on_gpu: Any = [{"device": "cuda"}]
-    assert [limit.applies(on_gpu) for limit in limits] == [False, True]
-    assert [limit.applies([{"device": "cpu"}]) for limit in limits] == [True, True]
+    (on_cpu,) = launches(1.0, count=1)
+    on_gpu = replace(on_cpu, device="cuda")
+    assert [limit.applies([on_gpu]) for limit in limits] == [False, True]
+    assert [limit.applies([on_cpu]) for limit in limits] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +156,10 @@ def test_cards_are_told_as_the_driver_tells_them(tmp_path: Path, monkeypatch: py
 
 
 def test_another_gpu_is_another_machine() -> None:
-    there, here = ({"processor": "P", "gpus": [{"name": name}]} for name in ("NVIDIA A100-SXM4-80GB", "NVIDIA H200"))
-    assert machine_differences(there, here) == ["gpus NVIDIA A100-SXM4-80GB, here NVIDIA H200"]
-    assert machine_differences(there, there) == []
+    names = ("NVIDIA A100-SXM4-80GB", "NVIDIA H200")
+    there, here = (Environment(processor="P", gpus=[{"name": name}]) for name in names)
+    assert machine_differences(machine_facts(there), here) == ["gpus NVIDIA A100-SXM4-80GB, here NVIDIA H200"]
+    assert machine_differences(machine_facts(there), there) == []
 
 
 @pytest.mark.parametrize(
@@ -187,8 +201,8 @@ def test_a_dtype_without_products_costs_no_other_figure(
 
     monkeypatch.setattr(torch, "mm", mm)
     found = hardware_peak.measure("cpu", 1, ["bfloat16", "float32"])
-    assert list(found["flops_per_s"]) == ["float32"]
-    assert found["copy_bytes_per_s"]
+    assert list(found.flops_per_s) == ["float32"]
+    assert found.copy_bytes_per_s
     assert "no products of bfloat16: not on this device" in capsys.readouterr().err
 
 

@@ -3,19 +3,21 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
 from runtime_matrix.experiments.pairing import cells
-from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.schema import Entry, Record, Status, to_plain
+from runtime_matrix.experiments.records.store import attach, write_record
+from tests.experiments.recorded import launches, make_record, speed
 
-Record = dict[str, Any]
 COMMON = (
     "runtime=fake",
     "model=random",
@@ -36,23 +38,22 @@ def silent() -> Cell:
     return cell("comparison.enabled=false")
 
 
-def recorded(results: Path, name: str, *, is_reference: bool = False, digest: str = "d", status: str = "ok") -> Record:
+def recorded(
+    results: Path, name: str, *, is_reference: bool = False, digest: str = "d", status: Status = "ok"
+) -> Record:
     """Write two items and the record of a cell that answered them, all but the candidates' first right."""
     folder = results / name
     folder.mkdir()
     items = [{"id": str(n), "prompt": "?", "text": "x", "is_right": is_reference or n > 0} for n in range(2)]
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    record = {
-        "record_id": name,
-        "status": status,
-        "is_reference": is_reference,
-        "model": {"digest": digest},
-        "hw": {"name": "auto"},
-        "runtime": {"name": name, "weights": "full", "dtype": "float32"},
-        "load": None,
-        "benchmarks": [{"benchmark": "code", "items_file": "items.jsonl", "status": "ok", "figures": {}}],
-    }
-    write_atomic(folder / "record.json", json.dumps(record))
+    made = make_record(name, status=status, is_reference=is_reference)
+    record = replace(
+        made,
+        record_id=name,
+        model=replace(made.model, digest=digest),
+        benchmarks=[Entry(benchmark="code", items_file="items.jsonl", status="ok")],
+    )
+    write_record(folder, record)
     return record
 
 
@@ -87,16 +88,21 @@ def test_cells_meet_only_the_reference_of_their_own_model(silent: Cell, tmp_path
 
 def test_answers_that_are_no_numbers_do_not_end_the_sweep(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "broken")]
+    entry = Entry(benchmark="multiple_choice", items_file="items.jsonl", status="ok")
     for record in records:
         item = {"id": "q", "answer": 0, "predicted": 0, "is_right": True, "logprobs": [-1.0, -2.0], "lengths": [1, 1]}
-        item |= {"logprobs": [math.nan, math.nan]} if record["record_id"] == "broken" else {}
-        (tmp_path / record["record_id"] / "items.jsonl").write_text((json.dumps(item) + "\n") * 2)
-        record["benchmarks"][0]["benchmark"] = "multiple_choice"
+        item |= {"logprobs": [math.nan, math.nan]} if record.record_id == "broken" else {}
+        (tmp_path / record.record_id / "items.jsonl").write_text((json.dumps(item) + "\n") * 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        compare_with_reference([silent] * 2, records, tmp_path, pytest.fail)
+        compared = [replace(record, benchmarks=[entry]) for record in records]
+        compare_with_reference([silent] * 2, compared, tmp_path, pytest.fail)
     found = read(tmp_path / "broken" / "answers.json")["benchmarks"]["multiple_choice"]
-    assert found["max_logprob_difference"] is None
+    assert found["items"] == 2
+    assert "max_logprob_difference" not in found
+    assert "right_choice_probability_difference" not in found
+    (result,) = attach(records[1:], tmp_path)
+    assert result.diff is not None
 
 
 def test_a_reference_that_failed_is_none(silent: Cell, tmp_path: Path) -> None:
@@ -120,13 +126,13 @@ def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_pa
 
 def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in ("base", "one")]
+    entries = [Entry(benchmark=name, items_file=f"items-{name}.jsonl", status="ok") for name in ("last_word", "odd")]
     for record in records:
         for name, fields in (("last_word", {"is_right": True}), ("odd", {"number": 1})):
-            items = f"items-{name}.jsonl"
             line = json.dumps({"id": "0", "prompt": "?", **fields})
-            (tmp_path / record["record_id"] / items).write_text(line + "\n")
-            record["benchmarks"].append({**record["benchmarks"][0], "benchmark": name, "items_file": items})
-    compare_with_reference([silent] * 2, records, tmp_path, pytest.fail)
+            (tmp_path / record.record_id / f"items-{name}.jsonl").write_text(line + "\n")
+    compared = [replace(record, benchmarks=[*record.benchmarks, *entries]) for record in records]
+    compare_with_reference([silent] * 2, compared, tmp_path, pytest.fail)
     content = read(tmp_path / "one" / "answers.json")
     assert content["benchmarks"].keys() >= {"code", "last_word"}
     assert content["benchmarks"]["last_word"]["flips"]["estimate"] == 0
@@ -153,10 +159,15 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
 def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("base", "resumed", "new", "more", "cut")
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in names]
-    kept = {"schema_version": 2, "launches": [1] * 4, "options": asdict(cell().config.comparison)}
-    fewer = {"options": {**kept["options"], "launches": 1}}  # type: ignore[dict-item]
-    for name, other in (("resumed", {}), ("new", {"reason": "crash"}), ("more", fewer), ("cut", {"launches": [1]})):
-        (tmp_path / name / "speed.json").write_text(json.dumps({**kept, **other}))
+    kept = replace(speed(launches(1.0), "base"), options=plain(cell().config.comparison))
+    others = {
+        "resumed": kept,
+        "new": replace(kept, reason="crash"),
+        "more": replace(kept, options={**kept.options, "launches": 1}),
+        "cut": replace(kept, launches=kept.launches[:1]),
+    }
+    for name, other in others.items():
+        (tmp_path / name / "speed.json").write_text(json.dumps(to_plain(other)))
     compared: list[str] = []
 
     def compare_speed(reference: Any, candidates: Any, *_: Any, **__: Any) -> dict[Path, str | None]:

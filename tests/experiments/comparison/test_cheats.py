@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,8 +11,11 @@ from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.speed import compare_speed
 from runtime_matrix.experiments.comparison.workers import Runner
 from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Speed
 from runtime_matrix.experiments.records.speed import Clock, ratio
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem
+from runtime_matrix.experiments.records.store import read_speed, write_record
+from runtime_matrix.experiments.records.timed_work import problem
+from tests.experiments.recorded import make_record
 
 pytestmark = pytest.mark.alone
 
@@ -30,14 +31,14 @@ def _cell(results: Path, *words: str) -> Cell:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Speed]:
     """Return what was stored of each runtime, by its name."""
     results = tmp_path_factory.mktemp("cheats")
 
     def runner(name: str, *words: str) -> Runner:
         folder = results / name
         folder.mkdir()
-        (folder / "record.json").write_text(json.dumps({"load": None, "benchmarks": []}))
+        write_record(folder, make_record(name, status="error"))
         return Runner(_cell(results, *words), folder)
 
     reference = runner("reference", "runtime=eager")
@@ -45,14 +46,15 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     target = "runtime.engine.target=tests.experiments.cheats:"
     runners += [runner(name, "runtime=custom", f"{target}{name}") for name in CHEATS]
     compare_speed(reference, runners, reference.cell.config.comparison, Clock.WALL, fork=True)
-    return {one.folder.name: json.loads((one.folder / "speed.json").read_text()) for one in runners}
+    stored = {runner.folder.name: read_speed(runner.folder) for runner in runners}
+    return {name: speed for name, speed in stored.items() if speed is not None}
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_honest_runtimes_have_no_problem(compared: dict[str, dict[str, Any]], name: str) -> None:
-    assert compared[name]["reason"] is None
-    assert len(compared[name]["launches"]) == 2
-    assert problem(compared[name], {}) is None
+def test_honest_runtimes_have_no_problem(compared: dict[str, Speed], name: str) -> None:
+    assert compared[name].reason is None
+    assert len(compared[name].launches) == 2
+    assert problem(compared[name], None) is None
 
 
 @pytest.mark.parametrize(
@@ -66,13 +68,13 @@ def test_honest_runtimes_have_no_problem(compared: dict[str, dict[str, Any]], na
         ("Lazy", INVALID_TIMING),
     ],
 )
-def test_each_cheat_is_found(compared: dict[str, dict[str, Any]], name: str, status: str) -> None:
-    found = problem(compared[name], {})
+def test_each_cheat_is_found(compared: dict[str, Speed], name: str, status: str) -> None:
+    found = problem(compared[name], None)
     assert found is not None, compared[name]
     assert found.status == status, found
 
 
-def test_a_late_slowdown_is_within_the_timed_lengths(compared: dict[str, dict[str, Any]]) -> None:
-    found = ratio(compared["Late"]["launches"], "decode", Clock.WALL)
+def test_a_late_slowdown_is_within_the_timed_lengths(compared: dict[str, Speed]) -> None:
+    found = ratio(compared["Late"].launches, "decode", Clock.WALL)
     assert found is not None
     assert found.estimate < 0.93  # 0.6 where nothing else runs

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.injection import Injection
@@ -19,7 +19,10 @@ from runtime_matrix.experiments.comparison.speed import compare_speed
 from runtime_matrix.experiments.comparison.workers import Runner
 from runtime_matrix.experiments.config import ComparisonConfig
 from runtime_matrix.experiments.pairing import cells
+from runtime_matrix.experiments.records.schema import Launch, Load, Record, Speed
 from runtime_matrix.experiments.records.speed import Clock, ratio
+from runtime_matrix.experiments.records.store import read_speed, write_record
+from tests.experiments.recorded import make_record
 
 pytestmark = pytest.mark.alone
 
@@ -35,7 +38,7 @@ def compared(tmp_path: Path) -> Compared:
     def compared(name: str, *words: str, injection: Injection | None = None) -> Runner:
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "record.json").write_text(json.dumps({"load": None, "benchmarks": []}))
+        write_record(folder, unloaded(name))
         return Runner(_cell(tmp_path, *words), folder, injection)
 
     return compared
@@ -54,9 +57,19 @@ def options(runner: Runner) -> ComparisonConfig:
     return runner.cell.config.comparison
 
 
-def launches(runner: Runner) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((runner.folder / "speed.json").read_text())["launches"]
-    return found
+def unloaded(name: str) -> Record:
+    """Return a record without a peak of memory."""
+    return structs.replace(make_record(name, status="error"), load=None)
+
+
+def stored(runner: Runner) -> Speed:
+    speed = read_speed(runner.folder)
+    assert speed is not None
+    return speed
+
+
+def launches(runner: Runner) -> list[Launch]:
+    return stored(runner).launches
 
 
 def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
@@ -64,29 +77,33 @@ def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
     dying = compared("dying", "runtime.engine.fault=segfault")
     on_disk: list[int] = []
 
-    def on_launch(done: int, stored: Sequence[dict[str, Any]]) -> None:
-        assert len(stored) == done
+    def on_launch(done: int, first: Sequence[Launch]) -> None:
+        assert len(first) == done
         on_disk.append(len(launches(good)))
 
     reasons = compare_speed(reference, [dying, good], options(good), Clock.WALL, on_launch)
     assert reasons == {dying.folder: "crash: ended with exit code -11 while it was compared", good.folder: None}
-    kept = json.loads((dying.folder / "speed.json").read_text())
-    assert (kept["launches"], kept["reason"]) == ([], reasons[dying.folder])
+    kept = stored(dying)
+    assert (kept.launches, kept.reason) == ([], reasons[dying.folder])
     assert on_disk == [1, 2]
     for one in launches(good):
-        for block in ("own", "one_thread"):
-            sides = one[block]
-            assert len(sides["candidate"]["decode"]["cpu_s"]) == len(sides["reference"]["prefill"]["wall_s"]) == ROUNDS
-        assert [len(steps) for steps in one["own"]["candidate"]["steps_s"]] == [3] * ROUNDS
-        assert all(6 <= tokens <= 8 for tokens in one["own"]["prompt_tokens"])
-        assert one["batched"]["batch"] == 8
-        assert one["long"] is None
-        assert one["tokens"]["same_rows"] == one["tokens"]["rows"] == 2 * ROUNDS + 8
-        assert one["candidate_memory"]["peak_host_bytes"] > 0
-    assert len({one["seed"] for one in launches(good)}) == LAUNCHES  # fresh prompts
-    content = json.loads((good.folder / "speed.json").read_text())
-    assert (content["against"], content["token_rule"]) == ("reference", "exact")
-    assert content["options"]["rounds"] == ROUNDS
+        assert one.own is not None
+        assert one.one_thread is not None
+        assert one.batched is not None
+        assert one.tokens is not None
+        for block in (one.own, one.one_thread):
+            assert len(block.candidate.decode.cpu_s) == len(block.reference.prefill.wall_s) == ROUNDS
+        assert [len(steps) for steps in one.own.candidate.steps_s] == [3] * ROUNDS
+        assert all(6 <= tokens <= 8 for tokens in one.own.prompt_tokens)
+        assert one.batched.batch == 8
+        assert one.long is None
+        assert one.tokens.same_rows == one.tokens.rows == 2 * ROUNDS + 8
+        assert one.candidate_memory.peak_host_bytes is not None
+        assert one.candidate_memory.peak_host_bytes > 0
+    assert len({one.seed for one in launches(good)}) == LAUNCHES  # fresh prompts
+    speed = stored(good)
+    assert (speed.against, speed.token_rule) == ("reference", "exact")
+    assert speed.options["rounds"] == ROUNDS
     assert len(launches(reference)) == LAUNCHES
 
 
@@ -111,8 +128,8 @@ def test_no_more_launches_than_are_enough(compared: Compared) -> None:
     reference, candidate = compared("reference"), compared("candidate")
     asked: list[int] = []
 
-    def enough(stored: dict[Path, list[dict[str, Any]]]) -> bool:
-        asked.append(len(stored[candidate.folder]))
+    def enough(found: Mapping[Path, Sequence[Launch]]) -> bool:
+        asked.append(len(found[candidate.folder]))
         return True
 
     compare_speed(reference, [candidate], options(candidate), Clock.WALL, enough=enough)
@@ -144,7 +161,7 @@ def test_what_a_child_process_computes_counts_as_the_cell_s_own(compared: Compar
 def test_cells_of_one_thread_need_one_set_of_rounds(compared: Compared) -> None:
     reference, candidate = (compared(name, "hw.threads=1") for name in ("reference", "candidate"))
     compare_speed(reference, [candidate], options(candidate), Clock.WALL)
-    assert [one["one_thread"] for one in launches(candidate)] == [None] * LAUNCHES
+    assert [one.one_thread for one in launches(candidate)] == [None] * LAUNCHES
     assert ratio(launches(candidate), "decode", Clock.CPU) is not None
 
 
@@ -161,7 +178,9 @@ def test_cells_too_large_for_one_another_meet_the_reference_one_by_one(
     compared: Compared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference, first, second = (compared(name) for name in ("reference", "first", "second"))
-    (second.folder / "record.json").write_text(json.dumps({"load": {"peak_host_bytes": 1 << 60}, "benchmarks": []}))
+    load = Load(phases_s={}, dtype="float32", device="cpu", peak_host_bytes=1 << 60)
+    (second.folder / "record.json").unlink()
+    write_record(second.folder, structs.replace(unloaded("second"), load=load))
     together: list[int] = []
 
     def launched(runners: Sequence[Runner], *_: Any) -> Any:

@@ -144,12 +144,12 @@ def test_a_scored_token_must_be_possible() -> None:
 
 def test_masked_entries_neither_differ_nor_diverge(tmp_path: Path) -> None:
     masked = torch.tensor([[1.0, 2.0, -INF]])
-    assert compare([masked], [torch.tensor([[1.5, 2.0, -9.0]])])["max_logit_difference"] == 0.5
+    assert compare([masked], [torch.tensor([[1.5, 2.0, -9.0]])]).max_logit_difference == 0.5
     runtime, traits = loaded(Spoil(-INF, slice(12, None)))
     window = Window((1, 2, 3, 4, 6), 1)
     divergence.write_reference(runtime, traits, [window], tmp_path, 64)
     assert np.isinf(np.load(tmp_path / divergence.FILE)).any()
-    assert divergence.compare(runtime, traits, [window], tmp_path / divergence.FILE, 64)["kl_mean"] == 0
+    assert divergence.compare(runtime, traits, [window], tmp_path / divergence.FILE, 64).kl_mean == 0
     divergence.write_reference(*loaded(None), [window], tmp_path, 64)
     with pytest.raises(FloatingPointError, match="the divergence is infinite"):
         divergence.compare(runtime, traits, [window], tmp_path / divergence.FILE, 64)
@@ -164,7 +164,7 @@ def test_exact_ties_are_counted() -> None:
     generate(*loaded(constant), [GenerateRequest(PROMPT, 2)] * 3, lambda ids: str, report=report)
     assert report.figures()["tied_first_tokens"] == 3
     found = prompt_logits(loaded(constant)[0], [list(PROMPT)])
-    assert compare(found, found)["tied_positions"] == len(PROMPT)
+    assert compare(found, found).tied_positions == len(PROMPT)
 
 
 def test_without_ties_none_are_counted() -> None:
@@ -172,5 +172,5 @@ def test_without_ties_none_are_counted() -> None:
     score(*loaded(None), [ScoreRequest((1, 2, 3, 4), 1)], tally=tally)
     generate(*loaded(None), [GenerateRequest(PROMPT, 2)], lambda ids: str, report=report)
     found = prompt_logits(loaded(None)[0], [list(PROMPT)])
-    assert (tally.tied_positions, report.tied_first, compare(found, found)["tied_positions"]) == (0, 0, 0)
+    assert (tally.tied_positions, report.tied_first, compare(found, found).tied_positions) == (0, 0, 0)
     assert Tally().figures()["tied_positions"] is None

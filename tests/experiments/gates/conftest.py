@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.gates.findings import Measured
-from tests.experiments.gates.judged import record, write_items
+from runtime_matrix.experiments.records.schema import Result
+from tests.experiments.gates.judged import record, speed, write_items
 
 
 @pytest.fixture
 def measured(tmp_path: Path) -> Measured:
-    mine, theirs = write_items(tmp_path / "mine"), write_items(tmp_path / "theirs")
-    return Measured("mine", record("mine"), mine, record("eager"), theirs, None)
+    mine = Result(record("mine"), write_items(tmp_path / "mine"), speed())
+    reference = Result(record("eager"), write_items(tmp_path / "theirs"), speed())
+    return Measured("mine", mine, reference, None)

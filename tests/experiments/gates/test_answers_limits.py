@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from scipy import stats
 
+from runtime_matrix.experiments.comparison.answers import read_items
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.gates.answers_limits import loss_verdict
+from runtime_matrix.experiments.gates.baseline import BaselineScores
 from runtime_matrix.experiments.gates.findings import Measured
 from runtime_matrix.experiments.measurement.paired import loss
-from tests.experiments.gates.judged import baseline, found, record, write_items
+from tests.experiments.gates.judged import baseline, found, with_entry, write_items, write_lines
 
 
 def test_answers_that_are_lost_fail(measured: Measured, tmp_path: Path) -> None:
@@ -38,9 +40,8 @@ def test_the_right_choice_s_probability_never_decides(measured: Measured, tmp_pa
     """Answers are lost by near ties, where the probability hardly moves: by it, a third of wrong runtimes passed."""
     for name, wrong in (("mine", range(15)), ("theirs", range(15, 30))):
         path = write_items(tmp_path / name, n=300) / "items-multiple_choice.jsonl"
-        items = [json.loads(line) for line in path.read_text().splitlines()]
-        items = [item | {"is_right": index not in wrong} for index, item in enumerate(items)]
-        path.write_text("".join(json.dumps(item) + "\n" for item in items))
+        items = [structs.replace(item, is_right=index not in wrong) for index, item in enumerate(read_items(path))]
+        write_lines(path, items)
     seen = found(measured)["reference.accuracy.multiple_choice"]
     assert seen.verdict == "inconclusive"
     assert "the right choice's probability fell by 0 points" in seen.message
@@ -59,14 +60,13 @@ def test_an_accuracy_beyond_the_margin_passes_as_rarely_as_promised(n: int, true
 
 
 def test_a_benchmark_that_did_not_run_never_passes(measured: Measured) -> None:
-    skipped = record("mine")
-    skipped["benchmarks"][3] |= {"status": "skipped", "reason": "the model has no tokenizer"}
-    seen = found(replace(measured, record=skipped))["reference.accuracy.multiple_choice"]
+    skipped = with_entry(measured, "multiple_choice", status="skipped", reason="the model has no tokenizer")
+    seen = found(skipped)["reference.accuracy.multiple_choice"]
     assert seen.verdict == "inconclusive"
     assert "the model has no tokenizer" in seen.message
 
 
 def test_other_items_than_the_baseline_s_are_a_mistake(measured: Measured) -> None:
-    kept = {"multiple_choice": {"scores": {"q0": 1.0}, "probabilities": {"q0": 0.7}}}
+    kept = {"multiple_choice": BaselineScores(scores={"q0": 1.0}, probabilities={"q0": 0.7})}
     with pytest.raises(UserError, match="other items of multiple_choice"):
         found(replace(measured, baseline=baseline(accuracy=kept)))

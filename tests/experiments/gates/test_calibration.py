@@ -44,8 +44,8 @@ def test_launches_for_a_gap() -> None:
 def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: float, count: int) -> None:
     drawn = random.Random(1)
     found = calibrate({"decode": [drawn.gauss(0, noise) for _ in range(12)]}, "cpu_s", 0.9975)
-    assert found["phases"]["decode"]["noise"] == pytest.approx(noise, rel=0.5)
-    assert found["phases"]["decode"]["drift"] is None
+    assert found.phases["decode"].noise == pytest.approx(noise, rel=0.5)
+    assert found.phases["decode"].drift is None
     write_calibration({"wall": found}, tmp_path)
     said = warnings(tmp_path, GATE)
     assert len(said) == count
@@ -65,9 +65,12 @@ def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> No
         values.append(0.8 * values[-1] + drawn.gauss(0, 0.01))
     halves = [(0.0, 0.03 + drawn.gauss(0, 0.005)) for _ in values]
     found = calibrate({"decode": values}, "cpu_s", 0.9975, {"decode": halves})
-    estimate, low, high = found["phases"]["decode"]["lag_1"]
+    decode = found.phases["decode"]
+    assert decode.lag_1 is not None
+    estimate, low, high = decode.lag_1
     assert 0 < low < estimate < high <= 1
-    assert found["phases"]["decode"]["drift"][1] > 1
+    assert decode.drift is not None
+    assert decode.drift[1] > 1
     said = "\n".join(lines(found))
     assert "lag-1 autocorrelation" in said
     assert "launches follow one another" in said

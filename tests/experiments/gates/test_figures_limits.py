@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.gates.findings import Measured
-from tests.experiments.gates.judged import LIMITS, MIB, baseline, found, record, speed
+from tests.experiments.gates.judged import LIMITS, MIB, baseline, compared, found, speed
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_a_count_that_is_not_kept_any_more_is_inconclusive(measured: Measured) -
 def test_the_memory_limit_against_the_reference(measured: Measured) -> None:
     limits = replace(LIMITS, reference=replace(LIMITS.reference, memory={"peak_host_bytes": 0.1}))
     assert found(measured, limits)["reference.memory.peak_host_bytes"].verdict == "pass"
-    larger = record("mine", speed=speed(grown=0.11))
-    seen = found(replace(measured, record=larger), limits)["reference.memory.peak_host_bytes"]
+    larger = compared(measured, speed(grown=0.11))
+    seen = found(larger, limits)["reference.memory.peak_host_bytes"]
     assert seen.verdict == "fail"
     assert "+11.0 % [" in seen.message
     assert "raise gate.reference.memory.peak_host_bytes" in seen.message

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import to_plain
 from tests.conftest import ROOT
+from tests.experiments.gates.judged import baseline
 
 Gate = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("comparison.rounds=4", "comparison.new_tokens=4", "comparison.one_thread_rounds=20", "comparison.warmup=1")
@@ -53,10 +57,10 @@ def test_a_gate_passes_fails_and_keeps_a_baseline(gate: Gate, tmp_path: Path) ->
     assert passed.returncode == 0, passed.stdout + passed.stderr
     assert "gate small: pass" in passed.stdout
     path = tmp_path / "kept" / "fake-random-auto.json"
-    baseline = json.loads(path.read_text())
-    baseline["memory"]["weight_bytes"] = -1  # what is measured is more
-    path.write_text(json.dumps(baseline))
-    (tmp_path / "kept" / "other.json").write_text(json.dumps(baseline | {"cell": "compile-random-auto"}))
+    content = json.loads(path.read_text())
+    content["memory"]["weight_bytes"] = -1  # what is measured is more
+    path.write_text(json.dumps(content))
+    (tmp_path / "kept" / "other.json").write_text(json.dumps(content | {"cell": "compile-random-auto"}))
     failed = gate(*words(tmp_path), kept)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "failed twice" in failed.stdout
@@ -119,17 +123,15 @@ def spoiled(tmp_path: Path, **changes: Any) -> str:
     from runtime_matrix.experiments.records.environment import environment
 
     here = environment()
-    baseline = {
-        "schema_version": 2,
-        "cell": "fake-random-auto",
-        "machine": {"processor": here["processor"], "cores": here["cores"]},
-        "model_digest": "other",
-        "accuracy": {},
-        "asked": {},
-    }
+    kept = baseline(
+        cell="fake-random-auto",
+        machine={"processor": here.processor, "cores": here.cores},
+        model_digest="other",
+        accuracy={},
+    )
     folder = tmp_path / "kept"
     folder.mkdir()
-    (folder / "fake-random-auto.json").write_text(json.dumps(baseline | changes))
+    (folder / "fake-random-auto.json").write_text(json.dumps(to_plain(kept) | changes))
     return f"baseline={folder}"
 
 
@@ -173,9 +175,7 @@ def test_mistakes_are_one_line_and_2(gate: Gate, given: list[str], says: str) ->
         ({"cell": "eager-random-auto"}, "holds no fake-random-auto"),
     ],
 )
-def test_a_baseline_that_cannot_be_compared_with(
-    gate: Gate, tmp_path: Path, changes: dict[str, Any], says: str
-) -> None:
+def test_a_baseline_that_cannot_be_compared_with(gate: Gate, tmp_path: Path, changes: JsonObject, says: str) -> None:
     done = gate(*FAKE, *NO_ACCURACY, spoiled(tmp_path, **changes))
     assert done.returncode == 2, done.stdout + done.stderr
     assert says in done.stderr
@@ -194,25 +194,36 @@ def test_a_truncated_baseline(gate: Gate, tmp_path: Path) -> None:
 def test_a_renamed_benchmark(tmp_path: Path) -> None:
     from runtime_matrix.experiments.errors import UserError
     from runtime_matrix.experiments.gate import prepare_words
-    from runtime_matrix.experiments.gates.baseline import check_baseline
+    from runtime_matrix.experiments.gates.baseline import BaselineScores, check_baseline
     from runtime_matrix.experiments.records.environment import environment
 
     asked = prepare_words(["runtime=eager", f"results_dir={tmp_path}"])
     (cell,) = asked.candidates
     here = environment()
-    baseline = {
-        "machine": {"processor": here["processor"], "cores": here["cores"]},
-        "model_digest": cell.facts.digest,
-        "accuracy": {"multiple_choices": {}},
-        "asked": {},
-    }
+    scores = BaselineScores(scores={})
+    misnamed = baseline(
+        machine={"processor": here.processor, "cores": here.cores},
+        model_digest=cell.facts.digest,
+        accuracy={"multiple_choices": scores},
+    )
     with pytest.raises(UserError, match=r"holds no benchmark multiple_choice; did you mean 'multiple_choices'\?"):
-        check_baseline(baseline, cell, here, ["multiple_choice"])
-    earlier = baseline | {"accuracy": {"multiple_choice": {}}, "versions": {"multiple_choice": 0}}
+        check_baseline(misnamed, cell, here, ["multiple_choice"])
+    named = structs.replace(misnamed, accuracy={"multiple_choice": scores})
     with pytest.raises(UserError, match="is of version 0 of benchmark multiple_choice, this is 1: update=true"):
-        check_baseline(earlier, cell, here, ["multiple_choice"])
+        check_baseline(structs.replace(named, versions={"multiple_choice": 0}), cell, here, ["multiple_choice"])
     with pytest.raises(UserError, match="multiple_choice otherwise"):
-        check_baseline(baseline | {"accuracy": {"multiple_choice": {}}}, cell, here, ["multiple_choice"])
+        check_baseline(named, cell, here, ["multiple_choice"])
+
+
+def test_a_baseline_without_the_keys_of_later_ones_is_read(tmp_path: Path) -> None:
+    from runtime_matrix.experiments.gates.baseline import read_baselines, write_baseline
+
+    kept = structs.replace(baseline(), versions={}, peaks=[])
+    path = write_baseline(kept, tmp_path)
+    content = json.loads(path.read_text())
+    del content["versions"], content["peaks"]
+    path.write_text(json.dumps(content))
+    assert read_baselines(tmp_path) == {"mine": kept}
 
 
 def test_help_is_quick_and_without_torch() -> None:

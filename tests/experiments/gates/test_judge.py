@@ -9,7 +9,7 @@ import pytest
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.judge import findings, overall
 from runtime_matrix.experiments.gates.measure import confirmed
-from tests.experiments.gates.judged import LIMITS, baseline, found, record
+from tests.experiments.gates.judged import LIMITS, baseline, changed, found
 
 
 def test_what_holds_passes(measured: Measured) -> None:
@@ -23,8 +23,7 @@ def test_what_holds_passes(measured: Measured) -> None:
     ("status", "verdict"), [("unsupported", "inconclusive"), ("crash", "fail"), ("timeout", "fail")]
 )
 def test_a_cell_that_was_not_measured_never_passes(measured: Measured, status: str, verdict: str) -> None:
-    one = replace(measured, record=record("mine", status=status, reason="why it was not"))
-    (seen,) = findings(one, LIMITS, 0.99)
+    (seen,) = findings(changed(measured, status=status, reason="why it was not"), LIMITS, 0.99)
     assert (seen.verdict, seen.name) == (verdict, "cell")
     assert "why it was not" in seen.message
     assert overall([seen]) == verdict

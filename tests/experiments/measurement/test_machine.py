@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
-from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
+from runtime_matrix.experiments.measurement.machine import GpuState, MachineChange, machine_change, read_machine
+from runtime_matrix.experiments.records.schema import to_plain, typed
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -46,21 +48,22 @@ def test_shares_of_an_interval_and_counts_are_differences(tmp_path: Path) -> Non
         "proc/stat": "cpu  140 0 60 830 10 0 0 60 0 0",  # 100 jiffies: 50 busy, 30 idle, 20 stolen
         "sys/fs/cgroup/user.slice/cpu.stat": "nr_throttled 5\nthrottled_usec 1750000",
     }
-    found = machine_change(before, read_machine(write(tmp_path, later), silent))
-    assert (found["steal_ratio"], found["busy_ratio"]) == (0.2, 0.5)
-    assert 0 < found["others_ratio"] <= 0.5  # this process ran for a moment
-    assert (found["throttled_periods"], found["throttled_s"]) == (3, 0.25)
-    assert (found["cpu_mhz"], found["governor"], found["load_1min"]) == (2500.0, "performance", 0.42)
-    assert found["cpu_temperature_c"] == 61.5
-    assert json.loads(json.dumps(found)) == found
+    change = machine_change(before, read_machine(write(tmp_path, later), silent))
+    assert (change.steal_ratio, change.busy_ratio) == (0.2, 0.5)
+    assert change.others_ratio is not None
+    assert 0 < change.others_ratio <= 0.5  # this process ran for a moment
+    assert (change.throttled_periods, change.throttled_s) == (3, 0.25)
+    assert (change.cpu_mhz, change.governor, change.load_1min) == (2500.0, "performance", 0.42)
+    assert change.cpu_temperature_c == 61.5
+    assert typed(json.loads(json.dumps(to_plain(change))), MachineChange) == change
 
 
 def test_what_a_system_does_not_tell_is_null(tmp_path: Path) -> None:
     state = read_machine(tmp_path, silent)
-    found = machine_change(state, state)
-    assert found.pop("wall_s") == 0
-    assert found.pop("gpus") == []
-    assert set(found.values()) == {None}
+    change = asdict(machine_change(state, state))
+    assert change.pop("wall_s") == 0
+    assert change.pop("gpus") == change.pop("gpus_before") == []
+    assert set(change.values()) == {None}
 
 
 def test_a_virtual_machine_tells_its_clock_in_cpuinfo(tmp_path: Path) -> None:
@@ -78,21 +81,22 @@ def test_gpus_tell_their_clocks_and_why_they_are_held_back(tmp_path: Path) -> No
         return "1980, 312.25, 61, 0x0000000000000004, 0\n1200, [N/A], 40, 0x0000000000000001, [N/A]\n"
 
     first, second = read_machine(tmp_path, older_driver).gpus
-    assert first == {
-        "sm_clock_mhz": 1980.0,
-        "power_w": 312.25,
-        "temperature_c": 61.0,
-        "throttle_reasons": "0x0000000000000004",
-        "ecc_errors": 0,
-    }
-    assert (second["power_w"], second["ecc_errors"]) == (None, None)
+    assert first == GpuState(
+        sm_clock_mhz=1980.0,
+        power_w=312.25,
+        temperature_c=61.0,
+        throttle_reasons="0x0000000000000004",
+        ecc_errors=0,
+    )
+    assert (second.power_w, second.ecc_errors) == (None, None)
     assert "clocks_throttle_reasons.active" in asked[1]
 
 
 def test_this_machine_can_be_read() -> None:
-    found = machine_change(read_machine())
-    assert found["load_1min"] is not None
-    assert found["wall_s"] >= 0
+    change = machine_change(read_machine())
+    assert change.load_1min is not None
+    assert change.wall_s is not None
+    assert change.wall_s >= 0
 
 
 VERSION_1 = {

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from runtime_matrix.experiments.measurement.paired import Interval, difference_of_means
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import difference_of_means
 from runtime_matrix.experiments.measurement.sequential import Look, Rule, judge, look
 
 RULE = Rule(math.log1p(0.02), math.log1p(0.05), (6, 10, 15, 20))

@@ -13,13 +13,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
 from runtime_matrix.experiments.monitoring import prometheus
 from runtime_matrix.experiments.monitoring.prometheus import Prometheus
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import sweep
 
@@ -29,11 +29,11 @@ DASHBOARD = Path(__file__).parents[3] / "experiments" / "monitoring" / "grafana.
 @pytest.fixture
 def told(tmp_path: Path) -> Iterator[Prometheus]:
     sink = Prometheus(str(tmp_path / "metrics" / "matrix.prom"), 0)
-    records = read(sweep(tmp_path / "runs"))[0]
-    sink.start(len(records))
-    for record in records:
-        sink.record(record)
-    sink.compared(records)
+    results = read(sweep(tmp_path / "runs"))[0]
+    sink.start(len(results))
+    for result in results:
+        sink.record(result.record)
+    sink.compared(results)
     yield sink
     sink.close()
 
@@ -68,11 +68,11 @@ def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp
 
 def test_a_cell_whose_tokens_were_wrong_is_a_failure_and_has_no_times(tmp_path: Path) -> None:
     sink = Prometheus(str(tmp_path / "matrix.prom"), None)
-    records = read(sweep(tmp_path / "runs", has_garbage=True))[0]
-    for record in records:
-        sink.record({**record, "speed": None, "answers": None})  # as when its cell ends
+    results = read(sweep(tmp_path / "runs", has_garbage=True))[0]
+    for result in results:
+        sink.record(result.record)
     assert 'tpot_seconds_count{hw="auto",model="bundled",runtime="t_garbage"}' in (tmp_path / "matrix.prom").read_text()
-    sink.compared(records)
+    sink.compared(results)
     text = (tmp_path / "matrix.prom").read_text()
     assert 'runtime_matrix_cells_total{status="wrong output"} 1.0' in text
     assert not re.search(r'(tpot_seconds|ttft_seconds|tokens_per_second|speedup_ratio).*runtime="t_garbage"', text)
@@ -157,7 +157,7 @@ def wait_for(address: str, expression: str) -> list[float]:
     for _ in range(60):
         try:
             with urllib.request.urlopen(f"http://{address}/api/v1/query?{question}", timeout=5) as answer:
-                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                found: list[JsonObject] = json.load(answer)["data"]["result"]
         except OSError:
             found = []  # not up yet
         if found:

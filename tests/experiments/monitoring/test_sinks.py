@@ -12,8 +12,9 @@ import pytest
 
 from runtime_matrix.experiments.config import MonitoringConfig
 from runtime_matrix.experiments.monitoring.sinks import Sinks, configured
+from runtime_matrix.experiments.records.schema import Record, Result
 from runtime_matrix.experiments.report import read
-from tests.experiments.recorded import sweep
+from tests.experiments.recorded import make_record, sweep
 
 NOBODY = MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow=None)
 
@@ -31,10 +32,10 @@ class Recorder:
     def start(self, total: int) -> None:
         self._hear("start")
 
-    def record(self, record: dict[str, Any]) -> None:
+    def record(self, record: Record) -> None:
         self._hear("record")
 
-    def compared(self, records: Sequence[dict[str, Any]]) -> None:
+    def compared(self, results: Sequence[Result]) -> None:
         self._hear("compared")
 
     def close(self) -> None:
@@ -46,8 +47,8 @@ def test_a_failing_sink_leaves_the_others_alone(moment: str) -> None:
     broken, whole, said = Recorder(moment), Recorder(), list[str]()
     sinks = Sinks([("broken", lambda: broken), ("whole", lambda: whole)], said.append)
     sinks.start(2)
-    sinks.record({})
-    sinks.record({})
+    sinks.record(make_record("eager"))
+    sinks.record(make_record("eager"))
     sinks.compared([])
     sinks.close()
     assert whole.heard == ["start", "record", "record", "compared", "close"]
@@ -59,7 +60,7 @@ def test_a_sink_that_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str]) 
     def make() -> Recorder:
         raise ImportError("No module named 'mlflow'")
 
-    Sinks([("mlflow", make)]).record({})
+    Sinks([("mlflow", make)]).record(make_record("eager"))
     assert capsys.readouterr().err == "mlflow hears no more: ImportError: No module named 'mlflow'\n"
 
 
@@ -93,24 +94,23 @@ def test_mlflow_is_told_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
     sinks = configured(
         MonitoringConfig(prometheus_file=None, prometheus_port=None, prometheus_linger_s=0, mlflow="file:here")
     )
-    records = read(sweep(tmp_path, has_garbage=True))[0]
-    sinks.record(records[0])
+    results = read(sweep(tmp_path, has_garbage=True))[0]
+    by_name = {result.record.runtime.name: result for result in results}
+    sinks.record(results[0].record)
     told = dict(calls)
     assert told["set_tracking_uri"] == "file:here"
     assert told["start_run"] == "run-1-eager"
     assert told["log_params"]["runtime"] == "eager"
     assert told["log_metrics"]["mcq_accuracy"] == 0.8
     assert all(isinstance(value, float) for value in told["log_metrics"].values())
-    faster = next(one for one in records if one["runtime"]["name"] == "onnxruntime")
-    sinks.record({**faster, "speed": None, "answers": None})  # as when its cell ends
+    sinks.record(by_name["onnxruntime"].record)
     assert "speedup_ratio" not in dict(calls)["log_metrics"]
-    sinks.compared(records[:2])
+    sinks.compared(results[:2])
     told = dict(calls)
     assert told["start_run"] == "of-mlflow"
     assert told["log_metrics"]["speedup_ratio"] == pytest.approx(2.5, rel=0.02)
     assert told["set_tags"] == {"status": "ok", "reason": ""}
-    garbage = next(one for one in records if one["runtime"]["name"] == "t_garbage")
-    sinks.record({**garbage, "speed": None, "answers": None})
-    sinks.compared([garbage])
+    sinks.record(by_name["t_garbage"].record)
+    sinks.compared([by_name["t_garbage"]])
     assert dict(calls)["set_tags"]["status"] == "wrong output"
     assert "216 of 216 timed tokens" in dict(calls)["set_tags"]["reason"]

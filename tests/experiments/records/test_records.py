@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
-from runtime_matrix.experiments.records.store import read_records, write_atomic
+from runtime_matrix.experiments.records.schema import Entry, to_plain
+from runtime_matrix.experiments.records.store import read_results, write_atomic
+from tests.experiments.recorded import make_record
 
 
 def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> None:
@@ -23,9 +25,13 @@ def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> 
 
     journal = Journal(tmp_path / "journal.jsonl")
     journal.write("benchmark", a=np.float32(0.5), b=torch.tensor([1, 2]), c=math.nan, d={"e": (math.inf, 1)})
-    assert read_journal(tmp_path / "journal.jsonl") == [
+    entry = Entry(benchmark="b", status="ok", figures={"a": np.int64(3)}, samples={"s": np.ones(2)})  # type: ignore[dict-item]
+    journal.write("benchmark", entry)
+    assert read_journal(tmp_path / "journal.jsonl")[1]["figures"] == {"a": 3}
+    assert read_journal(tmp_path / "journal.jsonl")[1]["samples"] == {"s": [1.0, 1.0]}
+    assert read_journal(tmp_path / "journal.jsonl")[0] == (
         {"event": "benchmark", "a": 0.5, "b": [1, 2], "c": None, "d": {"e": [None, 1]}}
-    ]
+    )
     with pytest.raises(TypeError, match="cannot hold"):
         journal.write("benchmark", a=object())
 
@@ -89,16 +95,19 @@ def test_damaged_and_foreign_records_are_left_out_with_their_reason(tmp_path: Pa
         "c": "[]",
         "d": '{"schema_version": 0}',
         "e": '{"schema_version": 1}',
+        "f": json.dumps({**to_plain(make_record("eager")), "status": "fine"}),
     }
     for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "record.json").write_text(text)
-    records, refused = read_records(tmp_path)
-    assert records == []
+    results, refused = read_results(tmp_path)
+    assert results == []
     assert [reason.split(":")[0] for _, reason in refused] == [
         "damaged",
-        "schema 99, this program reads 1",
+        "schema 99, this program reads up to 2",
         "foreign",
-        "older schema 0, this program reads 1",
+        "older schema 0, which this program cannot migrate",
+        "damaged",
         "damaged",
     ]
+    assert "$.status" in refused[-1][1]

@@ -1,29 +1,48 @@
 from __future__ import annotations
 
+from dataclasses import replace as with_fields
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from runtime_matrix.experiments.records.roofline import flops_ratio, memory_bandwidth_ratio, peak_note, positions
+from runtime_matrix.experiments.models import ModelShape
+from runtime_matrix.experiments.records.roofline import (
+    RequestShape,
+    flops_ratio,
+    memory_bandwidth_ratio,
+    peak_note,
+    positions,
+)
+from runtime_matrix.experiments.records.schema import HardwarePeak, Load, Record
+from tests.experiments.recorded import make_record
 
-SHAPE = {"layers": 2, "kv_heads": 1, "head_width": 8, "hidden": 16, "vocabulary": 100, "is_tied": False}
-ASKED = {"batch": 1, "prompt_tokens": 10, "new_tokens": 4}
+SHAPE = ModelShape(layers=2, kv_heads=1, head_width=8, hidden=16, vocabulary=100, is_tied=False)
+PEAK = HardwarePeak(copy_bytes_per_s=1e6, flops_per_s={"float32": 1e6})
+LOAD = Load(phases_s={}, dtype="float32", device="cpu", weight_bytes=40_000)
+ASKED = RequestShape(batch=1, prompt_tokens=10, new_tokens=4)
 
 
-def record(**changes: Any) -> dict[str, Any]:
-    made = {
-        "model": {"shape": SHAPE},
-        "runtime": {"weights": "full", "placement": "device"},
-        "load": {"weight_bytes": 40_000, "dtype": "float32"},
-        "hardware_peak": {"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}},
-    }
-    return made | changes
+def record(
+    shape: ModelShape | None = SHAPE, weights: str = "full", placement: str = "device", **changes: Any
+) -> Record:
+    made = make_record("eager")
+    return replace(
+        made,
+        **{
+            "model": replace(made.model, shape=shape),
+            "runtime": replace(made.runtime, weights=weights, placement=placement),
+            "load": LOAD,
+            "hardware_peak": PEAK,
+            **changes,
+        },
+    )
 
 
 def test_decoding_reads_weights_and_keys_but_not_the_embedding() -> None:
     kv = 2 * 2 * 1 * 8 * 4 * 12
     assert memory_bandwidth_ratio(record(), 0.1, ASKED) == pytest.approx((40_000 - 6400 + kv) / 0.1 / 1e6)
-    tied = record(model={"shape": SHAPE | {"is_tied": True}})
+    tied = record(shape=with_fields(SHAPE, is_tied=True))
     assert memory_bandwidth_ratio(tied, 0.1, ASKED) == pytest.approx((40_000 + kv) / 0.1 / 1e6)
 
 
@@ -32,16 +51,18 @@ def test_prefill_multiplies_every_weight_but_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"hardware_peak": None}, {"load": None}, {"model": {"shape": None}}, {"load": {"weight_bytes": None}}]
+    "incomplete",
+    [record(hardware_peak=None), record(load=None), record(shape=None), record(load=replace(LOAD, weight_bytes=None))],
+    ids=["hardware_peak", "load", "shape", "weight_bytes"],
 )
-def test_what_is_not_known_is_null(changes: dict[str, Any]) -> None:
-    assert memory_bandwidth_ratio(record(**changes), 0.1, ASKED) is None
-    assert flops_ratio(record(**changes), 10.0) is None
+def test_what_is_not_known_is_null(incomplete: Record) -> None:
+    assert memory_bandwidth_ratio(incomplete, 0.1, ASKED) is None
+    assert flops_ratio(incomplete, 10.0) is None
     assert memory_bandwidth_ratio(record(), None, ASKED) is None
 
 
 def test_packed_weights_have_no_rate_to_compare_with() -> None:
-    assert flops_ratio(record(runtime={"weights": "gptq", "placement": "device"}), 10.0) is None
+    assert flops_ratio(record(weights="gptq"), 10.0) is None
 
 
 def test_positions_on_the_roofline_agree_with_the_shares() -> None:
@@ -53,20 +74,18 @@ def test_positions_on_the_roofline_agree_with_the_shares() -> None:
     assert found["prefill"][0] > intensity
 
 
-@pytest.mark.parametrize("changes", [{"load": None}, {"runtime": {"weights": "gptq", "placement": "device"}}])
-def test_packed_or_unknown_weights_have_no_position(changes: dict[str, Any]) -> None:
-    assert positions(record(**changes), 0.5, 0.1, ASKED) == {}
+@pytest.mark.parametrize("other", [record(load=None), record(weights="gptq")], ids=["unknown", "packed"])
+def test_packed_or_unknown_weights_have_no_position(other: Record) -> None:
+    assert positions(other, 0.5, 0.1, ASKED) == {}
 
 
 def test_operations_of_packed_weights_are_the_models() -> None:
-    packed = record(
-        runtime={"weights": "gptq", "placement": "device"}, load={"weight_bytes": 15_000, "dtype": "float32"}
-    )
+    packed = record(weights="gptq", load=replace(LOAD, weight_bytes=15_000))
     found, full = positions(packed, 0.5, 0.1, ASKED, record()), positions(record(), 0.5, 0.1, ASKED)
     assert found["decode"][1] == full["decode"][1]
     assert found["decode"][0] > full["decode"][0]  # fewer bytes for as many operations
     assert positions(packed, 0.5, 0.1, ASKED, packed) == {}
-    offloaded = record(runtime={"weights": "full", "placement": "host"})
+    offloaded = record(placement="host")
     assert positions(offloaded, 0.5, 0.1, ASKED, record()) == {}
 
 
@@ -82,15 +101,7 @@ def test_operations_of_packed_weights_are_the_models() -> None:
     ],
 )
 def test_a_share_that_cannot_be_taken_as_it_stands_has_a_note(
-    peak: dict[str, Any], shares: tuple[float | None, float | None], says: str | None
+    peak: dict[str, float | None], shares: tuple[float | None, float | None], says: str | None
 ) -> None:
-    made = record(hardware_peak={"copy_bytes_per_s": 1e6, "flops_per_s": {"float32": 1e6}, **peak})
-    said = peak_note(made, *shares)
+    said = peak_note(record(hardware_peak=replace(PEAK, **peak)), *shares)
     assert said is None if says is None else said is not None and says in said
-
-
-def test_records_from_before_the_hardware_peak_had_its_name() -> None:
-    older = record()
-    older["ceiling"] = older.pop("hardware_peak")
-    assert flops_ratio(older, 10.0) == flops_ratio(record(), 10.0)
-    assert peak_note(older, 0.5, 0.5) is None

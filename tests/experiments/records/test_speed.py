@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.schema import Block, Launch, PeakMemory, Side, Times
 from runtime_matrix.experiments.records.speed import (
     Clock,
     is_cpu_bound,
@@ -18,31 +20,41 @@ from runtime_matrix.experiments.records.speed import (
 )
 
 
-def launch(candidate_s: float, reference_s: float = 1.0, peaks: tuple[int | None, int | None] = (2, 1)) -> Any:
+def launch(candidate_s: float, reference_s: float = 1.0, peaks: tuple[int | None, int | None] = (2, 1)) -> Launch:
     """Return a launch in which a prefill takes the square of a step, and one thread twice the wall time of two."""
 
-    def side(seconds: float, cpu_s: float) -> dict[str, Any]:
-        return {
-            "prefill": {"wall_s": [seconds**2] * 4, "cpu_s": [cpu_s**2] * 4},
-            "decode": {"wall_s": [seconds] * 4, "cpu_s": [cpu_s] * 4},
-            "steps_s": [[seconds] * 9 + [3 * seconds]] * 4,
-            "recompiles": 1,
-        }
+    def side(seconds: float) -> Side:
+        return Side(
+            prefill=Times(wall_s=[seconds**2] * 4, cpu_s=[seconds**2] * 4),
+            decode=Times(wall_s=[seconds] * 4, cpu_s=[seconds] * 4),
+            steps_s=[[seconds] * 9 + [3 * seconds]] * 4,
+            rounds_cpu_s=1.0,
+            between_cpu_s=0.0,
+            recompiles=1,
+        )
 
-    def block(factor: float) -> dict[str, Any]:
-        sides = {"candidate": candidate_s * factor, "reference": reference_s * factor}
-        return {name: side(seconds, seconds) for name, seconds in sides.items()}
+    def block(factor: float) -> Block:
+        mine, theirs = side(candidate_s * factor), side(reference_s * factor)
+        return Block(candidate=mine, reference=theirs, batch=1, prompt_tokens=[8] * 4)
 
-    return {
-        "own": block(1.0),
-        "long": None,
-        "batched": block(4.0),
-        "one_thread": block(2.0),
-        "threads": 2,
-        "device": "cpu",
-        "candidate_memory": {"peak_host_bytes": peaks[0]},
-        "reference_memory": {"peak_host_bytes": peaks[1]},
-    }
+    return Launch(
+        own=block(1.0),
+        long=None,
+        batched=block(4.0),
+        one_thread=block(2.0),
+        threads=2,
+        device="cpu",
+        machine=MachineChange(),
+        candidate_memory=PeakMemory(peak_host_bytes=peaks[0]),
+        reference_memory=PeakMemory(peak_host_bytes=peaks[1]),
+    )
+
+
+def with_decode_s(block: Block | None, wall_s: float) -> Block:
+    """Return the block with another wall time of the candidate's steps."""
+    assert block is not None
+    decode = replace(block.candidate.decode, wall_s=[wall_s] * 4)
+    return replace(block, candidate=replace(block.candidate, decode=decode))
 
 
 def test_a_launch_is_one_log_ratio_of_the_asked_phase_and_clock() -> None:
@@ -50,7 +62,7 @@ def test_a_launch_is_one_log_ratio_of_the_asked_phase_and_clock() -> None:
     for clock in Clock:
         assert log_ratios(launches, "decode", clock) == pytest.approx([math.log(2), -math.log(2)])
         assert log_ratios(launches, "prefill", clock) == pytest.approx([2 * math.log(2), -2 * math.log(2)])
-    launches[0]["own"]["candidate"]["decode"]["wall_s"] = [4.0] * 4
+    launches[0] = replace(launches[0], own=with_decode_s(launches[0].own, 4.0))
     assert log_ratios(launches, "decode", Clock.WALL)[0] == pytest.approx(math.log(4))
     assert log_ratios(launches, "decode", Clock.CPU)[0] == pytest.approx(math.log(2))
     assert log_ratios(launches, "long_decode", Clock.WALL) == []  # not measured
@@ -87,9 +99,10 @@ def test_a_higher_level_is_a_wider_interval() -> None:
 def test_a_cell_that_waits_is_not_bound_by_its_cpu_time() -> None:
     honest = [launch(2.0), launch(2.0)]
     assert is_cpu_bound(honest, "decode") is True
-    sleeping = [launch(2.0), launch(2.0)]
-    for one in sleeping:
-        one["one_thread"]["candidate"]["decode"]["wall_s"] = [6.0] * 4  # of which it computes for 4
+    sleeping = [
+        replace(one, one_thread=with_decode_s(one.one_thread, 6.0))  # of which it computes for 4
+        for one in honest
+    ]
     assert is_cpu_bound(sleeping, "decode") is False
     found = waiting(sleeping, "decode")
     assert found is not None
@@ -100,10 +113,11 @@ def test_a_cell_that_waits_is_not_bound_by_its_cpu_time() -> None:
 def test_threads_and_recompiles_are_counted_over_launches() -> None:
     assert thread_scaling([launch(2.0)], "candidate") == pytest.approx(2)
     assert recompiles([launch(2.0), launch(2.0)]) == 6  # three blocks each
-    silent = launch(2.0)
-    for name in ("own", "batched", "one_thread"):
-        silent[name]["candidate"]["recompiles"] = None
-    assert recompiles([silent]) is None
+    silent = {
+        name: replace(block, candidate=replace(block.candidate, recompiles=None))
+        for name, block in launch(2.0).blocks().items()
+    }
+    assert recompiles([replace(launch(2.0), **silent)]) is None
 
 
 def test_one_launch_has_no_interval() -> None:
@@ -124,11 +138,9 @@ def test_unknown_memory_has_no_ratio(peaks: tuple[int | None, int | None]) -> No
 
 
 def test_on_a_gpu_its_own_memory_is_compared() -> None:
-    found = [launch(1.0, peaks=(300, 100)) | {"device": "cuda"} for _ in range(2)]
-    assert memory_ratio(found) is None  # of launches that did not measure it
-    for one in found:
-        one["candidate_memory"]["peak_device_bytes"] = 100
-        one["reference_memory"]["peak_device_bytes"] = 200
-    ratio = memory_ratio(found)
+    launches = [replace(launch(1.0, peaks=(300, 100)), device="cuda")] * 2
+    assert memory_ratio(launches) is None  # of launches that did not measure it
+    mine, theirs = (PeakMemory(peak_device_bytes=size) for size in (100, 200))
+    ratio = memory_ratio([replace(one, candidate_memory=mine, reference_memory=theirs) for one in launches])
     assert ratio is not None
     assert ratio.estimate == pytest.approx(0.5)

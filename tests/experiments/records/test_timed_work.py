@@ -6,29 +6,62 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from runtime_matrix.experiments.records.timed_work import INVALID_TIMING, WRONG_OUTPUT, problem, unchecked
+from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.schema import (
+    INVALID_TIMING,
+    WRONG_OUTPUT,
+    Block,
+    Entry,
+    Launch,
+    PeakMemory,
+    Repeated,
+    Side,
+    Speed,
+    TimedTokens,
+    Times,
+    TokenRule,
+)
+from runtime_matrix.experiments.records.timed_work import problem, unchecked
+from tests.experiments import recorded
 
-AGREEMENT = {"continuation_tokens": 384, "continuation_same_top": 330}
-TOKENS = {"rows": 20, "same_rows": 20, "tokens": 640, "missing": 0, "forced": 0, "forced_top": 0, "max_gap": 0.0}
+TOKENS = TimedTokens(rows=20, same_rows=20, tokens=640, missing=0, forced=0, forced_top=0, max_gap=0.0)
 
 
-def launch(between_s: float = 0.005, again: float = 1.0, **tokens: Any) -> dict[str, Any]:
-    side = {"decode": {"wall_s": [0.003] * 20}, "rounds_cpu_s": 2.0, "between_cpu_s": between_s}
-    return {
-        **{"own": {"candidate": side}, "long": None, "batched": None, "one_thread": None},
-        "tokens": TOKENS | tokens,
-        "repeated": {"fresh_s": [0.1, 0.1], "again_s": [0.1 * again] * 2},
-    }
+def agreement(tokens: int, same_top: int) -> Entry:
+    figures = {"continuation_tokens": tokens, "continuation_same_top": same_top}
+    return Entry(benchmark="agreement", status="ok", figures=figures)
 
 
-def speed(*launches: dict[str, Any], rule: str = "exact") -> dict[str, Any]:
-    return {"launches": list(launches), "token_rule": rule}
+AGREEMENT = agreement(384, 330)
 
 
-def status(content: dict[str, Any]) -> str | None:
-    found = problem(content, AGREEMENT)
-    return found.status if found else None
+def launch(between_s: float = 0.005, again: float = 1.0, rounds_cpu_s: float = 2.0, **tokens: Any) -> Launch:
+    times = Times(wall_s=[0.003] * 20, cpu_s=[0.003] * 20)
+    side = Side(prefill=times, decode=times, steps_s=[], rounds_cpu_s=rounds_cpu_s, between_cpu_s=between_s)
+    return Launch(
+        own=Block(candidate=side, reference=side, batch=1, prompt_tokens=[]),
+        long=None,
+        batched=None,
+        one_thread=None,
+        tokens=replace(TOKENS, **tokens),
+        repeated=Repeated(fresh_s=[0.1, 0.1], again_s=[0.1 * again] * 2),
+        candidate_memory=PeakMemory(),
+        reference_memory=PeakMemory(),
+        threads=2,
+        device="cpu",
+        machine=MachineChange(),
+    )
+
+
+def speed(*launches: Launch, rule: TokenRule = "exact") -> Speed:
+    return replace(recorded.speed(launches), token_rule=rule)
+
+
+def status(compared: Speed) -> str | None:
+    wrong = problem(compared, AGREEMENT)
+    return wrong.status if wrong else None
 
 
 def test_honest_work_has_no_problem() -> None:
@@ -57,16 +90,15 @@ def test_equal_shares_are_called_wrong_once_in_a_thousand() -> None:
     wrong = 0
     for _ in range(4000):
         top, other = (sum(source.random() < 0.85 for _ in range(n)) for n in (384, 640))
-        checked = {"continuation_tokens": 384, "continuation_same_top": top}
         counts = launch(forced=640, forced_top=other, max_gap=5.0)
-        wrong += problem(speed(counts, rule="share"), checked) is not None
+        wrong += problem(speed(counts, rule="share"), agreement(384, top)) is not None
     assert wrong <= 9  # of 4 expected at most; 10 or more have a chance of 0.8 %
 
 
 def test_without_a_check_of_agreement_nothing_is_claimed() -> None:
-    assert unchecked(speed(launch(), rule="share"), {}) is not None
+    assert unchecked(speed(launch(), rule="share"), None) is not None
     assert unchecked(speed(launch(), rule="share"), AGREEMENT) is None
-    assert unchecked(speed(launch()), {}) is None
+    assert unchecked(speed(launch()), None) is None
 
 
 def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
@@ -74,8 +106,7 @@ def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
     assert found is not None
     assert found.status == INVALID_TIMING
     assert "for 5 % of their CPU time" in found.reason
-    short = launch(between_s=0.008)  # 0.4 ms a round
-    short["own"]["candidate"] |= {"rounds_cpu_s": 0.2}
+    short = launch(between_s=0.008, rounds_cpu_s=0.2)  # 0.4 ms per round
     assert problem(speed(short), AGREEMENT) is None
 
 

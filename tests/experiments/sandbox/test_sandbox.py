@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as with_changes
 
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.records.matrix import rows
@@ -26,7 +27,7 @@ from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.views.text import foot
-from tests.experiments.recorded import make_record
+from tests.experiments.recorded import make_record, result
 from tests.experiments.sandbox.hostile import COMMANDS, EXHAUSTION, FILES, HONEST, HOSTILE, TEST, Attack
 
 ROOT = Path(__file__).parents[3]
@@ -238,8 +239,10 @@ def test_what_is_missing_is_said(pool: Pool) -> None:
     assert pool.note is None or set(pool.level) < set(LAYERS)
     record = make_record("eager")
     figures = {"sandbox_note": "the sandbox does not keep programs from reading your files (no landlock)"}
-    record["benchmarks"].append({**record["benchmarks"][0], "benchmark": "code", "figures": figures})
-    assert "eager: the sandbox does not keep programs from reading your files (no landlock)" in foot(rows([record]))
+    record.benchmarks.append(with_changes(record.benchmarks[0], benchmark="code", figures=figures))
+    assert "eager: the sandbox does not keep programs from reading your files (no landlock)" in foot(
+        rows([result(record)])
+    )
 
 
 def test_without_a_file_system_of_its_own_nothing_is_written(outside: Outside) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.report import read
-from runtime_matrix.experiments.views.columns import Row
 from tests.experiments.recorded import sweep
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from runtime_matrix.experiments.views.columns import COLUMNS, Column, Row, known
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import COLUMNS, Column, known
 from runtime_matrix.experiments.views.standing import mark_best
+from tests.experiments.recorded import changed_row
 
 
-def with_answers(found: list[Row], *figures: dict[str, Any]) -> list[Row]:
-    return [{**row, **more} for row, more in zip(found, figures, strict=False)]
+def with_answers(found: list[Row], *figures: dict[str, float] | dict[str, None]) -> list[Row]:
+    return [changed_row(row, **more) for row, more in zip(found, figures, strict=False)]
 
 
-def qa(exact: float, f1: float) -> dict[str, Any]:
+def qa(exact: float, f1: float) -> dict[str, float]:
     return {
         "qa_exact_match": exact,
         "qa_f1": f1,

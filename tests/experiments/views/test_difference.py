@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.report import main
 from tests.experiments.recorded import make_record, sweep, write
@@ -33,8 +34,8 @@ def test_what_separates_is_said_and_noise_is_counted(tmp_path: Path, capsys: pyt
 def test_an_option_that_a_later_version_brought_makes_no_other_cell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    later = make_record("eager", run="later", peak_mib=600) | {"config_hash": "another"}
-    later["config"] = {**later["config"], "scoring": {"exact": False}}
+    later = make_record("eager", run="later", peak_mib=600)
+    later = replace(later, config_hash="another", config={**later.config, "scoring": {"exact": False}})
     folders = [write(tmp_path / name, [one]) for name, one in (("old", make_record("eager")), ("new", later))]
     assert main(["--diff", *map(str, folders)]) == 0
     said = capsys.readouterr().out

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from typing_extensions import override
 
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import Result, Status, to_plain
 from runtime_matrix.experiments.report import PAGE_FILE, main, read
 from runtime_matrix.experiments.views.page import page
 from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
 
 
-def data_of(text: str) -> dict[str, Any]:
+def data_of(text: str) -> JsonObject:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found
-    content: dict[str, Any] = json.loads(found.group(1))
+    content: JsonObject = json.loads(found.group(1))
     return content
 
 
@@ -157,16 +160,16 @@ def test_a_missing_items_file_is_said(swept: Path) -> None:
 def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     older = json.loads((swept / "run-1-gptq" / "record.json").read_text()) | {"schema_version": 0}
     torn = {key: value for key, value in older.items() if key != "runtime"} | {"schema_version": 1}
-    strange = make_record("eager") | {"schema_version": 1}
+    strange = to_plain(make_record("eager")) | {"schema_version": 1}
     strange["benchmarks"][0]["samples"] = {"tpot_s": "many"}
-    listed = make_record("eager") | {"config": {"hw": {}, "benchmark": ["latency"]}}
+    listed = to_plain(make_record("eager")) | {"config": {"hw": {}, "benchmark": ["latency"]}}
     refused = {"older": older, "foreign": {"a": 1}, "torn": torn, "strange": strange, "listed": listed}
     for name, content in refused.items():
         (swept / name).mkdir()
         (swept / name / "record.json").write_text(json.dumps(content))
     assert main([str(swept), "--format", "html"]) == 1
     said = capsys.readouterr().err
-    for reason in ("older schema 0", "foreign", "no runtime.name", "damaged: "):
+    for reason in ("older schema 0", "foreign", "missing required field `runtime`", "damaged: "):
         assert reason in said
         assert reason in (swept / PAGE_FILE).read_text()
     assert len(said.splitlines()) == 5
@@ -180,7 +183,7 @@ def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_pat
 
 
 @pytest.mark.parametrize("status", ["unsupported", "interrupted"])
-def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: str) -> None:
+def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: Status) -> None:
     write(tmp_path, [make_record("eager", status=status, reason="no such device")])
     text = page(*read(tmp_path))
     assert "no such device" in text
@@ -218,19 +221,20 @@ def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_fifty_cells_measured_twenty_times_become_a_page_in_5_s(tmp_path: Path) -> None:
     """The same files twenty times under other names: reading them is measured above."""
-    records, _ = read(many(tmp_path, cells=50, runs=1))
-    history = [
-        {
-            **record,
-            "run_id": f"r{day}",
-            "record_id": f"r{day}-{record['runtime']['name']}",
-            "started_at": f"2026-11-{day:02}T10:00:00+00:00",
-        }
-        for day in range(1, 21)
-        for record in records
-    ]
+    results, _ = read(many(tmp_path, cells=50, runs=1))
+    history = [_measured_on(day, result) for day in range(1, 21) for result in results]
     start = time.process_time()
     text = page(history)
     assert time.process_time() - start < 5
     assert len(data_of(text)["rows"]) == 50
     assert len(data_of(text)["trends"][0]["at"]) == 20
+
+
+def _measured_on(day: int, result: Result) -> Result:
+    record = replace(
+        result.record,
+        run_id=f"r{day}",
+        record_id=f"r{day}-{result.record.runtime.name}",
+        started_at=f"2026-11-{day:02}T10:00:00+00:00",
+    )
+    return dataclasses.replace(result, record=record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.report import PAGE_FILE, main
 from tests.experiments.recorded import make_record, sweep, write
@@ -109,7 +110,8 @@ def test_it_filters_by_what_there_is_and_by_words(opened: Open) -> None:
 def test_it_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     """Columns are those of the benchmark, cells those that it was asked of, and failures, of which nobody knows."""
     silent = make_record("silent")
-    silent["benchmarks"] = [one for one in silent["benchmarks"] if one["benchmark"] != "multiple_choice"]
+    kept = [entry for entry in silent.benchmarks if entry.benchmark != "multiple_choice"]
+    silent = replace(silent, benchmarks=kept)
     write(tmp_path, [make_record("eager"), silent, make_record("broken", status="crash", reason="signal 11")])
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()
@@ -130,7 +132,7 @@ def test_it_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
 
 def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Path) -> None:
     other = make_record("eager", run="else")
-    other["environment"]["processor"] = "Another"
+    other = replace(other, environment=replace(other.environment, processor="Another"))
     write(tmp_path, [make_record("eager"), other])
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()
@@ -221,7 +223,8 @@ def test_a_cell_whose_tokens_were_wrong_is_red(browser: Any, tmp_path: Path) -> 
 
 def test_what_a_build_costs_is_told_in_tokens_and_requests(browser: Any, tmp_path: Path) -> None:
     built = make_record("onnxruntime")
-    built["load"]["artifacts"] = {"built": 0, "found": 1, "build_s": 12.3}
+    assert built.load is not None
+    built = replace(built, load=replace(built.load, artifacts={"built": 0, "found": 1, "build_s": 12.3}))
     write(tmp_path, [make_record("eager"), built, make_record("slow")], {"onnxruntime": 2.0, "slow": 0.5})
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page()

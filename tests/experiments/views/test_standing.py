@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from runtime_matrix.experiments.views.columns import COLUMNS, Row
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import COLUMNS
 from runtime_matrix.experiments.views.standing import bounds, mark_best, pareto
+from tests.experiments.recorded import changed_row
 
 AXES = [("speedup_ratio", "high"), ("mcq_accuracy", "high"), ("peak_host_bytes", "low")]
 
 
 def by_name(found: list[Row]) -> dict[str, Row]:
-    return {row["runtime"]: row for row in found}
+    return {row.runtime: row for row in found}
 
 
 def test_the_best_is_marked_and_what_ties_with_it(found: list[Row]) -> None:
@@ -30,7 +34,7 @@ def test_times_of_cells_that_ran_one_after_the_other_are_never_marked(found: lis
 
 
 def test_speeds_of_two_runs_are_not_compared(found: list[Row]) -> None:
-    elsewhere = [{**row, "run_id": row["runtime"], "record_id": row["runtime"]} for row in found]
+    elsewhere = [replace(row, run_id=row.runtime, record_id=row.runtime) for row in found]
     assert not [key for key in mark_best(elsewhere, COLUMNS) if key[1] == "speedup_ratio"]
 
 
@@ -58,8 +62,7 @@ def test_dominated_is_who_is_worse_beyond_the_intervals_and_better_nowhere(found
 
 
 def test_one_who_is_better_within_the_intervals_dominates_nobody(found: list[Row]) -> None:
-    rows = by_name(found)
-    twin = {**rows["onnxruntime"], "record_id": "twin"}
-    twin["speedup_ratio"] *= 1.001
-    front = pareto([rows["onnxruntime"], twin], AXES)
+    row = by_name(found)["onnxruntime"]
+    twin = changed_row(replace(row, record_id="twin"), speedup_ratio=1.001 * (row["speedup_ratio"] or 0))
+    front = pareto([row, twin], AXES)
     assert front.dominated_by == [[], []]

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.records.schema import Row, to_plain
 from runtime_matrix.experiments.report import main, read
-from runtime_matrix.experiments.views.columns import COLUMNS, Row
-from runtime_matrix.experiments.views.schema import SCHEMA, schema_text
+from runtime_matrix.experiments.views.columns import COLUMNS
+from runtime_matrix.experiments.views.schema import (
+    MATRIX_SCHEMA,
+    RECORD_SCHEMA,
+    matrix_schema,
+    record_schema,
+    text_of,
+)
 from runtime_matrix.experiments.views.text import csv_text, json_text, markdown, render_table, width
 from tests.experiments.recorded import make_record, sweep, write
 
@@ -40,7 +48,7 @@ def test_speed_and_accuracy_leave_last_and_what_left_is_named_by_importance(foun
 
 
 def test_markdown_keeps_pipes_and_newlines_within_their_cell(found: list[Row]) -> None:
-    found[0]["runtime"] = "a|b\nc"
+    found[0] = replace(found[0], runtime="a|b\nc")
     lines = markdown(found, wide=True).splitlines()
     assert lines[2].startswith(r"| a\|b c * |")
     assert len({line.replace(r"\|", "").count("|") for line in lines[: 2 + len(found)]}) == 1
@@ -107,19 +115,29 @@ def test_no_column_promises_what_it_is_not() -> None:
 
 def test_csv_has_a_line_a_row(found: list[Row]) -> None:
     read = list(csv.DictReader(io.StringIO(csv_text(found))))
-    assert [row["runtime"] for row in read] == [row["runtime"] for row in found]
+    assert [line["runtime"] for line in read] == [row.runtime for row in found]
 
 
 def test_json_is_as_its_published_schema_says(found: list[Row]) -> None:
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads(MATRIX_SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads(json_text(found)), schema)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate([{**found[0], "tpot_s_p50": "fast"}], schema)
+        jsonschema.validate([{**found[0].flat(), "tpot_s_p50": "fast"}], schema)
 
 
-def test_the_published_schema_is_the_one_of_the_columns() -> None:
-    assert SCHEMA.read_text() == schema_text(), "write it again: SCHEMA.write_text(schema_text())"
+def test_a_record_is_as_its_published_schema_says() -> None:
+    schema = json.loads(RECORD_SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for record in (make_record("eager"), make_record("offload", status="out_of_memory", reason="no room")):
+        jsonschema.validate(json.loads(json.dumps(to_plain(record))), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**to_plain(make_record("eager")), "status": "splendid"}, schema)
+
+
+def test_the_published_schemas_are_those_of_the_types() -> None:
+    for path, schema in ((MATRIX_SCHEMA, matrix_schema()), (RECORD_SCHEMA, record_schema())):
+        assert path.read_text() == text_of(schema), f"write {path.name} again: it is text_of() of its schema"
 
 
 @pytest.mark.parametrize("form", ["md", "csv", "json"])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.views.trends import change_points, trends
-from tests.experiments.recorded import launches, make_record, speed
+from tests.experiments.recorded import launches, make_record, result
 
 
-def noise(kind: str, n: int, drawn: np.random.Generator) -> np.ndarray:
+def noise(kind: str, n: int, drawn: np.random.Generator) -> NDArray[np.float64]:
     """Return logs of values without any change."""
     if kind == "peak memory":  # as four sweeps of one cell had it, MiB
-        return np.log(drawn.choice([58.0, 58.0, 59.0, 74.0], n))
+        return np.asarray(np.log(drawn.choice([58.0, 58.0, 59.0, 74.0], n)), np.float64)
     logs = drawn.standard_normal(n)
     correlation = 0.5 if kind == "correlated" else 0.0
     for index in range(1, n):
@@ -55,30 +57,31 @@ def test_exact_values(values: list[float], places: list[int]) -> None:
 
 def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:
     days = [f"2026-11-{day:02}T10:00:00+00:00" for day in range(1, 13)]
-    records = [
-        make_record("compile", run=f"run-{day}", started_at=at, commit=f"{day:040}", slowness=1 if day < 6 else 2)
-        | {"speed": speed(launches(1.5 if day < 6 else 1.2))}
+    results = [
+        result(
+            make_record("compile", run=f"run-{day}", started_at=at, commit=f"{day:040}", slowness=1 if day < 6 else 2),
+            launches(1.5 if day < 6 else 1.2),
+        )
         for day, at in enumerate(days)
     ]
     moved = make_record("compile", run="else", started_at=days[-1], commit="b" * 40)
-    moved["environment"]["hostname"] = "another"
-    found = trends(rows([*records, moved], all=True))
-    assert len(found) == 1
-    assert found[0]["at"] == days
-    assert found[0]["metrics"]["speedup_ratio"]["changes"] == [6]
-    assert found[0]["metrics"]["speedup_ratio"]["steps"] == [pytest.approx(0.8, rel=0.05)]
+    moved = replace(moved, environment=replace(moved.environment, hostname="another"))
+    (series,) = trends(rows([*results, result(moved)], all=True))
+    assert series.at == days
+    assert series.metrics["speedup_ratio"].changes == [6]
+    assert series.metrics["speedup_ratio"].steps == [pytest.approx(0.8, rel=0.05)]
     # Drawn without: cells that ran one after the other move with the machine.
-    assert found[0]["metrics"]["tpot_s_p50"]["changes"] == []
-    assert found[0]["metrics"]["tpot_s_p50"]["is_tested"] is False
-    assert found[0]["metrics"]["peak_host_bytes"]["changes"] == []
-    assert found[0]["cell"] == "compile · bundled · auto"
+    assert series.metrics["tpot_s_p50"].changes == []
+    assert series.metrics["tpot_s_p50"].is_tested is False
+    assert series.metrics["peak_host_bytes"].changes == []
+    assert series.cell == "compile · bundled · auto"
 
 
 def test_cells_of_one_name_are_told_apart() -> None:
     twice = [make_record("eager", run=f"run-{n}") for n in range(2)]
-    others = [record | {"config_hash": "another", "run_id": f"{record['run_id']}b"} for record in twice]
-    found = trends(rows([*twice, *others], all=True))
-    assert {series["cell"] for series in found} == {
+    others = [replace(record, config_hash="another", run_id=f"{record.run_id}b") for record in twice]
+    found = trends(rows([result(record) for record in (*twice, *others)], all=True))
+    assert {series.cell for series in found} == {
         "eager · bundled · auto · hash-e",
         "eager · bundled · auto · anothe",
     }

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime_matrix.experiments.records.matrix import rows
-from runtime_matrix.experiments.records.store import read_records
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.store import read_results
 from runtime_matrix.experiments.views.verdict import bars, compared_words, sentence
-from tests.experiments.recorded import make_record, sweep, write
+from tests.experiments.recorded import changed_row, make_record, sweep, write
 
 
-def matrix(folder: Path) -> list[dict[str, Any]]:
-    return rows(read_records(folder)[0])
+def matrix(folder: Path) -> list[Row]:
+    return rows(read_results(folder)[0])
 
 
 def test_the_fastest_is_named_with_its_answers(tmp_path: Path) -> None:
@@ -32,10 +33,9 @@ def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
     """As `runtime=eager,eager` gives it: every cell is the reference's."""
     pair = [make_record("eager"), make_record("twin", slowness=2, is_reference=True)]
     found = matrix(write(tmp_path, pair[:1]) and write(tmp_path, [pair[1]]))
-    for row in found:
-        row["speedup_ratio"] = None
+    found = [changed_row(row, speedup_ratio=None) for row in found]
     assert sentence(found) is not None
-    found[1] |= {"speedup_ratio": 0.5, "speedup_ratio_low": 0.49, "speedup_ratio_high": 0.51}
+    found[1] = changed_row(found[1], speedup_ratio=0.5, speedup_ratio_low=0.49, speedup_ratio_high=0.51)
     assert "twin takes 2 times as long as" in str(sentence(found))
     assert "answers" not in str(sentence(found))  # no answers were compared
     assert "scores" not in str(sentence(found))
@@ -43,14 +43,15 @@ def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
 
 
 def test_the_reference_alone_says_how_to_compare_it(tmp_path: Path) -> None:
-    record = make_record("eager") | {"command": "python -m experiments.run runtime=eager model=local model.path=m"}
+    command = "python -m experiments.run runtime=eager model=local model.path=m"
+    record = replace(make_record("eager"), command=command)
     said = str(sentence(matrix(write(tmp_path, [record]))))
     assert "model=local model.path=m -m runtime=eager,onnxruntime" in said
     assert bars(matrix(tmp_path)) == []
 
 
 def test_of_work_that_was_wrong_no_speed_is_told(tmp_path: Path) -> None:
-    (garbage,) = [row for row in matrix(sweep(tmp_path, has_garbage=True)) if row["runtime"] == "t_garbage"]
+    (garbage,) = [row for row in matrix(sweep(tmp_path, has_garbage=True)) if row.runtime == "t_garbage"]
     said = compared_words(garbage, "eager")
     assert said.startswith("t_garbage cannot be compared with eager: ")
     assert "times" not in said
@@ -58,9 +59,9 @@ def test_of_work_that_was_wrong_no_speed_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_answers_are_of_the_items_measured(tmp_path: Path, share: float) -> None:
-    row = next(row for row in matrix(sweep(tmp_path)) if row["runtime"] == "onnxruntime")
-    row["same_texts_ratio"] = share
-    same = "gave the same answers on the items measured" in compared_words(row, "eager")
+    row = next(row for row in matrix(sweep(tmp_path)) if row.runtime == "onnxruntime")
+    said = compared_words(changed_row(row, same_texts_ratio=share), "eager")
+    same = "gave the same answers on the items measured" in said
     assert same == (share == 1.0)
 
 
@@ -70,4 +71,4 @@ def test_one_launch_says_why_it_tells_no_speed(tmp_path: Path) -> None:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "launches": content["launches"][:1]}))
     said = "No speeds are told: one launch has no spread: comparison.launches=2 or more tells speeds."
-    assert sentence([row for row in matrix(folder) if row["status"] == "ok"]) == said
+    assert sentence([row for row in matrix(folder) if row.status == "ok"]) == said

@@ -4,7 +4,7 @@ import random
 
 from runtime_matrix.experiments.compose import compose_gate
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.gates.proof_table import RULE, drawn
+from runtime_matrix.experiments.gates.proof_figures import RULE, drawn
 from runtime_matrix.experiments.gates.speed_limits import speed_limits
 from runtime_matrix.experiments.strict import build
 

@@ -1,0 +1,50 @@
+"""Reads records of earlier versions: one step for each version that the schema left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, Record, typed
+
+_FIRST_BENCHMARK_VERSION = 1  # of benchmarks in records that name no versions
+
+
+def read_record(content: object) -> Record:
+    """Return the record that parsed JSON holds, migrated where it is older. ValueError, in one line, for others."""
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise ValueError("foreign: not a record of this program")
+    version = content["schema_version"]
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ValueError(f"schema {version}, this program reads up to {SCHEMA_VERSION}: update the program")
+    while version < SCHEMA_VERSION:
+        step = _STEPS.get(version)
+        if step is None:
+            raise ValueError(f"older schema {version}, which this program cannot migrate: measure again")
+        try:
+            content, version = step(content), version + 1
+        except (AttributeError, TypeError, ValueError) as error:  # a part of it is something else
+            raise ValueError(f"damaged: {error}") from error
+    try:
+        return typed({**content, "schema_version": SCHEMA_VERSION}, Record)
+    except ValueError as error:
+        raise ValueError(f"damaged: {error}") from error
+
+
+def _from_1(content: JsonObject) -> JsonObject:
+    """Read what schema 1 left open: `hardware_peak` was once `ceiling`, and benchmarks had no versions."""
+    jobs = dict(content.get("jobs") or {})
+    if "ceiling" in jobs:
+        jobs["hardware_peak"] = jobs.pop("ceiling")
+    config = content.get("config")
+    chosen = (config.get("benchmark") if isinstance(config, dict) else None) or {}
+    first = {name: _FIRST_BENCHMARK_VERSION for name, options in chosen.items() if options is not None}
+    return {
+        **content,
+        "jobs": jobs,
+        "hardware_peak": content.get("hardware_peak") or content.get("ceiling"),
+        "benchmark_versions": content.get("benchmark_versions") or first,
+    }
+
+
+_STEPS: dict[int, Callable[[JsonObject], JsonObject]] = {1: _from_1}
