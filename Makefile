@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test schema proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test test-all schema proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -40,8 +40,12 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not alone"
-	$(BIN)/python -m pytest -q -m alone
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not alone and not slow"
+	$(BIN)/python -m pytest -q -m "alone and not slow"
+
+# With the tests that take minutes each: real quantization, whole sweeps on a stand-in for a card.
+test-all: test
+	$(BIN)/python -m pytest -q -m slow
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

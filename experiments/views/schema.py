@@ -1,4 +1,4 @@
-"""The published JSON Schemas: of the matrix's rows and of a record. `make schema` writes their texts beside this file."""
+"""The published JSON Schemas of matrix rows and of a record. `make schema` writes their texts beside this file."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.experiments.kills import MARK, left
 
@@ -86,6 +88,7 @@ def records(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -> None:
     first = run(tmp_path, "slices", *SWEEP, "stop_after_s=1")
     assert "stop_after_s: 3 cells are left; the same command with resume=true goes on" in first
@@ -129,6 +132,7 @@ def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -
     assert left("slices") == []
 
 
+@pytest.mark.slow
 def test_every_benchmark_keeps_within_an_engines_bounds(tmp_path: Path) -> None:
     said = run(tmp_path, "bounds", *EVERYTHING)
     (record,) = records(tmp_path).values()

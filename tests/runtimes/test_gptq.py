@@ -33,6 +33,7 @@ def figures(run: Run, tmp_path: Path, *words: str) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_GPTQMODEL, reason="gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
 def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(run: Run, tmp_path: Path, artifacts: Path) -> None:
     made = figures(run, tmp_path, "runtime=eager,gptq,awq")
@@ -48,6 +49,7 @@ def test_four_bits_cost_little_and_the_checkpoint_reads_as_a_model(run: Run, tmp
         assert read["perplexity"] == pytest.approx(made[method]["perplexity"], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_GPTQMODEL, reason="gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
 def test_awq_in_float32_costs_as_little(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor without fast kernels for bfloat16."""
