@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.bundled.forms import learned
 from runtime_matrix.experiments.bundled.scoring import FULL, Score, Scores
 from runtime_matrix.experiments.bundled.training import LEGS, Recipe
 
@@ -54,6 +55,7 @@ def write_card(
         facts=making.facts,
         minutes=making.minutes,
         scores=_table(["score", "items", *scores], [_row(label, key, scores) for label, key in _ROWS.items()]),
+        forms=_table(["form", "learned"], [[form, f"{share:.2f}"] for form, share in learned(folder).items()]),
         subjects=_table(
             ["subject", "accuracy"], [[subject, f"{value:.3f}"] for subject, value in full.by_subject.items()]
         ),
@@ -71,7 +73,6 @@ def write_draft_card(
         .format(
             **{**asdict(legs[0]), **_training(legs)},
             **config,
-            folder="experiments/bundled/draft",
             millions=making.parameters / 1e6,
             minutes=making.minutes,
             items=items,

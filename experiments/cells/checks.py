@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments import models
-from runtime_matrix.experiments.cells.data import data_path, solutions
+from runtime_matrix.experiments.cells.data import data_path, draft_folder, solutions
 from runtime_matrix.experiments.config import (
     BenchmarksConfig,
     CellConfig,
@@ -170,8 +170,11 @@ def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) 
     if options.speculate != "draft":
         return
     if options.draft_model is None:
-        raise UserError("generation.speculate=draft needs a smaller model: set generation.draft_model=DIR")
-    vocabulary = models.inspect_folder(Path(options.draft_model).expanduser(), artifacts).vocabulary
+        raise UserError(
+            "generation.speculate=draft needs a smaller model: set generation.draft_model=DIR, or bundled for the "
+            "bundled model's"
+        )
+    vocabulary = models.inspect_folder(draft_folder(options.draft_model), artifacts).vocabulary
     if vocabulary != facts.vocabulary:
         raise UserError(
             f"generation.draft_model={options.draft_model} has a vocabulary of {vocabulary}, the model one of "

@@ -24,6 +24,11 @@ def data_path(benchmark: str, data: str) -> Path:
     return BUNDLED / "data" / names[benchmark] if data == "bundled" else Path(data).expanduser()
 
 
+def draft_folder(draft_model: str) -> Path:
+    """Return the folder of the model that guesses ahead: the user's own, or the bundled model's draft."""
+    return BUNDLED / "draft" if draft_model == "bundled" else Path(draft_model).expanduser()
+
+
 def solutions(asked: CodeConfig, problems: Sequence[code.Problem]) -> dict[str, list[str]]:
     """Return the completions that are given instead of a model's, by problem."""
     if asked.solutions == "reference":

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells import device
-from runtime_matrix.experiments.cells.data import data_path
+from runtime_matrix.experiments.cells.data import data_path, draft_folder
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.config import RuntimeConfig
 from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, Lookup
@@ -133,7 +133,7 @@ def make_drafter(cell: Cell, device: str) -> Drafter | None:
     options = cell.config.generation
     if options.speculate != "draft":
         return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
-    folder = Path(str(options.draft_model)).expanduser()
+    folder = draft_folder(str(options.draft_model))
     facts = models.inspect_folder(folder, cell.artifacts)
     source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
     runtime = make_runtime(cell.config.runtime)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from runtime_matrix.experiments.gates.baseline import Baseline, counts
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.limits import UNITS
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
 from runtime_matrix.experiments.measurement.sequential import Verdict
@@ -28,7 +29,7 @@ def judge_shares(
         value, other = mine[figure], theirs.get(figure)
         if (value is None and other is None) or figure == _PEAK:
             continue
-        full, unit = f"{name}.{figure}", "s" if figure.endswith("_s") else "bytes"
+        full, unit = f"{name}.{figure}", UNITS[figure]
         if value is None or other is None:
             where = against if value is not None else "this run"
             found.append(Finding(measured.label, full, "inconclusive", f"{figure} is not known of {where}"))

@@ -13,6 +13,7 @@ CPU_PHASES = ("decode", "prefill")
 OUTPUTS = ("timed_work", "replay", "agreement")
 MEMORY = ("weight_bytes", "weight_disk_bytes", "peak_host_bytes", "peak_device_bytes")
 LOAD = ("load_s", "first_call_s")
+UNITS = {**dict.fromkeys(MEMORY, "bytes"), **dict.fromkeys(LOAD, "s")}
 ACCURACY = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
 _OTHERS = ("latency", "memory")
 COUNTS = ("graph_breaks", "recompiles", "fallback_nodes", "tokens")

@@ -54,6 +54,9 @@ def test_a_draft_changes_no_text(tmp_path: Path) -> None:
     texts, figures = texts_and_figures(tmp_path / "itself", SPECULATE, itself)
     assert texts == plain
     assert figures["accepted_tokens_per_step"] > 1.5  # of 4: most answers end before
+    texts, figures = texts_and_figures(tmp_path / "bundled", SPECULATE, "generation.draft_model=bundled")
+    assert texts == plain
+    assert figures["accepted_tokens_per_step"] > 0.5
     other = f"generation.draft_model={draft(tmp_path / 'draft', 2048)}"
     texts, figures = texts_and_figures(tmp_path / "other", SPECULATE, other)
     assert texts == plain

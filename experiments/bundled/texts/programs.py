@@ -3,7 +3,9 @@
 All are made of the problems of `functions`, none of which is held out. Only what follows a prompt is learned.
 """
 
+import ast
 import random
+from collections.abc import Callable
 
 from runtime_matrix.experiments.bundled.texts import functions
 from runtime_matrix.experiments.bundled.texts.document import Document
@@ -38,7 +40,7 @@ def asserts(rng: random.Random) -> Document:
 
 def solved_before(rng: random.Random) -> Document:
     """Write one or two solved problems, and another one."""
-    problems = [_kept(rng, rng.randint(1, 3)) for _ in range(rng.randint(2, 3))]
+    problems = [kept(rng, rng.randint(1, 3)) for _ in range(rng.randint(2, 3))]
     *solved, last = problems
     return Document(last.solution, "".join(f"{one.prompt}{one.solution}\n" for one in solved) + last.prompt)
 
@@ -60,12 +62,35 @@ def asserts_prompt(problem: Problem) -> str:
     return f"{problem.prompt}    pass\n\n# tests\n"
 
 
-def first_failure(problem: Problem, body: str) -> str | None:
-    """Return the first failing call with what was expected and found, or None where the body passes."""
+def holds(problem: Problem, line: str) -> bool:
+    """Say whether an assert of a call with literals is true of the problem's solution; False for any other line.
+
+    What a model wrote is parsed and never run.
+    """
+    try:
+        test = ast.parse(line).body[0]
+        assert isinstance(test, ast.Assert)
+        compared = test.test
+        assert isinstance(compared, ast.Compare)
+        call = compared.left
+        assert isinstance(call, ast.Call)
+        argument, result = ast.literal_eval(call.args[0]), ast.literal_eval(compared.comparators[0])
+        return bool(_function(problem, problem.solution)(argument) == result)
+    except Exception:  # not such a line, or an argument that the function does not take
+        return False
+
+
+def _function(problem: Problem, body: str) -> Callable[[object], object]:
     namespace: dict[str, object] = {}
     exec(problem.prompt + body, namespace)  # ours: made of the steps of `functions`
     function = namespace[problem.name]
     assert callable(function)
+    return function
+
+
+def first_failure(problem: Problem, body: str) -> str | None:
+    """Return the first failing call with what was expected and found, or None where the body passes."""
+    function = _function(problem, body)
     for argument, result in problem.checks:
         try:
             given = repr(function(argument))
@@ -76,7 +101,8 @@ def first_failure(problem: Problem, body: str) -> str | None:
     return None
 
 
-def _kept(rng: random.Random, steps: int) -> Problem:
+def kept(rng: random.Random, steps: int) -> Problem:
+    """Draw a problem that no benchmark holds."""
     problem = functions.draw(rng, steps)
     while problem.is_held_out:
         problem = functions.draw(rng, steps)
@@ -86,7 +112,7 @@ def _kept(rng: random.Random, steps: int) -> Problem:
 def _telling(rng: random.Random) -> tuple[Problem, list[tuple[object, object]]]:
     """Draw a problem and calls of it that are short enough to be told."""
     while True:
-        problem = _kept(rng, rng.randint(1, MOST_STEPS))
+        problem = kept(rng, rng.randint(1, MOST_STEPS))
         short = [pair for pair in problem.checks if max(len(repr(part)) for part in pair) <= MOST_TOLD]
         if len(short) >= EXAMPLES:
             return problem, rng.sample(short, EXAMPLES)
