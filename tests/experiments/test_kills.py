@@ -16,9 +16,9 @@ FAKE, BUILDS = SCRIPTED
     [
         (BUILDS, "SIGTERM", 7.0),
         (BUILDS, "kill -9", 7.5),
-        (BUILDS, "Ctrl-C twice", 8.0),
+        pytest.param(BUILDS, "Ctrl-C twice", 8.0, marks=pytest.mark.slow),
         (FAKE, "SIGHUP", 1.0),
-        (FAKE, "fork server", 6.0),
+        pytest.param(FAKE, "fork server", 6.0, marks=pytest.mark.slow),
     ],
 )
 def test_no_process_is_left_and_no_row_lost(words: tuple[str, ...], what: str, after_s: float, tmp_path: Path) -> None:
