@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
-CELL = "tr[data-id*=int4] th button"  # one that has answers which flipped
+CELL = "tr[data-id*=awq] th button"  # one that has answers which flipped
 
 
 def main(page_file: Path) -> None:
