@@ -235,8 +235,8 @@ class CellPlugin:
             peak_device_bytes=sampler.highest if sampler is not None else None,
             import_bytes=meter.import_bytes,
             gained_host_bytes=gained,
-            weight_bytes=None if wrong else traits.weight_bytes,
-            weight_disk_bytes=traits.weight_disk_bytes,
+            weight_bytes=None if wrong else _whole(traits.weight_bytes),
+            weight_disk_bytes=_whole(traits.weight_disk_bytes),
             dtype=traits.dtype,
             device=found,
             artifacts=dict(artifacts.tally),
@@ -297,6 +297,11 @@ class CellPlugin:
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()
+
+
+def _whole(size: float | None) -> int | None:
+    """Return a size that a runtime declares, which may have been computed as a quotient."""
+    return None if size is None else round(size)
 
 
 def benchmark_name(item: pytest.Item) -> str:

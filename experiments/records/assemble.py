@@ -34,35 +34,51 @@ def assemble(
 ) -> Record:
     """Return the record of a cell that came to this end. The first event is the cell's identity.
 
-    ValueError for the journal of something else, and for events that are not of this program.
+    What a runtime declares or counts may be anything: an event that is not of its type is left out, and the cell is an
+    error that says so. ValueError for the journal of something else.
     """
     first = events[0]
     if first["event"] != "cell":
         raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
+    parts = _Parts(events)
     content = {
         **first["cell"],
         "schema_version": SCHEMA_VERSION,
-        "status": status,
-        "reason": reason,
         "exit_code": exit_code,
         "finished_at": finished_at,
-        "load": _last(events, Load, "load"),
-        "benchmarks": _all(events, Entry, "benchmark"),
-        "hardware_peak": _last(events, HardwarePeak, "hardware_peak", "ceiling"),
+        "load": parts.last(Load, "load"),
+        "benchmarks": parts.all(Entry, "benchmark"),
+        "hardware_peak": parts.last(HardwarePeak, "hardware_peak", "ceiling"),  # its earlier name
         "jobs": {event["name"]: event["wall_s"] for event in events if event["event"] == "job"},
-        "memory_trace": _last(events, MemoryTrace, "memory_trace"),
-        "replay": _last(events, Replay, "replay"),
-        "fit": _last(events, Fit, "fit"),
-        "overlap": _last(events, Overlap, "overlap"),
-        "failures": _all(events, Failure, "failed", "no_reference"),
+        "memory_trace": parts.last(MemoryTrace, "memory_trace"),
+        "replay": parts.last(Replay, "replay"),
+        "fit": parts.last(Fit, "fit"),
+        "overlap": parts.last(Overlap, "overlap"),
+        "failures": parts.all(Failure, "failed", "no_reference"),
     }
-    return typed(content, Record)
+    if parts.problem is not None and status == "ok":
+        status, reason = "error", parts.problem
+    return typed({**content, "status": status, "reason": reason}, Record)
 
 
-def _all(events: Sequence[JsonObject], kind: type[T], *names: str) -> list[T]:
-    return [typed(event, kind) for event in events if event["event"] in names]
+class _Parts:
+    """The typed events of a journal; `problem` is the first one that is not of its type, in one line."""
 
+    def __init__(self, events: Sequence[JsonObject]):
+        self._events = events
+        self.problem: str | None = None
 
-def _last(events: Sequence[JsonObject], kind: type[T], *names: str) -> T | None:
-    found = _all(events, kind, *names)
-    return found[-1] if found else None
+    def all(self, kind: type[T], *names: str) -> list[T]:
+        parts = []
+        for event in self._events:
+            if event["event"] in names:
+                try:
+                    parts.append(typed(event, kind))
+                except ValueError as error:
+                    name = event.get("benchmark", event["event"])
+                    self.problem = self.problem or f"what {name} recorded cannot be kept: {error}"
+        return parts
+
+    def last(self, kind: type[T], *names: str) -> T | None:
+        parts = self.all(kind, *names)
+        return parts[-1] if parts else None

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
-from runtime_matrix.experiments.records.schema import Entry, to_plain
+from runtime_matrix.experiments.records.schema import CellIdentity, Entry, to_plain
 from runtime_matrix.experiments.records.store import read_results, write_atomic
 from tests.experiments.recorded import make_record
 
@@ -40,6 +42,22 @@ def test_a_figure_that_is_not_a_number_is_named() -> None:
     assert not_a_number({"accuracy": 0.5, "by": {"a": [1.0, None, np.float32(2)], "b": "NaN"}, "n": 3}) is None
     assert not_a_number({"accuracy": math.nan}) == "accuracy"
     assert not_a_number({"fine": 1.0, "by": {"a": [1.0, np.float64("inf")]}}) == "by.a.1"
+
+
+def test_what_a_runtime_counts_otherwise_is_an_error_of_its_cell() -> None:
+    record = make_record("eager")
+    identity = {key: value for key, value in to_plain(record).items() if key in CellIdentity.__struct_fields__}
+    entry: JsonObject = {"event": "benchmark", "benchmark": "latency", "status": "ok"}
+    events: list[JsonObject] = [
+        {"event": "cell", "cell": identity},
+        entry,
+        {**entry, "counters": {"recompiles": "many"}},
+    ]
+    made = assemble(events, status="ok", reason=None, exit_code=0)
+    assert (made.status, len(made.benchmarks)) == ("error", 1)
+    assert made.reason is not None
+    assert made.reason.startswith("what latency recorded cannot be kept: Expected `int`, got `str`")
+    assert assemble(events, status="timeout", reason="longer", exit_code=1).reason == "longer"
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
