@@ -415,6 +415,7 @@ class Result:
     folder: Path
     speed: Speed | None = None
     diff: OutputDiff | None = None
+    speed_problem: str | None = None  # why the comparison of speed that lies beside the record cannot be read
 
 
 # ---- the row -------------------------------------------------------------------------------------------------------

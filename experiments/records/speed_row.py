@@ -77,7 +77,7 @@ def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, le
         **_with_bounds("memory_ratio", memory_ratio(usable) if usable else None),
     }
     otherwise = ONE_LAUNCH if len(usable) == 1 else NOT_INTERLEAVED
-    reason = left_open or (speed.reason if speed is not None else None) or otherwise
+    reason = left_open or (speed.reason if speed is not None else result.speed_problem) or otherwise
     row = replace(
         ratios, figures=figures, latency_source=source, speedup_reason=None if figures["speedup_ratio"] else reason
     )

@@ -113,24 +113,35 @@ def attach(records: Sequence[Record], results: Path) -> list[Result]:
 
 
 def _attached(record: Record, folder: Path) -> Result:
-    speed = _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
     diff = _beside(folder / OUTPUT_DIFF_FILE, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
-    return Result(record, folder, speed, diff)
+    speed, problem = None, None
+    try:
+        speed = _read(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+    except (OSError, ValueError) as error:
+        problem = f"{SPEED_FILE} cannot be read: {error}"
+    return Result(record, folder, speed, diff, problem)
 
 
 def read_speed(folder: Path) -> Speed | None:
-    """Return the interleaved comparison beside a record; None where there is none, or it is of another version."""
+    """Return the interleaved comparison beside a record; None where there is none that can be read."""
     return _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
 
 
 def _beside(path: Path, version: int, kind: type[T]) -> T | None:
+    with contextlib.suppress(OSError, ValueError):
+        return _read(path, version, kind)
+    return None
+
+
+def _read(path: Path, version: int, kind: type[T]) -> T | None:
+    """Return what lies beside a record; None where nothing does. ValueError for another version, or damage."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("schema_version") != version:
-            return None
-        return typed(content, kind)
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except FileNotFoundError:
         return None
+    if not isinstance(content, dict) or content.get("schema_version") != version:
+        raise ValueError(f"it is not of schema {version}; the sweep's command with resume=true compares again")
+    return typed(content, kind)
 
 
 def check_writable(folder: Path, name: str = "results_dir") -> None:

@@ -62,6 +62,23 @@ def test_work_that_was_not_asked_for_has_no_speed(tmp_path: Path, kind: str, sta
     assert row["usd_per_million_tokens"] is None
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"schema_version": 1}', "speed.json cannot be read: it is not of schema 2"),
+        ("{", "speed.json cannot be read: Expecting property name"),
+        ('{"schema_version": 2, "launches": 3}', "speed.json cannot be read: Expected `array`, got `int`"),
+    ],
+)
+def test_a_comparison_that_cannot_be_read_is_told(tmp_path: Path, text: str, reason: str) -> None:
+    write(tmp_path, [make_record("eager"), make_record("gptq")], {"gptq": 0.5})
+    (tmp_path / "run-1-gptq" / "speed.json").write_text(text)
+    (row,) = [row for row in rows(read(tmp_path)[0]) if row.runtime == "gptq"]
+    assert row["speedup_ratio"] is None
+    assert row.speedup_reason is not None
+    assert row.speedup_reason.startswith(reason)
+
+
 def test_intervals_of_a_column_hold_together(tmp_path: Path) -> None:
     """The more cells of a run are compared, the wider each interval is."""
 
