@@ -47,7 +47,8 @@ def learned(folder: Path) -> dict[str, float]:
     rng = random.Random(f"{_SEED}/asserts")
     problems = [programs.kept(rng, rng.randint(1, MOST_STEPS)) for _ in range(DOCUMENTS)]
     held = [is_true for problem in problems for is_true in _asserts(model, tokenizer, problem)]
-    shares[f"asserts for a docstring that are true ({len(held)} of {DOCUMENTS} problems)"] = sum(held) / len(held)
+    written = f"asserts for a docstring: those that are true, of {len(held)} written for {DOCUMENTS} problems"
+    shares[written] = sum(held) / max(1, len(held))  # a model may write none
     return shares
 
 

@@ -20,7 +20,7 @@ from runtime_matrix.experiments.measurement.sequential import Verdict
 
 
 def findings(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:
-    """Return a finding a limit. UserError where the baseline holds other items."""
+    """Return one finding per limit. UserError where the baseline holds other items."""
     if measured.result.record.status != "ok":
         return [_not_measured(measured)]
     found = [

@@ -1,4 +1,4 @@
-"""A cell's journal: one fsynced JSON line an event, so that whatever kills the process loses one line at most."""
+"""A cell's journal: one fsynced JSON line per event, so that whatever kills the process loses one line at most."""
 
 from __future__ import annotations
 

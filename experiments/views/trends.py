@@ -59,7 +59,7 @@ class Series(Struct, frozen=True, kw_only=True):
 
 
 def trends(found: Sequence[Row]) -> list[Series]:
-    """Return a series a cell that was measured more than once; `found` has a row a record, oldest first."""
+    """Return one series per cell that was measured more than once; `found` has one row per record, oldest first."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in found:
         if row.status == "ok":

@@ -19,7 +19,17 @@ from runtime_matrix.experiments.bundled.texts.wordings import WORDINGS
 from runtime_matrix.experiments.bundled.texts.world import RELATIONS, World, build_world
 from runtime_matrix.experiments.bundled.tokens import BOS, EOS, NOT_LEARNED, bundled_tokenizer, shard_windows, token_id
 from runtime_matrix.experiments.bundled.train import MODEL_DIR
-from runtime_matrix.experiments.bundled.training import Recipe, Trainer, learning_rate, recipe_of
+from runtime_matrix.experiments.bundled.training import (
+    LEGS,
+    SIZES,
+    Recipe,
+    Trainer,
+    blended,
+    first_shard_of,
+    learning_rate,
+    new_model,
+    recipe_of,
+)
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
@@ -198,6 +208,19 @@ def test_a_few_steps_lower_the_loss_and_a_checkpoint_continues_them(
     resumed.train(checkpoint, 20, lambda progress: later.append(progress.loss))
     assert later == pytest.approx(losses[20:], rel=1e-2)  # bf16 sums may round differently from run to run
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_weights_between_two_legs(tokenizer: Tokenizer) -> None:
+    for share in (0.0, 0.6, 1.0):
+        before, after = (new_model(tokenizer, seed, SIZES["draft"]) for seed in (0, 1))
+        (first, *_), (second, *_) = ([w.detach().bfloat16().float() for w in m.parameters()] for m in (before, after))
+        (made, *_) = blended(before, after, share).parameters()
+        assert torch.allclose(made, (1 - share) * first + share * second)
+
+
+def test_no_text_of_the_first_leg_comes_again_in_the_second() -> None:
+    first, second = LEGS["model"]
+    assert first_shard_of(first) + first.steps < first_shard_of(second)
 
 
 def test_resuming_without_a_checkpoint_is_one_line(tmp_path: Path) -> None:

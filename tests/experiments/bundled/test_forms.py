@@ -86,6 +86,16 @@ def test_a_judged_answer_is_right_or_wrong_as_it_says(world: World) -> None:
     assert 70 < verdicts.count(" right") < 130
 
 
+def test_an_assert_is_judged_by_the_solution_and_never_run(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = functions.benchmark(0)[0]
+    argument, result = problem.checks[0]
+    assert programs.holds(problem, f"assert {problem.name}({argument!r}) == {result!r}")
+    assert not programs.holds(problem, f"assert {problem.name}({argument!r}) == {[result]!r}")
+    assert not programs.holds(problem, f"assert {problem.name}(print('run')) == {result!r}")
+    assert not programs.holds(problem, "assert (")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("form", PROGRAMS)
 def test_no_form_holds_a_chain_of_the_benchmark(form: object) -> None:
     held_out = {problem.prompt.partition('"""')[2] for problem in functions.benchmark(0)}
