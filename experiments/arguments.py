@@ -95,9 +95,9 @@ def _folder(value: str) -> str:
 
 @cache
 def _groups() -> frozenset[str]:
-    from runtime_matrix.experiments.compose import CONF
+    from runtime_matrix.experiments.compose import places
 
-    folders = (Path(place).relative_to(CONF) for place, _, files in os.walk(CONF) if files)
+    folders = (Path(inner).relative_to(place) for place in places() for inner, _, files in os.walk(place) if files)
     return frozenset(str(folder) for folder in folders if folder.name not in ("", "gate"))
 
 

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from runtime_matrix.experiments.errors import UserError, did_you_mean
 from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.plugins import preset_folders
 
 CONF = Path(__file__).parents[1] / "conf"
 # Mappings that take keys of the user's own.
 _OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
+
+
+def places() -> list[Path]:
+    """Return the folders in which Hydra looks for presets: ours, then those of packages."""
+    return [CONF, *preset_folders()]
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's presets."""
+    return sorted({path.stem for place in places() for path in (place / group).glob("*.yaml")})
+
+
+@cache
+def search_packages() -> None:
+    """Let Hydra find the presets of packages as well. Once per process."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class Packages(SearchPathPlugin):
+        @override
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in preset_folders():
+                search_path.append("runtime-matrix", f"file://{folder}")
+
+    if preset_folders():
+        Plugins.instance().register(Packages)
 
 
 def compose(overrides: Sequence[str]) -> JsonObject:
@@ -20,6 +51,7 @@ def compose(overrides: Sequence[str]) -> JsonObject:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
+    search_packages()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             return plain(hydra_compose("config", overrides=list(overrides)), overrides)
@@ -38,10 +70,10 @@ def compose_gate(name: str, words: Sequence[str]) -> JsonObject:
     """Return a gate, an option of `conf/gate` or any YAML file, with `gate.KEY=VALUE` put in and `~gate.KEY` out."""
     from omegaconf import OmegaConf
 
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "gate" / f"{name}.yaml"
+    named = [place / "gate" / f"{name}.yaml" for place in places()]
+    path = Path(name) if name.endswith((".yaml", ".yml")) else next((one for one in named if one.is_file()), named[0])
     if not path.is_file():
-        options = [option.stem for option in (CONF / "gate").glob("*.yaml")]
-        raise UserError(f"gate={name} is not an option{did_you_mean(name, options)}, or a YAML file")
+        raise UserError(f"gate={name} is not an option{did_you_mean(name, options('gate'))}, or a YAML file")
     try:
         given = [word.lstrip("+").removeprefix("gate.") for word in words if not word.startswith("~")]
         made = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(given))
@@ -77,10 +109,10 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     """Return the resolved configuration as plain data; UserError for keys that a `+` made up or values left open."""
     from omegaconf import OmegaConf
 
-    for override in overrides:
-        _check_override(override)
-        name = override.lstrip("+~").split("=", 1)[0]
-        if override.startswith("+") and not name.startswith(_OPEN):
+    for word in overrides:
+        _check_override(word)
+        name = word.lstrip("+~").split("=", 1)[0]
+        if word.startswith("+") and not name.startswith(_OPEN):
             raise UserError(f"{name} is not a known key{did_you_mean(name, set(_keys(config)) - {name})}")
     try:
         resolved: JsonObject = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
@@ -118,14 +150,12 @@ def explain(error: Exception) -> UserError:
     if "Ambiguous value" in said:
         word = said.partition("'")[2].partition("'")[0]
         return UserError(f"{word}: several values are a sweep: add -m, as in -m {word}")
-    options = getattr(error, "options", None)
+    known = getattr(error, "options", None)
     wanted = getattr(error, "missing_cfg_file", None)
-    if options is None and wanted is not None:
+    if wanted is not None:
         group, _, option = str(wanted).rpartition("/")
-        options = [path.stem for path in (CONF / group).glob("*.yaml")]
-    if options is not None and wanted is not None:
-        group, _, option = str(wanted).rpartition("/")
-        return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, options))}")
+        known = options(group) if known is None else known
+        return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, known))}")
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         known = list(cause.parent_node) if _is_mapping(cause.parent_node) else []

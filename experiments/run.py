@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime_matrix.experiments.arguments import Arguments, read_arguments
 from runtime_matrix.experiments.command import measuring, speaking, version_text
-from runtime_matrix.experiments.compose import CONF, explain, plain, show
+from runtime_matrix.experiments.compose import CONF, explain, plain, search_packages, show
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.program import as_typed, recorded_command
 
@@ -81,6 +81,7 @@ def _hydra(job: Callable[[Any], None]) -> None:
     """Let Hydra read `sys.argv`, and hand the configuration of each job to `job`."""
     import hydra
 
+    search_packages()
     try:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except (UserError, KeyboardInterrupt, SystemExit):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.compose import CONF
+from runtime_matrix.experiments.compose import CONF, places
 
 _HEAD = """\
 Measure how a language model runs: speed, memory and accuracy of a runtime, in one record.
@@ -29,9 +29,9 @@ _CHOICE = re.compile(r"^  - (?:override )?/?([\w@/]+): (.+?)(?: *#.*)?$", re.M)
 
 def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
     """Return the help, for the options that the overrides choose. `folders` hold options beside ours."""
-    places = [CONF, *map(Path, folders)]
-    names = sorted({str(p.parent.relative_to(place)) for place in places for p in place.rglob("*.yaml")} - {"."})
-    groups = [f"  {name}: {', '.join(_options(places, name))}" for name in names]
+    found = [*places(), *map(Path, folders)]
+    names = sorted({str(p.parent.relative_to(place)) for place in found for p in place.rglob("*.yaml")} - {"."})
+    groups = [f"  {name}: {', '.join(_options(found, name))}" for name in names]
     text = (CONF / "config.yaml").read_text(encoding="utf-8")
     head, _, values = text.partition("\n\n")
     chosen = dict(_CHOICE.findall(head)) | {
@@ -39,10 +39,10 @@ def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
     }
     parts = [_HEAD, *groups, "\nEvery value (KEY=VALUE):\n", values.partition("\nhydra:")[0].rstrip(), ""]
     for group in ("runtime", "model", "hw"):
-        parts += _group(places, group, chosen)
+        parts += _group(found, group, chosen)
     parts.append("benchmark:")
     for option in chosen["benchmark"].strip("[]'").split(","):
-        parts += _block(places, "benchmark", option.strip(), 2)
+        parts += _block(found, "benchmark", option.strip(), 2)
     return "\n".join([*parts, _TAIL])
 
 
