@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from runtime_matrix.experiments.records.schema import BenchmarkDiff, Launch, Record, Result
 
 _ERROR = 0.05  # that any of the speeds' intervals misses
-_TEXTS = ("code", "extractive_qa", "summarization")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,7 +139,7 @@ def _answer_lines(name: str, diff: BenchmarkDiff) -> list[str]:
     elif diff.perplexity_ratio:
         ratio = diff.perplexity_ratio
         lines.append(f"  {name:16} ratio {ratio.estimate:.6f} [{ratio.low:.6f}, {ratio.high:.6f}]")
-    if name in _TEXTS and diff.same_texts:
+    if diff.same_texts:
         share = f"{100 * diff.same_texts.estimate:.1f} % of the texts are the same"
         lines.append(f"  {'':16} {share} (at least {100 * diff.same_texts.low:.1f} %)")
     if diff.suspicious_items:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from runtime_matrix.experiments.plain_json import JsonObject
-from runtime_matrix.experiments.strict import among, least, outside_identity, version_of, versioned
+from runtime_matrix.experiments.strict import among, least, outside_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,97 +118,6 @@ class ScoringConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyConfig:
-    batch: tuple[int, ...] = least(1)
-    prompt_tokens: tuple[int, ...] = least(1)
-    new_tokens: tuple[int, ...] = least(1)
-    iterations: int = least(1, most=100_000)
-    warmup: int = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThroughputConfig:
-    requests: int = least(1)
-    prompt_tokens: tuple[int, ...] = least(1)
-    new_tokens: int = least(1)
-    token_budget: int = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    batch: int = least(1)
-    prompt_tokens: int = least(1)
-    new_tokens: int = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerplexityConfig:
-    data: str
-    max_bytes: int | None = least(1)
-    window: int = least(2)
-    stride: int | None = least(1)
-    limit: int | None = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultipleChoiceConfig:
-    data: str
-    fields: dict[str, str]
-    shots: int = least(0)
-    style: str = among("texts", "letters")
-    normalise: str = among("bytes", "tokens", "none")
-    limit: int | None = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeConfig:
-    data: str
-    fields: dict[str, str]
-    solutions: str
-    samples: int = least(1)
-    k: tuple[int, ...] = least(1)
-    temperature: float = least(0)
-    top_p: float = least(0.001)
-    max_new_tokens: int = least(1)
-    limit: int | None = least(1)
-    overlap: bool
-    verdict_cache: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractiveQAConfig:
-    data: str
-    max_new_tokens: int = least(1)
-    language: str = among("auto", "english", "unicode")
-    limit: int | None = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SummarizationConfig:
-    data: str
-    fields: dict[str, str]
-    max_new_tokens: int = least(1)
-    language: str = among("auto", "english", "unicode")
-    limit: int | None = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DivergenceConfig:
-    data: str
-    window: int = least(2)
-    tokens: int = least(1)
-    max_mib: int = least(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AblationConfig:
-    pairs: int = least(1)
-    questions: int = least(8)
-    texts: int = least(1)
-    only: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     token_budget: int = least(1, default=16384)
     refill: bool = True
@@ -265,56 +174,3 @@ class SandboxConfig:
     memory_mib: int = least(64)
     insist: bool
     bubblewrap: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarksConfig:
-    """None: not asked for. A version is raised when what the benchmark asks, cuts or scores changes."""
-
-    latency: LatencyConfig | None = versioned(1)
-    throughput: ThroughputConfig | None = versioned(1)
-    memory: MemoryConfig | None = versioned(1)
-    perplexity: PerplexityConfig | None = versioned(1)
-    multiple_choice: MultipleChoiceConfig | None = versioned(1)
-    code: CodeConfig | None = versioned(1)
-    extractive_qa: ExtractiveQAConfig | None = versioned(1)
-    summarization: SummarizationConfig | None = versioned(1)
-    divergence: DivergenceConfig | None = versioned(1)
-    ablation: AblationConfig | None = versioned(1)
-
-    def chosen(self) -> list[str]:
-        return [part.name for part in fields(self) if getattr(self, part.name) is not None]
-
-    def versions(self) -> dict[str, int]:
-        """Return the version of each benchmark that is asked for: figures of two versions are never compared."""
-        return {part.name: version_of(part) for part in fields(self) if getattr(self, part.name) is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellConfig:
-    """Everything that decides what a cell measures, and how it is run."""
-
-    runtime: RuntimeConfig
-    reference: RuntimeConfig
-    hw: HwConfig
-    model: ModelConfig
-    benchmark: BenchmarksConfig
-    agreement: AgreementConfig
-    calibration: CalibrationConfig
-    scoring: ScoringConfig
-    generation: GenerationConfig
-    responses: ResponsesConfig = outside_identity()
-    sandbox: SandboxConfig
-    comparison: ComparisonConfig = outside_identity()  # kept beside the speeds that it is of
-    batch: str | None = among("auto")
-    monitoring: MonitoringConfig = outside_identity()
-    seed: int = least(0, most=2**63 - 1)
-    results_dir: str = outside_identity()
-    artifacts_dir: str = outside_identity()
-    artifacts_gib: float = least(0, identity=False)
-    resume: bool = outside_identity()
-    tries: int = least(1, identity=False)
-    time_limit_s: float = least(0.1, identity=False)
-    stop_after_s: float | None = least(0, identity=False)
-    launch: str = among("fork", "exec")
-    progress: bool = outside_identity()

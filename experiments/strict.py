@@ -26,7 +26,6 @@ class Rule:
     among: Sequence[str] | None = None
     may_be_empty: bool = False
     identity: bool = True  # whether another value can change a figure
-    version: int | None = None  # of a benchmark
 
     @classmethod
     def of(cls, part: Field[Any]) -> Rule:
@@ -64,19 +63,11 @@ def outside_identity(**kwargs: Any) -> Any:
     return Rule(identity=False).field(**kwargs)
 
 
-def versioned(version: int) -> Any:
-    """Return an optional field whose figures are comparable within one version."""
-    return Rule(version=version).field(default=None)
-
-
-def version_of(part: Field[Any]) -> int:
-    version = Rule.of(part).version
-    assert version is not None, part.name
-    return version
-
-
 def identity_of(kind: Any, value: JsonObject) -> JsonObject:
     """Return the part of a plain configuration that decides its figures. Keys that `kind` does not know stay."""
+    if hasattr(kind, "identity_plain"):
+        plain: JsonObject = kind.identity_plain(value)
+        return plain
     hints, parts = typing.get_type_hints(kind), {part.name: part for part in fields(kind)}
     found = {}
     for key, element in value.items():
@@ -89,6 +80,8 @@ def identity_of(kind: Any, value: JsonObject) -> JsonObject:
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
     """Return `value` as the type `kind`. UserError names the key that is unknown, missing, mistyped or out of range."""
+    if hasattr(kind, "build_plain"):
+        return kind.build_plain(value, where)
     if is_dataclass(kind):
         return _build_dataclass(kind, value, where)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)

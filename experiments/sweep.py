@@ -40,8 +40,7 @@ from runtime_matrix.experiments.records.schema import (
 )
 from runtime_matrix.experiments.records.store import attach, check_writable, read_results, write_record
 from runtime_matrix.experiments.records.unfinished import running, unfinished
-
-DISTRIBUTIONS = "reference-distributions.npy"  # see `benchmarks/divergence.py`, which costs an import of torch
+from runtime_matrix.experiments.tasks.registry import every_task
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
@@ -149,16 +148,22 @@ def measure_cells(
     return records
 
 
+def _remove_temporary_files(folder: Path) -> None:
+    for task in every_task().values():
+        for name in task.temporary_files:
+            (folder / name).unlink(missing_ok=True)
+
+
 class _HardwarePeaks:
     """What the machine can do at most: measured when the first cell that is timed begins, and journaled in each."""
 
     def __init__(self, cells: Sequence[Cell], children: Children, progress: Progress):
-        self._cells = [cell for cell in cells if cell.config.benchmark.latency is not None]
+        self._cells = [cell for cell in cells if cell.config.benchmark.use_hardware_peak]
         self._children, self._progress = children, progress
         self._known: dict[tuple[str, int], HardwarePeak | None] = {}  # by hardware profile and threads
 
     def write(self, cell: Cell, folder: Path) -> None:
-        if cell.config.benchmark.latency is None:
+        if not cell.config.benchmark.use_hardware_peak:
             return
         key = (cell.config.hw.name, cell.threads)
         journal = folder / "journal.jsonl"
@@ -205,7 +210,7 @@ def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> O
     try:
         outcome = _timed("measure", cell, folder, children, progress.hear)
     finally:
-        (folder / DISTRIBUTIONS).unlink(missing_ok=True)  # hundreds of megabytes that nobody needs again
+        _remove_temporary_files(folder)
     if cell.config.agreement.enabled and outcome.status == "ok":
         progress.hear(("benchmark", "replay"))
         _timed("replay", cell, folder, children, progress.hear)
@@ -271,7 +276,7 @@ def _settle(results: Path) -> None:
     """Record what earlier runs left unrecorded because they were killed."""
     for folder, record in unfinished(results):
         write_record(folder, record)
-        (folder / DISTRIBUTIONS).unlink(missing_ok=True)
+        _remove_temporary_files(folder)
 
 
 def _recorded(results: Path, tries: int) -> list[Record]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.compose import CONF, compose, compose_gate
-from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.gates.limits import GateConfig, check
 from runtime_matrix.experiments.strict import build
 

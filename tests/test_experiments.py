@@ -38,9 +38,8 @@ def test_one_baseline_for_each_model_and_profile(name: str) -> None:
 def test_no_runtime_is_asked_for_more_rows_than_it_is_built_for(name: str) -> None:
     for cell in planned(name):
         most = cell.config.runtime.engine.get("max_batch")
-        benchmark = cell.config.benchmark
-        asked = [*(benchmark.latency.batch if benchmark.latency else ()), cell.config.comparison.batch]
-        asked += [benchmark.memory.batch] if benchmark.memory else []
+        asked = [task.rows(config) for task, config in cell.config.benchmark.items()]
+        asked.append(cell.config.comparison.batch)
         assert most is None or max(asked) <= most, cell.label
 
 

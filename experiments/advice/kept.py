@@ -6,14 +6,9 @@ import math
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.tasks.task import Score
+from runtime_matrix.experiments.views.columns import SCORES
 from runtime_matrix.experiments.views.standing import bounds
-
-_SCORES = {  # of a row: how it is called, and the share of items that flipped, where it is known
-    "mcq_accuracy": ("multiple choice", "mcq_flips_ratio"),
-    "code_pass_at_1": ("code", "code_flips_ratio"),
-    "qa_f1": ("question answering", "qa_flips_ratio"),
-    "rouge_l": ("summaries", None),
-}
 
 
 @dataclass(frozen=True)
@@ -51,12 +46,14 @@ def kept_scores(row: Row) -> list[Kept]:
     """Return what a cell keeps in each benchmark that it and its reference answered."""
     if row.is_reference:
         return [Kept("scores", 1.0, 1.0, 1.0)]
-    scores = [*(_score(row, key) for key in _SCORES), _perplexity(row)]
-    return [score for score in scores if score is not None]
+    shares = [
+        _perplexity(row, score) if score.kind == "perplexity" else _share(row, score) for score in SCORES.values()
+    ]
+    return [share for share in shares if share is not None]
 
 
-def _score(row: Row, key: str) -> Kept | None:
-    name, flips = _SCORES[key]
+def _share(row: Row, score: Score) -> Kept | None:
+    key = score.metric
     percent = row.get(f"{key}_percent_of_reference")
     if percent is None:
         return None
@@ -64,17 +61,18 @@ def _score(row: Row, key: str) -> Kept | None:
     low, high = None, None
     if row.get(f"{key}_difference_low") is not None and ends and ends[1]:
         low, high = ends[0] / ends[1] * share, ends[2] / ends[1] * share
-    is_untouched = flips is not None and row.get(flips) == 0
-    return Kept(name, share, low, high, row.get(f"{key}_items"), is_untouched)
+    is_untouched = row.get(f"{score.prefix}_flips_ratio") == 0
+    return Kept(score.noun, share, low, high, row.get(f"{key}_items"), is_untouched)
 
 
-def _perplexity(row: Row) -> Kept | None:
-    percent = row.get("perplexity_percent_of_reference")
+def _perplexity(row: Row, score: Score) -> Kept | None:
+    key = score.metric
+    percent = row.get(f"{key}_percent_of_reference")
     if not percent:
         return None
-    low, high = row.get("perplexity_ratio_low"), row.get("perplexity_ratio_high")
+    low, high = row.get(f"{key}_ratio_low"), row.get(f"{key}_ratio_high")
     share_low, share_high = (1 / high, 1 / low) if low and high else (None, None)
-    return Kept("perplexity", 100 / percent, share_low, share_high, row.get("perplexity_items"))
+    return Kept(score.noun, 100 / percent, share_low, share_high, row.get(f"{key}_items"))
 
 
 def kept(row: Row) -> float | None:

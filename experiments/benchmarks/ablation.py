@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.benchmarks.claims import CLAIMS
-from runtime_matrix.experiments.benchmarks.plugin import Bench
-from runtime_matrix.experiments.cells.data import data_path
-from runtime_matrix.experiments.config import AblationConfig, GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.drafting import Lookup
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
 from runtime_matrix.experiments.core.recomputing import Recomputing
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest, ScoreRequest
 from runtime_matrix.experiments.core.responses import Responses
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
-from runtime_matrix.experiments.core.text import Asked
+from runtime_matrix.experiments.core.scoring import score
 from runtime_matrix.experiments.measurement.paired import mean_interval
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Pool, Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
-from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, summarization
+from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, problems, questions, summarization
+from runtime_matrix.experiments.tasks.ablation import AblationConfig
+from runtime_matrix.experiments.tasks.bench import Bench
+from runtime_matrix.experiments.tasks.task import BUNDLED_DATA, QualityTask
 
 Clock = Callable[[], float]
 
@@ -80,11 +80,13 @@ _SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False)
 _WRITING, _FEW, _ONE_GUESSED = Writing(), Writing(few=True), Writing(budget=1, guess=True, few=True)
 
 
-class Ablation:
-    def __init__(self, bench: Bench, asked: AblationConfig):
-        self._bench, self._asked = bench, asked
+class Switches:
+    """The switches of the evaluation core over the bundled data."""
+
+    def __init__(self, bench: Bench, config: AblationConfig):
+        self._bench, self._config = bench, config
         self._text = bench.require_text()
-        self._eos_ids = bench.cell.facts.eos_ids
+        self._eos_ids = bench.eos_ids
 
     def switches(self) -> list[Switch]:
         wall = time.perf_counter
@@ -117,7 +119,7 @@ class Ablation:
         _assert_same(switch.name, *expected)
         on_s: list[float] = []
         off_s: list[float] = []
-        for pair in range(self._asked.pairs):
+        for pair in range(self._config.pairs):
             order = [(switch.on, on_s), (switch.off, off_s)]
             for work, seconds in order if pair % 2 == 0 else reversed(order):
                 start = switch.clock()
@@ -138,12 +140,11 @@ class Ablation:
 
     @cached_property
     def _requests(self) -> list[ScoreRequest]:
-        path = data_path("multiple_choice", "bundled")
-        found = multiple_choice.load(path, self._asked.questions, 5)
+        found = questions.load(_bundled(multiple_choice.TASK), self._config.questions, 5)
         asked = []
         for question in found.questions:
             prompt = multiple_choice.prompt(question, found.shots_by_subject[question.subject], "texts")
-            asked.append(Asked(prompt.prefix, prompt.stem, prompt.endings))
+            asked.append(prompt)
         return [request for made, _ in self._text.continuations(asked) for request in made]
 
     def _scoring(self, name: str, key: str, on: ScoringConfig = _SCORING, **off: Any) -> Switch:
@@ -164,17 +165,17 @@ class Ablation:
         return [one.total for one in known if one is not None]
 
     @cached_property
-    def _problems(self) -> list[code.Problem]:
-        return code.load(data_path("code", "bundled"), self._asked.texts)
+    def _problems(self) -> list[problems.Problem]:
+        return problems.load(_bundled(code.TASK), self._config.texts)
 
     @cached_property
     def _prompts(self) -> list[GenerateRequest]:
-        articles = summarization.load(data_path("summarization", "bundled"), self._asked.texts)
-        questions = extractive_qa.load(data_path("extractive_qa", "bundled"), self._asked.texts)
+        articles = summarization.load(_bundled(summarization.TASK), self._config.texts)
+        asked = extractive_qa.load(_bundled(extractive_qa.TASK), self._config.texts)
         return [
             *(self._request(one.prompt, 128, code.STOP) for one in self._problems),
             *(self._request(summarization.prompt(one), 48, summarization.STOP) for one in articles),
-            *(self._request(extractive_qa.prompt(one), 24, extractive_qa.STOP) for one in questions),
+            *(self._request(extractive_qa.prompt(one), 24, extractive_qa.STOP) for one in asked),
         ]
 
     def _request(self, prompt: str, tokens: int, stop: tuple[str, ...]) -> GenerateRequest:
@@ -231,12 +232,16 @@ class Ablation:
             return [(one or fresh[at]).passed for at, one in enumerate(known)]
 
 
+def _bundled(task: QualityTask[Any]) -> Path:
+    return BUNDLED_DATA / task.bundled
+
+
 def _limits(bench: Bench) -> Limits:
-    options = bench.cell.config.sandbox
+    options = bench.sandbox
     return Limits(options.cpu_s, options.memory_mib, options.wall_s)
 
 
-def _program(problem: code.Problem, text: str) -> Program:
+def _program(problem: problems.Problem, text: str) -> Program:
     return Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime_matrix.experiments.benchmarks.plugin import ENTRY, PLUGIN, Bench, CellPlugin, OpenEntry, benchmark_name
+from runtime_matrix.experiments.benchmarks.bench import CellBench
+from runtime_matrix.experiments.benchmarks.plugin import ENTRY, PLUGIN, Case, CellPlugin, cases
+from runtime_matrix.experiments.tasks.bench import OpenEntry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,30 +38,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[CellBench]:
     bench = request.config.stash[PLUGIN].bench()
+    bench.timer = benchmark
     yield bench
     if bench.is_loaded:
         bench.runtime.synchronize()
 
 
 @pytest.fixture
-def entry(request: pytest.FixtureRequest) -> OpenEntry:
-    """What this benchmark writes its samples and figures into."""
-    entry = OpenEntry(benchmark_name(request.node), request.node.name)
+def entry(request: pytest.FixtureRequest, case: Case) -> OpenEntry:
+    """What this grid point writes its samples and figures into."""
+    entry = OpenEntry(case.task.name, case.point)
     request.node.stash[ENTRY] = entry
     return entry
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "shape" not in metafunc.fixturenames:
-        return
-    asked = metafunc.config.stash[PLUGIN].cell.config.benchmark.latency
-    shapes = (
-        []
-        if asked is None
-        else [
-            (batch, prompt, new) for batch in asked.batch for prompt in asked.prompt_tokens for new in asked.new_tokens
-        ]
-    )
-    metafunc.parametrize("shape", shapes, ids=[f"b{batch}-p{prompt}-n{new}" for batch, prompt, new in shapes])
+    found = cases(metafunc.config.stash[PLUGIN].cell)
+    metafunc.parametrize("case", found, ids=[case.id for case in found])

@@ -1,63 +1,36 @@
-"""What the generating benchmarks share: prompts in, texts out, progress, and one line an item."""
+"""Generation for benchmarks: prompts in, texts out, with progress; cached responses are reused."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench
 from runtime_matrix.experiments.core import interruption
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
+from runtime_matrix.experiments.core.requests import Decoding, Generated, GenerateRequest, TextPrompt
 from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.tasks.bench import Answers, OnText
 
-Figures = dict[str, float | str | None]  # of an entry
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of the model for one item."""
-
-    id: str
-    prompt: str
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.benchmarks.bench import CellBench
 
 
-@dataclass(frozen=True)
-class Answers:
-    texts: list[list[Generated]]  # a list an item, one a sample
-    figures: Figures  # what it took, for the record
-
-
-@dataclass(frozen=True)
-class Decoding:
-    max_new_tokens: int
-    stop: tuple[str, ...]
-    samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-
-
-def answers(
-    bench: Bench,
-    asked: Sequence[Asked],
-    decoding: Decoding,
-    on_text: Callable[[int, int, Generated], None] = lambda item, sample, result: None,
-) -> Answers:
-    """Return the texts of each item. `on_text` hears of each as it is finished."""
-    requests, cut = _requests(bench, bench.require_text(), asked, decoding)
+def generated_answers(bench: CellBench, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText) -> Answers:
+    """Return the texts of each prompt. `on_text` is called with each as it is finished."""
+    requests, cut = _requests(bench, bench.require_text(), prompts, decoding)
     return _Answering(bench, requests, decoding.samples, on_text).run(cut)
 
 
 def _requests(
-    bench: Bench, text: Text, asked: Sequence[Asked], decoding: Decoding
+    bench: CellBench, text: Text, prompts: Sequence[TextPrompt], decoding: Decoding
 ) -> tuple[list[GenerateRequest], int]:
     requests, cut = [], 0
-    for one in asked:
-        ids, was_cut = text.prompt(one.prompt, decoding.max_new_tokens)
+    for prompt in prompts:
+        ids, was_cut = text.prompt(prompt.prompt, decoding.max_new_tokens)
         cut += was_cut
-        seeds = tuple(_seed(bench.cell.config.seed, one.id, sample) for sample in range(decoding.samples))
+        seeds = tuple(_seed(bench.seed, prompt.id, sample) for sample in range(decoding.samples))
         requests.append(
             GenerateRequest(ids, decoding.max_new_tokens, decoding.stop, decoding.temperature, decoding.top_p, seeds)
         )
@@ -69,17 +42,17 @@ class _Answering:
 
     def __init__(
         self,
-        bench: Bench,
+        bench: CellBench,
         requests: Sequence[GenerateRequest],
         samples: int,
-        on_text: Callable[[int, int, Generated], None],
+        on_text: OnText,
     ):
         self._bench, self._requests, self._on_text = bench, requests, on_text
         self._total, self._done = len(requests) * samples, 0
         self._found: dict[tuple[int, int], Generated] = {}
 
     def run(self, cut: int) -> Answers:
-        eos_ids, responses = self._bench.cell.facts.eos_ids, self._bench.responses
+        eos_ids, responses = self._bench.eos_ids, self._bench.responses
         for item, request in enumerate(self._requests):
             for sample, one in enumerate(responses.texts(request, eos_ids)):
                 if one is not None:
@@ -113,7 +86,7 @@ class _Answering:
                 [request for _, _, request in missing],
                 bench.require_text().piecewise,
                 eos_ids,
-                bench.cell.config.generation,
+                bench.generation,
                 on_done,
                 report,
                 bench.drafter,
@@ -123,7 +96,7 @@ class _Answering:
     def _take(self, item: int, sample: int, result: Generated) -> None:
         self._found[item, sample] = result
         self._done += 1
-        self._bench.on_items(self._done, self._total)
+        self._bench.report(self._done, self._total)
         self._on_text(item, sample, result)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,123 +14,44 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.benchmarks import declared
+from runtime_matrix.experiments.benchmarks.bench import CellBench, Loaded
 from runtime_matrix.experiments.cells import device, loading
 from runtime_matrix.experiments.cells.fitting import fit
 from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.core.decoding import decode_batch
-from runtime_matrix.experiments.core.drafting import Drafter
-from runtime_matrix.experiments.core.responses import Responses
-from runtime_matrix.experiments.core.text import Text
-from runtime_matrix.experiments.measurement.clocks import PhaseTimer, StepTimer
+from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
-from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.journal import Journal, not_a_number
 from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Load, Status
 from runtime_matrix.experiments.targets import module_of
+from runtime_matrix.experiments.tasks.bench import OpenEntry
+from runtime_matrix.experiments.tasks.registry import every_task
+from runtime_matrix.experiments.tasks.task import Task
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.base import Traits
 
-BENCH = pytest.StashKey["Bench"]()
 ENTRY = pytest.StashKey["OpenEntry"]()
 
 
-@dataclass
-class OpenEntry:
-    """What one benchmark leaves in the journal, while it runs; see `schema.Entry`."""
-
-    benchmark: str
-    case: str
-    parameters: JsonObject = field(default_factory=dict)
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    figures: JsonObject = field(default_factory=dict)
-    timed_tokens: JsonObject = field(default_factory=dict)
-    items_file: str | None = None
-
-
 @dataclass(frozen=True)
-class Loaded:
-    runtime: Runtime
-    traits: Traits
-    device: str  # cpu or cuda
-    used_bytes: Callable[[], int] | None  # of the whole device, less what was used before loading; None on a CPU
-    load_peak_device_bytes: int | None = None  # in the same way, while it was loaded
+class Case:
+    """A grid point of a benchmark that the cell runs."""
 
-
-@dataclass
-class Bench:
-    """What a benchmark file works with: the cell, its runtime, loaded when it is needed, and where its files go."""
-
-    cell: Cell
-    load: Callable[[], Loaded]
-    text: Text | None
-    responses: Responses
-    folder: Path
-    meter: PeakMeter
-    on_items: Any  # (done, total) → None
-    is_loaded: bool = False
-    _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of what was asked
-
-    @cached_property
-    def _loaded(self) -> Loaded:
-        found = self.load()
-        self.is_loaded = True
-        return found
+    task: Task[Any]
+    config: Any
+    point: str
 
     @property
-    def runtime(self) -> Runtime:
-        return self._loaded.runtime
+    def id(self) -> str:
+        return f"{self.task.name}-{self.point}" if self.point else self.task.name
 
-    @property
-    def traits(self) -> Traits:
-        return self._loaded.traits
 
-    @property
-    def hardware_device(self) -> str:
-        return self._loaded.device
-
-    @property
-    def device_used_bytes(self) -> Callable[[], int] | None:
-        return self._loaded.used_bytes
-
-    @property
-    def load_peak_device_bytes(self) -> int | None:
-        return self._loaded.load_peak_device_bytes
-
-    def first_call(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> StepTimer:
-        """Return the times of the first generation of this shape, in which engines compile, build and allocate.
-
-        Whichever benchmark needs it first runs it.
-        """
-        shape = (len(prompts), len(prompts[0]), new_tokens)
-        if shape not in self._first_calls:
-            self._first_calls[shape], _ = self.generate(prompts, new_tokens)
-        return self._first_calls[shape]
-
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
-        """Return the times of a generation, and its tokens."""
-        timer = StepTimer(time.perf_counter, self.runtime.synchronize)
-        timer.start()
-        return timer, decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step=timer.tick)
-
-    @cached_property
-    def drafter(self) -> Drafter | None:
-        """What guesses ahead of the runtime; loaded once, at the first text."""
-        return loading.make_drafter(self.cell, device.resolve(self.cell.config.hw)[0])
-
-    def require_text(self) -> Text:
-        """Return the tokenizer, or skip the benchmark with the reason."""
-        if self.text is None:
-            pytest.skip("the model has no tokenizer")
-        return self.text
-
-    def require_rows(self, rows: int) -> None:
-        """Skip the benchmark, with the reason, where the runtime takes fewer rows at once."""
-        most = self.traits.max_batch
-        if most is not None and rows > most:
-            pytest.skip(f"{rows} rows at once are asked for, and {self.cell.config.runtime.name} takes {most}")
-
-    def items_path(self, benchmark: str) -> Path:
-        return self.folder / f"items-{benchmark}.jsonl"
+def cases(cell: Cell) -> list[Case]:
+    """Return what a cell runs, in order: checks, then what measures memory, then the others."""
+    agreement = every_task()["agreement"]
+    checks = [(agreement, cell.config.agreement)] if cell.config.agreement.enabled else []
+    chosen = [*checks, *cell.config.benchmark.items()]
+    chosen.sort(key=lambda pair: not pair[0].first)  # stable
+    return [Case(task, config, point) for task, config in chosen for point in task.grid(config)]
 
 
 class CellPlugin:
@@ -142,22 +62,13 @@ class CellPlugin:
         self.journal = Journal(folder / "journal.jsonl")
         self.status: Status = "ok"
         self.reason: str | None = None
-        self._bench: Bench | None = None
+        self._bench: CellBench | None = None
         self._benchmark = ""  # which one runs
         self._start = time.perf_counter()
 
     @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[PLUGIN] = self
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = self.cell.config.benchmark.chosen()
-        # Memory before what is run in larger batches: engines keep for themselves what they needed once.
-        order = (["agreement"] if self.cell.config.agreement.enabled else []) + sorted(
-            chosen, key=lambda name: name != "memory"
-        )
-        kept = [item for item in items if benchmark_name(item) in order]
-        items[:] = sorted(kept, key=lambda item: order.index(benchmark_name(item)))
 
     # pytest-benchmark measures the processor for a second to describe it; the record's environment knows it already.
     def pytest_benchmark_generate_machine_info(self) -> dict[str, str]:
@@ -174,10 +85,10 @@ class CellPlugin:
             self._note(item, call, report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._benchmark = nodeid.split("::")[0].removeprefix("test_").removesuffix(".py")
+        self._benchmark = nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
         self.tell("benchmark", self._benchmark)
 
-    def bench(self) -> Bench:
+    def bench(self) -> CellBench:
         """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
         if self._bench is None:
             self._bench = self._make()
@@ -192,9 +103,9 @@ class CellPlugin:
             if self._progress is not None:
                 self._progress.send(message)
 
-    def _make(self) -> Bench:
+    def _make(self) -> CellBench:
         meter = PeakMeter()
-        return Bench(
+        return CellBench(
             self.cell,
             lambda: self._load(meter),
             loading.make_text(self.cell),
@@ -250,11 +161,11 @@ class CellPlugin:
         self.tell("benchmark", self._benchmark)
         return Loaded(runtime, traits, found, used, sampler.highest if sampler is not None else None)
 
-    def _fitted(self, bench: Bench) -> Cell:
+    def _fitted(self, bench: CellBench) -> Cell:
         """Return the cell with the token budgets that fit, and journal what they are."""
-        runtime, traits, used = bench.runtime, bench.traits, bench.device_used_bytes
+        runtime, traits, used = bench.runtime, bench.traits, bench.used_bytes
         self.tell("benchmark", "batch=auto")
-        free = device.free_bytes(bench.hardware_device)
+        free = device.free_bytes(bench.device)
         if free is None:
             raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
         fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
@@ -273,7 +184,7 @@ class CellPlugin:
             raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
 
     def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        entry = item.stash.get(ENTRY, None) or OpenEntry(benchmark_name(item), item.name)
+        entry = item.stash.get(ENTRY, None) or OpenEntry(self._benchmark)
         status: EntryStatus = "ok"
         reason = None
         if report.skipped:
@@ -302,7 +213,3 @@ PLUGIN = pytest.StashKey[CellPlugin]()
 def _whole(size: float | None) -> int | None:
     """Return a size that a runtime declares, which may have been computed as a quotient."""
     return None if size is None else round(size)
-
-
-def benchmark_name(item: pytest.Item) -> str:
-    return item.path.stem.removeprefix("test_")

@@ -1,31 +1,36 @@
-"""What the scoring benchmarks share: requests in, log-probabilities out in order; what is known is not asked again."""
+"""Scoring for benchmarks: requests in, log-probabilities out in order; cached responses are reused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.benchmarks.plugin import Bench
 from runtime_matrix.experiments.core import interruption
-from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest, chunks, score_batches
+from runtime_matrix.experiments.core.requests import Scored, ScoreRequest
+from runtime_matrix.experiments.core.scoring import chunks, score_batches
 from runtime_matrix.experiments.core.trunk import Tally
+from runtime_matrix.experiments.tasks.bench import Figures
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.benchmarks.bench import CellBench
 
 
-class Scoring:
+class Scorer:
     """Scores a stream of requests of which only `scoring.chunk` are held at a time; then says what that took."""
 
-    def __init__(self, bench: Bench, items: int):
+    def __init__(self, bench: CellBench, items: int):
         self._bench, self._items = bench, items
-        self._options = bench.cell.config.scoring
+        self._options = bench.scoring
         self._tally, self._done = Tally(), 0
         self._hits_before = bench.responses.hits
         self._recompiles_before = self._recompiles()
 
     def scores(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
-        """Yield one result a request, in their order."""
+        """Yield one result per request, in their order."""
         for chunk in chunks(requests, self._options.chunk):
             yield from self._chunk(chunk)
 
-    def figures(self) -> dict[str, float | str | None]:
+    def figures(self) -> Figures:
         """Return what was run, for the record."""
         after = self._recompiles()
         before = self._recompiles_before or 0
@@ -54,7 +59,7 @@ class Scoring:
 
     def _tell(self, count: int) -> None:
         self._done += count
-        self._bench.on_items(self._done, self._items)
+        self._bench.report(self._done, self._items)
 
     def _recompiles(self) -> int | None:
         return self._bench.runtime.counters().get("recompiles") if self._bench.is_loaded else None

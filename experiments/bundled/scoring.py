@@ -11,12 +11,14 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from runtime_matrix.experiments.tasks.registry import scores
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 FULL = "full"
 BITS = (8, 4, 3)
-GUESSED, GUESSED_ITEMS = ("code", "extractive_qa", "summarization"), 100
-BENCHMARKS = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
+GUESSED = tuple(name for name, score in scores().items() if score.has_texts)
+GUESSED_ITEMS = 100
+BENCHMARKS = tuple(scores())
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def measure() -> TrainingOverlap:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
 
-    from runtime_matrix.experiments.benchmarks.overlap import items_of
+    from runtime_matrix.experiments.benchmarks.overlap import texts_of
     from runtime_matrix.experiments.bundled.corpus import training_documents
     from runtime_matrix.experiments.bundled.texts.world import build_world
     from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
@@ -44,10 +44,11 @@ def measure() -> TrainingOverlap:
     from runtime_matrix.experiments.compose import compose
     from runtime_matrix.experiments.models import inspect_folder
     from runtime_matrix.experiments.tasks import overlap
+    from runtime_matrix.experiments.tasks.registry import scores
 
-    names = "perplexity,multiple_choice,code,extractive_qa,summarization"
-    items = items_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
-    asked = overlap.asked_of(item for group in items.values() for item in group)
+    names = ",".join(scores())
+    sets = texts_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
+    asked = overlap.asked_of(item for found in sets.values() for item in found.items)
     world = build_world()
     tokenizer = Tokenizer.from_file(str(BUNDLED / "model" / "tokenizer.json"))
     seen, documents, tokens = overlap.Seen(), 0, 0
@@ -71,7 +72,7 @@ def measure() -> TrainingOverlap:
         documents=documents,
         tokens=tokens,
         words=overlap.WORDS,
-        shares={name: overlap.share(group, seen) for name, group in items.items()},
+        shares={name: overlap.share(found.items, seen) for name, found in sets.items()},
     )
 
 

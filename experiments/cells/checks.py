@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments import models
-from runtime_matrix.experiments.cells.data import data_path, draft_folder, solutions
-from runtime_matrix.experiments.config import (
-    BenchmarksConfig,
-    CellConfig,
-    CodeConfig,
-    LatencyConfig,
-    MemoryConfig,
-    ThroughputConfig,
-)
+from runtime_matrix.experiments.cell_config import CellConfig
+from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
 from runtime_matrix.experiments.errors import UserError, did_you_mean
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import constructor_options
 from runtime_matrix.experiments.targets import NO_OPTIONS, load_class, module_of
-from runtime_matrix.experiments.tasks import code, extractive_qa, files, multiple_choice, perplexity, summarization
+from runtime_matrix.experiments.tasks import files
 from runtime_matrix.runtimes.base import Unsupported
 
 # Whose constructors check their options and import nothing large.
@@ -37,8 +30,7 @@ def check_configuration(config: CellConfig) -> None:
 
 def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
     """Check lengths against the model's context, the data of each benchmark, and the draft model. Raises UserError."""
-    _check_lengths(config, facts)
-    _check_data(config, facts)
+    _check_benchmarks(config, facts)
     _check_draft(config, facts, artifacts)
 
 
@@ -59,15 +51,8 @@ def _check_names(config: CellConfig) -> None:
             if target is not None:
                 _check_target(f"{which}.{part}.target", target)
                 _check_options(f"{which}.{part}", getattr(runtime, part))
-    benchmark = config.benchmark
-    if benchmark.code is not None and len(set(benchmark.code.k)) < len(benchmark.code.k):
-        raise UserError(f"benchmark.code.k={list(benchmark.code.k)} names one k twice")
-    asked = benchmark.perplexity
-    if asked is not None and asked.stride is not None and asked.stride >= asked.window:
-        raise UserError(
-            f"benchmark.perplexity.stride={asked.stride} must be less than window={asked.window}: each window scores "
-            f"that many tokens; {asked.window // 2} is usual"
-        )
+    for task, options in config.benchmark.items():
+        task.check(options)
 
 
 def _check_target(key: str, target: Any) -> None:
@@ -102,7 +87,7 @@ def _check_options(key: str, part: JsonObject) -> None:
 
 def _check_ignored(config: CellConfig) -> None:
     """Refuse what was given and would be ignored: what is measured must be what was asked."""
-    model, code_asked, monitoring = config.model, config.benchmark.code, config.monitoring
+    model, monitoring = config.model, config.monitoring
     for kind, given in (("local", model.path), ("hub", model.id), ("random", model.architecture or model.seed)):
         if given and model.kind != kind:
             name = {"local": "path", "hub": "id"}.get(kind, "architecture" if model.architecture else "seed")
@@ -111,58 +96,16 @@ def _check_ignored(config: CellConfig) -> None:
             )
     if config.generation.draft_model is not None and config.generation.speculate != "draft":
         raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
-    if code_asked is not None and code_asked.solutions != "model" and code_asked.temperature > 0:
-        raise UserError(
-            "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
-        )
     if monitoring.prometheus_linger_s and monitoring.prometheus_port is None:
         raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
 
 
-def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
-    limit = facts.max_length
-    if limit is None:
-        return
-    for name in config.benchmark.chosen():
-        part = getattr(config.benchmark, name)
-        if isinstance(part, LatencyConfig | ThroughputConfig | MemoryConfig):
-            prompt, new = _longest(part.prompt_tokens), _longest(part.new_tokens)
-            if prompt + new > limit:
-                raise UserError(
-                    f"benchmark.{name}: {prompt} prompt + {new} new tokens exceed the model's context of "
-                    f"{limit}: lower benchmark.{name}.prompt_tokens or new_tokens"
-                )
-    for name, asked in (("perplexity", config.benchmark.perplexity), ("divergence", config.benchmark.divergence)):
-        if asked is not None and asked.window > limit:
-            raise UserError(
-                f"benchmark.{name}.window={asked.window} exceeds the model's context of {limit}: "
-                f"use benchmark.{name}.window={limit}"
-            )
-
-
-def _longest(tokens: int | tuple[int, ...]) -> int:
-    return max(tokens) if isinstance(tokens, tuple) else tokens
-
-
-def _check_data(config: CellConfig, facts: models.ModelFacts) -> None:
-    chosen: BenchmarksConfig = config.benchmark
-    files.check_regular(data_path("calibration", config.calibration.data), "calibration.data=FILE, a text")
-    if not facts.has_tokenizer:
-        return  # the benchmarks that need text are skipped, with that reason
-    if chosen.perplexity is not None:
-        perplexity.read_text(data_path("perplexity", chosen.perplexity.data), chosen.perplexity.max_bytes)
-    if chosen.divergence is not None:
-        perplexity.read_text(data_path("perplexity", chosen.divergence.data), 1000)
-    if chosen.multiple_choice is not None:
-        asked = chosen.multiple_choice
-        multiple_choice.load(data_path("multiple_choice", asked.data), asked.limit, asked.shots, asked.fields)
-    if chosen.extractive_qa is not None:
-        extractive_qa.load(data_path("extractive_qa", chosen.extractive_qa.data), chosen.extractive_qa.limit)
-    if chosen.summarization is not None:
-        wanted = chosen.summarization
-        summarization.load(data_path("summarization", wanted.data), wanted.limit, wanted.fields)
-    if chosen.code is not None:
-        _check_code(chosen.code)
+def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:
+    files.check_regular(calibration_path(config.calibration.data), "calibration.data=FILE, a text")
+    for task, options in config.benchmark.items():
+        task.check_model(options, facts)
+    for task, options in config.benchmark.items() if facts.has_tokenizer else ():
+        task.check_data(options)  # without a tokenizer the benchmarks that need text are skipped, with that reason
 
 
 def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
@@ -179,21 +122,4 @@ def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) 
         raise UserError(
             f"generation.draft_model={options.draft_model} has a vocabulary of {vocabulary}, the model one of "
             f"{facts.vocabulary}: a draft must speak the same tokens"
-        )
-
-
-def _check_code(asked: CodeConfig) -> None:
-    path = data_path("code", asked.data)
-    problems = code.load(path, asked.limit, asked.fields)
-    if asked.solutions != "model":
-        solutions(asked, problems)
-        return
-    if asked.samples > 1 and asked.temperature == 0:
-        raise UserError(
-            f"benchmark.code.samples={asked.samples} at temperature 0 are {asked.samples} times the same text: "
-            "set benchmark.code.temperature, as in benchmark.code.temperature=0.8"
-        )
-    if max(asked.k) > asked.samples:
-        raise UserError(
-            f"benchmark.code.k={max(asked.k)} needs as many samples: set benchmark.code.samples={max(asked.k)}"
         )

@@ -15,16 +15,19 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.config import AgreementConfig, RuntimeConfig, ScoringConfig
 from runtime_matrix.experiments.core import interruption
+from runtime_matrix.experiments.core.requests import Tokenizer
 from runtime_matrix.experiments.program import drop_second_name
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Replay
-from runtime_matrix.runtimes.base import Runtime
+from runtime_matrix.runtimes.base import Runtime, Traits
 
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -129,52 +132,49 @@ def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
     Journal(folder / "journal.jsonl").write("hardware_peak", peak)
 
 
-def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
-    import numpy as np
+@dataclass
+class _Reference:
+    """Implements `tasks.bench.ReferenceBench`."""
 
-    from runtime_matrix.experiments.benchmarks import divergence
-    from runtime_matrix.experiments.benchmarks.agreement import (
-        CONTINUATIONS,
-        continuation_prompts,
-        prompt_logits,
-        prompts,
-        write_continuations,
-    )
+    folder: Path
+    runtime: Runtime
+    traits: Traits
+    text: Tokenizer | None
+    seed: int
+    scoring: ScoringConfig
+    agreement: AgreementConfig
+
+
+def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    """Leave what the cell's benchmarks need of the reference in the cell's folder."""
+    from runtime_matrix.experiments.benchmarks.plugin import cases
     from runtime_matrix.experiments.cells.device import resolve
     from runtime_matrix.experiments.cells.loading import load, make_runtime, make_text
 
-    runtime = make_runtime(cell.config.reference)
-    hardware = cell.hardware(resolve(cell.config.hw)[0])
-    traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
-    text = make_text(cell)
+    config = cell.config
+    hardware = cell.hardware(resolve(config.hw)[0])
 
-    def keep_logits(of: Runtime, name: str) -> None:
-        logits = prompt_logits(of, prompts(text, traits, cell.config.seed))
-        temporary = folder / f"{name}.tmp.npz"
-        np.savez(temporary, *[rows.numpy() for rows in logits])
-        os.replace(temporary, folder / f"{name}.npz")
+    def loaded(runtime_config: RuntimeConfig) -> _Reference:
+        runtime = make_runtime(runtime_config)
+        traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
+        return _Reference(folder, runtime, traits, make_text(cell), config.seed, config.scoring, config.agreement)
 
-    keep_logits(runtime, "reference")
-    continued = continuation_prompts(cell.config.agreement, cell.config.seed, traits)
-    write_continuations(runtime, traits, continued, folder / CONTINUATIONS)
-    asked = cell.config.benchmark.divergence
-    if asked is not None and text is not None:
-        chosen = divergence.chosen_windows(asked, text, traits.vocabulary)
-        budget = cell.config.scoring.token_budget or traits.batch_tokens
-        divergence.write_reference(runtime, traits, chosen, folder, budget)
-    if cell.config.runtime.dtype != cell.config.reference.dtype:
-        runtime.close()
-        # What rounding to the dtype alone does, beside what the runtime does on top of it.
-        same_dtype = dataclasses.replace(cell.config.reference, dtype=cell.config.runtime.dtype)
-        runtime = make_runtime(same_dtype)
-        load(cell, runtime, same_dtype, hardware, lambda name: nullcontext())
-        keep_logits(runtime, "reference-same-dtype")
+    chosen = {case.task.name: case for case in cases(cell)}.values()
+    reference = loaded(config.reference)
+    for case in chosen:
+        case.task.write_reference(reference, case.config)
+    if config.runtime.dtype != config.reference.dtype:
+        reference.runtime.close()
+        reference = loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype))
+        for case in chosen:
+            case.task.write_reference_in_own_dtype(reference)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     from runtime_matrix.experiments.cells.device import resolve
     from runtime_matrix.experiments.cells.loading import load, make_runtime
-    from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+    from runtime_matrix.experiments.core.requests import ScoreRequest
+    from runtime_matrix.experiments.core.scoring import score
 
     journal = folder / "journal.jsonl"
     requests: list[ScoreRequest] = []

@@ -196,7 +196,8 @@ class _Worker:
 
     def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
         """Return, for each scored token, how much more likely the runtime's own first choice was (nats)."""
-        from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+        from runtime_matrix.experiments.core.requests import ScoreRequest
+        from runtime_matrix.experiments.core.scoring import score
 
         asked = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
         scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells import device
-from runtime_matrix.experiments.cells.data import data_path, draft_folder
+from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.config import RuntimeConfig
 from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, Lookup
@@ -96,7 +96,7 @@ def calibration_ids(cell: Cell) -> list[list[int]]:
         source = random.Random(cell.config.seed)
         vocabulary = cell.facts.vocabulary
         return [[source.randrange(vocabulary) for _ in range(asked.tokens)] for _ in range(asked.sequences)]
-    ids = text.encode(data_path("calibration", asked.data).read_text(encoding="utf-8"))
+    ids = text.encode(calibration_path(asked.data).read_text(encoding="utf-8"))
     starts = range(0, min(len(ids), asked.sequences * asked.tokens), asked.tokens)
     return [ids[start : start + asked.tokens] for start in starts]
 

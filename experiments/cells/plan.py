@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_matrix.experiments import models
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import code_of, targets
@@ -80,15 +80,11 @@ class Cell:
 
     def with_token_budget(self, tokens: int) -> Cell:
         """Return the cell with this budget for everything that is batched and not timed by the row."""
-        config, benchmark = self.config, self.config.benchmark
-        throughput = benchmark.throughput
-        if throughput is not None:
-            throughput = dataclasses.replace(throughput, token_budget=tokens)
         config = dataclasses.replace(
-            config,
-            scoring=dataclasses.replace(config.scoring, token_budget=tokens),
-            generation=dataclasses.replace(config.generation, token_budget=tokens),
-            benchmark=dataclasses.replace(benchmark, throughput=throughput),
+            self.config,
+            scoring=dataclasses.replace(self.config.scoring, token_budget=tokens),
+            generation=dataclasses.replace(self.config.generation, token_budget=tokens),
+            benchmark=self.config.benchmark.with_token_budget(tokens),
         )
         return dataclasses.replace(self, config=config)
 
@@ -145,11 +141,9 @@ def _named(resolved: JsonObject) -> JsonObject:
 
 def _with_rows(resolved: JsonObject, config: CellConfig) -> JsonObject:
     """Return the configuration with engines built for as many rows as are asked for, where `max_batch` is null."""
-    benchmark, comparison = config.benchmark, config.comparison
-    asked = [_FEWEST_ROWS, *(benchmark.latency.batch if benchmark.latency else ())]
-    asked += [benchmark.memory.batch] if benchmark.memory else []
+    comparison, made = config.comparison, dict(resolved)
+    asked = [_FEWEST_ROWS, *(task.rows(options) for task, options in config.benchmark.items())]
     asked += [comparison.batch, comparison.batched or 0] if comparison.enabled else []
-    made = dict(resolved)
     for which in ("runtime", "reference"):
         engine = made[which]["engine"]
         if "max_batch" in engine and engine["max_batch"] is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.measurement.interval import Interval
@@ -25,13 +25,15 @@ from runtime_matrix.experiments.records.schema import (
     Record,
     typed,
 )
+from runtime_matrix.experiments.tasks.registry import scores
+from runtime_matrix.experiments.tasks.task import Score
 
 T = TypeVar("T")
 
 # By how much (in nats) the arithmetic alone may move a choice's log-probability; beyond it a changed answer of
 # unquantized weights is probably a bug. Measured differences between our float32 engines stay below 2e-5.
 ROUNDING_NATS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
-_SCORES = {"multiple_choice": "is_right", "code": "is_right", "extractive_qa": "f1", "summarization": "rougeL"}
+_ANY = Score(metric="", prefix="", noun="")  # of a benchmark that is not installed: right or wrong
 
 
 class DifferentItems(Exception):
@@ -48,8 +50,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer: Any = None  # the right one; of multiple choice its index
     predicted: Any = None
     is_right: bool | float | None = None
-    f1: float | None = None
-    rouge_l: float | None = field(default=None, name="rougeL")
+    worth: bool | float | None = None  # what the answer is worth, from 0 to 1: the field that `Score` names
     logprobs: list[float] | None = None  # of each choice
     lengths: list[int] | None = None  # of each choice, by which its log-probability is divided
     text: str | None = None
@@ -70,8 +71,8 @@ def compare(candidate: Record, reference: Record, candidate_folder: Path, refere
         if other is None or not entry.items_file or not other.items_file or "failed" in (entry.status, other.status):
             continue
         try:
-            mine = read_items(candidate_folder / entry.items_file)
-            diffs[name] = compare_items(name, mine, read_items(reference_folder / other.items_file), dtype)
+            mine = read_items(candidate_folder / entry.items_file, name)
+            diffs[name] = compare_items(name, mine, read_items(reference_folder / other.items_file, name), dtype)
         except DifferentItems as error:
             reasons[name] = str(error)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:  # items of others, or damaged ones
@@ -95,16 +96,17 @@ def _adjusted(diffs: Mapping[str, BenchmarkDiff]) -> dict[str, BenchmarkDiff]:
 def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> BenchmarkDiff:
     """Compare one benchmark; `dtype` is None where the weights differ and rounding explains nothing."""
     _check_same_items(benchmark, mine, theirs)
-    if benchmark == "perplexity":
-        return _perplexity(mine, theirs)
+    score = score_of(benchmark)
+    if score.kind == "perplexity":
+        return _perplexity(benchmark, mine, theirs)
     ours, other = scored(benchmark, mine), scored(benchmark, theirs)
     lost = loss(ours.scores, other.scores, ours.clusters)
     diff = BenchmarkDiff(
-        items=len(mine), score=_score_of(benchmark), score_difference=_known(lost.negated() if lost else None)
+        items=len(mine), score=score.item_field, score_difference=_known(lost.negated() if lost else None)
     )
     if mine[0].is_right is not None:
         diff = _with_flips(diff, mine, theirs)
-    if benchmark == "multiple_choice":
+    if mine[0].logprobs is not None:
         probability = paired_difference(ours.probabilities or [], other.probabilities or [])
         diff = replace(diff, right_choice_probability_difference=_known(probability))
         diff = _with_choices(diff, mine, theirs, dtype)
@@ -113,9 +115,22 @@ def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], 
     return diff
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path, benchmark: str) -> list[Item]:
+    """Return the items of a benchmark's file. ValueError for lines that are none."""
+    field = score_of(benchmark).item_field
     with path.open(encoding="utf-8") as file:
-        return [typed(json.loads(line), Item) for line in file]
+        return [_item(json.loads(line), field) for line in file]
+
+
+def _item(line: Any, field: str) -> Item:
+    if not isinstance(line, dict):
+        raise ValueError(f"an item is no object: {str(line)[:60]}")
+    return typed({**line, "worth": line.get(field)}, Item)
+
+
+def score_of(benchmark: str) -> Score:
+    """Return how a benchmark's answers are compared; right or wrong, where it is not installed."""
+    return scores().get(benchmark, _ANY)
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,7 @@ class Scored:
 
 def scored(benchmark: str, items: Sequence[Item]) -> Scored:
     """Return the items' scores, by which one may say how much is lost. KeyError for an item that has none."""
-    if benchmark == "perplexity":
+    if score_of(benchmark).kind == "perplexity":
         ids = [str(_present(item.window, "window")) for item in items]
         # Weighted by its tokens, a window's log-probability averages to that of a token.
         mean = sum(_present(item.tokens, "tokens") for item in items) / len(items)
@@ -138,20 +153,12 @@ def scored(benchmark: str, items: Sequence[Item]) -> Scored:
     names = [_present(item.id, "id") for item in items]
     ids = [f"{name}/{item.sample}" if item.sample else str(name) for name, item in zip(names, items, strict=True)]
     probabilities = None
-    if benchmark == "multiple_choice":
+    if items and items[0].logprobs is not None:
         probabilities = [_probabilities(item)[item.answer] for item in items]
     clusters = [item.cluster if item.cluster is not None else name for name, item in zip(names, items, strict=True)]
-    return Scored(ids, clusters, [_score(benchmark, item) for item in items], probabilities)
-
-
-def _score(benchmark: str, item: Item) -> float:
-    name = _score_of(benchmark)
-    return float(_present({"is_right": item.is_right, "f1": item.f1, "rougeL": item.rouge_l}[name], name))
-
-
-def _score_of(benchmark: str) -> str:
-    """Return the field of an item that says what its answer is worth; right or wrong, where a benchmark is not ours."""
-    return _SCORES.get(benchmark, "is_right")
+    return Scored(
+        ids, clusters, [float(_present(item.worth, score_of(benchmark).item_field)) for item in items], probabilities
+    )
 
 
 def _present(value: T | None, name: str) -> T:
@@ -247,9 +254,9 @@ def _first_difference(mine: Sequence[int], theirs: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
 
 
-def _perplexity(mine: Sequence[Item], theirs: Sequence[Item]) -> BenchmarkDiff:
+def _perplexity(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> BenchmarkDiff:
     """Return the ratio of perplexities; the difference of a window's log-probability is what is independent."""
-    nats = paired_difference(scored("perplexity", theirs).scores, scored("perplexity", mine).scores)
+    nats = paired_difference(scored(benchmark, theirs).scores, scored(benchmark, mine).scores)
     return BenchmarkDiff(items=len(mine), score="logprob", perplexity_ratio=_known(nats.exp() if nats else None))
 
 

@@ -17,7 +17,8 @@ from runtime_matrix.experiments.config import GenerationConfig
 from runtime_matrix.experiments.core.batching import batches, pad
 from runtime_matrix.experiments.core.drafting import Drafter, History
 from runtime_matrix.experiments.core.finite import check_numbers, read_highest, tied
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest, Piece, Row, choose
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest
+from runtime_matrix.experiments.core.rows import Piece, Row, choose
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 _READ_EVERY_ON_GPU = 8  # steps; reading waits for the device, and a row that ends is run on until then
@@ -30,6 +31,7 @@ class GenerationReport:
     """What generating took."""
 
     forwards: int = 0
+    steps: int = 0  # forwards behind the prompts
     readings: int = 0  # of tokens by the host, each of which waits for the device
     row_steps: int = 0  # steps of all rows behind their prompts
     drafted: int = 0
@@ -40,6 +42,8 @@ class GenerationReport:
         speculated = self.drafted > 0
         return {
             "forwards": self.forwards,
+            "steps": self.steps,
+            "step_rows": self.row_steps,
             "readings": self.readings,
             "tied_first_tokens": self.tied_first,
             "drafted_tokens": self.drafted,
@@ -170,6 +174,7 @@ class _Generation:
             self._cache.rewind([length if row else 0 for row, length in zip(self._rows, held, strict=True)])
         places = [at for at, row in enumerate(self._rows) if row is not None]
         self.report.forwards += 1
+        self.report.steps += 1
         self.report.row_steps += len(places)
         guesses = self._guesses()
         if any(guesses):
@@ -198,6 +203,7 @@ class _Generation:
             highest_B1, tokens_B1 = logits_BV.max(dim=1, keepdim=True)
             said += [highest_B1.double(), tokens_B1.double()]  # ids are exact in float64
         self.report.forwards += steps - 1
+        self.report.steps += steps - 1
         self.report.row_steps += (steps - 1) * len(places)
         self.report.readings += 1
         read_BS: list[list[float]] = torch.cat(said, dim=1).tolist()

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.core.kept_texts import KeptTexts
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
-from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest, Scored, ScoreRequest
 from runtime_matrix.experiments.plain_json import JsonObject
 
 _VERSION = 2  # raised when the meaning of a stored answer changes

@@ -7,33 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 
 from runtime_matrix.experiments.core.drafting import History
 from runtime_matrix.experiments.core.finite import check_numbers, read_highest
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest
 
 Piece = Callable[[int], str]  # the text that a token adds
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """One text is generated a seed; they share the prompt's prefill. Temperature 0 is greedy: the seed is not used."""
-
-    ids: tuple[int, ...]
-    max_new_tokens: int
-    stop: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seeds: tuple[int, ...] = (0,)
-
-
-@dataclass(frozen=True)
-class Generated:
-    ids: tuple[int, ...]  # new tokens, the end-of-text token left out
-    text: str  # ends before the stop string
-    finished_by: str  # "eos", "stop" or "length"
 
 
 class Row:

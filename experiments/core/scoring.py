@@ -15,33 +15,10 @@ import torch
 from runtime_matrix.experiments.config import ScoringConfig
 from runtime_matrix.experiments.core.batching import batches, pad, pad_positions, split
 from runtime_matrix.experiments.core.finite import check_numbers, tied
+from runtime_matrix.experiments.core.requests import Scored, ScoreRequest
 from runtime_matrix.experiments.core.trunk import Tally, Trunk
 from runtime_matrix.runtimes.base import Runtime, Traits
 from runtime_matrix.runtimes.transfer import to_device
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """The tokens from index `first_scored` of `ids` on are scored, each given all before it, the prefix too.
-
-    Something comes before the first scored token: with a prefix at least one token of `ids`, so that `first_scored` is
-    at least 1. Requests with the same prefix share it where that saves work.
-    """
-
-    ids: tuple[int, ...]
-    first_scored: int
-    prefix: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scored:
-    logprobs: tuple[float, ...]  # natural logarithm, one a scored token
-    gaps: tuple[float, ...]  # how much more likely the runtime's own first choice was; 0 where it is this token
-
-    @property
-    def total(self) -> float:
-        return sum(self.logprobs)
-
 
 _MOST_LOGITS = 1 << 27  # numbers of a batch: half a gigabyte, where texts are scored at every position
 Finished = list[tuple[int, Scored]]  # indices of requests, and their results

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from runtime_matrix.experiments.core.scoring import ScoreRequest
+from runtime_matrix.experiments.core.requests import Continuations, ScoreRequest
 
 _PREFIXES_KEPT = 1000  # of which each is some kilobytes
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A context in two parts, of which many share the first, and what may come behind it."""
-
-    prefix: str
-    stem: str  # not empty
-    endings: Sequence[str]
-
-    def texts(self) -> list[str]:
-        return [self.prefix + self.stem, self.stem, *(self.stem + ending for ending in self.endings)]
 
 
 class Text:
@@ -58,7 +45,7 @@ class Text:
         surplus = max(0, len(ids) - room)
         return (*first, *ids[surplus:]), surplus > 0
 
-    def continuations(self, asked: Sequence[Asked]) -> list[tuple[list[ScoreRequest], bool]]:
+    def continuations(self, asked: Sequence[Continuations]) -> list[tuple[list[ScoreRequest], bool]]:
         """Return for each one request an ending, tokenised in its context, and whether the context had to be cut.
 
         The prefix is encoded once, and stays apart where encoding it with the stem as a whole gives the same tokens:

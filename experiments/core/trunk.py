@@ -23,12 +23,14 @@ class Tally:
     run_tokens: int = 0
     padded_tokens: int = 0  # run, padding included
     forwards: int = 0
+    forward_rows: int = 0  # of all forwards, padding left out
     prefixes: int = 0
     tied_positions: int = 0  # of those that were scored: the highest logit is there more than once
 
     def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int, packed: bool = False) -> None:
         """Count a forward; rows beyond `rows` are padding."""
         self.forwards += 1
+        self.forward_rows += rows
         self.run_tokens += sum(lengths[:rows])
         self.padded_tokens += sum(lengths) if packed else ids_BT.numel()
 
@@ -38,6 +40,7 @@ class Tally:
             "run_tokens": self.run_tokens,
             "padding_ratio": 1 - self.run_tokens / self.padded_tokens if self.padded_tokens else None,
             "forwards": self.forwards,
+            "forward_rows": self.forward_rows,
             "shared_prefixes": self.prefixes,
             "tied_positions": self.tied_positions if self.forwards else None,
         }

@@ -188,7 +188,9 @@ def asked(cell: Cell) -> JsonObject:
 def accuracy(result: Result) -> dict[str, Scored]:
     """Return the scores of the items that a record's benchmarks left in its folder."""
     files = {entry.benchmark: entry.items_file for entry in result.record.benchmarks if entry.status == "ok"}
-    return {name: scored(name, read_items(result.folder / file)) for name in ACCURACY if (file := files.get(name))}
+    return {
+        name: scored(name, read_items(result.folder / file, name)) for name in ACCURACY if (file := files.get(name))
+    }
 
 
 def counts(record: Record) -> dict[str, int | None]:

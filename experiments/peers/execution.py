@@ -26,8 +26,8 @@ _OURS = """
 import sys
 from pathlib import Path
 from runtime_matrix.experiments.sandbox.pool import Pool, Program
-from runtime_matrix.experiments.tasks import code
-problems = code.load(Path(sys.argv[1]))
+from runtime_matrix.experiments.tasks import problems
+problems = problems.load(Path(sys.argv[1]))
 with Pool(int(sys.argv[3])) as pool:
     found = [
         pool.submit(Program(p.head + str(p.reference), p.test, p.entry_point, p.calls_check, p.helpers))

@@ -80,11 +80,12 @@ def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     options = ScoringConfig(**json.loads(arguments.options))
 
     def ours(limit: int | None = None) -> list[float]:
+        from runtime_matrix.experiments.core.requests import Continuations
         from runtime_matrix.experiments.core.scoring import score
-        from runtime_matrix.experiments.core.text import Asked, Text
+        from runtime_matrix.experiments.core.text import Text
 
         text = Text(folder, 0, traits.max_length)
-        made = text.continuations([Asked(one.prefix, one.stem, one.endings) for one in asked[:limit]])
+        made = text.continuations([Continuations(one.prefix, one.stem, one.endings) for one in asked[:limit]])
         return [one.total for one in score(runtime, traits, [r for requests, _ in made for r in requests], options)]
 
     return {"lm-evaluation-harness": theirs, "ours": ours}
@@ -111,7 +112,7 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
     def ours(limit: int | None = None) -> list[str]:
         from runtime_matrix.experiments.core.generation import generate
-        from runtime_matrix.experiments.core.rows import GenerateRequest
+        from runtime_matrix.experiments.core.requests import GenerateRequest
         from runtime_matrix.experiments.core.text import Text
 
         text = Text(folder, 0, traits.max_length)

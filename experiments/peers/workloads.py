@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_matrix.experiments.tasks import code, extractive_qa, summarization
+from runtime_matrix.experiments.tasks import code, extractive_qa, problems, summarization
 
 _BUNDLED = Path(__file__).parents[1] / "bundled"
 _DATA, MODEL_DIR = _BUNDLED / "data", _BUNDLED / "model"
@@ -73,7 +73,7 @@ def _some(drawn: random.Random, words: Sequence[str], count: int) -> Sequence[st
 
 def writings() -> list[Writing]:
     """Return prompts of code, questions and articles: short and long texts, that end when they end."""
-    made = [Writing(one.prompt, code.STOP, 128) for one in code.load(_DATA / "code.jsonl")]
+    made = [Writing(one.prompt, code.STOP, 128) for one in problems.load(_DATA / "code.jsonl")]
     asked = extractive_qa.load(_DATA / "extractive_qa.json")
     made += [Writing(extractive_qa.prompt(one), extractive_qa.STOP, 24) for one in asked[::4]]
     articles = summarization.load(_DATA / "summarization.jsonl")

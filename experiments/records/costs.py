@@ -7,9 +7,93 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.records.metric import UNKNOWN, Display, Metric, number, with_interval
 from runtime_matrix.experiments.records.schema import Entry, Figures, Load, Record, Row, Source, Speed, StartKind
 
 _HOUR_S = 3600.0
+_ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
+_PAYS = (
+    "until a longer start is won back against the reference: loading, the first call, and the build of what was found "
+    "in the cache. 0 where it starts no later; unknown unless the cell is shown to be faster."
+)
+
+
+def _price(pattern: str) -> Display:
+    """Show dollars with their interval, marked where the cell's rate was measured alone."""
+    plain = with_interval(pattern)
+
+    def show(row: Row, key: str) -> str:
+        shown = plain(row, key)
+        return f"{shown} alone" if row.price_source == "alone" and shown != UNKNOWN else shown
+
+    return show
+
+
+METRICS = (
+    Metric(
+        key="load_s",
+        title="load",
+        unit="s",
+        group="start",
+        rank=5,
+        display=number("{:.2f}"),
+        about=f"Loading, with all that it builds. {_ORDER}",
+    ),
+    Metric(
+        key="first_call_s",
+        title="first call",
+        unit="s",
+        group="start",
+        display=number("{:.2f}"),
+        about=f"The first generation, where compiling happens. {_ORDER}",
+    ),
+    Metric(
+        key="start_kind",
+        title="start",
+        group="start",
+        rank=6,
+        is_number=False,
+        display=lambda row, key: row.start_kind or UNKNOWN,
+        about="cold: something was built or compiled; warm: all of that was found in the cache; plain: nothing to "
+        "build.",
+    ),
+    Metric(
+        key="pays_after_tokens",
+        title="pays after",
+        unit="tokens",
+        group="start",
+        display=with_interval("{:,.0f}"),
+        about=f"Tokens {_PAYS}",
+    ),
+    Metric(
+        key="pays_after_requests",
+        title="pays after",
+        unit="requests",
+        group="start",
+        display=with_interval("{:,.0f}"),
+        about=f"Requests {_PAYS}",
+    ),
+    Metric(
+        key="usd_per_million_tokens",
+        title="price",
+        unit="$/M tok",
+        group="cost",
+        rank=5,
+        display=_price("{:.3f}"),
+        benchmark="throughput",
+        about="A million new tokens of the interleaved batches at the profile's price an hour; 95 % interval over "
+        "launches. Marked alone where it is of the offline benchmark, one round of one cell: no comparison.",
+    ),
+    Metric(
+        key="usd_per_thousand_requests",
+        title="price",
+        unit="$/1000 req",
+        group="cost",
+        display=_price("{:.4f}"),
+        benchmark="throughput",
+        about="A thousand requests of the interleaved batches, or, marked alone, of the offline benchmark.",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.strict import identity_of

@@ -19,52 +19,20 @@ from runtime_matrix.experiments.records.processor import describe
 from runtime_matrix.experiments.records.roofline import peak_note
 from runtime_matrix.experiments.records.schema import (
     FAILED_TIMING,
-    BenchmarkDiff,
     Entry,
     Environment,
     Figures,
     Load,
-    OutputDiff,
     Overlap,
     Record,
     Result,
     Row,
 )
-from runtime_matrix.experiments.records.score_bounds import SCORES, score_bounds
+from runtime_matrix.experiments.records.score_bounds import comparison_figures
 from runtime_matrix.experiments.records.speed_row import speed_row
+from runtime_matrix.experiments.tasks.registry import every_task, scores
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
-_COMPARED = ("perplexity", "mcq_accuracy", "code_pass_at_1", "qa_f1", "rouge_l")  # as a percentage too
-_TEXTS = {  # a row's share of equal texts, and its benchmark
-    "code_same_texts_ratio": "code",
-    "qa_same_texts_ratio": "extractive_qa",
-    "rouge_same_texts_ratio": "summarization",
-}
-_SCORES = {  # key of a row: benchmark and its figure
-    "perplexity": ("perplexity", "perplexity"),
-    "perplexity_standard_error": ("perplexity", "standard_error"),
-    "perplexity_per_byte": ("perplexity", "per_byte"),
-    "mcq_accuracy": ("multiple_choice", "accuracy"),
-    "mcq_accuracy_standard_error": ("multiple_choice", "standard_error"),
-    "code_pass_at_1": ("code", "pass_at_1"),
-    "code_pass_at_1_standard_error": ("code", "pass_at_1_standard_error"),
-    "qa_exact_match": ("extractive_qa", "exact_match"),
-    "qa_exact_match_standard_error": ("extractive_qa", "exact_match_standard_error"),
-    "qa_f1": ("extractive_qa", "f1"),
-    "qa_f1_standard_error": ("extractive_qa", "f1_standard_error"),
-    "rouge_1": ("summarization", "rouge1"),
-    "rouge_2": ("summarization", "rouge2"),
-    "rouge_l": ("summarization", "rougeL"),
-    "rouge_l_standard_error": ("summarization", "rougeL_standard_error"),
-}
-_AGREEMENT = {
-    "kl_mean": ("divergence", "kl_mean"),
-    "kl_standard_error": ("divergence", "kl_standard_error"),
-    "kl_p99": ("divergence", "kl_p99"),
-    "divergence_same_top_ratio": ("divergence", "same_top_ratio"),
-    "agreement_same_top_ratio": ("agreement", "same_top_ratio"),
-    "agreement_max_logit_difference": ("agreement", "max_logit_difference"),
-}
 
 
 def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
@@ -86,8 +54,8 @@ def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
 def _beside(row: Row, reference: Row | None) -> Row:
     """Return the row with what only a comparison of two rows tells."""
     percents = {
-        f"{score}_percent_of_reference": _percent(row[score], reference[score] if reference is not None else None)
-        for score in _COMPARED
+        f"{key}_percent_of_reference": _percent(row.get(key), reference.get(key) if reference is not None else None)
+        for key in (score.metric for score in scores().values())
     }
     return replace(row, figures={**row.figures, **percents, **pays_after(row, reference)})
 
@@ -154,19 +122,12 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
     joules, energy_reason = energy(throughput)
     kind, build_s = start(record.load, entries.get("latency"))
     figures = {
+        **_benchmark_figures(record, entries),
         **_load_figures(record.load),
         **speed.figures,
         "build_s": build_s,
-        "throughput_tokens_per_s": _figure(entries, "throughput", "tokens_per_s"),
-        "peak_host_bytes": _figure(entries, "memory", "peak_host_bytes"),
-        "peak_device_bytes": _figure(entries, "memory", "peak_device_bytes"),
-        **{key: _figure(entries, *place) for key, place in _SCORES.items()},
-        **_answers(diff),
-        **score_bounds(diff),
+        **comparison_figures(diff),
         "energy_j_per_token": joules,
-        **{key: _figure(entries, *place) for key, place in _AGREEMENT.items()},
-        **_by_normalisation(entries),
-        "agreement_tied_ratio": _tied_ratio(entries),
         **_overlap(record.overlap),
         **price.figures,
         "replay_same_top_ratio": record.replay.same_top_tokens / record.replay.tokens if record.replay else None,
@@ -222,33 +183,22 @@ def _load_figures(load: Load | None) -> Figures:
     }
 
 
-def _answers(diff: OutputDiff | None) -> Figures:
-    benchmarks: Mapping[str, BenchmarkDiff] = diff.benchmarks if diff is not None else {}
-    choice, code, qa = (benchmarks.get(name) for name in ("multiple_choice", "code", "extractive_qa"))
-    perplexity = benchmarks.get("perplexity")
-    same = {name: _same_texts(benchmarks.get(name)) for name in _TEXTS.values()}
-    compared = sum(items for _, items in same.values())
-    suspicious = choice.suspicious_items if choice is not None else None
-    return {
-        "mcq_flips_ratio": choice.flips.estimate if choice and choice.flips else None,
-        "mcq_flips_ratio_high": choice.flips.high if choice and choice.flips else None,
-        "mcq_p_value": choice.p_value_holm if choice else None,
-        "code_flips_ratio": code.flips.estimate if code and code.flips else None,
-        "qa_flips_ratio": qa.flips.estimate if qa and qa.flips else None,
-        "same_texts_ratio": sum(equal for equal, _ in same.values()) / compared if compared else None,
-        **{key: same[name][0] / same[name][1] if same[name][1] else None for key, name in _TEXTS.items()},
-        "perplexity_ratio": perplexity.perplexity_ratio.estimate
-        if perplexity and perplexity.perplexity_ratio
-        else None,
-        "suspicious_items": None if suspicious is None else len(suspicious),
-        # Items that both answered, over which the differences are.
-        **{f"{score}_items": _items(benchmarks.get(name)) for score, (name, _) in SCORES.items()},
-        "perplexity_items": _items(perplexity),
-    }
-
-
-def _items(compared: BenchmarkDiff | None) -> int | None:
-    return compared.items if compared is not None else None
+def _benchmark_figures(record: Record, entries: Mapping[str, Entry]) -> Figures:
+    """Return the figures of every benchmark's metrics, and of the grid points behind the first."""
+    figures: Figures = {}
+    for name, task in every_task().items():
+        entry = entries.get(name)
+        for metric in task.metrics:
+            figures |= metric.figures(entry)
+        for key in task.further_keys(entry) if entry is not None else ():
+            if (further := task.further(key)) is not None:
+                figures |= further.figures(entry)
+        for other in record.further_entries(name):
+            for metric in task.metrics:
+                figures |= {
+                    key: value for key, value in metric.at(other.point).figures(other).items() if value is not None
+                }
+    return figures
 
 
 def _cache_note(entries: Mapping[str, Entry]) -> str | None:
@@ -258,17 +208,6 @@ def _cache_note(entries: Mapping[str, Entry]) -> str | None:
     return "; ".join(dict.fromkeys(notes)) or None
 
 
-def _by_normalisation(entries: Mapping[str, Entry]) -> Figures:
-    choice = entries.get("multiple_choice")
-    by_rule = choice.table("accuracy_by_normalisation") if choice is not None else {}
-    return {"mcq_accuracy_unnormalised": by_rule.get("none"), "mcq_accuracy_per_byte": by_rule.get("bytes")}
-
-
-def _tied_ratio(entries: Mapping[str, Entry]) -> float | None:
-    tied, positions = _figure(entries, "agreement", "tied_positions"), _figure(entries, "agreement", "positions")
-    return tied / positions if tied is not None and positions else None
-
-
 def _overlap(overlap: Overlap | None) -> Figures:
     """Return the largest share over benchmarks of items that share a passage with a text that the model has seen."""
     shares = overlap.benchmarks.values() if overlap is not None else ()
@@ -276,17 +215,6 @@ def _overlap(overlap: Overlap | None) -> Figures:
         "calibration_overlap_ratio": max((s.calibration for s in shares if s.calibration is not None), default=None),
         "training_overlap_ratio": max((s.training for s in shares if s.training is not None), default=None),
     }
-
-
-def _same_texts(compared: BenchmarkDiff | None) -> tuple[int, int]:
-    """Return how many texts of a benchmark are the reference's, and of how many; (0, 0) where none were compared."""
-    if compared is None or compared.same_texts is None or compared.different_items is None:
-        return 0, 0
-    return compared.items - len(compared.different_items), compared.items
-
-
-def _figure(entries: Mapping[str, Entry], benchmark: str, name: str) -> float | None:
-    return entries[benchmark].figure(name) if benchmark in entries else None
 
 
 def _percent(value: float | None, reference: float | None) -> float | None:

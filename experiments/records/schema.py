@@ -135,7 +135,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     benchmark: str
     status: EntryStatus
-    case: str = ""
+    case: str = ""  # the grid point, see `point`
     reason: str | None = None
     parameters: JsonObject = {}
     samples: dict[str, list[float]] = {}  # raw times in s
@@ -145,6 +145,11 @@ class Entry(Struct, frozen=True, kw_only=True):
     counters: dict[str, int] = {}  # of the runtime, when the case ended
     duration_s: float | None = None
     ended_at: float | None = None  # seconds since 1970
+
+    @property
+    def point(self) -> str:
+        """The name of the grid point, such as b8-p64-n32; records of schema 2 before tasks had the test's name."""
+        return self.case.partition("[")[2].rstrip("]") if "[" in self.case else self.case
 
     def figure(self, name: str) -> float | None:
         """Return a figure; None where it is unknown. TypeError for one that is no number."""
@@ -269,12 +274,16 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     failures: list[Failure] = []
 
     def entries(self) -> dict[str, Entry]:
-        """Return the first case of each benchmark that succeeded."""
-        found: dict[str, Entry] = {}
+        """Return the first grid point of each benchmark, where it succeeded: a later one never stands for it."""
+        first: dict[str, Entry] = {}
         for entry in self.benchmarks:
-            if entry.status == "ok":
-                found.setdefault(entry.benchmark, entry)
-        return found
+            first.setdefault(entry.benchmark, entry)
+        return {name: entry for name, entry in first.items() if entry.status == "ok"}
+
+    def further_entries(self, benchmark: str) -> list[Entry]:
+        """Return the grid points of a benchmark behind its first one that succeeded."""
+        points = [entry for entry in self.benchmarks if entry.benchmark == benchmark]
+        return [entry for entry in points[1:] if entry.status == "ok"]
 
     def agreement_figures(self) -> Entry | None:
         return next((entry for entry in self.benchmarks if entry.benchmark == "agreement"), None)

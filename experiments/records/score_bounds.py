@@ -1,33 +1,62 @@
-"""How far a cell's scores may lie from its reference's: bounds of the paired difference, from `answers.json`."""
+"""What the comparison of answers tells a row: differences of scores with bounds, flips, equal texts, p values."""
 
 from __future__ import annotations
 
+from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.records.schema import BenchmarkDiff, Figures, OutputDiff
-
-# A row's score, its benchmark, and what the items' 0 to 1 are multiplied with in the row.
-SCORES = {
-    "mcq_accuracy": ("multiple_choice", 1.0),
-    "code_pass_at_1": ("code", 1.0),
-    "qa_f1": ("extractive_qa", 100.0),
-    "rouge_l": ("summarization", 100.0),
-}
+from runtime_matrix.experiments.tasks.registry import scores
+from runtime_matrix.experiments.tasks.task import Score
 
 
-def score_bounds(diff: OutputDiff | None) -> Figures:
-    """Return `SCORE_difference`, `_low` and `_high` against the reference, on the same items; None where unknown.
+def comparison_figures(diff: OutputDiff | None) -> Figures:
+    """Return the row's figures of what was compared with the reference, item by item; None where unknown."""
+    benchmarks: dict[str, BenchmarkDiff] = diff.benchmarks if diff is not None else {}
+    figures: Figures = {}
+    equal, compared = 0, 0
+    suspicious = [found.suspicious_items for found in benchmarks.values() if found.suspicious_items is not None]
+    for name, score in scores().items():
+        found = benchmarks.get(name)
+        figures[f"{score.metric}_items"] = found.items if found is not None else None
+        figures |= score_bounds(score, found) | (_flips(score, found) if score.is_discrete else {})
+        if score.has_texts:
+            same, texts = _same_texts(found)
+            figures[f"{score.prefix}_same_texts_ratio"] = same / texts if texts else None
+            equal, compared = equal + same, compared + texts
+    figures["same_texts_ratio"] = equal / compared if compared else None
+    figures["suspicious_items"] = sum(map(len, suspicious)) if suspicious else None
+    return figures
+
+
+def score_bounds(score: Score, found: BenchmarkDiff | None) -> Figures:
+    """Return how far a score may lie from the reference's, on the same items: a difference, or a ratio of perplexities.
 
     The bounds are 95 % intervals that hold also where no item differs (`measurement/paired.py`, `loss`).
     """
-    benchmarks: dict[str, BenchmarkDiff] = diff.benchmarks if diff is not None else {}
-    figures: Figures = {}
-    for score, (benchmark, scale) in SCORES.items():
-        compared = benchmarks.get(benchmark)
-        difference = compared.score_difference if compared is not None else None
-        ends = (difference.estimate, difference.low, difference.high) if difference is not None else (None,) * 3
-        for suffix, value in zip(("", "_low", "_high"), ends, strict=True):
-            figures[f"{score}_difference{suffix}"] = None if value is None else scale * value
-    compared = benchmarks.get("perplexity")
-    ratio = compared.perplexity_ratio if compared is not None else None
-    figures["perplexity_ratio_low"] = ratio.low if ratio else None
-    figures["perplexity_ratio_high"] = ratio.high if ratio else None
-    return figures
+    if score.kind == "perplexity":
+        return _with_ends(f"{score.metric}_ratio", found.perplexity_ratio if found is not None else None, 1.0)
+    difference = found.score_difference if found is not None else None
+    return _with_ends(f"{score.metric}_difference", difference, score.scale)
+
+
+def _flips(score: Score, found: BenchmarkDiff | None) -> Figures:
+    flips = found.flips if found is not None else None
+    return {
+        f"{score.prefix}_flips_ratio": flips.estimate if flips else None,
+        f"{score.prefix}_flips_ratio_high": flips.high if flips else None,
+        f"{score.prefix}_p_value": found.p_value_holm if found is not None else None,
+    }
+
+
+def _same_texts(found: BenchmarkDiff | None) -> tuple[int, int]:
+    """Return how many texts of a benchmark are the reference's, and of how many; (0, 0) where none were compared."""
+    if found is None or found.same_texts is None or found.different_items is None:
+        return 0, 0
+    return found.items - len(found.different_items), found.items
+
+
+def _with_ends(key: str, interval: Interval | None, scale: float) -> Figures:
+    ends = (interval.estimate, interval.low, interval.high) if interval is not None else (None, None, None)
+    return {
+        f"{key}{suffix}": None if value is None else scale * value
+        for suffix, value in zip(("", "_low", "_high"), ends, strict=True)
+    }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.statistics import percentile
+from runtime_matrix.experiments.records.metric import UNKNOWN, Metric, number, with_interval
 from runtime_matrix.experiments.records.roofline import RequestShape, flops_ratio, memory_bandwidth_ratio
-from runtime_matrix.experiments.records.schema import Entry, Figures, Launch, Result, Source, Status, interval_in
+from runtime_matrix.experiments.records.schema import Entry, Figures, Launch, Result, Row, Source, Status, interval_in
 from runtime_matrix.experiments.records.speed import (
     Clock,
     SideName,
@@ -38,6 +40,72 @@ _RATIOS = {  # key of the row: phase and clock
     "cpu_speedup_ratio": ("decode", Clock.CPU),
     "cpu_prefill_speedup_ratio": ("prefill", Clock.CPU),
 }
+_TURNS = (
+    "against the reference, alive together and taking turns on the same fresh prompts: wall time at the cell's own "
+    "threads. The intervals of the column hold together at 95 %."
+)
+_ONE_THREAD = (
+    "CPU time of one thread, child processes counted, against the reference: the ratio with the least noise, and not "
+    "the speed that a user sees. Unknown where the cell is not bound by its CPU time."
+)
+
+
+def _speedup(row: Row, key: str) -> str:
+    interval = row.interval(key)
+    if interval is None:
+        return "1" if row.is_reference and row.status == "ok" else UNKNOWN
+    value, low, high = interval
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _ratio(key: str, title: str, rank: int, about: str, unit: str = "", **more: Any) -> Metric:
+    return Metric(key=key, title=title, unit=unit, group="speed", rank=rank, display=_speedup, about=about, **more)
+
+
+METRICS = (
+    Metric(
+        key="batched_tokens_per_s",
+        title="batched",
+        unit="tok/s",
+        group="throughput",
+        rank=5,
+        display=with_interval("{:,.0f}"),
+        about="New tokens per second of a batch that decodes in step, its prompts included, in launches in which cells "
+        "took turns; 95 % interval over launches.",
+    ),
+    _ratio(
+        *("speedup_ratio", "decode speedup", 1, f"A step of decoding {_TURNS}"),
+        better="high",
+        trend="decode speedup",
+        smallest_step=0.02,  # a loss that a gate calls indifferent
+    ),
+    _ratio("prefill_speedup_ratio", "prefill speedup", 3, f"The first token {_TURNS}", better="high"),
+    _ratio(
+        *("request_speedup_ratio", "request speedup", 5, f"A whole request, prefill and decoding, {_TURNS}"),
+        better="high",
+    ),
+    _ratio("throughput_speedup_ratio", "batch speedup", 4, f"A whole batch {_TURNS}", better="high"),
+    _ratio("long_speedup_ratio", "long decode speedup", 6, f"A step of longer texts {_TURNS}", better="high"),
+    _ratio("cpu_speedup_ratio", "CPU speedup", 5, f"A step of decoding by {_ONE_THREAD}", "1 thread"),
+    _ratio("cpu_prefill_speedup_ratio", "CPU prefill", 8, f"The first token by {_ONE_THREAD}", "1 thread"),
+    Metric(
+        key="speedup_launches",
+        title="launches",
+        group="speed",
+        rank=9,
+        display=number("{:.0f}"),
+        about="Launches of fresh processes, over which the intervals of speedups and times are.",
+    ),
+    Metric(
+        key="timed_recompiles",
+        title="recompiles",
+        unit="timed",
+        group="speed",
+        rank=9,
+        display=number("{:.0f}"),
+        about="Graphs compiled within timed rounds; anything above 0 makes the times of those rounds too long.",
+    ),
+)
 _TIMES = {"ttft_s_p50": "prefill", "tpot_s_p50": "decode", "tpot_s_p95": "decode_p95", "tpot_s_p99": "decode_p99"}
 
 
@@ -91,7 +159,6 @@ def _times(result: Result, launches: Sequence[Launch], latency: Entry | None) ->
     prefill = request.batch * request.prompt_tokens / ttft if ttft and request else None
     figures = {
         **times,
-        "first_call_s": latency.figure("first_call_s") if latency is not None else None,
         "prefill_tokens_per_s": prefill,
         "decode_tokens_per_s": request.batch / tpot if tpot and request else None,
         "decode_mbu_ratio": memory_bandwidth_ratio(result.record, tpot, request),

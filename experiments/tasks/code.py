@@ -1,39 +1,189 @@
-"""Code generation in HumanEval's and MBPP's formats: problems, prompts, the programs to run, and pass@k.
-
-Runs nothing (see `experiments/sandbox`).
-"""
+"""Code generation: programs run in the sandbox while the model goes on; pass@k."""
 
 from __future__ import annotations
 
-import ast
 import math
-import sys
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.core.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.plain_json import JsonObject
-from runtime_matrix.experiments.tasks import files
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.records.metric import Metric, figure, with_error
+from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
+from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
+from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
+from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')
-_WANTED = "a JSONL (or .jsonl.gz) in HumanEval's or MBPP's format"
-_HUMANEVAL = ("task_id", "prompt", "entry_point", "test")
-_MBPP = ("task_id", "text", "test_list")
+_PASS_AT = re.compile(r"code_pass_at_(\d+)")
+_SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=True, has_texts=True, margin=0.05)
 
 
-@dataclass(frozen=True)
-class Problem:
-    id: str
-    prompt: str  # what the model continues
-    head: str  # what a completion is appended to, to make a program
-    entry_point: str  # the function that the test calls
-    test: str  # Python that runs behind the program; defines `check(candidate)` where `calls_check`
-    calls_check: bool
-    reference: str | None  # a completion that passes
-    helpers: str = ""  # functions of the prompt that the test calls beside the entry point
+@dataclass(frozen=True, kw_only=True)
+class CodeConfig:
+    data: str
+    fields: dict[str, str]
+    solutions: str
+    samples: int = least(1)
+    k: tuple[int, ...] = least(1)
+    temperature: float = least(0)
+    top_p: float = least(0.001)
+    max_new_tokens: int = least(1)
+    limit: int | None = least(1)
+    overlap: bool
+    verdict_cache: bool
+
+
+class Code(QualityTask[CodeConfig]):
+    """Programming problems whose tests run in a sandbox."""
+
+    name = "code"
+    title = "code"
+    about = "HumanEval's and MBPP's JSONL, gzipped or not: pass@k, programs run in a sandbox"
+    position = 60
+    Config = CodeConfig
+    bundled = "code.jsonl"
+    score = _SCORE
+    metrics = (
+        Metric(
+            key="code_pass_at_1",
+            title="code pass@1",
+            rank=2,
+            better="high",
+            display=with_error(3),
+            read=figure("pass_at_1"),
+            error="pass_at_1_standard_error",
+            trend="code pass@1",
+            smallest_step=0.005,
+            about="Programs that pass; ± one standard error.",
+        ),
+        same_texts(_SCORE, "same code", "the programs"),
+        rows_per_forward("code"),
+    )
+
+    @override
+    def check(self, config: CodeConfig) -> None:
+        if len(set(config.k)) < len(config.k):
+            raise UserError(f"benchmark.code.k={list(config.k)} names one k twice")
+        if config.solutions != "model":
+            if config.temperature > 0:
+                raise UserError(
+                    "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
+                )
+            return
+        if config.samples > 1 and config.temperature == 0:
+            raise UserError(
+                f"benchmark.code.samples={config.samples} at temperature 0 are {config.samples} times the same text: "
+                "set benchmark.code.temperature, as in benchmark.code.temperature=0.8"
+            )
+        if max(config.k) > config.samples:
+            raise UserError(
+                f"benchmark.code.k={max(config.k)} needs as many samples: set benchmark.code.samples={max(config.k)}"
+            )
+
+    @override
+    def check_data(self, config: CodeConfig) -> None:
+        problems = self._problems(config)
+        if config.solutions != "model":
+            self._solutions(config, problems)
+
+    @override
+    def texts(self, config: CodeConfig) -> Mapping[str, Sequence[Texts]]:
+        return {self.name: [(problem.prompt,) for problem in self._problems(config)]}
+
+    @override
+    def further_keys(self, entry: Entry) -> Sequence[str]:
+        return [f"code_{name}" for name in entry.figures if self.further(f"code_{name}")]
+
+    @override
+    def further(self, key: str) -> Metric | None:
+        """Return the metric of pass@k for another k than 1."""
+        match = _PASS_AT.fullmatch(key)
+        if match is None or match[1] == "1":
+            return None
+        figure_name = key.removeprefix("code_")
+        (first, *_) = self.metrics
+        return replace(
+            first,
+            key=key,
+            title=f"code pass@{match[1]}",
+            rank=6,
+            better="",
+            read=figure(figure_name),
+            error=f"{figure_name}_standard_error",
+            trend="",
+            about=f"Problems of which one of {match[1]} samples passes, estimated without bias; ± one standard error.",
+        )
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:
+        problems = self._problems(config)
+        start_s = time.perf_counter()
+        with ExitStack() as stack:
+            judge = _Judge(bench, config, problems, stack)
+            completions, ids, report = self._completions(bench, config, problems, judge)
+            generated_s = time.perf_counter() - start_s
+            verdicts = judge.verdicts(completions)
+        bench.write_items(entry, _items(problems, completions, ids, verdicts))
+        fewest = min(map(len, verdicts))
+        ks = [k for k in config.k if k <= fewest]
+        result = summarise([(len(found), sum(verdict.passed for verdict in found)) for found in verdicts], ks)
+        entry.parameters = {"samples": fewest, "temperature": config.temperature, "solutions": config.solutions}
+        if not report.get("cached_responses"):  # otherwise it is not the time of generating
+            entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
+        entry.figures = {
+            **{f"pass_at_{k}": result.pass_at[k] for k in ks},
+            **{f"pass_at_{k}_standard_error": standard_error(result.by_problem[k]) for k in ks},
+            "items": result.items,
+            "new_tokens": sum(map(len, ids.values())),
+            **report,
+            "programs_cpu_s": sum(verdict.cpu_s or 0.0 for found in verdicts for verdict in found),
+            **judge.figures(),
+        }
+
+    def _problems(self, config: CodeConfig) -> list[Problem]:
+        return load(self.path(config), config.limit, config.fields)
+
+    def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
+        """Return the completions that are given instead of a model's, by problem."""
+        if config.solutions == "reference":
+            return references(problems, self.path(config))
+        return load_solutions(Path(config.solutions).expanduser(), problems)
+
+    def _completions(
+        self, bench: Bench, config: CodeConfig, problems: list[Problem], judge: _Judge
+    ) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], Figures]:
+        """Return the completions of each problem, the tokens of generated ones, and what it took."""
+        if config.solutions != "model":
+            given = self._solutions(config, problems)
+            return [given[problem.id] for problem in problems], {}, {}
+        decoding = Decoding(config.max_new_tokens, STOP, config.samples, config.temperature, config.top_p)
+        prompts = [TextPrompt(problem.id, problem.prompt) for problem in problems]
+        answers = bench.answers(prompts, decoding, judge.on_text)
+        ids = {
+            (problem.id, sample): generated.ids
+            for problem, samples in zip(problems, answers.texts, strict=True)
+            for sample, generated in enumerate(samples)
+        }
+        return [[generated.text for generated in samples] for samples in answers.texts], ids, answers.figures
+
+
+TASK = Code()
 
 
 @dataclass(frozen=True)
@@ -57,38 +207,24 @@ class PassScore:
     items: int
 
 
-def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Problem]:
-    """Read problems; UserError names the line and what it lacks."""
-    problems = [_problem(where, item) for where, item in files.json_lines(path, _WANTED, fields)]
-    if not problems:
-        raise UserError(f"{path} holds no problem; give {_WANTED}")
-    files.check_unique((problem.id for problem in problems), path)
-    return problems[:limit]
-
-
-def load_solutions(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Read completions from JSON lines of `task_id` and `completion`, any number a problem."""
-    known = {problem.id for problem in problems}
-    found: dict[str, list[str]] = {}
-    for where, item in files.json_lines(path, "JSON lines of task_id and completion"):
-        if not isinstance(item.get("completion"), str):
-            raise UserError(f"{where}: has no completion; give JSON lines of task_id and completion")
-        name = str(item.get("task_id"))
-        if name not in known:
-            raise UserError(f"{where}: the task_id {name!r} is none of the problems")
-        found.setdefault(name, []).append(item["completion"])
-    missing = [problem.id for problem in problems if problem.id not in found]
-    if missing:
-        raise UserError(f"{path} has no completion of {missing[0]!r} and {len(missing) - 1} other problems")
-    return found
-
-
-def references(problems: Sequence[Problem], path: Path) -> dict[str, list[str]]:
-    """Return each problem's own solution; UserError where one is missing."""
-    for problem in problems:
-        if problem.reference is None:
-            raise UserError(f"{path}: {problem.id!r} has no reference solution; use solutions=model")
-    return {problem.id: [str(problem.reference)] for problem in problems}
+def _items(
+    problems: Sequence[Problem],
+    completions: Sequence[Sequence[str]],
+    ids: Mapping[tuple[str, int], tuple[int, ...]],
+    verdicts: Sequence[Sequence[Verdict]],
+) -> Iterator[Item]:
+    for problem, texts, judged in zip(problems, completions, verdicts, strict=True):
+        for sample, (text, verdict) in enumerate(zip(texts, judged, strict=True)):
+            yield Item(
+                id=problem.id,
+                sample=sample,
+                prompt=problem.prompt,
+                text=text,
+                ids=ids.get((problem.id, sample)),
+                status=verdict.status,
+                reason=verdict.reason,
+                is_right=verdict.passed,
+            )
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
@@ -103,102 +239,56 @@ def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore
     return PassScore(means, by_problem, len(passed))
 
 
-def _problem(where: str, item: JsonObject) -> Problem:
-    if "entry_point" in item or "prompt" in item:
-        return _humaneval(where, item)
-    return _mbpp(where, item)
+class _Judge:
+    """Sends programs to the sandbox, those that were judged before to the cache."""
 
+    def __init__(self, bench: Bench, config: CodeConfig, problems: list[Problem], stack: ExitStack):
+        options = bench.sandbox
+        limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
+        workers = options.workers or len(os.sched_getaffinity(0))
+        self._problems, self._overlap = problems, config.overlap
+        self._pool = stack.enter_context(Pool(workers, limits, options.insist, options.bubblewrap))
+        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None, limits)
+        stack.callback(self._cache.close)
+        self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
 
-def _humaneval(where: str, item: JsonObject) -> Problem:
-    if "plus_input" in item:
-        raise UserError(
-            f"{where}: HumanEval+ is not scored: its added tests are inputs (plus_input), and `test` holds the base "
-            "tests alone; give HumanEval.jsonl"
+    def on_text(self, item: int, sample: int, result: Generated) -> None:
+        if self._overlap:
+            self._judge(item, sample, result.text)
+
+    def verdicts(self, completions: list[list[str]]) -> list[list[Verdict]]:
+        """Return all verdicts, when the last program has ended."""
+        for item, texts in enumerate(completions):
+            for sample, text in enumerate(texts):
+                if (item, sample) not in self._judged:
+                    self._judge(item, sample, text)
+        fresh: list[tuple[Program, Verdict]] = []
+        found: list[list[Verdict]] = []
+        for item, texts in enumerate(completions):
+            found.append([])
+            for sample in range(len(texts)):
+                program, verdict = self._judged[item, sample]
+                if isinstance(verdict, Future):
+                    verdict = verdict.result()
+                    fresh.append((program, verdict))
+                found[-1].append(verdict)
+        self._cache.keep(fresh)
+        return found
+
+    def figures(self) -> dict[str, object]:
+        inside = sum(
+            verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
+            for problem in self._problems
         )
-    _require(where, item, _HUMANEVAL)
-    prompt, entry, test = item["prompt"], item["entry_point"], item["test"]
-    if not isinstance(test, str) or "def check(" not in test:
-        raise UserError(f"{where}: {item['task_id']} has no tests: `test` must define check(candidate)")
-    _check_imports(where, item["task_id"], _parse(where, item["task_id"], "test", test))
-    reference = item.get("canonical_solution")
-    if entry not in _functions(prompt + (reference or "    pass\n")):
-        raise UserError(f"{where}: {item['task_id']} does not define its entry point {entry!r} in its prompt")
-    helpers = prompt + "    pass\n"  # the prompt ends within the entry point, whose stub replaces it
-    if len(_functions(helpers)) == 1:
-        helpers = ""
-    return Problem(str(item["task_id"]), prompt, prompt, entry, test, True, reference, helpers)
+        return {
+            "sandbox_layers": self._pool.level,
+            "sandbox_note": self._pool.note,
+            "cached_verdicts": self._cache.hits,
+            "verdicts_note": self._cache.note,
+            "problems_judged_inside_the_program": inside,
+        }
 
-
-def _mbpp(where: str, item: JsonObject) -> Problem:
-    _require(where, item, _MBPP)
-    tests = item["test_list"]
-    if not isinstance(tests, list) or not all(isinstance(one, str) for one in tests):
-        raise UserError(f"{where}: the test_list of {item['task_id']} is no list of texts; give {_WANTED}")
-    listed = "\n".join(tests)
-    # The code runs before the setup: some setups take what the code imports.
-    test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
-    tree = _parse(where, item["task_id"], "test_list", test)
-    code = item.get("code")
-    _check_imports(where, item["task_id"], tree)
-    entry = _entry_point(tree, code)
-    if entry is None:
-        raise UserError(f"{where}: {item['task_id']} has no entry point: its tests call no function of its code")
-    prompt = f'"""\n{item["text"].strip()}\n{listed}\n"""\n'
-    return Problem(str(item["task_id"]), prompt, "", entry, test, False, code)
-
-
-def _require(where: str, item: JsonObject, fields: Sequence[str]) -> None:
-    for name in fields:
-        if not item.get(name) and item.get(name) != 0:
-            raise UserError(f"{where}: {item.get('task_id', 'the problem')} has no {name}; give {_WANTED}")
-    for name in ("prompt", "entry_point", "test", "canonical_solution", "text", "code", "test_setup_code"):
-        if not isinstance(item.get(name) or "", str):
-            raise UserError(f"{where}: the {name} of {item['task_id']} is no text; give {_WANTED}")
-
-
-def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
-    try:
-        return _tree(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        why = str(error) or "too deep"
-        raise UserError(f"{where}: {name}: its {field} is not Python that can be read: {why}") from error
-
-
-def _check_imports(where: str, name: object, test: ast.Module) -> None:
-    """Refuse a test that needs a package: the sandbox has none, and the program would be blamed."""
-    for node in ast.walk(test):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-        for module in modules:
-            if module.partition(".")[0] not in sys.stdlib_module_names:
-                raise UserError(
-                    f"{where}: the test of {name} imports {module}, and the sandbox has Python's own modules only; "
-                    "give HumanEval.jsonl or MBPP, whose tests need none"
-                )
-
-
-def _tree(code: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of others' code: invalid escape sequences and the like
-        return ast.parse(code)
-
-
-def _functions(code: str) -> set[str]:
-    try:
-        tree = _tree(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _entry_point(test: ast.Module, code: str | None) -> str | None:
-    """Return the function that the tests call, of those that the code defines where there is code."""
-    called = [node.func.id for node in ast.walk(test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    defined = _functions(code) if code is not None else set(called)
-    return next((name for name in called if name in defined), None)
+    def _judge(self, item: int, sample: int, text: str) -> None:
+        problem = self._problems[item]
+        program = Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
+        self._judged[item, sample] = (program, self._cache.get(program) or self._pool.submit(program))

@@ -7,17 +7,136 @@ stripped of punctuation and articles, and compared with each gold answer; the be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.core.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.measurement.statistics import standard_error
 from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.metric import Metric, figure, with_error
+from runtime_matrix.experiments.strict import among, least
 from runtime_matrix.experiments.tasks import files
-from runtime_matrix.experiments.tasks.language import answer_words
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.language import answer_words, chosen
+from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 STOP = ("\n",)
 _WANTED = "a JSON file in SQuAD's v1.1 layout"
+_SCORE = Score(
+    metric="qa_f1",
+    prefix="qa",
+    noun="question answering",
+    item_field="f1",
+    scale=100.0,
+    is_discrete=True,
+    has_texts=True,
+    margin=0.03,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractiveQAConfig:
+    data: str
+    max_new_tokens: int = least(1)
+    language: str = among("auto", "english", "unicode")
+    limit: int | None = least(1)
+
+
+class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
+    """Questions about passages, answered greedily."""
+
+    name = "extractive_qa"
+    title = "extractive QA"
+    about = "SQuAD v1.1 JSON (XQuAD, ViQuAD): exact match, F1"
+    position = 70
+    Config = ExtractiveQAConfig
+    bundled = "extractive_qa.json"
+    score = _SCORE
+    metrics = (
+        Metric(
+            key="qa_f1",
+            title="QA F1",
+            rank=2,
+            better="high",
+            display=with_error(1),
+            read=figure("f1"),
+            error="f1_standard_error",
+            trend="QA F1",
+            smallest_step=0.005,
+            stand_in="qa_exact_match",
+            about="Extractive question answering; ± one standard error.",
+        ),
+        Metric(
+            key="qa_exact_match",
+            title="QA exact",
+            rank=6,
+            display=with_error(1),
+            read=figure("exact_match"),
+            error="exact_match_standard_error",
+            about="The same, exact matches only.",
+            about_as_stand_in="Extractive question answering: exact matches, which are all that F1 counts here; ± one "
+            "standard error.",
+        ),
+        same_texts(_SCORE, "same QA answers", "the answers to questions"),
+        rows_per_forward("qa"),
+    )
+
+    @override
+    def check_data(self, config: ExtractiveQAConfig) -> None:
+        load(self.path(config), config.limit)
+
+    @override
+    def texts(self, config: ExtractiveQAConfig) -> Mapping[str, Sequence[Texts]]:
+        questions = load(self.path(config), config.limit)
+        return {self.name: [(question.context, question.text) for question in questions]}
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: ExtractiveQAConfig, point: str) -> None:
+        questions = load(self.path(config), config.limit)
+        prompts = [TextPrompt(question.id, prompt(question)) for question in questions]
+        answers = bench.answers(prompts, Decoding(config.max_new_tokens, STOP))
+        language = chosen(config.language, (answer for question in questions for answer in question.answers))
+        passages: dict[str, int] = {}
+        items = [
+            Item(
+                id=question.id,
+                cluster=passages.setdefault(question.context, len(passages)),
+                prompt=asked.prompt,
+                text=generated.text.strip(),
+                ids=generated.ids,
+                finished_by=generated.finished_by,
+                answers=question.answers,
+                is_right=exact_match(generated.text.strip(), question.answers, language),
+                f1=f1(generated.text.strip(), question.answers, language),
+            )
+            for question, asked, (generated,) in zip(questions, prompts, answers.texts, strict=True)
+        ]
+        bench.write_items(entry, items)
+        exact, f1s = [item.is_right for item in items], [item.f1 for item in items]
+        clusters = [item.cluster for item in items]
+        result = summarise(exact, f1s)
+        entry.parameters = {"max_new_tokens": config.max_new_tokens, "language": language}
+        entry.figures = {
+            "exact_match": result.exact_match,
+            "exact_match_standard_error": _error(exact, clusters),
+            "f1": result.f1,
+            "f1_standard_error": _error(f1s, clusters),
+            "items": result.items,
+            "new_tokens": sum(len(item.ids) for item in items),
+            **answers.figures,
+        }
+
+
+def _error(scores: Sequence[float], clusters: Sequence[int]) -> float | None:
+    error = standard_error(scores, clusters)
+    return None if error is None else 100 * error
+
+
+TASK = ExtractiveQA()
 
 
 @dataclass(frozen=True)

@@ -1,54 +1,131 @@
-"""Multiple choice: questions from the public formats, their prompts, and the verdict over log-probabilities."""
+"""Multiple choice by log-likelihood: all choices of a question are scored, the likeliest is the answer."""
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import islice
 
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.plain_json import JsonObject
-from runtime_matrix.experiments.tasks import files
+from typing_extensions import override
 
-# Names of the parts of a question, in our own words first, then in those of public data sets.
-_QUESTION = ("question", "query", "prompt", "goal", "ctx")
-_CHOICES = ("choices", "options", "endings")
-_ANSWER = ("answer", "answerkey", "answerKey", "gold", "label", "target")
-_SUBJECT = ("subject", "category")
+from runtime_matrix.experiments.core.requests import Continuations, Scored, ScoreRequest, Tokenizer
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.records.metric import Metric, figure, number, part, with_error
+from runtime_matrix.experiments.strict import among, least
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.questions import LETTERS, Question, QuestionSet, load
+from runtime_matrix.experiments.tasks.task import (
+    QualityTask,
+    Score,
+    Texts,
+    flips,
+    percent_of_reference,
+    rows_per_forward,
+)
+
 NORMALISATIONS = ("bytes", "tokens", "none")  # by what length a choice's log-probability is divided
-_LETTERS = "ABCDEFGHIJ"
-_LETTERED = re.compile(r"\s*\(?([A-J])[.):]\s+")
+SHOTS = "few_shot_examples"
 _BETWEEN = "\n\n"
-_WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
+_TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
+_SCORE = Score(metric="mcq_accuracy", prefix="mcq", noun="multiple choice", is_discrete=True, margin=0.03)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    id: str
-    subject: str
-    text: str
-    choices: tuple[str, ...]
-    answer: int  # index of the right choice
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoiceConfig:
+    data: str
+    fields: dict[str, str]
+    shots: int = least(0)
+    style: str = among("texts", "letters")
+    normalise: str = among("bytes", "tokens", "none")
+    limit: int | None = least(1)
 
 
-@dataclass(frozen=True)
-class QuestionSet:
-    questions: list[Question]
-    shots_by_subject: dict[str, list[Question]]
+class MultipleChoice(QualityTask[MultipleChoiceConfig]):
+    """Questions with choices."""
+
+    name = "multiple_choice"
+    title = "multiple choice"
+    about = (
+        "Hendrycks' folders (MMLU), CSV with or without a header, JSONL, JSON arrays; the hub's choices: accuracy, "
+        "letters or texts, any number of shots"
+    )
+    position = 50
+    Config = MultipleChoiceConfig
+    bundled = "multiple_choice"
+    score = _SCORE
+    metrics = (
+        Metric(
+            key="mcq_accuracy",
+            title="choice accuracy",
+            rank=1,
+            better="high",
+            display=with_error(3),
+            read=figure("accuracy"),
+            error="standard_error",
+            trend="choice accuracy",
+            smallest_step=0.005,  # one answer of 200
+            about="Multiple choice; ± one standard error, clustered by subject.",
+        ),
+        Metric(
+            key="mcq_accuracy_unnormalised",
+            title="choice acc",
+            display=number("{:.3f}"),
+            read=part("accuracy_by_normalisation", "none"),
+            about="Multiple choice by log-probability, whatever a choice's length: lm-evaluation-harness's acc.",
+        ),
+        Metric(
+            key="mcq_accuracy_per_byte",
+            title="choice acc_norm",
+            display=number("{:.3f}"),
+            read=part("accuracy_by_normalisation", "bytes"),
+            about="The same by log-probability per byte of the choice: lm-evaluation-harness's acc_norm.",
+        ),
+        percent_of_reference(_SCORE, "accuracy"),
+        flips(_SCORE, "flips", rank=3),
+        rows_per_forward("mcq"),
+    )
+
+    @override
+    def check_data(self, config: MultipleChoiceConfig) -> None:
+        self._questions(config)
+
+    @override
+    def texts(self, config: MultipleChoiceConfig) -> Mapping[str, Sequence[Texts]]:
+        questions = self._questions(config)
+        shots = [shot for shots in questions.shots_by_subject.values() for shot in shots[: config.shots]]
+        found: dict[str, Sequence[Texts]] = {self.name: [(question.text,) for question in questions.questions]}
+        return found | ({SHOTS: [(shot.text,) for shot in shots]} if shots else {})
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: MultipleChoiceConfig, point: str) -> None:
+        questions = self._questions(config)
+        scorer = bench.scorer(sum(len(question.choices) for question in questions.questions))
+        requests = _Requests(bench.require_text(), config, questions)
+        by_rule: dict[str, list[Verdict]] = {rule: [] for rule in NORMALISATIONS}
+        with bench.peak_memory(self.name) as peak:
+            scored = scorer.scores(requests.all())
+            bench.write_items(entry, _items(questions.questions, scored, config.normalise, by_rule))
+        verdicts = by_rule[config.normalise]
+        result = summarise(verdicts)
+        right, subjects = [verdict.is_right for verdict in verdicts], [verdict.subject for verdict in verdicts]
+        entry.parameters = {"shots": config.shots, "style": config.style, "normalise": config.normalise}
+        entry.figures = {
+            "accuracy": result.accuracy,
+            "accuracy_by_normalisation": {rule: summarise(judged).accuracy for rule, judged in by_rule.items()},
+            "standard_error": standard_error(right, subjects),
+            "items": result.items,
+            "by_subject": result.by_subject,
+            "tied_items": result.tied_items,
+            "cut_contexts": requests.cut,
+            "peak_host_bytes": peak.host_bytes,
+            **scorer.figures(),
+        }
+
+    def _questions(self, config: MultipleChoiceConfig) -> QuestionSet:
+        return load(self.path(config), config.limit, config.shots, config.fields)
 
 
-@dataclass(frozen=True)
-class Prompt:
-    prefix: str  # the same for all questions of a subject
-    stem: str
-    endings: list[str]
-
-    @property
-    def context(self) -> str:
-        return self.prefix + self.stem
+TASK = MultipleChoice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,53 +159,76 @@ class ChoiceScore:
     tied_items: int = 0
 
 
-def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | None = None) -> QuestionSet:
-    """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV, JSONL or JSON array.
+def _items(
+    questions: Sequence[Question], scored: Iterator[Scored], normalise: str, by_rule: Mapping[str, list[Verdict]]
+) -> Iterator[Item]:
+    """Yield an item per question as soon as its choices are scored, judged by `normalise`.
 
-    `fields`: our name of a field, and the data's.
-
-    `limit` takes questions in turn from each subject; those of a subject stand together. UserError names the file and
-    line of what cannot be used.
+    The verdicts of each rule go into `by_rule`, since all are of the same log-probabilities.
     """
-    if path.is_dir():
-        tests = sorted((path / "test").glob("*_test.csv"))
-        if not tests:
-            raise UserError(f"{path} holds no test/*_test.csv; give a folder in Hendrycks' layout, a CSV or a JSONL")
-        by_subject: dict[str, list[Question]] = {
-            file.stem.removesuffix("_test"): _read_csv(file, fields) for file in tests
-        }
-        examples = _shots(path / "dev", list(by_subject), shots)
-    else:
-        is_json = path.suffix in (".jsonl", ".json")
-        found = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
-        by_subject = {}
-        for question in found:
-            by_subject.setdefault(question.subject, []).append(question)
-        # One file has no examples of its own: the first questions of each subject are, and are not asked.
-        examples = {subject: group[:shots] for subject, group in by_subject.items()}
-        by_subject = {subject: group[shots:] for subject, group in by_subject.items()}
-    questions = _in_turn(list(by_subject.values()), limit)
-    if not questions:
-        raise UserError(f"{path} has no question left to ask; give more questions or fewer shots than {shots}")
-    files.check_unique((question.id for question in questions), path)
-    return QuestionSet(questions, examples)
+    for question in questions:
+        choices = list(islice(scored, len(question.choices)))
+        logprobs = [choice.total for choice in choices]
+        lengths = _lengths(question.choices, [len(choice.logprobs) for choice in choices])
+        for rule, verdicts in by_rule.items():
+            verdicts.append(score(question, logprobs, rule, lengths[rule]))
+        verdict = by_rule[normalise][-1]
+        yield Item(
+            id=question.id,
+            subject=question.subject,
+            question=question.text,
+            choices=question.choices,
+            answer=question.answer,
+            predicted=verdict.predicted,
+            is_right=verdict.is_right,
+            logprobs=logprobs,
+            lengths=lengths[normalise],
+        )
 
 
-def prompt(question: Question, shots: Sequence[Question], style: str) -> Prompt:
-    """Return the context and one continuation a choice. `letters` is Hendrycks' prompt, `texts` asks plainly."""
+class _Requests:
+    """Makes the requests of all questions, some questions at a time."""
+
+    def __init__(self, text: Tokenizer, config: MultipleChoiceConfig, questions: QuestionSet):
+        self._text, self._config, self._questions = text, config, questions
+        self.cut = 0
+
+    def all(self) -> Iterator[ScoreRequest]:
+        for start in range(0, len(self._questions.questions), _TOKENISED_AT_ONCE):
+            questions = self._questions.questions[start : start + _TOKENISED_AT_ONCE]
+            for requests, was_cut in self._text.continuations([self._prompt(question) for question in questions]):
+                self.cut += was_cut
+                yield from requests
+
+    def _prompt(self, question: Question) -> Continuations:
+        shots = self._questions.shots_by_subject.get(question.subject, [])[: self._config.shots]
+        return prompt(question, shots, self._config.style)
+
+
+def _lengths(choices: tuple[str, ...], tokens: list[int]) -> dict[str, list[int]]:
+    """Return what a choice's log-probability is divided by, by rule."""
+    return {
+        "none": [1] * len(choices),
+        "bytes": [max(1, len(choice.encode())) for choice in choices],
+        "tokens": tokens,
+    }
+
+
+def prompt(question: Question, shots: Sequence[Question], style: str) -> Continuations:
+    """Return the context and one continuation per choice. `letters` is Hendrycks' prompt, `texts` asks plainly."""
     if style == "letters":
         head = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}."
-        before = [head, *(f"{_lettered(shot)} {_LETTERS[shot.answer]}" for shot in shots)]
-        asked, endings = _lettered(question), [f" {_LETTERS[index]}" for index in range(len(question.choices))]
+        before = [head, *(f"{_lettered(shot)} {LETTERS[shot.answer]}" for shot in shots)]
+        asked, endings = _lettered(question), [f" {LETTERS[index]}" for index in range(len(question.choices))]
     else:
         before = [f"{_plain(shot)} {shot.choices[shot.answer]}" for shot in shots]
         asked, endings = _plain(question), [f" {choice}" for choice in question.choices]
     # The cut lies before the empty line: a tokenizer may take both line ends, but not the word before, as one token.
-    return Prompt(_BETWEEN.join(before), _BETWEEN + asked if before else asked, endings)
+    return Continuations(_BETWEEN.join(before), _BETWEEN + asked if before else asked, endings)
 
 
 def score(question: Question, logprobs: Sequence[float], normalise: str, lengths: Sequence[int]) -> Verdict:
-    """Return the likeliest choice, by log-probability or by log-probability a unit of length."""
+    """Return the likeliest choice, by log-probability or by log-probability per unit of length."""
     weighed = [
         logprob if normalise == "none" else logprob / max(1, length)
         for logprob, length in zip(logprobs, lengths, strict=True)
@@ -153,131 +253,5 @@ def _plain(question: Question) -> str:
 
 
 def _lettered(question: Question) -> str:
-    choices = [f"{letter}. {choice}" for letter, choice in zip(_LETTERS, question.choices, strict=False)]
+    choices = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False)]
     return "\n".join([question.text, *choices, "Answer:"])
-
-
-def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[Question]]:
-    examples: dict[str, list[Question]] = {}
-    for subject in subjects if shots else ():
-        file = folder / f"{subject}_dev.csv"
-        examples[subject] = _read_csv(file)
-        if len(examples[subject]) < shots:
-            raise UserError(f"{file} has {len(examples[subject])} examples, {shots} shots are asked: lower shots")
-    return examples
-
-
-def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
-    """Read rows of a question, its choices and the answer; or of columns that the first row names."""
-    subject = path.stem.removesuffix("_test").removesuffix("_dev")
-    questions: list[Question] = []
-    header: list[str] | None = None
-    lowered = {ours: theirs.lower() for ours, theirs in (fields or {}).items()}
-    for where, row in _csv_rows(path):
-        if not questions and header is None and _is_header(row, fields or {}):
-            header = [name.strip().lower() for name in row]
-            continue
-        name = f"{subject}-{len(questions)}"
-        if header is not None:
-            item = files.renamed(dict(zip(header, row, strict=False)), lowered, where)
-            item = _named(item, [name for name in header if name not in lowered.values()])
-            questions.append(_from_item(item, name, subject, where))
-            continue
-        if len(row) < 4:
-            raise UserError(f"{where}: found {len(row)} fields; a question, its choices and the answer are needed")
-        questions.append(_question(name, subject, row[0], row[1:-1], row[-1], where))
-    if not questions:
-        raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer a line")
-    return questions
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(files.lines(path, _WANTED))
-    while True:
-        where = f"{path}, line {reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{where}: not CSV: {error}; give {_WANTED}") from error
-        if row:
-            yield f"{path}, line {reader.line_num}", row
-
-
-def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
-    names = {name.strip().lower() for name in row}
-    if fields:
-        return all(theirs.lower() in names for theirs in fields.values())
-    return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
-
-
-def _named(item: JsonObject, header: Sequence[str]) -> JsonObject:
-    """Return a row by its header: each column that is nothing else is a choice, as those named A, B, C."""
-    if "choices" in item:
-        return item
-    known = {*_QUESTION, *_ANSWER, *_SUBJECT, "id", "index"}
-    choices = [name for name in header if name not in known]
-    lettered = [name for name in choices if re.fullmatch(r"(choice|option|endings?)?[ _]?([a-j]|\d)", name)]
-    return {**item, "choices": [item[name] for name in lettered or choices if item.get(name)]}
-
-
-def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
-    questions = [
-        _from_item(item, f"{path.stem}-{number}", path.stem, where)
-        for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields), start=1)
-    ]
-    if not questions:
-        raise UserError(f"{path} holds no question; give one JSON object a line")
-    return questions
-
-
-def _from_item(item: JsonObject, name: str, subject: str, where: str) -> Question:
-    text, choices, answer = (_first(item, keys, where) for keys in (_QUESTION, _CHOICES, _ANSWER))
-    labels: Sequence[object] = ()
-    if isinstance(choices, Mapping):  # as the hub's data sets have them
-        labels, choices = choices.get("label") or (), choices.get("text")
-    if not isinstance(choices, list) or not all(isinstance(one, str | int | float) for one in choices):
-        raise UserError(f"{where}: choices must be a list of texts; found {str(choices)[:60]}")
-    if answer in labels:
-        answer = list(labels).index(answer)
-    subject = str(next((item[key] for key in _SUBJECT if item.get(key)), subject))
-    return _question(str(item.get("id", name)), subject, text, choices, answer, where)
-
-
-def _first(item: JsonObject, keys: Sequence[str], where: str) -> Any:
-    for key in keys:
-        if item.get(key) is not None:
-            return item[key]
-    raise UserError(
-        f"{where}: not an object with question, choices and answer: no {keys[0]} (nor {', '.join(keys[1:])}); found "
-        f"{', '.join(map(str, item)) or 'nothing'}; benchmark.multiple_choice.fields={{{keys[0]}: NAME}} names another"
-    )
-
-
-def _question(name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str) -> Question:
-    if not 2 <= len(choices) <= len(_LETTERS):
-        raise UserError(f"{where}: found {len(choices)} choices; 2 to {len(_LETTERS)} can be asked")
-    word = str(answer).strip()
-    index = int(word) if word.isdecimal() else _LETTERS.find(word) if len(word) == 1 else -1
-    if not 0 <= index < len(choices):
-        raise UserError(f"{where}: the answer {word!r} is none of the {len(choices)} choices; use a letter or an index")
-    return Question(name, subject, str(text), _unlettered(tuple(map(str, choices))), index)
-
-
-def _unlettered(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the choices without letters of their own, as VMLU's "A. …", where each has its own."""
-    found = [_LETTERED.match(choice) for choice in choices]
-    if all(one is not None and one[1] == letter for one, letter in zip(found, _LETTERS, strict=False)):
-        return tuple(choice[one.end() :] for choice, one in zip(choices, found, strict=True) if one is not None)
-    return choices
-
-
-def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Question]:
-    if limit is None:
-        return [question for group in groups for question in group]
-    longest = max(len(group) for group in groups)
-    turns = [
-        (place, group[index]) for index in range(longest) for place, group in enumerate(groups) if index < len(group)
-    ]
-    return [question for _, question in sorted(turns[:limit], key=lambda turn: turn[0])]

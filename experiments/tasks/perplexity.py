@@ -1,14 +1,129 @@
-"""Perplexity: which tokens of a text are scored in which window, and the figures from their log-probabilities."""
+"""Perplexity of a text, per token and per byte: which tokens are scored in which window, and the figures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.core.requests import ScoreRequest
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.tasks import files
+from runtime_matrix.experiments.models import ModelFacts
+from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
+from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks import files, overlap
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, percent_of_reference, rows_per_forward
+
+_SCORE = Score(metric="perplexity", prefix="perplexity", noun="perplexity", kind="perplexity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexityConfig:
+    data: str
+    max_bytes: int | None = least(1)
+    window: int = least(2)
+    stride: int | None = least(1)
+    limit: int | None = least(1)
+
+
+class Perplexity(QualityTask[PerplexityConfig]):
+    """The likelihood of a text, in windows."""
+
+    name = "perplexity"
+    title = "perplexity"
+    about = "any text; disjoint windows or a stride: perplexity per token and per byte"
+    position = 40
+    Config = PerplexityConfig
+    bundled = "perplexity.txt"
+    score = _SCORE
+    metrics = (
+        Metric(
+            key="perplexity",
+            title="perplexity",
+            rank=2,
+            better="low",
+            display=with_error(3),
+            read=figure("perplexity"),
+            error="standard_error",
+            trend="perplexity",
+            smallest_step=0.005,
+            about="Of the text; ± one standard error. With disjoint windows the first tokens of each have little "
+            "context, which raises it alike for all runtimes; benchmark.perplexity.stride scores each token behind "
+            "more.",
+        ),
+        percent_of_reference(_SCORE, "perplexity"),
+        hidden("perplexity_per_byte", figure("per_byte")),
+        rows_per_forward("perplexity"),
+    )
+
+    @override
+    def check(self, config: PerplexityConfig) -> None:
+        if config.stride is not None and config.stride >= config.window:
+            raise UserError(
+                f"benchmark.perplexity.stride={config.stride} must be less than window={config.window}: each window "
+                f"scores that many tokens; {config.window // 2} is usual"
+            )
+
+    @override
+    def check_model(self, config: PerplexityConfig, facts: ModelFacts) -> None:
+        check_window(self.name, config.window, facts)
+
+    @override
+    def check_data(self, config: PerplexityConfig) -> None:
+        read_text(self.path(config), config.max_bytes)
+
+    @override
+    def texts(self, config: PerplexityConfig) -> Mapping[str, Sequence[Texts]]:
+        return {self.name: overlap.paragraphs(read_text(self.path(config), config.max_bytes))}
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: PerplexityConfig, point: str) -> None:
+        text = bench.require_text()
+        content = read_text(self.path(config), config.max_bytes)
+        cut = windows(text.encode(content), text.bos_id, config.window, config.stride)[: config.limit]
+        scorer = bench.scorer(len(cut))
+        scored = list(scorer.scores(ScoreRequest(window.ids, window.first_scored) for window in cut))
+        scored_ids = [token for window in cut for token in window.ids[window.first_scored :]]
+        n_bytes = len(content.encode()) if config.limit is None else len(text.decode(scored_ids).encode())
+        result = summarise([list(window.logprobs) for window in scored], n_bytes)
+        bench.write_items(
+            entry,
+            (
+                {"window": index, "tokens": len(window.logprobs), "logprob": window.total}
+                for index, window in enumerate(scored)
+            ),
+        )
+        entry.parameters = {
+            "window": config.window,
+            "stride": config.stride or config.window - 1,
+            "windows": len(cut),
+            "window_rule": rule(text.bos_id, config.stride),
+        }
+        entry.figures = {
+            "perplexity": result.perplexity,
+            "standard_error": result.standard_error,
+            "per_byte": result.per_byte_perplexity,
+            "tokens": result.tokens,
+            "bytes": n_bytes,
+            **scorer.figures(),
+        }
+
+
+TASK = Perplexity()
+
+
+def check_window(name: str, window: int, facts: ModelFacts) -> None:
+    """Raise UserError for windows that exceed the model's context."""
+    limit = facts.max_length
+    if limit is not None and window > limit:
+        raise UserError(
+            f"benchmark.{name}.window={window} exceeds the model's context of {limit}: "
+            f"use benchmark.{name}.window={limit}"
+        )
 
 
 @dataclass(frozen=True)

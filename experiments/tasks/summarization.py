@@ -11,15 +11,115 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.core.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
+from runtime_matrix.experiments.strict import among, least
 from runtime_matrix.experiments.tasks import files
-from runtime_matrix.experiments.tasks.language import ENGLISH, UnicodeTokenizer
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.language import ENGLISH, UnicodeTokenizer, chosen
+from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 STOP = ("\n",)
 _WANTED = "JSON lines with a text and one or several summaries"
 _TEXT = ("article", "document", "source", "text", "body")
 _SUMMARY = ("summary", "summaries", "target", "highlights", "abstract")
+_SCORE = Score(
+    metric="rouge_l", prefix="rouge", noun="summaries", item_field="rougeL", scale=100.0, has_texts=True, margin=0.02
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarizationConfig:
+    data: str
+    fields: dict[str, str]
+    max_new_tokens: int = least(1)
+    language: str = among("auto", "english", "unicode")
+    limit: int | None = least(1)
+
+
+class Summarization(QualityTask[SummarizationConfig]):
+    """Articles, summarized greedily."""
+
+    name = "summarization"
+    title = "summarization"
+    about = "JSON lines or arrays, one or several references: ROUGE-1, -2, -L"
+    position = 80
+    Config = SummarizationConfig
+    bundled = "summarization.jsonl"
+    score = _SCORE
+    metrics = (
+        Metric(
+            key="rouge_l",
+            title="ROUGE-L",
+            rank=2,
+            better="high",
+            display=with_error(1),
+            read=figure("rougeL"),
+            error="rougeL_standard_error",
+            trend="ROUGE-L",
+            smallest_step=0.005,
+            about="Summaries; ± one standard error.",
+        ),
+        hidden("rouge_1", figure("rouge1")),
+        hidden("rouge_2", figure("rouge2")),
+        same_texts(_SCORE, "same summaries", "the summaries"),
+        rows_per_forward("rouge"),
+    )
+
+    @override
+    def check_data(self, config: SummarizationConfig) -> None:
+        self._articles(config)
+
+    @override
+    def texts(self, config: SummarizationConfig) -> Mapping[str, Sequence[Texts]]:
+        return {self.name: [(article.text,) for article in self._articles(config)]}
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: SummarizationConfig, point: str) -> None:
+        articles = self._articles(config)
+        prompts = [TextPrompt(article.id, prompt(article)) for article in articles]
+        answers = bench.answers(prompts, Decoding(config.max_new_tokens, STOP))
+        language = chosen(config.language, (text for article in articles for text in article.references))
+        rouge = Rouge(language)
+        items = [
+            Item(
+                id=article.id,
+                prompt=asked.prompt,
+                text=generated.text.strip(),
+                ids=generated.ids,
+                finished_by=generated.finished_by,
+                references=article.references,
+                **rouge(generated.text.strip(), article.references),
+            )
+            for article, asked, (generated,) in zip(articles, prompts, answers.texts, strict=True)
+        ]
+        bench.write_items(entry, items)
+        scores = [{measure: float(getattr(item, measure)) for measure in MEASURES} for item in items]
+        result = summarise(scores)
+        entry.parameters = {"max_new_tokens": config.max_new_tokens, "language": language}
+        entry.figures = {
+            **result.means,
+            **{f"{measure}_standard_error": _error([score[measure] for score in scores]) for measure in MEASURES},
+            "items": result.items,
+            "new_tokens": sum(len(item.ids) for item in items),
+            **answers.figures,
+        }
+
+    def _articles(self, config: SummarizationConfig) -> list[Article]:
+        return load(self.path(config), config.limit, config.fields)
+
+
+def _error(scores: Sequence[float]) -> float | None:
+    error = standard_error(scores)
+    return None if error is None else 100 * error
+
+
+TASK = Summarization()
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.records.metric import UNKNOWN, Metric
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import COLUMNS, UNKNOWN, Column
-from runtime_matrix.experiments.views.standing import SPEEDS, bounds
+from runtime_matrix.experiments.views.columns import COLUMNS, SPEEDS
+from runtime_matrix.experiments.views.standing import bounds
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _changes(old: Row, new: Row) -> list[Change]:
     return found
 
 
-def _change(column: Column, old: Row, new: Row, before: str, after: str) -> Change:
+def _change(column: Metric, old: Row, new: Row, before: str, after: str) -> Change:
     is_known = UNKNOWN not in (before, after)
     if column.group == "cell" or not is_known:
         return Change(label(new), column.header, before, after, "", True)

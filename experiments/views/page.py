@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.matrix import latest, rows
+from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.schema import Result, Row
 from runtime_matrix.experiments.views.cards import answers
-from runtime_matrix.experiments.views.columns import COLUMNS, PAGE, Column, is_alarm, known
+from runtime_matrix.experiments.views.columns import PAGE, SCORES, SPEEDS, STAND_INS, is_alarm, known
 from runtime_matrix.experiments.views.detail import Detail, detail
 from runtime_matrix.experiments.views.flipped import Flipped
-from runtime_matrix.experiments.views.page_data import STAND_IN, PageData, axis_labels, page_data
-from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, mark_best
+from runtime_matrix.experiments.views.page_data import PageData, axis_labels, page_data
+from runtime_matrix.experiments.views.standing import mark_best
 from runtime_matrix.experiments.views.text import foot
 from runtime_matrix.experiments.views.trends import METRICS, Series, trends
 from runtime_matrix.experiments.views.verdict import bars, sentence
@@ -51,7 +52,7 @@ class Line:
     status_class: str
     is_alarm: bool
     reason: str | None
-    cells: list[tuple[Column, str, str]]  # text and mark
+    cells: list[tuple[Metric, str, str]]  # text and mark
 
 
 def page(results: Sequence[Result], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
@@ -84,7 +85,7 @@ def page_of_rows(
         columns=columns,
         groups=_groups(columns),
         views=_views(columns),
-        benchmarks=list(dict.fromkeys(one.benchmark for one in COLUMNS if one.benchmark and one in columns)),
+        benchmarks=list(dict.fromkeys(column.benchmark for column in columns if column.benchmark)),
         rows=[_line(row, columns, marks) for row in found],
         page_rank=PAGE,
         notes=foot(found),
@@ -92,7 +93,7 @@ def page_of_rows(
         metrics=METRICS,
         axes=axis_labels(columns),
         x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
-        y_axes=[key for key in ANSWERS if any(column.key in (key, STAND_IN.get(key)) for column in columns)],
+        y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(found),
         has_trends=bool(series),
         has_alarms=any(is_alarm(row) for row in found),
@@ -139,7 +140,7 @@ def _cells(results: Sequence[Result], found: Sequence[Row]) -> tuple[dict[str, D
     return cells, broken
 
 
-def _line(row: Row, columns: Sequence[Column], marks: Mapping[tuple[str, str], str]) -> Line:
+def _line(row: Row, columns: Sequence[Metric], marks: Mapping[tuple[str, str], str]) -> Line:
     return Line(
         id=row.record_id,
         is_reference=row.is_reference,
@@ -156,8 +157,8 @@ def status_class(row: Row) -> str:
     return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
 
 
-def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
-    groups: list[tuple[str, list[Column]]] = []
+def _groups(columns: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
+    groups: list[tuple[str, list[Metric]]] = []
     for column in columns:
         if not groups or groups[-1][0] != column.group:
             groups.append((column.group, []))
@@ -165,7 +166,7 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
     return groups
 
 
-def _views(columns: Sequence[Column]) -> list[str]:
+def _views(columns: Sequence[Metric]) -> list[str]:
     """Return the groups that are of several benchmarks, or of none."""
     found: dict[str, set[str]] = {}
     for one in columns:

@@ -7,32 +7,19 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from runtime_matrix.experiments.advice.kept import kept
-from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import Column
+from runtime_matrix.experiments.records.metric import Metric
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
+from runtime_matrix.experiments.tasks.registry import scores
+from runtime_matrix.experiments.views.columns import COLUMNS, SCORES, SPEEDS, STAND_INS, higher_is_better
 from runtime_matrix.experiments.views.detail import Detail
-from runtime_matrix.experiments.views.standing import ANSWERS, SPEEDS, bounds, pareto
+from runtime_matrix.experiments.views.standing import bounds, pareto
 from runtime_matrix.experiments.views.trends import FEWEST, METRICS, Series
 
 Value = str | float | bool | None
-_AXIS_LABELS = {
-    "speedup_ratio": "decode speedup",
-    "prefill_speedup_ratio": "prefill speedup",
-    "request_speedup_ratio": "request speedup",
-    "throughput_speedup_ratio": "batch speedup",
-    "long_speedup_ratio": "long decode speedup",
-    "cpu_speedup_ratio": "CPU speedup, one thread",
-    "cpu_prefill_speedup_ratio": "CPU prefill speedup, one thread",
-    "mcq_accuracy": "choice accuracy",
-    "perplexity": "perplexity",
-    "code_pass_at_1": "code pass@1",
-    "qa_f1": "QA F1",
-    "rouge_l": "ROUGE-L",
-}
-STAND_IN = {"qa_f1": "qa_exact_match"}  # its column, where the two are the same in every row
 
 
 class PageColumn(Struct, frozen=True, kw_only=True):
-    """A column as the scripts know it; see `Column`."""
+    """A column as the scripts know it; see `Metric`."""
 
     key: str
     title: str
@@ -41,6 +28,9 @@ class PageColumn(Struct, frozen=True, kw_only=True):
     benchmark: str
     about: str
     rank: int
+    is_judged: bool  # something in it is best, unless nothing tells its cells apart
+    items_of: str  # the benchmark whose items it is the score of
+    is_low_better: bool
 
 
 class PageFront(Struct, frozen=True, kw_only=True):
@@ -65,17 +55,20 @@ class PageData(Struct, frozen=True, kw_only=True):
     cells: dict[str, Detail]  # by record
     trends: list[Series]
     fewest: int
+    alarms: list[str]  # statuses of timed work that was not what was asked for
 
 
 def page_data(
     found: Sequence[Row],
-    columns: Sequence[Column],
+    columns: Sequence[Metric],
     marks: Mapping[tuple[str, str], str],
     cells: Mapping[str, Detail],
     series: Sequence[Series],
 ) -> PageData:
     """Return what the scripts read of these rows; `cells` are what is shown when a cell is opened."""
     flat = [row.flat() for row in found]
+    judged = {*SCORES, *STAND_INS, *(column.key for column in columns if column.group == "speed" and column.better)}
+    items_of = {score.metric: name for name, score in scores().items()}
     keys = [key for key in flat[0] if any(values.get(key) is not None for values in flat)]
     return PageData(
         columns=[
@@ -87,6 +80,9 @@ def page_data(
                 benchmark=column.benchmark,
                 about=column.about,
                 rank=column.rank,
+                is_judged=column.key in judged,
+                items_of=items_of.get(column.key, ""),
+                is_low_better=column.better == "low",
             )
             for column in columns
         ],
@@ -95,12 +91,13 @@ def page_data(
         marks=[(record_id, key, mark) for (record_id, key), mark in marks.items()],
         bounds={row.record_id: _bounds(row) for row in found},
         kept={row.record_id: _kept(row) for row in found if row.status == "ok"},
-        fronts={f"{x}|{y}": _front(found, x, y) for x in SPEEDS for y in ANSWERS if x in keys and y in keys},
+        fronts={f"{x}|{y}": _front(found, x, y) for x in SPEEDS for y in SCORES if x in keys and y in keys},
         metrics=METRICS,
         axes=axis_labels(columns),
         cells=dict(cells),
         trends=list(series),
         fewest=FEWEST,
+        alarms=list(FAILED_TIMING),
     )
 
 
@@ -110,20 +107,20 @@ def _kept(row: Row) -> float | None:
 
 
 def _bounds(row: Row) -> dict[str, list[float]]:
-    found = {key: bounds(row, key) for key in (*SPEEDS, *ANSWERS)}
+    found = {key: bounds(row, key) for key in (*SPEEDS, *SCORES)}
     return {key: [_short_float(end) for end in ends] for key, ends in found.items() if ends}
 
 
 def _front(found: Sequence[Row], x: str, y: str) -> PageFront:
-    front = pareto(found, [(x, "high"), (y, "low" if y == "perplexity" else "high"), ("peak_host_bytes", "low")])
+    front = pareto(found, [(x, "high"), (y, "high" if higher_is_better(y) else "low"), ("peak_host_bytes", "low")])
     return PageFront(dominated=dict(zip(front.record_ids, front.dominated_by, strict=True)), missing=front.missing)
 
 
-def axis_labels(columns: Sequence[Column]) -> dict[str, str]:
-    """Return what the axes of the Pareto front are called."""
-    titles = {column.key: column.title for column in columns}
-    stand_ins = {key: titles[other] for key, other in STAND_IN.items() if key not in titles and other in titles}
-    return _AXIS_LABELS | stand_ins
+def axis_labels(columns: Sequence[Metric]) -> dict[str, str]:
+    """Return what the axes of the Pareto front are called: a score's stand-in, where it is shown instead."""
+    shown = {column.key: column.header for column in columns}
+    labels = {column.key: column.header for column in COLUMNS if column.key in (*SPEEDS, *SCORES)}
+    return labels | {key: shown[other] for other, key in STAND_INS.items() if key not in shown and other in shown}
 
 
 def _short(value: Value) -> Value:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime_matrix.experiments.records.metric import Metric, error_key
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import Column
+from runtime_matrix.experiments.views.columns import SCORES, SPEEDS, STAND_INS, column_of
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4
@@ -21,24 +22,6 @@ NOTHING = 1e-4
 PEAK_NOISE, PEAK_NOISE_BYTES = 0.02, 8 * 2**20
 _NAMED = 2  # of those who dominate a row: whom to take instead
 _Z = 1.959964  # the normal distribution's two-sided 95 %
-_SCORE_ERRORS = {
-    "perplexity": "perplexity_standard_error",
-    "mcq_accuracy": "mcq_accuracy_standard_error",
-    "code_pass_at_1": "code_pass_at_1_standard_error",
-    "qa_f1": "qa_f1_standard_error",
-    "rouge_l": "rouge_l_standard_error",
-    "kl_mean": "kl_standard_error",
-}
-SPEEDS = (  # wall time first
-    "speedup_ratio",
-    "prefill_speedup_ratio",
-    "request_speedup_ratio",
-    "throughput_speedup_ratio",
-    "long_speedup_ratio",
-    "cpu_speedup_ratio",
-    "cpu_prefill_speedup_ratio",
-)
-ANSWERS = ("mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l")
 Bounds = tuple[float, float, float]  # low, value, high
 
 
@@ -48,8 +31,8 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
     `is_paired`: scores are seen from the reference, on the same items, so that the error of sampling these falls away.
     """
     value = row.get(key)
-    if key == "qa_exact_match":  # judged where it stands for F1, from which it then differs in no row
-        return bounds(row, "qa_f1", is_paired) if value == row.get("qa_f1") else None
+    if key in STAND_INS:  # judged where it takes the other's place, from which it then differs in no row
+        return bounds(row, STAND_INS[key], is_paired) if value == row.get(STAND_INS[key]) else None
     if key in SPEEDS:
         if value is None:
             return (1.0, 1.0, 1.0) if row.is_reference and row.status == "ok" else None
@@ -61,16 +44,17 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
     if key in ("peak_host_bytes", "peak_device_bytes"):
         room = max(PEAK_NOISE * value, PEAK_NOISE_BYTES if key == "peak_host_bytes" else 0)
         return value - room, value, value + room
-    if key not in _SCORE_ERRORS:
+    column = column_of(key)
+    if column is None or not column.error:
         return None
-    return (_paired(row, key, value) if is_paired else None) or _alone(value, row.get(_SCORE_ERRORS[key]))
+    return (_paired(row, key, value) if is_paired else None) or _alone(value, row.get(error_key(key)))
 
 
 def _paired(row: Row, key: str, value: float) -> Bounds | None:
     if row.is_reference:
         return value, value, value
-    if key == "perplexity":
-        ratio, low, high = (row.get(f"perplexity_ratio{end}") for end in ("", "_low", "_high"))
+    if key in SCORES and SCORES[key].kind == "perplexity":
+        ratio, low, high = (row.get(f"{key}_ratio{end}") for end in ("", "_low", "_high"))
         return (value * low / ratio, value, value * high / ratio) if ratio and low and high else None
     difference = row.interval(f"{key}_difference")
     if difference is None:
@@ -97,7 +81,7 @@ def scope(row: Row, key: str) -> tuple[str, ...]:
     return (row.model_digest,)
 
 
-def mark_best(found: Sequence[Row], columns: Sequence[Column]) -> dict[tuple[str, str], str]:
+def mark_best(found: Sequence[Row], columns: Sequence[Metric]) -> dict[tuple[str, str], str]:
     """Return "best" or "tied" by (record_id, column's key), where at least two comparable rows have a value."""
     marks: dict[tuple[str, str], str] = {}
     for column in (one for one in columns if one.better):

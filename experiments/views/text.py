@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import PAGE, Column, failures, is_alarm, known, speed_notes
+from runtime_matrix.experiments.views.columns import PAGE, failures, is_alarm, known, speed_notes
 from runtime_matrix.experiments.views.verdict import sentence
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def json_text(found: Sequence[Row]) -> str:
     return json.dumps(plain([row.flat() for row in found]), indent=1, allow_nan=False) + "\n"
 
 
-def _shown(column: Column, row: Row) -> str:
+def _shown(column: Metric, row: Row) -> str:
     text = markdown_cell(column.show(row))
     return f"{_RED} **{text}**" if column.key == "status" and is_alarm(row) else text
 
@@ -153,7 +154,7 @@ def _inert(value: str | float | bool | None) -> str | float | bool | None:
     return f"'{clean(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _fitting(found: Sequence[Row], width: int) -> tuple[list[Column], list[str]]:
+def _fitting(found: Sequence[Row], width: int) -> tuple[list[Metric], list[str]]:
     columns = known(found)
     left_out: list[str] = []
 

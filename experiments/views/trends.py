@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.views.columns import COLUMNS
 
 # A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
 _SEGMENT, FEWEST = 4, 8
@@ -25,16 +26,10 @@ _SEGMENT, FEWEST = 4, 8
 # Runs on a shared machine that were not interleaved may have more: 0.8 gives 2 to 15 %, so they are drawn only.
 _LAG_1, _LEVEL, _DRAWS = 0.5, 0.995, 4000
 _SERIES = 60  # drawn on a page, those with most points
-METRICS = {
-    "speedup_ratio": "decode speedup",
-    "tpot_s_p50": "TPOT p50, s",
-    "ttft_s_p50": "TTFT p50, s",
-    "peak_host_bytes": "peak, bytes",
-    "mcq_accuracy": "choice accuracy",
-}
-# The smallest step that matters, of the values that are tested: ratios of cells that took turns, and answers. A gate
-# calls a loss of speed of 2 % indifferent; half a percent of accuracy is one answer of 200.
-SMALLEST = {"speedup_ratio": 0.02, "mcq_accuracy": 0.005}
+_DRAWN = sorted((column for column in COLUMNS if column.trend), key=lambda column: column.smallest_step is None)
+METRICS = {column.key: column.trend for column in _DRAWN}
+# The smallest step that matters, of the values that are tested: ratios of cells that took turns, and answers.
+SMALLEST = {column.key: column.smallest_step for column in _DRAWN if column.smallest_step is not None}
 
 
 class Metric(Struct, frozen=True, kw_only=True):

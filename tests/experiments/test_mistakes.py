@@ -17,7 +17,7 @@ from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.tasks import multiple_choice
+from runtime_matrix.experiments.tasks import questions
 
 LONGEST = 420  # characters of a line
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -233,11 +233,11 @@ READ = [
 @pytest.mark.parametrize(("name", "content", "fields"), READ, ids=[one[0] for one in READ])
 def test_what_others_call_a_question_is_read(tmp_path: Path, name: str, content: str, fields: dict[str, str]) -> None:
     (tmp_path / name).write_text(content)
-    (question,) = multiple_choice.load(tmp_path / name, None, 0, fields).questions
+    (question,) = questions.load(tmp_path / name, None, 0, fields).questions
     assert (question.text, question.choices, question.answer) == ("q", ("a", "b"), 1)
 
 
 def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"stem": "q"}')
     with pytest.raises(UserError, match=r"line 1: fields.question=query: no such field; found stem"):
-        multiple_choice.load(tmp_path / "q.jsonl", None, 0, {"question": "query"})
+        questions.load(tmp_path / "q.jsonl", None, 0, {"question": "query"})

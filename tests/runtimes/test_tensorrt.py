@@ -18,8 +18,8 @@ from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.config import ScoringConfig
 from runtime_matrix.experiments.core.drafting import Lookup
 from runtime_matrix.experiments.core.generation import generate
-from runtime_matrix.experiments.core.rows import GenerateRequest
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.requests import GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.core.scoring import score
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt

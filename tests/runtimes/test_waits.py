@@ -16,8 +16,8 @@ from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.decoding import decode_batch
 from runtime_matrix.experiments.core.drafting import DraftModel
 from runtime_matrix.experiments.core.generation import generate
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.core.scoring import score
 from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines import grouped_attention
 from runtime_matrix.runtimes.engines.compiled import Compiled

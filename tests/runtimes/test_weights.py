@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.cells.loading import make_runtime
 from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.config import CellConfig
 from runtime_matrix.experiments.strict import build
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported, Weights
 from runtime_matrix.runtimes.weights import full

@@ -116,9 +116,7 @@ function pointAt(cell) {
 }
 
 /** A column of which something is best, in which nothing is marked. */
-const isUnmarked = (key) => rows.length > 1 && JUDGED.has(key) && !data.marks.some(([, marked]) => marked === key);
-const JUDGED = new Set([...SPEEDS.filter((key) => !key.startsWith("cpu")), "mcq_accuracy", "perplexity", "code_pass_at_1", "qa_f1", "rouge_l"]);
-const SCORES = { mcq_accuracy: "multiple_choice", code_pass_at_1: "code", qa_f1: "extractive_qa", rouge_l: "summarization" };
+const isUnmarked = (key) => rows.length > 1 && columnOf.get(key).is_judged && !data.marks.some(([, marked]) => marked === key);
 
 function tipLines(row, column) {
   const mark = markOf.get(row.record_id + " " + column.key);
@@ -142,9 +140,9 @@ function tipLines(row, column) {
   const bounds = data.bounds[row.record_id]?.[column.key];
   if (bounds) {
     const [low, , high] = bounds.map((value) => number(value, 4));
-    if (column.group !== "speed") lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.key in SCORES && !row.is_reference ? ", on the reference’s items" : ""}.`);
+    if (column.group !== "speed") lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.items_of && !row.is_reference ? ", on the reference’s items" : ""}.`);
   }
-  const items = data.cells[row.record_id]?.items?.[SCORES[column.key]];
+  const items = data.cells[row.record_id]?.items?.[column.items_of];
   if (items) lines.push(`n = ${items} items.`);
   return lines;
 }

@@ -34,7 +34,7 @@ function drawFront(width) {
   const drawn = plane(
     width, height,
     { low: Math.max(0, lowX), high: highX, label: `${data.axes[x]}, × the reference →`, format: (value) => `${Number(value.toFixed(2))}×` },
-    { low: lowY, high: highY, label: `${data.axes[y]} ${y === "perplexity" ? "↓ lower is better" : "↑"}`, format: (value) => value.toFixed(Math.min(5, digits)) },
+    { low: lowY, high: highY, label: `${data.axes[y]} ${columnOf.get(y)?.is_low_better ? "↓ lower is better" : "↑"}`, format: (value) => value.toFixed(Math.min(5, digits)) },
     `${data.axes[x]} against ${data.axes[y]}; the list beside it says the same`,
   );
   drawn.root.setAttribute("role", "group"); // its points are buttons

@@ -24,8 +24,7 @@ function element(name, attributes = {}, ...children) {
 }
 
 /** A status as the name of a class; two of them contain a space, and stand out. */
-const ALARMS = ["wrong output", "invalid timing"];
-const statusClass = (row) => row.status.replaceAll(" ", "-") + (ALARMS.includes(row.status) ? " alarm" : "");
+const statusClass = (row) => row.status.replaceAll(" ", "-") + (data.alarms.includes(row.status) ? " alarm" : "");
 
 function peakOf(row) {
   return row.peak_device_bytes ?? row.peak_host_bytes ?? null;

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.benchmarks.ablation import Ablation, Factor, Switch, write_table
+from runtime_matrix.experiments.benchmarks.ablation import Factor, Switch, Switches, write_table
 from runtime_matrix.experiments.benchmarks.claims import CLAIMS
-from runtime_matrix.experiments.config import AblationConfig
+from runtime_matrix.experiments.tasks.ablation import AblationConfig
 
 
 class FakeClock:
@@ -26,8 +26,8 @@ class FakeClock:
 
 def measured(on: Any, off: Any) -> Factor:
     clock = FakeClock()
-    ablation = Ablation.__new__(Ablation)
-    ablation._asked = AblationConfig(pairs=3, questions=8, texts=1)
+    ablation = Switches.__new__(Switches)
+    ablation._config = AblationConfig(pairs=3, questions=8, texts=1)
     switch = Switch("x", "k", lambda: clock.work(2.0, on), lambda: clock.work(6.0, off), clock)
     return ablation.measure(switch).factor
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.experiments.benchmarks.agreement import compare, prompt_logits, stepped_logits
+from runtime_matrix.experiments.core.agreement import compare, prompt_logits, stepped_logits
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.slots import SlotCache

@@ -31,7 +31,8 @@ from runtime_matrix.experiments.bundled.training import (
     recipe_of,
 )
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, perplexity, summarization
+from runtime_matrix.experiments.tasks import extractive_qa, multiple_choice, perplexity, problems, summarization
+from runtime_matrix.experiments.tasks import questions as question_files
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 RECIPE = Recipe(steps=30, batch_size=2, window=128, warmup_steps=5)
@@ -55,8 +56,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def question_set() -> multiple_choice.QuestionSet:
-    return multiple_choice.load(DATA_DIR / "multiple_choice", None, shots=5)
+def question_set() -> question_files.QuestionSet:
+    return question_files.load(DATA_DIR / "multiple_choice", None, shots=5)
 
 
 def held_out_stories() -> list[str]:
@@ -94,16 +95,16 @@ def test_every_relation_has_wordings_of_its_own_for_the_benchmark() -> None:
 
 
 def test_the_data_is_as_large_as_promised_and_loads_with_the_public_sets_code(
-    question_set: multiple_choice.QuestionSet,
+    question_set: question_files.QuestionSet,
 ) -> None:
     assert len(question_set.questions) >= 1000
     assert len(question_set.shots_by_subject) == 8
-    assert len(code.load(DATA_DIR / "code.jsonl")) >= 150
+    assert len(problems.load(DATA_DIR / "code.jsonl")) >= 150
     assert len(extractive_qa.load(DATA_DIR / "extractive_qa.json")) >= 500
     assert len(summarization.load(DATA_DIR / "summarization.jsonl")) >= 200
 
 
-def test_questions_have_the_right_answers(world: World, question_set: multiple_choice.QuestionSet) -> None:
+def test_questions_have_the_right_answers(world: World, question_set: question_files.QuestionSet) -> None:
     facts = (*world.told_facts, *world.untold_facts(2), *world.untold_facts(3))
     answers = {
         template.format(e=fact.entity.name): fact.value
@@ -124,7 +125,7 @@ def test_answers_are_spans_of_their_passages() -> None:
 
 
 def test_no_multiple_choice_question_occurs_in_the_training_text(
-    world: World, training_text: str, question_set: multiple_choice.QuestionSet
+    world: World, training_text: str, question_set: question_files.QuestionSet
 ) -> None:
     asked_in_training = {
         template.format(e=fact.entity.name)
@@ -148,7 +149,7 @@ def test_no_story_passage_article_or_problem_occurs_in_the_training_text(trainin
     assert all(is_held_out(question.text, passages.QUESTIONS_HELD_OUT_ONE_IN) for question in questions)
     news = [article.text for article in summarization.load(DATA_DIR / "summarization.jsonl")]
     assert all(is_held_out(text, articles.HELD_OUT_ONE_IN) for text in news)
-    docstrings = [problem.prompt.split('"""')[1] for problem in code.load(DATA_DIR / "code.jsonl")]
+    docstrings = [problem.prompt.split('"""')[1] for problem in problems.load(DATA_DIR / "code.jsonl")]
     assert len(set(docstrings)) == len(docstrings)
     for text in (*stories, *contexts, *(question.text for question in questions), *news, *docstrings):
         assert text not in training_text
@@ -252,14 +253,14 @@ def test_the_committed_tokenizer_loads_both_ways_and_encodes_any_text(tokenizer:
 
 
 def test_prompts_fit_the_length_that_the_model_was_trained_at(
-    tokenizer: Tokenizer, question_set: multiple_choice.QuestionSet
+    tokenizer: Tokenizer, question_set: question_files.QuestionSet
 ) -> None:
     assert len(tokenizer.encode((DATA_DIR / "perplexity.txt").read_text(encoding="utf-8")).ids) >= 50_000
     whole = []
     for question in question_set.questions:
         prompt = multiple_choice.prompt(question, question_set.shots_by_subject[question.subject][:2], "texts")
         whole.append(prompt.context + max(prompt.endings, key=len))
-    whole += [problem.prompt + str(problem.reference) for problem in code.load(DATA_DIR / "code.jsonl")]
+    whole += [problem.prompt + str(problem.reference) for problem in problems.load(DATA_DIR / "code.jsonl")]
     for asked in extractive_qa.load(DATA_DIR / "extractive_qa.json"):
         whole.append(f"{extractive_qa.prompt(asked)} {asked.answers[0]}")
     for article in summarization.load(DATA_DIR / "summarization.jsonl"):
@@ -267,7 +268,7 @@ def test_prompts_fit_the_length_that_the_model_was_trained_at(
     assert max(len(one.ids) for one in tokenizer.encode_batch(whole)) <= Recipe(steps=1).window
 
 
-def test_training_asks_as_the_benchmarks_do(training_text: str, question_set: multiple_choice.QuestionSet) -> None:
+def test_training_asks_as_the_benchmarks_do(training_text: str, question_set: question_files.QuestionSet) -> None:
     """The prompt of a benchmark, its own words taken out, is what the training text is made of."""
     asked = extractive_qa.load(DATA_DIR / "extractive_qa.json")[0]
     assert extractive_qa.prompt(asked) == passages.prompt(asked.context, asked.text)

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.cells import device
 from runtime_matrix.experiments.cells.device import _misfit
 from runtime_matrix.experiments.compose import CONF, compose
-from runtime_matrix.experiments.config import CellConfig, HwConfig
+from runtime_matrix.experiments.config import HwConfig
 from runtime_matrix.experiments.strict import build
 from runtime_matrix.runtimes.base import Unsupported
 from tests.experiments.test_run import Run, records

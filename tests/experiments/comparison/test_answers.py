@@ -30,6 +30,7 @@ def choice(number: int, logprobs: Sequence[float] = (-1.0, -9.0), answer: int = 
         answer=answer,
         predicted=predicted,
         is_right=predicted == answer,
+        worth=predicted == answer,
         logprobs=list(logprobs),
     )
 
@@ -40,7 +41,7 @@ def choices(n: int, wrong: Sequence[int] = ()) -> list[Item]:
 
 def completion(number: int, ids: Sequence[int], is_right: bool = True, sample: int = 0) -> Item:
     text = " ".join(map(str, ids))
-    return Item(id=f"p{number}", sample=sample, prompt="?", text=text, ids=list(ids), is_right=is_right)
+    return Item(id=f"p{number}", sample=sample, prompt="?", text=text, ids=list(ids), is_right=is_right, worth=is_right)
 
 
 def window(number: int, logprob: float, tokens: int = 10) -> Item:
@@ -138,7 +139,7 @@ def test_only_what_both_cells_finished_is_compared(tmp_path: Path) -> None:
 
 def test_fields_that_are_not_compared_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"id": "q", "is_right": 1, "subject": {"deep": [1]}}\n')
-    assert read_items(tmp_path / "items.jsonl") == [Item(id="q", is_right=1.0)]
+    assert read_items(tmp_path / "items.jsonl", "code") == [Item(id="q", is_right=1.0, worth=1.0)]
 
 
 def test_texts_diverge_at_the_first_token_that_differs() -> None:
@@ -201,7 +202,7 @@ def test_samples_share_the_cluster_of_their_problem() -> None:
 
 
 def test_questions_about_one_passage_share_a_cluster_and_are_scored_by_f1() -> None:
-    items = [Item(id=f"q{number}", cluster=7, f1=0.5, is_right=False) for number in range(2)]
+    items = [Item(id=f"q{number}", cluster=7, worth=0.5, is_right=False) for number in range(2)]
     found = scored("extractive_qa", items)
     assert (found.clusters, found.scores) == ([7, 7], [0.5, 0.5])
 
@@ -220,6 +221,6 @@ def test_windows_are_worth_their_tokens() -> None:
 
 def test_a_near_tie_after_dividing_by_length_is_not_suspicious() -> None:
     """Choices of 1 and 2 bytes: the raw log-probabilities are far apart, what is compared is not."""
-    near = Item(id="q", answer=0, predicted=0, is_right=True, logprobs=[-10.0, -20.00001], lengths=[1, 2])
+    near = Item(id="q", answer=0, predicted=0, is_right=True, worth=True, logprobs=[-10.0, -20.00001], lengths=[1, 2])
     other = replace(near, predicted=1, is_right=False, logprobs=[-10.00001, -20.0])
     assert compare_items("multiple_choice", [other] * 2, [near] * 2, "float32").suspicious_items == []

@@ -17,9 +17,9 @@ from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.core.batching import batches, split
 from runtime_matrix.experiments.core.decoding import random_prompts
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
-from runtime_matrix.experiments.core.rows import GenerateRequest
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
-from runtime_matrix.experiments.core.text import Asked, Text
+from runtime_matrix.experiments.core.requests import Continuations, GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.core.scoring import score
+from runtime_matrix.experiments.core.text import Text
 from runtime_matrix.runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.fake import Fake
@@ -90,10 +90,12 @@ def test_a_batch_is_cut_where_its_logits_would_be_too_many() -> None:
 
 def test_a_continuation_is_tokenised_in_its_context_and_cut_from_the_left() -> None:
     text = Text(BUNDLED / "model", bos_id=0, max_length=12)
-    (((request,), was_cut),) = text.continuations([Asked("", "The town", [" is by the river"])])
+    (((request,), was_cut),) = text.continuations([Continuations("", "The town", [" is by the river"])])
     assert not was_cut
     assert text.decode(request.ids[request.first_scored :]) == " is by the river"
-    (((request,), was_cut),) = text.continuations([Asked("The town is by the river.", " So it is." * 9, [" Yes"])])
+    (((request,), was_cut),) = text.continuations(
+        [Continuations("The town is by the river.", " So it is." * 9, [" Yes"])]
+    )
     assert was_cut
     assert len(request.ids) == 13
     assert request.ids[0] == 0

@@ -13,7 +13,7 @@ from runtime_matrix.experiments.core.decoding import random_prompts
 from runtime_matrix.experiments.core.drafting import Drafter, DraftModel, History, Lookup
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
 from runtime_matrix.experiments.core.recomputing import Recomputing
-from runtime_matrix.experiments.core.rows import GenerateRequest
+from runtime_matrix.experiments.core.requests import GenerateRequest
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
 from tests.experiments.core.test_core import mixed_requests, words

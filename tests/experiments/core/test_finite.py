@@ -14,22 +14,22 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.experiments.benchmarks import divergence
-from runtime_matrix.experiments.benchmarks.agreement import compare, prompt_logits
 from runtime_matrix.experiments.cells.fitting import fit
 from runtime_matrix.experiments.config import GenerationConfig
+from runtime_matrix.experiments.core import distributions
+from runtime_matrix.experiments.core.agreement import compare, prompt_logits
 from runtime_matrix.experiments.core.decoding import decode_batch
 from runtime_matrix.experiments.core.drafting import DraftModel
 from runtime_matrix.experiments.core.generation import GenerationReport, generate
-from runtime_matrix.experiments.core.rows import GenerateRequest
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
+from runtime_matrix.experiments.core.requests import GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.core.scoring import score
 from runtime_matrix.experiments.core.trunk import Tally
-from runtime_matrix.experiments.tasks.perplexity import Window
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Runtime, Traits
 from runtime_matrix.runtimes.engines.fake import Fake
 
 NAN, INF = math.nan, math.inf
 PROMPT = (1, 2, 3)
+FILE = "distributions.npy"
 
 
 @dataclass
@@ -63,7 +63,7 @@ def loaded(spoil: Spoil | None) -> tuple[Runtime, Traits]:
 
 def use(job: str, spoil: Spoil, folder: Path) -> Any:
     runtime, traits = loaded(spoil)
-    window = Window((1, 2, 3, 4, 6), 1)
+    window = ScoreRequest((1, 2, 3, 4, 6), 1)
     match job:
         case "score":
             return score(runtime, traits, [ScoreRequest((1, 2, 3), 1)])
@@ -84,10 +84,10 @@ def use(job: str, spoil: Spoil, folder: Path) -> Any:
         case "reference":
             return prompt_logits(runtime, [list(PROMPT)])
         case "diverge":
-            divergence.write_reference(*loaded(None), [window], folder, 64)
-            return divergence.compare(runtime, traits, [window], folder / divergence.FILE, 64)
+            distributions.write_reference(*loaded(None), [window], folder / FILE, 64)
+            return distributions.compare(runtime, traits, [window], folder / FILE, 64)
         case "write":
-            divergence.write_reference(runtime, traits, [window], folder, 64)
+            distributions.write_reference(runtime, traits, [window], folder / FILE, 64)
             return None
         case "fit":
             peaks = iter((1 << 20, 1 << 22))
@@ -146,13 +146,13 @@ def test_masked_entries_neither_differ_nor_diverge(tmp_path: Path) -> None:
     masked = torch.tensor([[1.0, 2.0, -INF]])
     assert compare([masked], [torch.tensor([[1.5, 2.0, -9.0]])]).max_logit_difference == 0.5
     runtime, traits = loaded(Spoil(-INF, slice(12, None)))
-    window = Window((1, 2, 3, 4, 6), 1)
-    divergence.write_reference(runtime, traits, [window], tmp_path, 64)
-    assert np.isinf(np.load(tmp_path / divergence.FILE)).any()
-    assert divergence.compare(runtime, traits, [window], tmp_path / divergence.FILE, 64).kl_mean == 0
-    divergence.write_reference(*loaded(None), [window], tmp_path, 64)
+    window = ScoreRequest((1, 2, 3, 4, 6), 1)
+    distributions.write_reference(runtime, traits, [window], tmp_path / FILE, 64)
+    assert np.isinf(np.load(tmp_path / FILE)).any()
+    assert distributions.compare(runtime, traits, [window], tmp_path / FILE, 64).kl_mean == 0
+    distributions.write_reference(*loaded(None), [window], tmp_path / FILE, 64)
     with pytest.raises(FloatingPointError, match="the divergence is infinite"):
-        divergence.compare(runtime, traits, [window], tmp_path / divergence.FILE, 64)
+        distributions.compare(runtime, traits, [window], tmp_path / FILE, 64)
 
 
 def test_exact_ties_are_counted() -> None:

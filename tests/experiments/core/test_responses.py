@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime_matrix.experiments.core.requests import Generated, GenerateRequest, Scored, ScoreRequest
 from runtime_matrix.experiments.core.responses import Responses
-from runtime_matrix.experiments.core.rows import Generated, GenerateRequest
-from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest
 
 REQUEST = ScoreRequest((5, 6, 7, 8), 2, (1, 2, 3))
 SCORED = Scored((-0.1, -1 / 3), (0.0, 0.25))

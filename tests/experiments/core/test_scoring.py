@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config import ScoringConfig
-from runtime_matrix.experiments.core.scoring import Scored, ScoreRequest, chunks, score
+from runtime_matrix.experiments.core.requests import Scored, ScoreRequest
+from runtime_matrix.experiments.core.scoring import chunks, score
 from runtime_matrix.experiments.core.trunk import Tally
 from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager

@@ -40,7 +40,10 @@ def test_the_right_choice_s_probability_never_decides(measured: Measured, tmp_pa
     """Answers are lost by near ties, where the probability hardly moves: by it, a third of wrong runtimes passed."""
     for name, wrong in (("mine", range(15)), ("theirs", range(15, 30))):
         path = write_items(tmp_path / name, n=300) / "items-multiple_choice.jsonl"
-        items = [structs.replace(item, is_right=index not in wrong) for index, item in enumerate(read_items(path))]
+        items = [
+            structs.replace(item, is_right=index not in wrong, worth=None)
+            for index, item in enumerate(read_items(path, "multiple_choice"))
+        ]
         write_lines(path, items)
     seen = found(measured)["reference.accuracy.multiple_choice"]
     assert seen.verdict == "inconclusive"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.config import CellConfig
+from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.records.code import code_of
 from runtime_matrix.experiments.strict import identity_of
 

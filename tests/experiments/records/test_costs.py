@@ -10,7 +10,7 @@ from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.records.costs import energy, money, pays_after, start
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import BenchmarkDiff, Entry, Figures, Load, OutputDiff
-from runtime_matrix.experiments.records.score_bounds import score_bounds
+from runtime_matrix.experiments.records.score_bounds import comparison_figures
 from runtime_matrix.experiments.report import read
 from tests.experiments.recorded import changed_row, make_record, result, speed, write
 
@@ -124,12 +124,12 @@ def test_a_start_is_cold_warm_or_plain(
 def test_bounds_of_scores_are_those_of_the_answers_in_the_row_s_unit() -> None:
     compared = BenchmarkDiff(items=40, score="is_right", score_difference=Interval(-0.01, -0.03, 0.02, 0.95))
     benchmarks = {"multiple_choice": compared, "extractive_qa": compared}
-    found = score_bounds(OutputDiff(schema_version=1, against="x", benchmarks=benchmarks))
+    found = comparison_figures(OutputDiff(schema_version=1, against="x", benchmarks=benchmarks))
     ends = ("", "_low", "_high")
     assert [found[f"mcq_accuracy_difference{end}"] for end in ends] == [-0.01, -0.03, 0.02]
     assert [found[f"qa_f1_difference{end}"] for end in ends] == [-1.0, -3.0, 2.0]
     assert found["rouge_l_difference"] is None
-    assert score_bounds(None)["mcq_accuracy_difference_low"] is None
+    assert comparison_figures(None)["mcq_accuracy_difference_low"] is None
 
 
 def test_the_latest_record_of_a_cell_and_machine_counts_with_its_own_runs_reference(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.cell_config import BenchmarksConfig
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.config import BenchmarksConfig
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.identity import cell_names, variants
 from runtime_matrix.experiments.records.matrix import rows

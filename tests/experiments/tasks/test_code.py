@@ -13,7 +13,7 @@ from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.pool import Pool, Program
-from runtime_matrix.experiments.tasks import code
+from runtime_matrix.experiments.tasks import code, problems
 
 PROBLEM = {
     "task_id": "t/0",
@@ -30,7 +30,7 @@ MBPP = {
 }
 
 
-def program(problem: code.Problem, completion: str) -> Program:
+def program(problem: problems.Problem, completion: str) -> Program:
     return Program(problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
 
 
@@ -41,11 +41,11 @@ def write(path: Path, *items: Mapping[str, object]) -> Path:
 
 @pytest.mark.alone
 @pytest.mark.parametrize(
-    ("name", "problems", "inside"), [("humaneval/HumanEval.jsonl.gz", 164, 0), ("mbpp/mbpp.jsonl", 974, 1)]
+    ("name", "count", "inside"), [("humaneval/HumanEval.jsonl.gz", 164, 0), ("mbpp/mbpp.jsonl", 974, 1)]
 )
-def test_reference_solutions_of_the_public_sets_pass(data_folder: Path, name: str, problems: int, inside: int) -> None:
-    found = code.load(data_folder / name)
-    assert len(found) == problems
+def test_reference_solutions_of_the_public_sets_pass(data_folder: Path, name: str, count: int, inside: int) -> None:
+    found = problems.load(data_folder / name)
+    assert len(found) == count
     with Pool(2) as pool:
         verdicts = [pool.submit(program(problem, str(problem.reference))) for problem in found]
         failed = [
@@ -58,7 +58,7 @@ def test_reference_solutions_of_the_public_sets_pass(data_folder: Path, name: st
 
 def test_wrong_solutions_of_the_public_sets_fail(data_folder: Path) -> None:
     """The answer of another problem: a grader that passes everything would pass it."""
-    found = code.load(data_folder / "humaneval/HumanEval.jsonl.gz")[:40]
+    found = problems.load(data_folder / "humaneval/HumanEval.jsonl.gz")[:40]
     with Pool(2) as pool:
         verdicts = [pool.submit(program(problem, str(other.reference))) for problem, other in pairwise(found)]
         assert not any(one.result().passed for one in verdicts)
@@ -66,21 +66,21 @@ def test_wrong_solutions_of_the_public_sets_fail(data_folder: Path) -> None:
 
 def test_a_helper_that_the_program_redefines_does_not_decide(data_folder: Path) -> None:
     """HumanEval/32 judges a root by `poly`, which stands in the prompt: a program must not bring its own."""
-    problem = next(p for p in code.load(data_folder / "humaneval/HumanEval.jsonl.gz") if p.id == "HumanEval/32")
+    problem = next(p for p in problems.load(data_folder / "humaneval/HumanEval.jsonl.gz") if p.id == "HumanEval/32")
     cheat = "    return 0.0\n\ndef poly(xs, x):\n    return 0.0\n"
     with Pool(1) as pool:
         assert not pool.submit(program(problem, cheat)).result().passed
 
 
 def test_both_formats_gzipped_or_not(tmp_path: Path) -> None:
-    (human,) = code.load(write(tmp_path / "h.jsonl", PROBLEM))
-    (mbpp,) = code.load(write(tmp_path / "m.jsonl", MBPP))
+    (human,) = problems.load(write(tmp_path / "h.jsonl", PROBLEM))
+    (mbpp,) = problems.load(write(tmp_path / "m.jsonl", MBPP))
     assert (human.calls_check, mbpp.calls_check) == (True, False)
     assert mbpp.prompt == '"""\nDouble it.\nassert double(2) == 4\n"""\n'
     assert mbpp.entry_point == "double"
     packed = tmp_path / "h.jsonl.gz"
     packed.write_bytes(gzip.compress(json.dumps(PROBLEM).encode()))
-    assert code.load(packed) == [human]
+    assert problems.load(packed) == [human]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_both_formats_gzipped_or_not(tmp_path: Path) -> None:
 )
 def test_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
-        code.load(write(tmp_path / "bad.jsonl", {**PROBLEM, **change}))
+        problems.load(write(tmp_path / "bad.jsonl", {**PROBLEM, **change}))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object],
 )
 def test_mbpp_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
-        code.load(write(tmp_path / "bad.jsonl", {**MBPP, **change}))
+        problems.load(write(tmp_path / "bad.jsonl", {**MBPP, **change}))
 
 
 @pytest.mark.parametrize(
@@ -125,16 +125,16 @@ def test_mbpp_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, obj
 def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=says):
-        code.load(tmp_path / "bad.jsonl")
+        problems.load(tmp_path / "bad.jsonl")
     (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match="damaged gzip"):
-        code.load(tmp_path / "bad.jsonl.gz")
+        problems.load(tmp_path / "bad.jsonl.gz")
 
 
 def test_solution_files(tmp_path: Path) -> None:
-    problems = code.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
+    found_problems = problems.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
     good = [{"task_id": f"t/{i % 2}", "completion": f"    return {i}\n"} for i in range(4)]
-    found = code.load_solutions(write(tmp_path / "s.jsonl", *good), problems)
+    found = problems.load_solutions(write(tmp_path / "s.jsonl", *good), found_problems)
     assert found == {"t/0": ["    return 0\n", "    return 2\n"], "t/1": ["    return 1\n", "    return 3\n"]}
     for items, says in (
         ([{"task_id": "t/0"}], "line 1: has no completion"),
@@ -142,10 +142,10 @@ def test_solution_files(tmp_path: Path) -> None:
         (good[:1], "no completion of 't/1'"),
     ):
         with pytest.raises(UserError, match=says):
-            code.load_solutions(write(tmp_path / "s.jsonl", *items), problems)
+            problems.load_solutions(write(tmp_path / "s.jsonl", *items), found_problems)
     (tmp_path / "s.jsonl").write_text('{"task_id": "t/0", "comp\n')
     with pytest.raises(UserError, match="line 1: not JSON"):
-        code.load_solutions(tmp_path / "s.jsonl", problems)
+        problems.load_solutions(tmp_path / "s.jsonl", found_problems)
 
 
 def test_a_missing_reference_is_said(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.tasks import multiple_choice, perplexity
+from runtime_matrix.experiments.tasks import multiple_choice, perplexity, questions
 
 
 @pytest.mark.parametrize("bos_id", [1, None])
@@ -28,15 +28,15 @@ def test_perplexity_of_an_even_guess() -> None:
 
 
 def test_all_of_mmlu_loads(data_folder: Path) -> None:
-    found = multiple_choice.load(data_folder / "mmlu", None, 5)
+    found = questions.load(data_folder / "mmlu", None, 5)
     assert len(found.questions) == 14042
     assert len(found.shots_by_subject) == 57
-    spread = multiple_choice.load(data_folder / "mmlu", 100, 5)
+    spread = questions.load(data_folder / "mmlu", 100, 5)
     assert len({question.subject for question in spread.questions}) == 57
 
 
 def test_hendrycks_prompt() -> None:
-    question = multiple_choice.Question("1", "high_school_physics", "Why?", ("a", "b"), 1)
+    question = questions.Question("1", "high_school_physics", "Why?", ("a", "b"), 1)
     prompt = multiple_choice.prompt(question, [question], "letters")
     assert prompt.prefix == (
         "The following are multiple choice questions (with answers) about high school physics.\n\n"
@@ -59,7 +59,7 @@ def test_choices_that_carry_their_letter_are_not_lettered_twice(
     tmp_path: Path, choices: list[str], read: tuple[str, ...]
 ) -> None:
     (tmp_path / "vmlu.jsonl").write_text(json.dumps({"question": "?", "choices": choices, "answer": "A"}))
-    (question,) = multiple_choice.load(tmp_path / "vmlu.jsonl", None, 0).questions
+    (question,) = questions.load(tmp_path / "vmlu.jsonl", None, 0).questions
     assert question.choices == read
 
 
@@ -76,7 +76,7 @@ def test_choices_that_carry_their_letter_are_not_lettered_twice(
 def test_data_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=says):
-        multiple_choice.load(tmp_path / name, None, 0)
+        questions.load(tmp_path / name, None, 0)
 
 
 def test_text_that_cannot_be_used(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_text_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_two_choices_of_the_same_score_are_a_tie() -> None:
-    question = multiple_choice.Question("q", "s", "?", ("a", "b", "c"), 1)
+    question = questions.Question("q", "s", "?", ("a", "b", "c"), 1)
     verdicts = [
         multiple_choice.score(question, logprobs, "none", [1, 1, 1])
         for logprobs in ([-1.0, -1.0, -2.0], [-3.0, -1.0, -3.0])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import COLUMNS, Column, known
+from runtime_matrix.experiments.views.columns import COLUMNS, known
 from runtime_matrix.experiments.views.standing import mark_best
 from tests.experiments.recorded import changed_row
 
@@ -24,7 +25,7 @@ def qa(exact: float, f1: float) -> dict[str, float]:
     }
 
 
-def shown(found: list[Row]) -> dict[str, Column]:
+def shown(found: list[Row]) -> dict[str, Metric]:
     return {column.key: column for column in known(found)}
 
 

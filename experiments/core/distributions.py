@@ -15,29 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from runtime_matrix.experiments.cells.data import data_path
-from runtime_matrix.experiments.config import DivergenceConfig
 from runtime_matrix.experiments.core.batching import batches, pad, pad_positions
 from runtime_matrix.experiments.core.finite import check_highest
-from runtime_matrix.experiments.core.text import Text
-from runtime_matrix.experiments.tasks.perplexity import Window, read_text, windows
+from runtime_matrix.experiments.core.requests import ScoreRequest
 from runtime_matrix.runtimes.base import Runtime, Traits
 
-FILE = "reference-distributions.npy"
 
-
-def chosen_windows(asked: DivergenceConfig, text: Text, vocabulary: int) -> list[Window]:
-    """Return as many windows of the text as the tokens and the disk space that are asked for allow, at least one."""
-    tokens = min(asked.tokens, (asked.max_mib << 20) // (4 * vocabulary))
-    content = read_text(data_path("perplexity", asked.data), max_bytes=64 * asked.tokens)
-    cut = windows(text.encode(content), text.bos_id, asked.window)
-    return cut[: max(1, tokens // (asked.window - 1))]
-
-
-def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], folder: Path, budget: int) -> None:
+def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], file: Path, budget: int) -> None:
     """Write the log-probabilities (N, V) as float32."""
     scored = sum(len(window.ids) - window.first_scored for window in chosen)
-    partial = folder / f"{FILE}.partial"
+    partial = file.with_name(f"{file.name}.partial")
     out: Any = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
         partial, mode="w+", dtype=np.float32, shape=(scored, traits.vocabulary)
     )
@@ -45,7 +32,7 @@ def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[Window], 
     for index, logprobs_KV, _ in distributions(runtime, traits, chosen, budget):
         out[starts[index] : starts[index + 1]] = logprobs_KV.cpu().numpy()
     out.flush()
-    os.replace(partial, folder / FILE)
+    os.replace(partial, file)
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ class Divergence:
     right_token_probability_change_rms: float
 
 
-def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Path, budget: int) -> Divergence:
+def compare(runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], file: Path, budget: int) -> Divergence:
     """Return how far the runtime's distributions are from the reference's.
 
     FloatingPointError for logits that are not finite, and for a divergence that is infinite.
@@ -110,7 +97,7 @@ def compare(runtime: Runtime, traits: Traits, chosen: Sequence[Window], file: Pa
 
 @torch.inference_mode()
 def distributions(
-    runtime: Runtime, traits: Traits, chosen: Sequence[Window], budget: int
+    runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], budget: int
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """Yield for each window its index, the log-probabilities (K, V) of its scored positions, and their right tokens."""
     # A row's logits are V times as many numbers as its tokens: the budget is for tokens, so few rows go at once.

@@ -6,11 +6,13 @@ Shapes: T tokens of a prompt, V vocabulary.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from runtime_matrix.experiments.cells.prompts import draw_prompts
@@ -18,8 +20,8 @@ from runtime_matrix.experiments.config import AgreementConfig, ScoringConfig
 from runtime_matrix.experiments.core.batching import pad, pad_positions
 from runtime_matrix.experiments.core.decoding import decode_batch, random_prompts
 from runtime_matrix.experiments.core.finite import check_highest, tied
-from runtime_matrix.experiments.core.scoring import ScoreRequest, score
-from runtime_matrix.experiments.core.text import Text
+from runtime_matrix.experiments.core.requests import ScoreRequest, Tokenizer
+from runtime_matrix.experiments.core.scoring import score
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.runtimes.base import Runtime, Traits
 
@@ -29,14 +31,13 @@ _TEXTS = (
     "def add(a, b):\n    return",
     "The price rose from 12.50 to 13.75 in March 2024, which is an increase of",
 )
-CONTINUATIONS = "reference-continuations.json"
 _CONTINUED = (24, 64)  # tokens of a prompt
 _CONTINUED_TOKENS = 24
 _CONTINUED_AT_ONCE = 16
 _RANDOM_TOKENS = (7, 16, 23, 32)  # lengths that differ, so that padding is a part of what is compared
 
 
-def prompts(text: Text | None, traits: Traits, seed: int) -> list[list[int]]:
+def prompts(text: Tokenizer | None, traits: Traits, seed: int) -> list[list[int]]:
     """Return four prompts of different lengths: sentences, or seeded ids for a model without a tokenizer."""
     if text is None:
         return [random_prompts(1, tokens, traits.vocabulary, seed + tokens)[0] for tokens in _RANDOM_TOKENS]
@@ -63,6 +64,20 @@ def _prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Trai
     at_BK = pad_positions([range(len(row)) for row in rows], len(lengths))
     logits_BKV = runtime.forward(ids_BT, lengths, None, at_BK).logits_BKV.float().cpu()
     return [logits_BKV[index, : len(row)] for index, row in enumerate(rows)]
+
+
+def write_logits(logits: Sequence[torch.Tensor], file: Path) -> None:
+    """Write the logits (T, V) of each prompt; `file` ends in .npz."""
+    temporary = file.with_suffix(".tmp.npz")
+    np.savez(temporary, *[rows.numpy() for rows in logits])
+    os.replace(temporary, file)
+
+
+def read_logits(file: Path) -> list[torch.Tensor]:
+    """Return the logits of each prompt, and once more those of its last two tokens."""
+    with np.load(file) as arrays:
+        whole = [torch.from_numpy(arrays[name]) for name in arrays.files]
+    return [*whole, *(logits_TV[-2:] for logits_TV in whole)]
 
 
 def stepped_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits) -> list[torch.Tensor]:

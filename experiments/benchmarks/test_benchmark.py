@@ -1,0 +1,26 @@
+"""Runs every benchmark of a cell; pytest-benchmark's JSON takes its times, and its figures as `extra_info`."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from runtime_matrix.experiments.benchmarks.bench import CellBench
+from runtime_matrix.experiments.benchmarks.plugin import Case
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.tasks.bench import OpenEntry
+from runtime_matrix.experiments.tasks.task import Scenario
+
+
+def test_benchmark(
+    bench: CellBench, entry: OpenEntry, benchmark: BenchmarkFixture, case: Case, request: pytest.FixtureRequest
+) -> None:
+    def run() -> None:
+        case.task.run(bench, entry, case.config, case.point)
+
+    benchmark.group, benchmark.name = case.task.name, case.id
+    if isinstance(case.task, Scenario) and case.task.times_rounds:
+        run()
+    else:
+        benchmark.pedantic(run, rounds=1)
+    benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

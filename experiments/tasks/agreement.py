@@ -1,0 +1,111 @@
+"""The check before any timing counts: are the logits the reference's? Runs in every cell, unless it is switched off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.config import AgreementConfig
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.metric import Metric, figure, number, quotient
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
+from runtime_matrix.experiments.tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+
+_LOGITS, _SAME_DTYPE, _CONTINUATIONS = "reference", "reference-same-dtype", "reference-continuations.json"
+
+
+class Agreement(Task[AgreementConfig]):
+    """Logits of a few prompts, whole and behind a cache, and the reference's own continuations."""
+
+    name = "agreement"
+    title = "agreement"
+    about = "logits of a few prompts against the reference's, before any timing counts"
+    position = 200  # of its metrics
+    first = True
+    is_check = True
+    Config = AgreementConfig
+    metrics = (
+        Metric(
+            key="agreement_same_top_ratio",
+            title="same top",
+            group="agreement",
+            rank=5,
+            display=number("{:.1f} %", 100),
+            read=figure("same_top_ratio"),
+            about="Positions with the reference's likeliest token, in the check before any timing.",
+        ),
+        Metric(
+            key="agreement_max_logit_difference",
+            title="max |Δ logit|",
+            group="agreement",
+            rank=6,
+            display=number("{:.1e}"),
+            read=figure("max_logit_difference"),
+            about="Largest difference of a logit in that check.",
+        ),
+        Metric(
+            key="agreement_tied_ratio",
+            title="tied",
+            group="agreement",
+            rank=8,
+            display=number("{:.1f} %", 100),
+            read=quotient("tied_positions", "positions"),
+            is_warning=True,
+            about="Positions of that check whose likeliest token is tied exactly with another: the first of them "
+            "counts.",
+        ),
+    )
+
+    @override
+    def write_reference(self, bench: ReferenceBench, config: AgreementConfig) -> None:
+        from runtime_matrix.experiments.core import agreement
+
+        self._keep_logits(bench, _LOGITS)
+        prompts = agreement.continuation_prompts(config, bench.seed, bench.traits)
+        agreement.write_continuations(bench.runtime, bench.traits, prompts, bench.folder / _CONTINUATIONS)
+
+    @override
+    def write_reference_in_own_dtype(self, bench: ReferenceBench) -> None:
+        """Leave what rounding to the dtype alone does, beside what the runtime does on top of it."""
+        self._keep_logits(bench, _SAME_DTYPE)
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: AgreementConfig, point: str) -> None:
+        from runtime_matrix.experiments.core import agreement
+
+        stored = bench.folder / f"{_LOGITS}.npz"
+        if not stored.exists():
+            bench.skip("no reference was measured beside this cell")
+        prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
+        logits = agreement.prompt_logits(bench.runtime, prompts, bench.traits)
+        logits += agreement.stepped_logits(bench.runtime, prompts, bench.traits)
+        entry.figures.update(vars(agreement.compare(logits, agreement.read_logits(stored))))
+        continuations = bench.folder / _CONTINUATIONS
+        if continuations.exists():
+            entry.figures.update(
+                agreement.compare_continuations(bench.runtime, bench.traits, continuations, bench.scoring)
+            )
+        same_dtype = bench.folder / f"{_SAME_DTYPE}.npz"
+        entry.figures["same_dtype"] = _same_dtype(bench, logits, same_dtype) if same_dtype.exists() else None
+
+    def _keep_logits(self, bench: ReferenceBench, name: str) -> None:
+        from runtime_matrix.experiments.core import agreement
+
+        prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
+        agreement.write_logits(agreement.prompt_logits(bench.runtime, prompts), bench.folder / f"{name}.npz")
+
+
+def _same_dtype(bench: Bench, logits: list[torch.Tensor], stored: Path) -> JsonObject:
+    """Return the agreement with the reference's engine in the dtype of this runtime, and which one that was."""
+    from runtime_matrix.experiments.core import agreement
+
+    found = agreement.compare(logits, agreement.read_logits(stored))
+    return {"reference": bench.reference_config.title, "dtype": bench.runtime_config.dtype, **vars(found)}
+
+
+TASK = Agreement()

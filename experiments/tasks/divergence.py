@@ -1,0 +1,103 @@
+"""Divergence: the whole distribution at each token of a text, against the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.core.requests import ScoreRequest, Tokenizer
+from runtime_matrix.experiments.models import ModelFacts
+from runtime_matrix.experiments.records.metric import Metric, figure, hidden, number
+from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
+from runtime_matrix.experiments.tasks.perplexity import check_window, read_text, windows
+from runtime_matrix.experiments.tasks.task import QualityTask
+
+_FILE = "reference-distributions.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceConfig:
+    data: str
+    window: int = least(2)
+    tokens: int = least(1)
+    max_mib: int = least(1)
+
+
+class Divergence(QualityTask[DivergenceConfig]):
+    """Kullback-Leibler divergence from the reference, over the tokens of a text."""
+
+    name = "divergence"
+    title = "divergence"
+    about = "any text: Kullback-Leibler divergence from the reference's distributions, its percentiles, same top token"
+    position = 90
+    temporary_files = (_FILE,)  # hundreds of megabytes
+    Config = DivergenceConfig
+    bundled = "perplexity.txt"
+    metrics = (
+        Metric(
+            key="kl_mean",
+            title="KL",
+            unit="nats",
+            group="agreement",
+            rank=3,
+            better="low",
+            display=number("{:.1e}"),
+            read=figure("kl_mean"),
+            error="kl_standard_error",
+            about="Divergence from the reference's distribution, per token.",
+        ),
+        Metric(
+            key="divergence_same_top_ratio",
+            title="same top token",
+            group="agreement",
+            rank=6,
+            display=number("{:.2f} %", 100),
+            read=figure("same_top_ratio"),
+            about="Positions with its likeliest token.",
+        ),
+        hidden("kl_p99", figure("kl_p99")),
+    )
+
+    @override
+    def check_model(self, config: DivergenceConfig, facts: ModelFacts) -> None:
+        check_window(self.name, config.window, facts)
+
+    @override
+    def check_data(self, config: DivergenceConfig) -> None:
+        read_text(self.path(config), 1000)
+
+    @override
+    def write_reference(self, bench: ReferenceBench, config: DivergenceConfig) -> None:
+        from runtime_matrix.experiments.core import distributions
+
+        if bench.text is not None:
+            chosen = self._windows(config, bench.text, bench.traits.vocabulary)
+            budget = bench.scoring.token_budget or bench.traits.batch_tokens
+            distributions.write_reference(bench.runtime, bench.traits, chosen, bench.folder / _FILE, budget)
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: DivergenceConfig, point: str) -> None:
+        from runtime_matrix.experiments.core import distributions
+
+        text, file = bench.require_text(), bench.folder / _FILE
+        if not file.exists():
+            bench.skip("no reference was measured beside it: set agreement.enabled=true")
+        chosen = self._windows(config, text, bench.traits.vocabulary)
+        budget = bench.scoring.token_budget or bench.traits.batch_tokens
+        entry.parameters = {"window": config.window, "windows": len(chosen)}
+        entry.figures = vars(distributions.compare(bench.runtime, bench.traits, chosen, file, budget)).copy()
+
+    def _windows(self, config: DivergenceConfig, text: Tokenizer, vocabulary: int) -> Sequence[ScoreRequest]:
+        """Return as many windows as the tokens and the disk space that are asked for allow, at least one."""
+        tokens = min(config.tokens, (config.max_mib << 20) // (4 * vocabulary))
+        content = read_text(self.path(config), max_bytes=64 * config.tokens)
+        cut = windows(text.encode(content), text.bos_id, config.window)
+        return [
+            ScoreRequest(window.ids, window.first_scored) for window in cut[: max(1, tokens // (config.window - 1))]
+        ]
+
+
+TASK = Divergence()

@@ -1,0 +1,203 @@
+"""Time to first token and time per output token, every sample kept, over a grid of batch × prompt × new tokens."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.records.metric import (
+    Metric,
+    figure,
+    hidden,
+    milliseconds,
+    number,
+    percentile_of,
+)
+from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.task import Scenario, Shape
+
+_TIME = (
+    "Median over the launches in which cells took turns, each launch its own median; wall time at the cell's own "
+    "threads. Marked alone where the cell took no turns: then an order of magnitude, no comparison."
+)
+_TAIL = "The same steps, percentile of each launch. Of a cell alone it is unknown below {} samples."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyConfig:
+    batch: tuple[int, ...] = least(1)
+    prompt_tokens: tuple[int, ...] = least(1)
+    new_tokens: tuple[int, ...] = least(1)
+    iterations: int = least(1, most=100_000)
+    warmup: int = least(1)
+
+
+def _decode_rate(entry: Entry) -> float | None:
+    tpot, batch = percentile_of("tpot_s", 50)(entry), entry.parameter("batch")
+    return batch / tpot if tpot and batch else None
+
+
+def _prefill_rate(entry: Entry) -> float | None:
+    ttft, batch, tokens = (
+        percentile_of("ttft_s", 50)(entry),
+        entry.parameter("batch"),
+        entry.parameter("prompt_tokens"),
+    )
+    return batch * tokens / ttft if ttft and batch and tokens else None
+
+
+class Latency(Scenario[LatencyConfig]):
+    """Requests of a fixed shape, one generation at a time."""
+
+    name = "latency"
+    title = "latency"
+    about = "requests of a fixed shape: time to first token, time per output token, tails"
+    position = 10
+    uses_hardware_peak = True
+    Config = LatencyConfig
+    metrics = (
+        Metric(
+            key="ttft_s_p50",
+            title="TTFT p50",
+            unit="ms",
+            group="latency",
+            rank=3,
+            display=milliseconds,
+            read=percentile_of("ttft_s", 50),
+            trend="TTFT p50, s",
+            about=f"Time to the first token. {_TIME}",
+        ),
+        Metric(
+            key="tpot_s_p50",
+            title="TPOT p50",
+            unit="ms",
+            group="latency",
+            rank=2,
+            display=milliseconds,
+            read=percentile_of("tpot_s", 50),
+            trend="TPOT p50, s",
+            about=f"Time per output token. {_TIME}",
+        ),
+        Metric(
+            key="tpot_s_p95",
+            title="TPOT p95",
+            unit="ms",
+            group="latency",
+            rank=6,
+            display=milliseconds,
+            read=percentile_of("tpot_s", 95),
+            about=f"Time per output token, 95th percentile. {_TAIL.format(59)}",
+        ),
+        Metric(
+            key="tpot_s_p99",
+            title="TPOT p99",
+            unit="ms",
+            group="latency",
+            display=milliseconds,
+            read=percentile_of("tpot_s", 99),
+            about=f"Time per output token, 99th percentile. {_TAIL.format(299)}",
+        ),
+        Metric(
+            key="prefill_tokens_per_s",
+            title="prefill",
+            unit="tok/s",
+            group="latency",
+            rank=6,
+            display=number("{:,.0f}"),
+            read=_prefill_rate,
+            about="Prompt tokens per second, from TTFT p50.",
+        ),
+        Metric(
+            key="decode_tokens_per_s",
+            title="decode",
+            unit="tok/s",
+            group="latency",
+            rank=5,
+            display=number("{:,.0f}"),
+            read=_decode_rate,
+            about="New tokens per second, from TPOT p50.",
+        ),
+        Metric(
+            key="decode_mbu_ratio",
+            title="MBU",
+            group="latency",
+            rank=5,
+            display=number("{:.0f} %", 100),
+            about="Share of this machine's copy bandwidth that decoding reached.",
+        ),
+        Metric(
+            key="prefill_mfu_ratio",
+            title="MFU",
+            group="latency",
+            rank=5,
+            display=number("{:.0f} %", 100),
+            about="Share of this machine's matrix rate that prefill reached.",
+        ),
+        Metric(
+            key="latency_cpu_utilisation_ratio",
+            title="CPU busy",
+            unit="latency",
+            group="latency",
+            rank=8,
+            display=number("{:.0f} %", 100),
+            read=figure("cpu_utilisation_ratio"),
+            about="CPU time of all rounds, the warm-up's too, over wall time and the threads that were given.",
+        ),
+        Metric(
+            key="latency_gpu_utilisation_ratio",
+            title="GPU busy",
+            unit="latency",
+            group="latency",
+            rank=8,
+            display=number("{:.0f} %", 100),
+            read=figure("gpu_utilisation_ratio"),
+            about="Share of that time in which a kernel ran on the GPU, as its driver samples it.",
+        ),
+        hidden("first_call_s", figure("first_call_s")),
+    )
+
+    @override
+    def shapes(self, config: LatencyConfig) -> Sequence[Shape]:
+        return [Shape(*sizes) for sizes in itertools.product(config.batch, config.prompt_tokens, config.new_tokens)]
+
+    @override
+    def grid(self, config: LatencyConfig) -> Sequence[str]:
+        return [shape.name for shape in self.shapes(config)]
+
+    @override
+    def rows(self, config: LatencyConfig) -> int:
+        return max(config.batch)
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: LatencyConfig, point: str) -> None:
+        shape = next(shape for shape in self.shapes(config) if shape.name == point)
+        bench.require_rows(shape.batch)
+        prompts = bench.random_prompts(shape.batch, shape.prompt_tokens)
+        entry.parameters = vars(shape).copy()
+        first = bench.first_call(prompts, shape.new_tokens)
+        with bench.utilisation() as utilisation:
+            generations = bench.rounds(
+                lambda: bench.timed_decode(prompts, shape.new_tokens), config.iterations, config.warmup
+            )
+        timers = [timer for timer, _ in generations]
+        _, produced = generations[-1]
+        entry.figures = {
+            "first_call_s": first.total_s,
+            "first_token_of_first_call_s": first.ttft_s,
+            **utilisation.figures(),
+        }
+        entry.samples = {
+            "ttft_s": [timer.ttft_s for timer in timers],
+            "tpot_s": [sample for timer in timers for sample in timer.tpot_s],
+            "total_s": [timer.total_s for timer in timers],
+        }
+        entry.timed_tokens = {"prompts": prompts[:1], "new": produced[:1]}
+        assert [len(tokens) for tokens in produced] == [shape.new_tokens] * shape.batch
+
+
+TASK = Latency()

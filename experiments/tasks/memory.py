@@ -1,0 +1,108 @@
+"""Peak memory of loading, prefill and decoding, less what the process held before it loaded anything.
+
+On a GPU the memory that the device has in use is sampled, since ONNX Runtime and TensorRT allocate outside torch: what
+is free in torch's own cache is given back before each phase, and the shape has run once before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.records.metric import Metric, figure, number
+from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.task import Scenario, Shape
+
+_MIB = 2**-20
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    batch: int = least(1)
+    prompt_tokens: int = least(1)
+    new_tokens: int = least(1)
+
+
+class Memory(Scenario[MemoryConfig]):
+    """The peaks of one load."""
+
+    name = "memory"
+    title = "memory"
+    about = "peaks of host and device while loading, prefilling and decoding"
+    position = 30
+    first = True  # engines keep for themselves what a larger batch needed once
+    times_rounds = False
+    Config = MemoryConfig
+    metrics = (
+        Metric(
+            key="peak_host_bytes",
+            title="peak",
+            unit="MiB",
+            group="memory",
+            rank=3,
+            better="low",
+            display=number("{:,.0f}", _MIB),
+            read=figure("peak_host_bytes"),
+            trend="peak, bytes",
+            about="Highest resident memory of the process and its living children during loading, prefill and "
+            "decoding, less what it held when imports were done.",
+        ),
+        Metric(
+            key="peak_device_bytes",
+            title="device peak",
+            unit="MiB",
+            group="memory",
+            rank=3,
+            better="low",
+            display=number("{:,.0f}", _MIB),
+            read=figure("peak_device_bytes"),
+            about="Highest used memory of the device, all processes', less what was used before loading (sampled).",
+        ),
+        Metric(
+            key="weight_bytes",
+            title="weights",
+            unit="MiB",
+            group="memory",
+            rank=4,
+            better="low",
+            display=number("{:,.1f}", _MIB),
+            about="Weights in memory.",
+        ),
+    )
+
+    @override
+    def shapes(self, config: MemoryConfig) -> Sequence[Shape]:
+        return [Shape(config.batch, config.prompt_tokens, config.new_tokens)]
+
+    @override
+    def rows(self, config: MemoryConfig) -> int:
+        return config.batch
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: MemoryConfig, point: str) -> None:
+        bench.require_rows(config.batch)
+        prompts = bench.random_prompts(config.batch, config.prompt_tokens)
+        bench.first_call(prompts, config.new_tokens)
+        on_host: dict[str, int | None] = {"load": bench.load_peak_host_bytes}
+        on_device: dict[str, int | None] = {"load": bench.load_peak_device_bytes}
+        for phase, new_tokens in (("prefill", 1), ("decode", config.new_tokens)):
+            with bench.peak_memory(phase) as peak:
+                bench.decode(prompts, new_tokens)
+            on_host[phase], on_device[phase] = peak.host_bytes, peak.device_bytes
+        entry.parameters = vars(config).copy()
+        entry.figures = {
+            "peak_host_bytes": _highest(on_host.values()),
+            "peak_device_bytes": _highest(on_device.values()),
+            **{f"{phase}_peak_host_bytes": peak for phase, peak in on_host.items()},
+            **{f"{phase}_peak_device_bytes": peak for phase, peak in on_device.items()},
+        }
+
+
+def _highest(peaks: Iterable[int | None]) -> int | None:
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+TASK = Memory()
