@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.monitoring.registry import installed
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.strict import among, least, outside_identity, version_of, versioned
 
@@ -247,14 +251,21 @@ class ComparisonConfig:
     one_thread_new_tokens: int = least(2)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class MonitoringConfig:
-    """Whom a sweep tells what it finds. None: nobody."""
+    """The `Config` of each exporter by the exporter's name: where the results go while a sweep runs."""
 
-    prometheus_file: str | None
-    prometheus_port: int | None = least(0, most=65535)
-    prometheus_linger_s: float = least(0)
-    mlflow: str | None
+    configs: Mapping[str, object]
+
+    @classmethod
+    def build_plain(cls, value: object, where: str) -> MonitoringConfig:
+        """Return the configuration of the exporters that are installed. UserError as `strict.build` raises it."""
+        return cls(installed().configs(value, where))
+
+    @override
+    def __reduce__(self) -> tuple[type[MonitoringConfig], tuple[dict[str, object]]]:
+        # The process of a cell exports nothing: without this it would import every exporter beside what it measures.
+        return type(self), ({},)
 
 
 @dataclass(frozen=True, kw_only=True)

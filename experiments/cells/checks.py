@@ -102,7 +102,7 @@ def _check_options(key: str, part: JsonObject) -> None:
 
 def _check_ignored(config: CellConfig) -> None:
     """Refuse what was given and would be ignored: what is measured must be what was asked."""
-    model, code_asked, monitoring = config.model, config.benchmark.code, config.monitoring
+    model, code_asked = config.model, config.benchmark.code
     for kind, given in (("local", model.path), ("hub", model.id), ("random", model.architecture or model.seed)):
         if given and model.kind != kind:
             name = {"local": "path", "hub": "id"}.get(kind, "architecture" if model.architecture else "seed")
@@ -115,8 +115,6 @@ def _check_ignored(config: CellConfig) -> None:
         raise UserError(
             "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
         )
-    if monitoring.prometheus_linger_s and monitoring.prometheus_port is None:
-        raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
 
 
 def _check_lengths(config: CellConfig, facts: models.ModelFacts) -> None:
