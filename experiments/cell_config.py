@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from typing_extensions import override
+
 from runtime_matrix.experiments.config import (
     AgreementConfig,
     CalibrationConfig,
@@ -14,13 +16,13 @@ from runtime_matrix.experiments.config import (
     GenerationConfig,
     HwConfig,
     ModelConfig,
-    MonitoringConfig,
     ResponsesConfig,
     RuntimeConfig,
     SandboxConfig,
     ScoringConfig,
 )
 from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.monitoring.registry import installed
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.strict import among, build, identity_of, least, outside_identity
 from runtime_matrix.experiments.tasks.registry import benchmarks, task_of
@@ -79,6 +81,23 @@ class BenchmarksConfig:
 
 def _position(pair: tuple[Task[Any], Any]) -> int:
     return pair[0].position
+
+
+@dataclass(frozen=True)
+class MonitoringConfig:
+    """The `Config` of each exporter by the exporter's name: where the results go while a sweep runs."""
+
+    configs: Mapping[str, object]
+
+    @classmethod
+    def build_plain(cls, value: object, where: str) -> MonitoringConfig:
+        """Return the configuration of the exporters that are installed. UserError as `strict.build` raises it."""
+        return cls(installed().configs(value, where))
+
+    @override
+    def __reduce__(self) -> tuple[type[MonitoringConfig], tuple[dict[str, object]]]:
+        # The process of a cell exports nothing: without this it would import every exporter beside what it measures.
+        return type(self), ({},)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.plugins import preset_folders
 
 CONF = Path(__file__).parents[1] / "conf"
+_LISTS = ("benchmark", "monitoring")  # groups of which any number of presets are chosen
 # Mappings that take keys of the user's own.
 _OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
 
@@ -119,17 +120,18 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)
-    resolved.setdefault("benchmark", {})  # with none chosen, the group leaves nothing behind
+    for group in _LISTS:
+        resolved.setdefault(group, {})  # with none chosen, the group leaves nothing behind
     return resolved
 
 
 def _check_override(override: str) -> None:
     key, _, value = override.lstrip("+").partition("=")
-    if key == "benchmark":
+    if key in _LISTS:
         names = [name.strip() for name in value.strip("[]'\" ").split(",")]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise UserError(f"benchmark={value} names {twice} twice")
+            raise UserError(f"{key}={value} names {twice} twice")
 
 
 def explain(error: Exception) -> UserError:

@@ -157,16 +157,6 @@ class ComparisonConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonitoringConfig:
-    """Whom a sweep tells what it finds. None: nobody."""
-
-    prometheus_file: str | None
-    prometheus_port: int | None = least(0, most=65535)
-    prometheus_linger_s: float = least(0)
-    mlflow: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
     workers: int | None = least(1, most=1024, identity=False)
     cpu_s: int = least(1)

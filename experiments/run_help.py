@@ -19,12 +19,14 @@ Measure how a language model runs: speed, memory and accuracy of a runtime, in o
 
 Options of each group (GROUP=OPTION; runtime=gptq --help shows that option's values):
 """
-_TAIL = """
+_TAIL = """\
 Flags: -m a sweep over values with commas; --config-dir DIR options of your own; --cfg job the configuration instead of
 a measurement; --version; --hydra-help and --shell-completion are Hydra's own.
 python -m experiments.report shows the matrix again."""
 _INNER = ("runtime/weights", "runtime/placement", "model/architecture")
 _CHOICE = re.compile(r"^  - (?:override )?/?([\w@/]+): (.+?)(?: *#.*)?$", re.M)
+_LIST = re.compile(r"^  - (\w+): \[.*\]( #.*)?$", re.M)  # any number of options, and the comment beside them
+_PACKAGE = re.compile(r"^# @package (\S+)", re.M)
 
 
 def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
@@ -40,9 +42,11 @@ def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
     parts = [_HEAD, *groups, "\nEvery value (KEY=VALUE):\n", values.partition("\nhydra:")[0].rstrip(), ""]
     for group in ("runtime", "model", "hw"):
         parts += _group(found, group, chosen)
-    parts.append("benchmark:")
-    for option in chosen["benchmark"].strip("[]'").split(","):
-        parts += _block(found, "benchmark", option.strip(), 2)
+    for group, comment in _LIST.findall(head):
+        parts += [f"{group}:{comment}"]
+        for option in chosen[group].strip("[]'").split(","):
+            parts += _listed(found, group, option.strip())
+        parts.append("")
     return "\n".join([*parts, _TAIL])
 
 
@@ -61,13 +65,26 @@ def _group(places: Sequence[Path], group: str, chosen: dict[str, str]) -> list[s
 
 def _block(places: Sequence[Path], group: str, option: str, indent: int) -> list[str]:
     """Return an option's file as a block of YAML under the group's name."""
-    path = _path(places, group, option)
-    name = option if group == "benchmark" else group.rpartition("/")[2]
-    said = "" if group == "benchmark" else f" # {group}={option}"
-    lines = [f"{' ' * indent}{name}:{said}"]
-    text = path.read_text(encoding="utf-8") if path else ""
+    lines = [f"{' ' * indent}{group.rpartition('/')[2]}: # {group}={option}"]
+    return lines + _indented(_text(places, group, option), indent + 2)
+
+
+def _listed(places: Sequence[Path], group: str, option: str) -> list[str]:
+    """Return an option of a group of which several are chosen, below the group or the name that its package states."""
+    text = _text(places, group, option)
+    package = _PACKAGE.search(text)
+    below = package[1].removeprefix(group).lstrip(".") if package else ""  # Hydra's default is the group itself
+    return [f"  {below}:", *_indented(text, 4)] if below else _indented(text, 2)
+
+
+def _indented(text: str, indent: int) -> list[str]:
     text = re.sub(r"^(# @package.*|defaults:)\n(  - .*\n)*", "", text, flags=re.M)
-    return lines + [f"{' ' * (indent + 2)}{line}" for line in text.strip().splitlines()]
+    return [f"{' ' * indent}{line}" for line in text.strip().splitlines()]
+
+
+def _text(places: Sequence[Path], group: str, option: str) -> str:
+    path = _path(places, group, option)
+    return path.read_text(encoding="utf-8") if path else ""
 
 
 def _path(places: Sequence[Path], group: str, option: str) -> Path | None:

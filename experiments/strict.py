@@ -79,7 +79,10 @@ def identity_of(kind: Any, value: JsonObject) -> JsonObject:
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
-    """Return `value` as the type `kind`. UserError names the key that is unknown, missing, mistyped or out of range."""
+    """Return `value` as the type `kind`. UserError names the key that is unknown, missing, mistyped or out of range.
+
+    A kind whose keys depend on what is installed has `build_plain(value, where)`, which is called instead.
+    """
     if hasattr(kind, "build_plain"):
         return kind.build_plain(value, where)
     if is_dataclass(kind):

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.plan import Cell, baselines
 from runtime_matrix.experiments.cells.supervise import Children, Outcome
-from runtime_matrix.experiments.monitoring.sinks import configured
+from runtime_matrix.experiments.monitoring.exporters import configured
 from runtime_matrix.experiments.program import command_line
 from runtime_matrix.experiments.progress import Deadline, Progress
 from runtime_matrix.experiments.records.assemble import assemble
@@ -47,9 +47,9 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, return the exit code."""
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
-    sinks = configured(cells[0].config.monitoring)
+    exporters = configured(cells[0].config.monitoring)
     try:
-        sinks.start(len(cells))
+        exporters.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
             _tell_recommended(cells, progress)
             from runtime_matrix.experiments.comparison.after_sweep import compare_with_reference
@@ -58,7 +58,7 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             look = FirstLook(cells, results, progress.note, progress.tell)
 
             def on_record(record: Record) -> None:
-                sinks.record(record)
+                exporters.record(record)
                 look.record(record, deadline, progress.tick)
 
             records = measure_cells(cells, progress, on_record, deadline)
@@ -67,9 +67,9 @@ def run_sweep(cells: Sequence[Cell]) -> int:
                 cells[: len(records)], records, results, progress.note, deadline, progress.tick
             )
             compared = attach(records, results)
-            sinks.compared(compared)
+            exporters.compared(compared)
     finally:
-        sinks.close()
+        exporters.close()
     left = len(cells) - len(records)
     if left or not is_whole:
         what = f"{left} cells" if left else "comparisons"

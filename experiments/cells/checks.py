@@ -87,7 +87,7 @@ def _check_options(key: str, part: JsonObject) -> None:
 
 def _check_ignored(config: CellConfig) -> None:
     """Refuse what was given and would be ignored: what is measured must be what was asked."""
-    model, monitoring = config.model, config.monitoring
+    model = config.model
     for kind, given in (("local", model.path), ("hub", model.id), ("random", model.architecture or model.seed)):
         if given and model.kind != kind:
             name = {"local": "path", "hub": "id"}.get(kind, "architecture" if model.architecture else "seed")
@@ -96,8 +96,6 @@ def _check_ignored(config: CellConfig) -> None:
             )
     if config.generation.draft_model is not None and config.generation.speculate != "draft":
         raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
-    if monitoring.prometheus_linger_s and monitoring.prometheus_port is None:
-        raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
 
 
 def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:

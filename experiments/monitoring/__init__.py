@@ -1,1 +1,1 @@
-"""Monitoring: what a sweep tells other systems while it runs. A sink that fails never fails a cell."""
+"""Monitoring: where a sweep's results go while it runs. An exporter that fails never fails a cell."""

@@ -1,4 +1,4 @@
-"""MLflow: a run a record, with the row's numbers as metrics and what it is as parameters.
+"""MLflow: one run per record, with the row's numbers as metrics and what it is as parameters.
 
 A run is made when its cell ends, and takes the speedups and differences from the reference when these are known.
 """
@@ -6,16 +6,30 @@ A run is made when its cell ends, and takes the speedups and differences from th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.monitoring.exporter import Exporter
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import Record, Result, Row
 
 _PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "hw", "threads", "status", "command")
 
 
-class Mlflow:
-    """`uri` is a tracking server, or a folder or database as MLflow writes them."""
+@dataclass(frozen=True)
+class MlflowConfig:
+    mlflow: str | None = None  # a tracking server, or a folder or database as MLflow writes them
+
+
+class Mlflow(Exporter[MlflowConfig]):
+    Config = MlflowConfig
+
+    @classmethod
+    @override
+    def from_config(cls, config: MlflowConfig) -> Mlflow | None:
+        return cls(config.mlflow) if config.mlflow is not None else None
 
     def __init__(self, uri: str):
         import mlflow
@@ -25,9 +39,7 @@ class Mlflow:
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("runtime-matrix")
 
-    def start(self, total: int) -> None:
-        pass
-
+    @override
     def record(self, record: Record) -> None:
         (row,) = rows([Result(record, Path(record.record_id))])
         with self._mlflow.start_run(run_name=record.record_id) as run:
@@ -36,6 +48,7 @@ class Mlflow:
             self._mlflow.log_params({key: str(values[key])[:500] for key in _PARAMETERS})
             self._mlflow.log_metrics(_numbers(row))
 
+    @override
     def compared(self, results: Sequence[Result]) -> None:
         for row in rows(results, all=True):
             if row.record_id in self._runs:
@@ -43,9 +56,6 @@ class Mlflow:
                     self._mlflow.log_metrics(_numbers(row))
                     # What the comparison found may be a failure; a parameter cannot change, a tag can.
                     self._mlflow.set_tags({"status": row.status, "reason": str(row.reason or "")[:500]})
-
-    def close(self) -> None:
-        pass
 
 
 def _numbers(row: Row) -> dict[str, float]:

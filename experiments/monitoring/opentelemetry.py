@@ -1,39 +1,49 @@
-"""OpenTelemetry: a span a cell, within it one a job, load phase and benchmark, made when the record is there.
+"""OpenTelemetry: one span per cell, within it one per job, load phase and benchmark, made when the record is there.
 
-Where the collector is stands in OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT).
+Where the collector is stands in OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT), which alone ask for it.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import os
+from typing import TYPE_CHECKING
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from typing_extensions import override
 
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.monitoring.exporter import Exporter, NoOptions
+from runtime_matrix.experiments.records.schema import Record
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 _NS = 1_000_000_000
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-class Spans:
-    def __init__(self, exporter: SpanExporter):
+class OpenTelemetry(Exporter[NoOptions]):
+    def __init__(self, spans: SpanExporter):
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        self._trace = trace
         self._provider = TracerProvider(resource=Resource.create({"service.name": "runtime-matrix"}))
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(spans))
         self._tracer = self._provider.get_tracer("experiments")
 
     @classmethod
-    def to_collector(cls) -> Spans:
+    @override
+    def from_config(cls, config: NoOptions) -> OpenTelemetry | None:
+        if not any(os.environ.get(name) for name in _ENDPOINTS):
+            return None
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         return cls(OTLPSpanExporter())
 
-    def start(self, total: int) -> None:
-        pass
-
+    @override
     def record(self, record: Record) -> None:
         start, end = _epoch_s(record.started_at), _epoch_s(record.finished_at or record.started_at)
         attributes = {
@@ -46,8 +56,8 @@ class Spans:
         cell = self._tracer.start_span(f"cell {record.runtime.name}", start_time=int(start * _NS))
         cell.set_attributes(attributes)
         if record.status != "ok":
-            cell.set_status(trace.Status(trace.StatusCode.ERROR, record.reason))
-        inside = trace.set_span_in_context(cell)
+            cell.set_status(self._trace.Status(self._trace.StatusCode.ERROR, record.reason))
+        inside = self._trace.set_span_in_context(cell)
         at = start
         for name, seconds in record.jobs.items():  # one after the other, in this order
             self._span(name, at, seconds, inside)
@@ -56,9 +66,7 @@ class Spans:
             at += seconds
         cell.end(int(max(at, end) * _NS))
 
-    def compared(self, results: Sequence[Result]) -> None:
-        pass
-
+    @override
     def close(self) -> None:
         self._provider.shutdown()  # sends what is left
 

@@ -6,16 +6,22 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, write_to_textfile
 from typing_extensions import override
 
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.monitoring.exporter import Exporter
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record, Result, Row
+from runtime_matrix.experiments.strict import least
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PATIENCE_S = 5.0
@@ -24,13 +30,24 @@ _LABELS = ("runtime", "model", "hw")
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
-class Prometheus:
+@dataclass(frozen=True)
+class PrometheusConfig:
+    prometheus_file: str | None = None
+    prometheus_port: int | None = least(0, most=65535, default=None)
+    prometheus_linger_s: float = least(0, default=0.0)
+
+
+class Prometheus(Exporter[PrometheusConfig]):
     """`file` is rewritten after each cell, whole, for node_exporter's textfile collector; `port` serves /metrics.
 
     Speedups are known last: the endpoint stays for `linger_s` after them, the file stays anyway.
     """
 
+    Config = PrometheusConfig
+
     def __init__(self, file: str | None, port: int | None, linger_s: float = 0.0):
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
         self._file, self._linger_s = file, linger_s
         self.registry = registry = CollectorRegistry()
         self._ttft = Histogram(
@@ -61,10 +78,25 @@ class Prometheus:
             self._server = _serve(port, registry)
             self.port = self._server.server_port
 
+    @classmethod
+    @override
+    def check(cls, config: PrometheusConfig) -> None:
+        if config.prometheus_linger_s and config.prometheus_port is None:
+            raise UserError("monitoring.prometheus_linger_s would be ignored: add monitoring.prometheus_port=PORT")
+
+    @classmethod
+    @override
+    def from_config(cls, config: PrometheusConfig) -> Prometheus | None:
+        if config.prometheus_file is None and config.prometheus_port is None:
+            return None
+        return cls(config.prometheus_file, config.prometheus_port, config.prometheus_linger_s)
+
+    @override
     def start(self, total: int) -> None:
         self._planned.set(total)
         self._write()
 
+    @override
     def record(self, record: Record) -> None:
         labels = (record.runtime.name, record.model.name, record.hw.name)
         self._cells.labels(record.status).inc()
@@ -73,6 +105,7 @@ class Prometheus:
                 self._note(entry, labels)
         self._write()
 
+    @override
     def compared(self, results: Sequence[Result]) -> None:
         for row in rows(results, all=True):
             if row.status in FAILED_TIMING:
@@ -83,13 +116,14 @@ class Prometheus:
         self._write()
 
     def _withdraw(self, row: Row) -> None:
-        """Count a cell as failed whose timed work turned out wrong after it had ended; its times are no longer told."""
+        """Count a cell as failed whose timed work turned out wrong after it had ended; its times are taken back."""
         self._cells.labels(row.status).inc()
         labels = (row.runtime, row.model, row.hw)
         for metric in (self._ttft, self._tpot, self._throughput, self._speedup):
-            with suppress(KeyError):  # nothing was told
+            with suppress(KeyError):  # nothing was exported
                 metric.remove(*labels)
 
+    @override
     def close(self) -> None:
         if self._server is not None:
             time.sleep(self._linger_s)
@@ -116,6 +150,8 @@ class Prometheus:
 
     def _write(self) -> None:
         if self._file is not None:
+            from prometheus_client import write_to_textfile
+
             Path(self._file).parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(self._file, self.registry)
 
@@ -134,6 +170,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 def _serve(port: int, registry: CollectorRegistry) -> WSGIServer:
     """Serve /metrics on loopback, to those who call us by a name of loopback: a page in a browser could use another."""
+    from prometheus_client import make_wsgi_app
+
     metrics = make_wsgi_app(registry)
 
     def answer(environment: Any, start_response: Any) -> Any:

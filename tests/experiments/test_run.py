@@ -95,12 +95,12 @@ def test_no_hardware_peak_where_nothing_is_timed(run: Run, tmp_path: Path) -> No
     assert "hardware peak" not in done.stderr
 
 
-def test_a_sink_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
+def test_an_exporter_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
     (tmp_path / "file").touch()
     done = run(*FAKE, "agreement.enabled=false", f"monitoring.prometheus_file={tmp_path / 'file' / 'no.prom'}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr.count("prometheus hears no more: ") == 1
+    assert done.stderr.count("prometheus exporter disabled: ") == 1
     (record,) = records(tmp_path)
     assert record["jobs"]["measure"] > 0  # type: ignore[index]
     assert record["memory_trace"]["samples"]  # type: ignore[index]

@@ -5,17 +5,17 @@ import pytest
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra monitoring")
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from runtime_matrix.experiments.monitoring.opentelemetry import Spans
+from runtime_matrix.experiments.monitoring.opentelemetry import OpenTelemetry
 from tests.experiments.recorded import make_record
 
 
 def test_a_cell_is_a_span_with_its_jobs_phases_and_benchmarks_inside() -> None:
-    exporter = InMemorySpanExporter()
-    spans = Spans(exporter)
-    spans.record(make_record("eager"))
-    spans.record(make_record("offload", status="out_of_memory", reason="no room"))
-    spans.close()
-    found = exporter.get_finished_spans()
+    spans = InMemorySpanExporter()
+    exporter = OpenTelemetry(spans)
+    exporter.record(make_record("eager"))
+    exporter.record(make_record("offload", status="out_of_memory", reason="no room"))
+    exporter.close()
+    found = spans.get_finished_spans()
     cell, failed = (next(s for s in found if s.name == name) for name in ("cell eager", "cell offload"))
     inside = {span.name: span for span in found if span.parent and span.parent.span_id == cell.context.span_id}
     assert set(inside) == {

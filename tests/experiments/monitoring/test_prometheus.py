@@ -28,14 +28,14 @@ DASHBOARD = Path(__file__).parents[3] / "experiments" / "monitoring" / "grafana.
 
 @pytest.fixture
 def told(tmp_path: Path) -> Iterator[Prometheus]:
-    sink = Prometheus(str(tmp_path / "metrics" / "matrix.prom"), 0)
+    exporter = Prometheus(str(tmp_path / "metrics" / "matrix.prom"), 0)
     results = read(sweep(tmp_path / "runs"))[0]
-    sink.start(len(results))
+    exporter.start(len(results))
     for result in results:
-        sink.record(result.record)
-    sink.compared(results)
-    yield sink
-    sink.close()
+        exporter.record(result.record)
+    exporter.compared(results)
+    yield exporter
+    exporter.close()
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421), ("", 421)])
@@ -67,12 +67,12 @@ def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp
 
 
 def test_a_cell_whose_tokens_were_wrong_is_a_failure_and_has_no_times(tmp_path: Path) -> None:
-    sink = Prometheus(str(tmp_path / "matrix.prom"), None)
+    exporter = Prometheus(str(tmp_path / "matrix.prom"), None)
     results = read(sweep(tmp_path / "runs", has_garbage=True))[0]
     for result in results:
-        sink.record(result.record)
+        exporter.record(result.record)
     assert 'tpot_seconds_count{hw="auto",model="bundled",runtime="t_garbage"}' in (tmp_path / "matrix.prom").read_text()
-    sink.compared(results)
+    exporter.compared(results)
     text = (tmp_path / "matrix.prom").read_text()
     assert 'runtime_matrix_cells_total{status="wrong output"} 1.0' in text
     assert not re.search(r'(tpot_seconds|ttft_seconds|tokens_per_second|speedup_ratio).*runtime="t_garbage"', text)
@@ -90,14 +90,14 @@ def test_the_endpoint_is_on_loopback_only(told: Prometheus) -> None:
 
 
 def test_the_endpoint_stays_until_the_last_values_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    sink, read_then = Prometheus(None, 0, linger_s=15), list[tuple[float, bytes]]()
+    exporter, read_then = Prometheus(None, 0, linger_s=15), list[tuple[float, bytes]]()
 
     def sleep(seconds: float) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=5) as answer:
             read_then.append((seconds, answer.read()))
 
     monkeypatch.setattr("runtime_matrix.experiments.monitoring.prometheus.time.sleep", sleep)
-    sink.close()
+    exporter.close()
     assert [seconds for seconds, _ in read_then] == [15]
     assert b"runtime_matrix_planned_cells" in read_then[0][1]
 
