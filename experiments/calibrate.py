@@ -45,8 +45,8 @@ def _calibrate(words: Sequence[str]) -> int:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
     from runtime_matrix.experiments.comparison.speed import compare_speed
     from runtime_matrix.experiments.comparison.workers import Runner
+    from runtime_matrix.experiments.gates.axes.cpu_speedup import CPU_PHASES
     from runtime_matrix.experiments.gates.calibration import calibrate, write_calibration
-    from runtime_matrix.experiments.gates.limits import CPU_PHASES
     from runtime_matrix.experiments.progress import Progress
     from runtime_matrix.experiments.records.speed import Clock, halves, log_ratios
     from runtime_matrix.experiments.records.store import read_speed

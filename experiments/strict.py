@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from runtime_matrix.experiments.errors import UserError, did_you_mean
 from runtime_matrix.experiments.plain_json import JsonObject
+
+Keys = Sequence[str] | Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Rule:
 
     least: float | None = None
     most: float | None = None
-    keys: Sequence[str] | None = None  # of a mapping
+    keys: Keys | None = None  # of a mapping; a callable is called whenever a value is checked
     among: Sequence[str] | None = None
     may_be_empty: bool = False
     identity: bool = True  # whether another value can change a figure
@@ -43,7 +45,7 @@ _NO_RULE = Rule()
 def least(
     smallest: float,
     most: float | None = None,
-    keys: Sequence[str] | None = None,
+    keys: Keys | None = None,
     identity: bool = True,
     **kwargs: Any,
 ) -> Any:
@@ -131,9 +133,10 @@ def _check_range(value: Any, rule: Rule, where: str) -> None:
         raise UserError(f"{where} is an empty list: give at least one value")
     if isinstance(value, dict):
         parts = [(f"{where}.{key}", element) for key, element in value.items()]
+        known = rule.keys() if callable(rule.keys) else rule.keys
         for key in value:
-            if rule.keys is not None and key not in rule.keys:
-                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, rule.keys)}")
+            if known is not None and key not in known:
+                raise UserError(f"{where}.{key} is not a known key{did_you_mean(key, known)}")
     else:
         parts = [(where, element) for element in (value if isinstance(value, tuple) else [value])]
     for name, element in parts:

@@ -11,7 +11,7 @@ from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.arguments import read_arguments
 from runtime_matrix.experiments.cells.plan import plan
 from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.gate import prepare_words
+from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.pairing import cells
 from runtime_matrix.experiments.report import main as report
 from tests.experiments.recorded import sweep

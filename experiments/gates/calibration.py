@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 from scipy import special
 
+from runtime_matrix.experiments.gates.axes import cpu_speedup, speedup
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.paired import lag_1, mean_interval
@@ -114,7 +115,7 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
         return []
     noises = [
         (f"{phase}, {calibration.clock}", calibration.phases[phase].noise, calibration.level)
-        for clock, phases in (("wall", gate.reference.speedup), ("cpu", gate.reference.cpu_speedup))
+        for clock, phases in (("wall", gate[speedup.REFERENCE]), ("cpu", gate[cpu_speedup.REFERENCE]))
         if (calibration := calibrations.get(clock)) is not None
         for phase in phases
         if phase in calibration.phases

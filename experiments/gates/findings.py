@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+from runtime_matrix.experiments.gates.axis import Kept, Part
 from runtime_matrix.experiments.gates.baseline import Baseline
 from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import Launch, Result, Row
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class Measured:
     @property
     def against(self) -> str:
         return self.reference.record.runtime.name
+
+    def rival(self, part: Part) -> str:
+        """Return what limits of this part of a gate are judged against, as messages name it."""
+        return self.against if part == "reference" else "the baseline"
+
+    def kept(self, kept: Kept[T]) -> T:
+        """Return what the baseline keeps; for limits that are judged only where there is one."""
+        assert self.baseline is not None
+        return kept.of(self.baseline)
 
 
 def row_of(result: Result) -> Row:

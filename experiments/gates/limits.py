@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.records.speed import PHASES
-from runtime_matrix.experiments.strict import among, least
+from runtime_matrix.experiments.gates import registry
+from runtime_matrix.experiments.gates.axis import Limits, Part
+from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.strict import build, least
+from runtime_matrix.experiments.tasks.registry import scores
 
-CPU_PHASES = ("decode", "prefill")
-OUTPUTS = ("timed_work", "replay", "agreement")
-MEMORY = ("weight_bytes", "weight_disk_bytes", "peak_host_bytes", "peak_device_bytes")
-LOAD = ("load_s", "first_call_s")
-UNITS = {**dict.fromkeys(MEMORY, "bytes"), **dict.fromkeys(LOAD, "s")}
-ACCURACY = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
+ACCURACY = tuple(scores())  # benchmarks whose answers are scored item by item
 _OTHERS = ("latency", "memory")
-COUNTS = ("graph_breaks", "recompiles", "fallback_nodes", "tokens")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReferenceLimits:
+@dataclass(frozen=True)
+class LimitSet:
+    """The limits of one part of a gate by key; what is missing has its axis's default."""
+
+    part: ClassVar[Part]
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def build_plain(cls, value: object, where: str) -> Self:
+        """Return the limits of plain data. UserError as from `strict.build`, whose hook this is."""
+        known = [
+            (limits.key, limits.kind, limits.rule.field(default_factory=lambda default=limits.default: default))
+            for limits in registry.limits()
+            if limits.part == cls.part
+        ]
+        return cls(vars(build(make_dataclass(cls.__name__, known, kw_only=True), value, where)))
+
+    def __getitem__(self, limits: Limits[T]) -> T:
+        return cast(T, self.values.get(limits.key, limits.default))
+
+    def plain(self) -> JsonObject:
+        return {limits.key: self[limits] for limits in registry.limits() if limits.part == self.part}
+
+
+class ReferenceLimits(LimitSet):
     """Against the reference that the same run measured."""
 
-    speedup: dict[str, float] = least(0.001, keys=PHASES)  # least times faster by wall time, by phase
-    cpu_speedup: dict[str, float] = least(0.001, keys=CPU_PHASES, default_factory=dict)  # by CPU time of one thread
-    outputs: tuple[str, ...] = among(*OUTPUTS, may_be_empty=True, default=OUTPUTS)  # that must be the reference's
-    same_top: float = least(0, 1, default=0.75)  # share of its top tokens that weights unlike its own must choose too
-    memory: dict[str, float] = least(0, keys=MEMORY, default_factory=dict)  # share by which a figure may exceed its
-    accuracy: dict[str, float] = least(0, keys=ACCURACY)  # margin of the loss: score from 0 to 1, nats a token
+    part = "reference"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselineLimits:
+class BaselineLimits(LimitSet):
     """Against what an earlier run on this machine left, where `baseline=DIR` names it."""
 
-    speedup: tuple[str, ...] = among(*PHASES, may_be_empty=True)  # phases that may not lose speed on the reference
-    cpu_speedup: tuple[str, ...] = among(*CPU_PHASES, may_be_empty=True, default=())
-    memory: dict[str, float] = least(0, keys=MEMORY)
-    load: dict[str, float] = least(0, keys=LOAD)
-    accuracy: dict[str, float] = least(0, keys=ACCURACY)
-    counts: tuple[str, ...] = among(*COUNTS, may_be_empty=True)  # none may grow; tokens may not change
-    all_cells: bool = False  # a cell of the baseline that the run lacks is inconclusive
+    part = "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,37 +63,47 @@ class GateConfig:
     indifferent: float = least(0.0, 1.0)  # share of speed whose loss does not matter
     must_find: float = least(0.001, 1.0)  # share of speed whose loss must not pass
     looks: tuple[int, ...] = least(3)  # launches after which a speed limit may be decided
-    reference: ReferenceLimits
-    baseline: BaselineLimits
+    reference: ReferenceLimits = field(default_factory=ReferenceLimits)
+    baseline: BaselineLimits = field(default_factory=BaselineLimits)
+
+    def __getitem__(self, limits: Limits[T]) -> T:
+        """Return what the gate has under the key of these limits."""
+        return self.reference[limits] if limits.part == "reference" else self.baseline[limits]
+
+    def replaced(self, limits: Limits[T], value: T) -> Self:
+        """Return the gate with another value under the key of these limits."""
+        if limits.part == "reference":
+            return replace(self, reference=ReferenceLimits({**self.reference.values, limits.key: value}))
+        return replace(self, baseline=BaselineLimits({**self.baseline.values, limits.key: value}))
+
+    def chosen(self, has_baseline: bool) -> list[tuple[Limits[Any], Any]]:
+        """Return all that can be judged, with its value, in the order of the gate's keys, `reference` first."""
+        parts = ("reference", "baseline") if has_baseline else ("reference",)
+        return [(limits, self[limits]) for part in parts for limits in registry.limits() if limits.part == part]
 
     def level(self, cells: int, has_baseline: bool) -> float:
         """Return the level of each one-sided bound, such that all bounds together err as rarely as `error` says."""
-        parts: list[Any] = [self.reference, *([self.baseline] if has_baseline else [])]
-        count = sum(len(part.speedup) + len(part.cpu_speedup) + len(part.accuracy) for part in parts)
+        count = sum(limits.bounds(value) for limits, value in self.chosen(has_baseline))
         return 1 - self.error / max(1, count * cells)
 
-    def limits_peaks(self, has_baseline: bool) -> bool:
-        """Say whether a peak of memory is limited, which launches measure."""
-        parts = [self.reference.memory, *([self.baseline.memory] if has_baseline else [])]
-        return any("peak_host_bytes" in memory for memory in parts)
+    def needs_launches(self, has_baseline: bool) -> bool:
+        """Say whether launches measure what is limited."""
+        return any(limits.needs_launches(value) for limits, value in self.chosen(has_baseline))
 
     def names(self, has_baseline: bool) -> list[str]:
         """Return the names of the limits, as findings bear them."""
-        parts = {"reference": self.reference, **({"baseline": self.baseline} if has_baseline else {})}
-        groups = [(f"{part}.{group}", limits) for part, one in parts.items() for group, limits in vars(one).items()]
-        return [
-            f"{group}.{name}" for group, limits in groups if not isinstance(limits, bool | float) for name in limits
-        ]
+        return [name for limits, value in self.chosen(has_baseline) for name in limits.names(value)]
 
     def benchmarks(self, has_baseline: bool) -> list[str]:
         """Return the benchmarks that its limits need: at least one, since a cell has a record."""
-        parts: list[Any] = [self.reference, *([self.baseline] if has_baseline else [])]
-        wanted = {name for part in parts for name in part.accuracy}
-        if any(name.startswith("peak") for part in parts for name in part.memory):
-            wanted.add("memory")
-        if (has_baseline and "first_call_s" in self.baseline.load) or "replay" in self.reference.outputs:
-            wanted.add("latency")
-        return [name for name in (*_OTHERS, *ACCURACY) if name in wanted] or ["memory"]
+        wanted = {name for limits, value in self.chosen(has_baseline) for name in limits.benchmarks(value)}
+        known = (*_OTHERS, *ACCURACY)
+        return [name for name in (*known, *sorted(wanted.difference(known))) if name in wanted] or ["memory"]
+
+    def plain(self) -> JsonObject:
+        """Return the gate as plain data, what its YAML leaves out among it."""
+        own = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {**own, "reference": self.reference.plain(), "baseline": self.baseline.plain()}
 
 
 def check(gate: GateConfig) -> None:
@@ -95,7 +115,5 @@ def check(gate: GateConfig) -> None:
             f"gate.indifferent={gate.indifferent:g} must be less than gate.must_find={gate.must_find:g}: "
             "as in 0.02 and 0.05"
         )
-    limits = (gate.reference, gate.baseline)
-    options = ("all_cells", "same_top")
-    if not any(getattr(part, name) for part in limits for name in vars(part) if name not in options):
+    if not gate.names(has_baseline=True):
         raise UserError("the gate limits nothing: see conf/gate/ci.yaml for what can be limited")

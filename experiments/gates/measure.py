@@ -18,9 +18,9 @@ from runtime_matrix.experiments.comparison.workers import Runner
 from runtime_matrix.experiments.config import ComparisonConfig
 from runtime_matrix.experiments.gates.baseline import Baseline, check_baseline
 from runtime_matrix.experiments.gates.findings import Finding, Measured
-from runtime_matrix.experiments.gates.judge import findings, overall
+from runtime_matrix.experiments.gates.judge import findings, launch_limits, overall
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.gates.speed_limits import losses, speed_limits
+from runtime_matrix.experiments.gates.speed_limits import losses
 from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.progress import Progress
 from runtime_matrix.experiments.records.environment import environment
@@ -55,7 +55,7 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
     here = environment()
     for candidate in candidates:
         if candidate.baseline is not None:
-            check_baseline(candidate.baseline, candidate.cell, here, list(gate.baseline.accuracy))
+            check_baseline(candidate.baseline, candidate.cell, here, gate)
     level = gate.level(len(candidates), any(candidate.baseline is not None for candidate in candidates))
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}
@@ -89,8 +89,8 @@ def measure_for_baseline(
     results = Path(reference.config.results_dir)
     first, *others = measure_cells([reference, *cells], progress)
     home = results / first.record_id
-    wanted = gate.baseline.speedup or gate.baseline.cpu_speedup or gate.limits_peaks(True)
-    if first.status == "ok" and wanted:
+    is_launched = any(limits.needs_kept_launches(value) for limits, value in gate.chosen(has_baseline=True))
+    if first.status == "ok" and is_launched:
         compare_speed(
             Runner(reference, home),
             [
@@ -114,7 +114,8 @@ def measure_for_baseline(
 
 def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonConfig:
     """Return how launches are run: with those rounds that the gate's limits are of."""
-    asked, wanted = reference.config.comparison, {*gate.reference.speedup, *gate.baseline.speedup}
+    asked = reference.config.comparison
+    wanted = {phase for limits, value in gate.chosen(has_baseline=True) for phase in limits.phases(value)}
     room = (reference.facts.max_length or _LONG_TOKENS + max(asked.prompt_tokens)) - max(asked.prompt_tokens)
     if "long_decode" in wanted:
         options["long_new_tokens"] = asked.long_new_tokens or min(_LONG_TOKENS, room)
@@ -165,21 +166,18 @@ def _compare(
     level: float,
     progress: Progress,
 ) -> None:
-    """Launch until each speed limit of each cell is decided, or until the last look."""
+    """Launch until each limit of each cell that launches decide is decided, or until the last look."""
     results = Path(reference.config.results_dir)
     by_folder = {results / record.record_id: candidate for candidate, record in pairs if record.status == "ok"}
-    limits = {folder: speed_limits(gate, candidate.baseline, level) for folder, candidate in by_folder.items()}
     has_baseline = any(candidate.baseline is not None for candidate, _ in pairs)
-    if not any(limits.values()) and not gate.limits_peaks(has_baseline):
+    if not by_folder or not gate.needs_launches(has_baseline):
         return
+    limits = {folder: launch_limits(gate, candidate.baseline, level) for folder, candidate in by_folder.items()}
 
     def is_decided(folder: Path, launches: Sequence[Launch]) -> bool:
         count = len(launches)
         return count >= gate.looks[-1] or (
-            count >= gate.looks[0]
-            and all(
-                limit.look(launches).verdict != "inconclusive" for limit in limits[folder] if limit.applies(launches)
-            )
+            count >= gate.looks[0] and all(limit.is_decided(launches) for limit in limits[folder])
         )
 
     def note(done: int, launches: Sequence[Launch]) -> None:

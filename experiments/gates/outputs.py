@@ -54,7 +54,7 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
         "verdict.json": _json(
             {
                 "schema_version": 1,
-                "gate": asdict(gate),
+                "gate": gate.plain(),
                 "command": command,
                 "verdict": judgement.verdict,
                 "was_repeated": judgement.was_repeated,

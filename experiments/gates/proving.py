@@ -17,7 +17,7 @@ from runtime_matrix.experiments.cells.injection import Injection
 from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.comparison.launch import launch
 from runtime_matrix.experiments.comparison.workers import Runner
-from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.limits import ACCURACY, GateConfig
 from runtime_matrix.experiments.gates.load import busy_cores
 from runtime_matrix.experiments.gates.measure import Candidate, run_gate
 from runtime_matrix.experiments.gates.proof_journal import (
@@ -60,8 +60,8 @@ INJECTIONS = (
 MARGIN = 0.03
 # Matrix products a forward of the scripted runtime: about the time of the bundled model's.
 _FAKE = ["model=random", "runtime.engine.work=40"]
-_OF_SPEED = ["gate.reference.accuracy={}"]
-_OF_ANSWERS = ["gate.reference.speedup={}", "gate.reference.cpu_speedup={}", "gate.reference.outputs=[]"]
+_OF_SPEED = ["~gate.reference.accuracy"]
+_OF_ANSWERS = ["~gate.reference.speedup", "~gate.reference.cpu_speedup", "~gate.reference.outputs"]
 _ONE_BENCHMARK = ["benchmark=[memory,latency]", "progress=false"]
 
 
@@ -190,21 +190,8 @@ def _gate(name: str, words: Sequence[str]) -> GateConfig:
     from runtime_matrix.experiments.compose import compose_gate
 
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
-    limits = gate.reference
-
-    def wanted(group: str, least: dict[str, float]) -> dict[str, float]:
-        # Merged into the option's mapping, an empty one changes nothing.
-        return {} if f"gate.reference.{group}={{}}" in words else least
-
-    limits = replace(
-        limits,
-        speedup=wanted("speedup", limits.speedup),
-        cpu_speedup=wanted("cpu_speedup", limits.cpu_speedup),
-        accuracy=wanted("accuracy", limits.accuracy),
-    )
-    return replace(gate, reference=limits)
+    return gate
 
 
 def _margins() -> str:
-    names = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")
-    return "{" + ",".join(f"{name}: {MARGIN}" for name in names) + "}"
+    return "{" + ",".join(f"{name}: {MARGIN}" for name in ACCURACY) + "}"

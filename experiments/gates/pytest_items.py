@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from typing_extensions import override
 
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.gate import Asked
-    from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
 
 
 class GateFile(pytest.File):
@@ -22,17 +22,17 @@ class GateFile(pytest.File):
     @override
     def collect(self) -> Iterator[pytest.Item]:
         self.words = shlex.split(self.config.getoption("--gate-with"))
-        self.asked = _prepare([*self.words, f"gate={self.path}"])
+        self.request = prepare_words([*self.words, f"gate={self.path}"])
         self._judgement: Judgement | None = None
-        for cell in self.asked.candidates:
-            for name in self.asked.gate.names(self.asked.baseline is not None):
+        for cell in self.request.candidates:
+            for name in self.request.gate.names(self.request.baseline is not None):
                 item = Limit.from_parent(self, name=f"{cell.label}: {name}")
                 item.cell, item.limit = cell.label, name
                 yield item
 
     def judgement(self) -> Judgement:
         if self._judgement is None:
-            self._judgement = _judge(self.asked, self.config)
+            self._judgement = _judge(self.request, self.config)
         return self._judgement
 
 
@@ -93,10 +93,8 @@ class GateCheck:
             words.append(f"baseline={baseline}")
         if not any(word.startswith("results_dir=") for word in words):
             words.append(f"results_dir={self._results}")
-        from runtime_matrix.experiments.errors import UserError
-
         try:
-            judgement = _judge(_prepare(words), self._config)
+            judgement = _judge(prepare_words(words), self._config)
         except UserError as error:
             pytest.fail(f"error: {error}", pytrace=False)
         if judgement.verdict != "pass":
@@ -107,16 +105,8 @@ class GateCheck:
         return judgement
 
 
-def _prepare(words: Sequence[str]) -> Asked:
-    from runtime_matrix.experiments.gate import prepare_words
-
-    return prepare_words(words)
-
-
-def _judge(asked: Asked, config: pytest.Config) -> Judgement:
+def _judge(request: GateRequest, config: pytest.Config) -> Judgement:
     """Measure and judge; the progress of minutes goes to the terminal, past what pytest captures."""
-    from runtime_matrix.experiments.gate import judge
-
     capture = config.pluginmanager.getplugin("capturemanager")
     with nullcontext() if capture is None else capture.global_and_fixture_disabled():
-        return judge(asked)
+        return judge(request)

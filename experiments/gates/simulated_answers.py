@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from runtime_matrix.experiments.gates.answers_limits import loss_verdict
+from runtime_matrix.experiments.gates.axes.accuracy import loss_verdict
 from runtime_matrix.experiments.gates.simulation_table import Figure, chance, header, row
 from runtime_matrix.experiments.measurement.paired import loss, mean_interval
 from runtime_matrix.experiments.measurement.shares import (

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from runtime_matrix.experiments.compose import compose_gate
 from runtime_matrix.experiments.gates import simulated_answers
+from runtime_matrix.experiments.gates.axes import speedup
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.simulation_table import Figure, header, row
-from runtime_matrix.experiments.gates.speed_limits import speed_limits
 from runtime_matrix.experiments.measurement.paired import mean_interval
 from runtime_matrix.experiments.measurement.sequential import Look, look
 from runtime_matrix.experiments.records.store import write_atomic
@@ -107,7 +107,8 @@ def _gates(
 ) -> tuple[list[Look], list[Look]]:
     """Return what the rule before and the rule now say of the same launches, whose log ratios lie around `slower`."""
     drawn, before, now = np.random.default_rng(1), [], []
-    rule, interval = (limit := speed_limits(gate, None, 0.99)[0]).rule, limit.interval
+    limit = speedup.REFERENCE.launch_limits(gate[speedup.REFERENCE], gate, None, 0.99)[0]
+    rule, interval = limit.rule, limit.interval
     for _ in range(draws):
         centre = slower + build_sd * math.sqrt(2) * drawn.standard_normal()  # the builds of both cells
         losses = (centre + noise * draw(drawn, rule.looks[-1])).tolist()
@@ -154,8 +155,7 @@ def _trends(draws: int) -> Iterator[str]:
         flagged = [
             Figure(None, _flagged(draw, n, draws // 2), most=1.0 + 100 * 2 * math.sqrt(0.005 / draws)) for n in _POINTS
         ]
-        is_peak = kind.startswith("peaks")
-        found = ["" if is_peak else Figure(None, _found(draw, at, draws // 10), least=80.0) for at in (10, 16)]
+        found = ["" if draw is _peaks else Figure(None, _found(draw, at, draws // 10), least=80.0) for at in (10, 16)]
         yield row(kind, _QUOTED_TRENDS[kind], *flagged, *found)
 
 

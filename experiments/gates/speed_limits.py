@@ -6,16 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from runtime_matrix.experiments.gates.baseline import Baseline
+from runtime_matrix.experiments.gates.axis import Part
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.measurement.interval import Interval
-from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
+from runtime_matrix.experiments.measurement.paired import difference_of_means
 from runtime_matrix.experiments.measurement.sequential import Look, Rule, Verdict, look
 from runtime_matrix.experiments.records.schema import Launch
 from runtime_matrix.experiments.records.speed import Clock, is_cpu_bound, log_ratios
-
-_CLOCKS = {"speedup": Clock.WALL, "cpu_speedup": Clock.CPU}  # by the group of limits
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,14 @@ class SpeedLimit:
     expected: float
     rule: Rule
     interval: Callable[[Sequence[float], float], Interval | None]
+    part: Part = "reference"
 
     def applies(self, launches: Sequence[Launch]) -> bool:
         """Say whether the limit can be judged by these launches: of a GPU's speed the host's CPU time says nothing."""
         return self.clock is not Clock.CPU or not launches or launches[0].device == "cpu"
+
+    def is_decided(self, launches: Sequence[Launch]) -> bool:
+        return not self.applies(launches) or self.look(launches).verdict != "inconclusive"
 
     def look(self, launches: Sequence[Launch]) -> Look:
         return look(losses(launches, self.phase, self.clock_of(launches), self.expected), self.rule, self.interval)
@@ -43,25 +45,7 @@ class SpeedLimit:
         return self.clock
 
 
-def speed_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[SpeedLimit]:
-    """Return the speed limits of a gate."""
-    rule = Rule(math.log1p(gate.indifferent), math.log1p(gate.must_find), gate.looks, level)
-    limits = [
-        SpeedLimit(f"reference.{group}.{phase}", phase, clock, math.log(least), rule, mean_interval)
-        for group, clock in _CLOCKS.items()
-        for phase, least in getattr(gate.reference, group).items()
-    ]
-    for group, clock in _CLOCKS.items() if baseline is not None else ():
-        for phase in getattr(gate.baseline, group):
-            assert baseline is not None
-            earlier = baseline.speed.log_ratios[clock.value][phase]
-            expected = -sum(earlier) / len(earlier) if earlier else math.nan
-            name = f"baseline.{group}.{phase}"
-            limits.append(SpeedLimit(name, phase, clock, expected, rule, _against(earlier, expected)))
-    return limits
-
-
-def _against(earlier: Sequence[float], expected: float) -> Callable[[Sequence[float], float], Interval | None]:
+def apart(earlier: Sequence[float], expected: float) -> Callable[[Sequence[float], float], Interval | None]:
     """Losses are log ratios + `expected`; the baseline's own launches vary as these do."""
     return lambda losses, level: difference_of_means(losses, [value + expected for value in earlier], level)
 
@@ -71,11 +55,11 @@ def losses(launches: Sequence[Launch], phase: str, clock: Clock, expected: float
     return [value + expected for value in log_ratios(launches, phase, clock)]
 
 
-def judge_speed(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:
+def judge_speed(measured: Measured, limits: Sequence[SpeedLimit], gate: GateConfig) -> list[Finding]:
     row = row_of(measured.result)
     launches = measured.launches if row["speedup_launches"] else []
     found = []
-    for limit in speed_limits(gate, measured.baseline, level):
+    for limit in limits:
         if not limit.applies(launches):
             continue
         if math.isnan(limit.expected):
@@ -107,7 +91,7 @@ def _speed_finding(
     said += f", wanted {least:.3f}×, {seen.launches} launches: {_shown_loss(seen.loss, verdict, gate)}"
     advice = ""
     if verdict == "fail":
-        meant = "update=true" if name.startswith("baseline") else f"set gate.{name}={value:.2f}"
+        meant = "update=true" if limit.part == "baseline" else f"set gate.{name}={value:.2f}"
         advice = f"profile {phase}, or if it is meant {meant}"
     elif verdict == "inconclusive":
         advice = "a quieter machine, more gate.looks or a wider gate.must_find"

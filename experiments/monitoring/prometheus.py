@@ -19,6 +19,7 @@ from runtime_matrix.experiments.monitoring.exporter import Exporter
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record, Result, Row
 from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.tasks.registry import every_task, scores
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -143,10 +144,9 @@ class Prometheus(Exporter[PrometheusConfig]):
         if entry.benchmark == "throughput":
             self._throughput.labels(*labels).set(entry.figures["tokens_per_s"])
             self._tokens.labels(*labels).inc(entry.parameters["new_tokens"])
-        for name in ("perplexity", "accuracy", "pass_at_1", "f1", "rougeL"):
-            score = entry.figures.get(name)
-            if isinstance(score, int | float):
-                self._accuracy.labels(*labels, name).set(score)
+        for key, value in _score_of(entry).items():
+            if value is not None:
+                self._accuracy.labels(*labels, key).set(value)
 
     def _write(self) -> None:
         if self._file is not None:
@@ -154,6 +154,16 @@ class Prometheus(Exporter[PrometheusConfig]):
 
             Path(self._file).parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(self._file, self.registry)
+
+
+def _score_of(entry: Entry) -> dict[str, float | None]:
+    """Return the benchmark's score by the row's key; empty for a benchmark that has none."""
+    task, score = every_task().get(entry.benchmark), scores().get(entry.benchmark)
+    if task is None or score is None:
+        return {}
+    return {
+        key: value for metric in task.metrics for key, value in metric.figures(entry).items() if key == score.metric
+    }
 
 
 class _Handler(WSGIRequestHandler):

@@ -31,7 +31,7 @@ from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, row
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')
 _PASS_AT = re.compile(r"code_pass_at_(\d+)")
-_SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=True, has_texts=True, margin=0.05)
+_SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=True, has_texts=True)
 
 
 @dataclass(frozen=True, kw_only=True)

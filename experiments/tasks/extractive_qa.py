@@ -34,7 +34,6 @@ _SCORE = Score(
     scale=100.0,
     is_discrete=True,
     has_texts=True,
-    margin=0.03,
 )
 
 

@@ -27,7 +27,7 @@ NORMALISATIONS = ("bytes", "tokens", "none")  # by what length a choice's log-pr
 SHOTS = "few_shot_examples"
 _BETWEEN = "\n\n"
 _TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
-_SCORE = Score(metric="mcq_accuracy", prefix="mcq", noun="multiple choice", is_discrete=True, margin=0.03)
+_SCORE = Score(metric="mcq_accuracy", prefix="mcq", noun="multiple choice", is_discrete=True)
 
 
 @dataclass(frozen=True, kw_only=True)

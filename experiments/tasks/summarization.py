@@ -28,9 +28,7 @@ STOP = ("\n",)
 _WANTED = "JSON lines with a text and one or several summaries"
 _TEXT = ("article", "document", "source", "text", "body")
 _SUMMARY = ("summary", "summaries", "target", "highlights", "abstract")
-_SCORE = Score(
-    metric="rouge_l", prefix="rouge", noun="summaries", item_field="rougeL", scale=100.0, has_texts=True, margin=0.02
-)
+_SCORE = Score(metric="rouge_l", prefix="rouge", noun="summaries", item_field="rougeL", scale=100.0, has_texts=True)
 
 
 @dataclass(frozen=True, kw_only=True)

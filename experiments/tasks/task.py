@@ -128,7 +128,6 @@ class Score:
     kind: Literal["share", "perplexity"] = "share"  # perplexity: items are windows with `logprob` and `tokens`
     is_discrete: bool = False  # answers are right or wrong, and may flip
     has_texts: bool = False  # items hold generated texts
-    margin: float = 0.02  # of a gate's loss, where a gate of all benchmarks is made
 
 
 class QualityTask(Task[C]):

@@ -12,6 +12,8 @@ import yaml
 
 from runtime_matrix.experiments import cli, compare, gate, run
 from runtime_matrix.experiments.cells.plan import Cell
+from runtime_matrix.experiments.gates.axes import accuracy, speedup
+from runtime_matrix.experiments.gates.request import prepare_words
 
 SMALL = ("model=random", "benchmark=[memory]")
 Say = Callable[..., tuple[int, str, str]]
@@ -171,14 +173,14 @@ def test_weights_of_other_bits_than_their_name_says(say: Say, planned: list[Cell
 
 
 def test_a_limit_is_taken_out_of_a_gate() -> None:
-    made = gate.prepare_words(["~gate.reference.accuracy.code", "~gate.baseline.speedup.prefill", *SMALL]).gate
-    assert "code" not in made.reference.accuracy
-    assert gate.prepare_words(["~gate.reference.accuracy", *SMALL]).gate.reference.accuracy == {}
-    assert "multiple_choice" in made.reference.accuracy
-    assert list(made.baseline.speedup) == ["decode"]
+    made = prepare_words(["~gate.reference.accuracy.code", "~gate.baseline.speedup.prefill", *SMALL]).gate
+    assert "code" not in made[accuracy.REFERENCE]
+    assert prepare_words(["~gate.reference.accuracy", *SMALL]).gate[accuracy.REFERENCE] == {}
+    assert "multiple_choice" in made[accuracy.REFERENCE]
+    assert made[speedup.BASELINE] == ("decode",)
     from runtime_matrix.experiments.errors import UserError
 
     with pytest.raises(
         UserError, match=r"~gate.reference.accuracy.cod: the gate has no such limit; did you mean 'code'"
     ):
-        gate.prepare_words(["~gate.reference.accuracy.cod", *SMALL])
+        prepare_words(["~gate.reference.accuracy.cod", *SMALL])

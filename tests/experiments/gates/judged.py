@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from msgspec import structs
 
 from runtime_matrix.experiments.comparison.answers import Item
 from runtime_matrix.experiments.compose import compose_gate
-from runtime_matrix.experiments.gates.baseline import Baseline, BaselineScores, BaselineSpeed
+from runtime_matrix.experiments.gates.axes import accuracy
+from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores
+from runtime_matrix.experiments.gates.baseline import Baseline, baseline_type
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.judge import findings
 from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.gates.speed_axis import BaselineSpeed
 from runtime_matrix.experiments.measurement.machine import MachineChange
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import (
@@ -159,7 +163,8 @@ def write_lines(path: Path, items: list[Item]) -> None:
 def baseline(**changes: Any) -> Baseline:
     items = {f"q{i}": 1.0 for i in range(1000)}
     earlier = {"decode": [0.01, -0.01] * 10, "prefill": [0.01, -0.01] * 10}
-    made = Baseline(
+    new: Callable[..., Baseline] = baseline_type()
+    made = new(
         schema_version=2,
         cell="mine",
         machine={},
@@ -176,8 +181,8 @@ def baseline(**changes: Any) -> Baseline:
 
 
 LIMITS = gate("reference.accuracy={multiple_choice: 0.03}", "baseline.accuracy={multiple_choice: 0.03}")
-LIMITS = replace(LIMITS, reference=replace(LIMITS.reference, accuracy={"multiple_choice": 0.03}))
-LIMITS = replace(LIMITS, baseline=replace(LIMITS.baseline, accuracy={"multiple_choice": 0.03}))
+LIMITS = LIMITS.replaced(accuracy.REFERENCE, {"multiple_choice": 0.03})
+LIMITS = LIMITS.replaced(accuracy.BASELINE, {"multiple_choice": 0.03})
 
 
 def found(measured: Measured, limits: GateConfig = LIMITS) -> dict[str, Finding]:

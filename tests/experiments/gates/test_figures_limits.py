@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.gates.axes import memory
 from runtime_matrix.experiments.gates.findings import Measured
 from tests.experiments.gates.judged import LIMITS, MIB, baseline, compared, found, speed
 
@@ -35,7 +36,7 @@ def test_a_count_that_is_not_kept_any_more_is_inconclusive(measured: Measured) -
 
 
 def test_the_memory_limit_against_the_reference(measured: Measured) -> None:
-    limits = replace(LIMITS, reference=replace(LIMITS.reference, memory={"peak_host_bytes": 0.1}))
+    limits = LIMITS.replaced(memory.REFERENCE, {"peak_host_bytes": 0.1})
     assert found(measured, limits)["reference.memory.peak_host_bytes"].verdict == "pass"
     larger = compared(measured, speed(grown=0.11))
     seen = found(larger, limits)["reference.memory.peak_host_bytes"]

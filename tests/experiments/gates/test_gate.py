@@ -193,12 +193,15 @@ def test_a_truncated_baseline(gate: Gate, tmp_path: Path) -> None:
 
 def test_a_renamed_benchmark(tmp_path: Path) -> None:
     from runtime_matrix.experiments.errors import UserError
-    from runtime_matrix.experiments.gate import prepare_words
-    from runtime_matrix.experiments.gates.baseline import BaselineScores, check_baseline
+    from runtime_matrix.experiments.gates.axes import accuracy
+    from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores
+    from runtime_matrix.experiments.gates.baseline import check_baseline
+    from runtime_matrix.experiments.gates.request import prepare_words
     from runtime_matrix.experiments.records.environment import environment
 
     asked = prepare_words(["runtime=eager", f"results_dir={tmp_path}"])
     (cell,) = asked.candidates
+    gate = asked.gate.replaced(accuracy.BASELINE, {"multiple_choice": 0.03})
     here = environment()
     scores = BaselineScores(scores={})
     misnamed = baseline(
@@ -207,12 +210,12 @@ def test_a_renamed_benchmark(tmp_path: Path) -> None:
         accuracy={"multiple_choices": scores},
     )
     with pytest.raises(UserError, match=r"holds no benchmark multiple_choice; did you mean 'multiple_choices'\?"):
-        check_baseline(misnamed, cell, here, ["multiple_choice"])
+        check_baseline(misnamed, cell, here, gate)
     named = structs.replace(misnamed, accuracy={"multiple_choice": scores})
     with pytest.raises(UserError, match="is of version 0 of benchmark multiple_choice, this is 1: update=true"):
-        check_baseline(structs.replace(named, versions={"multiple_choice": 0}), cell, here, ["multiple_choice"])
+        check_baseline(structs.replace(named, versions={"multiple_choice": 0}), cell, here, gate)
     with pytest.raises(UserError, match="multiple_choice otherwise"):
-        check_baseline(named, cell, here, ["multiple_choice"])
+        check_baseline(named, cell, here, gate)
 
 
 def test_a_baseline_without_the_keys_of_later_ones_is_read(tmp_path: Path) -> None:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import random
 
 from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.gates.axes import speedup
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.proof_figures import RULE, drawn
-from runtime_matrix.experiments.gates.speed_limits import speed_limits
 from runtime_matrix.experiments.strict import build
 
 
 def test_gates_are_drawn_by_the_rule_of_the_gate_that_is_proved() -> None:
     gate: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
-    assert {limit.rule for limit in speed_limits(gate, None, RULE.level)} == {RULE}
+    limits = speedup.REFERENCE.launch_limits(gate[speedup.REFERENCE], gate, None, RULE.level)
+    assert {limit.rule for limit in limits} == {RULE}
 
 
 def test_drawn_gates_pass_without_a_slowdown_and_fail_with_one_of_5_percent() -> None:

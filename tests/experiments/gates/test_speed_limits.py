@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import structs
 
+from runtime_matrix.experiments.gates.axes import speedup
 from runtime_matrix.experiments.gates.findings import Measured
 from runtime_matrix.experiments.records.schema import Block, Times
 from tests.experiments.gates.judged import LIMITS, compared, found, speed
@@ -22,7 +21,7 @@ def test_speed_that_is_lost_fails_and_says_by_how_much(measured: Measured) -> No
 
 
 def test_a_speed_that_was_promised_is_held_to(measured: Measured) -> None:
-    limits = replace(LIMITS, reference=replace(LIMITS.reference, speedup={"decode": 2.0}))
+    limits = LIMITS.replaced(speedup.REFERENCE, {"decode": 2.0})
     twice = compared(measured, speed(-0.5))
     assert found(twice, limits)["reference.speedup.decode"].verdict == "pass"
     assert found(measured, limits)["reference.speedup.decode"].verdict == "fail"

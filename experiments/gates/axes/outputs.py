@@ -1,23 +1,33 @@
-"""Limits on what was computed: where it was timed, replayed, and before any timing."""
+"""What was computed is what the reference computes: where it was timed, replayed, and before any timing."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
+from typing_extensions import override
+
+from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.measurement.shares import upper_bound
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
+from runtime_matrix.experiments.strict import Rule
 
+_REPLAY = "replay"
 _LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5
 
 
-def judge_outputs(measured: Measured, gate: GateConfig) -> list[Finding]:
-    """Judge whether what was computed is what the reference computes: where it was timed, and before any timing."""
-    checks = {"timed_work": _timed_work, "replay": _replay, "agreement": _agreement}
-    return [checks[name](measured, gate) for name in gate.reference.outputs]
+class OutputLimits(Limits[tuple[str, ...]]):
+    @override
+    def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[Finding]:
+        return [_CHECKS[name](measured, gate) for name in limits]
+
+    @override
+    def benchmarks(self, limits: tuple[str, ...]) -> Collection[str]:
+        return ["latency"] if _REPLAY in limits else []
 
 
 def _timed_work(measured: Measured, gate: GateConfig) -> Finding:
@@ -67,7 +77,7 @@ def _agreement(measured: Measured, gate: GateConfig) -> Finding:
     if not tokens or top is None:
         return replace(blank, figures=said, advice="too few positions to judge by")
     tokens, top = int(tokens), int(top)
-    share, least = top / tokens, gate.reference.same_top
+    share, least = top / tokens, gate[SAME_TOP]
     is_short = upper_bound(top, tokens, gate.level(1, False)) < least
     verdict = "pass" if share >= least else "fail" if is_short else "inconclusive"
     said += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
@@ -81,3 +91,19 @@ def _computes_the_same(measured: Measured) -> bool:
 def _agreement_entry(measured: Measured) -> Entry | None:
     entry = measured.result.record.agreement_figures()
     return entry if entry is not None and entry.status == "ok" else None
+
+
+_CHECKS = {"timed_work": _timed_work, _REPLAY: _replay, "agreement": _agreement}
+REFERENCE = OutputLimits(
+    part="reference",
+    key="outputs",
+    kind=tuple[str, ...],
+    default=tuple(_CHECKS),  # a speed is worth nothing where the outputs are wrong: to leave a check out is a choice
+    rule=Rule(among=tuple(_CHECKS), may_be_empty=True),
+    place=10,
+)
+# The share of the reference's top tokens that weights unlike its own must choose too.
+SAME_TOP = Limits(
+    part="reference", key="same_top", kind=float, default=0.75, rule=Rule(least=0, most=1), is_option=True
+)
+AXIS = Axis(limits=(REFERENCE, SAME_TOP), place=30)

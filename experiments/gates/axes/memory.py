@@ -1,0 +1,101 @@
+"""Bytes of weights and peaks of memory, which may exceed the reference's or the baseline's by a share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
+from runtime_matrix.experiments.gates.figures_limits import KeptFigures, advice_on_growth, judge_shares
+from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
+from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.records.schema import Launch, Result
+from runtime_matrix.experiments.strict import Rule
+
+_PEAK = "peak_host_bytes"  # which launches measure
+_PEAKS = (_PEAK, "peak_device_bytes")
+_NAMES = ("weight_bytes", "weight_disk_bytes", *_PEAKS)
+Shares = dict[str, float]
+Peaks = list[float | None]
+
+
+class KeptPeaks(Kept[Peaks]):
+    """Bytes of the host's memory, one for each launch."""
+
+    @override
+    def make(self, result: Result, against: str | None) -> Peaks:
+        launches = result.speed.launches if result.speed else []
+        return [launch.candidate_memory.peak_host_bytes for launch in launches]
+
+
+_KEPT = KeptFigures(key="memory", names=_NAMES, place=10)
+_KEPT_PEAKS = KeptPeaks(key="peaks", kind=Peaks, absent=list, place=20)
+
+
+class MemoryLimits(Limits[Shares]):
+    @override
+    def judge(self, measured: Measured, limits: Shares, gate: GateConfig, level: float) -> list[Finding]:
+        theirs = row_of(measured.reference).figures if self.part == "reference" else measured.kept(_KEPT)
+        shares = {figure: share for figure, share in limits.items() if figure != _PEAK}
+        found = judge_shares(measured, self, shares, theirs, "bytes")
+        return [*found, self._judge_peak(measured, limits[_PEAK], level)] if _PEAK in limits else found
+
+    def _judge_peak(self, measured: Measured, share: float, level: float) -> Finding:
+        """Judge the peak of memory by launches: by the interval of the logarithm of its ratio."""
+        full, grown = f"{self.name}.{_PEAK}", self._grown(measured, level)
+        if grown is None:
+            return Finding(measured.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by")
+        value, low, high = (math.expm1(end) for end in (grown.estimate, grown.low, grown.high))
+        verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
+        said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against "
+        said += f"{measured.rival(self.part)}, at most {100 * share:g} % more"
+        advice = ""
+        if verdict == "fail":
+            advice = advice_on_growth(self, full)
+        elif verdict == "inconclusive":
+            advice = "more gate.looks, or a wider limit"
+        return Finding(
+            measured.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice
+        )
+
+    def _grown(self, measured: Measured, level: float) -> Interval | None:
+        if self.part == "reference":
+            return mean_interval(grown_pairs(measured.launches), 2 * level - 1)
+        earlier = measured.kept(_KEPT_PEAKS)
+        return grown_apart(measured.launches, earlier, level)
+
+    @override
+    def benchmarks(self, limits: Shares) -> Collection[str]:
+        return ["memory"] if any(name in limits for name in _PEAKS) else []
+
+    @override
+    def needs_launches(self, limits: Shares) -> bool:
+        return _PEAK in limits
+
+    @override
+    def needs_kept_launches(self, limits: Shares) -> bool:
+        return self.needs_launches(limits)
+
+
+def grown_pairs(launches: Sequence[Launch]) -> list[float]:
+    """Return log(the cell's peak / the reference's), one for each launch that knows both."""
+    pairs = [(launch.candidate_memory.peak_host_bytes, launch.reference_memory.peak_host_bytes) for launch in launches]
+    return [math.log(mine / theirs) for mine, theirs in pairs if mine and theirs]
+
+
+def grown_apart(launches: Sequence[Launch], earlier: Sequence[float | None], level: float) -> Interval | None:
+    """Return the interval of log(peak now / peak of the baseline), whose launches were other ones."""
+    now = [peak for launch in launches if (peak := launch.candidate_memory.peak_host_bytes)]
+    before = [peak for peak in earlier if peak]
+    return difference_of_means([math.log(peak) for peak in now], [math.log(peak) for peak in before], 2 * level - 1)
+
+
+_RULE = Rule(least=0, keys=_NAMES)
+REFERENCE = MemoryLimits(part="reference", key="memory", kind=Shares, default={}, rule=_RULE, place=40)
+BASELINE = MemoryLimits(part="baseline", key="memory", kind=Shares, default={}, rule=_RULE, place=50)
+AXIS = Axis(limits=(REFERENCE, BASELINE), kept=(_KEPT, _KEPT_PEAKS), place=40)
