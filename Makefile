@@ -26,9 +26,10 @@ gpu-wheels: .venv/installed
 		hydra-core==1.3.8 omegaconf==2.3.1 nltk==3.10.4 torchao==0.18.0
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels rouge-score==0.1.2
 
-# The published JSON Schemas of a record and of the matrix's rows, from their types.
+# What is derived from the code: the JSON Schemas of a record and of the matrix's rows, the README's table of benchmarks.
 schema: .venv/installed
 	$(BIN)/python -m experiments.views.schema
+	$(BIN)/python -m experiments.views.benchmark_table README.md
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof

@@ -1,9 +1,10 @@
-"""What other packages add: benchmarks and exporters by entry points, and folders of presets.
+"""What other packages add: benchmarks, exporters and gate axes by entry points, and folders of presets.
 
 A package that is installed beside this one declares, in its own `pyproject.toml`:
 
     [project.entry-points."runtime_matrix.tasks"]      # benchmarks: see `tasks/task.py`
     [project.entry-points."runtime_matrix.exporters"]  # where results go: see `monitoring/exporter.py`
+    [project.entry-points."runtime_matrix.gate_axes"]  # what gates can limit: see `gates/axes/`
     [project.entry-points."runtime_matrix.presets"]    # packages whose folders hold YAML, as `conf/` does
 
 Engines, weights and placements need a preset alone: its `target` names the class.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 TASKS = "runtime_matrix.tasks"
 EXPORTERS = "runtime_matrix.exporters"
+GATE_AXES = "runtime_matrix.gate_axes"
 _PRESETS = "runtime_matrix.presets"
 
 

@@ -1,4 +1,4 @@
-"""Which axes gates have: those in the folder `axes`, and those that `register` adds.
+"""Which axes gates have: those in the folder `axes`, those of other packages, and those that `register` adds.
 
 There are three orders, and each is fixed. The keys of a gate and the names of its limits follow `Axis.place`, findings
 `Limits.place`, the keys of a baseline file `Kept.place`. What has no place of its own comes last, by key.
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from runtime_matrix.experiments import plugins
+from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.gates import axes as folder
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 
@@ -26,7 +28,7 @@ def register(axis: Axis) -> None:
 
 def axes() -> list[Axis]:
     """Return all axes in the order of a gate's keys."""
-    found = [*_in_folder(tuple(folder.__path__)), *_registered]
+    found = [*_in_folder(tuple(folder.__path__)), *_of_packages(), *_registered]
     return sorted(found, key=lambda axis: (axis.place, axis.limits[0].key))
 
 
@@ -56,6 +58,21 @@ def _in_folder(places: Sequence[str]) -> tuple[Axis, ...]:
             raise TypeError(f"{folder.__name__}.{module.name} has no AXIS, see {folder.__name__}")
         found.append(axis)
     _check(found)
+    return tuple(found)
+
+
+@cache
+def _of_packages() -> tuple[Axis, ...]:
+    """Return the axes that other packages register. UserError for one that is none: a gate must not lose a limit."""
+    found = []
+    for point in plugins.registered(plugins.GATE_AXES).values():
+        try:
+            axis = plugins.load(point)
+        except plugins.Broken as error:
+            raise UserError(f"the gate axis {error}; uninstall it, or mend it") from error
+        if not isinstance(axis, Axis):
+            raise UserError(f"the gate axis {point.name} is no Axis: {point.value}")
+        found.append(axis)
     return tuple(found)
 
 

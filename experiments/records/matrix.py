@@ -31,6 +31,7 @@ from runtime_matrix.experiments.records.schema import (
 from runtime_matrix.experiments.records.score_bounds import comparison_figures
 from runtime_matrix.experiments.records.speed_row import speed_row
 from runtime_matrix.experiments.tasks.registry import every_task, scores
+from runtime_matrix.experiments.tasks.task import Scenario
 
 _ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
 
@@ -122,7 +123,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
     joules, energy_reason = energy(throughput)
     kind, build_s = start(record.load, entries.get("latency"))
     figures = {
-        **_benchmark_figures(record, entries),
+        **_benchmark_figures(record, entries, is_timing_wrong=speed.status in FAILED_TIMING),
         **_load_figures(record.load),
         **speed.figures,
         "build_s": build_s,
@@ -167,8 +168,8 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         speed_note=speed.speed_note,
         peak_note=peak_note(record, figures["decode_mbu_ratio"], figures["prefill_mfu_ratio"]),
         energy_reason=energy_reason,
-        sandbox_note=entries["code"].note("sandbox_note") if "code" in entries else None,
-        cache_note=_cache_note(entries),
+        sandbox_note=_notes(entries, "sandbox_note"),
+        cache_note=_notes(entries, "cache_note", "verdicts_note"),
         figures=figures,
     )
 
@@ -183,17 +184,21 @@ def _load_figures(load: Load | None) -> Figures:
     }
 
 
-def _benchmark_figures(record: Record, entries: Mapping[str, Entry]) -> Figures:
-    """Return the figures of every benchmark's metrics, and of the grid points behind the first."""
+def _benchmark_figures(record: Record, entries: Mapping[str, Entry], is_timing_wrong: bool) -> Figures:
+    """Return the figures of every benchmark's metrics, and of the grid points behind the first.
+
+    Where the timed work was not what was asked for, no benchmark that times rounds has a figure.
+    """
     figures: Figures = {}
     for name, task in every_task().items():
-        entry = entries.get(name)
+        is_withheld = is_timing_wrong and isinstance(task, Scenario) and task.times_rounds
+        entry = None if is_withheld else entries.get(name)
         for metric in task.metrics:
             figures |= metric.figures(entry)
         for key in task.further_keys(entry) if entry is not None else ():
             if (further := task.further(key)) is not None:
                 figures |= further.figures(entry)
-        for other in record.further_entries(name):
+        for other in () if is_withheld else record.further_entries(name):
             for metric in task.metrics:
                 figures |= {
                     key: value for key, value in metric.at(other.point).figures(other).items() if value is not None
@@ -201,9 +206,8 @@ def _benchmark_figures(record: Record, entries: Mapping[str, Entry]) -> Figures:
     return figures
 
 
-def _cache_note(entries: Mapping[str, Entry]) -> str | None:
-    """Return what was wrong with files of answers and verdicts that were to be reused."""
-    keys = ("cache_note", "verdicts_note")
+def _notes(entries: Mapping[str, Entry], *keys: str) -> str | None:
+    """Return what the benchmarks' entries note under these keys, each text once."""
     notes = [note for entry in entries.values() for key in keys if (note := entry.note(key))]
     return "; ".join(dict.fromkeys(notes)) or None
 

@@ -24,7 +24,8 @@ class Ablation(Task[AblationConfig]):
 
     name = "ablation"
     title = "ablation"
-    about = "the bundled data: the factor that each switch of the evaluation core gives"
+    data = "the bundled data"
+    measures = "the factor that each switch of the evaluation core gives"
     position = 95
     Config = AblationConfig
 

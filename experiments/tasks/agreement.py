@@ -24,7 +24,8 @@ class Agreement(Task[AgreementConfig]):
 
     name = "agreement"
     title = "agreement"
-    about = "logits of a few prompts against the reference's, before any timing counts"
+    data = "a few fixed prompts"
+    measures = "logits against the reference's"
     position = 200  # of its metrics
     first = True
     is_check = True

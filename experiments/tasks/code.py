@@ -54,7 +54,8 @@ class Code(QualityTask[CodeConfig]):
 
     name = "code"
     title = "code"
-    about = "HumanEval's and MBPP's JSONL, gzipped or not: pass@k, programs run in a sandbox"
+    data = "HumanEval's and MBPP's JSONL, gzipped or not (HumanEval+ is refused: its added tests are not scored)"
+    measures = "pass@1 greedy, unbiased pass@k of samples"
     position = 60
     Config = CodeConfig
     bundled = "code.jsonl"

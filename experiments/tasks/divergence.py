@@ -31,7 +31,8 @@ class Divergence(QualityTask[DivergenceConfig]):
 
     name = "divergence"
     title = "divergence"
-    about = "any text: Kullback-Leibler divergence from the reference's distributions, its percentiles, same top token"
+    data = "a text file"
+    measures = "KL divergence from the reference's distributions, its percentiles, same top token"
     position = 90
     temporary_files = (_FILE,)  # hundreds of megabytes
     Config = DivergenceConfig

@@ -50,7 +50,8 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
 
     name = "extractive_qa"
     title = "extractive QA"
-    about = "SQuAD v1.1 JSON (XQuAD, ViQuAD): exact match, F1"
+    data = "SQuAD v1.1 JSON (XQuAD, ViQuAD)"
+    measures = "exact match, F1"
     position = 70
     Config = ExtractiveQAConfig
     bundled = "extractive_qa.json"

@@ -56,7 +56,8 @@ class Latency(Scenario[LatencyConfig]):
 
     name = "latency"
     title = "latency"
-    about = "requests of a fixed shape: time to first token, time per output token, tails"
+    data = "random prompts of a fixed shape"
+    measures = "TTFT, TPOT and its tails, MBU, MFU"
     position = 10
     uses_hardware_peak = True
     Config = LatencyConfig

@@ -31,7 +31,8 @@ class Memory(Scenario[MemoryConfig]):
 
     name = "memory"
     title = "memory"
-    about = "peaks of host and device while loading, prefilling and decoding"
+    data = "random prompts"
+    measures = "peak bytes of host and device while loading, prefilling and decoding"
     position = 30
     first = True  # engines keep for themselves what a larger batch needed once
     times_rounds = False

@@ -45,10 +45,8 @@ class MultipleChoice(QualityTask[MultipleChoiceConfig]):
 
     name = "multiple_choice"
     title = "multiple choice"
-    about = (
-        "Hendrycks' folders (MMLU), CSV with or without a header, JSONL, JSON arrays; the hub's choices: accuracy, "
-        "letters or texts, any number of shots"
-    )
+    data = "Hendrycks' folders (MMLU), CSV with or without a header, JSONL, JSON arrays; the hub's choices"
+    measures = "accuracy, letters or texts, any number of shots"
     position = 50
     Config = MultipleChoiceConfig
     bundled = "multiple_choice"

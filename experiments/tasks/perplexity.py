@@ -35,7 +35,8 @@ class Perplexity(QualityTask[PerplexityConfig]):
 
     name = "perplexity"
     title = "perplexity"
-    about = "any text; disjoint windows or a stride: perplexity per token and per byte"
+    data = "a text file"
+    measures = "perplexity per token and per byte; disjoint windows or a stride"
     position = 40
     Config = PerplexityConfig
     bundled = "perplexity.txt"

@@ -45,7 +45,8 @@ class Summarization(QualityTask[SummarizationConfig]):
 
     name = "summarization"
     title = "summarization"
-    about = "JSON lines or arrays, one or several references: ROUGE-1, -2, -L"
+    data = "JSON lines or arrays, one or several references"
+    measures = "ROUGE-1, -2, -L"
     position = 80
     Config = SummarizationConfig
     bundled = "summarization.jsonl"

@@ -46,7 +46,8 @@ class Task(ABC, Generic[C]):
 
     name: ClassVar[str]  # of its preset, its entries and its files
     title: ClassVar[str]  # in sentences and filters
-    about: ClassVar[str]  # one line: data formats or load, and what is measured
+    data: ClassVar[str]  # in the README's table: what it takes
+    measures: ClassVar[str]  # and what it measures
     version: ClassVar[int] = 1
     position: ClassVar[int] = 100  # among benchmarks, smallest first: in the matrix and its filters
     first: ClassVar[bool] = False  # runs before the others, which may leave memory behind

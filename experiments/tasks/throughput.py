@@ -31,7 +31,8 @@ class Throughput(Scenario[ThroughputConfig]):
 
     name = "throughput"
     title = "throughput"
-    about = "many requests that are there from the start: tokens and requests per second, energy"
+    data = "random requests of varied lengths, there from the start"
+    measures = "tokens/s, batch size reached, energy"
     position = 20
     Config = ThroughputConfig
     metrics = (

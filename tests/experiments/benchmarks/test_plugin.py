@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -71,3 +72,17 @@ def test_memory_is_measured_before_larger_batches_and_runs_the_first_call(run: R
     assert larger["figures"]["first_call_s"] > 0
     assert entries[0]["figures"]["peak_host_bytes"] > 0
     assert entries[0]["figures"]["peak_device_bytes"] is None
+
+
+def test_pytest_benchmark_s_json_holds_speed_memory_and_accuracy(run: Run, tmp_path: Path) -> None:
+    words = ["runtime=eager", "benchmark=[latency,memory,multiple_choice]", "benchmark.multiple_choice.limit=8"]
+    done = run(*words, "benchmark.latency.iterations=2", "agreement.enabled=false", "comparison.enabled=false")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("pytest-benchmark.json")
+    found = {entry["name"]: entry for entry in json.loads(path.read_text())["benchmarks"]}
+    assert list(found) == ["memory", "latency-b1-p64-n32", "multiple_choice"]
+    assert len(found["latency-b1-p64-n32"]["stats"]["data"]) == 2
+    assert found["latency-b1-p64-n32"]["extra_info"]["cpu_utilisation_ratio"] > 0
+    assert found["memory"]["extra_info"]["peak_host_bytes"] > 0
+    assert 0 <= found["multiple_choice"]["extra_info"]["accuracy"] <= 1
+    assert found["multiple_choice"]["extra_info"]["parameters"]["shots"] == 1

@@ -1,0 +1,89 @@
+"""All benchmarks keep the rules that columns, gates and pages are derived by."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from runtime_matrix.experiments import plugins
+from runtime_matrix.experiments.cell_config import BenchmarksConfig, CellConfig
+from runtime_matrix.experiments.compose import compose, options
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.gates.limits import ACCURACY
+from runtime_matrix.experiments.strict import build, identity_of
+from runtime_matrix.experiments.tasks import registry
+from runtime_matrix.experiments.tasks.latency import TASK as LATENCY
+from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
+from runtime_matrix.experiments.views.benchmark_table import with_table
+from runtime_matrix.experiments.views.columns import COLUMNS, SCORES
+from tests.conftest import ROOT
+
+BENCHMARKS = registry.benchmarks()
+
+
+def test_each_preset_has_a_benchmark_and_the_other_way_round() -> None:
+    assert sorted(BENCHMARKS) == options("benchmark")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_declares_what_is_derived_from_it(name: str) -> None:
+    task = BENCHMARKS[name]
+    assert is_dataclass(task.Config)
+    config: CellConfig = build(CellConfig, compose([f"benchmark=[{name}]"]))
+    assert config.benchmark.chosen() == [name]
+    assert config.benchmark.of(task) == config.benchmark.options[name]
+    columns = {column.key: column for column in COLUMNS}
+    for metric in task.metrics:
+        assert not metric.title or columns[metric.key].about
+    if isinstance(task, QualityTask) and task.score is not None:
+        assert columns[task.score.metric].better
+        assert columns[task.score.metric].error
+        assert name in ACCURACY
+        assert task.score.metric in SCORES
+
+
+def test_scenarios_and_quality_tasks_are_told_apart_by_type() -> None:
+    kinds = {name: type(task).__mro__ for name, task in BENCHMARKS.items()}
+    assert {name for name, kind in kinds.items() if Scenario in kind} == {"latency", "throughput", "memory"}
+    assert {name for name, kind in kinds.items() if QualityTask in kind} >= set(ACCURACY)
+
+
+def test_an_unknown_benchmark_is_named() -> None:
+    with pytest.raises(UserError, match="benchmark.latncy is not a known benchmark; did you mean 'latency'"):
+        BenchmarksConfig.build_plain({"latncy": {}}, "benchmark")
+
+
+def test_a_record_s_benchmark_that_is_not_installed_keeps_its_identity() -> None:
+    config = {"benchmark": {"theirs": {"data": "x"}, "latency": {"batch": [1]}}}
+    assert identity_of(CellConfig, config) == config
+
+
+def test_a_package_that_cannot_be_loaded_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = {
+        name: EntryPoint(name, value, plugins.TASKS)
+        for name, value in (("gone", "no_such_module:TASK"), ("other", "json:dumps"))
+    }
+    monkeypatch.setattr(plugins, "registered", lambda group: points)
+    assert list(registry.every_task.__wrapped__()) == list(registry.every_task())
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("the benchmark gone of the package no_such_module cannot be loaded: ModuleNotFoundError")
+    assert said[1:] == ["the benchmark other is no instance of Task: json:dumps"]
+
+
+def test_the_readme_has_the_table_of_the_registry() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert with_table(text) == text, "make schema writes it anew"
+    with pytest.raises(ValueError, match="no <!-- benchmarks -->"):
+        with_table("nothing")
+
+
+def test_a_grid_runs_each_point_and_asks_for_its_largest_batch() -> None:
+    config: CellConfig = build(CellConfig, compose(["benchmark=[latency]", "benchmark.latency.batch=[1,8]"]))
+    latency = config.benchmark.of(LATENCY)
+    assert latency is not None
+    assert list(LATENCY.grid(latency)) == ["b1-p64-n32", "b8-p64-n32"]
+    assert LATENCY.rows(latency) == 8

@@ -1,0 +1,1 @@
+"""A benchmark and a gate axis of another package."""
