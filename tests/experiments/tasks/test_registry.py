@@ -51,7 +51,7 @@ def test_scenarios_and_quality_tasks_are_told_apart_by_type() -> None:
 
 
 def test_an_unknown_benchmark_is_named() -> None:
-    with pytest.raises(UserError, match="benchmark.latncy is not a known benchmark; did you mean 'latency'"):
+    with pytest.raises(UserError, match=r"benchmark\.latncy is not a known benchmark; did you mean 'latency'"):
         BenchmarksConfig.build_plain({"latncy": {}}, "benchmark")
 
 
