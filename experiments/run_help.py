@@ -66,7 +66,7 @@ def _block(places: Sequence[Path], group: str, option: str, indent: int) -> list
     said = "" if group == "benchmark" else f" # {group}={option}"
     lines = [f"{' ' * indent}{name}:{said}"]
     text = path.read_text(encoding="utf-8") if path else ""
-    text = re.sub(r"^(# @package.*|defaults:)\n(  - .*\n)*", "", text, flags=re.M)
+    text = re.sub(r"^(# @package.*|defaults:|hints:)\n(  .*\n?)*", "", text, flags=re.M)
     return lines + [f"{' ' * (indent + 2)}{line}" for line in text.strip().splitlines()]
 
 
