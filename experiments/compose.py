@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,43 @@ def compose(overrides: Sequence[str]) -> JsonObject:
             return plain(hydra_compose("config", overrides=list(overrides)), overrides)
         except Exception as error:
             raise explain(error) from error
+
+
+def compose_option(group: str, option: str, words: Sequence[str] = ()) -> JsonObject:
+    """Return an option of a group with the defaults that it names and with overrides, and nothing of other groups."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    search_packages()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            with warnings.catch_warnings():
+                # Of an option without `_self_`, which needs none where it is composed below another one.
+                warnings.simplefilter("ignore", UserWarning)
+                composed = hydra_compose(f"{group}/{option}", overrides=list(words))
+            found: JsonObject = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        except Exception as error:
+            raise explain(error) from error
+    return _without_hints(found[group])
+
+
+def read_option(path: Path) -> JsonObject:
+    """Return what an option's file says itself, without its defaults. UserError where it cannot be read."""
+    from omegaconf import OmegaConf
+
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # YAML's own errors are of a dozen kinds
+        raise UserError(f"{path} cannot be read: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must be a mapping: see conf/runtime/eager.yaml")
+    return found
+
+
+def _without_hints(runtime: JsonObject) -> JsonObject:
+    """Return a runtime without the hints of its preset, which `advice/hints.py` reads and no cell is made of."""
+    return {key: value for key, value in runtime.items() if key != "hints"}
 
 
 def show(configs: Sequence[Any], is_resolved: bool) -> None:
@@ -120,6 +158,7 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)
+    resolved |= {key: _without_hints(resolved[key]) for key in ("runtime", "reference") if key in resolved}
     for group in _LISTS:
         resolved.setdefault(group, {})  # with none chosen, the group leaves nothing behind
     return resolved

@@ -78,7 +78,7 @@ def _listed(places: Sequence[Path], group: str, option: str) -> list[str]:
 
 
 def _indented(text: str, indent: int) -> list[str]:
-    text = re.sub(r"^(# @package.*|defaults:)\n(  - .*\n)*", "", text, flags=re.M)
+    text = re.sub(r"^(# @package.*|defaults:|hints:)\n(  .*\n?)*", "", text, flags=re.M)
     return [f"{' ' * indent}{line}" for line in text.strip().splitlines()]
 
 

@@ -80,6 +80,7 @@ class Traits:
     dtype_note: str | None = None  # where the processor emulates the dtype: that it does, and how slowly
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
     is_scripted: bool = False  # it holds no model: what it answers was written beforehand
+    build_phases: frozenset[str] = frozenset()  # of `load`: those that make something which a later start finds
 
 
 class Weights(Protocol):
@@ -87,12 +88,17 @@ class Weights(Protocol):
 
     `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
     have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller). Weights whose kernels on a GPU
-    take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first.
+    take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class that
+    does not state `keeps_values` is taken for one that changes them.
     """
 
     form: ClassVar[str]
+    keeps_values: ClassVar[bool]  # whether weights have the values that were stored, but for the runtime's dtype
     needs_calibration: ClassVar[bool]
-    packages: ClassVar[tuple[str, ...]]  # what loading imports beside torch and transformers
+    packages: ClassVar[tuple[str, ...]]  # modules that loading imports beside those of torch and transformers
+    # What brings these modules, by the names of package indexes: records keep their versions. It is read from the text
+    # of the class, since importing it may take seconds: a tuple of string literals, not inherited by subclasses.
+    distributions: ClassVar[tuple[str, ...]]
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
@@ -116,9 +122,11 @@ class Weights(Protocol):
 
 
 class Placement(Protocol):
-    """Where the parts of a loaded module lie."""
+    """Where the parts of a loaded module lie. A class that states no `is_whole` is taken for one that moves some."""
 
-    packages: ClassVar[tuple[str, ...]]  # what placing imports
+    packages: ClassVar[tuple[str, ...]]  # modules that placing imports
+    distributions: ClassVar[tuple[str, ...]]  # as of `Weights`
+    is_whole: ClassVar[bool]  # whether all weights lie on the device that computes
     weight_forms: ClassVar[frozenset[str]]  # forms of `Weights` that it can move
 
     def check(self, hw: Hardware) -> None:
@@ -161,6 +169,7 @@ class Runtime(ABC):
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
     places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
+    distributions: ClassVar[tuple[str, ...]] = ()  # as of `Weights`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # nothing is needed unless an engine says so
         """Raise Unsupported where packages, a GPU, a compiler or whatever else the runtime needs are missing.

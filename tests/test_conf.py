@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runtime_matrix.experiments.cell_config import CellConfig
 from runtime_matrix.experiments.compose import CONF, compose, compose_gate
@@ -23,6 +24,24 @@ def test_a_runtime(name: str) -> None:
     config: CellConfig = build(CellConfig, compose([f"runtime={name}", "model=random"]))
     assert config.runtime.title.startswith(name.split("_")[0]) or config.runtime.name == "eager"
     assert config.reference.title == "eager"
+
+
+# Presets that experiment=full leaves out on a CPU.
+NOT_IN_FULL = {
+    "custom": "it names no engine",
+    "fake": "its answers are scripted",
+    "compile_cuda_graph": "needs a GPU: elsewhere it is compile",
+    "compile_reduce_overhead": "needs a GPU: elsewhere it is compile",
+    "compile_torchao_int4": "needs a GPU: a CPU keeps 4 bits in one byte",
+}
+
+
+def test_the_full_experiment_has_every_preset_but_those_with_a_reason() -> None:
+    params = yaml.safe_load((CONF / "experiment" / "full.yaml").read_text())["hydra"]["sweeper"]["params"]
+    listed = params["runtime"].strip().split(",")
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(options("runtime")) - NOT_IN_FULL.keys()
+    assert NOT_IN_FULL.keys() <= set(options("runtime"))
 
 
 @pytest.mark.parametrize("group", ["runtime/weights", "runtime/placement", "model/architecture"])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from runtime_matrix.experiments.advice.choose import Wish, lacks
+from runtime_matrix.experiments.advice.hints import PROBLEMS, Suggested, suggested
 from runtime_matrix.experiments.program import command_line
 from runtime_matrix.experiments.records.schema import Row
-
-PRESETS = Path(__file__).parents[2] / "conf" / "runtime"
 
 
 @dataclass(frozen=True)
@@ -20,46 +18,17 @@ class Step:
     command: str
 
 
-@dataclass(frozen=True)
-class _Idea:
-    """`title` is what the cell would be called in the matrix; None where it is a setting of a runtime, not another."""
-
-    why: str
-    preset: str
-    words: tuple[str, ...]
-    title: str | None
-
-
-_FOUR_BITS = (
-    _Idea("4 bits: a quarter of the weights' memory or less", "gptq", (), "gptq"),
-    _Idea("4 bits without calibration", "nf4", (), "eager+nf4"),
-    _Idea("4 bits within the graph", "onnxruntime_int4", (), "onnxruntime+int4"),
-)
-_OFFLOAD = (_Idea("the last layers off the device: the last resort, and slow", "offload", (), "offload"),)
-_COMPILED = (
-    _Idea("compiled", "compile", (), "compile"),
-    _Idea("an engine of its own", "onnxruntime", (), "onnxruntime"),
-    _Idea("8 bits move fewer bytes a token", "onnxruntime_int8", (), "onnxruntime+int8"),
-    _Idea("compiled over 8 bits", "compile_torchao_int8", (), "compile+torchao_int8"),
-    _Idea("TensorRT", "tensorrt", (), "tensorrt"),
-)
-_MORE_BITS = (
-    _Idea("more bits", "gptq", ("runtime.weights.bits=8",), "gptq8"),
-    _Idea("smaller groups: more scales for as many bits", "gptq", ("runtime.weights.group_size=16",), None),
-    _Idea("8 bits by another method", "torchao_int8", (), "eager+torchao_int8"),
-)
-
-
 def next_steps(found: Sequence[Row], wish: Wish) -> list[Step]:
-    """Return what the tree suggests for what stands in the way, or for the goal where nothing does."""
+    """Return what the tree suggests for what stands in the way, or for the goal where nothing does.
+
+    Runtimes are suggested by their presets, see `hints.py`. UserError for a preset whose hints are malformed.
+    """
     problems = _problems(found, wish)
     steps: list[Step] = []
-    if "memory" in problems:
-        steps += _runtimes(found, _FOUR_BITS) + _shorter(found) + _runtimes(found, _OFFLOAD)
-    if "speed" in problems:
-        steps += _batching(found) + _attention(found) + _runtimes(found, _COMPILED)
-    if "accuracy" in problems:
-        steps += _runtimes(found, _MORE_BITS)
+    for problem in PROBLEMS:
+        if problem in problems:
+            ranked = _settings(found, problem) + _runtimes(found, suggested(problem))
+            steps += [step for _, step in sorted(ranked, key=lambda pair: pair[0])]
     return list({step.command: step for step in steps}.values())
 
 
@@ -82,18 +51,26 @@ def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
     return problems
 
 
-def _runtimes(found: Sequence[Row], ideas: Sequence[_Idea]) -> list[Step]:
+def _settings(found: Sequence[Row], problem: str) -> list[tuple[int, Step]]:
+    """Return what helps with any runtime, each with its rank among the hints of presets."""
+    steps = {"memory": [(50, _shorter(found))], "speed": [(1, _batching(found)), (2, _attention(found))]}
+    return [(rank, step) for rank, alternatives in steps.get(problem, []) for step in alternatives]
+
+
+def _runtimes(found: Sequence[Row], presets: Sequence[Suggested]) -> list[tuple[int, Step]]:
     tried = {row.runtime for row in found}  # failures too: trying them again gives the same row
     commands = " ".join(row.command for row in found)
     return [
-        Step(idea.why, beside_reference(found, idea.preset, *idea.words))
-        if not idea.words
-        else Step(idea.why, _command(found, [f"runtime={idea.preset}", *idea.words]))
-        for idea in ideas
-        if (PRESETS / f"{idea.preset}.yaml").exists()
-        and idea.title not in tried
-        and not any(word in commands for word in idea.words)
+        (one.hint.rank, Step(one.hint.why, _command_of(found, one)))
+        for one in presets
+        if one.title not in tried and not any(word in commands for word in one.hint.words)
     ]
+
+
+def _command_of(found: Sequence[Row], one: Suggested) -> str:
+    if not one.hint.words:
+        return beside_reference(found, one.preset)
+    return _command(found, [f"runtime={one.preset}", *one.hint.words])
 
 
 def _shorter(found: Sequence[Row]) -> list[Step]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.config import RuntimeConfig
+from runtime_matrix.experiments.records.schema import HeldWeights
 from runtime_matrix.runtimes.base import Traits
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -22,10 +22,10 @@ _FEWEST_BITS = 1  # a packed weight takes at least
 _NOISE_BYTES = 32 << 20  # a process's memory may shrink by this beside what it loads: what was free is used again
 
 
-def wrong_declaration(traits: Traits, runtime: RuntimeConfig, parameters: int | None) -> str | None:
+def wrong_declaration(traits: Traits, held: HeldWeights, parameters: int | None) -> str | None:
     """Return in one line why the declared bytes or dtype cannot be true; None where they can, or nobody can say.
 
-    Full weights take their dtype's size each. Packed ones lie between one bit and that size. Of a model that is partly
+    Dense weights take their dtype's size each. Packed ones lie between one bit and that size. Of a model that is partly
     elsewhere only the upper bound is known.
     """
     size, declared = _BYTES.get(traits.dtype), traits.weight_bytes
@@ -33,14 +33,13 @@ def wrong_declaration(traits: Traits, runtime: RuntimeConfig, parameters: int | 
         return None
     if size is None:
         return f"the runtime declares the dtype {traits.dtype!r}; known: {', '.join(_BYTES)}"
-    is_full, is_here = runtime.weights["name"] == "full", runtime.placement["name"] == "device"
     whole = size * parameters
-    most = whole * (1 + (_TOLERANCE if is_full else _PACKED_TOLERANCE)) + _SLACK_BYTES
-    least = 0.0 if not is_here else whole * (1 - _TOLERANCE) if is_full else parameters * _FEWEST_BITS / 8
+    most = whole * (1 + (_TOLERANCE if held.is_dense else _PACKED_TOLERANCE)) + _SLACK_BYTES
+    least = 0.0 if not held.is_whole else whole * (1 - _TOLERANCE) if held.is_dense else parameters * _FEWEST_BITS / 8
     if least <= declared <= most:
         return None
-    kind = traits.dtype if is_full else f"packed {traits.dtype}"
-    bound = f"{whole / 2**20:.1f}" if is_full else f"{least / 2**20:.1f} to {most / 2**20:.1f}"
+    kind = traits.dtype if held.is_dense else f"packed {traits.dtype}"
+    bound = f"{whole / 2**20:.1f}" if held.is_dense else f"{least / 2**20:.1f} to {most / 2**20:.1f}"
     return f"the runtime declares {declared / 2**20:.1f} MiB of {kind} weights; the model has {bound}"
 
 

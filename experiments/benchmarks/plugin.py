@@ -21,7 +21,7 @@ from runtime_matrix.experiments.cells.plan import Cell
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
 from runtime_matrix.experiments.records.journal import Journal, not_a_number
-from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Load, Status
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, HeldWeights, Load, Status
 from runtime_matrix.experiments.targets import module_of
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.registry import every_task
@@ -137,7 +137,8 @@ class CellPlugin:
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
         on_device = max(0, used()) if used is not None else 0
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
-        wrong = self._wrong(traits)
+        held = loading.held_weights(self.cell.config.runtime, self.cell.facts.quantized)
+        wrong = self._wrong(traits, held)
         doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
         load = Load(
             import_s=round(import_s, 4),  # and pytest's collecting
@@ -150,6 +151,8 @@ class CellPlugin:
             weight_disk_bytes=_whole(traits.weight_disk_bytes),
             dtype=traits.dtype,
             device=found,
+            held=held,
+            build_phases=sorted(traits.build_phases),
             artifacts=dict(artifacts.tally),
             dtype_note=traits.dtype_note,
             notes=[*traits.notes, *filter(None, (traits.dtype_note, stamp, doubt))],
@@ -172,11 +175,11 @@ class CellPlugin:
         self.journal.write("fit", fitting)
         return self.cell.with_token_budget(fitting.token_budget)
 
-    def _wrong(self, traits: Traits) -> str | None:
+    def _wrong(self, traits: Traits, held: HeldWeights) -> str | None:
         if traits.is_scripted:
             return None
         count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
-        return declared.wrong_declaration(traits, self.cell.config.runtime, count)
+        return declared.wrong_declaration(traits, held, count)
 
     def _check_vocabulary(self, traits: Traits) -> None:
         wanted = self.cell.facts.vocabulary

@@ -20,7 +20,7 @@ from runtime_matrix.experiments.core.text import Text
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import environment, machine_facts
-from runtime_matrix.experiments.records.schema import Status, to_plain
+from runtime_matrix.experiments.records.schema import HeldWeights, Status, to_plain
 from runtime_matrix.experiments.targets import NO_OPTIONS, full_name, load_class
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
@@ -50,12 +50,30 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
                 "see runtime/weights=… in the README for what goes together"
             )
         options["weights"] = weights
-    if config.placement["name"] != "device":
+    if _is_moved(config):
         placement = _made(_class(config.placement), _options(config.placement), f"runtime.placement of {config.title}")
         _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
         options["placement"] = placement
     made: Runtime = _made(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
     return made
+
+
+def held_weights(config: RuntimeConfig, stored_method: str | None = None) -> HeldWeights:
+    """Return what the classes of a configuration's weights and placement declare of how weights are held.
+
+    `stored_method` is what the stored weights were made small by: they are packed when they are only read.
+    """
+    weights = _class(config.weights)
+    return HeldWeights(
+        form="packed" if stored_method is not None else str(weights.form),
+        keeps_values=bool(getattr(weights, "keeps_values", False)),
+        is_whole=not _is_moved(config) or bool(getattr(_class(config.placement), "is_whole", False)),
+    )
+
+
+def _is_moved(config: RuntimeConfig) -> bool:
+    """Say whether a class places the weights; without one they stay where they were loaded."""
+    return "target" in config.placement
 
 
 def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, form: str) -> None:
@@ -81,7 +99,7 @@ def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
             "use runtime=eager, or the model that they were made from"
         )
-    if method is not None and config.placement["name"] != "device":
+    if method is not None and _is_moved(config):
         _check_placement(config, True, False, f"stored {method}")
     if method is not None and full_name(config.weights["target"]) != _FULL:
         raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")

@@ -63,7 +63,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def compare(candidate: Record, reference: Record, candidate_folder: Path, reference_folder: Path) -> OutputDiff:
     """Compare each benchmark that left items in both folders, and say why others cannot be compared."""
     theirs = {entry.benchmark: entry for entry in reference.benchmarks if entry.items_file}
-    dtype = candidate.runtime.dtype if candidate.runtime.weights == "full" else None
+    dtype = candidate.runtime.dtype if candidate.held().keeps_values else None
     diffs: dict[str, BenchmarkDiff] = {}
     reasons: dict[str, str] = {}
     for entry in candidate.benchmarks:
@@ -94,7 +94,7 @@ def _adjusted(diffs: Mapping[str, BenchmarkDiff]) -> dict[str, BenchmarkDiff]:
 
 
 def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> BenchmarkDiff:
-    """Compare one benchmark; `dtype` is None where the weights differ and rounding explains nothing."""
+    """Compare one benchmark; `dtype` is None where the weights' values differ and rounding explains nothing."""
     _check_same_items(benchmark, mine, theirs)
     score = score_of(benchmark)
     if score.kind == "perplexity":

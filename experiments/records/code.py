@@ -1,4 +1,7 @@
-"""Which code a cell runs: a digest of its sources, and the versions of the packages that they import."""
+"""Which code a cell runs: a digest of its sources, and the versions of the packages that they import.
+
+Classes are read and not imported: importing an engine takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import Code
 from runtime_matrix.experiments.targets import module_of
@@ -43,19 +47,49 @@ def code_of(names: Iterable[str]) -> Code:
 
 def constructor_options(target: str) -> set[str] | None:
     """Return the names of what the class's own constructor takes, read and not imported; None where that is open."""
+    body = _class_body(target)
+    made = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    if len(made) != 1 or made[0].args.kwarg is not None:
+        return None
+    return {one.arg for one in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+
+
+def declared_distributions(target: str) -> tuple[str, ...]:
+    """Return what the class's own `distributions` says, read and not imported; nothing for a class without it.
+
+    UserError where it is no tuple of string literals.
+    """
+    for node in _class_body(target):
+        names = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(name, ast.Name) and name.id == "distributions" for name in names):
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            return _texts(node.value, f"{target}: `distributions`")
+    return ()
+
+
+def _texts(value: ast.expr | None, what: str) -> tuple[str, ...]:
+    try:
+        found = ast.literal_eval(value) if value is not None else None
+    except ValueError:
+        found = None
+    if not isinstance(found, tuple) or not all(isinstance(text, str) for text in found):
+        raise UserError(f"{what} must be a tuple of string literals, as in ('onnx',): it is read without being run")
+    return found
+
+
+def _class_body(target: str) -> list[ast.stmt]:
+    """Return the statements of a class; none where its module cannot be found or read: importing it will say so."""
     module = module_of(target)
     place = _place(module.partition(".")[0])
     path = _file(place, module) if place is not None else None
     try:
         tree = ast.parse(path.read_bytes()) if path is not None else ast.Module([], [])
     except (SyntaxError, ValueError):
-        return None  # importing it will say so
+        return []
     name = target.partition(":")[2]
-    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    made = [node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    if len(made) != 1 or made[0].args.kwarg is not None:
-        return None
-    return {one.arg for one in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+    return [part for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name for part in node.body]
 
 
 @cache

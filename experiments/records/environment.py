@@ -7,37 +7,27 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from msgspec import UNSET
 
+from runtime_matrix.experiments.compose import places
 from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
 from runtime_matrix.experiments.measurement.machine import governor
 from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.code import declared_distributions
 from runtime_matrix.experiments.records.processor import processor
 from runtime_matrix.experiments.records.schema import Environment, to_plain
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnx",
-    "hydra-core",
-    "pytest-benchmark",
-    "numpy",
-    "accelerate",
-    "gptqmodel",
-    "torchao",
-    "bitsandbytes",
-    "tensorrt",
-    "tensorrt-rtx-cu13-bindings",
-    "torch-tensorrt",
-)
+_PACKAGES = ("torch", "transformers", "numpy", "hydra-core", "pytest-benchmark")  # that every cell runs
+_PRESETS = ("runtime", "runtime/weights", "runtime/placement")  # groups whose presets have a `target`
+_TARGET = re.compile(r"\btarget: *[\"']?([A-Za-z_][\w.]*:\w+)")
 _GPU_NAMES = ("index", "uuid")  # of the card that is there, among those that are alike
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -66,11 +56,23 @@ def environment() -> Environment:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         memory_limit_bytes=memory_limit_bytes(),
         gpus=gpus(),
-        versions={name: _version(name) for name in _PACKAGES},
+        versions={name: _version(name) for name in packages()},
         commit=commit(),
         is_dirty=_is_dirty(),
         load_average=list(os.getloadavg()),
     )
+
+
+@cache
+def packages() -> tuple[str, ...]:
+    """Return the distributions whose versions may decide figures: ours, and what the classes of all presets declare.
+
+    All presets, whichever cell runs: the cells of a sweep have one environment.
+    """
+    files = (path for place in places() for group in _PRESETS for path in sorted((place / group).glob("*.yaml")))
+    targets = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
+    declared = {name for target in targets for name in declared_distributions(target)}
+    return (*_PACKAGES, *sorted(declared - set(_PACKAGES)))
 
 
 def commit() -> str | None:

@@ -86,7 +86,7 @@ def positions(
     """
     shape, load = record.model.shape, record.load
     weights = next((count for other in (record, full) if (count := _dense_weights(other)) is not None), None)
-    if weights is None or shape is None or load is None or not _is_known(load) or record.runtime.placement != "device":
+    if weights is None or shape is None or load is None or not _is_known(load) or not record.held().is_whole:
         return {}
     held_bytes = load.weight_bytes or 0
     head = shape.vocabulary * shape.hidden
@@ -106,7 +106,8 @@ def _is_known(load: Load) -> bool:
 
 
 def _is_dense(record: Record) -> bool:
-    return record.runtime.weights == "full" and record.runtime.placement == "device"
+    held = record.held()
+    return held.is_dense and held.is_whole
 
 
 def _dense_weights(record: Record | None) -> float | None:

@@ -112,6 +112,18 @@ class Sweep(Struct, frozen=True, kw_only=True):
     index: int
 
 
+class HeldWeights(Struct, frozen=True, kw_only=True):
+    """How the weights of a cell are held, as the classes of its weights and its placement declare it."""
+
+    form: str  # dense, packed or onnx: see `runtimes.base.Weights`
+    keeps_values: bool  # rounding to the dtype is all that tells them from the stored ones
+    is_whole: bool  # all of them lie on the device that computes
+
+    @property
+    def is_dense(self) -> bool:
+        return self.form == "dense"
+
+
 class Load(Struct, frozen=True, kw_only=True):
     """How the runtime was loaded, and what it declares of itself."""
 
@@ -126,6 +138,8 @@ class Load(Struct, frozen=True, kw_only=True):
     weight_bytes: int | None = None
     weight_disk_bytes: int | None = None
     artifacts: dict[str, float] = {}  # built, found, build_s
+    held: HeldWeights | None = None  # None: the program did not record it then, see `Record.held`
+    build_phases: list[str] | None = None  # of `phases_s`: those that make what later starts find; None: as `held`
     dtype_note: str | None = None
     notes: list[str] = []
 
@@ -284,6 +298,13 @@ class Record(CellIdentity, frozen=True, kw_only=True):
         """Return the grid points of a benchmark behind its first one that succeeded."""
         points = [entry for entry in self.benchmarks if entry.benchmark == benchmark]
         return [entry for entry in points[1:] if entry.status == "ok"]
+
+    def held(self) -> HeldWeights:
+        """Return how the weights were held; of a record that does not say, what names meant when it was written."""
+        if self.load is not None and self.load.held is not None:
+            return self.load.held
+        is_full, is_whole = self.runtime.weights == "full", self.runtime.placement == "device"
+        return HeldWeights(form="dense" if is_full else "packed", keeps_values=is_full, is_whole=is_whole)
 
     def agreement_figures(self) -> Entry | None:
         return next((entry for entry in self.benchmarks if entry.benchmark == "agreement"), None)

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from runtime_matrix.experiments.measurement.statistics import percentile
 from runtime_matrix.experiments.records.roofline import RequestShape, positions
-from runtime_matrix.experiments.records.schema import Entry, Environment, Record, Result, Row
+from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record, Result, Row
 from runtime_matrix.experiments.records.speed_row import INTERLEAVED
 from runtime_matrix.experiments.views.columns import is_alarm
 from runtime_matrix.experiments.views.flipped import FlippedItems
@@ -19,11 +19,8 @@ from runtime_matrix.experiments.views.flipped import FlippedItems
 T = TypeVar("T")
 
 _DRAWN = 120  # samples of a distribution; more are not told apart in a picture
-_LOADING = (
-    "weights",
-    "place",
-    "session",
-)  # phases of `load` that every start has; the others build something that is kept
+# Of records that do not say which phases build something: those that every start has.
+_LOADING = ("weights", "place", "session")
 _TRACED = 240
 
 
@@ -179,13 +176,10 @@ def _of_shape(entry: Entry) -> ShapeTimes:
 
 def _wall(record: Record, ok: Sequence[Entry]) -> list[tuple[str, float]]:
     """Return where the cell's wall time went, in the order of happening; `rest` is what nothing accounts for."""
-    phases = record.load.phases_s if record.load else {}
     spent = {
         "hardware peak": record.jobs.get("hardware_peak"),
         "reference's logits": record.jobs.get("reference"),
-        "import": record.load.import_s if record.load else None,
-        "load": sum(seconds for name, seconds in phases.items() if name in _LOADING),
-        "build": sum(seconds for name, seconds in phases.items() if name not in _LOADING),
+        **(_loading_s(record.load) if record.load else {}),
         **_benchmarks_s(ok),
         "replay": record.jobs.get("replay"),
     }
@@ -194,6 +188,15 @@ def _wall(record: Record, ok: Sequence[Entry]) -> list[tuple[str, float]]:
     if total is not None:
         known["rest"] = max(0.0, total - sum(known.values()))
     return [(name, float(f"{seconds:.4g}")) for name, seconds in known.items() if seconds >= 0.001]
+
+
+def _loading_s(load: Load) -> dict[str, float]:
+    """Return the seconds of importing, of what every start does, and of what makes something that later starts find."""
+    builds = load.phases_s.keys() - set(_LOADING) if load.build_phases is None else set(load.build_phases)
+    spent = {"import": load.import_s or 0.0, "load": 0.0, "build": 0.0}
+    for name, seconds in load.phases_s.items():
+        spent["build" if name in builds else "import" if name == "import" else "load"] += seconds
+    return spent
 
 
 def _benchmarks_s(ok: Sequence[Entry]) -> dict[str, float]:
@@ -235,7 +238,7 @@ def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: R
         return NoRoofline(reason="latency was not measured")
     if not peak or not rate:
         return NoRoofline(reason=f"the hardware peak in {dtype or 'its dtype'} was not measured")
-    if record.runtime.placement != "device":
+    if not record.held().is_whole:
         return NoRoofline(reason="how many bytes move is not known where layers are offloaded")
     points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], shape, reference)
     if not points:
@@ -245,6 +248,6 @@ def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: R
         bytes_per_s=peak.copy_bytes_per_s,
         flops_per_s=rate,
         dtype=dtype,
-        is_packed=record.runtime.weights != "full",
+        is_packed=not record.held().is_dense,
         points=points,
     )

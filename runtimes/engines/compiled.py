@@ -95,7 +95,7 @@ class Compiled(Eager):
                 notes += (self._choose_step(),)
         buckets = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
         traits = replace(traits, shares_prefix=False, packs_rows=False, notes=notes)
-        return replace(traits, buckets=buckets, max_batch=max(buckets.batch))
+        return replace(traits, buckets=buckets, max_batch=max(buckets.batch), build_phases=frozenset({"try"}))
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:

@@ -32,6 +32,7 @@ class OnnxRuntime(Chosen):
     """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""
 
     weight_forms = frozenset({"dense", "onnx"})
+    distributions = ("onnxruntime", "onnxruntime-gpu", "onnx")
 
     def __init__(self, dtype: str = "float32", provider: str | None = None, weights: Weights | None = None):
         self._dtype, self._provider = dtype, provider
@@ -113,6 +114,7 @@ class _OverSession(Runtime):
             dtype=self._dtype,
             weight_bytes=onnx_graph.weight_bytes(folder),
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
+            build_phases=frozenset({"export"}),
         )
         return self._begin(layout, traits)
 

@@ -44,6 +44,7 @@ class TensorRT(Chosen):
     """
 
     weight_forms = frozenset({"dense"})
+    distributions = ("onnx", "tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt")
 
     def __init__(
         self,

@@ -100,6 +100,7 @@ class TensorRTPlan(StaticGraph):
             weight_disk_bytes=plan.stat().st_size,
             dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,
+            build_phases=frozenset({"export", "build"}),
             notes=("kernels are not specialised for each shape: they would be compiled while they are timed",)
             if self._is_rtx
             else (),

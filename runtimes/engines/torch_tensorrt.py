@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class TorchTensorRT(Compiled):
                 "torch-tensorrt took no part of the model, which torch alone would run: use runtime=compile, or "
                 "runtime.engine.backend=tensorrt"
             )
-        return traits
+        return replace(traits, build_phases=traits.build_phases | {"build"})
 
     @override
     def counters(self) -> dict[str, int]:

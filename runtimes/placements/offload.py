@@ -23,6 +23,8 @@ class Offload:
     """
 
     packages: ClassVar[tuple[str, ...]] = ("accelerate",)
+    distributions: ClassVar[tuple[str, ...]] = ("accelerate",)
+    is_whole: ClassVar[bool] = False
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # packed ones have state beside their tensors
 
     def __init__(

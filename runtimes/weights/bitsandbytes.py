@@ -18,8 +18,10 @@ class BitsAndBytes:
     """`scheme` is nf4 or int8. The head stays as it is, as in transformers' own loading."""
 
     form: ClassVar[str] = "packed"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("bitsandbytes",)
+    distributions: ClassVar[tuple[str, ...]] = ("bitsandbytes",)
 
     def __init__(self, scheme: str):
         if scheme not in SCHEMES:

@@ -29,8 +29,10 @@ class Full:
     """The weights as they are stored, in the dtype of the runtime."""
 
     form: ClassVar[str] = "dense"
+    keeps_values: ClassVar[bool] = True
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    distributions: ClassVar[tuple[str, ...]] = ()
     identity: ClassVar[Mapping[str, str | int | None]] = {"name": "full"}
 
     def check(self, hw: Hardware) -> None:

@@ -35,8 +35,10 @@ class Gptq:
     """`method` is gptq or awq; `group_size` inputs share a scale."""
 
     form: ClassVar[str] = "packed"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("gptqmodel", "optimum.gptq")
+    distributions: ClassVar[tuple[str, ...]] = ("gptqmodel",)
 
     def __init__(self, bits: int = 4, group_size: int = 32, method: str = "gptq"):
         if method not in _BITS:

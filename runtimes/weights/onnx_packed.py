@@ -19,8 +19,10 @@ class DynamicInt8:
     """Activations are quantized as they come, weights once."""
 
     form: ClassVar[str] = "onnx"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)  # what packing imports beside them
 
     @property
@@ -58,8 +60,10 @@ class Blocks:
     """`bits` 4 or 8, with a scale a block of `block_size` inputs; activations in int8 where `int8_activations`."""
 
     form: ClassVar[str] = "onnx"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
 
     def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = True):

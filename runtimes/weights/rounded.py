@@ -19,8 +19,10 @@ class Rounded:
     """`bits` 2 to 8; `group_size` weights of an output row share a scale, null: the whole row."""
 
     form: ClassVar[str] = "dense"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    distributions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, bits: int, group_size: int | None = None):
         if not 2 <= bits <= 8:

@@ -21,8 +21,10 @@ class TorchAo:
     """`scheme` is int8, int8_dynamic or int4; `group_size` is int4's."""
 
     form: ClassVar[str] = "packed"
+    keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("torchao",)
+    distributions: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def __init__(self, scheme: str, group_size: int = 32):
         if scheme not in SCHEMES:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.advice import hints
 from runtime_matrix.experiments.advice.choose import GOALS, Wish
-from runtime_matrix.experiments.advice.next_steps import next_steps
+from runtime_matrix.experiments.advice.next_steps import Step, next_steps
 from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.compose import CONF, compose
+from runtime_matrix.experiments.errors import UserError
 from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.report import read
@@ -23,6 +26,108 @@ WISHES = [Wish(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
 @pytest.fixture
 def found(tmp_path: Path) -> list[Row]:
     return rows(read(sweep(tmp_path))[0])
+
+
+@pytest.fixture
+def preset_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder of runtimes of another package's presets."""
+    folder = tmp_path / "presets"
+    (folder / "runtime").mkdir(parents=True)
+    monkeypatch.setattr(hints, "places", lambda: [CONF, folder])
+    hints._hints.cache_clear()
+    yield folder / "runtime"
+    hints._hints.cache_clear()
+
+
+def said(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    """Return why each step is suggested, and the words of its command."""
+    return [(step.why, step.command.removeprefix("python -m experiments.run ")) for step in steps]
+
+
+MEMORY = [
+    ("4 bits: a quarter of the weights' memory or less", "-m runtime=eager,gptq"),
+    ("4 bits without calibration", "-m runtime=eager,nf4"),
+    ("4 bits within the graph", "-m runtime=eager,onnxruntime_int4"),
+    (
+        "shorter sequences: a smaller cache",
+        "benchmark.memory.prompt_tokens=32 benchmark.latency.prompt_tokens=32",
+    ),
+    ("the last layers off the device: the last resort, and slow", "-m runtime=eager,offload"),
+]
+SPEED = [
+    ("batching: what a larger batch gives", "'benchmark.latency.batch=[1,4,16]'"),
+    ("flash attention, through PyTorch's sdpa", "runtime.engine.attention=sdpa"),
+    ("compiled", "-m runtime=eager,compile"),
+    ("an engine of its own", "-m runtime=eager,onnxruntime"),
+    ("8 bits move fewer bytes a token", "-m runtime=eager,onnxruntime_int8"),
+    ("compiled over 8 bits", "-m runtime=eager,compile_torchao_int8"),
+    ("TensorRT", "-m runtime=eager,tensorrt"),
+]
+ACCURACY = [
+    ("more bits", "runtime=gptq runtime.weights.bits=8"),
+    ("smaller groups: more scales for as many bits", "runtime=gptq runtime.weights.group_size=16"),
+    ("8 bits by another method", "-m runtime=eager,torchao_int8"),
+]
+
+
+def test_presets_are_suggested_in_the_order_of_their_ranks(tmp_path: Path) -> None:
+    command = "python -m experiments.run runtime.engine.attention=eager"
+    write(tmp_path, [replace(make_record("eager"), command=command)])
+    rows_of_eager = rows(read(tmp_path)[0])
+    assert said(next_steps(rows_of_eager, Wish("latency"))) == SPEED
+    assert said(next_steps(rows_of_eager, Wish("memory", min_accuracy=1.5))) == MEMORY + ACCURACY
+    all_missed = Wish("latency", min_accuracy=1.5, max_memory_gib=0.0001)
+    assert said(next_steps(rows_of_eager, all_missed)) == MEMORY + SPEED + ACCURACY
+
+
+def test_what_was_measured_is_known_by_its_title_or_its_words(tmp_path: Path) -> None:
+    commands = {
+        "eager": "runtime=eager",
+        "gptq": "runtime=gptq",
+        "eager+nf4": "runtime/weights=nf4",
+        "gptq8": "runtime=gptq runtime.weights.bits=8",
+    }
+    made = make_record("eager")
+    records = [
+        replace(made, record_id=name, config_hash=name, runtime=replace(made.runtime, name=name), command=command)
+        for name, command in commands.items()
+    ]
+    write(tmp_path, records)
+    left = said(next_steps(rows(read(tmp_path)[0]), Wish("memory", min_accuracy=1.5)))
+    whys = {why for why, _ in MEMORY + ACCURACY} - {MEMORY[0][0], MEMORY[1][0], ACCURACY[0][0]}
+    assert {why for why, _ in left} == whys  # smaller groups are not another title, and stay
+
+
+def test_another_package_s_preset_suggests_itself(found: list[Row], preset_folder: Path) -> None:
+    (preset_folder / "nf4.yaml").write_text("hints: [{problem: memory, why: hidden by ours}]\n")
+    (preset_folder / "none.yaml").write_text("defaults: [eager]\n")
+    assert {one.preset for one in hints.suggested("memory")} == {"gptq", "nf4", "onnxruntime_int4", "offload"}
+    hints._hints.cache_clear()
+    (preset_folder / "mine.yaml").write_text("hints: [{problem: memory, rank: 15, why: packed by me}]\n")
+    assert [one.preset for one in hints.suggested("memory")][:3] == ["gptq", "mine", "nf4"]
+    assert [one.hint.why for one in hints.suggested("memory")][2] == "4 bits without calibration"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hints: {problem: memory}", "hints must be a list"),
+        ("hints: [{problem: size, why: x}]", r"mine.yaml: hints\[0\]\.problem=size is unknown"),
+        ("hints: [{problem: speed}]", r"hints\[0\]\.why is missing"),
+        ("hints: [{", "mine.yaml cannot be read"),
+    ],
+)
+def test_a_preset_s_wrong_hint_names_its_file(preset_folder: Path, text: str, says: str) -> None:
+    (preset_folder / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        hints.suggested("memory")
+
+
+def test_hints_are_no_part_of_a_cell() -> None:
+    config = compose(["runtime=gptq_3bit", "runtime@reference=compile"])
+    assert "hints" not in config["runtime"]
+    assert "hints" not in config["reference"]
+    assert [one.preset for one in hints.suggested("accuracy")] == ["gptq", "gptq", "torchao_int8"]  # not gptq_3bit
 
 
 def test_every_step_can_be_planned(found: list[Row], tmp_path: Path) -> None:
@@ -43,10 +148,10 @@ def single(command: str) -> list[tuple[str, ...]]:
 
 
 def test_what_was_tried_is_not_suggested_again_not_even_what_failed(found: list[Row]) -> None:
-    said = " ".join(step.command for step in next_steps(found, Wish("memory")))
-    assert "nf4" in said
-    assert "offload" not in said  # it ran out of memory
-    assert "runtime=eager,gptq" not in said
+    commands = " ".join(step.command for step in next_steps(found, Wish("memory")))
+    assert "nf4" in commands
+    assert "offload" not in commands  # it ran out of memory
+    assert "runtime=eager,gptq" not in commands
 
 
 def test_the_tree_asks_first_for_what_stands_in_the_way(tmp_path: Path) -> None:
@@ -58,9 +163,9 @@ def test_the_tree_asks_first_for_what_stands_in_the_way(tmp_path: Path) -> None:
 
 
 def test_lost_accuracy_asks_for_more_bits(found: list[Row]) -> None:
-    said = " ".join(step.command for step in next_steps(found, Wish("latency", min_accuracy=0.99)))
-    assert "runtime.weights.bits=8" in said
-    assert "runtime.weights.group_size=16" in said
+    commands = " ".join(step.command for step in next_steps(found, Wish("latency", min_accuracy=0.99)))
+    assert "runtime.weights.bits=8" in commands
+    assert "runtime.weights.group_size=16" in commands
 
 
 def test_the_model_and_hardware_of_the_cells_stay(tmp_path: Path) -> None:

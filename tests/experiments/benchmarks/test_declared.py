@@ -16,7 +16,7 @@ import pytest
 from runtime_matrix.experiments import models
 from runtime_matrix.experiments.benchmarks.declared import doubt, parameters_of, wrong_declaration
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.cells.loading import load, make_runtime
+from runtime_matrix.experiments.cells.loading import held_weights, load, make_runtime
 from runtime_matrix.experiments.cells.plan import Cell, plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.runtimes.base import Traits
@@ -32,7 +32,7 @@ def cell(*words: str) -> Cell:
 
 def declared(mib: float, dtype: str = "float32", *words: str, is_scripted: bool = False) -> str | None:
     traits = Traits(2048, 1024, dtype, weight_bytes=int(mib * MIB), is_scripted=is_scripted)
-    return wrong_declaration(traits, cell(*words).config.runtime, COUNT)
+    return wrong_declaration(traits, held_weights(cell(*words).config.runtime), COUNT)
 
 
 def test_full_weights_take_what_their_dtype_says() -> None:
@@ -42,6 +42,12 @@ def test_full_weights_take_what_their_dtype_says() -> None:
     assert declared(6.5) == "the runtime declares 6.5 MiB of float32 weights; the model has 13.0"
     assert declared(26.0) == "the runtime declares 26.0 MiB of float32 weights; the model has 13.0"
     assert declared(13.0, "int8") == ("the runtime declares the dtype 'int8'; known: float32, bfloat16, float16")
+
+
+def test_rounded_weights_are_dense_and_take_what_full_ones_do() -> None:
+    rounded = ("runtime/weights=rounded",)
+    assert declared(13.01, "float32", *rounded) is None
+    assert declared(3.2, "float32", *rounded) == "the runtime declares 3.2 MiB of float32 weights; the model has 13.0"
 
 
 def test_packed_weights_lie_between_a_bit_and_their_dtype() -> None:
@@ -57,8 +63,9 @@ def test_what_lies_elsewhere_and_what_is_unknown_is_not_held_against_a_runtime()
     assert "declares 20.0 MiB" in str(declared(20.0, "float32", "runtime=offload"))
     assert declared(0, is_scripted=True) is None
     unknown = Traits(2048, 1024, "float32", weight_bytes=None)
-    assert wrong_declaration(unknown, cell().config.runtime, COUNT) is None
-    assert wrong_declaration(replace(unknown, weight_bytes=1), cell().config.runtime, None) is None
+    held = held_weights(cell().config.runtime)
+    assert wrong_declaration(unknown, held, COUNT) is None
+    assert wrong_declaration(replace(unknown, weight_bytes=1), held, None) is None
 
 
 def test_memory_that_loading_did_not_take_is_doubted() -> None:
@@ -110,7 +117,7 @@ def test_no_runtime_of_ours_is_accused(words: tuple[str, ...], artifacts: Path) 
     count = parameters_of(asked, traits.weight_bytes, traits.dtype)
     runtime.close()
     assert count is not None
-    assert wrong_declaration(traits, asked.config.runtime, count) is None
+    assert wrong_declaration(traits, held_weights(asked.config.runtime), count) is None
 
 
 RUNTIME = """

@@ -15,6 +15,7 @@ from runtime_matrix.experiments.cells.loading import load, make_runtime
 from runtime_matrix.experiments.cells.plan import Cell, plan
 from runtime_matrix.experiments.compose import compose
 from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.schema import HeldWeights
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.weights.rounded import Rounded
@@ -100,6 +101,23 @@ def test_weights_of_one_s_own_are_taken_whatever_they_are_called(artifacts: Path
     made = make_runtime(cell("runtime=eager", *words, "model=random", artifacts=artifacts).config.runtime)
     assert isinstance(made, Eager)
     assert isinstance(made._weights, Rounded)
+
+
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [
+        ([], HeldWeights(form="dense", keeps_values=True, is_whole=True)),
+        (["runtime=offload"], HeldWeights(form="dense", keeps_values=True, is_whole=False)),
+        (["runtime/weights=rounded"], HeldWeights(form="dense", keeps_values=False, is_whole=True)),
+        (["runtime=nf4"], HeldWeights(form="packed", keeps_values=False, is_whole=True)),
+        (["runtime=onnxruntime_int4"], HeldWeights(form="onnx", keeps_values=False, is_whole=True)),
+    ],
+    ids=lambda case: " ".join(case) if isinstance(case, list) else "",
+)
+def test_how_weights_are_held_is_declared_by_their_class(words: list[str], held: HeldWeights, artifacts: Path) -> None:
+    runtime = cell(*words, "model=random", artifacts=artifacts).config.runtime
+    assert loading.held_weights(runtime) == held
+    assert loading.held_weights(runtime, "gptq").form == "packed"  # stored so: a dense class only reads them
 
 
 @pytest.mark.parametrize(

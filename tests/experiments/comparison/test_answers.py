@@ -19,7 +19,7 @@ from runtime_matrix.experiments.comparison.answers import (
 )
 from runtime_matrix.experiments.measurement.interval import Interval
 from runtime_matrix.experiments.measurement.shares import mcnemar_mid_p
-from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Record, to_plain
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, HeldWeights, Load, Record, to_plain
 from tests.experiments.recorded import make_record
 
 
@@ -113,6 +113,18 @@ def test_nothing_is_suspicious_where_the_weights_differ(tmp_path: Path) -> None:
         replace(mine, runtime=theirs.runtime), theirs, tmp_path / "quantized", tmp_path / "full"
     ).benchmarks
     assert same_weights["multiple_choice"].suspicious_items == ["q1"]
+
+
+@pytest.mark.parametrize(("keeps_values", "suspicious"), [(True, ["q1"]), (False, None)])
+def test_declared_values_decide_what_is_suspicious_and_not_the_name(
+    tmp_path: Path, keeps_values: bool, suspicious: list[str] | None
+) -> None:
+    theirs = record(tmp_path / "full", {"multiple_choice": choices(4)})
+    mine = record(tmp_path / "own", {"multiple_choice": choices(4, [1])}, weights="own")
+    held = HeldWeights(form="dense", keeps_values=keeps_values, is_whole=True)
+    load = Load(phases_s={}, dtype="float32", device="cpu", held=held)
+    diff = compare(replace(mine, load=load), theirs, tmp_path / "own", tmp_path / "full")
+    assert diff.benchmarks["multiple_choice"].suspicious_items == suspicious
 
 
 def test_p_values_are_holm_s_over_the_benchmarks(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.cell_config import CellConfig
-from runtime_matrix.experiments.records.code import code_of
+from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.records.code import code_of, declared_distributions
 from runtime_matrix.experiments.strict import identity_of
 
 
@@ -39,6 +40,21 @@ def test_versions_are_of_what_is_imported(package: Path) -> None:
     assert code_of(["my_engines.mine:Mine"]).versions == {"numpy": importlib.metadata.version("numpy")}
     assert code_of([]).versions == {}
     assert "onnxruntime" in code_of(["runtimes.engines.onnxruntime:OnnxRuntime"]).versions
+
+
+def test_distributions_are_read_from_the_class_and_nothing_is_imported(package: Path) -> None:
+    (package / "mine.py").write_text(
+        "import torch_of_mine\nclass Other:\n    distributions = ('other',)\n"
+        "class Mine:\n    distributions: ClassVar[tuple[str, ...]] = ('one', 'two')\n"
+        "class Heir(Mine):\n    pass\nclass Wrong:\n    distributions = ('a' + 'b',)\n"
+    )
+    assert declared_distributions("my_engines.mine:Mine") == ("one", "two")
+    assert declared_distributions("my_engines.mine:Other") == ("other",)
+    assert declared_distributions("my_engines.mine:Heir") == ()
+    assert declared_distributions("no_such_package.x:Y") == ()
+    with pytest.raises(UserError, match="mine:Wrong: `distributions` must be a tuple of string literals"):
+        declared_distributions("my_engines.mine:Wrong")
+    assert "my_engines" not in sys.modules
 
 
 def test_a_target_that_is_nowhere_is_left_to_who_imports_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.compose import CONF
 from runtime_matrix.experiments.records.environment import (
     environment,
     environment_hash,
     machine_differences,
     machine_facts,
+    packages,
 )
 from runtime_matrix.experiments.records.matrix import machine, rows
 from runtime_matrix.experiments.records.processor import Processor, describe, processor
@@ -35,6 +38,14 @@ model name : another
 """
 ARM = "processor : 0\nCPU implementer : 0x41\nCPU part : 0xd4f\nFeatures : fp asimd sve sve2 bf16 i8mm\n"
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+# Whose versions were recorded before classes declared them: with others, no record would be of this environment.
+RECORDED = (
+    *("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "hydra-core", "pytest-benchmark", "numpy"),
+    *("accelerate", "gptqmodel", "torchao", "bitsandbytes"),
+    *("tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt"),
+)
 
 
 def read(root: Path, text: str, variables: dict[str, str] | None = None) -> Processor:
@@ -136,3 +147,26 @@ def test_a_memory_that_grows_a_little_is_the_same_machine() -> None:
     whole = replace(environment(), memory_bytes=126 * 2**30)
     assert environment_hash(whole) == environment_hash(replace(whole, memory_bytes=127 * 2**30))
     assert environment_hash(whole) != environment_hash(replace(whole, memory_bytes=64 * 2**30))
+
+
+def test_the_presets_declare_the_packages_whose_versions_are_recorded() -> None:
+    assert sorted(packages()) == sorted(RECORDED)
+    found = environment().versions
+    assert found.keys() == set(RECORDED)
+    assert found["torch"] == importlib.metadata.version("torch")
+
+
+def test_the_packages_of_another_package_s_presets_are_recorded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime" / "weights").mkdir(parents=True)
+    (tmp_path / "runtime" / "weights" / "own.yaml").write_text("{name: own, target: 'own_weights:Own'}\n")
+    (tmp_path / "own_weights.py").write_text("class Own:\n    distributions = ('numpy', 'own-kernels')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("runtime_matrix.experiments.records.environment.places", lambda: [CONF, tmp_path])
+    packages.cache_clear()
+    try:
+        assert set(packages()) == {*RECORDED, "own-kernels"}
+        assert environment().versions["own-kernels"] is None  # it is not installed
+    finally:
+        packages.cache_clear()

@@ -14,7 +14,7 @@ from runtime_matrix.experiments.records.roofline import (
     peak_note,
     positions,
 )
-from runtime_matrix.experiments.records.schema import HardwarePeak, Load, Record
+from runtime_matrix.experiments.records.schema import HardwarePeak, HeldWeights, Load, Record
 from tests.experiments.recorded import make_record
 
 SHAPE = ModelShape(layers=2, kv_heads=1, head_width=8, hidden=16, vocabulary=100, is_tied=False)
@@ -72,6 +72,24 @@ def test_positions_on_the_roofline_agree_with_the_shares() -> None:
     assert rate == pytest.approx(2 * (10_000 - 1600) / 0.1)  # the head is applied at each step
     assert found["prefill"][1] == pytest.approx(2 * (6_800 * 10 + 1600) / 0.5)
     assert found["prefill"][0] > intensity
+
+
+def test_the_declared_form_decides_and_not_the_name() -> None:
+    dense = HeldWeights(form="dense", keeps_values=False, is_whole=True)
+    rounded = record(weights="rounded", load=replace(LOAD, held=dense))
+    assert flops_ratio(rounded, 10.0) == flops_ratio(record(), 10.0)
+    assert positions(rounded, 0.5, 0.1, ASKED) == positions(record(), 0.5, 0.1, ASKED)
+    whole = record(placement="interleaved", load=replace(LOAD, held=dense))
+    assert flops_ratio(whole, 10.0) == flops_ratio(record(), 10.0)
+    for held in (replace(dense, form="packed"), replace(dense, form="onnx"), replace(dense, is_whole=False)):
+        assert flops_ratio(record(load=replace(LOAD, held=held)), 10.0) is None
+
+
+def test_a_record_that_does_not_say_how_weights_were_held_is_read_by_its_names() -> None:
+    assert record().held() == HeldWeights(form="dense", keeps_values=True, is_whole=True)
+    assert record(weights="rounded").held() == HeldWeights(form="packed", keeps_values=False, is_whole=True)
+    assert record(placement="host").held() == HeldWeights(form="dense", keeps_values=True, is_whole=False)
+    assert record(load=None).held() == record().held()
 
 
 @pytest.mark.parametrize("other", [record(load=None), record(weights="gptq")], ids=["unknown", "packed"])

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 from typing_extensions import override
 
 from runtime_matrix.experiments.plain_json import JsonObject
-from runtime_matrix.experiments.records.schema import Result, Status, to_plain
+from runtime_matrix.experiments.records.schema import Load, Result, Status, to_plain
 from runtime_matrix.experiments.report import PAGE_FILE, main, read
 from runtime_matrix.experiments.views.page import page
 from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
@@ -148,6 +149,24 @@ def test_where_the_wall_time_went_adds_up(swept: Path) -> None:
     assert wall["reference's logits"] == 1.0
     assert wall["evaluate"] == 2.0
     assert sum(wall.values()) == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build_phases", "expected"),
+    [
+        (None, {"import": 1.0, "load": 4.0, "build": 26.0}),  # by the names that engines had then
+        ([], {"import": 3.0, "load": 28.0}),
+        (["export", "quantize"], {"import": 3.0, "load": 4.0, "build": 24.0}),
+    ],
+)
+def test_an_engine_says_which_phases_build_something(
+    tmp_path: Path, build_phases: list[str] | None, expected: dict[str, float]
+) -> None:
+    phases_s = {"import": 2.0, "weights": 4.0, "export": 8.0, "quantize": 16.0}
+    load = Load(phases_s=phases_s, dtype="float32", device="cpu", import_s=1.0, build_phases=build_phases)
+    write(tmp_path, [structs.replace(make_record("eager"), load=load)])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert {name: s for name, s in cell["wall"] if name in ("import", "load", "build")} == expected
 
 
 def test_a_missing_items_file_is_said(swept: Path) -> None:
