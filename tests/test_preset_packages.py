@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.installing import Python, install, python_with
 
-PACKAGE = ROOT / "tests" / "packages" / "weights"
 CELL = ("runtime=patient", "runtime/weights=halved", "benchmark=[memory]", "model.architecture.num_hidden_layers=1")
-Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Python:
-    """Return `python -m MODULE …`, where the package is installed."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run(
-        [*pip, "--target", str(folder), str(PACKAGE)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", *words]
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    return run
+    return python_with(install(tmp_path_factory.mktemp("installed"), "weights"))
 
 
 def test_a_cell_of_another_package_is_measured_and_shown(installed: Python, tmp_path: Path, artifacts: Path) -> None:
