@@ -28,14 +28,14 @@ gpu-wheels: .venv/installed
 
 # What is derived from the code: the JSON Schemas of a record and of the matrix's rows, the README's table of benchmarks.
 schema: .venv/installed
-	$(BIN)/python -m experiments.views.schema
-	$(BIN)/python -m experiments.views.benchmark_table README.md
+	$(BIN)/python -m experiments.reports.schema
+	$(BIN)/python -m experiments.reports.benchmark_table README.md
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof
 
 peers: .venv/installed
-	$(BIN)/python -m experiments.peers.side_by_side --torch "$(TORCH)" $(PEERS)
+	$(BIN)/python -m experiments.validation.peers.side_by_side --torch "$(TORCH)" $(PEERS)
 
 test: .venv/installed
 	$(BIN)/ruff format --check .

@@ -10,16 +10,16 @@ from pathlib import Path
 from runtime_matrix.experiments.advice.choose import GOALS, Wish, choose
 from runtime_matrix.experiments.advice.next_steps import next_steps
 from runtime_matrix.experiments.advice.words import advice_lines, caveats
-from runtime_matrix.experiments.command import speaking
-from runtime_matrix.experiments.errors import UserError, did_you_mean
-from runtime_matrix.experiments.program import as_typed, command_line
+from runtime_matrix.experiments.analysis.matrix import machine, rows
+from runtime_matrix.experiments.cli.command import speaking
+from runtime_matrix.experiments.config.errors import UserError, did_you_mean
+from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.records.environment import environment
-from runtime_matrix.experiments.records.matrix import machine, rows
 from runtime_matrix.experiments.records.published import published_file, published_rows
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.report import read
-from runtime_matrix.experiments.views.schema import row_keys
-from runtime_matrix.experiments.views.text import clean
+from runtime_matrix.experiments.reports.reading import read
+from runtime_matrix.experiments.reports.schema import row_keys
+from runtime_matrix.experiments.reports.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:

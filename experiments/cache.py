@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.command import speaking
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import as_typed, command_line
+from runtime_matrix.experiments.cli.command import speaking
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.runtimes.artifacts import Entry, entries, prune
 
 

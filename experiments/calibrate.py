@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.command import run_command
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import recorded_command
+from runtime_matrix.experiments.cli.command import run_command
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import recorded_command
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.gates.calibration import Calibration
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _calibrate(words: Sequence[str]) -> int:
-    from runtime_matrix.experiments.pairing import cells, own_words
+    from runtime_matrix.experiments.cells.overrides import cells, own_words
 
     own, given = own_words(words, {"launches": "12"})
     count = str(own["launches"])
@@ -43,14 +43,14 @@ def _calibrate(words: Sequence[str]) -> int:
     reference, candidates = cells(given, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
-    from runtime_matrix.experiments.comparison.speed import compare_speed
-    from runtime_matrix.experiments.comparison.workers import Runner
+    from runtime_matrix.experiments.execution.progress import Progress
     from runtime_matrix.experiments.gates.axes.cpu_speedup import CPU_PHASES
     from runtime_matrix.experiments.gates.calibration import calibrate, write_calibration
-    from runtime_matrix.experiments.progress import Progress
-    from runtime_matrix.experiments.records.speed import Clock, halves, log_ratios
+    from runtime_matrix.experiments.records.ratios import Clock, halves, log_ratios
     from runtime_matrix.experiments.records.store import read_speed
-    from runtime_matrix.experiments.sweep import measure_cells
+    from runtime_matrix.experiments.sweeps.sweep import measure_cells
+    from runtime_matrix.experiments.timing.interleave import compare_speed
+    from runtime_matrix.experiments.timing.runner import Runner
 
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.command import run_command
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import recorded_command
+from runtime_matrix.experiments.cli.command import run_command
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import recorded_command
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.measurement.interval import Interval
     from runtime_matrix.experiments.records.schema import BenchmarkDiff, Launch, Record, Result
+    from runtime_matrix.experiments.statistics.interval import Interval
 
 _ERROR = 0.05  # that any of the speeds' intervals misses
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    from runtime_matrix.experiments.pairing import cells, own_words
+    from runtime_matrix.experiments.cells.overrides import cells, own_words
 
     own, given = own_words(words, {"against": "eager"})
     command = recorded_command("compare", words)
@@ -41,13 +41,13 @@ def _compare(words: Sequence[str]) -> int:
     if len(candidates) > 1:
         raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
     candidate = candidates[0]
-    from runtime_matrix.experiments.comparison.after_sweep import compare_answers
-    from runtime_matrix.experiments.comparison.speed import compare_speed
-    from runtime_matrix.experiments.comparison.workers import Runner
-    from runtime_matrix.experiments.progress import Progress
-    from runtime_matrix.experiments.records.speed import Clock, ratio
+    from runtime_matrix.experiments.execution.progress import Progress
+    from runtime_matrix.experiments.records.ratios import Clock, ratio
     from runtime_matrix.experiments.records.store import attach
-    from runtime_matrix.experiments.sweep import measure_cells
+    from runtime_matrix.experiments.sweeps.after_sweep import compare_answers
+    from runtime_matrix.experiments.sweeps.sweep import measure_cells
+    from runtime_matrix.experiments.timing.interleave import compare_speed
+    from runtime_matrix.experiments.timing.runner import Runner
 
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
@@ -86,8 +86,8 @@ def verdict_lines(result: Result, against: str, reason: str | None) -> list[str]
 
     The intervals of all speeds hold together at 95 %.
     """
-    from runtime_matrix.experiments.records.matrix import rows
-    from runtime_matrix.experiments.records.speed import Clock, memory_ratio, ratio
+    from runtime_matrix.experiments.analysis.matrix import rows
+    from runtime_matrix.experiments.records.ratios import Clock, memory_ratio, ratio
 
     (row,) = rows([result])
     record, diff = result.record, result.diff

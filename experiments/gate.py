@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runtime_matrix.experiments.command import run_command
+from runtime_matrix.experiments.cli.command import run_command
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.gates.request import GateRequest
@@ -52,9 +52,9 @@ def _gate(words: Sequence[str]) -> int:
 
 def _update(request: GateRequest) -> int:
     """Measure, and write what later runs are judged against."""
+    from runtime_matrix.experiments.execution.progress import Progress
     from runtime_matrix.experiments.gates.baseline import difference, make_baseline, write_baseline
     from runtime_matrix.experiments.gates.measure import measure_for_baseline
-    from runtime_matrix.experiments.progress import Progress
 
     assert request.baseline is not None
     with Progress(len(request.candidates) + 1, request.reference.config.progress) as progress:

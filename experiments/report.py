@@ -7,55 +7,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.command import speaking
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.program import as_typed, command_line
-from runtime_matrix.experiments.records.matrix import latest, readable, rows
+from runtime_matrix.experiments.analysis.difference import lines
+from runtime_matrix.experiments.analysis.matrix import latest, rows
+from runtime_matrix.experiments.cli.command import speaking
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.records.published import published_file, published_rows
-from runtime_matrix.experiments.records.schema import Result, Row
-from runtime_matrix.experiments.records.store import cell_folders, read_results, write_atomic
-from runtime_matrix.experiments.views import text
-from runtime_matrix.experiments.views.difference import lines
-from runtime_matrix.experiments.views.schema import row_keys
+from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.reports import text
+from runtime_matrix.experiments.reports.page import page_of_rows
+from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, Refused, Results, read, write_page
+from runtime_matrix.experiments.reports.schema import row_keys
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
-PAGE_FILE = "report.html"
-NEWEST = 1000  # records that are shown unasked
 _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}  # what is not for a terminal goes into the folder itself
-Results = list[Result]
-Refused = list[tuple[str, str]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the matrix; 1 where records had to be left out, 2 for a user's mistake."""
     asked = _parser().parse_args(argv)
     return speaking(lambda: _difference(*asked.diff) if asked.diff else _report(asked))
-
-
-def read(folder: Path, newest: int | None = None) -> tuple[Results, Refused]:
-    """Return the records below a folder, oldest first, and what was left out, with its reason. UserError for none.
-
-    `newest`: so many at most; then a line says how many there are.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; measure first: python -m experiments.run")
-    folders = cell_folders(folder)
-    if newest is not None and len(folders) > newest:
-        print(f"the newest {newest:,} of {len(folders):,} records; --all reads all", file=sys.stderr)
-        folders = folders[-newest:]
-    read_all, unread = read_results(folder, folders)
-    results, damaged = readable(read_all)
-    refused = [(str(path), reason) for path, reason in unread] + damaged
-    if not results and not refused:
-        raise UserError(f"{folder} holds no record; measure first: python -m experiments.run")
-    return results, refused
-
-
-def write_page(results: Results, refused: Refused, path: Path, all_records: bool = False) -> None:
-    """Write the page for people: one file that asks nothing of any other."""
-    from runtime_matrix.experiments.views.page import page
-
-    write_atomic(path, page(results, refused, all_records))
 
 
 def _report(asked: argparse.Namespace) -> int:
@@ -91,15 +63,13 @@ def _write(found: Sequence[Row], results: Results, refused: Refused, asked: argp
     folder = Path(asked.folder)
     path = Path(asked.output) if asked.output else (folder if folder.is_dir() else folder.parent) / _FILES[asked.format]
     try:
-        from runtime_matrix.experiments.views.page import page_of_rows
-
         if asked.format == "html":
             if results:
                 write_page(results, refused, path, asked.all)
             else:
                 write_atomic(path, page_of_rows(found))
         elif asked.format == "sqlite":
-            from runtime_matrix.experiments.views.sqlite import write_sqlite
+            from runtime_matrix.experiments.reports.sqlite import write_sqlite
 
             write_sqlite(found, results, path)
         else:

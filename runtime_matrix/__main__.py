@@ -2,6 +2,6 @@
 
 import sys
 
-from runtime_matrix.experiments.cli import main
+from runtime_matrix.experiments.__main__ import main
 
 sys.exit(main())

@@ -27,12 +27,12 @@ FORBIDDEN = {
     "experiments/monitoring": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
 }
 ALLOWED = {
-    ("experiments/cells/preload.py", "runtimes.engines.eager"),  # imported ahead of time, never named
-    ("experiments/core/agreement.py", "experiments.records.store"),
-    ("experiments/core/agreement.py", "experiments.records.store.write_atomic"),
-    ("experiments/tasks/ablation.py", "experiments.benchmarks.ablation"),
-    ("experiments/tasks/ablation.py", "experiments.benchmarks.ablation.Switches"),
-    ("experiments/tasks/ablation.py", "experiments.benchmarks.ablation.write_table"),
+    ("experiments/execution/prefork_imports.py", "runtimes.engines.eager"),  # imported ahead of time, never named
+    ("experiments/evaluation/agreement.py", "experiments.records.store"),
+    ("experiments/evaluation/agreement.py", "experiments.records.store.write_atomic"),
+    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation"),
+    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation.Switches"),
+    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation.write_table"),
 }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runtime_matrix.experiments.cell_config import CellConfig
-from runtime_matrix.experiments.compose import CONF, compose, compose_gate
+from runtime_matrix.experiments.cells.config import CellConfig
+from runtime_matrix.experiments.config.compose import CONF, compose, compose_gate
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.limits import GateConfig, check
-from runtime_matrix.experiments.strict import build
 
 
 def options(group: str) -> list[str]:

@@ -7,10 +7,10 @@ from functools import cache
 import pytest
 import yaml
 
-from runtime_matrix.experiments.arguments import read_arguments
-from runtime_matrix.experiments.cells.plan import Cell, baselines, plan
-from runtime_matrix.experiments.compose import CONF, compose
-from runtime_matrix.experiments.pairing import expand
+from runtime_matrix.experiments.cells.cell import Cell, baselines, plan
+from runtime_matrix.experiments.cells.overrides import expand
+from runtime_matrix.experiments.config.arguments import read_arguments
+from runtime_matrix.experiments.config.compose import CONF, compose
 
 SWEEPS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 

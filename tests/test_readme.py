@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.advise import main as advise
-from runtime_matrix.experiments.arguments import read_arguments
-from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.compose import compose
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.cells.overrides import cells
+from runtime_matrix.experiments.config.arguments import read_arguments
+from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.gates.request import prepare_words
-from runtime_matrix.experiments.pairing import cells
 from runtime_matrix.experiments.report import main as report
 from tests.experiments.recorded import sweep
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runtime_matrix.experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
-from runtime_matrix.experiments.records.costs import price_of_tokens
+from runtime_matrix.experiments.analysis.columns import is_alarm
+from runtime_matrix.experiments.analysis.costs import price_of_tokens
+from runtime_matrix.experiments.analysis.ranking import Bounds, bounds
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.views.columns import is_alarm
-from runtime_matrix.experiments.views.standing import Bounds, bounds
 
 GOALS = ("latency", "throughput", "memory", "cost")
 GIB = 2**30

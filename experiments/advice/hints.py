@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from runtime_matrix.experiments.compose import compose_option, places, read_option
-from runtime_matrix.experiments.config import RuntimeConfig
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.strict import among, build, least
+from runtime_matrix.experiments.config.compose import compose_option, places, read_option
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.schema import RuntimeConfig
+from runtime_matrix.experiments.config.validate import among, build, least
 
 PROBLEMS = ("memory", "speed", "accuracy")  # in the order in which they are met
 _GROUP = "runtime"

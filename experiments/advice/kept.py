@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.analysis.columns import SCORES
+from runtime_matrix.experiments.analysis.ranking import bounds
 from runtime_matrix.experiments.records.schema import Row
 from runtime_matrix.experiments.tasks.task import Score
-from runtime_matrix.experiments.views.columns import SCORES
-from runtime_matrix.experiments.views.standing import bounds
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime_matrix.experiments.benchmarks.bench import CellBench
-from runtime_matrix.experiments.benchmarks.plugin import Case
+from runtime_matrix.experiments.execution.worker.bench import CellBench
+from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario

@@ -8,15 +8,7 @@ import random
 from collections.abc import Iterator
 from itertools import islice
 
-from runtime_matrix.experiments.bundled.texts import (
-    articles,
-    drills,
-    functions,
-    passages,
-    programs,
-    questions,
-    stories,
-)
+from runtime_matrix.experiments.bundled.texts import articles, drills, functions, passages, programs, questions, stories
 from runtime_matrix.experiments.bundled.texts.document import Document, is_held_out
 from runtime_matrix.experiments.bundled.texts.world import World
 

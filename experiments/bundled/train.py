@@ -39,7 +39,7 @@ from runtime_matrix.experiments.bundled.training import (
     read_model,
     recipe_of,
 )
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 
 MODEL_DIR = Path(__file__).parent / "model"
 DRAFT_DIR = Path(__file__).parent / "draft"

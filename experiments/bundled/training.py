@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from runtime_matrix.experiments.bundled.corpus import SECOND_LEG_SHARD
 from runtime_matrix.experiments.bundled.texts.world import World
 from runtime_matrix.experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, shard_windows, token_id
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 
 MAX_POSITIONS = 1024
 STEPS_PER_SHARD = 64  # text is made a shard at a time, so that a resumed run need not make it all again

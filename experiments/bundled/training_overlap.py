@@ -35,14 +35,14 @@ def measure() -> TrainingOverlap:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
 
-    from runtime_matrix.experiments.benchmarks.overlap import texts_of
     from runtime_matrix.experiments.bundled.corpus import training_documents
     from runtime_matrix.experiments.bundled.texts.world import build_world
     from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
+    from runtime_matrix.experiments.cells.cell import plan
     from runtime_matrix.experiments.cells.data import BUNDLED
-    from runtime_matrix.experiments.cells.plan import plan
-    from runtime_matrix.experiments.compose import compose
-    from runtime_matrix.experiments.models import inspect_folder
+    from runtime_matrix.experiments.config.compose import compose
+    from runtime_matrix.experiments.config.models import inspect_folder
+    from runtime_matrix.experiments.execution.worker.overlap import texts_of
     from runtime_matrix.experiments.tasks import overlap
     from runtime_matrix.experiments.tasks.registry import scores
 

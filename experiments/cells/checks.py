@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments import models
-from runtime_matrix.experiments.cell_config import CellConfig
+from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
-from runtime_matrix.experiments.errors import UserError, did_you_mean
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.config.errors import UserError, did_you_mean
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.records.code import constructor_options
-from runtime_matrix.experiments.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.runtimes.base import Unsupported
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.records.schema import Launch, Result
-from runtime_matrix.experiments.strict import Rule
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.cells.plan import Cell
+    from runtime_matrix.experiments.cells.cell import Cell
     from runtime_matrix.experiments.gates.baseline import Baseline
     from runtime_matrix.experiments.gates.findings import Finding, Measured
     from runtime_matrix.experiments.gates.limits import GateConfig
@@ -85,7 +85,7 @@ class Limits(Generic[T]):
         return self.part == "baseline" and self.needs_launches(limits)
 
     def phases(self, limits: T) -> Collection[str]:
-        """Return the phases that launches must measure, see `records/speed.py`."""
+        """Return the phases that launches must measure, see `records/ratios.py`."""
         return ()
 
     def launch_limits(

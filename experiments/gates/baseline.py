@@ -10,13 +10,13 @@ from typing import Any
 
 from msgspec import Struct, defstruct, field
 
-from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.gates import limits as gate_limits
 from runtime_matrix.experiments.gates.axis import Kept
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.registry import kept_parts
-from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.environment import machine_differences, machine_facts
 from runtime_matrix.experiments.records.schema import Environment, Result, to_plain, typed
 from runtime_matrix.experiments.records.store import write_atomic

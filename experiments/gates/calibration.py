@@ -13,11 +13,11 @@ from scipy import special
 
 from runtime_matrix.experiments.gates.axes import cpu_speedup, speedup
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.interval import Interval
-from runtime_matrix.experiments.measurement.paired import lag_1, mean_interval
 from runtime_matrix.experiments.records.environment import environment, machine_differences, machine_facts
 from runtime_matrix.experiments.records.schema import to_plain, typed
 from runtime_matrix.experiments.records.store import write_atomic
+from runtime_matrix.experiments.statistics.interval import Interval
+from runtime_matrix.experiments.statistics.paired import lag_1, mean_interval
 
 FILE = "calibration.json"  # in `results_dir`
 LAUNCHES = (4, 6, 10, 15, 20, 40)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.gates.axis import Kept, Part
 from runtime_matrix.experiments.gates.baseline import Baseline
-from runtime_matrix.experiments.measurement.sequential import Verdict
-from runtime_matrix.experiments.records.matrix import rows
 from runtime_matrix.experiments.records.schema import Launch, Result, Row
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from runtime_matrix.experiments.gates.baseline import Baseline
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.registry import judged_limits
-from runtime_matrix.experiments.measurement.sequential import Verdict
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 
 def findings(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar, cast
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.validate import build, least
 from runtime_matrix.experiments.gates import registry
 from runtime_matrix.experiments.gates.axis import Limits, Part
-from runtime_matrix.experiments.plain_json import JsonObject
-from runtime_matrix.experiments.strict import build, least
 from runtime_matrix.experiments.tasks.registry import scores
 
 ACCURACY = tuple(scores())  # benchmarks whose answers are scored item by item

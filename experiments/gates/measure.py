@@ -11,23 +11,23 @@ from typing import Any
 
 from msgspec import structs
 
-from runtime_matrix.experiments.cells.injection import CONFIRM, Injection
-from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.comparison.speed import compare_speed
-from runtime_matrix.experiments.comparison.workers import Runner
-from runtime_matrix.experiments.config import ComparisonConfig
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.schema import ComparisonConfig
+from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.baseline import Baseline, check_baseline
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.judge import findings, launch_limits, overall
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import losses
-from runtime_matrix.experiments.measurement.sequential import Verdict
-from runtime_matrix.experiments.progress import Progress
 from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.ratios import Clock
 from runtime_matrix.experiments.records.schema import Launch, Record, Result
-from runtime_matrix.experiments.records.speed import Clock
 from runtime_matrix.experiments.records.store import attach
-from runtime_matrix.experiments.sweep import measure_cells
+from runtime_matrix.experiments.statistics.sequential import Verdict
+from runtime_matrix.experiments.sweeps.sweep import measure_cells
+from runtime_matrix.experiments.timing.injection import CONFIRM, Injection
+from runtime_matrix.experiments.timing.interleave import compare_speed
+from runtime_matrix.experiments.timing.runner import Runner
 
 _LONG_TOKENS = 128  # new ones of a long text, where the comparison's options say nothing
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 from xml.etree import ElementTree
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.gates.findings import Finding
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.measure import Judgement
 from runtime_matrix.experiments.records.store import write_atomic
-from runtime_matrix.experiments.views.text import markdown_cell
+from runtime_matrix.experiments.reports.text import markdown_cell
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 _WAYS = (("smaller", "lower"), ("bigger", "higher"))

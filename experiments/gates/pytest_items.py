@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.gates.measure import Judgement
 from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
 

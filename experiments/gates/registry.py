@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from runtime_matrix.experiments import plugins
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config import plugins
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.gates import axes as folder
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 

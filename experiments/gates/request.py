@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.compose import compose_gate
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.overrides import cells, own_words
+from runtime_matrix.experiments.config.compose import compose_gate
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import recorded_command
+from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.baseline import read_baselines
 from runtime_matrix.experiments.gates.calibration import warnings
 from runtime_matrix.experiments.gates.findings import Finding
 from runtime_matrix.experiments.gates.limits import GateConfig, check
 from runtime_matrix.experiments.gates.measure import Candidate, Judgement, run_gate
-from runtime_matrix.experiments.pairing import cells, own_words
-from runtime_matrix.experiments.program import recorded_command
-from runtime_matrix.experiments.progress import Progress
-from runtime_matrix.experiments.strict import build
 
 _OWN = {"gate": "ci", "baseline": None, "update": "false", "against": "eager", "output": None}
 

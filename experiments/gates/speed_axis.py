@@ -11,16 +11,16 @@ from typing import TypeVar
 from msgspec import Struct
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.gates.axis import Kept, Limits
 from runtime_matrix.experiments.gates.baseline import Baseline, shortened
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import SpeedLimit, apart, judge_speed
-from runtime_matrix.experiments.measurement.paired import mean_interval
-from runtime_matrix.experiments.measurement.sequential import Rule
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.records.ratios import PHASES, Clock, log_ratios
 from runtime_matrix.experiments.records.schema import Result
-from runtime_matrix.experiments.records.speed import PHASES, Clock, log_ratios
+from runtime_matrix.experiments.statistics.paired import mean_interval
+from runtime_matrix.experiments.statistics.sequential import Rule
 
 C = TypeVar("C", bound=Collection[str])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import (
     SCHEMA_VERSION,
     Entry,

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.records.schema import Code
-from runtime_matrix.experiments.targets import module_of
 
 _ROOT = Path(__file__).parents[2]
 _OWN = (  # what runs in a cell; what shows its record may change

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from runtime_matrix.experiments.compose import places
+from runtime_matrix.experiments.config.compose import places
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
 from runtime_matrix.experiments.measurement.machine import governor
-from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.code import declared_distributions
 from runtime_matrix.experiments.records.processor import processor
 from runtime_matrix.experiments.records.schema import Environment, to_plain

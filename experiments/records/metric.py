@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from runtime_matrix.experiments.measurement.statistics import percentile
 from runtime_matrix.experiments.records.schema import Entry, Row
+from runtime_matrix.experiments.statistics.descriptive import percentile
 
 UNKNOWN = "n/a"
 AT = "@"  # between a figure's key and the grid point that it is of: tpot_s_p50@b8-p64-n32

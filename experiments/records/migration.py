@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, Record, typed
 
 _FIRST_BENCHMARK_VERSION = 1  # of benchmarks in records that name no versions

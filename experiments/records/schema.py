@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from runtime_matrix.experiments.measurement.interval import Interval
+from runtime_matrix.experiments.config.models import ModelShape
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.measurement.machine import MachineChange
-from runtime_matrix.experiments.models import ModelShape
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.statistics.interval import Interval
 
 SCHEMA_VERSION = 2  # 1 was read without types
 SPEED_SCHEMA_VERSION = 2  # 1: timed work that nobody checked, at one thread

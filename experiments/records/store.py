@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import (
     OUTPUT_DIFF_SCHEMA_VERSION,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.records.schema import Record

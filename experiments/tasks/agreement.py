@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.config import AgreementConfig
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.schema import AgreementConfig
 from runtime_matrix.experiments.records.metric import Metric, figure, number, quotient
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 from runtime_matrix.experiments.tasks.task import Task
@@ -64,7 +64,7 @@ class Agreement(Task[AgreementConfig]):
 
     @override
     def write_reference(self, bench: ReferenceBench, config: AgreementConfig) -> None:
-        from runtime_matrix.experiments.core import agreement
+        from runtime_matrix.experiments.evaluation import agreement
 
         self._keep_logits(bench, _LOGITS)
         prompts = agreement.continuation_prompts(config, bench.seed, bench.traits)
@@ -77,7 +77,7 @@ class Agreement(Task[AgreementConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: AgreementConfig, point: str) -> None:
-        from runtime_matrix.experiments.core import agreement
+        from runtime_matrix.experiments.evaluation import agreement
 
         stored = bench.folder / f"{_LOGITS}.npz"
         if not stored.exists():
@@ -95,7 +95,7 @@ class Agreement(Task[AgreementConfig]):
         entry.figures["same_dtype"] = _same_dtype(bench, logits, same_dtype) if same_dtype.exists() else None
 
     def _keep_logits(self, bench: ReferenceBench, name: str) -> None:
-        from runtime_matrix.experiments.core import agreement
+        from runtime_matrix.experiments.evaluation import agreement
 
         prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
         agreement.write_logits(agreement.prompt_logits(bench.runtime, prompts), bench.folder / f"{name}.npz")
@@ -103,7 +103,7 @@ class Agreement(Task[AgreementConfig]):
 
 def _same_dtype(bench: Bench, logits: list[torch.Tensor], stored: Path) -> JsonObject:
     """Return the agreement with the reference's engine in the dtype of this runtime, and which one that was."""
-    from runtime_matrix.experiments.core import agreement
+    from runtime_matrix.experiments.evaluation import agreement
 
     found = agreement.compare(logits, agreement.read_logits(stored))
     return {"reference": bench.reference_config.title, "dtype": bench.runtime_config.dtype, **vars(found)}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from runtime_matrix.experiments.config import AgreementConfig, RuntimeConfig, SandboxConfig, ScoringConfig
-from runtime_matrix.experiments.core.requests import (
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.schema import AgreementConfig, RuntimeConfig, SandboxConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.requests import (
     Decoding,
     Generated,
     GenerateRequest,
@@ -19,7 +20,6 @@ from runtime_matrix.experiments.core.requests import (
     Tokenizer,
 )
 from runtime_matrix.experiments.measurement.clocks import StepTimer
-from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 T = TypeVar("T")

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import Decoding, Generated, TextPrompt
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
-from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import ScoreRequest, Tokenizer
-from runtime_matrix.experiments.models import ModelFacts
+from runtime_matrix.experiments.config.models import ModelFacts
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.evaluation.requests import ScoreRequest, Tokenizer
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, number
-from runtime_matrix.experiments.strict import least
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 from runtime_matrix.experiments.tasks.perplexity import check_window, read_text, windows
 from runtime_matrix.experiments.tasks.task import QualityTask
@@ -72,7 +72,7 @@ class Divergence(QualityTask[DivergenceConfig]):
 
     @override
     def write_reference(self, bench: ReferenceBench, config: DivergenceConfig) -> None:
-        from runtime_matrix.experiments.core import distributions
+        from runtime_matrix.experiments.evaluation import distributions
 
         if bench.text is not None:
             chosen = self._windows(config, bench.text, bench.traits.vocabulary)
@@ -81,7 +81,7 @@ class Divergence(QualityTask[DivergenceConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: DivergenceConfig, point: str) -> None:
-        from runtime_matrix.experiments.core import distributions
+        from runtime_matrix.experiments.evaluation import distributions
 
         text, file = bench.require_text(), bench.folder / _FILE
         if not file.exists():

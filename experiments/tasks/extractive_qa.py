@@ -13,12 +13,12 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import Decoding, TextPrompt
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.measurement.statistics import standard_error
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.validate import among, least
+from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
-from runtime_matrix.experiments.strict import among, least
+from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import answer_words, chosen
@@ -201,7 +201,7 @@ def f1(prediction: str, answers: Sequence[str], language: str) -> float:
 
 
 def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
-    """Return the means; their errors depend on which questions share a passage (`measurement/statistics.py`)."""
+    """Return the means; their errors depend on which questions share a passage (`statistics/descriptive.py`)."""
     return QAScore(100.0 * sum(exact) / len(exact), 100.0 * sum(f1s) / len(f1s), len(exact))
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 
 
 def read_bytes(path: Path, wanted: str) -> bytes:

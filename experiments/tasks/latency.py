@@ -8,16 +8,9 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.records.metric import (
-    Metric,
-    figure,
-    hidden,
-    milliseconds,
-    number,
-    percentile_of,
-)
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.records.metric import Metric, figure, hidden, milliseconds, number, percentile_of
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.strict import least
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.records.metric import Metric, figure, number
-from runtime_matrix.experiments.strict import least
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 

@@ -8,10 +8,10 @@ from itertools import islice
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import Continuations, Scored, ScoreRequest, Tokenizer
-from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.config.validate import among, least
+from runtime_matrix.experiments.evaluation.requests import Continuations, Scored, ScoreRequest, Tokenizer
 from runtime_matrix.experiments.records.metric import Metric, figure, number, part, with_error
-from runtime_matrix.experiments.strict import among, least
+from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.questions import LETTERS, Question, QuestionSet, load
 from runtime_matrix.experiments.tasks.task import (

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import ScoreRequest
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.models import ModelFacts
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.models import ModelFacts
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.evaluation.requests import ScoreRequest
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
-from runtime_matrix.experiments.strict import least
 from runtime_matrix.experiments.tasks import files, overlap
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, percent_of_reference, rows_per_forward

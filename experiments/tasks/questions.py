@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks import files
 
 # Names of the parts of a question, in our own words first, then in those of public data sets.

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from runtime_matrix.experiments import plugins, tasks
-from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments import tasks
+from runtime_matrix.experiments.config import plugins
+from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.records.metric import AT, Metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Task
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import Decoding, TextPrompt
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import among, least
+from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
-from runtime_matrix.experiments.strict import among, least
+from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UnicodeTokenizer, chosen

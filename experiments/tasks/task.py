@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.records.metric import Metric, hidden, number, quotient, with_bound
 from runtime_matrix.experiments.records.schema import Entry
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.models import ModelFacts
+    from runtime_matrix.experiments.config.models import ModelFacts
     from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 
 BUNDLED_DATA = Path(__file__).parents[1] / "bundled" / "data"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import GenerateRequest
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.evaluation.requests import GenerateRequest
 from runtime_matrix.experiments.records.metric import Metric, figure, number, quotient
-from runtime_matrix.experiments.strict import least
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 

@@ -21,7 +21,7 @@ from runtime_matrix.runtimes.engines.eager import Eager
 
 def is_timed() -> bool:
     """Say whether this process is one whose rounds are timed."""
-    return "runtime_matrix.experiments.cells.interleaved_worker" in sys.modules
+    return "runtime_matrix.experiments.timing.worker" in sys.modules
 
 
 class _Cheat(Eager):

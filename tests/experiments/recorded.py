@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.comparison.answers import compare
+from runtime_matrix.experiments.analysis.paired_outputs import compare
 from runtime_matrix.experiments.records.schema import (
     SCHEMA_VERSION,
     SPEED_SCHEMA_VERSION,

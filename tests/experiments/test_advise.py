@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.advise import main
-from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.schema import ModelIdentity
-from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.reports.reading import read
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, sweep, write
 

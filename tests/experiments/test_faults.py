@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.command import speaking
-from runtime_matrix.experiments.core.kept_texts import KeptTexts
-from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.cli.command import speaking
+from runtime_matrix.experiments.evaluation.kept_texts import KeptTexts
 from runtime_matrix.experiments.records.store import write_atomic
-from runtime_matrix.experiments.report import main, read
-from runtime_matrix.experiments.views.page import page
-from runtime_matrix.experiments.views.text import clean, csv_text, json_text, markdown
+from runtime_matrix.experiments.report import main
+from runtime_matrix.experiments.reports.page import page
+from runtime_matrix.experiments.reports.reading import read
+from runtime_matrix.experiments.reports.text import clean, csv_text, json_text, markdown
 from tests.conftest import ROOT
 from tests.experiments.recorded import make_record, result, sweep
 from tests.experiments.test_run import FAKE, Run, records

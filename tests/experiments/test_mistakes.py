@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.tasks import questions
 
 LONGEST = 420  # characters of a line

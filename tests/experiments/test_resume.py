@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.sweep import _recorded
+from runtime_matrix.experiments.sweeps.sweep import _recorded
 from tests.experiments.recorded import make_record, write
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.peers.workloads import MODEL_DIR
+from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
 
 ROOT = Path(__file__).parents[2]
 WORK = ["benchmark=[extractive_qa]", "benchmark.extractive_qa.limit=24", "agreement.enabled=false", "progress=false"]

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.cells.loading import held_weights
-from runtime_matrix.experiments.compose import compose_option, options
-from runtime_matrix.experiments.config import RuntimeConfig
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.compose import compose_option, options
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.schema import RuntimeConfig
+from runtime_matrix.experiments.config.targets import load_class
+from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.execution.worker.loading import held_weights
 from runtime_matrix.experiments.records.schema import HeldWeights
-from runtime_matrix.experiments.strict import build
-from runtime_matrix.experiments.targets import load_class
 from runtime_matrix.runtimes.engines.compiled import Compiled
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"  # quantized, as AutoGPTQ and AutoAWQ wrote them

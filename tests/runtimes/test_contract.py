@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.cells.loading import make_runtime
+from runtime_matrix.experiments.execution.worker.loading import make_runtime
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime

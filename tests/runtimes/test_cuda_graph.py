@@ -12,11 +12,11 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.core.drafting import DraftModel
-from runtime_matrix.experiments.core.generation import generate
-from runtime_matrix.experiments.core.requests import GenerateRequest, ScoreRequest
-from runtime_matrix.experiments.core.scoring import score
+from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.generation import generate
+from runtime_matrix.experiments.evaluation.requests import GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.evaluation.speculation import DraftModel
 from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep

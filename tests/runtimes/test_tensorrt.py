@@ -13,13 +13,13 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.experiments.cells.loading import classify
-from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.config import ScoringConfig
-from runtime_matrix.experiments.core.drafting import Lookup
-from runtime_matrix.experiments.core.generation import generate
-from runtime_matrix.experiments.core.requests import GenerateRequest, ScoreRequest
-from runtime_matrix.experiments.core.scoring import score
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.schema import ScoringConfig
+from runtime_matrix.experiments.evaluation.generation import generate
+from runtime_matrix.experiments.evaluation.requests import GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.evaluation.speculation import Lookup
+from runtime_matrix.experiments.execution.worker.loading import classify
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt

@@ -12,12 +12,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
-from runtime_matrix.experiments.config import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.core.decoding import decode_batch
-from runtime_matrix.experiments.core.drafting import DraftModel
-from runtime_matrix.experiments.core.generation import generate
-from runtime_matrix.experiments.core.requests import Generated, GenerateRequest, ScoreRequest
-from runtime_matrix.experiments.core.scoring import score
+from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.decoding import decode_batch
+from runtime_matrix.experiments.evaluation.generation import generate
+from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.evaluation.speculation import DraftModel
 from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines import grouped_attention
 from runtime_matrix.runtimes.engines.compiled import Compiled

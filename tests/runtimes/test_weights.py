@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime_matrix.experiments.cell_config import CellConfig
+from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.cells.loading import make_runtime
-from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.strict import build
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.execution.worker.loading import make_runtime
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported, Weights
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.bitsandbytes import BitsAndBytes

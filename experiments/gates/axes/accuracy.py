@@ -8,19 +8,19 @@ from dataclasses import replace
 from msgspec import Struct
 from typing_extensions import override
 
-from runtime_matrix.experiments.cells.plan import Cell
-from runtime_matrix.experiments.comparison.answers import Scored, read_items, score_of, scored
-from runtime_matrix.experiments.errors import UserError, did_you_mean
+from runtime_matrix.experiments.analysis.paired_outputs import Scored, read_items, score_of, scored
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.errors import UserError, did_you_mean
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates import limits as gate_limits
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits, Part
 from runtime_matrix.experiments.gates.baseline import Baseline, asked, shortened
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.interval import Interval
-from runtime_matrix.experiments.measurement.paired import items_needed, loss
-from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.schema import Record, Result
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.statistics.interval import Interval
+from runtime_matrix.experiments.statistics.paired import items_needed, loss
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 Margins = dict[str, float]  # of the loss, by benchmark: score from 0 to 1, nats a token
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.baseline import figure_changes
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.schema import Record, Result
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _TOKENS = "tokens"
 _NAMES = ("graph_breaks", "recompiles", "fallback_nodes", _TOKENS)

@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.figures_limits import KeptFigures, judge_shares
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.strict import Rule
 
 _FIRST_CALL = "first_call_s"
 _NAMES = ("load_s", _FIRST_CALL)

@@ -7,15 +7,15 @@ from collections.abc import Collection, Sequence
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.figures_limits import KeptFigures, advice_on_growth, judge_shares
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.interval import Interval
-from runtime_matrix.experiments.measurement.paired import difference_of_means, mean_interval
-from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.schema import Launch, Result
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.statistics.interval import Interval
+from runtime_matrix.experiments.statistics.paired import difference_of_means, mean_interval
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _PEAK = "peak_host_bytes"  # which launches measure
 _PEAKS = (_PEAK, "peak_device_bytes")

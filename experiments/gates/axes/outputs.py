@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.analysis.timed_work import is_exact, problem, replay_problem, unchecked
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.sequential import Verdict
-from runtime_matrix.experiments.measurement.shares import upper_bound
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.records.timed_work import is_exact, problem, replay_problem, unchecked
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.statistics.sequential import Verdict
+from runtime_matrix.experiments.statistics.shares import upper_bound
 
 _REPLAY = "replay"
 _LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis
 from runtime_matrix.experiments.gates.speed_axis import KEPT_SPEED, BaselineSpeedLimits, ReferenceSpeedLimits
-from runtime_matrix.experiments.records.speed import PHASES, Clock
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.records.ratios import PHASES, Clock
 
 REFERENCE = ReferenceSpeedLimits(
     part="reference",

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.advice.choose import Wish, choose
 from runtime_matrix.experiments.advice.kept import Kept, kept, unshown
 from runtime_matrix.experiments.advice.words import advice_lines
-from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import changed_row, make_record, sweep, write
 
 

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.advice import hints
 from runtime_matrix.experiments.advice.choose import GOALS, Wish
 from runtime_matrix.experiments.advice.next_steps import Step, next_steps
-from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.compose import CONF, compose
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.config.compose import CONF, compose
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.records.schema import Row
-from runtime_matrix.experiments.report import read
+from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep, write
 
 WISHES = [Wish(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]

@@ -30,7 +30,7 @@ from runtime_matrix.experiments.bundled.training import (
     new_model,
     recipe_of,
 )
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.tasks import extractive_qa, multiple_choice, perplexity, problems, summarization
 from runtime_matrix.experiments.tasks import questions as question_files
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest

@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.sequential import Verdict
 from runtime_matrix.experiments.records.schema import Result
-from runtime_matrix.experiments.strict import Rule
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _FIGURE = "ttft_s_p50"
 

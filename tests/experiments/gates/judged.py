@@ -12,8 +12,10 @@ from typing import Any
 
 from msgspec import structs
 
-from runtime_matrix.experiments.comparison.answers import Item
-from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.analysis.paired_outputs import Item
+from runtime_matrix.experiments.config.compose import compose_gate
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.axes import accuracy
 from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores
 from runtime_matrix.experiments.gates.baseline import Baseline, baseline_type
@@ -22,7 +24,6 @@ from runtime_matrix.experiments.gates.judge import findings
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_axis import BaselineSpeed
 from runtime_matrix.experiments.measurement.machine import MachineChange
-from runtime_matrix.experiments.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import (
     SPEED_SCHEMA_VERSION,
     Block,
@@ -39,7 +40,6 @@ from runtime_matrix.experiments.records.schema import (
     Times,
     to_plain,
 )
-from runtime_matrix.experiments.strict import build
 from tests.experiments.recorded import make_record
 
 RUNTIME = {"weights": {"name": "full"}, "dtype": "float32"}

@@ -10,11 +10,11 @@ import pytest
 from msgspec import structs
 from scipy import stats
 
-from runtime_matrix.experiments.comparison.answers import read_items
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.analysis.paired_outputs import read_items
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores, loss_verdict
 from runtime_matrix.experiments.gates.findings import Measured
-from runtime_matrix.experiments.measurement.paired import loss
+from runtime_matrix.experiments.statistics.paired import loss
 from tests.experiments.gates.judged import baseline, found, with_entry, write_items, write_lines
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from runtime_matrix.experiments.compose import compose_gate
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.compose import compose_gate
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates import axes, registry
 from runtime_matrix.experiments.gates.axes import outputs, speedup
 from runtime_matrix.experiments.gates.axis import Axis, Limits
@@ -20,7 +21,6 @@ from runtime_matrix.experiments.gates.baseline import difference, read_baselines
 from runtime_matrix.experiments.gates.findings import Measured
 from runtime_matrix.experiments.gates.judge import findings
 from runtime_matrix.experiments.gates.limits import GateConfig, check
-from runtime_matrix.experiments.strict import build
 from tests.experiments.gates import first_token
 from tests.experiments.gates.judged import LIMITS, baseline, compared, found, gate, speed
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.calibrate import lines
-from runtime_matrix.experiments.compose import compose_gate
+from runtime_matrix.experiments.config.compose import compose_gate
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.calibration import (
     calibrate,
     launches_for,
@@ -16,8 +17,7 @@ from runtime_matrix.experiments.gates.calibration import (
     write_calibration,
 )
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.measurement.sequential import Rule, look
-from runtime_matrix.experiments.strict import build
+from runtime_matrix.experiments.statistics.sequential import Rule, look
 
 GATE: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.schema import to_plain
 from tests.conftest import ROOT
 from tests.experiments.gates.judged import baseline
@@ -192,7 +192,7 @@ def test_a_truncated_baseline(gate: Gate, tmp_path: Path) -> None:
 
 
 def test_a_renamed_benchmark(tmp_path: Path) -> None:
-    from runtime_matrix.experiments.errors import UserError
+    from runtime_matrix.experiments.config.errors import UserError
     from runtime_matrix.experiments.gates.axes import accuracy
     from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores
     from runtime_matrix.experiments.gates.baseline import check_baseline

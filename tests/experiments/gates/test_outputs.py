@@ -6,13 +6,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from runtime_matrix.experiments.compose import compose_gate
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.compose import compose_gate
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.findings import Finding
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.measure import Judgement
 from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
-from runtime_matrix.experiments.strict import build
 
 GATE: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
 FOUND = [

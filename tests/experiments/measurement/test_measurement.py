@@ -18,7 +18,7 @@ from runtime_matrix.experiments.measurement.memory import (
     tree_resident_bytes,
 )
 from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
-from runtime_matrix.experiments.measurement.statistics import percentile, standard_error
+from runtime_matrix.experiments.statistics.descriptive import percentile, standard_error
 
 
 def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:

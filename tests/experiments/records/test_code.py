@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.cell_config import CellConfig
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.cells.config import CellConfig
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import identity_of
 from runtime_matrix.experiments.records.code import code_of, declared_distributions
-from runtime_matrix.experiments.strict import identity_of
 
 
 @pytest.fixture

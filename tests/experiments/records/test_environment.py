@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.compose import CONF
+from runtime_matrix.experiments.analysis.columns import COLUMNS
+from runtime_matrix.experiments.analysis.matrix import machine, rows
+from runtime_matrix.experiments.config.compose import CONF
 from runtime_matrix.experiments.records.environment import (
     environment,
     environment_hash,
@@ -18,11 +20,9 @@ from runtime_matrix.experiments.records.environment import (
     machine_facts,
     packages,
 )
-from runtime_matrix.experiments.records.matrix import machine, rows
 from runtime_matrix.experiments.records.processor import Processor, describe, processor
 from runtime_matrix.experiments.records.schema import Environment
-from runtime_matrix.experiments.views.columns import COLUMNS
-from runtime_matrix.experiments.views.text import foot, markdown
+from runtime_matrix.experiments.reports.text import foot, markdown
 from tests.experiments.recorded import make_record, result
 
 EPYC = """processor : 0

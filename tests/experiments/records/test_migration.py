@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, HardwarePeak, to_plain
 from tests.experiments.recorded import make_record

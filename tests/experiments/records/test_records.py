@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime_matrix.experiments.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
 from runtime_matrix.experiments.records.schema import CellIdentity, Entry, to_plain

@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as with_changes
 
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.records.matrix import rows
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.reports.text import foot
 from runtime_matrix.experiments.sandbox import values
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
-from runtime_matrix.experiments.views.text import foot
 from tests.experiments.recorded import make_record, result
 from tests.experiments.sandbox.hostile import COMMANDS, EXHAUSTION, FILES, HONEST, HOSTILE, TEST, Attack
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.tasks import extractive_qa, summarization
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, chosen
 

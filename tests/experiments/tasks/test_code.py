@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.cells.plan import plan
-from runtime_matrix.experiments.compose import compose
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.pool import Pool, Program
 from runtime_matrix.experiments.tasks import code, problems

@@ -7,17 +7,17 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from runtime_matrix.experiments import plugins
-from runtime_matrix.experiments.cell_config import BenchmarksConfig, CellConfig
-from runtime_matrix.experiments.compose import compose, options
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.analysis.columns import COLUMNS, SCORES
+from runtime_matrix.experiments.cells.config import BenchmarksConfig, CellConfig
+from runtime_matrix.experiments.config import plugins
+from runtime_matrix.experiments.config.compose import compose, options
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import build, identity_of
 from runtime_matrix.experiments.gates.limits import ACCURACY
-from runtime_matrix.experiments.strict import build, identity_of
+from runtime_matrix.experiments.reports.benchmark_table import with_table
 from runtime_matrix.experiments.tasks import registry
 from runtime_matrix.experiments.tasks.latency import TASK as LATENCY
 from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
-from runtime_matrix.experiments.views.benchmark_table import with_table
-from runtime_matrix.experiments.views.columns import COLUMNS, SCORES
 from tests.conftest import ROOT
 
 BENCHMARKS = registry.benchmarks()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.errors import UserError
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.tasks import multiple_choice, perplexity, questions
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.strict import Rule
 
 
 class LongestLimits(Limits[float | None]):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.core.requests import Decoding, TextPrompt
-from runtime_matrix.experiments.errors import UserError
-from runtime_matrix.experiments.measurement.statistics import standard_error
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
-from runtime_matrix.experiments.strict import least
+from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, flips, percent_of_reference, same_texts
 

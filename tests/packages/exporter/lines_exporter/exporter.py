@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.monitoring.exporter import Exporter
+from runtime_matrix.experiments.exporters.exporter import Exporter
 from runtime_matrix.experiments.records.schema import Record
 
 

@@ -1,0 +1,1 @@
+"""What records say together: the matrix, paired outputs, ranking, trends."""

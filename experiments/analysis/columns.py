@@ -1,0 +1,161 @@
+"""The columns of the matrix, in their order: facts of a cell, then every metric that is registered or computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runtime_matrix.experiments.analysis import costs, speed_row
+from runtime_matrix.experiments.records.metric import AT, GROUPS, UNKNOWN, Display, Metric, number
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
+from runtime_matrix.experiments.tasks.registry import further_metric, scores, task_metrics
+
+PAGE = 4  # the least important columns that a narrow view still shows
+
+
+def _fact(key: str, title: str, rank: int, display: Display, about: str) -> Metric:
+    return Metric(key=key, title=title, group="cell", rank=rank, display=display, about=about, is_number=False)
+
+
+_CELL = (
+    _fact(
+        *("runtime", "runtime", 0, lambda row, key: row.runtime + (" *" if row.is_reference else "")),
+        "Engine over weights in a placement; * the reference that others are compared with.",
+    ),
+    _fact(
+        *("dtype", "dtype", 8, lambda row, key: row.dtype + (" (emulated)" if row.dtype_note else "")),
+        "What the engine computes in.",
+    ),
+    _fact(
+        *("variant", "options", 0, lambda row, key: row.variant or UNKNOWN),
+        "What tells the row from others of the same runtime, model and hardware.",
+    ),
+    _fact("model", "model", 6, lambda row, key: row.model, "The model that every cell of a run shares."),
+    _fact(
+        *("hw", "hw", 9, lambda row, key: f"{row.hw}, {row.threads} threads"),
+        "The hardware profile and the threads that were given.",
+    ),
+    _fact("status", "status", 2, lambda row, key: row.status, "What became of the cell."),
+)
+_SAME_TEXTS = (
+    Metric(
+        key="same_texts_ratio",
+        title="same texts",
+        group="agreement",
+        rank=4,
+        display=number("{:.1f} %", 100),
+        about="Generated texts that are the reference's, of all that were compared.",
+    ),
+)
+_OF_SEVERAL = (
+    Metric(
+        key="calibration_overlap_ratio",
+        title="in calibration",
+        rank=8,
+        is_warning=True,
+        display=number("{:.1f} %", 100),
+        about="Test items that share 13 words or a sentence with the calibration text; of the benchmark with the most.",
+    ),
+    Metric(
+        key="training_overlap_ratio",
+        title="in training",
+        rank=8,
+        is_warning=True,
+        display=number("{:.1f} %", 100),
+        about="The same with the text that the model was trained on, where that is known.",
+    ),
+    Metric(
+        key="replay_same_top_ratio",
+        title="replayed same",
+        group="agreement",
+        rank=8,
+        display=number("{:.1f} %", 100),
+        about="Timed tokens that the reference too would choose.",
+    ),
+)
+
+
+def _all() -> list[Metric]:
+    of_tasks = [metric for metric in task_metrics() if metric.title]
+    metrics = [*_CELL, *costs.METRICS, *_SAME_TEXTS, *of_tasks, *speed_row.METRICS, *_OF_SEVERAL]
+    return sorted(metrics, key=lambda metric: GROUPS.index(metric.group))  # stable: by group, else as declared
+
+
+COLUMNS = _all()
+_BY_KEY = {column.key: column for column in COLUMNS}
+SCORES = {score.metric: score for score in scores().values()}  # by key of the row
+SPEEDS = tuple(column.key for column in COLUMNS if column.group == "speed" and column.key.endswith("speedup_ratio"))
+
+
+STAND_INS = {column.stand_in: column.key for column in COLUMNS if column.stand_in}  # and whose place each takes
+
+
+def column_of(key: str) -> Metric | None:
+    """Return the column of a figure; None for a figure that is no column."""
+    return _BY_KEY.get(key) or further_metric(key)
+
+
+def higher_is_better(key: str) -> bool:
+    """Return which way a score or a speed is better. KeyError for a figure that is no column."""
+    return _BY_KEY[key].better != "low"
+
+
+def known(rows: Sequence[Row]) -> list[Metric]:
+    """Return the columns of which at least one row has a value, those that only some configurations measure too.
+
+    A column of warnings needs a row that is warned of. A column gives its place to its stand-in where the two are equal
+    in every row that has both.
+    """
+    columns = [column for column in _with_further(rows) if any(_has_value(column, row) for row in rows)]
+    columns = [column for column in columns if not column.is_warning or any(row.get(column.key) for row in rows)]
+    for column in [column for column in columns if column.stand_in]:
+        if _are_equal(rows, column.key, column.stand_in):
+            columns = [_in_place_of(column, other) for other in columns if other is not column]
+    return columns
+
+
+def _with_further(rows: Sequence[Row]) -> list[Metric]:
+    """Return all columns; those of other grid points, and of what has a parameter, behind the column they are like."""
+    columns = list(COLUMNS)
+    keys = dict.fromkeys(key for row in rows for key in row.figures if key not in _BY_KEY)
+    for key in reversed(keys):  # each is put directly behind its column, so the last comes first
+        metric = further_metric(key)
+        if metric is None or not metric.title:
+            continue
+        base = key.partition(AT)[0]
+        behind = [place for place, column in enumerate(columns) if column.key == base]
+        alike = [place for place, column in enumerate(columns) if column.benchmark == metric.benchmark]
+        columns.insert((behind or alike)[-1] + 1, metric)
+    return columns
+
+
+def _are_equal(rows: Sequence[Row], key: str, other: str) -> bool:
+    pairs = [(row.get(key), row.get(other)) for row in rows]
+    known = [(one, two) for one, two in pairs if one is not None and two is not None]
+    return bool(known) and all(math.isclose(one, two) for one, two in known)
+
+
+def _in_place_of(column: Metric, other: Metric) -> Metric:
+    if other.key != column.stand_in:
+        return other
+    return replace(other, rank=column.rank, better=column.better, about=other.about_as_stand_in or other.about)
+
+
+def _has_value(column: Metric, row: Row) -> bool:
+    """Say whether a row has a value of a column; that the reference is as fast as itself is none."""
+    return column.show(row) != UNKNOWN and not (column.group == "speed" and row.get(column.key) is None)
+
+
+def failures(found: Sequence[Row]) -> list[str]:
+    return [f"{row.runtime}: {row.status}: {row.reason}" for row in found if row.status != "ok"]
+
+
+def is_alarm(row: Row) -> bool:
+    """Say whether what was timed was not the work that was asked for."""
+    return row.status in FAILED_TIMING
+
+
+def speed_notes(found: Sequence[Row]) -> list[str]:
+    """Return why the speeds of a row by two clocks disagree, one line for each such row."""
+    return [f"NOTE {row.runtime}: {row.speed_note}" for row in found if row.speed_note]

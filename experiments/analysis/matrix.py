@@ -1,0 +1,225 @@
+"""The matrix: one row per record, derived on reading. Unknown is None.
+
+Percentiles, ratios and bounds are statistics, from `measurement`, and are not stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.analysis.costs import energy, money, pays_after, start
+from runtime_matrix.experiments.analysis.roofline import peak_note
+from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
+from runtime_matrix.experiments.analysis.speed_row import speed_row
+from runtime_matrix.experiments.cells.identity import cell_names, variants
+from runtime_matrix.experiments.records.environment import machine_facts, memory_class
+from runtime_matrix.experiments.records.processor import describe
+from runtime_matrix.experiments.records.schema import (
+    FAILED_TIMING,
+    Entry,
+    Environment,
+    Figures,
+    Load,
+    Overlap,
+    Record,
+    Result,
+    Row,
+)
+from runtime_matrix.experiments.tasks.registry import every_task, scores
+from runtime_matrix.experiments.tasks.task import Scenario
+
+_ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
+
+
+def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
+    """Return one row per cell and machine, the latest record of each; with `all` one per record.
+
+    A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
+    """
+    records = [result.record for result in results]
+    names, missing = cell_names(records), _missing_cells(records)
+    matrix = [
+        replace(_row(result, level, missing(result.record)), config_hash=name, variant=variant)
+        for result, level, name, variant in zip(results, _levels(results), names, variants(records, names), strict=True)
+    ]
+    references = {(row.run_id, row.model_digest): row for row in matrix if row.is_reference and row.status == "ok"}
+    matrix = [_beside(row, references.get((row.run_id, row.model_digest))) for row in matrix]
+    return matrix if all else latest(matrix)
+
+
+def _beside(row: Row, reference: Row | None) -> Row:
+    """Return the row with what only a comparison of two rows tells."""
+    percents = {
+        f"{key}_percent_of_reference": _percent(row.get(key), reference.get(key) if reference is not None else None)
+        for key in (score.metric for score in scores().values())
+    }
+    return replace(row, figures={**row.figures, **percents, **pays_after(row, reference)})
+
+
+def _missing_cells(records: Sequence[Record]) -> Callable[[Record], int | None]:
+    """Return how many cells of a record's sweep are not recorded; None for records that do not name their sweep."""
+    present: dict[str, set[int]] = {}
+    for record in records:
+        if record.sweep is not None and record.status != "interrupted":
+            present.setdefault(record.sweep.id, set()).add(record.sweep.index)
+
+    def missing(record: Record) -> int | None:
+        return None if record.sweep is None else record.sweep.cells - len(present.get(record.sweep.id, ()))
+
+    return missing
+
+
+def _levels(results: Sequence[Result]) -> list[float]:
+    """Return the level of each record's ratios, such that those of one column and run hold together (Bonferroni)."""
+    compared = Counter(_run(result) for result in results if result.speed and not result.record.is_reference)
+    return [1 - _ERROR / max(1, compared[_run(result)]) for result in results]
+
+
+def _run(result: Result) -> tuple[str, str]:
+    return result.record.run_id, result.record.model.digest
+
+
+def latest(matrix: Iterable[Row]) -> list[Row]:
+    """Return the last row of each cell and machine, of rows that are oldest first."""
+    return list({(row.config_hash, row.machine): row for row in matrix}.values())
+
+
+def readable(results: Sequence[Result]) -> tuple[list[Result], list[tuple[str, str]]]:
+    """Return the records that make a row, and each other's folder with the reason why it does not.
+
+    Records are typed; what is open in them, such as figures and configurations, may still be something else.
+    """
+    kept, refused = [], []
+    for result in results:
+        try:
+            _row(result)
+            cell_names([result.record])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            refused.append((str(result.folder), f"damaged: {type(error).__name__}: {error}"))
+        else:
+            kept.append(result)
+    return kept, refused
+
+
+def machine(environment: Environment, hw: str) -> str:
+    """Return a digest of what makes two machines different, the profile `hw` too; versions and commits do not."""
+    parts = [environment.hostname, memory_class(environment), machine_facts(environment)]
+    return hashlib.sha256(json.dumps([parts, hw], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = None) -> Row:
+    record, diff = result.record, result.diff
+    entries = record.entries()
+    speed = speed_row(result, entries.get("latency"), entries.get("agreement"), level)
+    if speed.status in FAILED_TIMING:  # then no rate is one of the work that was asked for
+        entries.pop("throughput", None)
+    throughput = entries.get("throughput")
+    price = money(record, result.speed, speed.figures, throughput)
+    joules, energy_reason = energy(throughput)
+    kind, build_s = start(record.load, entries.get("latency"))
+    figures = {
+        **_benchmark_figures(record, entries, is_timing_wrong=speed.status in FAILED_TIMING),
+        **_load_figures(record.load),
+        **speed.figures,
+        "build_s": build_s,
+        **comparison_figures(diff),
+        "energy_j_per_token": joules,
+        **_overlap(record.overlap),
+        **price.figures,
+        "replay_same_top_ratio": record.replay.same_top_tokens / record.replay.tokens if record.replay else None,
+        "load_1min": next(iter(record.environment.load_average), None),
+        "sweep_missing_cells": missing_cells,
+    }
+    return Row(
+        run_id=record.run_id,
+        record_id=record.record_id,
+        started_at=record.started_at,
+        runtime=record.runtime.name,
+        engine=record.runtime.engine,
+        weights=record.runtime.weights,
+        placement=record.runtime.placement,
+        dtype=record.runtime.dtype,
+        model=record.model.name,
+        model_title=record.model.title or record.model.name,
+        model_digest=record.model.digest,
+        hw=record.hw.name,
+        threads=record.hw.threads,
+        machine=machine(record.environment, record.hw.name),
+        config_hash=record.config_hash,
+        command=record.command,
+        is_reference=record.is_reference,
+        status=speed.status or record.status,
+        reason=speed.reason if speed.status else record.reason,
+        processor=record.environment.processor or None,
+        machine_description=describe(record.environment),
+        commit=record.environment.commit,
+        against=diff.against if diff is not None else None,
+        latency_source=speed.latency_source,
+        price_source=price.source,
+        start_kind=kind,
+        dtype_note=record.load.dtype_note if record.load else None,
+        speedup_reason=speed.speedup_reason,
+        cpu_speedup_reason=speed.cpu_speedup_reason,
+        speed_note=speed.speed_note,
+        peak_note=peak_note(record, figures["decode_mbu_ratio"], figures["prefill_mfu_ratio"]),
+        energy_reason=energy_reason,
+        sandbox_note=_notes(entries, "sandbox_note"),
+        cache_note=_notes(entries, "cache_note", "verdicts_note"),
+        figures=figures,
+    )
+
+
+def _load_figures(load: Load | None) -> Figures:
+    phases = load.phases_s if load is not None else {}
+    return {
+        "load_s": sum(s for phase, s in phases.items() if phase != "import") if load is not None else None,
+        "import_s": phases.get("import"),
+        "weight_bytes": load.weight_bytes if load is not None else None,
+        "weight_disk_bytes": load.weight_disk_bytes if load is not None else None,
+    }
+
+
+def _benchmark_figures(record: Record, entries: Mapping[str, Entry], is_timing_wrong: bool) -> Figures:
+    """Return the figures of every benchmark's metrics, and of the grid points behind the first.
+
+    Where the timed work was not what was asked for, no benchmark that times rounds has a figure.
+    """
+    figures: Figures = {}
+    for name, task in every_task().items():
+        is_withheld = is_timing_wrong and isinstance(task, Scenario) and task.times_rounds
+        entry = None if is_withheld else entries.get(name)
+        for metric in task.metrics:
+            figures |= metric.figures(entry)
+        for key in task.further_keys(entry) if entry is not None else ():
+            if (further := task.further(key)) is not None:
+                figures |= further.figures(entry)
+        for other in () if is_withheld else record.further_entries(name):
+            for metric in task.metrics:
+                figures |= {
+                    key: value for key, value in metric.at(other.point).figures(other).items() if value is not None
+                }
+    return figures
+
+
+def _notes(entries: Mapping[str, Entry], *keys: str) -> str | None:
+    """Return what the benchmarks' entries note under these keys, each text once."""
+    notes = [note for entry in entries.values() for key in keys if (note := entry.note(key))]
+    return "; ".join(dict.fromkeys(notes)) or None
+
+
+def _overlap(overlap: Overlap | None) -> Figures:
+    """Return the largest share over benchmarks of items that share a passage with a text that the model has seen."""
+    shares = overlap.benchmarks.values() if overlap is not None else ()
+    return {
+        "calibration_overlap_ratio": max((s.calibration for s in shares if s.calibration is not None), default=None),
+        "training_overlap_ratio": max((s.training for s in shares if s.training is not None), default=None),
+    }
+
+
+def _percent(value: float | None, reference: float | None) -> float | None:
+    return 100 * value / reference if value is not None and reference else None

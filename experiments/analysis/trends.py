@@ -1,0 +1,153 @@
+"""The same cell over commits and dates on one machine, and where its level changed.
+
+A change of level is the split with the largest t (Worsley 1979), tested against simulated series without a change whose
+neighbours are correlated; each side of it is then split again in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from runtime_matrix.experiments.analysis.columns import COLUMNS
+from runtime_matrix.experiments.records.schema import Row
+
+# A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
+_SEGMENT, FEWEST = 4, 8
+# A series without a change is flagged in 0.5 % of cases if its lag-1 autocorrelation is 0.5, and in fewer below that.
+# Runs on a shared machine that were not interleaved may have more: 0.8 gives 2 to 15 %, so they are drawn only.
+_LAG_1, _LEVEL, _DRAWS = 0.5, 0.995, 4000
+_SERIES = 60  # drawn on a page, those with most points
+_DRAWN = sorted((column for column in COLUMNS if column.trend), key=lambda column: column.smallest_step is None)
+METRICS = {column.key: column.trend for column in _DRAWN}
+# The smallest step that matters, of the values that are tested: ratios of cells that took turns, and answers.
+SMALLEST = {column.key: column.smallest_step for column in _DRAWN if column.smallest_step is not None}
+
+
+class Metric(Struct, frozen=True, kw_only=True):
+    """One value of a cell over its records, oldest first."""
+
+    values: list[float | None]
+    ends: list[tuple[float | None, float | None]] | None  # the values' intervals, where rows have them
+    changes: list[int]  # indices of `values` at which a new level begins
+    steps: list[float]  # each level over the one before it
+    is_tested: bool  # that changes were sought
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """A cell that was measured more than once on one machine."""
+
+    cell: str
+    hash: str
+    processor: str | None
+    at: list[str]  # when each record was begun
+    commit: list[str]
+    metrics: dict[str, Metric]
+
+
+def trends(found: Sequence[Row]) -> list[Series]:
+    """Return one series per cell that was measured more than once; `found` has one row per record, oldest first."""
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        if row.status == "ok":
+            cells.setdefault((row.config_hash, row.machine), []).append(row)
+    repeated = sorted((rows for rows in cells.values() if len(rows) > 1), key=len, reverse=True)
+    series = [_series(rows) for rows in repeated[:_SERIES]]
+    names = Counter(one.cell for one in series)
+    return [_told_apart(one) if names[one.cell] > 1 else one for one in series]
+
+
+def _told_apart(series: Series) -> Series:
+    """Return the series of a runtime that others have too, with other options, under a name of its own."""
+    return replace(series, cell=f"{series.cell} · {series.hash[:6]}")
+
+
+def change_points(values: Sequence[float], smallest: float = 1e-6) -> list[int]:
+    """Return the indices at which a new level begins; none in fewer than 8 values, which must all be above 0.
+
+    `smallest`: the share by which two levels must differ.
+    """
+    if len(values) < FEWEST:
+        return []
+    logs = np.log(np.asarray(values, dtype=float))
+    (largest,), (place,) = _largest_t(logs[None, :])
+    before, after = values[:place], values[place:]
+    step = float(np.median(after)) / float(np.median(before))
+    if largest <= _critical(len(values)) or abs(math.log(step)) < math.log1p(smallest):
+        return []
+    later = [int(place) + index for index in change_points(after, smallest)]
+    return [*change_points(before, smallest), int(place), *later]
+
+
+def _largest_t(logs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return, of each row, the largest t of a difference in means before and after a split, and the split."""
+    n = logs.shape[1]
+    place = np.arange(_SEGMENT, n - _SEGMENT + 1)
+    sums = np.cumsum(logs - logs.mean(axis=1, keepdims=True), axis=1)[:, place - 1]
+    between = sums**2 * n / (place * (n - place))  # the centred sums after a split are those before it, negated
+    within = np.maximum(logs.var(axis=1, keepdims=True) * n - between, 1e-18)  # exact values leave rounding only
+    t = np.sqrt(between * (n - 2) / within)
+    best = t.argmax(axis=1)
+    return t[np.arange(len(t)), best], place[best]
+
+
+@lru_cache
+def _critical(n: int) -> float:
+    """Return what the largest t of a series without a change seldom exceeds, its neighbours being correlated."""
+    drawn = np.random.default_rng(0).standard_normal((_DRAWS, n))
+    for index in range(1, n):
+        drawn[:, index] = _LAG_1 * drawn[:, index - 1] + math.sqrt(1 - _LAG_1**2) * drawn[:, index]
+    return float(np.quantile(_largest_t(drawn)[0], _LEVEL))
+
+
+def _series(rows: Sequence[Row]) -> Series:
+    last = rows[-1]
+    return Series(
+        cell=f"{last.runtime} · {last.model} · {last.hw}",
+        hash=last.config_hash,
+        processor=last.processor,
+        at=[row.started_at for row in rows],
+        commit=[(row.commit or "")[:7] for row in rows],
+        metrics={key: metric for key in METRICS if (metric := _metric(rows, key))},
+    )
+
+
+def _metric(rows: Sequence[Row], key: str) -> Metric | None:
+    """Return the values with change points, as indices among all values; None below two values.
+
+    Change points are sought in ratios of cells that took turns and in answers: times and peaks of cells that ran one
+    after the other move with the machine.
+    """
+    values = [row.get(key) for row in rows]
+    known = {index: value for index, value in enumerate(values) if value is not None and value > 0}
+    if len(known) < 2:
+        return None
+    places, levels = list(known), list(known.values())
+    changes = change_points(levels, SMALLEST[key]) if key in SMALLEST else []
+    ends = [(_short(row.get(f"{key}_low")), _short(row.get(f"{key}_high"))) for row in rows]
+    return Metric(
+        values=[_short(value) for value in values],
+        ends=ends if any(low is not None for low, _ in ends) else None,
+        changes=[places[index] for index in changes],
+        steps=_steps(levels, changes),
+        is_tested=key in SMALLEST,
+    )
+
+
+def _steps(known: Sequence[float], changes: Sequence[int]) -> list[float]:
+    """Return each level over the one before it, by their medians."""
+    edges = [0, *changes, len(known)]
+    levels = [float(np.median(known[start:end])) for start, end in pairwise(edges)]
+    return [float(f"{after / before:.4g}") for before, after in pairwise(levels)]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

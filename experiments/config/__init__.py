@@ -1,0 +1,1 @@
+"""What can be configured: the schema, its checks, and how Hydra composes it."""

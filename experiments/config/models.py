@@ -1,0 +1,298 @@
+"""What a model's folder holds, read without torch: its limits, its digest, and whether its files are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
+
+_LENGTHS = ("max_position_embeddings", "n_positions")
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", *_LENGTHS),
+)
+_MOST = 2**31  # of any size in a configuration
+_TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the work of a token follows from."""
+
+    layers: int
+    kv_heads: int
+    head_width: int
+    hidden: int
+    vocabulary: int
+    is_tied: bool  # the head is the embedding
+
+    @classmethod
+    def of(cls, config: JsonObject) -> ModelShape | None:
+        """Read it from a configuration in transformers' words; None where they are others."""
+        try:
+            heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+            return cls(
+                int(config["num_hidden_layers"]),
+                int(config.get("num_key_value_heads") or heads),
+                int(config.get("head_dim") or hidden // heads),
+                hidden,
+                int(config["vocab_size"]),
+                bool(config.get("tie_word_embeddings", False)),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+class Tensor(TypedDict):
+    """A tensor in the header of a file of safetensors."""
+
+    dtype: str
+    shape: list[int]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    folder: Path | None
+    model_type: str
+    max_length: int | None  # tokens
+    vocabulary: int
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    digest: str
+    weight_disk_bytes: int | None
+    has_tokenizer: bool
+    shape: ModelShape | None = None
+    quantized: str | None = None  # the method that made the stored weights small, as its configuration names it
+
+
+def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
+    """Check a folder in Hugging Face's layout. UserError for what is missing, damaged or does not fit together.
+
+    Digests of large files are remembered under `cache`, by path, size and time of change.
+    """
+    if not folder.is_dir():
+        raise UserError(f"model.path={folder} is not a folder; give the folder that holds config.json")
+    try:
+        return _inspect(folder, cache)
+    except UserError:
+        raise
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError, RecursionError) as error:
+        raise UserError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from error
+
+
+def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
+    config = _json(folder / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f"{folder / 'config.json'} has no model_type; give a model in the layout of Hugging Face")
+    weights = _weights(folder)
+    text = config.get("text_config") or config
+    generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
+    vocabulary = _size(folder, text, "vocab_size")
+    max_length = next((text[key] for key in _LENGTHS if text.get(key) is not None), None)
+    if max_length is not None:
+        max_length = _size(folder, {"max_position_embeddings": max_length}, "max_position_embeddings")
+    has_tokenizer = (folder / "tokenizer.json").exists()
+    if has_tokenizer:
+        _check_tokenizer(folder / "tokenizer.json", vocabulary)
+    files = [folder / name for name in _TEXT_FILES if (folder / name).exists()] + weights
+    eos = generation.get("eos_token_id", config.get("eos_token_id"))
+    return ModelFacts(
+        folder=folder,
+        model_type=str(config["model_type"]),
+        max_length=max_length,
+        vocabulary=vocabulary,
+        bos_id=generation.get("bos_token_id", config.get("bos_token_id")),
+        eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
+        digest=_digest(files, cache),
+        weight_disk_bytes=sum(file.stat().st_size for file in weights),
+        has_tokenizer=has_tokenizer,
+        shape=ModelShape.of(text),
+        quantized=(config.get("quantization_config") or {}).get("quant_method"),
+    )
+
+
+def _size(folder: Path | str, config: JsonObject, key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < _MOST:
+        raise UserError(f"{folder}: {key} must be a number from 1 to {_MOST - 1:,}; found {value!r}")
+    return value
+
+
+def random_facts(architecture: JsonObject, seed: int) -> ModelFacts:
+    """Return the facts of a model with seeded random weights; it has no tokenizer and no files."""
+    for key in ("model_type", "vocab_size"):
+        if key not in architecture:
+            raise UserError(f"model.architecture has no {key}; set +model.architecture.{key}=…")
+    _check_architecture(architecture)
+    text = json.dumps([dict(architecture), seed], sort_keys=True)
+    return ModelFacts(
+        folder=None,
+        model_type=str(architecture["model_type"]),
+        max_length=architecture.get("max_position_embeddings"),
+        vocabulary=int(architecture["vocab_size"]),
+        bos_id=None,
+        eos_ids=(),
+        digest=hashlib.sha256(text.encode()).hexdigest()[:32],
+        weight_disk_bytes=None,
+        has_tokenizer=False,
+        shape=ModelShape.of(architecture),
+    )
+
+
+def _check_architecture(architecture: JsonObject) -> None:
+    for key, value in architecture.items():
+        if key in _SIZES and value is not None:
+            _size("model.architecture", architecture, key)
+    hidden, heads = architecture.get("hidden_size"), architecture.get("num_attention_heads")
+    if hidden and heads and not architecture.get("head_dim") and hidden % heads:
+        raise UserError(
+            f"model.architecture.hidden_size={hidden} is no multiple of num_attention_heads={heads}: change one of them"
+        )
+
+
+def title(facts: ModelFacts, name: str) -> str:
+    """Return a name that tells a stranger what the model is: `Llama 3.4M (bundled)`."""
+    kind = facts.model_type.replace("_", " ")
+    count = stored_parameters(facts.folder) if facts.folder is not None else None
+    unit, said = next(
+        ((unit, said) for unit, said in ((1e9, "B"), (1e6, "M"), (1e3, "K")) if (count or 0) >= unit), (1, "")
+    )
+    size = f" {count / unit:.3g}{said}" if count else ""
+    return f"{kind[:1].upper()}{kind[1:]}{size} ({name})"
+
+
+def stored_parameters(folder: Path) -> int | None:
+    """Return how many weights the safetensors files of a folder hold, a head that is the embedding left out.
+
+    None where they are packed, where other parts than a language model lie beside it, or for other files.
+    """
+    config, files = _json(folder / "config.json"), _weights(folder)
+    is_tied = bool(config.get("tie_word_embeddings", False))
+    if "text_config" in config or any(file.suffix != ".safetensors" for file in files):
+        return None
+    shapes: dict[str, int] = {}
+    for file in files:
+        for name, entry in _header(file).items():
+            if not str(entry["dtype"]).startswith(("F", "BF")):
+                return None
+            shapes[name] = math.prod(entry["shape"])
+    return sum(count for name, count in shapes.items() if not (is_tied and name == "lm_head.weight")) or None
+
+
+def _header(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that a file of safetensors says it holds."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def _json(path: Path) -> JsonObject:
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one")
+    _check_regular(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object; found {type(found).__name__}")
+    return found
+
+
+def _check_regular(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is no file: a folder, a pipe or a device; download the model again")
+
+
+def _weights(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = _json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(name, str) and "/" not in name for name in names.values()):
+            raise UserError(f"{index} must name files beside it in weight_map; download the model again")
+        files = [folder / name for name in sorted(set(names.values()))]
+        missing = [file.name for file in files if not file.exists()]
+        if missing:
+            raise UserError(f"{folder} lacks {missing[0]}, which {index.name} names; download the model again")
+    else:
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise UserError(f"{folder} has no weights; *.safetensors or pytorch_model.bin is needed")
+    for file in files:
+        _check_regular(file)
+        if file.suffix == ".safetensors":
+            _check_safetensors(file)
+    return files
+
+
+def _check_safetensors(path: Path) -> None:
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(header_bytes))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            if 8 + header_bytes + max(ends) != size:
+                raise ValueError(f"{8 + header_bytes + max(ends)} bytes are declared, {size} found")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise UserError(f"{path} is not whole: {error}; download or save the model again") from error
+
+
+def _check_tokenizer(path: Path, vocabulary: int) -> None:
+    from tokenizers import Tokenizer
+
+    _check_regular(path)
+    try:
+        largest = max(Tokenizer.from_file(str(path)).get_vocab().values())
+    except Exception as error:  # the library raises plain exceptions
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if largest >= vocabulary:
+        raise UserError(
+            f"the tokenizer does not fit the model: {path} has the id {largest}, "
+            f"config.json a vocabulary of {vocabulary}"
+        )
+
+
+def _digest(files: list[Path], cache: Path | None) -> str:
+    known = _known(cache)
+    before = dict(known)
+    parts = []
+    for file in sorted(files):
+        stat = file.stat()
+        key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        if key not in known:
+            with open(file, "rb") as stream:
+                known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        parts.append(f"{file.name}:{known[key]}")
+    if cache is not None and known != before:
+        _remember(cache, known)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _known(cache: Path | None) -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError):
+        if cache is not None:
+            found = json.loads((cache / "digests.json").read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _remember(cache: Path, known: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):  # only time is lost
+        cache.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=cache)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dict(known), file)
+        os.replace(temporary, cache / "digests.json")

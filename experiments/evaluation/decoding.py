@@ -1,0 +1,51 @@
+"""The decoding loop that is timed: a fixed number of greedy tokens, all rows in step. Texts: see `generation.py`.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from runtime_matrix.experiments.evaluation.batching import pad
+from runtime_matrix.experiments.evaluation.finite import check_highest
+from runtime_matrix.runtimes.base import Runtime, Traits
+
+
+def decode_batch(
+    runtime: Runtime,
+    traits: Traits,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    after_step: Callable[[], None] = lambda: None,
+) -> list[list[int]]:
+    """Return the greedy tokens of each row. `after_step` is called when a step's tokens are on the host.
+
+    FloatingPointError for logits that are not finite; they are looked at when the last step is over.
+    """
+    ids_BT, lengths = pad(prompts, traits)
+    capacity = ids_BT.shape[1] + max_new_tokens
+    cache = runtime.new_cache(len(lengths), capacity)
+    new: list[list[int]] = [[] for _ in prompts]
+    highest: list[torch.Tensor] = []
+    logits_B1V = runtime.forward(ids_BT, lengths, cache).logits_BKV
+    for step in range(max_new_tokens):
+        highest_B1, tokens_B1 = logits_B1V.max(dim=2)  # costs what argmax costs
+        highest.append(highest_B1)
+        tokens = tokens_B1[:, 0].tolist()
+        after_step()
+        for row in range(len(prompts)):
+            new[row].append(tokens[row])
+        if step + 1 == max_new_tokens:
+            break
+        logits_B1V = runtime.forward(tokens_B1, [1] * len(lengths), cache).logits_BKV
+    check_highest(torch.cat(highest, dim=1)[: len(prompts)], "a timed step")
+    return new
+
+
+def random_prompts(rows: int, tokens: int, vocabulary: int, seed: int) -> list[list[int]]:
+    """Return seeded ids for timing; zero and the first few, which are often special, are left out."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(min(8, vocabulary - 1), vocabulary, (rows, tokens), generator=generator).tolist()

@@ -1,0 +1,245 @@
+"""The scoring loop: log-probabilities of given continuations. What requests have in common is computed once.
+
+A tree of two levels: a prefix that the task declares (few-shot examples), and below it each request's own context,
+which several continuations may share. Shapes: B rows, K scored positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runtime_matrix.experiments.config.schema import ScoringConfig
+from runtime_matrix.experiments.evaluation.batching import batches, pad, pad_positions, split
+from runtime_matrix.experiments.evaluation.finite import check_numbers, tied
+from runtime_matrix.experiments.evaluation.prefix_cache import Tally, Trunk
+from runtime_matrix.experiments.evaluation.requests import Scored, ScoreRequest
+from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.transfer import to_device
+
+_MOST_LOGITS = 1 << 27  # numbers of a batch: half a gigabyte, where texts are scored at every position
+Finished = list[tuple[int, Scored]]  # indices of requests, and their results
+
+
+def score(
+    runtime: Runtime,
+    traits: Traits,
+    requests: Sequence[ScoreRequest],
+    options: ScoringConfig | None = None,
+    tally: Tally | None = None,
+) -> list[Scored]:
+    """Return one result a request, in their order. FloatingPointError for logits that are not finite."""
+    results: dict[int, Scored] = {}
+    for finished in score_batches(runtime, traits, requests, options or ScoringConfig(), tally or Tally()):
+        results.update(finished)
+    return [results[index] for index in range(len(requests))]
+
+
+def score_batches(
+    runtime: Runtime, traits: Traits, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally
+) -> Iterator[Finished]:
+    """Yield the results of each batch as soon as it is done; each request is in one of them."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, request in enumerate(requests):
+        groups.setdefault(request.prefix, []).append(index)
+    alone: list[_Row] = []
+    for prefix, indices in groups.items():
+        rows = _rows(requests, indices, options)
+        if _is_worth_sharing(prefix, rows, traits, options):
+            yield from _Branches(runtime, traits, options, tally, prefix, rows).run()
+        else:
+            alone += [row.behind(prefix) for row in rows]
+    yield from _Branches(runtime, traits, options, tally, (), alone).run()
+    tally.asked_tokens += sum(len(request.prefix) + len(request.ids) - 1 for request in requests)
+
+
+@dataclass(frozen=True)
+class _Continuation:
+    request: int  # its index
+    ids: tuple[int, ...]  # the scored tokens
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A context, and what may come behind it: one continuation, or several that share it."""
+
+    context: tuple[int, ...]
+    continuations: tuple[_Continuation, ...]
+
+    @property
+    def is_stem(self) -> bool:
+        return len(self.continuations) > 1
+
+    @property
+    def run_ids(self) -> tuple[int, ...]:
+        """Return the tokens of the row; the last token of a continuation is only scored, never run."""
+        return self.context if self.is_stem else (*self.context, *self.continuations[0].ids[:-1])
+
+    @property
+    def wanted(self) -> range:
+        return range(len(self.context) - 1, len(self.run_ids))
+
+    def behind(self, prefix: tuple[int, ...]) -> _Row:
+        return _Row((*prefix, *self.context), self.continuations) if prefix else self
+
+
+def _rows(requests: Sequence[ScoreRequest], indices: Sequence[int], options: ScoringConfig) -> list[_Row]:
+    siblings: dict[object, list[int]] = {}
+    for index in indices:
+        request = requests[index]
+        key = request.ids[: request.first_scored] if options.share_stem else index
+        siblings.setdefault(key, []).append(index)
+    rows = []
+    for group in siblings.values():
+        cut = requests[group[0]].first_scored
+        continuations = tuple(_Continuation(index, requests[index].ids[cut:]) for index in group)
+        rows.append(_Row(requests[group[0]].ids[:cut], continuations))
+    return rows
+
+
+def _is_worth_sharing(prefix: tuple[int, ...], rows: Sequence[_Row], traits: Traits, options: ScoringConfig) -> bool:
+    """Sharing must save tokens when all are padded to what the runtime wants; with `exact` the item alone decides."""
+    if not prefix or not options.share_prefix or options.exact:
+        return bool(prefix) and options.share_prefix
+    padded = traits.buckets.pad_tokens
+    lengths = [len(row.run_ids) for row in rows]
+    shared = padded(len(prefix)) + sum(map(padded, lengths))
+    return shared < sum(padded(len(prefix) + length) for length in lengths)
+
+
+class _Branches:
+    """Rows behind one prefix, which may be empty, in batches."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        traits: Traits,
+        options: ScoringConfig,
+        tally: Tally,
+        prefix: tuple[int, ...],
+        rows: Sequence[_Row],
+    ):
+        self._runtime, self._traits, self._options, self._tally = runtime, traits, options, tally
+        self._prefix, self._rows = prefix, rows
+        self._most_positions = max(1, _MOST_LOGITS // traits.vocabulary)
+
+    def run(self) -> Iterator[Finished]:
+        if not self._rows:
+            return
+        lengths = [len(row.run_ids) for row in self._rows]
+        endings = [len(one.ids) - 1 for row in self._rows if row.is_stem for one in row.continuations]
+        padded = self._traits.buckets.pad_tokens
+        self._ending_room = padded(max(endings)) if any(endings) else 0
+        room = padded(max(lengths)) + self._ending_room
+        trunk = Trunk(self._runtime, self._traits, self._prefix, room, self._tally)
+        wanted = [len(row.wanted) for row in self._rows]
+        packed = self._traits.packs_rows and bool(self._prefix)
+        for batch in self._batches(lengths, trunk.copied_tokens, packed):
+            for part in split(batch, wanted, self._most_positions):
+                yield self._score(trunk, [self._rows[index] for index in part])
+
+    def _batches(self, lengths: Sequence[int], held: int, packed: bool = False) -> list[list[int]]:
+        one_by_one = self._options.exact or not self._options.batch
+        return batches(
+            lengths,
+            self._traits,
+            1 if one_by_one else self._options.token_budget or self._traits.batch_tokens,
+            self._options.sort_by_length,
+            held,
+            self._options.cache_budget,
+            packed,
+        )
+
+    def _score(self, trunk: Trunk, rows: Sequence[_Row]) -> Finished:
+        ids_BT, lengths = pad([row.run_ids for row in rows], self._traits)
+        longer = [at for at, row in enumerate(rows) if row.is_stem and any(len(c.ids) > 1 for c in row.continuations)]
+        packed = self._traits.packs_rows and bool(self._prefix)
+        room = ids_BT.shape[1] + self._ending_room if longer or not packed else 0  # 0: nothing comes behind
+        cache = trunk.rows(len(lengths), room) if self._prefix or longer else None
+        found_BK = self._forward(ids_BT, lengths, cache, [row.wanted for row in rows], packed)
+        parts: dict[int, list[tuple[float, float]]] = {}
+        reads = [
+            _Read(at, range(1) if row.is_stem else range(len(one.ids)), one)
+            for at, row in enumerate(rows)
+            for one in row.continuations
+        ]
+        for read, values in zip(reads, self._read(found_BK, reads), strict=True):
+            parts[read.continuation.request] = values
+        if longer:
+            self._score_endings(cache, rows, longer, parts)
+        return [(index, _scored(values)) for index, values in parts.items()]
+
+    def _score_endings(
+        self, cache: Any, rows: Sequence[_Row], longer: Sequence[int], parts: dict[int, list[tuple[float, float]]]
+    ) -> None:
+        """Score what comes behind the first token of continuations that share a context, in rows of their own."""
+        pending = [(at, one) for at in longer for one in rows[at].continuations if len(one.ids) > 1]
+        held = max(cache.lengths) if not self._traits.shares_prefix else max(len(rows[at].run_ids) for at in longer)
+        for batch in self._batches([len(one.ids) - 1 for _, one in pending], held):
+            chosen = [pending[index] for index in batch]
+            ids_BT, lengths = pad([one.ids[:-1] for _, one in chosen], self._traits)
+            parents = [at for at, _ in chosen]
+            below = cache.select(parents + parents[:1] * (len(lengths) - len(parents)))
+            found_BK = self._forward(ids_BT, lengths, below, [range(len(one.ids) - 1) for _, one in chosen])
+            reads = [_Read(row, range(1, len(one.ids)), one, -1) for row, (_, one) in enumerate(chosen)]
+            for read, values in zip(reads, self._read(found_BK, reads), strict=True):
+                parts[read.continuation.request] += values
+
+    def _forward(
+        self, ids_BT: torch.Tensor, lengths: list[int], cache: Any, wanted: Sequence[range], packed: bool = False
+    ) -> torch.Tensor:
+        self._tally.add(ids_BT, lengths, len(wanted), packed)
+        return self._runtime.forward(ids_BT, lengths, cache, pad_positions(wanted, len(lengths))).logits_BKV
+
+    def _read(self, logits_BKV: torch.Tensor, reads: Sequence[_Read]) -> list[list[tuple[float, float]]]:
+        """Return (log-probability, gap) of each token of each read."""
+        at = [(read.row, token + read.shift, read.continuation.ids[token]) for read in reads for token in read.tokens]
+        row_N, column_N, target_N = to_device(torch.tensor(at), logits_BKV.device).unbind(1)
+        chosen_N, highest_BK = logits_BKV[row_N, column_N, target_N], logits_BKV.amax(dim=2)
+        logprob_N = chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]
+        is_read_BK = torch.zeros_like(highest_BK, dtype=torch.bool)
+        is_read_BK[row_N, column_N] = True
+        tied_count = (tied(logits_BKV, highest_BK) & is_read_BK).sum()
+        # One transfer for all: each waits for the device.
+        parts = (tied_count[None], logprob_N, highest_BK[row_N, column_N] - chosen_N)
+        tied_positions, *values = torch.cat([part.double() for part in parts]).tolist()
+        logprobs, gaps = values[: len(at)], values[len(at) :]
+        check_numbers(logprobs, "a scored token")  # one NaN or plus infinity in a row leaves none of it finite
+        self._tally.tied_positions += int(tied_positions)
+        pairs = iter(zip(logprobs, gaps, strict=True))
+        return [[next(pairs) for _ in read.tokens] for read in reads]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Which tokens of a continuation are looked up in which row; the first at column `tokens[0] + shift`."""
+
+    row: int
+    tokens: range
+    continuation: _Continuation
+    shift: int = 0
+
+
+def _scored(values: Sequence[tuple[float, float]]) -> Scored:
+    logprobs, gaps = zip(*values, strict=True)
+    return Scored(logprobs, gaps)
+
+
+def chunks(requests: Iterable[ScoreRequest], size: int) -> Iterator[list[ScoreRequest]]:
+    """Cut a stream into lists of about `size`; requests that share a context and follow each other stay together."""
+    chunk: list[ScoreRequest] = []
+    for request in requests:
+        if len(chunk) >= size and not _are_siblings(chunk[-1], request):
+            yield chunk
+            chunk = []
+        chunk.append(request)
+    if chunk:
+        yield chunk
+
+
+def _are_siblings(one: ScoreRequest, other: ScoreRequest) -> bool:
+    cut = one.first_scored
+    return cut == other.first_scored and one.ids[:cut] == other.ids[:cut] and one.prefix == other.prefix

@@ -1,0 +1,114 @@
+"""Guesses of the next tokens, for speculative decoding: looked up in the text so far, or by a smaller model.
+
+A guess costs time when it is wrong and never changes a text: the loop keeps what the runtime itself would have said
+(Leviathan et al. 2023, arXiv 2211.17192, greedy). Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from runtime_matrix.experiments.evaluation.batching import pad
+from runtime_matrix.experiments.evaluation.finite import check_numbers, read_highest
+from runtime_matrix.runtimes.base import Runtime, Traits
+
+_LONGEST, _SHORTEST = 3, 2  # tokens that must have occurred before; a single one says too little
+
+
+class History:
+    """All tokens of a text so far, and where each short run of them last went on."""
+
+    def __init__(self, ids: Sequence[int]):
+        self.ids: list[int] = []
+        self._behind: dict[tuple[int, ...], int] = {}
+        for token in ids:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        for length in range(_SHORTEST, _LONGEST + 1):
+            if len(self.ids) >= length:
+                self._behind[tuple(self.ids[-length:])] = len(self.ids)
+        self.ids.append(token)
+
+    def continuation(self, most: int) -> list[int]:
+        """Return what came behind the latest earlier occurrence of the last tokens; empty where there is none."""
+        for length in range(_LONGEST, _SHORTEST - 1, -1):
+            found = self._behind.get(tuple(self.ids[-length:])) if len(self.ids) >= length else None
+            if found is not None:
+                return self.ids[found : found + most]
+        return []
+
+
+class Drafter(Protocol):
+    tokens: int  # at most so many a guess
+
+    def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
+        """Return a guess a row, which may be empty; None is a row that nobody uses."""
+        ...
+
+
+class Lookup:
+    """Prompt lookup (Saxena 2023): summaries and code repeat what stands before."""
+
+    def __init__(self, tokens: int):
+        self.tokens = tokens
+
+    def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
+        return [row.continuation(self.tokens) if row is not None else [] for row in rows]
+
+
+class DraftModel:
+    """A smaller model over the same vocabulary; its cache follows the rows as they come and go."""
+
+    def __init__(self, runtime: Runtime, traits: Traits, tokens: int):
+        self.tokens = tokens
+        self._runtime, self._traits = runtime, traits
+        self._rows: list[History | None] = []
+        self._cache: Any = None
+        self._capacity = 0
+
+    def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
+        self._follow(rows)
+        held = [
+            min(length, len(row.ids) - 1) if row else 0 for length, row in zip(self._cache.lengths, rows, strict=True)
+        ]
+        self._cache.rewind(held)
+        # Behind what is held comes one token, or two where the last guess was taken whole.
+        pending = [row.ids[length:] if row else [0] for row, length in zip(rows, held, strict=True)]
+        guesses: list[list[int]] = [[] for _ in rows]
+        for _ in range(self.tokens):
+            ids_BT = torch.zeros(len(rows), max(map(len, pending)), dtype=torch.long)
+            for at, tokens in enumerate(pending):
+                ids_BT[at, : len(tokens)] = torch.tensor(tokens)
+            logits_BV = self._runtime.forward(ids_BT, [len(one) for one in pending], self._cache).logits_BKV[:, 0]
+            highest, said = read_highest(logits_BV)
+            check_numbers([highest[at] for at, row in enumerate(rows) if row is not None], "a guess of the draft model")
+            pending = [[token] for token in said]
+            for guess, (token,) in zip(guesses, pending, strict=True):
+                guess.append(token)
+        return [guess if row is not None else [] for guess, row in zip(guesses, rows, strict=True)]
+
+    def _follow(self, rows: Sequence[History | None]) -> None:
+        """Put the cache's rows in the places of the histories; new ones are prefilled."""
+        needed = max(len(row.ids) for row in rows if row is not None) + self.tokens + 2
+        places = {id(row): at for at, row in enumerate(self._rows) if row is not None}
+        fresh = [at for at, row in enumerate(rows) if row is not None and id(row) not in places]
+        if needed > self._capacity:
+            self._capacity, self._cache = 2 * needed, None
+            fresh = [at for at, row in enumerate(rows) if row is not None]
+        if self._cache is None:
+            self._cache = self._runtime.new_cache(len(rows), self._capacity)
+        elif [id(row) for row in rows] != [id(row) for row in self._rows]:
+            self._cache = self._cache.select([places.get(id(row), 0) for row in rows])
+        if fresh:
+            self._cache.replace(fresh, self._prefilled([rows[at] for at in fresh]))
+        self._rows = list(rows)
+
+    def _prefilled(self, rows: Sequence[History | None]) -> Any:
+        ids_BT, lengths = pad([row.ids[:-1] or row.ids for row in rows if row is not None], self._traits)
+        cache = self._runtime.new_cache(len(lengths), max(self._capacity, ids_BT.shape[1]))
+        self._runtime.forward(ids_BT, lengths, cache)
+        return cache.select(range(len(rows)))

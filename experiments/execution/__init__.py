@@ -1,0 +1,1 @@
+"""Cells run in processes of their own, supervised."""

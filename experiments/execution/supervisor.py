@@ -1,0 +1,242 @@
+"""Runs jobs in child processes: a process group and a time limit each, whatever happens comes back as an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.execution import guard
+from runtime_matrix.experiments.execution.worker import jobs as child
+from runtime_matrix.experiments.measurement.memory import MemoryTrace
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.schema import Status
+
+_GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
+_LAST_S = 5.0
+_CANNOT_FORK = 3  # the exit code of a forked process that could not use a GPU
+_SET_FOR_CHILDREN = (
+    *(guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"),
+    *("PYTORCH_NVML_BASED_CUDA_CHECK", "CUDA_DEVICE_ORDER"),
+)
+_TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: Status
+    reason: str | None
+    exit_code: int | None
+
+
+def preload(model_types: set[str], *modules: str) -> list[str]:
+    """Return what a fork server imports before it forks: what cells of these model types need in any case, and more."""
+    kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
+    ours = "runtime_matrix.experiments.cells"
+    return [f"{ours}.quiet", "torch", "transformers", *kinds, *modules, f"{ours}.preload"]
+
+
+def stop_server() -> None:
+    """End the fork server, so that the next process comes from a fresh interpreter, with a memory layout of its own."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # the module has no public way
+
+
+class Children:
+    """Starts the processes of a sweep: forked from a server that has imported torch, or each from a new interpreter."""
+
+    def __init__(self, launch: str, model_types: set[str], threads: int):
+        self._threads = threads
+        self._is_ready = launch != "fork"
+        self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
+        if launch == "fork":
+            self._context.set_forkserver_preload(preload(model_types, "pytest", "pytest_benchmark.plugin"))
+
+    def run(
+        self,
+        job: str,
+        cell: Cell,
+        folder: Path,
+        limit_s: float,
+        on_progress: Callable[[Any], None] = lambda _: None,
+        *arguments: Any,
+    ) -> Outcome:
+        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller).
+
+        `arguments` are the job's own.
+        """
+        self.wait_for_server(on_progress)
+        receiving, sending = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
+        if not self._start(process, on_progress):
+            return Outcome("crash", "its process could not be started: the fork server was ended twice", None)
+        sending.close()
+        killed_before = _kernel_kills()
+        try:
+            trace = MemoryTrace(process.pid)
+            finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress, trace)
+        except KeyboardInterrupt:
+            end_process(process)
+            raise
+        if job == "measure":
+            Journal(folder / "journal.jsonl").write("memory_trace", samples=trace.samples)
+        if not finished:
+            end_process(process)
+            return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
+        process.join()
+        _sweep_group(process.pid)
+        return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
+
+    def _start(self, process: Any, on_progress: Callable[[Any], None]) -> bool:
+        for _ in range(2):
+            try:
+                with child_environment(self._threads):
+                    process.start()
+            except (EOFError, OSError):  # somebody ended the fork server: the next attempt starts another one
+                self._is_ready = self._context.get_start_method() != "forkserver"
+                self.wait_for_server(on_progress)
+            else:
+                return True
+        return False
+
+    def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
+        """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
+        if not self._is_ready and not wait_for_server(self._context, self._threads, lambda: on_progress(None)):
+            stop_server()
+            self._context = multiprocessing.get_context("spawn")
+        self._is_ready = True
+
+
+def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> bool:
+    """Start the fork server of a context, and call `tick` until it has imported what it is to import.
+
+    False where CUDA was initialised by that: then no process that is forked from it can use a GPU.
+    """
+    first = context.Process(target=_check_fork, daemon=True)
+
+    def start() -> None:  # returns when the server answers
+        with contextlib.suppress(EOFError, OSError):  # it was ended: the process that is started next says so
+            first.start()
+
+    starting = threading.Thread(target=start, daemon=True)
+    with child_environment(threads):
+        starting.start()
+        while starting.is_alive():
+            starting.join(_TICK_S)
+            tick()
+    with contextlib.suppress(AssertionError):  # it was not started
+        first.join(_LAST_S)
+    return bool(first.exitcode != _CANNOT_FORK)
+
+
+@contextlib.contextmanager
+def child_environment(threads: int) -> Iterator[None]:
+    """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was."""
+    before = dict(os.environ)
+    os.environ[guard.NAME] = guard.mark()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Packages ask for a GPU while they are imported. By CUDA's own answer no process that is forked later could use
+    # one; the driver's library answers without that.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts, and not the fastest first
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
+    # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
+    warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
+    os.environ["PYTHONWARNINGS"] = ",".join(warnings)
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        del os.environ[name]  # options of the pytest that we run under are not those of the one in a cell
+    try:
+        yield
+    finally:
+        for name in _SET_FOR_CHILDREN:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _check_fork() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda._is_in_bad_fork():
+        sys.exit(_CANNOT_FORK)
+
+
+def _watch(
+    process: Any, receiving: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
+) -> bool:
+    """Hand progress on until the process ends; False when the deadline came first."""
+    sources = [receiving, process.sentinel]
+    while True:
+        ready = wait(sources, timeout=max(0.0, min(_TICK_S, deadline - time.monotonic())))
+        trace.take()
+        if receiving in ready:
+            try:
+                on_progress(receiving.recv())
+            except (EOFError, OSError):
+                sources.remove(receiving)
+            continue
+        if process.sentinel in ready:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        on_progress(None)  # a tick, so that a clock can go on
+
+
+def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) -> Outcome:
+    if code == 0:
+        endings = ("finished", "failed") if job == "measure" else ("failed",)
+        for event in reversed(read_journal(folder / "journal.jsonl")):
+            if event["event"] in endings and event.get("job", job) == job:
+                return Outcome(event["status"], event["reason"], code)
+        return Outcome("ok", None, code) if job != "measure" else Outcome("error", "ended without a result", code)
+    if code == -signal.SIGKILL and was_out_of_memory:
+        return Outcome("out_of_memory", "killed by the kernel, which was out of memory", code)
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return Outcome("crash", f"killed by {name}{hint}; see output.log", code)
+    return Outcome("crash", f"ended with exit code {code}; see output.log", code)
+
+
+def end_process(process: Any) -> None:
+    end_processes([process])
+
+
+def end_processes(processes: Sequence[Any]) -> None:
+    """End processes and their groups, all at the same time: TERM, then KILL."""
+    for sign, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _LAST_S)):
+        until = time.monotonic() + patience_s
+        left = [process for process in processes if process.exitcode is None]
+        for process in left:
+            _signal_group(process.pid, sign)
+        for process in left:
+            process.join(max(0.0, until - time.monotonic()))
+    for process in processes:
+        _sweep_group(process.pid)
+
+
+def _sweep_group(pid: int | None) -> None:
+    _signal_group(pid, signal.SIGKILL)  # whatever the cell left running
+
+
+def _signal_group(pid: int | None, sign: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if pid is not None:
+            os.killpg(pid, sign)
+
+
+def _kernel_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it started (0 where it does not say)."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

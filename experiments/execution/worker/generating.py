@@ -1,0 +1,105 @@
+"""Generation for benchmarks: prompts in, texts out, with progress; cached responses are reused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runtime_matrix.experiments.evaluation import interruption
+from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
+from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, GenerateRequest, TextPrompt
+from runtime_matrix.experiments.evaluation.text import Text
+from runtime_matrix.experiments.tasks.bench import Answers, OnText
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.execution.worker.bench import CellBench
+
+
+def generated_answers(bench: CellBench, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText) -> Answers:
+    """Return the texts of each prompt. `on_text` is called with each as it is finished."""
+    requests, cut = _requests(bench, bench.require_text(), prompts, decoding)
+    return _Answering(bench, requests, decoding.samples, on_text).run(cut)
+
+
+def _requests(
+    bench: CellBench, text: Text, prompts: Sequence[TextPrompt], decoding: Decoding
+) -> tuple[list[GenerateRequest], int]:
+    requests, cut = [], 0
+    for prompt in prompts:
+        ids, was_cut = text.prompt(prompt.prompt, decoding.max_new_tokens)
+        cut += was_cut
+        seeds = tuple(_seed(bench.seed, prompt.id, sample) for sample in range(decoding.samples))
+        requests.append(
+            GenerateRequest(ids, decoding.max_new_tokens, decoding.stop, decoding.temperature, decoding.top_p, seeds)
+        )
+    return requests, cut
+
+
+class _Answering:
+    """Takes from the kept responses what is there, and asks the runtime for the others."""
+
+    def __init__(
+        self,
+        bench: CellBench,
+        requests: Sequence[GenerateRequest],
+        samples: int,
+        on_text: OnText,
+    ):
+        self._bench, self._requests, self._on_text = bench, requests, on_text
+        self._total, self._done = len(requests) * samples, 0
+        self._found: dict[tuple[int, int], Generated] = {}
+
+    def run(self, cut: int) -> Answers:
+        eos_ids, responses = self._bench.eos_ids, self._bench.responses
+        for item, request in enumerate(self._requests):
+            for sample, one in enumerate(responses.texts(request, eos_ids)):
+                if one is not None:
+                    self._take(item, sample, one)
+        cached = len(self._found)
+        report = self._generate(eos_ids) if cached < self._total else {}
+        texts = [[self._found[item, s] for s in range(len(one.seeds))] for item, one in enumerate(self._requests)]
+        note = self._bench.responses.note
+        return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, "cache_note": note, **report})
+
+    def _generate(self, eos_ids: Sequence[int]) -> dict[str, float | None]:
+        """Ask for the samples that are missing, those of a prompt together."""
+        bench, missing = self._bench, []
+        for item, request in enumerate(self._requests):
+            samples = [sample for sample in range(len(request.seeds)) if (item, sample) not in self._found]
+            if samples:
+                seeds = tuple(request.seeds[sample] for sample in samples)
+                missing.append((item, samples, dataclasses.replace(request, seeds=seeds)))
+
+        def on_done(index: int, sample: int, result: Generated) -> None:
+            item, samples, _ = missing[index]
+            bench.responses.keep_text(self._requests[item], samples[sample], eos_ids, result)
+            interruption.check()
+            self._take(item, samples[sample], result)
+
+        report = GenerationReport()
+        with interruption.deferring():
+            generate(
+                bench.runtime,
+                bench.traits,
+                [request for _, _, request in missing],
+                bench.require_text().piecewise,
+                eos_ids,
+                bench.generation,
+                on_done,
+                report,
+                bench.drafter,
+            )
+        return report.figures()
+
+    def _take(self, item: int, sample: int, result: Generated) -> None:
+        self._found[item, sample] = result
+        self._done += 1
+        self._bench.report(self._done, self._total)
+        self._on_text(item, sample, result)
+
+
+def _seed(seed: int, item: str, sample: int) -> int:
+    """Return a seed of the item's own, so that its text does not depend on which other items are asked."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{item}/{sample}".encode()).digest()[:8], "big")

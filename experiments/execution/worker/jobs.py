@@ -1,0 +1,193 @@
+"""What happens inside the process of a cell: five jobs, of which a record needs `measure` only.
+
+`check`: whether the machine has what the runtime needs. `hardware_peak`: what it can do at most.
+`reference`: the reference's logits for the agreement prompts.
+`measure`: the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.program import drop_second_name
+from runtime_matrix.experiments.config.schema import AgreementConfig, RuntimeConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation import interruption
+from runtime_matrix.experiments.evaluation.requests import Tokenizer
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.schema import Replay
+from runtime_matrix.runtimes.base import Runtime, Traits
+
+_PR_SET_PDEATHSIG = 1
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes: Sequence[str] = ("float32",)) -> None:
+    """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash.
+
+    `dtypes` are those whose hardware peak is measured.
+    """
+    isolate(folder / "output.log")
+    interruption.install()
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        if job == "hardware_peak":
+            _hardware_peak(cell, folder, dtypes)
+        else:
+            jobs = {"check": _check, "reference": _reference, "measure": _measure, "replay": _replay}
+            jobs[job](cell, folder, progress)
+    except BaseException as error:
+        from runtime_matrix.experiments.execution.worker.loading import classify
+
+        status, reason = classify(error)
+        import traceback
+
+        traceback.print_exc()
+        Journal(folder / "journal.jsonl").write("failed", job=job, status=status, reason=reason)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Interpreter shutdown after engines with threads of their own may crash or hang; everything is on disk by now.
+    os._exit(0)
+
+
+def isolate(log: Path) -> None:
+    """Become a process group that dies with its parent, and write into the log what is printed."""
+    drop_second_name()
+    os.setsid()  # a process group of its own: what it started dies with it, and Ctrl-C reaches the parent only
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A forked child inherits the end of the pipe by whose closing the fork server learns that its parent has ended.
+    alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    if alive is not None:
+        os.close(alive)
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+    # A file, not a pipe: a grandchild that holds a pipe open turns a finished cell into a hang.
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    faulthandler.enable(file=2)
+
+
+def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    """Ask whether the machine fits the profile and has what the runtime needs; the exception says what is missing."""
+    from runtime_matrix.experiments.execution.worker.device import misfit, present
+    from runtime_matrix.experiments.execution.worker.loading import make_runtime
+    from runtime_matrix.runtimes.base import Unsupported
+
+    runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
+    reference = cell.config.reference.name
+    if missing is None or cell.config.hw.allow_mismatch:
+        runtime.check(cell.hardware(present(cell.config.hw)))
+        return
+    try:
+        runtime.check(cell.hardware(present(cell.config.hw)))
+    except Unsupported as error:
+        here = f"nor can runtime={cell.config.runtime.name} run here: {error}; runtime={reference} hw=auto does"
+    else:
+        here = "run it here with hw=auto, or insist with hw.allow_mismatch=true"
+    raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {here}")
+
+
+def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    import pytest
+
+    from runtime_matrix.experiments.execution.worker.overlap import overlap_of
+    from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
+
+    plugin = CellPlugin(cell, folder, progress)
+    arguments = [
+        str(BENCHMARKS),
+        f"--rootdir={BENCHMARKS}",
+        f"--benchmark-json={folder / 'pytest-benchmark.json'}",
+        f"--basetemp={folder / 'tmp'}",
+        *("-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "-q"),
+    ]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed must not change a measurement
+    code = pytest.main(arguments, plugins=[plugin])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"pytest ended with {code!r}; see output.log")
+    if cell.facts.has_tokenizer:  # after all that is timed, and that memory is measured of
+        plugin.journal.write("overlap", overlap_of(cell))
+    plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
+
+
+def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
+    from runtime_matrix.experiments.execution.worker import hardware_peak
+    from runtime_matrix.experiments.execution.worker.device import resolve
+
+    peak = hardware_peak.measure(resolve(cell.config.hw)[0], cell.threads, dtypes)
+    Journal(folder / "journal.jsonl").write("hardware_peak", peak)
+
+
+@dataclass
+class _Reference:
+    """Implements `tasks.bench.ReferenceBench`."""
+
+    folder: Path
+    runtime: Runtime
+    traits: Traits
+    text: Tokenizer | None
+    seed: int
+    scoring: ScoringConfig
+    agreement: AgreementConfig
+
+
+def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    """Leave what the cell's benchmarks need of the reference in the cell's folder."""
+    from runtime_matrix.experiments.execution.worker.device import resolve
+    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime, make_text
+    from runtime_matrix.experiments.execution.worker.plugin import cases
+
+    config = cell.config
+    hardware = cell.hardware(resolve(config.hw)[0])
+
+    def loaded(runtime_config: RuntimeConfig) -> _Reference:
+        runtime = make_runtime(runtime_config)
+        traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
+        return _Reference(folder, runtime, traits, make_text(cell), config.seed, config.scoring, config.agreement)
+
+    chosen = {case.task.name: case for case in cases(cell)}.values()
+    reference = loaded(config.reference)
+    for case in chosen:
+        case.task.write_reference(reference, case.config)
+    if config.runtime.dtype != config.reference.dtype:
+        reference.runtime.close()
+        reference = loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype))
+        for case in chosen:
+            case.task.write_reference_in_own_dtype(reference)
+
+
+def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from runtime_matrix.experiments.evaluation.requests import ScoreRequest
+    from runtime_matrix.experiments.evaluation.scoring import score
+    from runtime_matrix.experiments.execution.worker.device import resolve
+    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+
+    journal = folder / "journal.jsonl"
+    requests: list[ScoreRequest] = []
+    for event in read_journal(journal):
+        timed = event.get("timed_tokens") or {}
+        for prompt, new in zip(timed.get("prompts", []), timed.get("new", []), strict=True):
+            requests.append(ScoreRequest((*prompt, *new[: cell.config.agreement.token_ids]), len(prompt)))
+    if not requests:
+        return
+    runtime = make_runtime(cell.config.reference)
+    hardware = cell.hardware(resolve(cell.config.hw)[0])
+    traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
+    scored = score(runtime, traits, requests, cell.config.scoring)
+    gaps = [gap for request in scored for gap in request.gaps]
+    replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))
+    Journal(journal).write("replay", replay)

@@ -1,0 +1,190 @@
+"""Makes a runtime from its configuration; turns what went wrong into a status. For the child process."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
+from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.schema import RuntimeConfig
+from runtime_matrix.experiments.config.targets import NO_OPTIONS, full_name, load_class
+from runtime_matrix.experiments.evaluation.response_cache import Responses
+from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftModel, Lookup
+from runtime_matrix.experiments.evaluation.text import Text
+from runtime_matrix.experiments.execution.worker import device
+from runtime_matrix.experiments.records.code import code_of, targets
+from runtime_matrix.experiments.records.environment import environment, machine_facts
+from runtime_matrix.experiments.records.schema import HeldWeights, Status, to_plain
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
+
+_FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
+_OUT_OF_MEMORY = (  # in the words of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc"),
+    *("failed to allocate memory", "is smaller than requested bytes", "status_alloc_failed"),
+    "cudaerrormemoryallocation",
+)
+
+
+def make_runtime(config: RuntimeConfig) -> Runtime:
+    """Return the unloaded runtime that the configuration's `target` names. Unsupported for a combination that it does
+    not take."""
+    engine = _class(config.engine)
+    if not (isinstance(engine, type) and issubclass(engine, Runtime)):
+        raise Unsupported(f"runtime.engine.target={config.engine['target']} is no runtime: see runtimes/base.py")
+    options = _options(config.engine)
+    form = "dense"
+    if full_name(config.weights["target"]) != _FULL:
+        weights = _made(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
+        form = weights.form
+        if form not in engine.weight_forms:
+            takes = " or ".join(sorted(engine.weight_forms))
+            raise Unsupported(
+                f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {form}: "
+                "see runtime/weights=… in the README for what goes together"
+            )
+        options["weights"] = weights
+    if _is_moved(config):
+        placement = _made(_class(config.placement), _options(config.placement), f"runtime.placement of {config.title}")
+        _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
+        options["placement"] = placement
+    made: Runtime = _made(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
+    return made
+
+
+def held_weights(config: RuntimeConfig, stored_method: str | None = None) -> HeldWeights:
+    """Return what the classes of a configuration's weights and placement declare of how weights are held.
+
+    `stored_method` is what the stored weights were made small by: they are packed when they are only read.
+    """
+    weights = _class(config.weights)
+    return HeldWeights(
+        form="packed" if stored_method is not None else str(weights.form),
+        keeps_values=bool(getattr(weights, "keeps_values", False)),
+        is_whole=not _is_moved(config) or bool(getattr(_class(config.placement), "is_whole", False)),
+    )
+
+
+def _is_moved(config: RuntimeConfig) -> bool:
+    """Say whether a class places the weights; without one they stay where they were loaded."""
+    return "target" in config.placement
+
+
+def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, form: str) -> None:
+    name = config.placement["name"]
+    if not is_placed:
+        raise Unsupported(
+            f"runtime={config.name} holds its weights itself: runtime/placement={name} is for runtimes whose "
+            "weights are a module, such as eager"
+        )
+    if not is_movable:
+        raise Unsupported(
+            f"runtime/placement={name} cannot move {form} weights, such as {config.weights['name']}: use "
+            "runtime/weights=full, or runtime/placement=device"
+        )
+
+
+def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
+    """Load the runtime, with calibration text where its weights are made by one. Unsupported, before anything is
+    loaded, for stored weights that it cannot read."""
+    method = cell.facts.quantized
+    if method is not None and "packed" not in runtime.weight_forms:
+        raise Unsupported(
+            f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
+            "use runtime=eager, or the model that they were made from"
+        )
+    if method is not None and _is_moved(config):
+        _check_placement(config, True, False, f"stored {method}")
+    if method is not None and full_name(config.weights["target"]) != _FULL:
+        raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
+    needs = getattr(_class(config.weights), "needs_calibration", False)
+    return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
+
+
+def calibration_ids(cell: Cell) -> list[list[int]]:
+    """Return the sequences of `calibration`, of its text or, where a model has no tokenizer, random ones."""
+    asked, text = cell.config.calibration, make_text(cell)
+    if text is None:
+        source = random.Random(cell.config.seed)
+        vocabulary = cell.facts.vocabulary
+        return [[source.randrange(vocabulary) for _ in range(asked.tokens)] for _ in range(asked.sequences)]
+    ids = text.encode(calibration_path(asked.data).read_text(encoding="utf-8"))
+    starts = range(0, min(len(ids), asked.sequences * asked.tokens), asked.tokens)
+    return [ids[start : start + asked.tokens] for start in starts]
+
+
+def _class(part: JsonObject) -> Any:
+    return load_class(str(part["target"]))
+
+
+def _options(part: JsonObject) -> JsonObject:
+    return {key: value for key, value in part.items() if key not in NO_OPTIONS}
+
+
+def _made(kind: Any, options: JsonObject, what: str) -> Any:
+    """Call a constructor. Unsupported where it does not take these options; what fails inside it is its own error."""
+    with suppress(ValueError):  # some classes written in C have no signature
+        signature = inspect.signature(kind)
+        try:
+            signature.bind(**options)
+        except TypeError as error:
+            raise Unsupported(f"the {what} does not take these options: {error}") from error
+    return kind(**options)
+
+
+def make_text(cell: Cell) -> Text | None:
+    """Return the model's tokenizer, or None for a model that has none."""
+    folder = cell.source.folder
+    if folder is None or not cell.facts.has_tokenizer:
+        return None
+    return Text(Path(folder), cell.facts.bos_id, cell.facts.max_length)
+
+
+def make_drafter(cell: Cell, device: str) -> Drafter | None:
+    """Return what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
+    options = cell.config.generation
+    if options.speculate != "draft":
+        return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
+    folder = draft_folder(str(options.draft_model))
+    facts = models.inspect_folder(folder, cell.artifacts)
+    source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
+    runtime = make_runtime(cell.config.runtime)
+    traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
+    return DraftModel(runtime, traits, options.draft_tokens)
+
+
+def make_responses(cell: Cell) -> Responses:
+    """Return what the cell's runtime answered before, under all that its answers may depend on."""
+    config = cell.config
+    hardware = cell.hardware(device.resolve(config.hw)[0])
+    found = environment()
+    identity = {
+        "model": cell.facts.digest,
+        "runtime": asdict(config.runtime),
+        "calibration": asdict(config.calibration),
+        "seed": config.seed,
+        "device": hardware.device,
+        "threads": hardware.threads,
+        "machine": [machine_facts(found), found.versions],
+        "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
+    }
+    keep = config.responses.mode != "never"
+    return Responses(cell.artifacts / "responses.sqlite" if keep else None, identity, cell.uses_responses)
+
+
+def classify(error: BaseException) -> tuple[Status, str]:
+    """Return the status that an exception stands for, and its reason in one line."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, Unsupported):
+        return "unsupported", text
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        return "out_of_memory", text[:300]
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "interrupted"
+    return "error", f"{type(error).__name__}: {text}"[:300]

@@ -1,0 +1,217 @@
+"""The pytest plugin of a cell: hands the cell over, loads its runtime once, journals one line a benchmark."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.targets import module_of
+from runtime_matrix.experiments.execution.worker import declared, device, loading
+from runtime_matrix.experiments.execution.worker.bench import CellBench, Loaded
+from runtime_matrix.experiments.execution.worker.token_budget import fit
+from runtime_matrix.experiments.measurement.clocks import PhaseTimer
+from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
+from runtime_matrix.experiments.records.journal import Journal, not_a_number
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, HeldWeights, Load, Status
+from runtime_matrix.experiments.tasks.bench import OpenEntry
+from runtime_matrix.experiments.tasks.registry import every_task
+from runtime_matrix.experiments.tasks.task import Task
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Traits
+
+ENTRY = pytest.StashKey["OpenEntry"]()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A grid point of a benchmark that the cell runs."""
+
+    task: Task[Any]
+    config: Any
+    point: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.task.name}-{self.point}" if self.point else self.task.name
+
+
+def cases(cell: Cell) -> list[Case]:
+    """Return what a cell runs, in order: checks, then what measures memory, then the others."""
+    agreement = every_task()["agreement"]
+    checks = [(agreement, cell.config.agreement)] if cell.config.agreement.enabled else []
+    chosen = [*checks, *cell.config.benchmark.items()]
+    chosen.sort(key=lambda pair: not pair[0].first)  # stable
+    return [Case(task, config, point) for task, config in chosen for point in task.grid(config)]
+
+
+class CellPlugin:
+    """`folder` takes the journal and the items; `progress` hears what goes on."""
+
+    def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
+        self.cell, self.folder, self._progress = cell, folder, progress
+        self.journal = Journal(folder / "journal.jsonl")
+        self.status: Status = "ok"
+        self.reason: str | None = None
+        self._bench: CellBench | None = None
+        self._benchmark = ""  # which one runs
+        self._start = time.perf_counter()
+
+    @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[PLUGIN] = self
+
+    # pytest-benchmark measures the processor for a second to describe it; the record's environment knows it already.
+    def pytest_benchmark_generate_machine_info(self) -> dict[str, str]:
+        return {"see": "record.json"}
+
+    def pytest_benchmark_generate_commit_info(self) -> dict[str, str]:
+        return {"see": "record.json"}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        outcome: Any = yield
+        report: pytest.TestReport = outcome.get_result()
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            self._note(item, call, report)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._benchmark = nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
+        self.tell("benchmark", self._benchmark)
+
+    def bench(self) -> CellBench:
+        """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
+        if self._bench is None:
+            self._bench = self._make()
+            if self.cell.config.batch is not None:  # the budgets that fit are known once the runtime is there
+                self._bench.cell = self._fitted(self._bench)
+        if not self.cell.uses_responses:
+            assert self._bench.runtime
+        return self._bench
+
+    def tell(self, *message: Any) -> None:
+        with suppress(OSError):  # nobody listens any more
+            if self._progress is not None:
+                self._progress.send(message)
+
+    def _make(self) -> CellBench:
+        meter = PeakMeter()
+        return CellBench(
+            self.cell,
+            lambda: self._load(meter),
+            loading.make_text(self.cell),
+            loading.make_responses(self.cell),
+            self.folder,
+            meter,
+            lambda done, total: self.tell("items", done, total),
+        )
+
+    def _load(self, meter: PeakMeter) -> Loaded:
+        self.tell("benchmark", "load")
+        found, stamp = device.resolve(self.cell.config.hw)
+        runtime = loading.make_runtime(self.cell.config.runtime)
+        importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            self.tell("phase", name)
+            with meter.loading_phase(name), timer.phase(name):
+                yield
+
+        used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
+        timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
+
+        mapped = mapped_file_bytes()
+        artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
+        sampler = Sampler(used) if used is not None else None
+        with meter.phase("load"), sampler or nullcontext():
+            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
+        on_device = max(0, used()) if used is not None else 0
+        gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
+        held = loading.held_weights(self.cell.config.runtime, self.cell.facts.quantized)
+        wrong = self._wrong(traits, held)
+        doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
+        load = Load(
+            import_s=round(import_s, 4),  # and pytest's collecting
+            phases_s=timer.seconds,
+            peak_host_bytes=meter.peaks_bytes["load"],
+            peak_device_bytes=sampler.highest if sampler is not None else None,
+            import_bytes=meter.import_bytes,
+            gained_host_bytes=gained,
+            weight_bytes=None if wrong else _whole(traits.weight_bytes),
+            weight_disk_bytes=_whole(traits.weight_disk_bytes),
+            dtype=traits.dtype,
+            device=found,
+            held=held,
+            build_phases=sorted(traits.build_phases),
+            artifacts=dict(artifacts.tally),
+            dtype_note=traits.dtype_note,
+            notes=[*traits.notes, *filter(None, (traits.dtype_note, stamp, doubt))],
+        )
+        self.journal.write("load", load)
+        if wrong is not None:
+            raise ValueError(wrong)
+        self._check_vocabulary(traits)
+        self.tell("benchmark", self._benchmark)
+        return Loaded(runtime, traits, found, used, sampler.highest if sampler is not None else None)
+
+    def _fitted(self, bench: CellBench) -> Cell:
+        """Return the cell with the token budgets that fit, and journal what they are."""
+        runtime, traits, used = bench.runtime, bench.traits, bench.used_bytes
+        self.tell("benchmark", "batch=auto")
+        free = device.free_bytes(bench.device)
+        if free is None:
+            raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
+        fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
+        self.journal.write("fit", fitting)
+        return self.cell.with_token_budget(fitting.token_budget)
+
+    def _wrong(self, traits: Traits, held: HeldWeights) -> str | None:
+        if traits.is_scripted:
+            return None
+        count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
+        return declared.wrong_declaration(traits, held, count)
+
+    def _check_vocabulary(self, traits: Traits) -> None:
+        wanted = self.cell.facts.vocabulary
+        if traits.vocabulary != wanted and not traits.is_scripted:
+            raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
+
+    def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        entry = item.stash.get(ENTRY, None) or OpenEntry(self._benchmark)
+        status: EntryStatus = "ok"
+        reason = None
+        if report.skipped:
+            status, reason = "skipped", str(getattr(call.excinfo and call.excinfo.value, "msg", "skipped"))
+        elif report.failed:
+            assert call.excinfo is not None
+            cell_status, reason = loading.classify(call.excinfo.value)
+            status = "failed"
+            if self.status == "ok":
+                self.status, self.reason = cell_status, reason
+        elif name := not_a_number(entry.figures):
+            status, reason = "failed", f"{entry.benchmark}: the figure {name} is not finite"
+            if self.status == "ok":
+                self.status, self.reason = "error", reason
+        counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
+        duration_s = round(call.duration, 4)
+        closed = Entry(
+            status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
+        )
+        self.journal.write("benchmark", closed)
+
+
+PLUGIN = pytest.StashKey[CellPlugin]()
+
+
+def _whole(size: float | None) -> int | None:
+    """Return a size that a runtime declares, which may have been computed as a quotient."""
+    return None if size is None else round(size)

@@ -1,0 +1,66 @@
+"""MLflow: one run per record, with the row's numbers as metrics and what it is as parameters.
+
+A run is made when its cell ends, and takes the speedups and differences from the reference when these are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.exporters.exporter import Exporter
+from runtime_matrix.experiments.records.schema import Record, Result, Row
+
+_PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "hw", "threads", "status", "command")
+
+
+@dataclass(frozen=True)
+class MlflowConfig:
+    mlflow: str | None = None  # a tracking server, or a folder or database as MLflow writes them
+
+
+class Mlflow(Exporter[MlflowConfig]):
+    Config = MlflowConfig
+
+    @classmethod
+    @override
+    def from_config(cls, config: MlflowConfig) -> Mlflow | None:
+        return cls(config.mlflow) if config.mlflow is not None else None
+
+    def __init__(self, uri: str):
+        import mlflow
+
+        self._mlflow = mlflow
+        self._runs: dict[str, str] = {}
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("runtime-matrix")
+
+    @override
+    def record(self, record: Record) -> None:
+        (row,) = rows([Result(record, Path(record.record_id))])
+        with self._mlflow.start_run(run_name=record.record_id) as run:
+            self._runs[record.record_id] = run.info.run_id
+            values = row.flat()
+            self._mlflow.log_params({key: str(values[key])[:500] for key in _PARAMETERS})
+            self._mlflow.log_metrics(_numbers(row))
+
+    @override
+    def compared(self, results: Sequence[Result]) -> None:
+        for row in rows(results, all=True):
+            if row.record_id in self._runs:
+                with self._mlflow.start_run(run_id=self._runs[row.record_id]):
+                    self._mlflow.log_metrics(_numbers(row))
+                    # What the comparison found may be a failure; a parameter cannot change, a tag can.
+                    self._mlflow.set_tags({"status": row.status, "reason": str(row.reason or "")[:500]})
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in row.flat().items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,253 @@
+"""What the page shows of one cell: distributions, shapes, memory, roofline, wall time, what a build costs."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from msgspec import UNSET, Struct, UnsetType
+
+from runtime_matrix.experiments.analysis.columns import is_alarm
+from runtime_matrix.experiments.analysis.roofline import RequestShape, positions
+from runtime_matrix.experiments.analysis.speed_row import INTERLEAVED
+from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record, Result, Row
+from runtime_matrix.experiments.reports.flipped import FlippedItems
+from runtime_matrix.experiments.statistics.descriptive import percentile
+
+T = TypeVar("T")
+
+_DRAWN = 120  # samples of a distribution; more are not told apart in a picture
+# Of records that do not say which phases build something: those that every start has.
+_LOADING = ("weights", "place", "session")
+_TRACED = 240
+
+
+class ShapeTimes(Struct, frozen=True, kw_only=True):
+    """The latency benchmark of one shape, of the cell alone."""
+
+    batch: float
+    prompt_tokens: float
+    new_tokens: float
+    ttft_s: float | None
+    tpot_s: float | None
+    tokens_per_s: float | None
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Peaks by phase, and the resident memory over time."""
+
+    peaks: dict[str, float | None]
+    trace: list[tuple[float, int]]  # seconds since the start, bytes
+
+
+class Roofline(Struct, frozen=True, kw_only=True):
+    """The hardware peak and the cell's points below it: operations per byte, operations per second."""
+
+    bytes_per_s: float | None
+    flops_per_s: float
+    dtype: str | None
+    is_packed: bool
+    points: dict[str, tuple[float, float]]
+
+
+class NoRoofline(Struct, frozen=True, kw_only=True):
+    """Why there is nothing to draw."""
+
+    reason: str
+
+
+class Detail(Struct, frozen=True, kw_only=True):
+    """What the page shows of a cell. Seconds and bytes; None where it was not measured."""
+
+    shape: dict[str, float]  # of the requests that `samples` are of; empty where there are none
+    source: str | None
+    launches: float | None
+    middle: dict[str, float | None]
+    samples: dict[str, list[float]]
+    counts: dict[str, int]  # of all samples: those above are thinned
+    grid: list[ShapeTimes]
+    wall: list[tuple[str, float]]
+    memory: Memory
+    roofline: Roofline | NoRoofline
+    items: dict[str, int]  # of each benchmark
+    notes: list[str]
+    counters: dict[str, int]
+    skipped: list[tuple[str, str, str | None]]  # benchmark, status, reason
+    environment: dict[str, str | float | None]
+    flipped: FlippedItems
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """The requests that a row's times are of."""
+
+    samples: dict[str, list[float]]
+    shape: RequestShape | None
+
+
+def detail(result: Result, row: Row, flipped: FlippedItems, reference: Record | None = None) -> Detail:
+    """Return what the page shows of a cell."""
+    record = result.record
+    ok = [entry for entry in record.benchmarks if entry.status == "ok"]
+    # Times of work that was not the work that was asked for are nobody's to see.
+    latency = [entry for entry in ok if entry.benchmark == "latency" and not is_alarm(row)]
+    requests = _requests(result, row, latency)
+    notes = record.load.notes if record.load else []
+    return Detail(
+        shape=asdict(requests.shape) if requests.shape else {},
+        source=row.latency_source,
+        launches=row["speedup_launches"],
+        middle={name: row[f"{name}_p50"] for name in ("ttft_s", "tpot_s")},
+        samples={name: _thinned(requests.samples.get(name, [])) for name in ("ttft_s", "tpot_s")},
+        counts={name: len(requests.samples.get(name, [])) for name in ("ttft_s", "tpot_s")},
+        grid=[_of_shape(entry) for entry in latency],
+        wall=_wall(record, ok),
+        memory=_memory(record, ok),
+        roofline=_roofline(record, row, requests.shape, reference),
+        items={entry.benchmark: entry.figures["items"] for entry in ok if "items" in entry.figures},
+        notes=[*notes, *([row.peak_note] if row.peak_note else [])],
+        counters=next((entry.counters for entry in reversed(ok) if entry.counters), {}),
+        skipped=[(entry.benchmark, entry.status, entry.reason) for entry in record.benchmarks if entry.status != "ok"],
+        environment=_environment(record.environment, record.launch),
+        flipped=flipped,
+    )
+
+
+def _environment(environment: Environment, launch: str | None) -> dict[str, str | float | None]:
+    return {
+        "processor": _known(environment.processor),
+        "cores": _known(environment.cores),
+        "instruction sets": " ".join(_known(environment.instruction_sets) or []) or None,
+        "CPU limit": _known(environment.cpu_limit),
+        "governor": _known(environment.governor),
+        "platform": environment.platform,
+        "python": environment.python,
+        "commit": environment.commit,
+        "uncommitted changes": environment.is_dirty,
+        "launch": launch,
+        **{name: version for name, version in environment.versions.items() if version},
+    }
+
+
+def _known(fact: T | UnsetType) -> T | None:
+    return None if fact is UNSET else fact
+
+
+def _requests(result: Result, row: Row, latency: Sequence[Entry]) -> _Requests:
+    """Return the requests that the row's times are of: those of interleaved launches where it has them."""
+    if row.latency_source != INTERLEAVED or result.speed is None:
+        return _Requests(latency[0].samples, _shape(latency[0])) if latency else _Requests({}, None)
+    own = [launch.own for launch in result.speed.launches if launch.own is not None]
+    prompts = [tokens for block in own for tokens in block.prompt_tokens]
+    samples = {
+        "ttft_s": [seconds for block in own for seconds in block.candidate.prefill.wall_s],
+        "tpot_s": [seconds for block in own for steps in block.candidate.steps_s for seconds in steps],
+    }
+    mean = round(sum(prompts) / len(prompts), 1)
+    return _Requests(samples, RequestShape(own[0].batch, mean, result.speed.options["new_tokens"]))
+
+
+def _shape(entry: Entry) -> RequestShape:
+    """Return the shape of the requests of a latency entry. KeyError where its parameters lack a part."""
+    return RequestShape(*(entry.parameters[name] for name in ("batch", "prompt_tokens", "new_tokens")))
+
+
+def _thinned(samples: Sequence[float]) -> list[float]:
+    """Return order statistics, evenly spaced where there are too many to draw; the smallest and largest stay."""
+    ordered = sorted(samples)
+    if len(ordered) > _DRAWN:
+        ordered = [ordered[round(i * (len(ordered) - 1) / (_DRAWN - 1))] for i in range(_DRAWN)]
+    return [float(f"{value:.4g}") for value in ordered]
+
+
+def _of_shape(entry: Entry) -> ShapeTimes:
+    shape, tpot = _shape(entry), percentile(entry.samples.get("tpot_s", []), 50)
+    return ShapeTimes(
+        batch=shape.batch,
+        prompt_tokens=shape.prompt_tokens,
+        new_tokens=shape.new_tokens,
+        ttft_s=percentile(entry.samples.get("ttft_s", []), 50),
+        tpot_s=tpot,
+        tokens_per_s=shape.batch / tpot if tpot else None,
+    )
+
+
+def _wall(record: Record, ok: Sequence[Entry]) -> list[tuple[str, float]]:
+    """Return where the cell's wall time went, in the order of happening; `rest` is what nothing accounts for."""
+    spent = {
+        "hardware peak": record.jobs.get("hardware_peak"),
+        "reference's logits": record.jobs.get("reference"),
+        **(_loading_s(record.load) if record.load else {}),
+        **_benchmarks_s(ok),
+        "replay": record.jobs.get("replay"),
+    }
+    known = {name: float(seconds) for name, seconds in spent.items() if seconds}
+    total = _seconds(record.started_at, record.finished_at)
+    if total is not None:
+        known["rest"] = max(0.0, total - sum(known.values()))
+    return [(name, float(f"{seconds:.4g}")) for name, seconds in known.items() if seconds >= 0.001]
+
+
+def _loading_s(load: Load) -> dict[str, float]:
+    """Return the seconds of importing, of what every start does, and of what makes something that later starts find."""
+    builds = load.phases_s.keys() - set(_LOADING) if load.build_phases is None else set(load.build_phases)
+    spent = {"import": load.import_s or 0.0, "load": 0.0, "build": 0.0}
+    for name, seconds in load.phases_s.items():
+        spent["build" if name in builds else "import" if name == "import" else "load"] += seconds
+    return spent
+
+
+def _benchmarks_s(ok: Sequence[Entry]) -> dict[str, float]:
+    """Return the seconds that benchmarks took: warming up, measuring, and evaluating answers."""
+    spent = {"warm-up": 0.0, "measure": 0.0, "evaluate": 0.0}
+    for entry in ok:
+        timed, whole = sum(entry.samples.get("total_s", [])), entry.duration_s
+        if entry.benchmark in ("latency", "throughput"):
+            spent["measure"] += timed
+            spent["warm-up"] += max(0.0, whole - timed) if whole else entry.figure("first_call_s") or 0.0
+        else:
+            spent["measure" if entry.benchmark == "memory" else "evaluate"] += whole or timed
+    return spent
+
+
+def _seconds(start: str, end: str | None) -> float | None:
+    if end is None:
+        return None
+    return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
+
+
+def _memory(record: Record, ok: Sequence[Entry]) -> Memory:
+    entry = next((entry for entry in ok if entry.benchmark == "memory"), None)
+    trace = record.memory_trace.samples if record.memory_trace else []
+    step = max(1, len(trace) // _TRACED)
+    return Memory(
+        peaks={
+            name: entry.figure(f"{name}_peak_host_bytes") if entry else None for name in ("load", "prefill", "decode")
+        },
+        trace=[(round(seconds, 1), int(resident)) for seconds, resident in trace[::step]],
+    )
+
+
+def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: Record | None) -> Roofline | NoRoofline:
+    """Return the hardware peak and the cell's points, or the reason why there are none."""
+    peak, dtype = record.hardware_peak, record.load.dtype if record.load else None
+    rate = peak.flops_per_s.get(dtype) if peak and dtype else None
+    if shape is None:
+        return NoRoofline(reason="latency was not measured")
+    if not peak or not rate:
+        return NoRoofline(reason=f"the hardware peak in {dtype or 'its dtype'} was not measured")
+    if not record.held().is_whole:
+        return NoRoofline(reason="how many bytes move is not known where layers are offloaded")
+    points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], shape, reference)
+    if not points:
+        reason = "how many weights the model has is not known: no cell of this run holds them in full"
+        return NoRoofline(reason=reason)
+    return Roofline(
+        bytes_per_s=peak.copy_bytes_per_s,
+        flops_per_s=rate,
+        dtype=dtype,
+        is_packed=not record.held().is_dense,
+        points=points,
+    )

@@ -1,0 +1,211 @@
+"""The page: the matrix, what to run, the Pareto front, each cell and the trends, in one file that loads no other."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime_matrix.experiments.analysis.columns import PAGE, SCORES, SPEEDS, STAND_INS, is_alarm, known
+from runtime_matrix.experiments.analysis.matrix import latest, rows
+from runtime_matrix.experiments.analysis.ranking import mark_best
+from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.metric import Metric
+from runtime_matrix.experiments.records.schema import Result, Row
+from runtime_matrix.experiments.reports.cards import answers
+from runtime_matrix.experiments.reports.detail import Detail, detail
+from runtime_matrix.experiments.reports.flipped import Flipped
+from runtime_matrix.experiments.reports.page_data import PageData, axis_labels, page_data
+from runtime_matrix.experiments.reports.text import foot
+from runtime_matrix.experiments.reports.verdict import bars, sentence
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+ASSETS = Path(__file__).with_name("assets")
+_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
+_ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
+_DETAILED = 300  # cells with distributions and items, the latest; of more the records say all
+_FOLDED_BELOW = 15  # rows: fewer are seen at a glance, without filters
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_HASHES = "HASHES-OF-THE-SCRIPTS"
+# A second line: whatever a record might smuggle in, only these scripts run, and nothing is asked of any network.
+_POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
+_GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the static table: its texts, and marks for those who cannot see colours."""
+
+    id: str
+    is_reference: bool
+    status: str
+    status_class: str
+    is_alarm: bool
+    reason: str | None
+    cells: list[tuple[Metric, str, str]]  # text and mark
+
+
+def page(results: Sequence[Result], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
+    """Return the page as HTML. `results` are those of a folder, oldest first; `refused` has paths and reasons."""
+    every = rows(results, all=True)
+    found = every if all_records else latest(every)
+    cells, broken = _cells(results, found)
+    return page_of_rows(found, [*refused, *broken], cells, trends(every))
+
+
+def page_of_rows(
+    found: Sequence[Row],
+    refused: Sequence[tuple[str, str]] = (),
+    cells: Mapping[str, Detail] | None = None,
+    series: Sequence[Series] = (),
+) -> str:
+    """Return the page of rows, such as a published matrix has; `cells` are what is shown when a cell is opened."""
+    columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
+    marks = mark_best(found, columns)
+    text: str = _template().render(
+        title=_title(found),
+        facts=_facts(found),
+        css=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        js="\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        data=_embedded(page_data(found, columns, marks, cells or {}, series)),
+        answers=answers(found),
+        verdict=sentence(found),
+        bars=bars(found),
+        are_few=len(found) < _FOLDED_BELOW,
+        columns=columns,
+        groups=_groups(columns),
+        views=_views(columns),
+        benchmarks=list(dict.fromkeys(column.benchmark for column in columns if column.benchmark)),
+        rows=[_line(row, columns, marks) for row in found],
+        page_rank=PAGE,
+        notes=foot(found),
+        refused=refused,
+        metrics=METRICS,
+        axes=axis_labels(columns),
+        x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
+        y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
+        choices=_choices(found),
+        has_trends=bool(series),
+        has_alarms=any(is_alarm(row) for row in found),
+        policy=_POLICY,
+    )
+    return text.replace(_HASHES, " ".join(f"'sha256-{_digest(script)}'" for script in _SCRIPT.findall(text)), 1)
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _template() -> Template:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(ASSETS)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html")
+
+
+def _embedded(data: PageData) -> str:
+    """Return JSON that may stand within a script element: no `</script>` can end it."""
+    return json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _cells(results: Sequence[Result], found: Sequence[Row]) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
+    """Return what is shown when a cell is opened, by record; and the records of which that cannot be shown, and why."""
+    by_id = {result.record.record_id: result for result in results}
+    newest = sorted(found, key=lambda row: row.started_at)[-_DETAILED:]
+    flipped = Flipped(_ITEMS_BYTES)
+    share = _ITEMS_BYTES // max(1, min(len(newest), 40))
+    records = [result.record for result in results if result.record.is_reference]
+    references = {(record.run_id, record.model.digest): record for record in records}
+    cells: dict[str, Detail] = {}
+    broken: list[tuple[str, str]] = []
+    for row in newest:
+        result = by_id[row.record_id]
+        try:
+            reference = references.get((row.run_id, row.model_digest))
+            cells[row.record_id] = detail(result, row, flipped.of(result, share), reference)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            broken.append((str(result.folder), f"its details cannot be shown: {type(error).__name__}: {error}"))
+    return cells, broken
+
+
+def _line(row: Row, columns: Sequence[Metric], marks: Mapping[tuple[str, str], str]) -> Line:
+    return Line(
+        id=row.record_id,
+        is_reference=row.is_reference,
+        status=row.status,
+        status_class=status_class(row),
+        is_alarm=is_alarm(row),
+        reason=row.reason,
+        cells=[(column, column.show(row), marks.get((row.record_id, column.key), "")) for column in columns],
+    )
+
+
+def status_class(row: Row) -> str:
+    """Return a status as the name of a CSS class; two of them contain a space."""
+    return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
+
+
+def _groups(columns: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
+    groups: list[tuple[str, list[Metric]]] = []
+    for column in columns:
+        if not groups or groups[-1][0] != column.group:
+            groups.append((column.group, []))
+        groups[-1][1].append(column)
+    return groups
+
+
+def _views(columns: Sequence[Metric]) -> list[str]:
+    """Return the groups that are of several benchmarks, or of none."""
+    found: dict[str, set[str]] = {}
+    for one in columns:
+        found.setdefault(one.group, set()).add(one.benchmark)
+    return [group for group, asked in found.items() if group != "cell" and (len(asked) > 1 or asked == {""})]
+
+
+def _title(found: Sequence[Row]) -> str:
+    models = sorted({row.model_title or row.model for row in found})
+    shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
+    places = sorted({f"{row.processor or row.hw}, {_threads(row.threads)}" for row in found})
+    return f"{shown} on {places[0] if len(places) == 1 else f'{len(places)} machines'}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
+
+
+def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
+    measured = sum(row.status == "ok" for row in found)
+    days = sorted({row.started_at[:10] for row in found})
+    commits = sorted({row.commit[:7] for row in found if row.commit})
+    return [
+        ("cells", f"{len(found)}"),
+        ("measured", f"{measured}"),
+        ("runs", f"{len({row.run_id for row in found})}"),
+        ("threads", ", ".join(sorted({str(row.threads) for row in found}))),
+        ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
+        ("commit", ", ".join(commits[-3:]) or "not in git"),
+        ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+    ]
+
+
+def _choices(found: Sequence[Row]) -> dict[str, list[str]]:
+    """Return what the matrix can be filtered by, where there is more than one of it."""
+    options: dict[str, set[str]] = {
+        "runtime": {row.runtime for row in found},
+        "hardware": {f"{row.hw}, {row.processor}" for row in found},
+        "model": {row.model for row in found},
+        "status": {row.status for row in found},
+    }
+    return {title: sorted(values) for title, values in options.items() if len(values) > 1}

@@ -1,0 +1,48 @@
+"""Statistics over raw samples. A percentile that the samples cannot support is None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from runtime_matrix.experiments.statistics.shares import wilson_interval
+
+_CONFIDENCE = 0.95
+_Z = 1.959964  # the normal distribution's two-sided 95 %
+
+
+def percentile(samples: Sequence[float], q: float) -> float | None:
+    """Return the q-th percentile (0 < q < 100), or None below the samples that bound it from above at 95 % confidence.
+
+    The largest of n samples exceeds the q-quantile with probability 1 - q^n: p90 needs 29 samples, p95 59, p99 299.
+    """
+    if not samples or (q > 50 and len(samples) < math.ceil(math.log(1 - _CONFIDENCE) / math.log(q / 100))):
+        return None
+    return float(np.percentile(samples, q))
+
+
+def standard_error(scores: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float | None:
+    """Return the standard error of the mean of scores from 0 to 1; None for fewer than two.
+
+    Clustered where items share a passage or a subject (Miller 2024, arXiv 2411.00640), and never below that of
+    independent items. Few clusters, such as 8 subjects, leave it uncertain itself: compare cells by their paired
+    difference, in which what the items share falls away. If all scores are 0, or all are 1, it is half of Wilson's 95 %
+    interval over 1.96: a mean of 0 % or 100 % is not known exactly.
+    """
+    values = np.asarray(scores, dtype=float)
+    n = len(values)
+    if n < 2:
+        return None
+    totals: dict[Hashable, list[float]] = {}
+    for name, value in zip(clusters if clusters is not None else range(n), values, strict=True):
+        totals.setdefault(name, []).append(float(value))
+    count, mean = len(totals), float(values.mean())
+    if mean in (0.0, 1.0):
+        return wilson_interval(mean * count, count).half_width / _Z
+    independent = float(np.std(values, ddof=1)) / math.sqrt(n)
+    if count in (1, n):
+        return independent
+    squares = sum((sum(group) - mean * len(group)) ** 2 for group in totals.values())
+    return max(independent, math.sqrt(squares * count / (count - 1)) / n)

@@ -1,0 +1,100 @@
+"""What a sweep adds when its cells are measured: each against the reference, in answers and in speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from runtime_matrix.experiments.analysis.paired_outputs import compare
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.schema import ComparisonConfig
+from runtime_matrix.experiments.execution.progress import Deadline
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.ratios import Clock, ratio
+from runtime_matrix.experiments.records.schema import Launch, Record, to_plain
+from runtime_matrix.experiments.records.store import OUTPUT_DIFF_FILE, read_speed, write_atomic
+from runtime_matrix.experiments.timing.interleave import compare_speed
+from runtime_matrix.experiments.timing.runner import Runner, Tick
+
+_CLOCK = Clock.WALL  # of the matrix
+Say = Callable[[str], None]
+
+
+def compare_with_reference(
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    results: Path,
+    say: Say,
+    deadline: Deadline | None = None,
+    tick: Tick = lambda: None,
+) -> bool:
+    """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did.
+
+    Return False when the deadline left launches out.
+    """
+    groups: dict[tuple[str, str], list[tuple[Cell, Record]]] = {}
+    for cell, record in zip(cells, records, strict=True):
+        if record.status == "ok":
+            groups.setdefault((record.model.digest, record.hw.name), []).append((cell, record))
+    for group in groups.values():
+        references = [pair for pair in group if pair[1].is_reference]
+        others = [pair for pair in group if not pair[1].is_reference]
+        if references and others:
+            _compare_group(references[0], others, results, say, deadline, tick)
+    return deadline is None or not deadline.is_over()
+
+
+def _compare_group(
+    reference: tuple[Cell, Record],
+    others: Sequence[tuple[Cell, Record]],
+    results: Path,
+    say: Say,
+    deadline: Deadline | None,
+    tick: Tick,
+) -> None:
+    cell, reference_record = reference
+    home, name = results / reference_record.record_id, reference_record.runtime.name
+    for _, record in others:
+        compare_answers(record, reference_record, results)
+    options = cell.config.comparison
+    candidates = [
+        Runner(other, results / record.record_id)
+        for other, record in others
+        if not _is_compared(results / record.record_id, options)  # resumed
+    ]
+    if not options.enabled or not candidates:
+        return
+
+    def on_launch(done: int, launches: Sequence[Launch]) -> None:
+        speedup = ratio(launches, "decode", _CLOCK)
+        shown = f", decode {speedup.estimate:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup else ""
+        say(f"speed against {name}: launch {done}{shown}")
+
+    say(f"speed against {name}")
+    compare_speed(
+        Runner(cell, home),
+        candidates,
+        options,
+        _CLOCK,
+        on_launch,
+        deadline=deadline,
+        tick=tick,
+        fork=cell.config.launch == "fork",
+    )
+
+
+def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
+    """Say whether a resumed cell has what these options ask for; with others it is compared again."""
+    speed = read_speed(folder)
+    if speed is None or speed.options != plain(options) or speed.reason is not None:
+        return False
+    # A deadline may have ended a comparison after fewer launches than were asked for.
+    return len(speed.launches) >= (options.launches or 2)
+
+
+def compare_answers(record: Record, reference: Record, results: Path) -> None:
+    """Write what `answers.compare` finds for two records that lie below `results`."""
+    folder = results / record.record_id
+    diff = compare(record, reference, folder, results / reference.record_id)
+    write_atomic(folder / OUTPUT_DIFF_FILE, json.dumps(to_plain(diff), indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,82 @@
+"""A first verdict while a sweep is still going on: the first cell beside the reference, from a few short launches.
+
+It is said and not kept: the comparison at the end, of all cells together, is what the matrix shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.execution.progress import Deadline
+from runtime_matrix.experiments.records.schema import Launch, Record
+from runtime_matrix.experiments.records.store import SPEED_FILE, attach
+from runtime_matrix.experiments.reports.verdict import compared_words
+from runtime_matrix.experiments.sweeps.after_sweep import compare_answers
+from runtime_matrix.experiments.timing.interleave import speed_content
+from runtime_matrix.experiments.timing.launch import launch
+from runtime_matrix.experiments.timing.runner import Runner, Tick
+
+_LAUNCHES, _ROUNDS = 3, 4
+
+
+class FirstLook:
+    """Takes the records of a sweep as they come; speaks once, when more cells are still to come."""
+
+    def __init__(self, cells: Sequence[Cell], results: Path, say: Callable[[str], None], tell: Callable[[str], None]):
+        self._cells, self._results, self._say, self._tell = list(cells), results, say, tell
+        self._measured: list[tuple[Cell, Record]] = []
+        self._is_over = not (cells[0].config.comparison.enabled and cells[0].config.comparison.first_look)
+
+    def record(self, record: Record, deadline: Deadline, tick: Tick) -> None:
+        """Take the record of the next cell."""
+        cell = self._cells[len(self._measured)]
+        self._measured.append((cell, record))
+        is_last = len(self._measured) == len(self._cells)
+        pair = None if self._is_over or is_last or deadline.is_over() else self._pair(record)
+        if pair is not None:
+            self._is_over = True
+            self._compare(*pair, tick)
+
+    def _pair(self, record: Record) -> tuple[tuple[Cell, Record], tuple[Cell, Record]] | None:
+        """Return the reference and the first other cell of its model and hardware, where both are measured by now."""
+        alike = [
+            (cell, other)
+            for cell, other in self._measured
+            if other.status == "ok" and other.model.digest == record.model.digest and other.hw.name == record.hw.name
+        ]
+        reference = next((pair for pair in alike if pair[1].is_reference), None)
+        other = next((pair for pair in alike if not pair[1].is_reference), None)
+        if reference is None or other is None or (self._results / other[1].record_id / SPEED_FILE).exists():
+            return None  # the last: resumed, and compared already
+        return reference, other
+
+    def _compare(self, reference: tuple[Cell, Record], other: tuple[Cell, Record], tick: Tick) -> None:
+        (cell, theirs), (candidate, mine) = reference, other
+        self._say(f"first look: {mine.runtime.name} beside {theirs.runtime.name}")
+        options = replace(
+            cell.config.comparison, rounds=_ROUNDS, warmup=1, batched=None, long_new_tokens=None, one_thread_rounds=0
+        )
+        runners = [
+            Runner(cell, self._results / theirs.record_id),
+            Runner(candidate, self._results / mine.record_id),
+        ]
+        fork = cell.config.launch == "fork"
+        launches: list[Launch] = []
+        failures: dict[int, str] = {}
+        while len(launches) < _LAUNCHES and not failures:
+            measured = launch(runners, options, tick, fork)
+            failures = measured.failures
+            if not failures:
+                launches.append(measured.stored(1))
+        reason = "; ".join(f"{runners[index].cell.config.runtime.title}: {why}" for index, why in failures.items())
+        compare_answers(mine, theirs, self._results)
+        first, second = attach([theirs, mine], self._results)
+        # Judged as any comparison is: of work that was wrong no speed is told.
+        speed = speed_content(runners[0], runners[1], options, launches, fork, reason or None)
+        words = compared_words(rows([first, replace(second, speed=speed)], all=True)[1], theirs.runtime.name)
+        left = len(self._cells) - len(self._measured)
+        self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells are to come")

@@ -1,0 +1,1 @@
+"""Speed: launches in which cells take turns."""

@@ -1,0 +1,278 @@
+"""One launch of an interleaved comparison: fresh processes, alive together, one computing at a time."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.analysis.timed_work import is_exact
+from runtime_matrix.experiments.config.schema import ComparisonConfig
+from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
+from runtime_matrix.experiments.measurement.machine import MachineChange, machine_change, read_machine
+from runtime_matrix.experiments.records.schema import Block, Launch, PeakMemory, Repeated, Side, TimedTokens, Times
+from runtime_matrix.experiments.timing.runner import Lost, Runner, Tick, Worker, started
+from runtime_matrix.experiments.timing.timed_tokens import TimedRow, compare_rows
+from runtime_matrix.experiments.timing.worker import Loaded, Round, Setting, Shape
+
+_FEWEST_ROUNDS = 10
+_REPEATS = 2
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """Rounds of one shape in a launch. `threads` None: the cell's own."""
+
+    name: str  # own, long, batched or one_thread
+    threads: int | None
+    shape: Shape
+    rounds: int
+
+
+def planned_blocks(options: ComparisonConfig) -> list[PlannedBlock]:
+    """Return what each launch measures, in its order."""
+    shape = Shape(options.batch, options.prompt_tokens, options.new_tokens)
+    planned = [PlannedBlock("own", None, shape, options.rounds)]
+    if options.long_new_tokens is not None:
+        long = Shape(options.batch, options.prompt_tokens, options.long_new_tokens)
+        planned.append(PlannedBlock("long", None, long, options.extra_rounds))
+    if options.batched is not None:
+        batched = Shape(options.batched, options.prompt_tokens, options.new_tokens)
+        planned.append(PlannedBlock("batched", None, batched, options.extra_rounds))
+    if options.one_thread_rounds:
+        short = Shape(options.batch, options.prompt_tokens, options.one_thread_new_tokens)
+        planned.append(PlannedBlock("one_thread", 1, short, options.one_thread_rounds))
+    return planned
+
+
+@dataclass
+class RunningLaunch:
+    """What one set of fresh processes gave, by the index of the cell: 0 is the reference."""
+
+    seed: str = field(default_factory=lambda: secrets.token_hex(8))
+    rounds: dict[str, dict[int, list[Round]]] = field(default_factory=dict)  # by block
+    prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one for each round
+    tokens: dict[int, TimedTokens] = field(default_factory=dict)
+    repeated: dict[int, Repeated] = field(default_factory=dict)
+    memory: dict[int, PeakMemory] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)  # why a cell gave nothing
+    max_batch: dict[int, int | None] = field(default_factory=dict)  # that a cell takes
+    threads: int = 1  # at most, of a cell's own
+    devices: set[str] = field(default_factory=set)
+    machine: MachineChange = field(default_factory=MachineChange)
+
+    def stored(self, index: int) -> Launch:
+        """Return the launch of a cell as it is kept: its rounds and the reference's, which took turns."""
+        return Launch(
+            own=self._block("own", index),
+            long=self._block("long", index),
+            batched=self._block("batched", index),
+            one_thread=self._block("one_thread", index),
+            tokens=self.tokens.get(index),
+            repeated=self.repeated.get(index),
+            candidate_memory=self.memory[index],
+            reference_memory=self.memory[0],
+            threads=self.threads,
+            device="cuda" if "cuda" in self.devices else "cpu",
+            machine=self.machine,
+            seed=self.seed,
+        )
+
+    def _block(self, name: str, index: int) -> Block | None:
+        rounds = self.rounds.get(name, {})
+        if index not in rounds or 0 not in rounds:
+            return None
+        prompts = self.prompts[name]
+        return Block(
+            candidate=_side(rounds[index]),
+            reference=_side(rounds[0]),
+            batch=len(prompts[0]),
+            prompt_tokens=[len(of_round[0]) for of_round in prompts],
+        )
+
+
+def launch(
+    runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None, fork: bool = False
+) -> RunningLaunch:
+    """Start the cells together; for each setting let them load and warm up, then give each its turns."""
+    done = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
+    order = random.Random(done.seed)
+    planned, before = planned_blocks(options), read_machine()
+    with started(runners, tick, fork) as workers:
+        present = dict(enumerate(workers))
+        for is_one_thread in (False, True):
+            mine = [block for block in planned if (block.threads == 1) == is_one_thread]
+            # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
+            if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
+                _measure(done, present, runners, mine, options, order, tick)
+        gpus = list(read_machine().gpus)  # warm from the last rounds
+    done.machine = replace(machine_change(before), gpus=gpus)
+    return done
+
+
+def _measure(
+    done: RunningLaunch,
+    present: dict[int, Worker],
+    runners: Sequence[Runner],
+    mine: Sequence[PlannedBlock],
+    options: ComparisonConfig,
+    order: random.Random,
+    tick: Tick,
+) -> None:
+    """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
+    shapes = tuple(block.shape for block in mine)
+    cores = _shared_cores(mine[0].threads or done.threads, order)
+
+    def setting(index: int) -> Setting:
+        return Setting(mine[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
+
+    _ask_all(done, present, lambda index: ("device",), lambda index, device: done.devices.add(device))
+
+    def on_loaded(index: int, loaded: Loaded) -> None:
+        done.memory.setdefault(index, loaded.memory)
+        done.max_batch[index] = loaded.max_batch
+
+    # A GPU's memory is counted for all processes together: there one loads after the other.
+    _ask_all(done, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in done.devices)
+    for block in mine:
+        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
+        if block.name == "own":
+            _repeat(done, present, block)
+    for index in [index for index in present if index > 0]:
+        if 0 in present:
+            with _noting(done, present, 0):  # which is asked
+                _compare_tokens(done, present[0], index, runners, [block.name for block in mine])
+
+
+def _ask_all(
+    done: RunningLaunch,
+    present: dict[int, Worker],
+    order: Callable[[int], tuple[Any, ...]],
+    on_answer: Callable[[int, Any], None],
+    together: bool = True,
+) -> None:
+    """Give each worker its order, and hear their answers: all work side by side, or one after the other."""
+    workers = list(present.items())
+    for group in [workers] if together else [[pair] for pair in workers]:
+        for index, worker in group:
+            with _noting(done, present, index):
+                worker.send(*order(index))
+        for index, worker in group:
+            if index in present:
+                with _noting(done, present, index):
+                    on_answer(index, worker.result())
+
+
+def _run_block(
+    done: RunningLaunch,
+    present: dict[int, Worker],
+    vocabulary: int,
+    block: PlannedBlock,
+    seconds: float,
+    order: random.Random,
+    tick: Tick,
+) -> None:
+    rounds = done.rounds.setdefault(block.name, {})
+    prompts = done.prompts.setdefault(block.name, [])
+    until = time.monotonic() + seconds * len(present)
+    for number in range(block.rounds):
+        if number >= _FEWEST_ROUNDS and time.monotonic() > until:
+            break
+        key = f"{done.seed} {block.name} {number}"
+        prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
+        tick()
+        able = [index for index in sorted(present) if block.shape.batch <= (done.max_batch[index] or block.shape.batch)]
+        for index in _turns(able, number, order):
+            with _noting(done, present, index):
+                taken = present[index].ask("round", prompts[-1], block.shape.new_tokens)
+                rounds.setdefault(index, []).append(taken)
+
+
+def _repeat(done: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
+    """Run the last rounds once more: a runtime that remembers what it was asked is faster then."""
+    numbers = range(len(done.prompts[block.name]))[-_REPEATS:]
+    for number in numbers:
+        for index in sorted(present):
+            with _noting(done, present, index):
+                again = present[index].ask("round", done.prompts[block.name][number], block.shape.new_tokens)
+                times = done.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
+                times.fresh_s.append(done.rounds[block.name][index][number].wall_s)
+                times.again_s.append(again.wall_s)
+
+
+def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
+    if len(indices) == 2:
+        return indices if number % 2 == 0 else indices[::-1]
+    order.shuffle(indices)
+    return indices
+
+
+def _compare_tokens(
+    done: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
+) -> None:
+    """Add how the cell's timed tokens of these blocks compare with the reference's of the same rounds."""
+    rows = [
+        TimedRow(prompt, theirs, mine)
+        for name in names
+        if 0 in done.rounds[name] and index in done.rounds[name]
+        for prompts, first, second in zip(
+            done.prompts[name], done.rounds[name][0], done.rounds[name][index], strict=False
+        )
+        for prompt, theirs, mine in zip(prompts, first.tokens, second.tokens, strict=True)
+    ]
+    exact = computes_the_same(runners[index], runners[0])
+    done.tokens[index] = compare_rows(
+        rows, exact, lambda wanted: reference.ask("score", wanted), done.tokens.get(index)
+    )
+
+
+def computes_the_same(runner: Runner, reference: Runner) -> bool:
+    return is_exact(runner.cell.resolved["runtime"], reference.cell.resolved["runtime"])
+
+
+@contextmanager
+def _noting(done: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
+    """Turn a worker that was lost into a failure of its cell, which takes no further turns."""
+    try:
+        yield
+    except Lost as lost:
+        done.failures[index] = str(lost)
+        present.pop(index, None)
+
+
+def _side(rounds: Sequence[Round]) -> Side:
+    """Return the rounds of one cell as they are kept."""
+    steps = [len(taken.steps_wall_s) for taken in rounds]
+    return Side(
+        prefill=Times(
+            wall_s=[taken.prefill_wall_s for taken in rounds], cpu_s=[taken.prefill_cpu_s for taken in rounds]
+        ),
+        decode=Times(
+            wall_s=[sum(taken.steps_wall_s) / n for taken, n in zip(rounds, steps, strict=True)],
+            cpu_s=[taken.decode_cpu_s / n for taken, n in zip(rounds, steps, strict=True)],
+        ),
+        steps_s=[[round(seconds, 7) for seconds in taken.steps_wall_s] for taken in rounds],
+        rounds_cpu_s=sum(taken.cpu_s for taken in rounds),
+        between_cpu_s=sum(taken.before_cpu_s for taken in rounds),
+        recompiles=_sum([taken.recompiles for taken in rounds]),
+    )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
+    """Return as many cores as threads, other ones each launch: what a core adds must not become a constant."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    cores = sorted(os.sched_getaffinity(0))
+    return tuple(order.sample(cores, min(threads, len(cores))))

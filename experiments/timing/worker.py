@@ -1,0 +1,257 @@
+"""The process of a cell whose speed is compared: loads, warms up, then computes whenever it is told to.
+
+A round is one generation, from a prompt that arrives with the order for it: nothing of it can be computed, or
+remembered, before. The tokens go back with the times, and what was computed between rounds is told too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
+from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.records.schema import PeakMemory
+from runtime_matrix.experiments.timing.injection import Injection
+
+_HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a round generates."""
+
+    batch: int
+    prompt_tokens: tuple[int, ...]  # shortest and longest
+    new_tokens: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the rounds that follow are run."""
+
+    threads: int
+    cores: tuple[int, ...]  # where rounds are computed; empty: anywhere
+    shapes: tuple[Shape, ...]
+    warm_up: int  # rounds of each shape and shape bucket before those that count
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What loading and warming up took, and what the runtime takes."""
+
+    memory: PeakMemory
+    max_batch: int | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one generation took, and what it said. Seconds; `cpu` counts child processes."""
+
+    prefill_wall_s: float
+    prefill_cpu_s: float
+    steps_wall_s: list[float]
+    decode_cpu_s: float  # of all steps
+    before_cpu_s: float  # since the round before
+    recompiles: int | None
+    tokens: list[list[int]]  # a list for each prompt
+
+    @property
+    def wall_s(self) -> float:
+        return self.prefill_wall_s + sum(self.steps_wall_s)
+
+    @property
+    def cpu_s(self) -> float:
+        return self.prefill_cpu_s + self.decode_cpu_s
+
+
+def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
+    """Serve orders until the wire is closed; answers ("done", result) or ("failed", status, reason) to each.
+
+    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
+    """
+    from runtime_matrix.experiments.execution.worker.jobs import isolate
+
+    isolate(log)
+    os.environ["OMP_NUM_THREADS"] = str(cell.threads)  # before torch is imported
+    try:
+        worker = _Worker(cell, injection)
+        while True:
+            order, *arguments = wire.recv()
+            wire.send(("done", getattr(worker, order)(*arguments)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the comparison is over
+    except BaseException as error:
+        from runtime_matrix.experiments.execution.worker.loading import classify
+
+        with suppress(OSError):
+            wire.send(("failed", *classify(error)))
+    os._exit(0)
+
+
+class _Worker:
+    def __init__(self, cell: Cell, injection: Injection | None):
+        self._cell, self._injection = cell, injection
+        self._runtime: Any = None
+        self._traits: Any = None
+        self._device = "cpu"
+        self._clock = TreeClock()
+        # When the last round was over, by the clock and by this thread's own, which then hands results over and waits.
+        self._ended_s: tuple[float, float] | None = None
+
+    def device(self) -> str:
+        """Return what the cell runs on: cpu or cuda."""
+        from runtime_matrix.experiments.execution.worker.device import resolve
+
+        self._device, _ = resolve(self._cell.config.hw)
+        return self._device
+
+    def load(self, setting: Setting) -> Loaded:
+        """Load, or load again for another setting; return the peaks of memory and the largest batch.
+
+        What the device holds is told right only while no other process loads.
+        """
+        import dataclasses
+
+        from runtime_matrix.experiments.execution.worker import device, loading
+        from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
+
+        if self._runtime is not None:
+            self._runtime.close()
+        self._ended_s = None
+        used = device.used_bytes(self._device)
+        sampler = Sampler(used) if used is not None else None
+        self._runtime = loading.make_runtime(self._cell.config.runtime)
+        threads = setting.threads if self._injection is None else self._injection.threads(setting.threads)
+        hardware = dataclasses.replace(self._cell.hardware(self._device), threads=threads)
+        meter = PeakMeter()
+        with sampler or nullcontext():
+            with meter.phase("load"):
+                self._traits = loading.load(
+                    self._cell, self._runtime, self._cell.config.runtime, hardware, meter.loading_phase
+                )
+            if self._injection is not None:
+                self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
+            with meter.phase("generate"):
+                for shape in setting.shapes:
+                    if shape.batch <= (self._traits.max_batch or shape.batch):
+                        self._warm_up(shape, setting.warm_up)
+        if self._device == "cpu":  # on a GPU threads only launch and wait: on one core they would wait for each other
+            _stay_on(setting.cores)
+        self._warm_up(setting.shapes[0], 1)  # the first round on these cores
+        peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
+        memory = PeakMemory(
+            peak_host_bytes=max(peaks, default=None),
+            peak_device_bytes=sampler.highest if sampler is not None else None,
+        )
+        return Loaded(memory, self._traits.max_batch)
+
+    def _warm_up(self, shape: Shape, rounds: int) -> None:
+        """Run rounds of every shape bucket that the range of prompts can fall into."""
+        shortest, longest = min(shape.prompt_tokens), max(shape.prompt_tokens)
+        by_bucket = {self._traits.buckets.pad_tokens(n): n for n in range(longest, shortest - 1, -1)}
+        lengths = sorted(by_bucket.values()) if self._traits.buckets.tokens else [shortest, longest]
+        for number in range(rounds):
+            for length in lengths:
+                key = f"warm-up {os.getpid()} {number}"
+                self.round(draw_prompts(key, shape.batch, (length,), self._traits.vocabulary), shape.new_tokens)
+
+    def round(self, prompts: Prompts, new_tokens: int) -> Round:
+        """Generate so many tokens from each prompt, and tell what that took."""
+        before_s, compiled = self._cpu_since_last_round(), self._recompiles()
+        if self._device == "cuda":
+            self._take_the_gpu(prompts)
+        walls, cpus, tokens = self._generate(prompts, new_tokens)
+        self._clock.refresh()
+        if descendants():  # those that were born meanwhile are in the clock only now
+            cpus[-1] = self._clock()
+        self._end()
+        after = self._recompiles()
+        return Round(
+            prefill_wall_s=walls[1] - walls[0],
+            prefill_cpu_s=cpus[1] - cpus[0],
+            steps_wall_s=[later - earlier for earlier, later in pairwise(walls[1:])],
+            decode_cpu_s=cpus[2] - cpus[1],
+            before_cpu_s=before_s,
+            recompiles=None if after is None or compiled is None else after - compiled,
+            tokens=tokens,
+        )
+
+    def _take_the_gpu(self, prompts: Prompts) -> None:
+        """Generate one token from other prompts of this shape, untimed: whoever computes first after another process
+        pays for the switch between their contexts, which would be counted with the prefill."""
+        from runtime_matrix.experiments.evaluation.decoding import decode_batch
+
+        others = draw_prompts(f"switch {os.getpid()}", len(prompts), (len(prompts[0]),), self._traits.vocabulary)
+        decode_batch(self._runtime, self._traits, others, 1)
+        self._runtime.synchronize()
+
+    def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
+        """Return, for each scored token, how much more likely the runtime's own first choice was (nats)."""
+        from runtime_matrix.experiments.evaluation.requests import ScoreRequest
+        from runtime_matrix.experiments.evaluation.scoring import score
+
+        asked = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
+        scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)
+        self._clock.refresh()
+        self._end()  # this was asked for between rounds
+        return [list(result.gaps) for result in scored]
+
+    def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
+        """Return the wall time at the start and after each token; CPU time at the start, the first and last token."""
+        from runtime_matrix.experiments.evaluation.decoding import decode_batch
+
+        clock, synchronize = self._clock, self._runtime.synchronize
+        walls: list[float] = []
+        cpus: list[float] = []
+
+        def tick() -> None:
+            synchronize()  # what a call leaves unfinished is waited for
+            walls.append(time.perf_counter())
+            if len(walls) == 2:
+                cpus.append(clock())
+
+        synchronize()
+        cpus.append(clock())
+        walls.append(time.perf_counter())
+        tokens = decode_batch(self._runtime, self._traits, prompts, new_tokens, tick)
+        cpus.append(clock())
+        return walls, cpus, tokens
+
+    def _cpu_since_last_round(self) -> float:
+        now, known = self._clock(), self._clock.children
+        self._clock.refresh()  # reads /proc, which is not the runtime's doing
+        if self._clock.children != known:  # born since: all that they used was used between rounds
+            now = self._clock()
+        if self._ended_s is None:
+            return 0.0
+        ended, own = self._ended_s
+        handing_over = min(_HAND_OVER_S, time.thread_time() - own)  # bounded: a signal handler runs in this thread too
+        return max(0.0, now - ended - handing_over)
+
+    def _end(self) -> None:
+        self._ended_s = self._clock(), time.thread_time()
+
+    def _recompiles(self) -> int | None:
+        count: int | None = self._runtime.counters().get("recompiles")
+        return count
+
+
+def _stay_on(cores: Sequence[int]) -> None:
+    """Keep every thread of this process and its children on the cores that all workers share.
+
+    Cores of one machine differ by several percent while others use it, and a process left alone stays where it is: the
+    whole launch would be biased. Not before now, since workers load side by side.
+    """
+    tasks = [path for pid in (os.getpid(), *descendants()) for path in Path(f"/proc/{pid}/task").glob("*")]
+    for task in tasks if cores else []:
+        with suppress(OSError):  # a thread that has just ended
+            os.sched_setaffinity(int(task.name), cores)

@@ -1,0 +1,1 @@
+"""How this program is tested against itself, other programs and claims. No part of what users import."""

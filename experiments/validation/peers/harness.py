@@ -1,0 +1,198 @@
+"""The same requests through lm-evaluation-harness's `hf` backend and through us, in turns, in one process.
+
+Run by an interpreter that has lm-eval: `PYTHON -m experiments.validation.peers.harness scoring --vocabulary 4000`. It
+prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.validation.peers import workloads
+from runtime_matrix.experiments.validation.peers.results import Asked, Compared, Generated, Scored
+from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
+
+Work = Callable[..., Any]  # given a number, only so many items
+_WARM_UP = 8
+
+
+@dataclass
+class Turn:
+    """What one contender took for the whole work."""
+
+    cpu_s: float
+    wall_s: float
+    answers: Any
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        if arguments.work == "scoring":
+            workloads.write_model(folder, arguments.vocabulary)
+            contenders = _scoring(folder, arguments)
+        else:
+            contenders = _generation(MODEL_DIR, arguments)
+        turns: dict[str, list[Turn]] = {name: [] for name in contenders}
+        for work in contenders.values():
+            work(_WARM_UP)
+        for turn in range(arguments.turns):
+            names = list(contenders)
+            for name in names if turn % 2 == 0 else reversed(names):
+                turns[name].append(_timed(contenders[name]))
+        print(json.dumps(asdict(_summary(arguments, turns))))
+    return 0
+
+
+def _timed(work: Work) -> Turn:
+    cpu, wall = time.process_time(), time.perf_counter()
+    answers = work()
+    return Turn(time.process_time() - cpu, time.perf_counter() - wall, answers)
+
+
+def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
+    asked = list(workloads.choices(arguments.subjects, arguments.questions, arguments.style))
+    harness = _harness(folder, arguments)
+    from lm_eval.api.instance import Instance
+
+    def theirs(limit: int | None = None) -> list[float]:
+        requests = [
+            Instance("loglikelihood", {}, (one.prefix + one.stem, ending), index)
+            for index, one in enumerate(asked[:limit])
+            for ending in one.endings
+        ]
+        return [logprob for logprob, _ in harness.loglikelihood(requests, disable_tqdm=True)]
+
+    runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
+    options = ScoringConfig(**json.loads(arguments.options))
+
+    def ours(limit: int | None = None) -> list[float]:
+        from runtime_matrix.experiments.evaluation.requests import Continuations
+        from runtime_matrix.experiments.evaluation.scoring import score
+        from runtime_matrix.experiments.evaluation.text import Text
+
+        text = Text(folder, 0, traits.max_length)
+        made = text.continuations([Continuations(one.prefix, one.stem, one.endings) for one in asked[:limit]])
+        return [one.total for one in score(runtime, traits, [r for requests, _ in made for r in requests], options)]
+
+    return {"lm-evaluation-harness": theirs, "ours": ours}
+
+
+def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
+    asked = workloads.writings()
+    harness = _harness(folder, arguments)
+    from lm_eval.api.instance import Instance
+
+    def theirs(limit: int | None = None) -> list[str]:
+        requests = []
+        for index, one in enumerate(asked[:limit]):
+            options = {"until": list(one.stop), "max_gen_toks": one.max_new_tokens, "do_sample": False}
+            requests.append(Instance("generate_until", {}, (one.prompt, options), index))
+        texts: list[str] = harness.generate_until(requests, disable_tqdm=True)
+        return texts
+
+    runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
+    options = GenerationConfig(**json.loads(arguments.options))
+    from runtime_matrix.experiments.config.models import inspect_folder
+
+    eos_ids = inspect_folder(folder).eos_ids
+
+    def ours(limit: int | None = None) -> list[str]:
+        from runtime_matrix.experiments.evaluation.generation import generate
+        from runtime_matrix.experiments.evaluation.requests import GenerateRequest
+        from runtime_matrix.experiments.evaluation.text import Text
+
+        text = Text(folder, 0, traits.max_length)
+        requests = [
+            GenerateRequest(text.prompt(one.prompt, one.max_new_tokens)[0], one.max_new_tokens, one.stop)
+            for one in asked[:limit]
+        ]
+        found = generate(runtime, traits, requests, text.piecewise, eos_ids, options)
+        return [generated.text for (generated,) in found]
+
+    return {"lm-evaluation-harness": theirs, "ours": ours}
+
+
+def _harness(folder: Path, arguments: argparse.Namespace) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=str(folder), dtype="float32", device="cpu", batch_size=arguments.batch_size, add_bos_token=True
+    )
+
+
+def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
+    import importlib
+
+    from runtime_matrix.runtimes.base import Hardware, ModelSource
+
+    module, _, name = runtime.partition(":")
+    made = getattr(importlib.import_module(module), name)()
+    with tempfile.TemporaryDirectory() as artifacts:
+        hardware = Hardware("cpu", threads, Path(artifacts))
+        return made, made.load(ModelSource(str(folder), folder), hardware, lambda _: nullcontext())
+
+
+def _summary(arguments: argparse.Namespace, turns: dict[str, list[Turn]]) -> Scored | Generated:
+    theirs, ours = turns["lm-evaluation-harness"], turns["ours"]
+    compared = Compared(
+        asked=Asked(**{name: value for name, value in vars(arguments).items() if name != "turns"}),
+        cpu_s={name: [one.cpu_s for one in done] for name, done in turns.items()},
+        wall_s={name: [one.wall_s for one in done] for name, done in turns.items()},
+        cpu_ratios=[a.cpu_s / b.cpu_s for a, b in zip(theirs, ours, strict=True)],
+        items=len(ours[0].answers) // (4 if arguments.work == "scoring" else 1),
+    )
+    if arguments.work == "scoring":
+        return _same_scores(compared, theirs[0].answers, ours[0].answers)
+    return _same_texts(compared, theirs[0].answers, ours[0].answers)
+
+
+def _same_scores(compared: Compared, theirs: Sequence[float], ours: Sequence[float]) -> Scored:
+    def predicted(scores: Sequence[float]) -> list[int]:
+        return [max(range(4), key=scores[start : start + 4].__getitem__) for start in range(0, len(scores), 4)]
+
+    changed = sum(a != b for a, b in zip(predicted(theirs), predicted(ours), strict=True))
+    difference = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+    return Scored(**vars(compared), max_logprob_difference=difference, changed_predictions=changed)
+
+
+def _same_texts(compared: Compared, theirs: Sequence[str], ours: Sequence[str]) -> Generated:
+    from runtime_matrix.experiments.evaluation.text import Text
+
+    text = Text(MODEL_DIR, None, None)
+    different = sum(a != b for a, b in zip(theirs, ours, strict=True))
+    tokens = sum(len(text.encode(one)) for one in ours)
+    return Generated(**vars(compared), tokens=tokens, different_texts=different)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=("scoring", "generation"))
+    parser.add_argument("--vocabulary", type=int, default=4000)
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--questions", type=int, default=60, help="a subject")
+    parser.add_argument("--style", choices=("letters", "texts"), default="letters")
+    parser.add_argument("--batch-size", type=int, default=8, help="lm-evaluation-harness's")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--runtime", default="runtime_matrix.runtimes.engines.eager:Eager")
+    parser.add_argument("--options", default="{}", help="JSON: our scoring or generation options")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

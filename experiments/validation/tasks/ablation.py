@@ -1,0 +1,49 @@
+"""What each switch of the evaluation core gives: on against off in turns, the model loaded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    pairs: int = least(1)
+    questions: int = least(8)
+    texts: int = least(1)
+    only: str | None = None
+
+
+class Ablation(Task[AblationConfig]):
+    """Each switch of the evaluation core, on and off."""
+
+    name = "ablation"
+    title = "ablation"
+    data = "the bundled data"
+    measures = "the factor that each switch of the evaluation core gives"
+    position = 95
+    Config = AblationConfig
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: AblationConfig, point: str) -> None:
+        from runtime_matrix.experiments.validation.ablation import Switches, write_table
+
+        ablation = Switches(bench, config)
+        entry.parameters = {"pairs": config.pairs, "questions": config.questions, "texts": config.texts}
+        switches = [switch for switch in ablation.switches() if (config.only or "") in switch.name]
+        factors = {}
+        for number, switch in enumerate(switches, start=1):
+            result = ablation.measure(switch)
+            factors[switch.name] = result.factor
+            entry.figures[switch.name] = vars(result.factor)
+            entry.samples |= {f"{switch.name}: on_s": result.on_s, f"{switch.name}: off_s": result.off_s}
+            bench.report(number, len(switches))
+        write_table(switches, factors, bench.folder / "ablation.md", bench.command)
+
+
+TASK = Ablation()

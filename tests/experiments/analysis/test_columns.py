@@ -1,0 +1,59 @@
+"""Which columns a set of rows shows."""
+
+from __future__ import annotations
+
+from runtime_matrix.experiments.analysis.columns import COLUMNS, known
+from runtime_matrix.experiments.analysis.ranking import mark_best
+from runtime_matrix.experiments.records.metric import Metric
+from runtime_matrix.experiments.records.schema import Row
+from tests.experiments.recorded import changed_row
+
+
+def with_answers(found: list[Row], *figures: dict[str, float] | dict[str, None]) -> list[Row]:
+    return [changed_row(row, **more) for row, more in zip(found, figures, strict=False)]
+
+
+def qa(exact: float, f1: float) -> dict[str, float]:
+    return {
+        "qa_exact_match": exact,
+        "qa_f1": f1,
+        "qa_exact_match_standard_error": 1.0,
+        "qa_f1_standard_error": 1.0,
+        "qa_f1_difference": 0.0,
+        "qa_f1_difference_low": -0.5,
+        "qa_f1_difference_high": 0.5,
+    }
+
+
+def shown(found: list[Row]) -> dict[str, Metric]:
+    return {column.key: column for column in known(found)}
+
+
+def test_f1_that_is_exact_match_everywhere_gives_its_place_to_it(found: list[Row]) -> None:
+    rows = with_answers(found, qa(77.3, 77.3), qa(78.0, 78.0), {})
+    columns = shown(rows)
+    assert "qa_f1" not in columns
+    f1 = next(column for column in COLUMNS if column.key == "qa_f1")
+    assert columns["qa_exact_match"].rank == f1.rank
+    assert columns["qa_exact_match"].title == "QA exact"
+    assert {key for _, key in mark_best(rows, list(columns.values()))} >= {"qa_exact_match"}
+
+
+def test_f1_that_differs_in_one_row_stays(found: list[Row]) -> None:
+    columns = shown(with_answers(found, qa(77.3, 77.3), qa(78.0, 79.0)))
+    assert columns["qa_f1"].rank < columns["qa_exact_match"].rank
+    assert "qa_f1" not in shown(found)
+
+
+def test_a_warning_is_a_column_only_where_it_warns(found: list[Row]) -> None:
+    for key in ("agreement_tied_ratio", "calibration_overlap_ratio", "training_overlap_ratio"):
+        assert key not in shown(with_answers(found, {key: 0.0}, {key: None}))
+        assert shown(with_answers(found, {key: 0.0}, {key: 0.25}))[key].rank > 4
+
+
+def test_same_texts_say_of_which_benchmark(found: list[Row]) -> None:
+    keys = ("same_texts_ratio", "code_same_texts_ratio", "qa_same_texts_ratio", "rouge_same_texts_ratio")
+    columns = shown(with_answers(found, dict.fromkeys(keys, 0.5)))
+    assert [columns[key].title for key in keys] == ["same texts", "same code", "same QA answers", "same summaries"]
+    assert all(columns[key].rank > columns["same_texts_ratio"].rank for key in keys[1:])
+    assert "the fewest" not in columns["same_texts_ratio"].about

@@ -1,0 +1,68 @@
+"""Best, tied and dominated: only where intervals separate, and only among what is comparable."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.analysis.columns import COLUMNS
+from runtime_matrix.experiments.analysis.ranking import bounds, mark_best, pareto
+from runtime_matrix.experiments.records.schema import Row
+from tests.experiments.recorded import changed_row
+
+AXES = [("speedup_ratio", "high"), ("mcq_accuracy", "high"), ("peak_host_bytes", "low")]
+
+
+def by_name(found: list[Row]) -> dict[str, Row]:
+    return {row.runtime: row for row in found}
+
+
+def test_the_best_is_marked_and_what_ties_with_it(found: list[Row]) -> None:
+    marks = mark_best(found, COLUMNS)
+    assert {key: mark for key, mark in marks.items() if key[1] == "speedup_ratio"} == {
+        ("run-1-onnxruntime", "speedup_ratio"): "best"
+    }
+    assert {key[0]: mark for key, mark in marks.items() if key[1] == "mcq_accuracy"} == {
+        "run-1-eager": "tied",
+        "run-1-onnxruntime": "tied",
+        "run-1-compile": "tied",
+    }
+    assert marks["run-1-gptq", "peak_host_bytes"] == "best"
+
+
+def test_times_of_cells_that_ran_one_after_the_other_are_never_marked(found: list[Row]) -> None:
+    assert not {key for _, key in mark_best(found, COLUMNS)} & {"ttft_s_p50", "tpot_s_p50", "throughput_tokens_per_s"}
+
+
+def test_speeds_of_two_runs_are_not_compared(found: list[Row]) -> None:
+    elsewhere = [replace(row, run_id=row.runtime, record_id=row.runtime) for row in found]
+    assert not [key for key in mark_best(elsewhere, COLUMNS) if key[1] == "speedup_ratio"]
+
+
+def test_nothing_is_marked_where_nothing_differs(found: list[Row]) -> None:
+    assert not [key for key in mark_best(found, COLUMNS) if key[1] == "weight_bytes"]
+
+
+def test_a_score_without_a_difference_still_has_bounds(found: list[Row]) -> None:
+    low, value, high = bounds(by_name(found)["onnxruntime"], "mcq_accuracy") or (0, 0, 0)
+    assert low < value < high  # 40 items with no flip leave 9 points open
+    assert round(high - value, 2) == 0.09
+    assert bounds(by_name(found)["eager"], "mcq_accuracy") == (0.8, 0.8, 0.8)
+
+
+def test_dominated_is_who_is_worse_beyond_the_intervals_and_better_nowhere(found: list[Row]) -> None:
+    front = pareto(found, AXES)
+    dominated = dict(zip(front.record_ids, front.dominated_by, strict=True))
+    assert dominated == {
+        "run-1-eager": [],
+        "run-1-onnxruntime": [],
+        "run-1-compile": ["run-1-onnxruntime"],
+        "run-1-gptq": [],  # slower and less accurate, and the smallest
+    }
+    assert front.missing == {"run-1-offload": "out_of_memory"}
+
+
+def test_one_who_is_better_within_the_intervals_dominates_nobody(found: list[Row]) -> None:
+    row = by_name(found)["onnxruntime"]
+    twin = changed_row(replace(row, record_id="twin"), speedup_ratio=1.001 * (row["speedup_ratio"] or 0))
+    front = pareto([row, twin], AXES)
+    assert front.dominated_by == [[], []]

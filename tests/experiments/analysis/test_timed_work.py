@@ -1,0 +1,116 @@
+"""Launches of honest cells, and of each way to cheat; figures are invented."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.analysis.timed_work import problem, unchecked
+from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.schema import (
+    INVALID_TIMING,
+    WRONG_OUTPUT,
+    Block,
+    Entry,
+    Launch,
+    PeakMemory,
+    Repeated,
+    Side,
+    Speed,
+    TimedTokens,
+    Times,
+    TokenRule,
+)
+from tests.experiments import recorded
+
+TOKENS = TimedTokens(rows=20, same_rows=20, tokens=640, missing=0, forced=0, forced_top=0, max_gap=0.0)
+
+
+def agreement(tokens: int, same_top: int) -> Entry:
+    figures = {"continuation_tokens": tokens, "continuation_same_top": same_top}
+    return Entry(benchmark="agreement", status="ok", figures=figures)
+
+
+AGREEMENT = agreement(384, 330)
+
+
+def launch(between_s: float = 0.005, again: float = 1.0, rounds_cpu_s: float = 2.0, **tokens: Any) -> Launch:
+    times = Times(wall_s=[0.003] * 20, cpu_s=[0.003] * 20)
+    side = Side(prefill=times, decode=times, steps_s=[], rounds_cpu_s=rounds_cpu_s, between_cpu_s=between_s)
+    return Launch(
+        own=Block(candidate=side, reference=side, batch=1, prompt_tokens=[]),
+        long=None,
+        batched=None,
+        one_thread=None,
+        tokens=replace(TOKENS, **tokens),
+        repeated=Repeated(fresh_s=[0.1, 0.1], again_s=[0.1 * again] * 2),
+        candidate_memory=PeakMemory(),
+        reference_memory=PeakMemory(),
+        threads=2,
+        device="cpu",
+        machine=MachineChange(),
+    )
+
+
+def speed(*launches: Launch, rule: TokenRule = "exact") -> Speed:
+    return replace(recorded.speed(launches), token_rule=rule)
+
+
+def status(compared: Speed) -> str | None:
+    wrong = problem(compared, AGREEMENT)
+    return wrong.status if wrong else None
+
+
+def test_honest_work_has_no_problem() -> None:
+    assert problem(speed(launch(), launch(again=0.95)), AGREEMENT) is None
+    near = launch(same_rows=19, forced=32, forced_top=31, max_gap=4e-4)  # a near tie came out the other way
+    assert problem(speed(near), AGREEMENT) is None
+
+
+def test_tokens_beyond_rounding_are_wrong_whatever_the_launch() -> None:
+    wrong = launch(same_rows=0, forced=640, forced_top=0, max_gap=24.0)
+    found = problem(speed(launch(), wrong), AGREEMENT)
+    assert found is not None
+    assert found.status == WRONG_OUTPUT
+    assert found.reason.startswith("640 of 1,280 timed tokens are not the reference's")
+    assert status(speed(launch(missing=3))) == WRONG_OUTPUT
+
+
+@pytest.mark.parametrize(("top", "expected"), [(550, None), (520, None), (480, WRONG_OUTPUT), (0, WRONG_OUTPUT)])
+def test_other_weights_must_agree_as_often_as_where_they_are_checked(top: int, expected: str | None) -> None:
+    """330 of 384 is 85.9 %; of 640 timed tokens that is 550."""
+    assert status(speed(launch(forced=640, forced_top=top, max_gap=5.0), rule="share")) == expected
+
+
+def test_equal_shares_are_called_wrong_once_in_a_thousand() -> None:
+    source = random.Random(0)
+    wrong = 0
+    for _ in range(4000):
+        top, other = (sum(source.random() < 0.85 for _ in range(n)) for n in (384, 640))
+        counts = launch(forced=640, forced_top=other, max_gap=5.0)
+        wrong += problem(speed(counts, rule="share"), agreement(384, top)) is not None
+    assert wrong <= 9  # of 4 expected at most; 10 or more have a chance of 0.8 %
+
+
+def test_without_a_check_of_agreement_nothing_is_claimed() -> None:
+    assert unchecked(speed(launch(), rule="share"), None) is not None
+    assert unchecked(speed(launch(), rule="share"), AGREEMENT) is None
+    assert unchecked(speed(launch()), None) is None
+
+
+def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
+    found = problem(speed(launch(between_s=0.1)), AGREEMENT)
+    assert found is not None
+    assert found.status == INVALID_TIMING
+    assert "for 5 % of their CPU time" in found.reason
+    short = launch(between_s=0.008, rounds_cpu_s=0.2)  # 0.4 ms per round
+    assert problem(speed(short), AGREEMENT) is None
+
+
+def test_memory_of_earlier_prompts_is_found_in_two_launches() -> None:
+    assert status(speed(launch(again=0.01))) is None  # one launch may be chance
+    assert status(speed(launch(again=0.01), launch(again=0.02))) == INVALID_TIMING
+    assert status(speed(launch(again=0.01), launch(again=0.9))) is None

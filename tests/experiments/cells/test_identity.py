@@ -1,0 +1,107 @@
+"""A cell is the same over versions of the program, and another one where what is measured differs."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.cells.config import BenchmarksConfig
+from runtime_matrix.experiments.cells.identity import cell_names, variants
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import Record, Sweep
+from runtime_matrix.experiments.reports.text import markdown
+from tests.experiments.recorded import make_record, result
+
+
+def record(config_hash: str, config: JsonObject, name: str = "eager") -> Record:
+    return replace(make_record(name), config_hash=config_hash, config=config)
+
+
+OLD: JsonObject = {"seed": 0, "scoring": {"batch": 4}, "benchmark": {"latency": {"batch": [1]}}}
+NEW: JsonObject = {
+    "seed": 0,
+    "scoring": {"batch": 4, "exact": False},
+    "benchmark": {"latency": {"batch": [1]}},
+    "later": {"a": 1},
+}
+
+
+def test_options_that_a_later_version_brought_are_no_other_cell() -> None:
+    assert cell_names([record("a", OLD), record("b", NEW), record("b", NEW), record("a", OLD)]) == ["a"] * 4
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"scoring": {"batch": 8, "exact": False}},
+        {"benchmark": {"latency": {"batch": [1]}, "memory": {"batch": 1}}},
+        {"benchmark": {"latency": {"batch": [1, 4]}}},
+    ],
+)
+def test_what_both_know_must_be_equal(changed: JsonObject) -> None:
+    assert cell_names([record("a", OLD), record("b", NEW | changed)]) == ["a", "b"]
+
+
+def test_within_one_version_the_hash_decides() -> None:
+    assert cell_names([record("a", OLD), record("b", OLD)]) == ["a", "b"]
+    assert cell_names([record("a", OLD), record("b", NEW, name="compile")]) == ["a", "b"]
+
+
+def test_where_a_cell_is_run_does_not_count() -> None:
+    assert cell_names([record("a", OLD | {"results_dir": "x"}), record("b", NEW | {"results_dir": "y"})]) == ["a", "a"]
+
+
+def test_another_version_of_a_benchmark_is_another_cell() -> None:
+    """A record that knows no versions is of the first; a later one may have brought options as well."""
+    first, second = (replace(record("b", NEW), benchmark_versions={"latency": version}) for version in (1, 2))
+    assert cell_names([record("a", OLD), first]) == ["a", "a"]
+    assert cell_names([record("a", OLD), second]) == ["a", "b"]
+
+
+def test_the_hash_of_a_cell_knows_the_versions_of_its_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = plan(compose(["model=random", "benchmark=[latency]"]), "")
+    before = cell.config_hash
+    assert cell.config.benchmark.versions() == {"latency": 1}
+    later = {"latency": 2}
+    monkeypatch.setattr(BenchmarksConfig, "versions", lambda self: later)
+    assert cell.config_hash != before
+    later["latency"] = 1
+    assert cell.config_hash == before  # as in records of before there were versions
+
+
+def test_rows_over_other_data_are_told_apart() -> None:
+    arc = {"multiple_choice": {"data": "arc.jsonl", "limit": 40, "shots": 1}}
+    bundled = {"multiple_choice": {"data": "bundled", "limit": 40, "shots": 1}}
+    found = [record("a", {"seed": 0, "benchmark": arc}), record("b", {"seed": 0, "benchmark": bundled})]
+    assert variants(found, ["a", "b"]) == ["multiple_choice.data=arc.jsonl", "multiple_choice.data=bundled"]
+    fewer = record("c", {"seed": 0, "benchmark": {**arc, "latency": {"batch": [1]}}})
+    assert variants([found[0], fewer], ["a", "c"]) == [
+        "benchmark=[multiple_choice]",
+        "benchmark=[multiple_choice,latency]",
+    ]
+    assert variants([found[0], record("d", {"benchmark": bundled}, name="compile")], ["a", "d"]) == [None, None]
+    assert variants([found[0], found[0]], ["a", "a"]) == [None, None]
+    many = record(
+        "e", {"seed": 1, "benchmark": {"multiple_choice": {"data": "x y", "limit": 1, "shots": 5, "more": 1}}}
+    )
+    assert variants([found[0], many], ["a", "e"])[1] == (
+        "seed=1, multiple_choice.data=xy, multiple_choice.limit=1, multiple_choice.shots=5 and 1 more"
+    )
+
+
+def test_an_unfinished_sweep_is_marked() -> None:
+    whole = [
+        result(replace(record(name, OLD | {"seed": index}), sweep=Sweep(id="s", cells=3, index=index)))
+        for index, name in enumerate("abc")
+    ]
+    assert [row["sweep_missing_cells"] for row in rows(whole[:2])] == [1, 1]
+    assert (
+        "UNFINISHED: 1 cell of this sweep is not recorded yet; the same command with resume=true goes on"
+        in markdown(rows(whole[:2]))
+    )
+    assert "UNFINISHED" not in markdown(rows(whole))
+    assert rows([result(record("a", OLD))])[0]["sweep_missing_cells"] is None

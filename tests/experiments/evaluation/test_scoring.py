@@ -1,0 +1,138 @@
+"""Scores are the same however requests are batched and whatever they share; with `exact` to the last bit."""
+
+from __future__ import annotations
+
+import random
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime_matrix.experiments.config.schema import ScoringConfig
+from runtime_matrix.experiments.evaluation.prefix_cache import Tally
+from runtime_matrix.experiments.evaluation.requests import Scored, ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import chunks, score
+from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime, Traits
+from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
+
+Loaded = tuple[Runtime, Traits]
+
+
+@pytest.fixture(scope="module")
+def eager(tiny_model: Path, artifacts: Path) -> Loaded:
+    runtime = Eager()
+    return runtime, runtime.load(
+        ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda _: nullcontext()
+    )
+
+
+@pytest.fixture(scope="module")
+def graph(tiny_model: Path, artifacts: Path) -> Loaded:
+    runtime = OnnxRuntime()
+    return runtime, runtime.load(
+        ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda _: nullcontext()
+    )
+
+
+@pytest.fixture(params=[("eager", True), ("eager", False), ("graph", True), ("graph", False)], ids=str)
+def loaded(request: pytest.FixtureRequest) -> Loaded:
+    """Return a runtime that reads a prefix in place, and the same one when it must copy it for each row."""
+    name, in_place = request.param
+    runtime, traits = request.getfixturevalue(name)
+    return runtime, replace(traits, shares_prefix=in_place, packs_rows=in_place)
+
+
+def questions(subjects: int = 3, each: int = 7, seed: int = 0) -> list[ScoreRequest]:
+    """Prefixes of 40 tokens, stems of 3 to 20, four continuations of 1 to 6."""
+    drawn = random.Random(seed)
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(drawn.randrange(3, 128) for _ in range(count))
+
+    made = []
+    for _ in range(subjects):
+        prefix = some(40)
+        for _ in range(each):
+            stem = some(drawn.randint(3, 20))
+            made += [ScoreRequest((*stem, *some(drawn.randint(1, 6))), len(stem), prefix) for _ in range(4)]
+    return made
+
+
+def whole(requests: list[ScoreRequest]) -> list[ScoreRequest]:
+    return [ScoreRequest(one.prefix + one.ids, one.first_scored + len(one.prefix)) for one in requests]
+
+
+def assert_same(found: list[Scored], expected: list[Scored]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert one.gaps == pytest.approx(other.gaps, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"share_stem": False},
+        {"share_prefix": False},
+        {"batch": False},
+        {"sort_by_length": False},
+        {"token_budget": 50},
+        {"cache_budget": 150},
+        {"exact": True},
+    ],
+    ids=str,
+)
+def test_no_switch_changes_a_score(loaded: Loaded, options: dict[str, bool | int]) -> None:
+    requests = questions()
+    plain = ScoringConfig(share_prefix=False, share_stem=False, batch=False)
+    expected = score(*loaded, whole(requests), plain)
+    assert_same(score(*loaded, requests, ScoringConfig(**options)), expected)  # type: ignore[arg-type]
+
+
+def test_what_is_shared_is_run_once(loaded: Loaded) -> None:
+    requests, tally = questions(), Tally()
+    score(*loaded, requests, ScoringConfig(), tally)
+    stems = {(one.prefix, one.ids[: one.first_scored]) for one in requests}
+    needed = 3 * 40 + sum(len(stem) for _, stem in stems)
+    needed += sum(len(one.ids) - one.first_scored - 1 for one in requests)
+    assert tally.run_tokens == needed
+    assert tally.prefixes == 3
+    assert tally.asked_tokens == sum(len(one.prefix) + len(one.ids) - 1 for one in requests)
+
+
+def test_packed_rows_have_no_padding(eager: Loaded) -> None:
+    requests = [replace(one, ids=one.ids[: one.first_scored + 1]) for one in questions()]
+    tally = Tally()
+    score(*eager, requests, ScoringConfig(), tally)
+    assert tally.figures()["padding_ratio"] == 0.0
+
+
+def test_a_prefix_is_shared_only_where_that_saves_tokens(eager: Loaded) -> None:
+    runtime, traits = eager
+    coarse = replace(traits, buckets=Buckets(tokens=(64, 128)), shares_prefix=False, packs_rows=False)
+    requests, tally = questions(1, 1)[:1], Tally()
+    score(runtime, coarse, requests, ScoringConfig(), tally)
+    assert tally.prefixes == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"token_budget": 30}, {"sort_by_length": False, "batch": False}], ids=str)
+def test_exact_scores_depend_on_nothing_else(loaded: Loaded, options: dict[str, bool | int]) -> None:
+    requests = questions()
+    exact = ScoringConfig(exact=True)
+    expected = score(*loaded, requests, exact)
+    assert score(*loaded, requests, replace(exact, **options)) == expected  # type: ignore[arg-type]
+    order = list(range(0, len(requests), 4))
+    random.Random(1).shuffle(order)
+    shuffled = [at for start in order for at in range(start, start + 4)]
+    found = score(*loaded, [requests[at] for at in shuffled], exact)
+    assert found == [expected[at] for at in shuffled]
+    assert score(*loaded, requests[:4], exact) == expected[:4]
+
+
+def test_chunks_keep_what_shares_a_context_together() -> None:
+    requests = questions(2, 5)
+    cut = list(chunks(requests, 6))
+    assert [one for chunk in cut for one in chunk] == requests
+    assert all(len(chunk) in (8, 4) for chunk in cut)

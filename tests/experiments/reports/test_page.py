@@ -1,0 +1,260 @@
+"""The page without a browser: what it says, what it must not contain, how large and how slow it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from msgspec.structs import replace
+from typing_extensions import override
+
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.records.schema import Load, Result, Status, to_plain
+from runtime_matrix.experiments.report import main
+from runtime_matrix.experiments.reports.page import page
+from runtime_matrix.experiments.reports.reading import PAGE_FILE, read
+from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
+
+
+def data_of(text: str) -> JsonObject:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    content: JsonObject = json.loads(found.group(1))
+    return content
+
+
+class Static(HTMLParser):
+    """What a reader without JavaScript sees: the cells of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.addresses: list[str] = []
+        self._inside = False
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag == "tr":
+            self.rows.append([])
+        self._inside = tag in ("td", "th") or (self._inside and tag in ("span",))
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    @override
+    def handle_data(self, text: str) -> None:
+        if self._inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += text
+
+
+def test_the_table_stands_there_without_javascript(swept: Path) -> None:
+    static = Static()
+    static.feed(page(*read(swept)))
+    start = next(
+        index for index, row in enumerate(static.rows) if "TTFT p50 ms" in [" ".join(one.split()) for one in row]
+    )
+    lines = {row[0].split()[0]: row for row in static.rows[start + 1 :] if row and row[0].split()}
+    assert list(lines)[:5] == ["eager", "onnxruntime", "compile", "gptq", "offload"]
+    assert any("killed by <the kernel>" in cell for cell in lines["offload"])
+    assert any("2.5" in cell and "(best)" in cell for cell in lines["onnxruntime"])
+    assert static.rows[start][0].split() == ["runtime"]
+
+
+def test_the_first_thing_is_one_sentence_and_its_bars(swept: Path, tmp_path: Path) -> None:
+    text = page(*read(swept))
+    assert '<p class="verdict-said">onnxruntime is 2.5 times as fast as eager [' in text
+    bars = text.split('<table class="bars">')[1].split("</table>")[0]
+    assert [line.split(">")[1].split("<")[0] for line in bars.split('<a href="#cell=')[1:]] == [
+        *("onnxruntime", "gptq", "compile", "eager")
+    ]
+    assert bars.count("width:100.0%") == 1
+    alone = page(*read(write(tmp_path / "alone", [make_record("eager")])))
+    assert "Only the reference, eager, is measured" in alone
+    assert "runtime=eager,onnxruntime" in alone
+    assert '<table class="bars">' not in alone
+    assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
+
+
+def test_wrong_output_is_red_and_no_status_breaks_a_class(tmp_path: Path) -> None:
+    text = page(*read(sweep(tmp_path, has_garbage=True)))
+    line = text.split('<tr id="row-run-1-t_garbage"')[1].split("</tr>")[0]
+    assert line.startswith(' data-id="run-1-t_garbage" class=" failed alarm">')
+    assert line.count('class="status wrong-output alarm">wrong output<') == 1
+    assert 'class="status narrow wrong-output alarm">' in line
+    assert "216 of 216 timed tokens are not the reference" in line
+    assert "165" not in line.replace("&#39;", "")  # its times are nobody's to see
+    data = data_of(text)
+    assert data["cells"]["run-1-t_garbage"]["samples"] == {"ttft_s": [], "tpot_s": []}
+    assert data["kept"].keys() == {"run-1-eager", "run-1-onnxruntime", "run-1-compile", "run-1-gptq"}
+    assert '<p class="alarm-said">not compared: t_garbage: wrong output: 216 of 216' in text
+
+
+def test_speeds_that_disagree_have_their_reason_below_the_table(tmp_path: Path) -> None:
+    cells = [make_record("eager"), make_record("gptq")]
+    text = page(*read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09})))
+    assert '<p class="fine">NOTE gptq: 0.62× by wall time, 1.09× by CPU time of one thread: ' in text
+
+
+def test_distributions_are_of_the_launches_in_turns_or_marked_alone(swept: Path, tmp_path: Path) -> None:
+    cell = data_of(page(*read(swept)))["cells"]["run-1-compile"]
+    assert (cell["source"], cell["launches"]) == ("interleaved", 4)
+    assert cell["counts"] == {"ttft_s": 4 * ROUNDS, "tpot_s": 4 * ROUNDS * STEPS}
+    assert cell["shape"] == {"batch": 1, "prompt_tokens": 64.0, "new_tokens": STEPS + 1}
+    alone = data_of(page(*read(write(tmp_path / "alone", [make_record("eager")]))))["cells"]["run-1-eager"]
+    assert alone["source"] == "alone"
+    assert alone["counts"]["tpot_s"] == 310
+
+
+def test_nothing_is_asked_of_any_other_file(swept: Path) -> None:
+    text = page(*read(swept))
+    static = Static()
+    static.feed(text)
+    assert {address for address in static.addresses if not address.startswith("#")} == {"data:,"}
+    assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", text)
+
+
+def test_what_stands_in_records_cannot_become_part_of_the_page(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    write(tmp_path, [make_record("eager", status="error", reason=evil), make_record("compile", reason=evil)])
+    text = page(*read(tmp_path))
+    assert evil not in text
+    assert text.count("</script>") == 2
+
+
+def test_flipped_items_stand_side_by_side(swept: Path) -> None:
+    cells = data_of(page(*read(swept)))["cells"]
+    flipped = cells["run-1-gptq"]["flipped"]
+    assert flipped["differing"] == {"multiple_choice": 12}
+    assert len(flipped["items"]) == 12
+    assert flipped["items"][0] == {
+        "benchmark": "multiple_choice",
+        "id": "q-20",
+        "question": "What is <b>20</b>?",
+        "wanted": "A. one",
+        "reference": "A. one",
+        "cell": "B. two",
+        "reference_right": True,
+        "cell_right": False,
+    }
+    assert cells["run-1-onnxruntime"]["flipped"] == {"differing": {}, "items": [], "reason": None}
+
+
+def test_where_the_wall_time_went_adds_up(swept: Path) -> None:
+    wall = dict(data_of(page(*read(swept)))["cells"]["run-1-eager"]["wall"])
+    assert wall["reference's logits"] == 1.0
+    assert wall["evaluate"] == 2.0
+    assert sum(wall.values()) == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build_phases", "expected"),
+    [
+        (None, {"import": 1.0, "load": 4.0, "build": 26.0}),  # by the names that engines had then
+        ([], {"import": 3.0, "load": 28.0}),
+        (["export", "quantize"], {"import": 3.0, "load": 4.0, "build": 24.0}),
+    ],
+)
+def test_an_engine_says_which_phases_build_something(
+    tmp_path: Path, build_phases: list[str] | None, expected: dict[str, float]
+) -> None:
+    phases_s = {"import": 2.0, "weights": 4.0, "export": 8.0, "quantize": 16.0}
+    load = Load(phases_s=phases_s, dtype="float32", device="cpu", import_s=1.0, build_phases=build_phases)
+    write(tmp_path, [structs.replace(make_record("eager"), load=load)])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert {name: s for name, s in cell["wall"] if name in ("import", "load", "build")} == expected
+
+
+def test_a_missing_items_file_is_said(swept: Path) -> None:
+    (swept / "run-1-gptq" / "items-multiple_choice.jsonl").unlink()
+    flipped = data_of(page(*read(swept)))["cells"]["run-1-gptq"]["flipped"]
+    assert flipped["items"] == []
+    assert "FileNotFoundError" in flipped["reason"]
+
+
+def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    older = json.loads((swept / "run-1-gptq" / "record.json").read_text()) | {"schema_version": 0}
+    torn = {key: value for key, value in older.items() if key != "runtime"} | {"schema_version": 1}
+    strange = to_plain(make_record("eager")) | {"schema_version": 1}
+    strange["benchmarks"][0]["samples"] = {"tpot_s": "many"}
+    listed = to_plain(make_record("eager")) | {"config": {"hw": {}, "benchmark": ["latency"]}}
+    refused = {"older": older, "foreign": {"a": 1}, "torn": torn, "strange": strange, "listed": listed}
+    for name, content in refused.items():
+        (swept / name).mkdir()
+        (swept / name / "record.json").write_text(json.dumps(content))
+    assert main([str(swept), "--format", "html"]) == 1
+    said = capsys.readouterr().err
+    for reason in ("older schema 0", "foreign", "missing required field `runtime`", "damaged: "):
+        assert reason in said
+        assert reason in (swept / PAGE_FILE).read_text()
+    assert len(said.splitlines()) == 5
+
+
+def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_path: Path) -> None:
+    assert main([str(tmp_path)]) == 2
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_text("{")
+    assert main([str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("status", ["unsupported", "interrupted"])
+def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: Status) -> None:
+    write(tmp_path, [make_record("eager", status=status, reason="no such device")])
+    text = page(*read(tmp_path))
+    assert "no such device" in text
+    assert "What to run" not in text
+
+
+def many(folder: Path, cells: int, runs: int) -> Path:
+    """Write `runs` runs of `cells` cells each, a reference among them, all compared with it and with flipped items."""
+    for run in range(runs):
+        at = f"2026-{1 + run // 28:02}-{1 + run % 28:02}T10:00:00+00:00"
+        made = [make_record("eager", run=f"r{run:03}", started_at=at)]
+        for index in range(cells - 1):
+            made.append(
+                make_record(f"cell-{index}", run=f"r{run:03}", started_at=at, accuracy=0.5, commit=f"{run:040}")
+            )
+        write(folder, made, {f"cell-{index}": 1 + index / 20 for index in range(cells - 1)})
+    return folder
+
+
+def test_fifty_cells_stay_below_2_mb(tmp_path: Path) -> None:
+    text = page(*read(many(tmp_path, cells=50, runs=1)))
+    assert len(text.encode()) < 2_000_000
+    assert sum(bool(cell["flipped"]["items"]) for cell in data_of(text)["cells"].values()) == 49
+
+
+@pytest.mark.alone
+def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
+    folder = many(tmp_path, cells=1000, runs=1)
+    start = time.process_time()  # CPU seconds: what else runs beside must not fail a test
+    main([str(folder), "--format", "html"])
+    assert time.process_time() - start < 15
+    assert len(data_of((folder / PAGE_FILE).read_text())["rows"]) == 1000
+
+
+@pytest.mark.alone
+def test_fifty_cells_measured_twenty_times_become_a_page_in_5_s(tmp_path: Path) -> None:
+    """The same files twenty times under other names: reading them is measured above."""
+    results, _ = read(many(tmp_path, cells=50, runs=1))
+    history = [_measured_on(day, result) for day in range(1, 21) for result in results]
+    start = time.process_time()
+    text = page(history)
+    assert time.process_time() - start < 5
+    assert len(data_of(text)["rows"]) == 50
+    assert len(data_of(text)["trends"][0]["at"]) == 20
+
+
+def _measured_on(day: int, result: Result) -> Result:
+    record = replace(
+        result.record,
+        run_id=f"r{day}",
+        record_id=f"r{day}-{result.record.runtime.name}",
+        started_at=f"2026-11-{day:02}T10:00:00+00:00",
+    )
+    return dataclasses.replace(result, record=record)

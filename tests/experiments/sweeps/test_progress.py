@@ -1,0 +1,71 @@
+"""What a log hears: a line when something begins, and one at least every five seconds while it lasts."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime_matrix.experiments.execution.progress import Deadline, Progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines_over(progress: Progress, clock: Clock, seconds: float, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what is said while time goes by in ticks, as they come from a job that says nothing itself."""
+    capsys.readouterr()
+    for _ in range(round(seconds / 0.5)):
+        clock.now += 0.5
+        progress.hear(None)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_long_phase_is_not_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(7, clock=clock)
+    progress.start("gptq-bundled-auto")
+    progress.hear(("benchmark", "load"))
+    progress.hear(("phase", "weights"))
+    progress.hear(("phase", "building gptq"))
+    said = lines_over(progress, clock, 12, capsys)
+    assert said == [f"[1/7] gptq-bundled-auto: load: building gptq, {seconds} s" for seconds in (4, 8, 12)]
+    progress.hear(("benchmark", "latency"))
+    assert capsys.readouterr().err == "[1/7] gptq-bundled-auto: latency\n"
+    assert lines_over(progress, clock, 4.5, capsys) == ["[1/7] gptq-bundled-auto: latency, 4 s"]
+
+
+def test_items_that_come_often_are_said_seldom(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(1, clock=clock)
+    progress.start("eager")
+    progress.hear(("benchmark", "code"))
+    capsys.readouterr()
+    for done in range(1, 100):
+        clock.now += 0.125
+        progress.hear(("items", done, 100))
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/1] eager: code 32/100, 4 s, 8 s left",
+        "[1/1] eager: code 64/100, 8 s, 4 s left",
+        "[1/1] eager: code 96/100, 12 s, 0 s left",
+    ]
+
+
+def test_a_note_goes_on_too_and_nothing_is_said_when_disabled(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(1, clock=clock)
+    progress.note("speed against eager: launch 2")
+    assert lines_over(progress, clock, 5, capsys) == ["speed against eager: launch 2, 4 s"]
+    silent = Progress(1, is_enabled=False, clock=clock)
+    silent.start("eager")
+    assert lines_over(silent, clock, 60, capsys) == []
+
+
+def test_nothing_is_begun_for_which_the_time_left_does_not_do() -> None:
+    deadline = Deadline(60.0)
+    assert not deadline.is_over(10.0)
+    assert deadline.is_over(61.0)
+    assert not Deadline(None).is_over(1e9)
