@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from runtime_matrix.experiments import tasks
 from runtime_matrix.experiments.config import plugins
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.records.metric import AT, Metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Task
+
+_PLACES = ("runtime_matrix.experiments.tasks", "runtime_matrix.experiments.validation.tasks")
 
 
 @cache
@@ -74,11 +75,16 @@ def further_metric(key: str) -> Metric | None:
 
 
 def _own() -> Iterator[Task[Any]]:
-    for module in pkgutil.iter_modules(tasks.__path__):
-        if module.name != "registry":
-            task = getattr(importlib.import_module(f"{tasks.__name__}.{module.name}"), "TASK", None)
-            if isinstance(task, Task):
-                yield task
+    for place in _PLACES:
+        try:
+            folder = importlib.import_module(place)
+        except ModuleNotFoundError:
+            continue  # an installation without what only this repository needs
+        for module in pkgutil.iter_modules(folder.__path__):
+            if module.name != "registry":
+                task = getattr(importlib.import_module(f"{place}.{module.name}"), "TASK", None)
+                if isinstance(task, Task):
+                    yield task
 
 
 def _others() -> Iterator[Task[Any]]:
