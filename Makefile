@@ -40,6 +40,7 @@ peers: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not alone and not slow"
 	$(BIN)/python -m pytest -q -m "alone and not slow"

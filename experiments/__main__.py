@@ -16,7 +16,7 @@ from runtime_matrix.experiments.cli.command import speaking, version_text
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.program import as_typed, command_line
 
-_COMMANDS = {
+COMMANDS = {
     "run": "measure a cell or a sweep",
     "compare": "two runtimes: faster, smaller, the same answers?",
     "gate": "judge runtimes by limits, for CI",
@@ -48,8 +48,8 @@ def _main() -> int:
     if word == "--complete":
         print("\n".join(_candidates(os.environ.get("COMP_LINE", ""))))
         return 0
-    if word not in _COMMANDS:
-        raise UserError(f"{word} is not a command{did_you_mean(word, _COMMANDS)}")
+    if word not in COMMANDS:
+        raise UserError(f"{word} is not a command{did_you_mean(word, COMMANDS)}")
     del sys.argv[1]
     command: Callable[[], int] = importlib.import_module(f"runtime_matrix.experiments.{word}").main
     return command()
@@ -57,7 +57,7 @@ def _main() -> int:
 
 def _help() -> str:
     start = command_line("COMMAND")
-    commands = "\n".join(f"  {name:10} {what}" for name, what in _COMMANDS.items())
+    commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return as_typed(
         f"usage: {start} …\n\n{commands}\n\n{start} --help says more; --version; --completion prints what a shell "
         "reads to complete commands, options and their values.\nThe first ten minutes: python -m experiments.run"
@@ -68,7 +68,7 @@ def _candidates(line: str) -> Iterator[str]:
     """Yield the words that may stand at the end of an unfinished line, as `complete -C` of bash wants them."""
     words = line.split(" ")[1:]
     if len(words) <= 1:
-        yield from (f"{name} " for name in _COMMANDS if name.startswith("".join(words)))
+        yield from (f"{name} " for name in COMMANDS if name.startswith("".join(words)))
     elif words[0] in _COMPOSING:
         yield from (word for word in _overrides(" ".join(words[1:])) if word.startswith(words[-1]))
 

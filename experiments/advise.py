@@ -16,7 +16,7 @@ from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.published import published_file, published_rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.reports.schema import row_keys
 from runtime_matrix.experiments.reports.text import clean

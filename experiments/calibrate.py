@@ -15,14 +15,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from runtime_matrix.experiments.cells.overrides import cells, own_words
 from runtime_matrix.experiments.cli.command import run_command
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import recorded_command
-
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.gates.calibration import Calibration
+from runtime_matrix.experiments.execution.progress import Progress
+from runtime_matrix.experiments.gates.axes.cpu_speedup import CPU_PHASES
+from runtime_matrix.experiments.gates.calibration import calibrate, calibration_lines, write_calibration
+from runtime_matrix.experiments.records.ratios import Clock, halves, log_ratios
+from runtime_matrix.experiments.records.store import read_speed
+from runtime_matrix.experiments.sweeps.measure import measure_cells
+from runtime_matrix.experiments.timing.interleave import compare_speed
+from runtime_matrix.experiments.timing.runner import Runner
 
 _LEVEL = 0.996  # of the last of four looks, which has four tenths of an error of 1 %
 
@@ -32,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _calibrate(words: Sequence[str]) -> int:
-    from runtime_matrix.experiments.cells.overrides import cells, own_words
-
     own, given = own_words(words, {"launches": "12"})
     count = str(own["launches"])
     if not count.isdigit() or int(count) < 3:
@@ -43,15 +46,6 @@ def _calibrate(words: Sequence[str]) -> int:
     reference, candidates = cells(given, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
         raise UserError("one runtime is calibrated at a time: runtime=NAME")
-    from runtime_matrix.experiments.execution.progress import Progress
-    from runtime_matrix.experiments.gates.axes.cpu_speedup import CPU_PHASES
-    from runtime_matrix.experiments.gates.calibration import calibrate, write_calibration
-    from runtime_matrix.experiments.records.ratios import Clock, halves, log_ratios
-    from runtime_matrix.experiments.records.store import read_speed
-    from runtime_matrix.experiments.sweeps.sweep import measure_cells
-    from runtime_matrix.experiments.timing.interleave import compare_speed
-    from runtime_matrix.experiments.timing.runner import Runner
-
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:
         first, second = measure_cells([reference, candidates[0]], progress)
@@ -85,37 +79,10 @@ def _calibrate(words: Sequence[str]) -> int:
     }
     path = write_calibration(clocks, results)
     for calibration in clocks.values():
-        for line in lines(calibration):
+        for line in calibration_lines(calibration):
             print(line)
     print(f"kept in {path}, where the gate reads it")
     return 0
-
-
-def lines(calibration: Calibration) -> list[str]:
-    """Say in words what a calibration found."""
-    bounds = f"one-sided bounds of {100 * calibration.level:g} %"
-    made = [f"A/A, {calibration.launches} launches, {calibration.clock} ({bounds})"]
-    for phase, noise in calibration.phases.items():
-        estimate, low, high = noise.ratio
-        changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in noise.smallest_change.items())
-        needed = ", ".join(f"{100 * float(gap):g} %: {n or 'over 1,000'}" for gap, n in noise.launches_for.items())
-        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * noise.noise:.2f} %")
-        if noise.lag_1:
-            estimate, low, high = noise.lag_1
-            made.append(
-                f"  lag-1 autocorrelation of the launches {estimate:.2f} [{low:.2f}, {high:.2f}]{_follows(low)}"
-            )
-        if noise.drift:
-            estimate, low, high = noise.drift
-            said = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
-            made.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{said}")
-        made.append(f"  smallest difference told apart by so many launches  {changes}")
-        made.append(f"  launches that a difference needs                    {needed}")
-    return made
-
-
-def _follows(low: float) -> str:
-    return ": launches follow one another, and the intervals are too narrow" if low > 0 else ""
 
 
 if __name__ == "__main__":

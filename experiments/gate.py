@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.cli.command import run_command
-
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.gates.request import GateRequest
+from runtime_matrix.experiments.execution.progress import Progress
+from runtime_matrix.experiments.gates.baseline import difference, make_baseline, write_baseline
+from runtime_matrix.experiments.gates.measure import measure_for_baseline
+from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
+from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
+from runtime_matrix.experiments.records.store import check_writable
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -34,10 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _gate(words: Sequence[str]) -> int:
-    from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
-    from runtime_matrix.experiments.gates.request import judge, prepare_words
-    from runtime_matrix.experiments.records.store import check_writable
-
     request = prepare_words(words)
     if request.is_update:
         return _update(request)
@@ -52,10 +50,6 @@ def _gate(words: Sequence[str]) -> int:
 
 def _update(request: GateRequest) -> int:
     """Measure, and write what later runs are judged against."""
-    from runtime_matrix.experiments.execution.progress import Progress
-    from runtime_matrix.experiments.gates.baseline import difference, make_baseline, write_baseline
-    from runtime_matrix.experiments.gates.measure import measure_for_baseline
-
     assert request.baseline is not None
     with Progress(len(request.candidates) + 1, request.reference.config.progress) as progress:
         measured = measure_for_baseline(request.reference, request.candidates, request.gate, progress)

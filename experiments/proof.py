@@ -18,9 +18,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from runtime_matrix.experiments.cells.overrides import own_words
 from runtime_matrix.experiments.cli.command import run_command
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import recorded_command
+from runtime_matrix.experiments.execution.progress import Progress
+from runtime_matrix.experiments.validation.proof_table import write_table
+from runtime_matrix.experiments.validation.proving import STAGES, Proof
 
 _OWN = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
 
@@ -30,11 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prove(words: Sequence[str]) -> int:
-    from runtime_matrix.experiments.cells.overrides import own_words
-    from runtime_matrix.experiments.execution.progress import Progress
-    from runtime_matrix.experiments.validation.proof_table import write_table
-    from runtime_matrix.experiments.validation.proving import STAGES, Proof
-
     own, given = own_words(words, _OWN)
     counts = {name: str(own[name]) for name in ("launches", "gates")}
     for name, value in counts.items():

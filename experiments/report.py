@@ -13,12 +13,13 @@ from runtime_matrix.experiments.cli.command import speaking
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.records.published import published_file, published_rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports import text
 from runtime_matrix.experiments.reports.page import page_of_rows
 from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, Refused, Results, read, write_page
 from runtime_matrix.experiments.reports.schema import row_keys
+from runtime_matrix.experiments.reports.sqlite import write_sqlite
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
 _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}  # what is not for a terminal goes into the folder itself
@@ -69,8 +70,6 @@ def _write(found: Sequence[Row], results: Results, refused: Refused, asked: argp
             else:
                 write_atomic(path, page_of_rows(found))
         elif asked.format == "sqlite":
-            from runtime_matrix.experiments.reports.sqlite import write_sqlite
-
             write_sqlite(found, results, path)
         else:
             write_atomic(path, _render(found, asked))

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cli.command import measuring, speaking, version_text
+from runtime_matrix.experiments.cli.help import help_text
 from runtime_matrix.experiments.config.arguments import Arguments, read_arguments
 from runtime_matrix.experiments.config.compose import CONF, explain, plain, search_packages, show
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, recorded_command
+from runtime_matrix.experiments.sweeps.sweep import run_sweep
 
 _OF_HYDRA = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
 
@@ -32,8 +35,6 @@ def _run() -> int:
     asks_for_help = any(word in ("-h", "--help") for word in words)
     given = read_arguments([word for word in words if word not in ("-h", "--help")], _OF_HYDRA)
     if asks_for_help:
-        from runtime_matrix.experiments.cli.help import help_text
-
         print(as_typed(help_text(given.overrides, given.folders)))
         return 0
     for word in given.overrides:
@@ -51,14 +52,10 @@ def _run() -> int:
     if given.shown == "job":
         show([config for config, _ in configs], given.is_resolved)
         return 0
-    from runtime_matrix.experiments.cells.cell import plan
-
     cells = [
         plan(plain(config, overrides), recorded_command("run", given.as_typed(overrides)))
         for config, overrides in configs
     ]
-    from runtime_matrix.experiments.sweeps.sweep import run_sweep
-
     return run_sweep(cells)
 
 

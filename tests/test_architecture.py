@@ -1,63 +1,52 @@
-"""The import graph points one way, and only configuration names a concrete runtime."""
+"""What the layers in `pyproject.toml` cannot say: where imports stand, and that commands start without torch."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-FORBIDDEN = {
-    "runtimes": ("experiments", "hydra", "omegaconf"),
-    "experiments/core": ("experiments.tasks", "experiments.measurement", "experiments.records", "runtimes.engines"),
-    "experiments/tasks": (
-        "experiments.cells",
-        "experiments.benchmarks",
-        "experiments.views",
-        "runtimes.engines",
-        "hydra",
-    ),
-    "experiments/measurement": ("experiments.core", "experiments.tasks", "experiments.records", "runtimes", "torch"),
-    "experiments/records": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
-    "experiments/benchmarks": ("runtimes.engines", "hydra", "omegaconf"),
-    "experiments/cells": ("hydra", "omegaconf"),
-    "experiments/views": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
-    "experiments/advice": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
-    "experiments/monitoring": ("experiments.core", "experiments.cells", "runtimes", "torch", "hydra", "omegaconf"),
-}
-ALLOWED = {
-    ("experiments/execution/prefork_imports.py", "runtimes.engines.eager"),  # imported ahead of time, never named
-    ("experiments/evaluation/agreement.py", "experiments.records.store"),
-    ("experiments/evaluation/agreement.py", "experiments.records.store.write_atomic"),
-    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation"),
-    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation.Switches"),
-    ("experiments/validation/tasks/ablation.py", "experiments.validation.ablation.write_table"),
+from runtime_matrix.experiments.__main__ import COMMANDS
+from tests.conftest import ROOT
+
+# Where our own modules are imported within functions: what imports torch, in files that every command reads, and the
+# entries of processes. The completion of the command line imports a command when it is asked for one.
+LAZY = {
+    "experiments/__main__.py",
+    "experiments/tasks/agreement.py",
+    "experiments/tasks/divergence.py",
+    "experiments/validation/tasks/ablation.py",
+    "experiments/execution/worker/jobs.py",
+    "experiments/timing/worker.py",
 }
 
 
-def imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found += [plain(alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [plain(node.module), *(f"{plain(node.module)}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def plain(module: str) -> str:
-    return module.removeprefix("runtime_matrix.")
-
-
-@pytest.mark.parametrize("folder", FORBIDDEN)
-def test_arrows_point_one_way(folder: str) -> None:
-    files = list((ROOT / folder).rglob("*.py"))
-    assert files
-    wrong = [
-        (str(path.relative_to(ROOT)), name)
-        for path in files
-        for name in imports(path)
-        if name.startswith(FORBIDDEN[folder]) and (str(path.relative_to(ROOT)), name) not in ALLOWED
+def of_functions(path: Path) -> list[str]:
+    """Return our modules that a file imports elsewhere than at its top."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            top |= {id(inner) for inner in node.body}
+    return [
+        module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and id(node) not in top
+        and (module := node.module or "").startswith("runtime_matrix")
     ]
-    assert wrong == []
+
+
+def test_our_modules_are_imported_at_the_top_of_files() -> None:
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "experiments").rglob("*.py") if of_functions(path)}
+    assert found == LAZY
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_imported_without_torch(command: str) -> None:
+    code = f"import sys, runtime_matrix.experiments.{command}; print({{'torch', 'transformers'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"

@@ -9,7 +9,7 @@ from runtime_matrix.experiments.advice.kept import is_shown, kept, kept_scores, 
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.costs import price_of_tokens
 from runtime_matrix.experiments.analysis.ranking import Bounds, bounds
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 GOALS = ("latency", "throughput", "memory", "cost")
 GIB = 2**30

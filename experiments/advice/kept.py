@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.analysis.columns import SCORES
 from runtime_matrix.experiments.analysis.ranking import bounds
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.tasks.task import Score
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runtime_matrix.experiments.advice.choose import Wish, lacks
 from runtime_matrix.experiments.advice.hints import PROBLEMS, Suggested, suggested
 from runtime_matrix.experiments.config.program import command_line
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 
 @dataclass(frozen=True)

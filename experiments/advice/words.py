@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from runtime_matrix.experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
 from runtime_matrix.experiments.advice.kept import kept, kept_scores, unshown
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 _ALTERNATIVES = 3
 _FEW_CELLS = 3

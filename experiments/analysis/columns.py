@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from runtime_matrix.experiments.analysis import costs, speed_row
 from runtime_matrix.experiments.records.metric import AT, GROUPS, UNKNOWN, Display, Metric, number
-from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import FAILED_TIMING
 from runtime_matrix.experiments.tasks.registry import further_metric, scores, task_metrics
 
 PAGE = 4  # the least important columns that a narrow view still shows

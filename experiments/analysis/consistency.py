@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import FAILED_TIMING
 
 _ROOM = 0.02  # by which a ratio of medians and a median of ratios may differ
 _PAIRS = (

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.records.comparison import Speed
 from runtime_matrix.experiments.records.metric import UNKNOWN, Display, Metric, number, with_interval
-from runtime_matrix.experiments.records.schema import Entry, Figures, Load, Record, Row, Source, Speed, StartKind
+from runtime_matrix.experiments.records.row import Figures, Row, Source, StartKind
+from runtime_matrix.experiments.records.schema import Entry, Load, Record
 
 _HOUR_S = 3600.0
 _ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runtime_matrix.experiments.analysis.columns import COLUMNS, SPEEDS
 from runtime_matrix.experiments.analysis.ranking import bounds
 from runtime_matrix.experiments.records.metric import UNKNOWN, Metric
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 
 @dataclass(frozen=True)

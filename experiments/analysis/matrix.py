@@ -17,19 +17,11 @@ from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
 from runtime_matrix.experiments.analysis.speed_row import speed_row
 from runtime_matrix.experiments.cells.identity import cell_names, variants
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.environment import machine_facts, memory_class
 from runtime_matrix.experiments.records.processor import describe
-from runtime_matrix.experiments.records.schema import (
-    FAILED_TIMING,
-    Entry,
-    Environment,
-    Figures,
-    Load,
-    Overlap,
-    Record,
-    Result,
-    Row,
-)
+from runtime_matrix.experiments.records.row import Figures, Row
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Environment, Load, Overlap, Record
 from runtime_matrix.experiments.tasks.registry import every_task, scores
 from runtime_matrix.experiments.tasks.task import Scenario
 
@@ -135,6 +127,27 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         "load_1min": next(iter(record.environment.load_average), None),
         "sweep_missing_cells": missing_cells,
     }
+    return replace(
+        _facts(record),
+        status=speed.status or record.status,
+        reason=speed.reason if speed.status else record.reason,
+        against=diff.against if diff is not None else None,
+        latency_source=speed.latency_source,
+        price_source=price.source,
+        start_kind=kind,
+        speedup_reason=speed.speedup_reason,
+        cpu_speedup_reason=speed.cpu_speedup_reason,
+        speed_note=speed.speed_note,
+        peak_note=peak_note(record, figures["decode_mbu_ratio"], figures["prefill_mfu_ratio"]),
+        energy_reason=energy_reason,
+        sandbox_note=_notes(entries, "sandbox_note"),
+        cache_note=_notes(entries, "cache_note", "verdicts_note"),
+        figures=figures,
+    )
+
+
+def _facts(record: Record) -> Row:
+    """Return a row without figures: what the cell is, and where it was measured."""
     return Row(
         run_id=record.run_id,
         record_id=record.record_id,
@@ -153,24 +166,11 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         config_hash=record.config_hash,
         command=record.command,
         is_reference=record.is_reference,
-        status=speed.status or record.status,
-        reason=speed.reason if speed.status else record.reason,
+        status=record.status,
         processor=record.environment.processor or None,
         machine_description=describe(record.environment),
         commit=record.environment.commit,
-        against=diff.against if diff is not None else None,
-        latency_source=speed.latency_source,
-        price_source=price.source,
-        start_kind=kind,
         dtype_note=record.load.dtype_note if record.load else None,
-        speedup_reason=speed.speedup_reason,
-        cpu_speedup_reason=speed.cpu_speedup_reason,
-        speed_note=speed.speed_note,
-        peak_note=peak_note(record, figures["decode_mbu_ratio"], figures["prefill_mfu_ratio"]),
-        energy_reason=energy_reason,
-        sandbox_note=_notes(entries, "sandbox_note"),
-        cache_note=_notes(entries, "cache_note", "verdicts_note"),
-        figures=figures,
     )
 
 

@@ -15,13 +15,8 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.records.schema import (
-    OUTPUT_DIFF_SCHEMA_VERSION,
-    BenchmarkDiff,
-    OutputDiff,
-    Record,
-    typed,
-)
+from runtime_matrix.experiments.records.comparison import OUTPUT_DIFF_SCHEMA_VERSION, BenchmarkDiff, OutputDiff
+from runtime_matrix.experiments.records.schema import Record, typed
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import calibration_error, holm, loss, paired_difference
 from runtime_matrix.experiments.statistics.shares import exact_proportion, mcnemar_mid_p

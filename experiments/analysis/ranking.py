@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime_matrix.experiments.analysis.columns import SCORES, SPEEDS, STAND_INS, column_of
 from runtime_matrix.experiments.records.metric import Metric, error_key
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 # What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
 NOTHING = 1e-4

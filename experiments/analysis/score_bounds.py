@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runtime_matrix.experiments.records.schema import BenchmarkDiff, Figures, OutputDiff
+from runtime_matrix.experiments.records.comparison import BenchmarkDiff, OutputDiff
+from runtime_matrix.experiments.records.row import Figures
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.tasks.registry import scores
 from runtime_matrix.experiments.tasks.task import Score

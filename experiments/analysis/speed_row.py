@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime_matrix.experiments.analysis.roofline import RequestShape, flops_ratio, memory_bandwidth_ratio
 from runtime_matrix.experiments.analysis.timed_work import problem, unchecked
+from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.metric import UNKNOWN, Metric, number, with_interval
 from runtime_matrix.experiments.records.ratios import (
     Clock,
@@ -23,7 +24,8 @@ from runtime_matrix.experiments.records.ratios import (
     thread_scaling,
     waiting,
 )
-from runtime_matrix.experiments.records.schema import Entry, Figures, Launch, Result, Row, Source, Status, interval_in
+from runtime_matrix.experiments.records.row import Figures, Row, Source, interval_in
+from runtime_matrix.experiments.records.schema import Entry, Status
 from runtime_matrix.experiments.statistics.descriptive import percentile
 from runtime_matrix.experiments.statistics.interval import Interval
 

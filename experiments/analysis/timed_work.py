@@ -13,17 +13,8 @@ from dataclasses import dataclass
 from scipy import special
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.records.schema import (
-    INVALID_TIMING,
-    WRONG_OUTPUT,
-    Entry,
-    Launch,
-    Replay,
-    Speed,
-    Status,
-    TimedTokens,
-    TokenRule,
-)
+from runtime_matrix.experiments.records.comparison import Launch, Speed, TimedTokens, TokenRule
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry, Replay, Status
 
 # By how many nats float32 arithmetic in another order may make another token the likeliest: our engines' logits differ
 # by less than 2e-5.

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from runtime_matrix.experiments.analysis.columns import COLUMNS
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 # A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
 _SEGMENT, FEWEST = 4, 8

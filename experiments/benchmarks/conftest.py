@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.experiments.execution.worker.plugin import ENTRY, PLUGIN, Case, CellPlugin, cases
 from runtime_matrix.experiments.tasks.bench import OpenEntry
@@ -24,10 +27,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if PLUGIN in config.stash:
         return
-    from runtime_matrix.experiments.cells.cell import plan
-    from runtime_matrix.experiments.config.compose import compose
-    from runtime_matrix.experiments.config.errors import UserError
-
     given = [f"{name}={config.getoption(name)}" for name in ("runtime", "model", "hw") if config.getoption(name)]
     try:
         cell = plan(compose([*given, *config.getoption("set")]), "pytest experiments/benchmarks")

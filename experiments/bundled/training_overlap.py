@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
-SHARES = Path(__file__).with_suffix(".json")
-
-
-def shares(digest: str) -> dict[str, float]:
-    """Return the share of each benchmark for the model of that digest; empty for any other model."""
-    kept = json.loads(SHARES.read_text(encoding="utf-8"))
-    return dict(kept["shares"]) if kept["model_digest"] == digest else {}
+from runtime_matrix.experiments.bundled.corpus import training_documents
+from runtime_matrix.experiments.bundled.texts.world import build_world
+from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.cells.data import BUNDLED
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.models import inspect_folder
+from runtime_matrix.experiments.execution.worker.overlap import texts_of
+from runtime_matrix.experiments.tasks import overlap
+from runtime_matrix.experiments.tasks.registry import scores
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,6 @@ class TrainingOverlap:
 def measure() -> TrainingOverlap:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
-
-    from runtime_matrix.experiments.bundled.corpus import training_documents
-    from runtime_matrix.experiments.bundled.texts.world import build_world
-    from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
-    from runtime_matrix.experiments.cells.cell import plan
-    from runtime_matrix.experiments.cells.data import BUNDLED
-    from runtime_matrix.experiments.config.compose import compose
-    from runtime_matrix.experiments.config.models import inspect_folder
-    from runtime_matrix.experiments.execution.worker.overlap import texts_of
-    from runtime_matrix.experiments.tasks import overlap
-    from runtime_matrix.experiments.tasks.registry import scores
 
     names = ",".join(scores())
     sets = texts_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
@@ -77,8 +68,8 @@ def measure() -> TrainingOverlap:
 
 
 def main() -> None:
-    SHARES.write_text(json.dumps(vars(measure()), indent=1) + "\n")
-    print(f"wrote {SHARES}")
+    overlap.TRAINING_SHARES.write_text(json.dumps(vars(measure()), indent=1) + "\n")
+    print(f"wrote {overlap.TRAINING_SHARES}")
 
 
 if __name__ == "__main__":

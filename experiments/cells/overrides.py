@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.arguments import Arguments, read_arguments
+from runtime_matrix.experiments.config.compose import compose, show
 from runtime_matrix.experiments.config.errors import UserError
 
 _OF_THE_RUNTIME = ("runtime=", "runtime.", "runtime/", "+runtime")
@@ -34,9 +35,6 @@ def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = (
     `extra` are overrides that hold unless the user's say otherwise. With `--cfg job`, the configurations are printed
     and SystemExit is raised.
     """
-    from runtime_matrix.experiments.cells.cell import plan
-    from runtime_matrix.experiments.config.compose import compose, show
-
     named = {word.lstrip("+~").partition("=")[0] for word in given.overrides}
     words = [*given.overrides, *(word for word in extra if word.partition("=")[0] not in named)]
     jobs = expand([*words, f"runtime@reference={against}"])

@@ -15,6 +15,7 @@ from typing import Any
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, drop_second_name
 from runtime_matrix.experiments.execution import guard
+from runtime_matrix.experiments.records.environment import commit
 
 # After an order to end: when the processes of the run are ended by force, and when the command itself is.
 _FORCE_S, _LAST_S = 18.0, 23.0
@@ -49,8 +50,6 @@ def run_command(
 def version_text() -> str:
     """Return the version, and the commit of a checkout."""
     import importlib.metadata
-
-    from runtime_matrix.experiments.records.environment import commit
 
     at = commit()
     return f"runtime-matrix {importlib.metadata.version('runtime-matrix')}" + (f" ({at[:10]})" if at else "")

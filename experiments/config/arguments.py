@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from runtime_matrix.experiments.config.compose import places
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 
 SWEEP = ("-m", "--multirun")
@@ -95,8 +96,6 @@ def _folder(value: str) -> str:
 
 @cache
 def _groups() -> frozenset[str]:
-    from runtime_matrix.experiments.config.compose import places
-
     folders = (Path(inner).relative_to(place) for place in places() for inner, _, files in os.walk(place) if files)
     return frozenset(str(folder) for folder in folders if folder.name not in ("", "gate"))
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Record
 
 Options = TypeVar("Options")
 

@@ -10,7 +10,8 @@ from typing import Any
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.exporters.exporter import Exporter
 from runtime_matrix.experiments.exporters.registry import Registry, installed
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Record
 
 _Make = Callable[[], Exporter[Any] | None]
 

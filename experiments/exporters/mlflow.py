@@ -13,7 +13,9 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.exporters.exporter import Exporter
-from runtime_matrix.experiments.records.schema import Record, Result, Row
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Record
 
 _PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "hw", "threads", "status", "command")
 

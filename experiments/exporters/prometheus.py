@@ -18,7 +18,9 @@ from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.exporters.exporter import Exporter
-from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record, Result, Row
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record
 from runtime_matrix.experiments.tasks.registry import every_task, scores
 
 if TYPE_CHECKING:

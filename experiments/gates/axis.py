@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from runtime_matrix.experiments.config.validate import Rule
-from runtime_matrix.experiments.records.schema import Launch, Result
+from runtime_matrix.experiments.records.comparison import Launch, Result
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.cells.cell import Cell

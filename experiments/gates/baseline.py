@@ -17,8 +17,9 @@ from runtime_matrix.experiments.gates import limits as gate_limits
 from runtime_matrix.experiments.gates.axis import Kept
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.registry import kept_parts
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.environment import machine_differences, machine_facts
-from runtime_matrix.experiments.records.schema import Environment, Result, to_plain, typed
+from runtime_matrix.experiments.records.schema import Environment, to_plain, typed
 from runtime_matrix.experiments.records.store import write_atomic
 
 SCHEMA_VERSION = 2  # 1 kept the CPU time of other rounds

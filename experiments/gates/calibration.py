@@ -131,3 +131,30 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
                 f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )
     return said
+
+
+def calibration_lines(calibration: Calibration) -> list[str]:
+    """Say in words what a calibration found."""
+    bounds = f"one-sided bounds of {100 * calibration.level:g} %"
+    made = [f"A/A, {calibration.launches} launches, {calibration.clock} ({bounds})"]
+    for phase, noise in calibration.phases.items():
+        estimate, low, high = noise.ratio
+        changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in noise.smallest_change.items())
+        needed = ", ".join(f"{100 * float(gap):g} %: {n or 'over 1,000'}" for gap, n in noise.launches_for.items())
+        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * noise.noise:.2f} %")
+        if noise.lag_1:
+            estimate, low, high = noise.lag_1
+            made.append(
+                f"  lag-1 autocorrelation of the launches {estimate:.2f} [{low:.2f}, {high:.2f}]{_follows(low)}"
+            )
+        if noise.drift:
+            estimate, low, high = noise.drift
+            said = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
+            made.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{said}")
+        made.append(f"  smallest difference told apart by so many launches  {changes}")
+        made.append(f"  launches that a difference needs                    {needed}")
+    return made
+
+
+def _follows(low: float) -> str:
+    return ": launches follow one another, and the intervals are too narrow" if low > 0 else ""

@@ -11,7 +11,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.gates.axis import Kept, Limits
 from runtime_matrix.experiments.gates.baseline import figure_changes
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
-from runtime_matrix.experiments.records.schema import Result
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
 Figures = dict[str, float | None]

@@ -8,7 +8,8 @@ from typing import TypeVar
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.gates.axis import Kept, Part
 from runtime_matrix.experiments.gates.baseline import Baseline
-from runtime_matrix.experiments.records.schema import Launch, Result, Row
+from runtime_matrix.experiments.records.comparison import Launch, Result
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
 T = TypeVar("T")

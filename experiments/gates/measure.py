@@ -19,12 +19,13 @@ from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.judge import findings, launch_limits, overall
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import losses
+from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.ratios import Clock
-from runtime_matrix.experiments.records.schema import Launch, Record, Result
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.records.store import attach
 from runtime_matrix.experiments.statistics.sequential import Verdict
-from runtime_matrix.experiments.sweeps.sweep import measure_cells
+from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.experiments.timing.injection import CONFIRM, Injection
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner

@@ -17,8 +17,8 @@ from runtime_matrix.experiments.gates.baseline import Baseline, shortened
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import SpeedLimit, apart, judge_speed
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.ratios import PHASES, Clock, log_ratios
-from runtime_matrix.experiments.records.schema import Result
 from runtime_matrix.experiments.statistics.paired import mean_interval
 from runtime_matrix.experiments.statistics.sequential import Rule
 

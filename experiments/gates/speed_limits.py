@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from runtime_matrix.experiments.gates.axis import Part
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
+from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.ratios import Clock, is_cpu_bound, log_ratios
-from runtime_matrix.experiments.records.schema import Launch
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import difference_of_means
 from runtime_matrix.experiments.statistics.sequential import Look, Rule, Verdict, look

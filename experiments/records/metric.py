@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from runtime_matrix.experiments.records.schema import Entry, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.statistics.descriptive import percentile
 
 UNKNOWN = "n/a"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.records.schema import Figures, Row, typed
+from runtime_matrix.experiments.records.row import Figures, Row
+from runtime_matrix.experiments.records.schema import typed
 
 MATRIX_FILE = "matrix.json"
 _LATER_TEXTS = (

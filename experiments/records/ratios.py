@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from runtime_matrix.experiments.records.schema import Launch
+from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import launch_log_ratio, mean_interval
 

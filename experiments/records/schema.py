@@ -7,21 +7,15 @@ disk are JSON of these types; `migration.py` reads those of earlier versions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from runtime_matrix.experiments.config.models import ModelShape
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.measurement.machine import MachineChange
-from runtime_matrix.experiments.statistics.interval import Interval
 
 SCHEMA_VERSION = 2  # 1 was read without types
-SPEED_SCHEMA_VERSION = 2  # 1: timed work that nobody checked, at one thread
-OUTPUT_DIFF_SCHEMA_VERSION = 1
 
 Status = Literal[
     "ok",
@@ -39,13 +33,6 @@ WRONG_OUTPUT: Literal["wrong output"] = "wrong output"
 INVALID_TIMING: Literal["invalid timing"] = "invalid timing"
 FAILED_TIMING = (WRONG_OUTPUT, INVALID_TIMING)
 EntryStatus = Literal["ok", "skipped", "failed"]
-StartKind = Literal["cold", "warm", "plain"]
-Source = Literal["interleaved", "alone"]
-Figures = dict[str, float | None]  # of a row, by key
-TokenRule = Literal["exact", "share"]
-
-
-# ---- the record ----------------------------------------------------------------------------------------------------
 
 
 class RuntimeIdentity(Struct, frozen=True, kw_only=True):
@@ -309,242 +296,6 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     def agreement_figures(self) -> Entry | None:
         return next((entry for entry in self.benchmarks if entry.benchmark == "agreement"), None)
 
-
-# ---- what comparing it found ---------------------------------------------------------------------------------------
-
-
-class Times(Struct, frozen=True, kw_only=True):
-    """Seconds, one for each round."""
-
-    wall_s: list[float]
-    cpu_s: list[float]
-
-
-class Side(Struct, frozen=True, kw_only=True):
-    """The rounds of one cell in a block."""
-
-    prefill: Times
-    decode: Times  # the mean of a round's steps
-    steps_s: list[list[float]]  # [round][token after the first], wall
-    rounds_cpu_s: float
-    between_cpu_s: float  # between the rounds, where nothing is to be computed
-    recompiles: int | None = None
-
-
-class Block(Struct, frozen=True, kw_only=True):
-    """Rounds of one shape, in which the two cells took turns."""
-
-    candidate: Side
-    reference: Side
-    batch: int
-    prompt_tokens: list[int]  # one for each round
-
-    def side(self, name: Literal["candidate", "reference"]) -> Side:
-        return self.candidate if name == "candidate" else self.reference
-
-
-class TimedTokens(Struct, frozen=True, kw_only=True):
-    """How the timed tokens of a cell compare with the reference's of the same rounds."""
-
-    tokens: int
-    missing: int
-    forced: int  # through the reference
-    forced_top: int  # that it would choose too
-    max_gap: float  # nats by which its own choice was likelier, at most
-    rows: int = 0
-    same_rows: int = 0
-
-
-class Repeated(Struct, frozen=True, kw_only=True):
-    """Wall seconds of rounds whose prompts came before, and of the same rounds when they were new."""
-
-    fresh_s: list[float]
-    again_s: list[float]
-
-
-class PeakMemory(Struct, frozen=True, kw_only=True):
-    peak_host_bytes: int | None = None
-    peak_device_bytes: int | None = None
-
-
-class Launch(Struct, frozen=True, kw_only=True):
-    """One set of fresh processes: a cell's rounds and the reference's."""
-
-    own: Block | None  # at the cell's own threads
-    long: Block | None  # of longer texts
-    batched: Block | None
-    one_thread: Block | None
-    candidate_memory: PeakMemory
-    reference_memory: PeakMemory
-    threads: int
-    device: str  # cpu or cuda
-    machine: MachineChange
-    tokens: TimedTokens | None = None
-    repeated: Repeated | None = None
-    seed: str | None = None
-
-    def blocks(self) -> dict[str, Block]:
-        """Return the blocks that were measured, by name."""
-        named = {"own": self.own, "long": self.long, "batched": self.batched, "one_thread": self.one_thread}
-        return {name: block for name, block in named.items() if block is not None}
-
-
-class Speed(Struct, frozen=True, kw_only=True):
-    """The interleaved comparison of a cell with its reference."""
-
-    schema_version: int
-    against: str  # the reference's record_id
-    options: JsonObject  # `ComparisonConfig`, as it was
-    threads: int
-    token_rule: TokenRule
-    launches: list[Launch]
-    reason: str | None = None  # why there are not more launches
-    interleaved: str | None = None
-    launch: str | None = None  # fork or exec
-
-
-class BenchmarkDiff(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The outputs of one benchmark beside the reference's, item by item."""
-
-    items: int
-    score: str  # the field of an item that says what its answer is worth
-    score_difference: Interval | None = None  # above 0: better than the reference
-    right_to_wrong: int | None = None
-    wrong_to_right: int | None = None
-    flips: Interval | None = None
-    p_value: float | None = None
-    p_value_holm: float | None = None
-    right_choice_probability_difference: Interval | None = None
-    changed_answers: Interval | None = None
-    calibration_error: float | None = None
-    reference_calibration_error: float | None = None
-    calibration_error_difference: float | None = None
-    max_logprob_difference: float | None = None
-    suspicious_items: list[Any] | None = None  # changed by more than rounding explains
-    same_texts: Interval | None = None
-    different_items: list[Any] | None = None
-    first_divergence_tokens_p50: int | None = None
-    perplexity_ratio: Interval | None = None
-
-
-class OutputDiff(Struct, frozen=True, kw_only=True):
-    """The outputs of a cell beside its reference's."""
-
-    schema_version: int
-    against: str  # the reference's record_id
-    benchmarks: dict[str, BenchmarkDiff]
-    reasons: dict[str, str] = {}  # by benchmark: why it cannot be compared
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A record, its folder, and what comparing it found."""
-
-    record: Record
-    folder: Path
-    speed: Speed | None = None
-    diff: OutputDiff | None = None
-    speed_problem: str | None = None  # why the comparison of speed that lies beside the record cannot be read
-
-
-# ---- the row -------------------------------------------------------------------------------------------------------
-
-
-class Row(Struct, frozen=True, kw_only=True):
-    """One row of the matrix. Figures are read by their key: `row["speedup_ratio"]`; KeyError for an unknown one."""
-
-    run_id: Annotated[str, Meta(description="The sweep.")]
-    record_id: Annotated[str, Meta(description="The folder below results_dir.")]
-    started_at: Annotated[str, Meta(description="UTC, ISO 8601.")]
-    runtime: Annotated[str, Meta(description="Engine over weights in a placement.")]
-    engine: Annotated[str, Meta(description="How it is executed.")]
-    weights: Annotated[str, Meta(description="How weights are held.")]
-    placement: Annotated[str, Meta(description="Where layers lie.")]
-    dtype: Annotated[str, Meta(description="What the engine computes in.")]
-    model: Annotated[str, Meta(description="The model that every cell of a run shares.")]
-    model_title: Annotated[str, Meta(description="What the model is: kind, parameters, name.")]
-    model_digest: Annotated[str, Meta(description="Of the model's files.")]
-    hw: Annotated[str, Meta(description="The hardware profile.")]
-    threads: Annotated[int, Meta(description="Given to every runtime alike.")]
-    machine: Annotated[
-        str, Meta(description="Digest of host, processor, instruction sets, cores, memory, limits and profile.")
-    ]
-    config_hash: Annotated[str, Meta(description="Of what the cell measures: the same over commits and dates.")]
-    command: Annotated[str, Meta(description="Measures this cell again.")]
-    is_reference: Annotated[bool, Meta(description="What others are compared with.")]
-    status: Annotated[Status, Meta(description="What became of the cell.")]
-    reason: Annotated[str | None, Meta(description="Why the status is not ok.")] = None
-    variant: Annotated[
-        str | None, Meta(description="What tells the row from others of the same runtime, model and hardware.")
-    ] = None
-    processor: Annotated[str | None, Meta(description="As the machine calls it.")] = None
-    machine_description: Annotated[
-        str | None, Meta(description="Processor, cores, widest vectors and what limits them.")
-    ] = None
-    commit: Annotated[str | None, Meta(description="Of this program.")] = None
-    against: Annotated[str | None, Meta(description="The record that answers were compared with.")] = None
-    latency_source: Annotated[
-        Source | None,
-        Meta(description="interleaved: times of launches in which cells took turns; alone: of the cell by itself."),
-    ] = None
-    price_source: Annotated[
-        Source | None,
-        Meta(description="interleaved: from the rate of the interleaved batches; alone: of the offline benchmark."),
-    ] = None
-    start_kind: Annotated[
-        StartKind | None,
-        Meta(
-            description="cold: something was built or compiled; warm: all of that was found in the cache; plain: "
-            "nothing to build."
-        ),
-    ] = None
-    dtype_note: Annotated[str | None, Meta(description="Where products in the dtype are emulated: at which rate.")] = (
-        None
-    )
-    speedup_reason: Annotated[str | None, Meta(description="Why there is no speedup.")] = None
-    cpu_speedup_reason: Annotated[str | None, Meta(description="Why CPU time does not stand for the cell's speed.")] = (
-        None
-    )
-    speed_note: Annotated[
-        str | None, Meta(description="Why wall time and CPU time disagree beyond both intervals.")
-    ] = None
-    peak_note: Annotated[
-        str | None,
-        Meta(
-            description="How to read the shares of the hardware peak, where they are above 100 % or it was under load."
-        ),
-    ] = None
-    energy_reason: Annotated[str | None, Meta(description="Why no energy is known.")] = None
-    sandbox_note: Annotated[str | None, Meta(description="What the machine did not keep generated programs from.")] = (
-        None
-    )
-    cache_note: Annotated[str | None, Meta(description="What was wrong with kept answers or verdicts.")] = None
-    figures: Figures = {}
-
-    def __getitem__(self, key: str) -> float | None:
-        return self.figures[key]
-
-    def get(self, key: str) -> float | None:
-        return self.figures.get(key)
-
-    def interval(self, key: str) -> tuple[float, float, float] | None:
-        """Return a figure with its bounds; None where one of them is unknown."""
-        return interval_in(self.figures, key)
-
-    def flat(self) -> dict[str, str | float | bool | None]:
-        """Return the row as it is published: its own fields and its figures side by side."""
-        own = {name: getattr(self, name) for name in self.__struct_fields__ if name != "figures"}
-        return {**own, **self.figures}
-
-
-def interval_in(figures: Figures, key: str) -> tuple[float, float, float] | None:
-    """Return a figure with its bounds; None where one of them is unknown."""
-    value, low, high = (figures.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    return None if value is None or low is None or high is None else (value, low, high)
-
-
-# ---- plain JSON ----------------------------------------------------------------------------------------------------
 
 T = TypeVar("T")
 

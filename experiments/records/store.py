@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.records.migration import read_record
-from runtime_matrix.experiments.records.schema import (
+from runtime_matrix.experiments.records.comparison import (
     OUTPUT_DIFF_SCHEMA_VERSION,
     SPEED_SCHEMA_VERSION,
     OutputDiff,
-    Record,
     Result,
     Speed,
-    to_plain,
-    typed,
 )
+from runtime_matrix.experiments.records.migration import read_record
+from runtime_matrix.experiments.records.schema import Record, to_plain, typed
 from runtime_matrix.experiments.records.unfinished import unfinished_record
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from runtime_matrix.experiments.advice.choose import GOALS, Choice, Wish, choose
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
 from runtime_matrix.experiments.advice.words import exchange, not_compared, size
 from runtime_matrix.experiments.analysis.columns import is_alarm
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 MIN_ACCURACY = 0.99
 _NAMED = 5

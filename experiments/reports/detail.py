@@ -12,7 +12,9 @@ from msgspec import UNSET, Struct, UnsetType
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.roofline import RequestShape, positions
 from runtime_matrix.experiments.analysis.speed_row import INTERLEAVED
-from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record, Result, Row
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.statistics.descriptive import percentile
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime_matrix.experiments.records.schema import BenchmarkDiff, Result, to_plain, typed
+from runtime_matrix.experiments.records.comparison import BenchmarkDiff, Result
+from runtime_matrix.experiments.records.schema import to_plain, typed
 
 _LETTERS = "ABCDEFGHIJ"
 _PROMPT, _ANSWER = 500, 400  # characters; of a prompt the end, where the question stands

@@ -17,9 +17,10 @@ from runtime_matrix.experiments.analysis.columns import PAGE, SCORES, SPEEDS, ST
 from runtime_matrix.experiments.analysis.matrix import latest, rows
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import Metric
-from runtime_matrix.experiments.records.schema import Result, Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.cards import answers
 from runtime_matrix.experiments.reports.detail import Detail, detail
 from runtime_matrix.experiments.reports.flipped import Flipped

@@ -11,7 +11,8 @@ from runtime_matrix.experiments.analysis.columns import COLUMNS, SCORES, SPEEDS,
 from runtime_matrix.experiments.analysis.ranking import bounds, pareto
 from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Series
 from runtime_matrix.experiments.records.metric import Metric
-from runtime_matrix.experiments.records.schema import FAILED_TIMING, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import FAILED_TIMING
 from runtime_matrix.experiments.reports.detail import Detail
 from runtime_matrix.experiments.tasks.registry import scores
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import readable
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.records.schema import Result
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.store import cell_folders, read_results, write_atomic
 from runtime_matrix.experiments.reports.page import page
 

@@ -9,7 +9,8 @@ import msgspec
 
 from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.records.schema import Record, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Record
 
 MATRIX_SCHEMA = Path(__file__).with_name("matrix.schema.json")
 RECORD_SCHEMA = Path(__file__).with_name("record.schema.json")

@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
-from runtime_matrix.experiments.records.schema import Record, Result, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Record
 
 Value = str | float | bool | None
 _KINDS: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}

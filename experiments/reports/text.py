@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from runtime_matrix.experiments.analysis.columns import PAGE, failures, is_alarm, known, speed_notes
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import Metric
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.verdict import sentence
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from runtime_matrix.experiments.advice.kept import kept
 from runtime_matrix.experiments.advice.next_steps import beside_reference
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.speed_row import ONE_LAUNCH
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 
 
 @dataclass(frozen=True)

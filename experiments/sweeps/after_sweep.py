@@ -10,9 +10,10 @@ from runtime_matrix.experiments.analysis.paired_outputs import compare
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.execution.progress import Deadline
+from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.ratios import Clock, ratio
-from runtime_matrix.experiments.records.schema import Launch, Record, to_plain
+from runtime_matrix.experiments.records.schema import Record, to_plain
 from runtime_matrix.experiments.records.store import OUTPUT_DIFF_FILE, read_speed, write_atomic
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner, Tick

@@ -12,7 +12,8 @@ from pathlib import Path
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.execution.progress import Deadline
-from runtime_matrix.experiments.records.schema import Launch, Record
+from runtime_matrix.experiments.records.comparison import Launch
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.records.store import SPEED_FILE, attach
 from runtime_matrix.experiments.reports.verdict import compared_words
 from runtime_matrix.experiments.sweeps.after_sweep import compare_answers

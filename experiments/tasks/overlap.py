@@ -6,11 +6,14 @@ lower-cased and punctuation is dropped. An item of fewer words is seen where all
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 WORDS = 13
+TRAINING_SHARES = Path(__file__).parents[1] / "bundled" / "training_overlap.json"  # of the bundled model
 _FEWEST = 4  # words, below which a sentence is no one's
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[.?!:]\s|\n")
@@ -35,6 +38,12 @@ class Seen:
         if all(len(text) < WORDS for text in texts):
             return any(hash(text) in self.sentences for text in texts if len(text) >= _FEWEST)
         return any(not self.runs.isdisjoint(_runs(text)) for text in texts)
+
+
+def training_shares(digest: str) -> dict[str, float]:
+    """Return the share of each bundled benchmark's items that the training text holds; empty for any other model."""
+    kept = json.loads(TRAINING_SHARES.read_text(encoding="utf-8"))
+    return dict(kept["shares"]) if kept["model_digest"] == digest else {}
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ from runtime_matrix.experiments.analysis.timed_work import problem
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.execution.progress import Deadline
 from runtime_matrix.experiments.measurement.memory import available_bytes
+from runtime_matrix.experiments.records.comparison import SPEED_SCHEMA_VERSION, Launch, Speed
 from runtime_matrix.experiments.records.environment import gpu_memory_bytes, gpus
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.ratios import Clock, ratio
-from runtime_matrix.experiments.records.schema import SPEED_SCHEMA_VERSION, Launch, Record, Speed, to_plain
+from runtime_matrix.experiments.records.schema import Record, to_plain
 from runtime_matrix.experiments.records.store import SPEED_FILE, write_atomic
 from runtime_matrix.experiments.timing.launch import RunningLaunch, computes_the_same, launch
 from runtime_matrix.experiments.timing.runner import Runner, Tick

@@ -17,7 +17,7 @@ from runtime_matrix.experiments.analysis.timed_work import is_exact
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.machine import MachineChange, machine_change, read_machine
-from runtime_matrix.experiments.records.schema import Block, Launch, PeakMemory, Repeated, Side, TimedTokens, Times
+from runtime_matrix.experiments.records.comparison import Block, Launch, PeakMemory, Repeated, Side, TimedTokens, Times
 from runtime_matrix.experiments.timing.runner import Lost, Runner, Tick, Worker, started
 from runtime_matrix.experiments.timing.timed_tokens import TimedRow, compare_rows
 from runtime_matrix.experiments.timing.worker import Loaded, Round, Setting, Shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.records.schema import TimedTokens
+from runtime_matrix.experiments.records.comparison import TimedTokens
 
 Request = tuple[list[int], int]  # ids, and the index of the first one that is scored
 Force = Callable[[list[Request]], list[list[float]]]  # how much likelier the reference's own choice was, each token

@@ -19,7 +19,7 @@ from typing import Any
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
-from runtime_matrix.experiments.records.schema import PeakMemory
+from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
 
 _HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take

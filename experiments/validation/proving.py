@@ -13,7 +13,9 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.overrides import cells
 from runtime_matrix.experiments.config.arguments import read_arguments
+from runtime_matrix.experiments.config.compose import compose_gate
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.limits import ACCURACY, GateConfig
@@ -162,8 +164,6 @@ class Proof:
         return self._pair(words, runtime)[1]
 
     def _pair(self, words: Sequence[str], against: str) -> tuple[Cell, Cell]:
-        from runtime_matrix.experiments.cells.overrides import cells
-
         reference, (candidate,) = cells(read_arguments([*self._overrides, *words]), against, self._command)
         return reference, candidate
 
@@ -187,8 +187,6 @@ def _said(injection: Injection | None) -> str:
 
 
 def _gate(name: str, words: Sequence[str]) -> GateConfig:
-    from runtime_matrix.experiments.config.compose import compose_gate
-
     gate: GateConfig = build(GateConfig, compose_gate(name, words), "gate")
     return gate
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import sweep
 

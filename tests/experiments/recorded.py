@@ -12,19 +12,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.paired_outputs import compare
-from runtime_matrix.experiments.records.schema import (
-    SCHEMA_VERSION,
-    SPEED_SCHEMA_VERSION,
-    Launch,
-    OutputDiff,
-    Record,
-    Result,
-    Row,
-    Speed,
-    Status,
-    to_plain,
-    typed,
-)
+from runtime_matrix.experiments.records.comparison import SPEED_SCHEMA_VERSION, Launch, OutputDiff, Result, Speed
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, Record, Status, to_plain, typed
 from runtime_matrix.experiments.records.store import OUTPUT_DIFF_FILE, SPEED_FILE
 
 QUESTIONS = 40

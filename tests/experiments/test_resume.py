@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.sweeps.sweep import _recorded
+from runtime_matrix.experiments.sweeps.resume import recorded_cells
 from tests.experiments.recorded import make_record, write
 
 ROOT = Path(__file__).parents[2]
@@ -116,11 +116,11 @@ def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
             [make_record("gptq", run=run_id, status="crash"), make_record("slow", run=run_id, status="interrupted")],
         )
     write(tmp_path, [make_record("awq", run="a", status="error")])
-    assert {record.runtime.name for record in _recorded(folders, 2)} == {"eager", "nf4", "gptq"}
-    assert {record.runtime.name for record in _recorded(folders, 3)} == {"eager", "nf4"}
+    assert {record.runtime.name for record in recorded_cells(folders, 2)} == {"eager", "nf4", "gptq"}
+    assert {record.runtime.name for record in recorded_cells(folders, 3)} == {"eager", "nf4"}
     write(tmp_path, [make_record("awq", run="b")])  # what was measured once stays measured
-    assert _recorded(folders, 1)[-1].status != "ok"
-    assert [record.status for record in _recorded(folders, 1) if record.runtime.name == "awq"] == [
+    assert recorded_cells(folders, 1)[-1].status != "ok"
+    assert [record.status for record in recorded_cells(folders, 1) if record.runtime.name == "awq"] == [
         "ok",
         "error",
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.bundled import training_overlap
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.config import BenchmarksConfig
 from runtime_matrix.experiments.cells.data import calibration_path
@@ -23,7 +22,7 @@ def overlap_of(cell: Cell) -> Overlap:
     sets = texts_of(cell.config.benchmark)
     calibration = calibration_path(cell.config.calibration.data)
     seen = overlap.seen_of([calibration.read_text(encoding="utf-8", errors="replace")] if sets else [])
-    known = training_overlap.shares(cell.facts.digest)
+    known = overlap.training_shares(cell.facts.digest)
     shares = {
         name: OverlapShare(
             items=len(found.items),

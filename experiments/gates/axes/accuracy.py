@@ -17,7 +17,8 @@ from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits, Part
 from runtime_matrix.experiments.gates.baseline import Baseline, asked, shortened
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import items_needed, loss
 from runtime_matrix.experiments.statistics.sequential import Verdict

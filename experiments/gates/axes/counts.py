@@ -9,7 +9,8 @@ from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.baseline import figure_changes
 from runtime_matrix.experiments.gates.findings import Finding, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _TOKENS = "tokens"

@@ -12,7 +12,7 @@ from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.figures_limits import KeptFigures, advice_on_growth, judge_shares
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.records.schema import Launch, Result
+from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import difference_of_means, mean_interval
 from runtime_matrix.experiments.statistics.sequential import Verdict

@@ -16,16 +16,19 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.cells.overrides import own_words
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.evaluation.decoding import decode_batch, random_prompts
+from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+from runtime_matrix.runtimes.weights.full import load_module
+
 _PROMPT_TOKENS, _NEW_TOKENS = 64, 32
 _OWN: dict[str, str | None] = {"rounds": "40", "runtimes": "eager,compile,onnxruntime"}
 _Loop = Callable[[Sequence[int], int], list[int]]
 
 
 def main() -> int:
-    from runtime_matrix.experiments.cells.cell import plan
-    from runtime_matrix.experiments.cells.overrides import own_words
-    from runtime_matrix.experiments.config.compose import compose
-
     own, given = own_words(sys.argv[1:], _OWN)
     rounds = int(str(own["rounds"]))
     for name in str(own["runtimes"]).split(","):
@@ -38,9 +41,6 @@ def main() -> int:
 
 
 def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
-    from runtime_matrix.experiments.evaluation.decoding import decode_batch
-    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
-
     runtime = make_runtime(cell.config.runtime)
     traits = load(cell, runtime, cell.config.runtime, cell.hardware("cpu"), lambda phase: nullcontext())
 
@@ -50,16 +50,12 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
     if name == "onnxruntime":
         graph = max(cell.artifacts.glob("onnx/*/model.onnx"), key=lambda path: path.parent.stat().st_mtime)
         return ours, partial(_onnx_loop, _session(graph)), traits.vocabulary
-    from runtime_matrix.runtimes.weights.full import load_module
-
     module = load_module(cell.source, "float32", "sdpa", cell.hardware("cpu"))
     return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary
 
 
 def _race(ours: _Loop, theirs: _Loop, vocabulary: int, rounds: int) -> tuple[list[float], list[float]]:
     """Return ours / theirs of each round, and our milliseconds a token. Both must say the same."""
-    from runtime_matrix.experiments.evaluation.decoding import random_prompts
-
     prompt = random_prompts(1, _PROMPT_TOKENS, vocabulary, seed=0)[0]
     for _ in range(3):
         if ours(prompt, _NEW_TOKENS) != theirs(prompt, _NEW_TOKENS):

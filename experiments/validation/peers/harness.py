@@ -17,10 +17,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.config.models import inspect_folder
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.generation import generate
+from runtime_matrix.experiments.evaluation.requests import Continuations, GenerateRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.validation.peers import workloads
 from runtime_matrix.experiments.validation.peers.results import Asked, Compared, Generated, Scored
 from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
+from runtime_matrix.runtimes.base import Hardware, ModelSource
 
 Work = Callable[..., Any]  # given a number, only so many items
 _WARM_UP = 8
@@ -81,10 +87,6 @@ def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     options = ScoringConfig(**json.loads(arguments.options))
 
     def ours(limit: int | None = None) -> list[float]:
-        from runtime_matrix.experiments.evaluation.requests import Continuations
-        from runtime_matrix.experiments.evaluation.scoring import score
-        from runtime_matrix.experiments.evaluation.text import Text
-
         text = Text(folder, 0, traits.max_length)
         made = text.continuations([Continuations(one.prefix, one.stem, one.endings) for one in asked[:limit]])
         return [one.total for one in score(runtime, traits, [r for requests, _ in made for r in requests], options)]
@@ -107,15 +109,9 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
     runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
     options = GenerationConfig(**json.loads(arguments.options))
-    from runtime_matrix.experiments.config.models import inspect_folder
-
     eos_ids = inspect_folder(folder).eos_ids
 
     def ours(limit: int | None = None) -> list[str]:
-        from runtime_matrix.experiments.evaluation.generation import generate
-        from runtime_matrix.experiments.evaluation.requests import GenerateRequest
-        from runtime_matrix.experiments.evaluation.text import Text
-
         text = Text(folder, 0, traits.max_length)
         requests = [
             GenerateRequest(text.prompt(one.prompt, one.max_new_tokens)[0], one.max_new_tokens, one.stop)
@@ -137,8 +133,6 @@ def _harness(folder: Path, arguments: argparse.Namespace) -> Any:
 
 def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
     import importlib
-
-    from runtime_matrix.runtimes.base import Hardware, ModelSource
 
     module, _, name = runtime.partition(":")
     made = getattr(importlib.import_module(module), name)()
@@ -171,8 +165,6 @@ def _same_scores(compared: Compared, theirs: Sequence[float], ours: Sequence[flo
 
 
 def _same_texts(compared: Compared, theirs: Sequence[str], ours: Sequence[str]) -> Generated:
-    from runtime_matrix.experiments.evaluation.text import Text
-
     text = Text(MODEL_DIR, None, None)
     different = sum(a != b for a, b in zip(theirs, ours, strict=True))
     tokens = sum(len(text.encode(one)) for one in ours)

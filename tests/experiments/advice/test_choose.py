@@ -9,7 +9,7 @@ from runtime_matrix.experiments.advice.choose import Wish, choose
 from runtime_matrix.experiments.advice.kept import Kept, kept, unshown
 from runtime_matrix.experiments.advice.words import advice_lines
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import changed_row, make_record, sweep, write
 

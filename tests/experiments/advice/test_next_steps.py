@@ -16,7 +16,7 @@ from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.config.compose import CONF, compose
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep, write
 

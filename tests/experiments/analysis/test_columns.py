@@ -5,7 +5,7 @@ from __future__ import annotations
 from runtime_matrix.experiments.analysis.columns import COLUMNS, known
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.records.metric import Metric
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from tests.experiments.recorded import changed_row
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.analysis.consistency import contradictions
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.published import published_rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.conftest import ROOT
 from tests.experiments.recorded import changed_row, make_record, sweep, write

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.analysis.costs import energy, money, pays_after, start
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
-from runtime_matrix.experiments.records.schema import BenchmarkDiff, Entry, Figures, Load, OutputDiff
+from runtime_matrix.experiments.records.comparison import BenchmarkDiff, OutputDiff
+from runtime_matrix.experiments.records.row import Figures
+from runtime_matrix.experiments.records.schema import Entry, Load
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.statistics.interval import Interval
 from tests.experiments.recorded import changed_row, make_record, result, speed, write

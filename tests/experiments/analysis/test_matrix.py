@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.matrix import readable, rows
-from runtime_matrix.experiments.records.schema import BenchmarkDiff, OutputDiff, Overlap, OverlapShare
+from runtime_matrix.experiments.records.comparison import BenchmarkDiff, OutputDiff
+from runtime_matrix.experiments.records.schema import Overlap, OverlapShare
 from runtime_matrix.experiments.statistics.interval import Interval
 from tests.experiments.recorded import make_record, result
 

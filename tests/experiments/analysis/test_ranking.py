@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.analysis.ranking import bounds, mark_best, pareto
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from tests.experiments.recorded import changed_row
 
 AXES = [("speedup_ratio", "high"), ("mcq_accuracy", "high"), ("peak_host_bytes", "low")]

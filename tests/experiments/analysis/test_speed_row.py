@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep, write
 

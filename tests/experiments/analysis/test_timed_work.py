@@ -10,11 +10,8 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.timed_work import problem, unchecked
 from runtime_matrix.experiments.measurement.machine import MachineChange
-from runtime_matrix.experiments.records.schema import (
-    INVALID_TIMING,
-    WRONG_OUTPUT,
+from runtime_matrix.experiments.records.comparison import (
     Block,
-    Entry,
     Launch,
     PeakMemory,
     Repeated,
@@ -24,6 +21,7 @@ from runtime_matrix.experiments.records.schema import (
     Times,
     TokenRule,
 )
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry
 from tests.experiments import recorded
 
 TOKENS = TimedTokens(rows=20, same_rows=20, tokens=640, missing=0, forced=0, forced_top=0, max_gap=0.0)

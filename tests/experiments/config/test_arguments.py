@@ -45,7 +45,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
         cells.extend(some)
         return 0
 
-    monkeypatch.setattr("runtime_matrix.experiments.sweeps.sweep.run_sweep", keep)
+    monkeypatch.setattr("runtime_matrix.experiments.run.run_sweep", keep)
     return cells
 
 

@@ -14,7 +14,8 @@ from typing_extensions import override
 from runtime_matrix.experiments.exporters.exporter import Exporter, NoOptions
 from runtime_matrix.experiments.exporters.exporters import Exporters, configured
 from runtime_matrix.experiments.exporters.registry import Registry
-from runtime_matrix.experiments.records.schema import Record, Result
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep
 

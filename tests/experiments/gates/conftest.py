@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.gates.findings import Measured
-from runtime_matrix.experiments.records.schema import Result
+from runtime_matrix.experiments.records.comparison import Result
 from tests.experiments.gates.judged import record, speed, write_items
 
 

@@ -10,7 +10,7 @@ from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.records.schema import Result
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _FIGURE = "ttft_s_p50"

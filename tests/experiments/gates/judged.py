@@ -24,22 +24,18 @@ from runtime_matrix.experiments.gates.judge import findings
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_axis import BaselineSpeed
 from runtime_matrix.experiments.measurement.machine import MachineChange
-from runtime_matrix.experiments.records.schema import (
+from runtime_matrix.experiments.records.comparison import (
     SPEED_SCHEMA_VERSION,
     Block,
-    Entry,
     Launch,
-    Load,
     PeakMemory,
-    Record,
     Repeated,
-    Replay,
     Side,
     Speed,
     TimedTokens,
     Times,
-    to_plain,
 )
+from runtime_matrix.experiments.records.schema import Entry, Load, Record, Replay, to_plain
 from tests.experiments.recorded import make_record
 
 RUNTIME = {"weights": {"name": "full"}, "dtype": "float32"}

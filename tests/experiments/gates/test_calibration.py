@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.calibrate import lines
 from runtime_matrix.experiments.config.compose import compose_gate
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.calibration import (
     calibrate,
+    calibration_lines,
     launches_for,
     smallest_change,
     warnings,
@@ -71,12 +71,12 @@ def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> No
     assert 0 < low < estimate < high <= 1
     assert decode.drift is not None
     assert decode.drift[1] > 1
-    said = "\n".join(lines(found))
+    said = "\n".join(calibration_lines(found))
     assert "lag-1 autocorrelation" in said
     assert "launches follow one another" in said
     assert "rounds are not yet steady" in said
     steady = [drawn.gauss(0, 0.01) for _ in range(12)]
-    quiet = "\n".join(lines(calibrate({"decode": steady}, "cpu_s", 0.9975, {"decode": [(0.0, 0.0)] * 12})))
+    quiet = "\n".join(calibration_lines(calibrate({"decode": steady}, "cpu_s", 0.9975, {"decode": [(0.0, 0.0)] * 12})))
     assert "follow one another" not in quiet
     assert "not yet steady" not in quiet
 

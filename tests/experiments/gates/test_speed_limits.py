@@ -7,7 +7,7 @@ from msgspec import structs
 
 from runtime_matrix.experiments.gates.axes import speedup
 from runtime_matrix.experiments.gates.findings import Measured
-from runtime_matrix.experiments.records.schema import Block, Times
+from runtime_matrix.experiments.records.comparison import Block, Times
 from tests.experiments.gates.judged import LIMITS, compared, found, speed
 
 

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.columns import known
 from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.metric import error_key, number, with_error, with_interval
-from runtime_matrix.experiments.records.schema import Entry, Result, Row
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import Entry
 from tests.experiments.recorded import changed_row, make_record
 
 

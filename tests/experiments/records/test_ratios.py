@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.comparison import Block, Launch, PeakMemory, Side, Times
 from runtime_matrix.experiments.records.ratios import (
     Clock,
     is_cpu_bound,
@@ -17,7 +18,6 @@ from runtime_matrix.experiments.records.ratios import (
     thread_scaling,
     waiting,
 )
-from runtime_matrix.experiments.records.schema import Block, Launch, PeakMemory, Side, Times
 
 
 def launch(candidate_s: float, reference_s: float = 1.0, peaks: tuple[int | None, int | None] = (2, 1)) -> Launch:

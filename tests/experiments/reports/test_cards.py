@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import ModelIdentity, Row, Status
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import ModelIdentity, Status
 from runtime_matrix.experiments.reports.cards import answers
 from runtime_matrix.experiments.reports.page import page
 from runtime_matrix.experiments.reports.reading import read

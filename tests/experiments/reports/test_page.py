@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.records.schema import Load, Result, Status, to_plain
+from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.schema import Load, Status, to_plain
 from runtime_matrix.experiments.report import main
 from runtime_matrix.experiments.reports.page import page
 from runtime_matrix.experiments.reports.reading import PAGE_FILE, read

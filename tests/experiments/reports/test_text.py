@@ -13,7 +13,8 @@ from rich.console import Console
 
 from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import Row, to_plain
+from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.records.schema import to_plain
 from runtime_matrix.experiments.report import main
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.reports.schema import (

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.records.schema import Row
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.store import read_results
 from runtime_matrix.experiments.reports.verdict import bars, compared_words, sentence
 from tests.experiments.recorded import changed_row, make_record, sweep, write

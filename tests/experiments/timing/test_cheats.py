@@ -10,8 +10,9 @@ from runtime_matrix.experiments.analysis.timed_work import problem
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.overrides import cells
 from runtime_matrix.experiments.config.arguments import read_arguments
+from runtime_matrix.experiments.records.comparison import Speed
 from runtime_matrix.experiments.records.ratios import Clock, ratio
-from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Speed
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT
 from runtime_matrix.experiments.records.store import read_speed, write_record
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner

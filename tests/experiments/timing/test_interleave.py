@@ -15,8 +15,9 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.overrides import cells
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.schema import ComparisonConfig
+from runtime_matrix.experiments.records.comparison import Launch, Speed
 from runtime_matrix.experiments.records.ratios import Clock, ratio
-from runtime_matrix.experiments.records.schema import Launch, Load, Record, Speed
+from runtime_matrix.experiments.records.schema import Load, Record
 from runtime_matrix.experiments.records.store import read_speed, write_record
 from runtime_matrix.experiments.timing.injection import Injection
 from runtime_matrix.experiments.timing.interleave import compare_speed

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.bundled import training_overlap
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.execution.worker.overlap import overlap_of
 from runtime_matrix.experiments.records.schema import OverlapShare
+from runtime_matrix.experiments.tasks import overlap
 
 TEXTS = "benchmark=[perplexity,multiple_choice,code,extractive_qa,summarization]"
 
@@ -36,8 +36,8 @@ def test_the_bundled_benchmarks_against_calibration_and_training() -> None:
 
 
 def test_the_committed_shares_are_of_the_committed_model() -> None:
-    assert training_overlap.shares(cell("benchmark=[latency]").facts.digest)
-    assert training_overlap.shares("another model") == {}
+    assert overlap.training_shares(cell("benchmark=[latency]").facts.digest)
+    assert overlap.training_shares("another model") == {}
 
 
 def test_data_of_ones_own(tmp_path: Path) -> None:

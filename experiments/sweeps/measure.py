@@ -1,0 +1,83 @@
+"""Cells measured one after the other, those of finished earlier runs left out where `resume` is set."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.cells.cell import Cell, baselines
+from runtime_matrix.experiments.execution.progress import Deadline, Progress
+from runtime_matrix.experiments.execution.supervisor import Children
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.schema import (
+    Environment,
+    Record,
+    Sweep,
+)
+from runtime_matrix.experiments.records.store import check_writable
+from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks, identity_of_cell, measure_cell
+from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
+
+
+def measure_cells(
+    cells: Sequence[Cell],
+    progress: Progress,
+    on_record: Callable[[Record], None] = lambda record: None,
+    deadline: Deadline | None = None,
+) -> list[Record]:
+    """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set.
+
+    None is begun after the deadline: then there are fewer records than cells.
+    """
+    results = Path(cells[0].config.results_dir)
+    check_writable(results)
+    check_writable(cells[0].artifacts, "artifacts_dir")
+    progress.note(f"records go to {results}")
+    settle(results)
+    machine = environment()
+    recorded = recorded_cells(results, cells[0].config.tries) if cells[0].config.resume else []
+    children = Children(
+        cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
+    )
+    peaks = HardwarePeaks(cells, children, progress)
+    run_id = _stamp()
+    sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
+    records: list[Record] = []
+    compared_with = baselines(cells)
+    last_s = 0.0  # that the last cell took
+    for index, cell in enumerate(cells):
+        here = _with_versions(machine, cell)
+        earlier = take(recorded, cell, here)
+        if earlier is None and deadline is not None and deadline.is_over(last_s):
+            break
+        start = time.monotonic()
+        progress.start(cell.label)
+        is_reference = index in compared_with
+        if earlier is not None:
+            record = replace(earlier, is_reference=is_reference)
+        else:
+            sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
+            record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
+            identity = identity_of_cell(cell, run_id, record_id, here, is_reference, sweep)
+            record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
+        records.append(record)
+        if earlier is None and record.status == "ok":
+            last_s = time.monotonic() - start
+        progress.finish(record.status, record.reason, was_resumed=earlier is not None)
+        on_record(record)
+    return records
+
+
+def _with_versions(machine: Environment, cell: Cell) -> Environment:
+    """Return the environment, with the versions of the packages that this cell's runtime imports."""
+    return replace(machine, versions={**machine.versions, **cell.code.versions})
+
+
+def _stamp() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)

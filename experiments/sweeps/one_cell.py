@@ -1,0 +1,159 @@
+"""One cell of a sweep: its jobs one after the other, and a record whatever happens."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.execution.progress import Progress
+from runtime_matrix.experiments.execution.supervisor import Children, Outcome
+from runtime_matrix.experiments.records.assemble import assemble
+from runtime_matrix.experiments.records.environment import environment_hash
+from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.schema import (
+    CellIdentity,
+    Environment,
+    HardwareIdentity,
+    HardwarePeak,
+    ModelIdentity,
+    Record,
+    RuntimeIdentity,
+    Sweep,
+    typed,
+)
+from runtime_matrix.experiments.records.store import write_record
+from runtime_matrix.experiments.records.unfinished import running
+from runtime_matrix.experiments.tasks.registry import every_task
+
+
+class HardwarePeaks:
+    """What the machine can do at most: measured when the first cell that is timed begins, and journaled in each."""
+
+    def __init__(self, cells: Sequence[Cell], children: Children, progress: Progress):
+        self._cells = [cell for cell in cells if cell.config.benchmark.use_hardware_peak]
+        self._children, self._progress = children, progress
+        self._known: dict[tuple[str, int], HardwarePeak | None] = {}  # by hardware profile and threads
+
+    def write(self, cell: Cell, folder: Path) -> None:
+        if not cell.config.benchmark.use_hardware_peak:
+            return
+        key = (cell.config.hw.name, cell.threads)
+        journal = folder / "journal.jsonl"
+        if key in self._known:
+            known = self._known[key]
+            if known is not None:
+                Journal(journal).write("hardware_peak", known)
+            return
+        alike = [one for one in self._cells if (one.config.hw.name, one.threads) == key]
+        dtypes = sorted({one.config.runtime.dtype for one in alike})
+        self._progress.hear(("benchmark", "hardware peak"))
+        _timed("hardware_peak", cell, folder, self._children, self._progress.hear, dtypes)
+        events = [event for event in read_journal(journal) if event["event"] == "hardware_peak"]
+        self._known[key] = typed(events[-1], HardwarePeak) if events else None
+
+
+def measure_cell(
+    cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress, peaks: HardwarePeaks
+) -> Record:
+    folder.mkdir(parents=True)
+    journal = Journal(folder / "journal.jsonl")
+    with running(folder):
+        try:
+            journal.write("cell", cell=identity)
+            outcome = _timed("check", cell, folder, children, progress.hear)
+            if outcome.status == "ok":
+                peaks.write(cell, folder)
+                outcome = _jobs(cell, folder, children, progress)
+        except KeyboardInterrupt as stopped:
+            if read_journal(folder / "journal.jsonl"):
+                reason = getattr(stopped, "reason", "interrupted by the user")
+                _write(folder, Outcome("interrupted", reason, None))
+            raise
+        return _write(folder, outcome)
+
+
+def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
+    """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
+    if cell.config.agreement.enabled:
+        progress.hear(("benchmark", "reference"))
+        reference = _timed("reference", cell, folder, children, progress.hear)
+        if reference.status != "ok" and reference.status != "unsupported":
+            Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
+    try:
+        outcome = _timed("measure", cell, folder, children, progress.hear)
+    finally:
+        remove_temporary_files(folder)
+    if cell.config.agreement.enabled and outcome.status == "ok":
+        progress.hear(("benchmark", "replay"))
+        _timed("replay", cell, folder, children, progress.hear)
+    return outcome
+
+
+def _timed(
+    name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None], *arguments: Any
+) -> Outcome:
+    """Run a job, and journal the wall time that its process took from start to end."""
+    children.wait_for_server(hear)
+    start = time.monotonic()
+    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear, *arguments)
+    Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
+    return outcome
+
+
+def _write(folder: Path, outcome: Outcome) -> Record:
+    events = read_journal(folder / "journal.jsonl")
+    record = assemble(
+        events, status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code, finished_at=_now()
+    )
+    write_record(folder, record)
+    return record
+
+
+def identity_of_cell(
+    cell: Cell, run_id: str, record_id: str, machine: Environment, is_reference: bool, sweep: Sweep
+) -> CellIdentity:
+    runtime = cell.config.runtime
+    return CellIdentity(
+        run_id=run_id,
+        record_id=record_id,
+        started_at=_now(),
+        runtime=RuntimeIdentity(
+            name=runtime.title,
+            engine=str(runtime.engine["name"]),
+            weights=str(runtime.weights["name"]),
+            placement=str(runtime.placement["name"]),
+            dtype=runtime.dtype,
+        ),
+        model=ModelIdentity(
+            name=cell.model_name,
+            title=models.title(cell.facts, cell.model_name),
+            digest=cell.facts.digest,
+            shape=cell.facts.shape,
+        ),
+        hw=HardwareIdentity(name=cell.config.hw.name, device=cell.config.hw.device, threads=cell.threads),
+        config=cell.resolved,
+        config_hash=cell.config_hash,
+        benchmark_versions=cell.config.benchmark.versions(),
+        environment=machine,
+        environment_hash=environment_hash(machine),
+        code=cell.code,
+        launch=cell.config.launch,
+        command=cell.command,
+        is_reference=is_reference,
+        sweep=sweep,
+    )
+
+
+def remove_temporary_files(folder: Path) -> None:
+    for task in every_task().values():
+        for name in task.temporary_files:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
