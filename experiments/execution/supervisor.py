@@ -23,6 +23,8 @@ from runtime_matrix.experiments.measurement.memory import MemoryTrace
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Status
 
+_SILENCE = "runtime_matrix.experiments.execution.silence"  # importing it closes this process's output
+_PREFORK_IMPORTS = "runtime_matrix.experiments.execution.prefork_imports"
 _GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
 _LAST_S = 5.0
 _CANNOT_FORK = 3  # the exit code of a forked process that could not use a GPU
@@ -43,8 +45,7 @@ class Outcome:
 def preload(model_types: set[str], *modules: str) -> list[str]:
     """Return what a fork server imports before it forks: what cells of these model types need in any case, and more."""
     kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
-    ours = "runtime_matrix.experiments.cells"
-    return [f"{ours}.quiet", "torch", "transformers", *kinds, *modules, f"{ours}.preload"]
+    return [_SILENCE, "torch", "transformers", *kinds, *modules, _PREFORK_IMPORTS]
 
 
 def stop_server() -> None:

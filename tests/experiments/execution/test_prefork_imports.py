@@ -76,3 +76,8 @@ def test_a_server_that_cannot_fork_for_a_gpu_is_left(monkeypatch: pytest.MonkeyP
     assert children._context.get_start_method() == "forkserver"
     children.wait_for_server(lambda _: None)
     assert children._context.get_start_method() == "spawn"
+
+
+def test_every_module_that_is_imported_ahead_of_time_is_there() -> None:
+    """A fork server passes over what it cannot import, and every cell would import it again."""
+    assert all(importlib.util.find_spec(name) for name in supervise.preload(set(KINDS), "pytest"))
