@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -142,8 +143,13 @@ def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> boo
 
 @contextlib.contextmanager
 def child_environment(threads: int) -> Iterator[None]:
-    """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was."""
-    before = dict(os.environ)
+    """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was.
+
+    A child imports its parent's `__main__` again: of a script without a guard that would start everything anew. What a
+    child runs is in our modules, so it is shown an empty one.
+    """
+    before, main = dict(os.environ), sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
     os.environ[guard.NAME] = guard.mark()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # Packages ask for a GPU while they are imported. By CUDA's own answer no process that is forked later could use
@@ -159,6 +165,7 @@ def child_environment(threads: int) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         for name in _SET_FOR_CHILDREN:
             os.environ.pop(name, None)
         os.environ.update(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
@@ -26,8 +27,20 @@ from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.runtimes.artifacts import prune
 
 
-def run_sweep(cells: Sequence[Cell]) -> int:
-    """Measure the cells, print the matrix, return the exit code."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep measured."""
+
+    records: list[Record]  # one per cell that was begun
+    results: list[Result]  # the same, with what comparing them found
+    is_whole: bool  # False: a deadline left cells or comparisons out
+
+
+def sweep(cells: Sequence[Cell]) -> Outcome:
+    """Measure each cell in a process of its own, compare them with their reference, and export the results.
+
+    UserError for exporters that cannot be configured; nothing is measured then.
+    """
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
     exporters = configured(cells[0].config.monitoring)
@@ -42,7 +55,6 @@ def run_sweep(cells: Sequence[Cell]) -> int:
                 look.record(record, deadline, progress.tick)
 
             records = measure_cells(cells, progress, on_record, deadline)
-
             is_whole = compare_with_reference(
                 cells[: len(records)], records, results, progress.note, deadline, progress.tick
             )
@@ -50,14 +62,20 @@ def run_sweep(cells: Sequence[Cell]) -> int:
             exporters.compared(compared)
     finally:
         exporters.close()
-    left = len(cells) - len(records)
-    if left or not is_whole:
+    return Outcome(records, compared, is_whole and len(records) == len(cells))
+
+
+def run_sweep(cells: Sequence[Cell]) -> int:
+    """Measure the cells, print the matrix, write the page, and return the exit code."""
+    outcome, results = sweep(cells), Path(cells[0].config.results_dir)
+    if not outcome.is_whole:
+        left = len(cells) - len(outcome.records)
         what = f"{left} cells" if left else "comparisons"
         print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
-    _show(compared, results)
+    _show(outcome.results, results)
     _write_page(results)
-    _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, records)
-    return _exit_code(rows(compared, all=True))
+    _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, outcome.records)
+    return _exit_code(rows(outcome.results, all=True))
 
 
 def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:

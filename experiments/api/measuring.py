@@ -1,0 +1,25 @@
+"""Sweeps from Python: the same cells, processes and records as `python -m experiments.run -m`."""
+
+from __future__ import annotations
+
+from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.api.matrix import Matrix
+from runtime_matrix.experiments.cells.cell import Cell, plan
+from runtime_matrix.experiments.cells.overrides import expand
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.program import command_line
+from runtime_matrix.experiments.sweeps.sweep import sweep
+
+
+def measure(*overrides: str) -> Matrix:
+    """Measure one cell, or a sweep over every value with commas, each cell in a process of its own.
+
+    `overrides` are those of `python -m experiments.run`, such as "runtime=eager,onnxruntime" and
+    "benchmark=[latency,memory]"; records go to `results_dir`. A cell that fails is a row with its reason. UserError,
+    before anything is measured, for a mistake in the overrides.
+    """
+    return Matrix(rows(sweep(_cells(overrides)).results, all=True))
+
+
+def _cells(overrides: tuple[str, ...]) -> list[Cell]:
+    return [plan(compose(job), command_line("run", job)) for job in expand(overrides)]

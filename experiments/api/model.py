@@ -1,0 +1,106 @@
+"""A model under one runtime, in this process: scores, texts, perplexity. For speed see `measure`."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from runtime_matrix.experiments.cells.cell import Cell, plan
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.program import command_line
+from runtime_matrix.experiments.evaluation.generation import generate
+from runtime_matrix.experiments.evaluation.requests import Continuations, GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.evaluation.text import Text
+from runtime_matrix.experiments.execution.worker import device, loading
+from runtime_matrix.experiments.tasks.perplexity import windows
+from runtime_matrix.runtimes.base import Runtime, Traits
+
+
+class Model:
+    """A loaded model; a context manager, whose end frees everything."""
+
+    def __init__(self, cell: Cell, runtime: Runtime, traits: Traits, text: Text):
+        self._cell, self._text = cell, text
+        self.runtime, self.traits = runtime, traits
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free everything. Closing twice is allowed."""
+        self.runtime.close()
+
+    def score(self, context: str, continuations: Sequence[str]) -> list[float]:
+        """Return the log-probability of each continuation behind the context, in nats."""
+        return self.score_all([(context, continuations)])[0]
+
+    def score_all(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
+        """Return the log-probabilities of each question's continuations, in nats; contexts are computed once.
+
+        A question is a context and its continuations. ValueError for an empty context.
+        """
+        asked = [Continuations("", context, list(endings)) for context, endings in questions]
+        if any(not question.stem for question in asked):
+            raise ValueError("a context is empty: something must come before what is scored")
+        requests = [requests for requests, _ in self._text.continuations(asked)]
+        flat = [request for of_question in requests for request in of_question]
+        scored = iter(score(self.runtime, self.traits, flat, self._cell.config.scoring))
+        return [[next(scored).total for _ in of_question] for of_question in requests]
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        max_new_tokens: int = 64,
+        stop: Sequence[str] = (),
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Return one text per prompt, without the prompt. Temperature 0 is greedy; a text ends before a stop string."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        drawn = random.Random(seed)
+        requests = []
+        for prompt in prompts:
+            ids, _ = self._text.prompt(prompt, max_new_tokens)
+            seeds = (drawn.getrandbits(63),)
+            requests.append(GenerateRequest(ids, max_new_tokens, tuple(stop), temperature, top_p, seeds))
+        options, eos_ids = self._cell.config.generation, self._cell.facts.eos_ids
+        texts = generate(self.runtime, self.traits, requests, self._text.piecewise, eos_ids, options)
+        return [text.text for (text,) in texts]
+
+    def perplexity(self, text: str, window: int = 256) -> float:
+        """Return the perplexity of a text per token, in disjoint windows of so many tokens.
+
+        ValueError for a text of fewer than two tokens.
+        """
+        cut = windows(self._text.encode(text), self._text.bos_id, window)
+        requests = [ScoreRequest(part.ids, part.first_scored) for part in cut]
+        if not requests:
+            raise ValueError("the text has fewer than two tokens")
+        scored = score(self.runtime, self.traits, requests, self._cell.config.scoring)
+        tokens = sum(len(part.logprobs) for part in scored)
+        return math.exp(-sum(part.total for part in scored) / tokens)
+
+
+def load(runtime: str = "eager", *overrides: str) -> Model:
+    """Load a model under a runtime, in this process; what is built is kept among the artifacts.
+
+    `overrides` are those of `python -m experiments.run`, such as "model=local", "model.path=DIR", "hw.threads=4".
+    UserError for a mistake, Unsupported where this machine or installation cannot run it.
+    """
+    words = [f"runtime={runtime}", *overrides]
+    cell = plan(compose(words), command_line("run", words))
+    text = loading.make_text(cell)
+    if text is None:
+        raise UserError("the model has no tokenizer: load needs one for texts")
+    loaded = loading.make_runtime(cell.config.runtime)
+    hardware = cell.hardware(device.resolve(cell.config.hw)[0])
+    traits = loading.load(cell, loaded, cell.config.runtime, hardware, lambda name: nullcontext())
+    return Model(cell, loaded, traits, text)
