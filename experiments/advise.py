@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.advice.choose import GOALS, Wish, choose
+from runtime_matrix.experiments.advice.choose import GOALS, Constraints, choose
 from runtime_matrix.experiments.advice.next_steps import next_steps
-from runtime_matrix.experiments.advice.words import advice_lines, caveats
+from runtime_matrix.experiments.advice.phrasing import advice_lines, caveats
 from runtime_matrix.experiments.analysis.matrix import machine, rows
 from runtime_matrix.experiments.cli.command import speaking
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _advise(asked: argparse.Namespace) -> int:
     limits = (asked.min_accuracy, asked.max_memory_gib, asked.max_ttft_s)
-    wish = Wish(asked.goal, *limits, asked.usd_per_hour, asked.accept_unshown)
+    wish = Constraints(asked.goal, *limits, asked.usd_per_hour, asked.accept_unshown)
     found, was_left_out = _rows(Path(asked.folder))
     found = _of_one_model(found, asked.model)
     chosen = choose(found, wish)

@@ -5,7 +5,7 @@
   python -m experiments.compare runtime=eager against=eager      what this machine cannot tell apart
 
 Both are measured alone for memory and answers, then together for speed: alive at once, one computing at a time, in as
-many launches of fresh processes as it takes until the interval is narrower than comparison.width (at most
+many launches of fresh processes as it takes until the interval is narrower than comparison.ci_width (at most
 comparison.most_launches). All of Hydra's overrides of `python -m experiments.run` are taken; `against` names the
 runtime to compare with (default: eager).
 """
@@ -25,7 +25,7 @@ from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.ratios import Clock, ratio
 from runtime_matrix.experiments.records.store import attach
 from runtime_matrix.experiments.reports.comparison import verdict_lines
-from runtime_matrix.experiments.sweeps.after_sweep import compare_answers
+from runtime_matrix.experiments.sweeps.after_sweep import compare_outputs
 from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner
@@ -50,7 +50,7 @@ def _compare(words: Sequence[str]) -> int:
             for record in failed:
                 print(f"{record.runtime.name}: {record.status}: {record.reason}")
             return 3 if all(record.status == "unsupported" for record in failed) else 1
-        compare_answers(second, first, results)
+        compare_outputs(second, first, results)
 
         def on_launch(done: int, launches: Sequence[Launch]) -> None:
             speedup = ratio(launches, "decode", Clock.WALL)

@@ -118,7 +118,7 @@ def test_the_program_measures_and_names_itself(python: Path, project: Path) -> N
 @pytest.mark.alone
 def test_a_gate_over_a_runtime_of_the_project(python: Path, project: Path) -> None:
     words = ["model=random", "agreement.enabled=false", "comparison.rounds=2", "comparison.one_thread_rounds=2"]
-    words += ["gate.looks=[3,4,5]", "gate.must_find=0.9", "gate.reference.outputs=[]"]
+    words += ["gate.interim_launches=[3,4,5]", "gate.must_find=0.9", "gate.reference.outputs=[]"]
     words += ["~gate.reference.accuracy", "~gate.reference.cpu_speedup"]
     words += ["~gate.reference.speedup.prefill"]  # a scripted prompt takes microseconds, and noise is of that size
     (project / "tests" / "test_mine.py").write_text(

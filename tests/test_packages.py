@@ -24,10 +24,10 @@ SHORT = (
 GATE = """# @package gate
 name: ours
 confirm: false
-error: 0.05
+alpha: 0.05
 indifferent: 0.02
 must_find: 0.05
-looks: [3]
+interim_launches: [3]
 reference: {accuracy: {recall: 0.9}, longest: 30, outputs: []}
 """
 
@@ -72,7 +72,7 @@ def test_rows_and_page_hold_what_is_derived_from_its_score(swept: tuple[Path, st
     rows = json.loads(python("experiments.report", str(results), "--format", "json").stdout)
     patient = next(row for row in rows if row["runtime"] == "patient")
     assert patient["recall_share_percent_of_reference"] == pytest.approx(100)
-    assert (patient["recall_flips_ratio"], patient["recall_same_texts_ratio"]) == (0, 1)
+    assert (patient["recall_flips_ratio"], patient["recall_output_match_rate"]) == (0, 1)
     assert patient["recall_share_difference_low"] < 0 < patient["recall_share_difference_high"]
     assert patient["recall_share_items"] == 12
     page = (results / "report.html").read_text()

@@ -17,7 +17,7 @@ NO_PRICE = "no price an hour is known: --usd-per-hour"
 
 
 @dataclass(frozen=True)
-class Wish:
+class Constraints:
     """What is wanted. `min_accuracy` is a share of the reference's score; None: no constraint."""
 
     goal: str
@@ -29,7 +29,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Lack:
+class Violation:
     """A constraint that a cell misses. `found` is what the limit would have to be; None where it was not measured."""
 
     option: str
@@ -47,14 +47,14 @@ class Lack:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """`best` is None where nothing qualifies; then `relaxed` is the smallest change of the wish that lets one in."""
 
     ranked: list[Row]  # that qualify, the best first
     tied: list[Row]  # of them, not told apart from the best
     unranked: list[tuple[Row, str]]  # measured, with why they do not qualify
     alarms: list[Row]  # whose timed work was not what was asked for: never chosen
-    relaxed: tuple[Wish, Row] | None
+    relaxed: tuple[Constraints, Row] | None
     basis: str  # what "best" was judged by
     not_ranked: str | None = None  # why no cell can be called the best
     has_price: bool = True  # False: costs were asked for, and no price is known
@@ -82,14 +82,14 @@ class _Measure:
         return first is not None and second is not None and first[0] <= second[2] and second[0] <= first[2]
 
 
-def choose(found: Sequence[Row], wish: Wish) -> Choice:
+def choose(found: Sequence[Row], wish: Constraints) -> Recommendation:
     """Rank the cells that qualify."""
     measured = [row for row in found if row.status == "ok"]
     alarms = [row for row in found if is_alarm(row)]
     measure, why_not = _measure(measured, wish)
     has_price = wish.goal != "cost" or _has_price(measured, wish)
     if measure is None:
-        return Choice([], [], [], alarms, None, wish.goal, why_not, has_price)
+        return Recommendation([], [], [], alarms, None, wish.goal, why_not, has_price)
     qualified, unranked = [], []
     for row in measured:
         missing = lacks(row, wish)
@@ -103,10 +103,10 @@ def choose(found: Sequence[Row], wish: Wish) -> Choice:
     tied = [row for row in ranked[1:] if measure.is_tied(ranked[0], row)]
     rankable = [row for row in measured if measure.bounds(row) is not None]
     relaxed = None if ranked else _relax(rankable, wish)
-    return Choice(ranked, tied, unranked, alarms, relaxed, measure.basis, has_price=has_price)
+    return Recommendation(ranked, tied, unranked, alarms, relaxed, measure.basis, has_price=has_price)
 
 
-def lacks(row: Row, wish: Wish) -> list[Lack]:
+def lacks(row: Row, wish: Constraints) -> list[Violation]:
     """Return the constraints that a cell misses, or for which it has no measurement."""
     ceilings = (
         ("--max-memory-gib", wish.max_memory_gib, memory_gib(row)),
@@ -116,27 +116,27 @@ def lacks(row: Row, wish: Wish) -> list[Lack]:
     return [
         *([accuracy] if accuracy else []),
         *(
-            Lack(option, limit, value)
+            Violation(option, limit, value)
             for option, limit, value in ceilings
             if limit is not None and (value is None or value > limit)
         ),
     ]
 
 
-def _accuracy(row: Row, floor: float, by_estimate: bool) -> Lack | None:
+def _accuracy(row: Row, floor: float, by_estimate: bool) -> Violation | None:
     """Return how the cell misses the floor: its bound is below, or with `by_estimate` the estimate itself."""
     option, estimate, worst = "--min-accuracy", kept(row), weakest(row)
     if estimate is None or worst is None:
-        return Lack(option, floor, None)
+        return Violation(option, floor, None)
     if estimate >= floor if by_estimate else is_shown(row, floor):
         return None
     why = unshown(row, floor)
     if why is not None:
-        return Lack(option, floor, worst.low, f"not shown: {why}", is_unshown=True)
+        return Violation(option, floor, worst.low, f"not shown: {why}", is_unshown=True)
     lowest = min(kept_scores(row), key=lambda one: one.share)
     reaches = lowest.high is not None and lowest.high >= floor
     said = lowest.said + ("; the interval reaches it, more items would tell" if reaches else "")
-    return Lack(option, floor, estimate if by_estimate else worst.low, said)
+    return Violation(option, floor, estimate if by_estimate else worst.low, said)
 
 
 def memory_gib(row: Row) -> float | None:
@@ -145,7 +145,7 @@ def memory_gib(row: Row) -> float | None:
     return None if peak is None else peak / GIB
 
 
-def price(row: Row, wish: Wish) -> Bounds | None:
+def price(row: Row, wish: Constraints) -> Bounds | None:
     """Return dollars a million new tokens of interleaved batches, with the interval; None where it has none."""
     ends = ("_low", "", "_high")
     if wish.usd_per_hour is None:
@@ -156,7 +156,7 @@ def price(row: Row, wish: Wish) -> Bounds | None:
     return None if low is None or value is None or high is None else (low, value, high)
 
 
-def _measure(measured: Sequence[Row], wish: Wish) -> tuple[_Measure | None, str | None]:
+def _measure(measured: Sequence[Row], wish: Constraints) -> tuple[_Measure | None, str | None]:
     """Return what to rank by, or None and the reason why nothing can be ranked."""
     if wish.goal == "memory":
         return _Measure(_memory_bounds, False, "peak memory apart from imports"), None
@@ -175,7 +175,7 @@ def _measure(measured: Sequence[Row], wish: Wish) -> tuple[_Measure | None, str 
     return None, f"no batches were measured in turns with the reference (comparison.batched=8){without_price}"
 
 
-def _has_price(measured: Sequence[Row], wish: Wish) -> bool:
+def _has_price(measured: Sequence[Row], wish: Constraints) -> bool:
     return wish.usd_per_hour is not None or any(row.get("price_usd_per_hour") is not None for row in measured)
 
 
@@ -189,7 +189,7 @@ def _lone_tpot(row: Row) -> Bounds | None:
     return None if value is None else (0.0, value, float("inf"))
 
 
-def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
+def _relax(measured: Sequence[Row], wish: Constraints) -> tuple[Constraints, Row] | None:
     """Return the wish with its smallest change that a cell meets: the fewest constraints, then the least of each."""
     options = []
     for row in measured:
@@ -203,7 +203,7 @@ def _relax(measured: Sequence[Row], wish: Wish) -> tuple[Wish, Row] | None:
     return replace(wish, **changes), row  # type: ignore[arg-type]
 
 
-def _said(lack: Lack) -> str:
+def _said(lack: Violation) -> str:
     if lack.said is not None:
         return f"{lack.option} {lack.limit:g}: {lack.said}"
     return f"{lack.option} {lack.limit:g}: {'not measured' if lack.found is None else f'{lack.found:.4g}'}"

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.advice.choose import Wish, lacks
+from runtime_matrix.experiments.advice.choose import Constraints, lacks
 from runtime_matrix.experiments.advice.hints import PROBLEMS, Suggested, suggested
 from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.records.row import Row
@@ -18,7 +18,7 @@ class Step:
     command: str
 
 
-def next_steps(found: Sequence[Row], wish: Wish) -> list[Step]:
+def next_steps(found: Sequence[Row], wish: Constraints) -> list[Step]:
     """Return what the tree suggests for what stands in the way, or for the goal where nothing does.
 
     Runtimes are suggested by their presets, see `hints.py`. UserError for a preset whose hints are malformed.
@@ -38,7 +38,7 @@ def beside_reference(found: Sequence[Row], preset: str, *words: str) -> str:
     return _command(found, ["-m", f"runtime={reference},{preset}", *words])
 
 
-def _problems(found: Sequence[Row], wish: Wish) -> set[str]:
+def _problems(found: Sequence[Row], wish: Constraints) -> set[str]:
     measured = [row for row in found if row.status == "ok"]
     missed = {lack.option for row in measured for lack in lacks(row, wish) if not lack.is_unshown}
     problems = {"memory"} if wish.goal == "memory" or any(row.status == "out_of_memory" for row in found) else set()

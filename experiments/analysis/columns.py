@@ -41,7 +41,7 @@ _CELL = (
 )
 _SAME_TEXTS = (
     Metric(
-        key="same_texts_ratio",
+        key="output_match_rate",
         title="same texts",
         group="agreement",
         rank=4,

@@ -17,7 +17,7 @@ _PAIRS = (
     ("request_s", "request_speedup_ratio"),
 )
 _TIMES = ("ttft_s_p50", "tpot_s_p50", "tpot_s_p95", "tpot_s_p99", "batched_tokens_per_s", "throughput_tokens_per_s")
-_PAYS = (("pays_after_tokens", "speedup_ratio"), ("pays_after_requests", "request_speedup_ratio"))
+_PAYS = (("break_even_tokens", "speedup_ratio"), ("break_even_requests", "request_speedup_ratio"))
 _KEYS = ("speedup_ratio", "cpu_speedup_ratio")
 
 

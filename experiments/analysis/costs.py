@@ -60,7 +60,7 @@ METRICS = (
         "build.",
     ),
     Metric(
-        key="pays_after_tokens",
+        key="break_even_tokens",
         title="pays after",
         unit="tokens",
         group="start",
@@ -68,7 +68,7 @@ METRICS = (
         about=f"Tokens {_PAYS}",
     ),
     Metric(
-        key="pays_after_requests",
+        key="break_even_requests",
         title="pays after",
         unit="requests",
         group="start",
@@ -169,7 +169,7 @@ def start(load: Load | None, latency: Entry | None) -> tuple[StartKind | None, f
     return kind, load.artifacts.get("build_s") if load.artifacts.get("found") and not built else None
 
 
-def pays_after(row: Row, reference: Row | None) -> Figures:
+def break_even(row: Row, reference: Row | None) -> Figures:
     """Return after how many tokens, and requests, a longer start is won back against the reference, with its interval.
 
     What is spent: loading, the first call, and the build of what was found in the cache. What is won: the reference's
@@ -188,7 +188,7 @@ def pays_after(row: Row, reference: Row | None) -> Figures:
         if extra_s is not None and seconds and interval is not None and interval[1] > 1:
             estimate, low, high = interval
             values = [_count(extra_s, seconds, end) for end in (estimate, high, low)]  # faster: sooner
-        figures |= dict(zip(_ends(f"pays_after_{unit}"), values, strict=True))
+        figures |= dict(zip(_ends(f"break_even_{unit}"), values, strict=True))
     return figures
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.analysis.costs import energy, money, pays_after, start
+from runtime_matrix.experiments.analysis.costs import break_even, energy, money, start
 from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
 from runtime_matrix.experiments.analysis.speed_row import speed_row
@@ -50,7 +50,7 @@ def _beside(row: Row, reference: Row | None) -> Row:
         f"{key}_percent_of_reference": _percent(row.get(key), reference.get(key) if reference is not None else None)
         for key in (score.metric for score in scores().values())
     }
-    return replace(row, figures={**row.figures, **percents, **pays_after(row, reference)})
+    return replace(row, figures={**row.figures, **percents, **break_even(row, reference)})
 
 
 def _missing_cells(records: Sequence[Record]) -> Callable[[Record], int | None]:

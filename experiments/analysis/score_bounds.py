@@ -21,9 +21,9 @@ def comparison_figures(diff: OutputDiff | None) -> Figures:
         figures |= score_bounds(score, found) | (_flips(score, found) if score.is_discrete else {})
         if score.has_texts:
             same, texts = _same_texts(found)
-            figures[f"{score.prefix}_same_texts_ratio"] = same / texts if texts else None
+            figures[f"{score.prefix}_output_match_rate"] = same / texts if texts else None
             equal, compared = equal + same, compared + texts
-    figures["same_texts_ratio"] = equal / compared if compared else None
+    figures["output_match_rate"] = equal / compared if compared else None
     figures["suspicious_items"] = sum(map(len, suspicious)) if suspicious else None
     return figures
 

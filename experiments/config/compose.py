@@ -14,6 +14,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.plugins import preset_folders
+from runtime_matrix.experiments.config.validate import unknown_key
 
 CONF = Path(__file__).parents[2] / "conf"
 _LISTS = ("benchmark", "monitoring")  # groups of which any number of presets are chosen
@@ -152,7 +153,7 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
         _check_override(word)
         name = word.lstrip("+~").split("=", 1)[0]
         if word.startswith("+") and not name.startswith(_OPEN):
-            raise UserError(f"{name} is not a known key{did_you_mean(name, set(_keys(config)) - {name})}")
+            raise UserError(unknown_key(name, set(_keys(config)) - {name}))
     try:
         resolved: JsonObject = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
     except Exception as error:
@@ -201,9 +202,7 @@ def explain(error: Exception) -> UserError:
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         known = list(cause.parent_node) if _is_mapping(cause.parent_node) else []
         if "not in struct" in str(cause) or "not in" in str(cause):
-            word = str(cause.full_key)
-            last = word.rpartition(".")[2]
-            return UserError(f"{word} is not a known key{did_you_mean(last, map(str, known))}" if known else str(cause))
+            return UserError(unknown_key(str(cause.full_key), map(str, known)) if known else str(cause))
     return UserError(said.partition(" full_key:")[0])
 
 

@@ -112,16 +112,16 @@ class ScoringConfig:
     sort_by_length: bool = True
     batch: bool = True
     share_prefix: bool = True
-    share_stem: bool = True
-    exact: bool = False
-    chunk: int = least(1, default=2048)
+    share_question: bool = True
+    batch_invariant: bool = False
+    planning_window: int = least(1, default=2048)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     token_budget: int = least(1, default=16384)
     refill: bool = True
-    read_every: int | None = least(1, default=None)
+    host_sync_interval: int | None = least(1, default=None)
     speculate: str = among("none", "lookup", "draft", default="none")
     draft_tokens: int = least(1, default=4)
     draft_model: str | None = None
@@ -142,7 +142,7 @@ class ComparisonConfig:
     first_look: bool = outside_identity()
     launches: int | None = least(1)
     most_launches: int = least(2)
-    width: float = least(0.001)
+    ci_width: float = least(0.001)
     rounds: int = least(2)
     seconds: float = least(0)
     warmup: int = least(1)
@@ -162,5 +162,5 @@ class SandboxConfig:
     cpu_s: int = least(1)
     wall_s: float = least(1)
     memory_mib: int = least(64)
-    insist: bool
+    allow_unsafe: bool
     bubblewrap: bool

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.renamed import new_option
 
 Keys = Sequence[str] | Callable[[], Sequence[str]]
 
@@ -110,6 +111,14 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
     return value
 
 
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Return the line for a key that nobody knows: what it is called today, or what may have been meant."""
+    today = new_option(name)
+    if today is not None:
+        return f"{name} is called {today} today"
+    return f"{name} is not a known key{did_you_mean(name.rpartition('.')[2], known)}"
+
+
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise UserError(f"{where or 'the configuration'} must be a mapping; found {value!r}")
@@ -117,7 +126,7 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:
-            raise UserError(f"{prefix}{key} is not a known key{did_you_mean(str(key), hints)}")
+            raise UserError(unknown_key(f"{prefix}{key}", hints))
     made = {}
     for part in fields(kind):
         if part.name in value:

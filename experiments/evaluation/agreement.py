@@ -130,7 +130,7 @@ def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options:
     requests = [
         ScoreRequest((*prompt, *new), len(prompt)) for prompt, new in zip(stored["prompts"], stored["new"], strict=True)
     ]
-    gaps = [gap for result in score(runtime, traits, requests, options) for gap in result.gaps]
+    gaps = [gap for result in score(runtime, traits, requests, options) for gap in result.top1_margins]
     return {"continuation_tokens": len(gaps), "continuation_same_top": sum(gap == 0 for gap in gaps)}
 
 

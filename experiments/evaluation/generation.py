@@ -99,7 +99,7 @@ class _Generation:
         self._rows: list[Row | None] = []
         self._next: list[int] = []  # the token that each row feeds in next
         self._cache: Any = None
-        self._asked_read_every, self._read_every = options.read_every, 1
+        self._asked_read_every, self._read_every = options.host_sync_interval, 1
 
     def run(self) -> list[list[Generated]]:
         while self._waiting or self._active():

@@ -46,7 +46,7 @@ class Tally:
         }
 
 
-class Trunk:
+class PrefixCache:
     """`room` is how many tokens, padding included, a row may hold behind the prefix. The prefix may be empty."""
 
     def __init__(self, runtime: Runtime, traits: Traits, prefix: Sequence[int], room: int, tally: Tally):

@@ -23,7 +23,7 @@ class ScoreRequest:
 @dataclass(frozen=True)
 class Scored:
     logprobs: tuple[float, ...]  # natural logarithm, one per scored token
-    gaps: tuple[float, ...]  # how much more likely the runtime's own first choice was; 0 where it is this token
+    top1_margins: tuple[float, ...]  # how much more likely the runtime's own first choice was; 0 where it is this token
 
     @property
     def total(self) -> float:

@@ -42,7 +42,7 @@ class Responses:
         return [None if one is None else Scored(tuple(one[0]), tuple(one[1])) for one in found]
 
     def keep_scores(self, scored: Iterable[tuple[ScoreRequest, Scored]], exact: bool) -> None:
-        self._keep((self._score_key(request, exact), [one.logprobs, one.gaps]) for request, one in scored)
+        self._keep((self._score_key(request, exact), [one.logprobs, one.top1_margins]) for request, one in scored)
 
     def texts(self, request: GenerateRequest, eos_ids: Sequence[int]) -> list[Generated | None]:
         """Return what is known of each of the request's samples."""

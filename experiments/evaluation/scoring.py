@@ -15,7 +15,7 @@ import torch
 from runtime_matrix.experiments.config.schema import ScoringConfig
 from runtime_matrix.experiments.evaluation.batching import batches, pad, pad_positions, split
 from runtime_matrix.experiments.evaluation.finite import check_numbers, tied
-from runtime_matrix.experiments.evaluation.prefix_cache import Tally, Trunk
+from runtime_matrix.experiments.evaluation.prefix_cache import PrefixCache, Tally
 from runtime_matrix.experiments.evaluation.requests import Scored, ScoreRequest
 from runtime_matrix.runtimes.base import Runtime, Traits
 from runtime_matrix.runtimes.transfer import to_device
@@ -90,7 +90,7 @@ def _rows(requests: Sequence[ScoreRequest], indices: Sequence[int], options: Sco
     siblings: dict[object, list[int]] = {}
     for index in indices:
         request = requests[index]
-        key = request.ids[: request.first_scored] if options.share_stem else index
+        key = request.ids[: request.first_scored] if options.share_question else index
         siblings.setdefault(key, []).append(index)
     rows = []
     for group in siblings.values():
@@ -102,7 +102,7 @@ def _rows(requests: Sequence[ScoreRequest], indices: Sequence[int], options: Sco
 
 def _is_worth_sharing(prefix: tuple[int, ...], rows: Sequence[_Row], traits: Traits, options: ScoringConfig) -> bool:
     """Sharing must save tokens when all are padded to what the runtime wants; with `exact` the item alone decides."""
-    if not prefix or not options.share_prefix or options.exact:
+    if not prefix or not options.share_prefix or options.batch_invariant:
         return bool(prefix) and options.share_prefix
     padded = traits.buckets.pad_tokens
     lengths = [len(row.run_ids) for row in rows]
@@ -134,7 +134,7 @@ class _Branches:
         padded = self._traits.buckets.pad_tokens
         self._ending_room = padded(max(endings)) if any(endings) else 0
         room = padded(max(lengths)) + self._ending_room
-        trunk = Trunk(self._runtime, self._traits, self._prefix, room, self._tally)
+        trunk = PrefixCache(self._runtime, self._traits, self._prefix, room, self._tally)
         wanted = [len(row.wanted) for row in self._rows]
         packed = self._traits.packs_rows and bool(self._prefix)
         for batch in self._batches(lengths, trunk.copied_tokens, packed):
@@ -142,7 +142,7 @@ class _Branches:
                 yield self._score(trunk, [self._rows[index] for index in part])
 
     def _batches(self, lengths: Sequence[int], held: int, packed: bool = False) -> list[list[int]]:
-        one_by_one = self._options.exact or not self._options.batch
+        one_by_one = self._options.batch_invariant or not self._options.batch
         return batches(
             lengths,
             self._traits,
@@ -153,7 +153,7 @@ class _Branches:
             packed,
         )
 
-    def _score(self, trunk: Trunk, rows: Sequence[_Row]) -> Finished:
+    def _score(self, trunk: PrefixCache, rows: Sequence[_Row]) -> Finished:
         ids_BT, lengths = pad([row.run_ids for row in rows], self._traits)
         longer = [at for at, row in enumerate(rows) if row.is_stem and any(len(c.ids) > 1 for c in row.continuations)]
         packed = self._traits.packs_rows and bool(self._prefix)

@@ -13,7 +13,7 @@ from runtime_matrix.experiments.records.comparison import Launch, Result
 if TYPE_CHECKING:
     from runtime_matrix.experiments.cells.cell import Cell
     from runtime_matrix.experiments.gates.baseline import Baseline
-    from runtime_matrix.experiments.gates.findings import Finding, Measured
+    from runtime_matrix.experiments.gates.findings import LimitResult, Measured
     from runtime_matrix.experiments.gates.limits import GateConfig
 
 Part = Literal["reference", "baseline"]
@@ -57,14 +57,14 @@ class Limits(Generic[T]):
             return [f"{self.name}.{element}" for element in limits]
         return [self.name]
 
-    def judge(self, measured: Measured, limits: T, gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: T, gate: GateConfig, level: float) -> list[LimitResult]:
         """Return a finding per limit of one cell that was measured; `level` is that of one one-sided bound.
 
         A figure that neither side knows has none. Limits against a baseline are judged only where there is one.
         """
         return []
 
-    def judge_cells(self, limits: T, present: Collection[str], kept: Collection[str]) -> list[Finding]:
+    def judge_cells(self, limits: T, present: Collection[str], kept: Collection[str]) -> list[LimitResult]:
         """Return findings on the cells as a whole: `kept` are those of the baseline, `present` those of the run."""
         return []
 

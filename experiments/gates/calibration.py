@@ -120,14 +120,14 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
         for phase in phases
         if phase in calibration.phases
     ]
-    said = []
+    said, count = [], gate.interim_launches[-1]
     gap = (1 + gate.must_find) / (1 + gate.indifferent) - 1
     for name, noise, level in noises:
-        able = smallest_change(noise, gate.looks[-1], level)
+        able = smallest_change(noise, count, level)
         if able > gap:
             said.append(
-                f"{name}: this machine's noise of {100 * noise:.1f} % per launch lets {gate.looks[-1]} launches tell "
-                f"losses apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
+                f"{name}: this machine's noise of {100 * noise:.1f} % per launch lets {count} launches tell losses "
+                f"apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
                 f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )
     return said

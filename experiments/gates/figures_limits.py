@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.gates.axis import Kept, Limits
 from runtime_matrix.experiments.gates.baseline import figure_changes
-from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured, row_of
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
@@ -41,7 +41,7 @@ def judge_shares(
     shares: Mapping[str, float],
     theirs: Mapping[str, float | None],
     unit: str,
-) -> list[Finding]:
+) -> list[LimitResult]:
     """Judge figures that may exceed another's by a share. What neither knows is not judged."""
     mine, found, against = row_of(measured.result), [], measured.rival(limits.part)
     for figure, share in shares.items():
@@ -50,7 +50,7 @@ def judge_shares(
             continue
         if value is None or other is None:
             where = against if value is not None else "this run"
-            found.append(Finding(measured.label, full, "inconclusive", f"{figure} is not known of {where}"))
+            found.append(LimitResult(measured.label, full, "inconclusive", f"{figure} is not known of {where}"))
             continue
         is_over = value > other * (1 + share)
         said = (
@@ -63,7 +63,7 @@ def judge_shares(
         verdict: Verdict = "fail" if is_over else "pass"
         bound = other * (1 + share)
         found.append(
-            Finding(measured.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice)
+            LimitResult(measured.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice)
         )
     return found
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Finding:
+class LimitResult:
     """One limit's verdict. `value` and its bounds are in `unit`; `limit` is the bound that must hold."""
 
     cell: str

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from runtime_matrix.experiments.gates.axis import LaunchLimit
 from runtime_matrix.experiments.gates.baseline import Baseline
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.registry import judged_limits
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
 
-def findings(measured: Measured, gate: GateConfig, level: float) -> list[Finding]:
+def findings(measured: Measured, gate: GateConfig, level: float) -> list[LimitResult]:
     """Return one finding per limit, in the order of `registry.judged_limits`.
 
     UserError where the baseline holds other items.
@@ -33,7 +33,7 @@ def launch_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> 
     return [limit for limits, value in chosen for limit in limits.launch_limits(value, gate, baseline, level)]
 
 
-def overall(found: Sequence[Finding]) -> Verdict:
+def overall(found: Sequence[LimitResult]) -> Verdict:
     """Return the gate's verdict: nothing judged is not a pass."""
     verdicts = {finding.verdict for finding in found}
     if "fail" in verdicts:
@@ -41,8 +41,8 @@ def overall(found: Sequence[Finding]) -> Verdict:
     return "pass" if verdicts == {"pass"} else "inconclusive"
 
 
-def _not_measured(measured: Measured) -> Finding:
+def _not_measured(measured: Measured) -> LimitResult:
     record = measured.result.record
     verdict: Verdict = "inconclusive" if record.status in ("unsupported", "interrupted") else "fail"
     message = f"not measured: {record.status}: {record.reason}; see {measured.result.folder}/output.log"
-    return Finding(measured.label, "cell", verdict, message)
+    return LimitResult(measured.label, "cell", verdict, message)

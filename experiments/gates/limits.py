@@ -59,10 +59,10 @@ class GateConfig:
     name: str
     confirm: bool  # a fail is measured again, afresh, before it is reported
     confirm_rebuilds: bool = True  # with artifacts that are built anew: a build that came out slow is not a regression
-    error: float = least(0.0001, 0.5)  # chance of a wrong bound, shared evenly by all limits that have one
+    alpha: float = least(0.0001, 0.5)  # chance of a wrong bound, shared evenly by all limits that have one
     indifferent: float = least(0.0, 1.0)  # share of speed whose loss does not matter
     must_find: float = least(0.001, 1.0)  # share of speed whose loss must not pass
-    looks: tuple[int, ...] = least(3)  # launches after which a speed limit may be decided
+    interim_launches: tuple[int, ...] = least(3)  # launches after which a speed limit may be decided
     reference: ReferenceLimits = field(default_factory=ReferenceLimits)
     baseline: BaselineLimits = field(default_factory=BaselineLimits)
 
@@ -84,7 +84,7 @@ class GateConfig:
     def level(self, cells: int, has_baseline: bool) -> float:
         """Return the level of each one-sided bound, such that all bounds together err as rarely as `error` says."""
         count = sum(limits.bounds(value) for limits, value in self.chosen(has_baseline))
-        return 1 - self.error / max(1, count * cells)
+        return 1 - self.alpha / max(1, count * cells)
 
     def needs_launches(self, has_baseline: bool) -> bool:
         """Say whether launches measure what is limited."""
@@ -108,8 +108,8 @@ class GateConfig:
 
 def check(gate: GateConfig) -> None:
     """Raise UserError for limits that no run can be judged by."""
-    if list(gate.looks) != sorted(set(gate.looks)):
-        raise UserError(f"gate.looks={list(gate.looks)} must grow: as in [6, 10, 15, 20]")
+    if list(gate.interim_launches) != sorted(set(gate.interim_launches)):
+        raise UserError(f"gate.interim_launches={list(gate.interim_launches)} must grow: as in [6, 10, 15, 20]")
     if gate.indifferent >= gate.must_find:
         raise UserError(
             f"gate.indifferent={gate.indifferent:g} must be less than gate.must_find={gate.must_find:g}: "

@@ -15,7 +15,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.baseline import Baseline, check_baseline
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.judge import findings, launch_limits, overall
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import losses
@@ -41,8 +41,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    findings: list[Finding]
+class GateResult:
+    findings: list[LimitResult]
     measured: list[Measured]
     was_repeated: bool
 
@@ -51,7 +51,7 @@ class Judgement:
         return overall(self.findings)
 
 
-def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, progress: Progress) -> Judgement:
+def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, progress: Progress) -> GateResult:
     """Measure and judge; UserError for a baseline that cannot be compared with."""
     here = environment()
     for candidate in candidates:
@@ -61,7 +61,7 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}
     if not failed or not gate.confirm:
-        return Judgement(first, measured, False)
+        return GateResult(first, measured, False)
     progress.note("a limit failed: measured once more, afresh")
     again = [candidate for candidate in candidates if candidate.cell.label in failed]
     if gate.confirm_rebuilds:
@@ -75,7 +75,7 @@ def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig,
                 shutil.rmtree(cell.artifacts, ignore_errors=True)
     labels = {cell.label for cell in repeated}
     kept = [cell for cell in measured if cell.label not in labels]
-    return Judgement(confirmed(first, second), [*kept, *repeated], True)
+    return GateResult(confirmed(first, second), [*kept, *repeated], True)
 
 
 def _rebuilt(cell: Cell) -> Cell:
@@ -99,9 +99,9 @@ def measure_for_baseline(
                 for cell, record in zip(cells, others, strict=True)
                 if record.status == "ok"
             ],
-            _options(reference, gate, launches=gate.looks[-1]),
+            _options(reference, gate, launches=gate.interim_launches[-1]),
             Clock.WALL,
-            lambda done, launches: progress.note(f"launch {done} of {gate.looks[-1]}"),
+            lambda done, launches: progress.note(f"launch {done} of {gate.interim_launches[-1]}"),
             tick=progress.tick,
         )
     elif first.status != "ok":
@@ -124,7 +124,7 @@ def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonCon
     return replace(asked, **options)
 
 
-def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Finding]:
+def confirmed(first: Sequence[LimitResult], second: Sequence[LimitResult]) -> list[LimitResult]:
     """Return the findings, each fail replaced by what its repetition found."""
     again = {(finding.cell, finding.name): finding for finding in second}
     kept = [_repeated(finding, again.get((finding.cell, finding.name))) for finding in first]
@@ -132,7 +132,7 @@ def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> list[Findi
     return kept + [finding for finding in second if (finding.cell, finding.name) not in names]
 
 
-def _repeated(finding: Finding, repetition: Finding | None) -> Finding:
+def _repeated(finding: LimitResult, repetition: LimitResult | None) -> LimitResult:
     if finding.verdict == "fail" and repetition is not None:
         how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
         return replace(repetition, history=f"{how}; first: {finding.figures}")
@@ -143,13 +143,13 @@ def _repeated(finding: Finding, repetition: Finding | None) -> Finding:
 
 def _once(
     reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, level: float, progress: Progress
-) -> tuple[list[Measured], list[Finding]]:
+) -> tuple[list[Measured], list[LimitResult]]:
     results = Path(reference.config.results_dir)
     progress.expect(1 + len(candidates))
     first, *others = measure_cells([reference, *(candidate.cell for candidate in candidates)], progress)
     if first.status != "ok":
         message = f"the reference was not measured: {first.status}: {first.reason}"
-        return [], [Finding(candidate.cell.label, "cell", "inconclusive", message) for candidate in candidates]
+        return [], [LimitResult(candidate.cell.label, "cell", "inconclusive", message) for candidate in candidates]
     _compare(reference, first, list(zip(candidates, others, strict=True)), gate, level, progress)
     against = Result(first, results / first.record_id)
     measured = [
@@ -177,8 +177,8 @@ def _compare(
 
     def is_decided(folder: Path, launches: Sequence[Launch]) -> bool:
         count = len(launches)
-        return count >= gate.looks[-1] or (
-            count >= gate.looks[0] and all(limit.is_decided(launches) for limit in limits[folder])
+        return count >= gate.interim_launches[-1] or (
+            count >= gate.interim_launches[0] and all(limit.is_decided(launches) for limit in limits[folder])
         )
 
     def note(done: int, launches: Sequence[Launch]) -> None:
@@ -186,13 +186,13 @@ def _compare(
         means = ", ".join(
             f"{100 * sum(seen) / len(seen):+.1f} % {clock.said}" for clock, seen in slower.items() if seen
         )
-        progress.note(f"launch {done} of at most {gate.looks[-1]}: decode against the reference: {means}")
+        progress.note(f"launch {done} of at most {gate.interim_launches[-1]}: decode against the reference: {means}")
 
     progress.note("speed: the cells take turns")
     compare_speed(
         Runner(reference, results / first.record_id),
         [Runner(candidate.cell, folder, candidate.injection) for folder, candidate in by_folder.items()],
-        _options(reference, gate, launches=None, most_launches=gate.looks[-1]),
+        _options(reference, gate, launches=None, most_launches=gate.interim_launches[-1]),
         Clock.WALL,
         note,
         lambda stored: all(is_decided(folder, launches) for folder, launches in stored.items()),

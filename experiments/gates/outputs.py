@@ -11,9 +11,9 @@ from typing import Any, NotRequired, TypedDict
 from xml.etree import ElementTree
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.gates.findings import Finding
+from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.gates.measure import GateResult
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports.text import markdown_cell
 
@@ -22,7 +22,7 @@ _WAYS = (("smaller", "lower"), ("bigger", "higher"))
 _ORDER = ("fail", "inconclusive", "pass")
 
 
-def text_lines(judgement: Judgement, gate: GateConfig, has_baseline: bool) -> list[str]:
+def text_lines(judgement: GateResult, gate: GateConfig, has_baseline: bool) -> list[str]:
     """Return the verdict, and a line a limit: what failed first."""
     findings = _sorted(judgement.findings)
     width = max((len(finding.name) for finding in findings), default=0)
@@ -36,13 +36,13 @@ def text_lines(judgement: Judgement, gate: GateConfig, has_baseline: bool) -> li
     return [headline(judgement, gate), *lines]
 
 
-def headline(judgement: Judgement, gate: GateConfig) -> str:
+def headline(judgement: GateResult, gate: GateConfig) -> str:
     tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
     said = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count) or "nothing was judged"
     return f"gate {gate.name}: {judgement.verdict} ({said})"
 
 
-def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command: str) -> None:
+def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command: str) -> None:
     """Write all files into the folder; in a GitHub workflow append the summary to the step's.
 
     UserError where they cannot be written.
@@ -79,7 +79,7 @@ def write_outputs(judgement: Judgement, gate: GateConfig, folder: Path, command:
         raise UserError(f"output={folder} cannot be written: {error.strerror}") from error
 
 
-def markdown(judgement: Judgement, gate: GateConfig, command: str) -> str:
+def markdown(judgement: GateResult, gate: GateConfig, command: str) -> str:
     """Return a summary for a pull request."""
     lines = [f"### {_MARKS[judgement.verdict]} {headline(judgement, gate)}", ""]
     lines += ["| | cell | limit | measured | bound | what was found |", "| --- | --- | --- | ---: | ---: | --- |"]
@@ -89,7 +89,7 @@ def markdown(judgement: Judgement, gate: GateConfig, command: str) -> str:
     return "\n".join([*lines, "", f"`{command}`", ""])
 
 
-def junit(judgement: Judgement, gate: GateConfig) -> str:
+def junit(judgement: GateResult, gate: GateConfig) -> str:
     """Return JUnit's XML: a test case a limit; inconclusive is an error, since it did not pass."""
     tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
     suite = ElementTree.Element(
@@ -123,7 +123,7 @@ class BenchmarkFigure(TypedDict):
     extra: str
 
 
-def github_benchmark(findings: Sequence[Finding], better: str) -> list[BenchmarkFigure]:
+def github_benchmark(findings: Sequence[LimitResult], better: str) -> list[BenchmarkFigure]:
     """Return the array that github-action-benchmark takes of one direction (customSmallerIsBetter and its twin)."""
     figures = []
     for finding in findings:
@@ -138,7 +138,7 @@ def github_benchmark(findings: Sequence[Finding], better: str) -> list[Benchmark
     return figures
 
 
-def bencher(findings: Sequence[Finding]) -> dict[str, dict[str, dict[str, float]]]:
+def bencher(findings: Sequence[LimitResult]) -> dict[str, dict[str, dict[str, float]]]:
     """Return Bencher's metric format: benchmark -> measure -> value and bounds."""
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for finding in findings:
@@ -151,11 +151,11 @@ def bencher(findings: Sequence[Finding]) -> dict[str, dict[str, dict[str, float]
     return benchmarks
 
 
-def _sorted(findings: Sequence[Finding]) -> list[Finding]:
+def _sorted(findings: Sequence[LimitResult]) -> list[LimitResult]:
     return sorted(findings, key=lambda finding: _ORDER.index(finding.verdict))
 
 
-def _range(finding: Finding) -> str:
+def _range(finding: LimitResult) -> str:
     if finding.value is None:
         return "n/a"
     has_bounds = finding.low is not None and finding.high is not None

@@ -12,7 +12,7 @@ import pytest
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.gates.measure import GateResult
 from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
 
 
@@ -23,14 +23,14 @@ class GateFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         self.words = shlex.split(self.config.getoption("--gate-with"))
         self.request = prepare_words([*self.words, f"gate={self.path}"])
-        self._judgement: Judgement | None = None
+        self._judgement: GateResult | None = None
         for cell in self.request.candidates:
             for name in self.request.gate.names(self.request.baseline is not None):
                 item = Limit.from_parent(self, name=f"{cell.label}: {name}")
                 item.cell, item.limit = cell.label, name
                 yield item
 
-    def judgement(self) -> Judgement:
+    def judgement(self) -> GateResult:
         if self._judgement is None:
             self._judgement = _judge(self.request, self.config)
         return self._judgement
@@ -79,7 +79,7 @@ class GateCheck:
         baseline: str | Path | None = None,
         overrides: Sequence[str] = (),
         **options: Any,
-    ) -> Judgement:
+    ) -> GateResult:
         """Measure and judge; AssertionError with the limits that do not hold, or that are inconclusive.
 
         `target` is MODULE:CLASS of a runtime and `options` its constructor's; without it, `overrides` name a preset.
@@ -105,7 +105,7 @@ class GateCheck:
         return judgement
 
 
-def _judge(request: GateRequest, config: pytest.Config) -> Judgement:
+def _judge(request: GateRequest, config: pytest.Config) -> GateResult:
     """Measure and judge; the progress of minutes goes to the terminal, past what pytest captures."""
     capture = config.pluginmanager.getplugin("capturemanager")
     with nullcontext() if capture is None else capture.global_and_fixture_disabled():

@@ -15,9 +15,9 @@ from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.baseline import read_baselines
 from runtime_matrix.experiments.gates.calibration import warnings
-from runtime_matrix.experiments.gates.findings import Finding
+from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.limits import GateConfig, check
-from runtime_matrix.experiments.gates.measure import Candidate, Judgement, run_gate
+from runtime_matrix.experiments.gates.measure import Candidate, GateResult, run_gate
 
 _OWN = {"gate": "ci", "baseline": None, "update": "false", "against": "eager", "output": None}
 
@@ -58,7 +58,7 @@ def prepare_words(words: Sequence[str]) -> GateRequest:
     return GateRequest(gate, reference, candidates, baseline, output, own["update"] == "true")
 
 
-def judge(request: GateRequest) -> Judgement:
+def judge(request: GateRequest) -> GateResult:
     """Measure and judge. UserError for a baseline that cannot be compared with."""
     candidates, config = _with_baselines(request), request.reference.config
     with Progress(len(candidates) + 1, config.progress) as progress:
@@ -80,7 +80,7 @@ def _with_baselines(request: GateRequest) -> list[Candidate]:
     return [Candidate(cell, kept[cell.label]) for cell in request.candidates]
 
 
-def _of_cells(request: GateRequest) -> list[Finding]:
+def _of_cells(request: GateRequest) -> list[LimitResult]:
     """Return what the gate finds of the cells as a whole."""
     kept = {} if request.baseline is None else read_baselines(request.baseline)
     present = [cell.label for cell in request.candidates]

@@ -14,7 +14,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.gates.axis import Kept, Limits
 from runtime_matrix.experiments.gates.baseline import Baseline, shortened
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import SpeedLimit, apart, judge_speed
 from runtime_matrix.experiments.records.comparison import Result
@@ -59,7 +59,7 @@ class _SpeedLimits(Limits[C], ABC):
 
     @override
     def launch_limits(self, limits: C, gate: GateConfig, baseline: Baseline | None, level: float) -> list[SpeedLimit]:
-        rule = Rule(math.log1p(gate.indifferent), math.log1p(gate.must_find), gate.looks, level)
+        rule = Rule(math.log1p(gate.indifferent), math.log1p(gate.must_find), gate.interim_launches, level)
         return [self._limit(limits, phase, rule, baseline) for phase in limits]
 
     @abstractmethod
@@ -67,7 +67,7 @@ class _SpeedLimits(Limits[C], ABC):
         """Return the limit of one phase."""
 
     @override
-    def judge(self, measured: Measured, limits: C, gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: C, gate: GateConfig, level: float) -> list[LimitResult]:
         return judge_speed(measured, self.launch_limits(limits, gate, measured.baseline, level), gate)
 
     @override

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runtime_matrix.experiments.gates.axis import Part
-from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.ratios import Clock, is_cpu_bound, log_ratios
@@ -55,7 +55,7 @@ def losses(launches: Sequence[Launch], phase: str, clock: Clock, expected: float
     return [value + expected for value in log_ratios(launches, phase, clock)]
 
 
-def judge_speed(measured: Measured, limits: Sequence[SpeedLimit], gate: GateConfig) -> list[Finding]:
+def judge_speed(measured: Measured, limits: Sequence[SpeedLimit], gate: GateConfig) -> list[LimitResult]:
     row = row_of(measured.result)
     launches = measured.launches if row["speedup_launches"] else []
     found = []
@@ -64,7 +64,7 @@ def judge_speed(measured: Measured, limits: Sequence[SpeedLimit], gate: GateConf
             continue
         if math.isnan(limit.expected):
             said, advice = "the baseline holds no launches", "update=true measures them"
-            found.append(Finding(measured.label, limit.name, "inconclusive", said, advice=advice))
+            found.append(LimitResult(measured.label, limit.name, "inconclusive", said, advice=advice))
             continue
         found.append(_speed_finding(measured, limit, limit.look(launches), gate, row.speedup_reason, launches))
     return found
@@ -77,12 +77,12 @@ def _speed_finding(
     gate: GateConfig,
     missing: str | None,
     launches: Sequence[Launch],
-) -> Finding:
+) -> LimitResult:
     name, phase, expected = limit.name, limit.phase, limit.expected
     least, verdict = math.exp(expected), seen.verdict
-    blank = Finding(measured.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
+    blank = LimitResult(measured.label, name, verdict, "", "× faster", limit=least, n=seen.launches)
     if seen.loss is None:
-        reason = missing or f"{seen.launches} launches, the first look is after {gate.looks[0]}"
+        reason = missing or f"{seen.launches} launches, the first look is after {gate.interim_launches[0]}"
         return replace(blank, verdict="inconclusive", figures=f"{phase} was not compared: {reason}")
     value, low, high = (math.exp(expected - end) for end in (seen.loss.estimate, seen.loss.high, seen.loss.low))
     clock = limit.clock_of(launches)
@@ -94,7 +94,7 @@ def _speed_finding(
         meant = "update=true" if limit.part == "baseline" else f"set gate.{name}={value:.2f}"
         advice = f"profile {phase}, or if it is meant {meant}"
     elif verdict == "inconclusive":
-        advice = "a quieter machine, more gate.looks or a wider gate.must_find"
+        advice = "a quieter machine, more gate.interim_launches or a wider gate.must_find"
     figures = said + _loose(limit, value, gate)
     return replace(blank, figures=figures, advice=advice, value=value, low=low, high=high)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.renamed import with_new_options
 from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, Record, typed
 
 _FIRST_BENCHMARK_VERSION = 1  # of benchmarks in records that name no versions
@@ -26,9 +27,18 @@ def read_record(content: object) -> Record:
         except (AttributeError, TypeError, ValueError) as error:  # a part of it is something else
             raise ValueError(f"damaged: {error}") from error
     try:
-        return typed({**content, "schema_version": SCHEMA_VERSION}, Record)
+        return typed({**_renamed(content), "schema_version": SCHEMA_VERSION}, Record)
     except ValueError as error:
         raise ValueError(f"damaged: {error}") from error
+
+
+def _renamed(content: JsonObject) -> JsonObject:
+    """Return a record with the options of its configuration under the names of today."""
+    config = content.get("config")
+    if not isinstance(config, dict):
+        return content
+    sections = {key: with_new_options(key, value) for key, value in config.items() if isinstance(value, dict)}
+    return {**content, "config": {**config, **sections}}
 
 
 def _from_1(content: JsonObject) -> JsonObject:

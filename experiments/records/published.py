@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.renamed import new_figure
 from runtime_matrix.experiments.records.row import Figures, Row
 from runtime_matrix.experiments.records.schema import typed
 
@@ -41,6 +42,7 @@ def published_rows(file: Path, keys: Iterable[str]) -> list[Row]:
         rows = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it is no array of rows")
+        rows = [{new_figure(key): value for key, value in row.items()} for row in rows]
         lacking = next((key for row in rows for key in _NEEDED if key not in row), None)
         if lacking is not None:
             raise ValueError(f"a row has no {lacking}")
@@ -66,5 +68,5 @@ def _by_wall_time(row: JsonObject) -> JsonObject:
     """Return a row without the speedups of earlier versions, which were of CPU time on a CPU: they rank nothing."""
     if row.get("speedup_clock") != "cpu_s":
         return row
-    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "pays_after"))]
+    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "break_even"))]
     return row | dict.fromkeys(gone)

@@ -24,7 +24,8 @@ from runtime_matrix.experiments.records.unfinished import unfinished_record
 
 T = TypeVar("T")
 
-SPEED_FILE, OUTPUT_DIFF_FILE = "speed.json", "answers.json"  # beside a record: what comparing it found
+SPEED_FILE, OUTPUT_DIFF_FILE = "speed.json", "output_diff.json"  # beside a record: what comparing it found
+_EARLIER_OUTPUT_DIFF_FILE = "answers.json"
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
@@ -111,7 +112,9 @@ def attach(records: Sequence[Record], results: Path) -> list[Result]:
 
 
 def _attached(record: Record, folder: Path) -> Result:
-    diff = _beside(folder / OUTPUT_DIFF_FILE, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
+    names = (OUTPUT_DIFF_FILE, _EARLIER_OUTPUT_DIFF_FILE)
+    path = next((folder / name for name in names if (folder / name).exists()), folder / OUTPUT_DIFF_FILE)
+    diff = _beside(path, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
     speed, problem = None, None
     try:
         speed = _read(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)

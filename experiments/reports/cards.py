@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from runtime_matrix.experiments.advice.choose import GOALS, Choice, Wish, choose
+from runtime_matrix.experiments.advice.choose import GOALS, Constraints, Recommendation, choose
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
-from runtime_matrix.experiments.advice.words import exchange, not_compared, size
+from runtime_matrix.experiments.advice.phrasing import exchange, not_compared, size
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.records.row import Row
 
@@ -88,7 +88,7 @@ def answers(found: Sequence[Row]) -> Answers | None:
     mine = [row for row in found if row.model == model]
     measured = [row for row in mine if row.status == "ok"]
     floor = MIN_ACCURACY if any(kept(row) is not None for row in measured) else None
-    chosen = {goal: choose(mine, Wish(goal, min_accuracy=floor)) for goal in GOALS}
+    chosen = {goal: choose(mine, Constraints(goal, min_accuracy=floor)) for goal in GOALS}
     without_price = not chosen["cost"].has_price
     if without_price:
         del chosen["cost"]
@@ -109,7 +109,7 @@ def answers(found: Sequence[Row]) -> Answers | None:
     )
 
 
-def _best(chosen: Mapping[str, Choice]) -> list[Row]:
+def _best(chosen: Mapping[str, Recommendation]) -> list[Row]:
     """Return the best cells, each once."""
     return list({choice.best.record_id: choice.best for choice in chosen.values() if choice.best}.values())
 
@@ -123,7 +123,7 @@ def _named(runtimes: Sequence[str]) -> list[str]:
     return list(runtimes) if others <= 1 else [*runtimes[:_NAMED], f"{others} others"]
 
 
-def _card(row: Row, chosen: Mapping[str, Choice]) -> Card:
+def _card(row: Row, chosen: Mapping[str, Recommendation]) -> Card:
     won = {goal: choice for goal, choice in chosen.items() if choice.best is row}
     titles = [_TITLES[goal] for goal in won]
     choice = next(iter(won.values()))
@@ -138,12 +138,16 @@ def _card(row: Row, chosen: Mapping[str, Choice]) -> Card:
     )
 
 
-def _other(row: Row, choice: Choice) -> Other | None:
+def _other(row: Row, choice: Recommendation) -> Other | None:
     other = next((ranked for ranked in choice.ranked if ranked is not row), None)
-    return None if other is None else Other(other.runtime, other in choice.tied, exchange(row, other, Wish("latency")))
+    return (
+        None
+        if other is None
+        else Other(other.runtime, other in choice.tied, exchange(row, other, Constraints("latency")))
+    )
 
 
-def _figures(row: Row, won: Mapping[str, Choice]) -> list[Figure]:
+def _figures(row: Row, won: Mapping[str, Recommendation]) -> list[Figure]:
     ratio, ttft, tpot = row["speedup_ratio"], row["ttft_s_p50"], row["tpot_s_p50"]
     batched, offline = row["batched_tokens_per_s"], row["throughput_tokens_per_s"]
     dollars, share = row["usd_per_million_tokens"], kept(row)

@@ -111,7 +111,7 @@ def _answers(row: Row) -> str:
     share = kept(row)
     if share is None or row.is_reference:  # whose answers are compared with none
         return ""
-    same = row.get("same_texts_ratio")
+    same = row.get("output_match_rate")
     if same == 1.0 and abs(share - 1) < 0.0005:
         return " and gave the same answers on the items measured"
     return f" and keeps {100 * share:.1f} % of its scores on the items measured"

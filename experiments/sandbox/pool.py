@@ -73,13 +73,13 @@ class Verdict:
 
 
 class Pool:
-    """`without` leaves layers out (for tests and for hosts that lack them); `insist` runs below the required level."""
+    """`without` leaves layers out, for tests and hosts that lack them; `allow_unsafe` runs below the required level."""
 
     def __init__(
         self,
         workers: int,
         limits: Limits | None = None,
-        insist: bool = False,
+        allow_unsafe: bool = False,
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
     ):
@@ -99,13 +99,13 @@ class Pool:
         first = self._start()
         self.level: list[str] = first.level
         missing = [layer for layer in REQUIRED if layer not in self.level]
-        if missing and not insist:
+        if missing and not allow_unsafe:
             first.close()
             if self._copy is not None:
                 self._copy.cleanup()
             raise UserError(
                 f"this host gives no {' and no '.join(missing)}, without which generated code is not run: "
-                "use another host, or sandbox.insist=true"
+                "use another host, or sandbox.allow_unsafe=true"
             )
         self._free: queue.SimpleQueue[_Grader | None] = queue.SimpleQueue()
         self._free.put(first)

@@ -30,7 +30,7 @@ def compare_with_reference(
     deadline: Deadline | None = None,
     tick: Tick = lambda: None,
 ) -> bool:
-    """Write `answers.json` and `speed.json` beside the record of each cell that ran as its reference did.
+    """Write `output_diff.json` and `speed.json` beside the record of each cell that ran as its reference did.
 
     Return False when the deadline left launches out.
     """
@@ -57,7 +57,7 @@ def _compare_group(
     cell, reference_record = reference
     home, name = results / reference_record.record_id, reference_record.runtime.name
     for _, record in others:
-        compare_answers(record, reference_record, results)
+        compare_outputs(record, reference_record, results)
     options = cell.config.comparison
     candidates = [
         Runner(other, results / record.record_id)
@@ -94,7 +94,7 @@ def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
     return len(speed.launches) >= (options.launches or 2)
 
 
-def compare_answers(record: Record, reference: Record, results: Path) -> None:
+def compare_outputs(record: Record, reference: Record, results: Path) -> None:
     """Write what `answers.compare` finds for two records that lie below `results`."""
     folder = results / record.record_id
     diff = compare(record, reference, folder, results / reference.record_id)

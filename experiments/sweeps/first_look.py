@@ -16,7 +16,7 @@ from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.records.store import SPEED_FILE, attach
 from runtime_matrix.experiments.reports.verdict import compared_words
-from runtime_matrix.experiments.sweeps.after_sweep import compare_answers
+from runtime_matrix.experiments.sweeps.after_sweep import compare_outputs
 from runtime_matrix.experiments.timing.interleave import speed_content
 from runtime_matrix.experiments.timing.launch import launch
 from runtime_matrix.experiments.timing.runner import Runner, Tick
@@ -74,7 +74,7 @@ class FirstLook:
             if not failures:
                 launches.append(measured.stored(1))
         reason = "; ".join(f"{runners[index].cell.config.runtime.title}: {why}" for index, why in failures.items())
-        compare_answers(mine, theirs, self._results)
+        compare_outputs(mine, theirs, self._results)
         first, second = attach([theirs, mine], self._results)
         # Judged as any comparison is: of work that was wrong no speed is told.
         speed = speed_content(runners[0], runners[1], options, launches, fork, reason or None)

@@ -248,7 +248,7 @@ class _Judge:
         limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
         workers = options.workers or len(os.sched_getaffinity(0))
         self._problems, self._overlap = problems, config.overlap
-        self._pool = stack.enter_context(Pool(workers, limits, options.insist, options.bubblewrap))
+        self._pool = stack.enter_context(Pool(workers, limits, options.allow_unsafe, options.bubblewrap))
         self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None, limits)
         stack.callback(self._cache.close)
         self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}

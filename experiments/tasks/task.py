@@ -162,7 +162,7 @@ def flips(score: Score, title: str, rank: int = 8) -> Metric:
 
 def same_texts(score: Score, title: str, of: str) -> Metric:
     """Return the metric of generated texts that are the reference's."""
-    key = f"{score.prefix}_same_texts_ratio"
+    key = f"{score.prefix}_output_match_rate"
     about = f"The same, of {of} alone."
     return Metric(key=key, title=title, group="agreement", about=about, display=number("{:.1f} %", 100))
 

@@ -146,7 +146,7 @@ def _is_narrow(launches: Sequence[Launch], options: ComparisonConfig, clock: Clo
     if len(launches) < _NARROWEST_LAUNCHES:
         return False
     intervals = [ratio(launches, phase, clock) for phase in ("decode", "prefill")]
-    return all(interval is not None and interval.high / interval.low - 1 <= options.width for interval in intervals)
+    return all(interval is not None and interval.high / interval.low - 1 <= options.ci_width for interval in intervals)
 
 
 def _fit_together(runners: Sequence[Runner]) -> bool:

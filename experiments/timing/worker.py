@@ -203,7 +203,7 @@ class _Worker:
         scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)
         self._clock.refresh()
         self._end()  # this was asked for between rounds
-        return [list(result.gaps) for result in scored]
+        return [list(result.top1_margins) for result in scored]
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
         """Return the wall time at the start and after each token; CPU time at the start, the first and last token."""

@@ -76,7 +76,7 @@ class Writing:
     few: bool = False  # every eighth text
 
 
-_SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False), ScoringConfig(exact=True)
+_SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False), ScoringConfig(batch_invariant=True)
 _WRITING, _FEW, _ONE_GUESSED = Writing(), Writing(few=True), Writing(budget=1, guess=True, few=True)
 
 
@@ -93,12 +93,14 @@ class Switches:
         return [
             self._scoring("batched rows", "scoring.batch", batch=False),
             self._scoring("shared prefix", "scoring.share_prefix", share_prefix=False),
-            self._scoring("shared stem", "scoring.share_stem", share_stem=False),
-            self._scoring("prefix, stem and batches", "all three", batch=False, share_prefix=False, share_stem=False),
+            self._scoring("shared question", "scoring.share_question", share_question=False),
+            self._scoring(
+                "prefix, question and batches", "all three", batch=False, share_prefix=False, share_question=False
+            ),
             # Of whole prompts: rows behind a prefix are packed here, and have no padding that sorting could save.
             self._scoring("sorting by length", "scoring.sort_by_length", _UNSHARED, sort_by_length=False),
             self._scoring("token budget", "scoring.token_budget (off: 256)", token_budget=256),
-            Switch("exact scores", "scoring.exact (on costs)", lambda: self._score(_EXACT), self._score),
+            Switch("exact scores", "scoring.batch_invariant (on costs)", lambda: self._score(_EXACT), self._score),
             self._writing("key-value cache", "none: always on", _FEW, recompute=True),
             self._writing("batched texts", "generation.token_budget (off: one row)", _FEW, budget=1),
             self._writing("refilling", "generation.refill", Writing(budget=2000), refill=False),

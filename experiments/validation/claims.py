@@ -13,8 +13,8 @@ CLAIMS: dict[str, tuple[str, str]] = {  # switch: (claim, why it differs)
         "a call costs as much as some hundred tokens here; theirs is four rows against one on a GPU",
     ),
     "shared prefix": (f"1.4–1.6× ({_STRATEGIES})", "the longer the examples beside the question, the more it gives"),
-    "shared stem": ("", ""),
-    "prefix, stem and batches": (f"3–4× a question ({_GUIDE})", "four choices in one pass, and the examples once"),
+    "shared question": ("", ""),
+    "prefix, question and batches": (f"3–4× a question ({_GUIDE})", "four choices in one pass, and the examples once"),
     "sorting by length": (
         f"2–4× on short texts ({_TECHNIQUES}); 30–40 % cheaper ({_STRATEGIES})",
         "whole prompts of like length here; rows behind a prefix are packed and have no padding to save",

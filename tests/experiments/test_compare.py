@@ -56,7 +56,7 @@ def test_a_runtime_against_itself_has_an_interval(compare: Compare, tmp_path: Pa
     for speed in (reference, candidate):
         content = json.loads(speed.read_text())
         assert (content["against"], len(content["launches"])) == (reference.parent.name, 2)
-    assert [path.parent for path in (tmp_path / "runs").glob("*/answers.json")] == [candidate.parent]
+    assert [path.parent for path in (tmp_path / "runs").glob("*/output_diff.json")] == [candidate.parent]
 
 
 def test_what_is_unsupported_here_is_3_and_its_reason(compare: Compare, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_step_of_texts_waits_once_at_most(
     engine: Loaded, between: list[tuple[int, list[str]]], read_every: int
 ) -> None:
     runtime, traits, waits = engine
-    texts(runtime, traits, new_requests(6), options=GenerationConfig(token_budget=100, read_every=read_every))
+    texts(runtime, traits, new_requests(6), options=GenerationConfig(token_budget=100, host_sync_interval=read_every))
     between.append((0, waits()))
     behind_steps = [said for (tokens, _), (_, said) in pairwise(between) if tokens == 1]
     assert len(behind_steps) > 15

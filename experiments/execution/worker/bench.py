@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRuntime:
     """A loaded runtime, and what it may be measured by."""
 
     runtime: Runtime
@@ -52,7 +52,7 @@ class CellBench:
     """Implements `tasks.bench.Bench` for a cell."""
 
     cell: Cell
-    load: Callable[[], Loaded]
+    load: Callable[[], LoadedRuntime]
     text: Text | None
     responses: Responses
     folder: Path
@@ -63,7 +63,7 @@ class CellBench:
     _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of the prompts
 
     @cached_property
-    def _loaded(self) -> Loaded:
+    def _loaded(self) -> LoadedRuntime:
         loaded = self.load()
         self.is_loaded = True
         return loaded

@@ -188,6 +188,6 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
     scored = score(runtime, traits, requests, cell.config.scoring)
-    gaps = [gap for request in scored for gap in request.gaps]
+    gaps = [gap for request in scored for gap in request.top1_margins]
     replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))
     Journal(journal).write("replay", replay)

@@ -16,7 +16,7 @@ import pytest
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.execution.worker import declared, device, loading
-from runtime_matrix.experiments.execution.worker.bench import CellBench, Loaded
+from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
@@ -114,7 +114,7 @@ class CellPlugin:
             lambda done, total: self.tell("items", done, total),
         )
 
-    def _load(self, meter: PeakMeter) -> Loaded:
+    def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")
         found, stamp = device.resolve(self.cell.config.hw)
         runtime = loading.make_runtime(self.cell.config.runtime)
@@ -161,7 +161,7 @@ class CellPlugin:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
         self.tell("benchmark", self._benchmark)
-        return Loaded(runtime, traits, found, used, sampler.highest if sampler is not None else None)
+        return LoadedRuntime(runtime, traits, found, used, sampler.highest if sampler is not None else None)
 
     def _fitted(self, bench: CellBench) -> Cell:
         """Return the cell with the token budgets that fit, and journal what they are."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scores a stream of requests of which only `scoring.chunk` are held at a time; then says what that took."""
+    """Scores a stream of requests, of which only `scoring.planning_window` are held at a time."""
 
     def __init__(self, bench: CellBench, items: int):
         self._bench, self._items = bench, items
@@ -27,7 +27,7 @@ class Scorer:
 
     def scores(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
         """Yield one result per request, in their order."""
-        for chunk in chunks(requests, self._options.chunk):
+        for chunk in chunks(requests, self._options.planning_window):
             yield from self._chunk(chunk)
 
     def figures(self) -> Figures:
@@ -42,7 +42,7 @@ class Scorer:
         }
 
     def _chunk(self, chunk: list[ScoreRequest]) -> list[Scored]:
-        bench, responses, exact = self._bench, self._bench.responses, self._options.exact
+        bench, responses, exact = self._bench, self._bench.responses, self._options.batch_invariant
         known = responses.scores(chunk, exact)
         missing = [index for index, one in enumerate(known) if one is None]
         self._tell(len(chunk) - len(missing))

@@ -15,7 +15,7 @@ from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates import limits as gate_limits
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits, Part
 from runtime_matrix.experiments.gates.baseline import Baseline, asked, shortened
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.schema import Record
@@ -54,7 +54,7 @@ KEPT = KeptScores(key="accuracy", kind=dict[str, BaselineScores], absent=None, p
 
 class AccuracyLimits(Limits[Margins]):
     @override
-    def judge(self, measured: Measured, limits: Margins, gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: Margins, gate: GateConfig, level: float) -> list[LimitResult]:
         return judge_answers(measured, limits, self.part, level)
 
     @override
@@ -81,7 +81,7 @@ class AccuracyLimits(Limits[Margins]):
                 raise UserError(f"{what} asked benchmark.{name} otherwise: update=true, or set its options back")
 
 
-def judge_answers(measured: Measured, margins: Mapping[str, float], against: Part, level: float) -> list[Finding]:
+def judge_answers(measured: Measured, margins: Mapping[str, float], against: Part, level: float) -> list[LimitResult]:
     mine = accuracy(measured.result)
     theirs = accuracy(measured.reference) if against == "reference" else {}
     found = []
@@ -89,7 +89,7 @@ def judge_answers(measured: Measured, margins: Mapping[str, float], against: Par
         name = f"{against}.accuracy.{benchmark}"
         if benchmark not in mine or (against == "reference" and benchmark not in theirs):
             why = _why_missing(measured.result.record, benchmark)
-            found.append(Finding(measured.label, name, "inconclusive", f"{benchmark} was not measured: {why}"))
+            found.append(LimitResult(measured.label, name, "inconclusive", f"{benchmark} was not measured: {why}"))
             continue
         ours = mine[benchmark]
         if measured.baseline is not None and against == "baseline":
@@ -102,7 +102,7 @@ def judge_answers(measured: Measured, margins: Mapping[str, float], against: Par
 
 def _accuracy_finding(
     measured: Measured, name: str, benchmark: str, margin: float, mine: Scored, theirs: Scored, level: float
-) -> Finding:
+) -> LimitResult:
     """Judge by the score alone. The right choice's probability falls less than accuracy, which is lost by near ties:
     it is told where the score is inconclusive, and decides nothing.
     """
@@ -110,7 +110,7 @@ def _accuracy_finding(
     scale, unit = (100, "points") if is_share else (1, "nats a token")
     seen = loss(mine.scores, theirs.scores, mine.clusters, two_sided, is_share)
     verdict = loss_verdict(seen, margin)
-    blank = Finding(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
+    blank = LimitResult(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
     if seen is None:
         return replace(blank, figures=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
     value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"

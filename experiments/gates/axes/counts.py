@@ -7,7 +7,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.baseline import figure_changes
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.schema import Record
@@ -30,7 +30,7 @@ class KeptCounts(Kept[Counts]):
 
 class CountLimits(Limits[tuple[str, ...]]):
     @override
-    def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[LimitResult]:
         mine, theirs, found = counts(measured.result.record), measured.kept(_KEPT), []
         for name in limits:
             value, other = mine[name], theirs.get(name)
@@ -39,14 +39,16 @@ class CountLimits(Limits[tuple[str, ...]]):
             full = f"{self.name}.{name}"
             if value is None or other is None:
                 said = f"{name} {value}, the baseline {other}: not counted"
-                found.append(Finding(measured.label, full, "inconclusive", said))
+                found.append(LimitResult(measured.label, full, "inconclusive", said))
                 continue
             is_worse = value != other if name == _TOKENS else value > other
             verdict: Verdict = "fail" if is_worse else "pass"
             said = f"{name} {value:,}, the baseline {other:,}" + (": an exact count that changed" if is_worse else "")
             advice = "find the cause, or if it is meant update=true" if is_worse else ""
             found.append(
-                Finding(measured.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice)
+                LimitResult(
+                    measured.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice
+                )
             )
         return found
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.figures_limits import KeptFigures, judge_shares
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 
 _FIRST_CALL = "first_call_s"
@@ -19,7 +19,7 @@ _KEPT = KeptFigures(key="load", names=_NAMES, place=30)
 
 class LoadLimits(Limits[dict[str, float]]):
     @override
-    def judge(self, measured: Measured, limits: dict[str, float], gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: dict[str, float], gate: GateConfig, level: float) -> list[LimitResult]:
         theirs = measured.kept(_KEPT)
         return judge_shares(measured, self, limits, theirs, "s")
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
 from runtime_matrix.experiments.gates.figures_limits import KeptFigures, advice_on_growth, judge_shares
-from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.statistics.interval import Interval
@@ -39,17 +39,19 @@ _KEPT_PEAKS = KeptPeaks(key="peaks", kind=Peaks, absent=list, place=20)
 
 class MemoryLimits(Limits[Shares]):
     @override
-    def judge(self, measured: Measured, limits: Shares, gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: Shares, gate: GateConfig, level: float) -> list[LimitResult]:
         theirs = row_of(measured.reference).figures if self.part == "reference" else measured.kept(_KEPT)
         shares = {figure: share for figure, share in limits.items() if figure != _PEAK}
         found = judge_shares(measured, self, shares, theirs, "bytes")
         return [*found, self._judge_peak(measured, limits[_PEAK], level)] if _PEAK in limits else found
 
-    def _judge_peak(self, measured: Measured, share: float, level: float) -> Finding:
+    def _judge_peak(self, measured: Measured, share: float, level: float) -> LimitResult:
         """Judge the peak of memory by launches: by the interval of the logarithm of its ratio."""
         full, grown = f"{self.name}.{_PEAK}", self._grown(measured, level)
         if grown is None:
-            return Finding(measured.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by")
+            return LimitResult(
+                measured.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by"
+            )
         value, low, high = (math.expm1(end) for end in (grown.estimate, grown.low, grown.high))
         verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
         said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against "
@@ -58,8 +60,8 @@ class MemoryLimits(Limits[Shares]):
         if verdict == "fail":
             advice = advice_on_growth(self, full)
         elif verdict == "inconclusive":
-            advice = "more gate.looks, or a wider limit"
-        return Finding(
+            advice = "more gate.interim_launches, or a wider limit"
+        return LimitResult(
             measured.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice
         )
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.analysis.timed_work import is_exact, problem, replay_problem, unchecked
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.statistics.sequential import Verdict
@@ -22,7 +22,7 @@ _LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explain
 
 class OutputLimits(Limits[tuple[str, ...]]):
     @override
-    def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[LimitResult]:
         return [_CHECKS[name](measured, gate) for name in limits]
 
     @override
@@ -30,9 +30,9 @@ class OutputLimits(Limits[tuple[str, ...]]):
         return ["latency"] if _REPLAY in limits else []
 
 
-def _timed_work(measured: Measured, gate: GateConfig) -> Finding:
+def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
     speed, agreement = measured.result.speed, _agreement_entry(measured)
-    blank = Finding(measured.label, "reference.outputs.timed_work", "inconclusive", "")
+    blank = LimitResult(measured.label, "reference.outputs.timed_work", "inconclusive", "")
     if speed is None or not speed.launches:
         why = (speed.reason if speed else None) or "no launches: a limit on speed makes them"
         return replace(blank, figures=f"the timed work was not checked: {why}")
@@ -50,8 +50,8 @@ def _timed_work(measured: Measured, gate: GateConfig) -> Finding:
     return replace(blank, verdict="pass", figures=said, n=len(speed.launches))
 
 
-def _replay(measured: Measured, gate: GateConfig) -> Finding:
-    blank, against = Finding(measured.label, "reference.outputs.replay", "inconclusive", ""), measured.against
+def _replay(measured: Measured, gate: GateConfig) -> LimitResult:
+    blank, against = LimitResult(measured.label, "reference.outputs.replay", "inconclusive", ""), measured.against
     replay = measured.result.record.replay
     if replay is None:
         return replace(blank, figures="nothing was replayed: it needs latency in benchmark=[…] and agreement.enabled")
@@ -62,8 +62,8 @@ def _replay(measured: Measured, gate: GateConfig) -> Finding:
     return replace(blank, verdict="pass", figures=said)
 
 
-def _agreement(measured: Measured, gate: GateConfig) -> Finding:
-    blank = Finding(measured.label, "reference.outputs.agreement", "inconclusive", "")
+def _agreement(measured: Measured, gate: GateConfig) -> LimitResult:
+    blank = LimitResult(measured.label, "reference.outputs.agreement", "inconclusive", "")
     entry = _agreement_entry(measured)
     same, difference = (entry.figure("same_top_ratio"), entry.figure("max_logit_difference")) if entry else (None, None)
     if entry is None or same is None or difference is None:

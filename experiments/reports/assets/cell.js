@@ -106,7 +106,7 @@ function startPanel(row) {
   const cells = lines.map(([name, seconds]) => [name, `${number(seconds)} s`]);
   if (isKnown(row.build_s)) cells.push(["build found in the cache", `${number(row.build_s)} s when it was built`]);
   const unit = (name) => {
-    const [after, soon, late] = ["", "_low", "_high"].map((end) => row[`pays_after_${name}${end}`]);
+    const [after, soon, late] = ["", "_low", "_high"].map((end) => row[`break_even_${name}${end}`]);
     if (!isKnown(after)) return null;
     if (after === 0) return `from the first of the ${name}`;
     return `after ${whole(after)} ${name} [${whole(soon)}, ${whole(late)}]`;
@@ -114,7 +114,7 @@ function startPanel(row) {
   const units = ["tokens", "requests"].map(unit).filter(Boolean);
   const slower = isKnown(row.speedup_ratio_high) && row.speedup_ratio_high < 1;
   const said = row.is_reference ? "The reference: what others must win back."
-    : row.pays_after_tokens === 0 ? "Pays from the first token: it starts no later than the reference."
+    : row.break_even_tokens === 0 ? "Pays from the first token: it starts no later than the reference."
     : units.length ? `Pays ${units.join(", ")}.`
     : slower ? "Never pays: it is slower than the reference."
     : "Not shown to pay: it is not shown to be faster than the reference by wall time, or took no turns with it.";

@@ -154,7 +154,7 @@ function intervalLines(row, column) {
   const factor = column.unit === "ms" ? 1e3 : 1;
   const [low, high] = [row[`${column.key}_low`], row[`${column.key}_high`]].map((end) => (end === null || end === undefined ? null : number(end * factor, 4)));
   if (low === null || high === null) return [];
-  const level = column.key.endsWith("speedup_ratio") || column.key.startsWith("pays_after") ? "95 %, together with the others of the column" : "95 %";
+  const level = column.key.endsWith("speedup_ratio") || column.key.startsWith("break_even") ? "95 %, together with the others of the column" : "95 %";
   return [`Interval over launches ${low} to ${high} (${level}).`];
 }
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.advice.choose import Wish, choose
+from runtime_matrix.experiments.advice.choose import Constraints, choose
 from runtime_matrix.experiments.advice.kept import Kept, kept, unshown
-from runtime_matrix.experiments.advice.words import advice_lines
+from runtime_matrix.experiments.advice.phrasing import advice_lines
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
@@ -26,7 +26,7 @@ def few(tmp_path: Path) -> list[Row]:
     return rows(read(sweep(tmp_path / "few", has_garbage=True))[0])
 
 
-def best(found: list[Row], wish: Wish) -> str | None:
+def best(found: list[Row], wish: Constraints) -> str | None:
     row = choose(found, wish).best
     return row.runtime if row else None
 
@@ -34,29 +34,29 @@ def best(found: list[Row], wish: Wish) -> str | None:
 @pytest.mark.parametrize(
     ("wish", "name"),
     [
-        (Wish("latency"), "onnxruntime"),
-        (Wish("memory"), "gptq"),
-        (Wish("memory", min_accuracy=0.99), "eager"),
-        (Wish("latency", max_memory_gib=0.1), "gptq"),
-        (Wish("latency", max_memory_gib=0.1, min_accuracy=0.99), "eager"),
-        (Wish("throughput"), "onnxruntime"),
-        (Wish("cost", usd_per_hour=1.0), "onnxruntime"),
-        (Wish("latency", max_ttft_s=0.002), "onnxruntime"),
-        (Wish("latency", min_accuracy=1.01), None),
+        (Constraints("latency"), "onnxruntime"),
+        (Constraints("memory"), "gptq"),
+        (Constraints("memory", min_accuracy=0.99), "eager"),
+        (Constraints("latency", max_memory_gib=0.1), "gptq"),
+        (Constraints("latency", max_memory_gib=0.1, min_accuracy=0.99), "eager"),
+        (Constraints("throughput"), "onnxruntime"),
+        (Constraints("cost", usd_per_hour=1.0), "onnxruntime"),
+        (Constraints("latency", max_ttft_s=0.002), "onnxruntime"),
+        (Constraints("latency", min_accuracy=1.01), None),
     ],
 )
-def test_the_best_under_constraints(found: list[Row], wish: Wish, name: str | None) -> None:
+def test_the_best_under_constraints(found: list[Row], wish: Constraints, name: str | None) -> None:
     assert best(found, wish) == name
 
 
 def test_what_is_not_told_apart_from_the_best_is_said(found: list[Row]) -> None:
     (fast,) = [row for row in found if row.runtime == "onnxruntime"]
     twin = changed_row(replace(fast, runtime="twin"), speedup_ratio=0.999 * (fast["speedup_ratio"] or 0))
-    assert [row.runtime for row in choose([*found, twin], Wish("latency")).tied] == ["twin"]
+    assert [row.runtime for row in choose([*found, twin], Constraints("latency")).tied] == ["twin"]
 
 
 def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> None:
-    wish = Wish("latency", min_accuracy=0.99, max_memory_gib=0.05, max_ttft_s=0.01)
+    wish = Constraints("latency", min_accuracy=0.99, max_memory_gib=0.05, max_ttft_s=0.01)
     chosen = choose(found, wish)
     assert chosen.best is None
     assert chosen.relaxed is not None
@@ -69,7 +69,7 @@ def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> 
 def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("near", accuracy=0.775), make_record("far", accuracy=0.4)]
     found = rows(read(write(tmp_path, cells, {"near": 2.0, "far": 2.0}))[0])
-    why = {row.runtime: said for row, said in choose(found, Wish("latency", min_accuracy=0.99)).unranked}
+    why = {row.runtime: said for row, said in choose(found, Constraints("latency", min_accuracy=0.99)).unranked}
     assert why["near"].startswith("--min-accuracy 0.99: keeps 96.9 % [")
     assert why["near"].endswith("; the interval reaches it, more items would tell")
     assert why["far"].startswith("--min-accuracy 0.99: keeps 50.0 % [")
@@ -77,24 +77,24 @@ def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
 
 
 def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
-    chosen = choose(few, Wish("latency", min_accuracy=0.99))
+    chosen = choose(few, Constraints("latency", min_accuracy=0.99))
     assert [row.runtime for row in chosen.ranked] == ["eager"]
     why = {row.runtime: said for row, said in chosen.unranked}
     assert why["onnxruntime"].startswith("--min-accuracy 0.99: not shown: keeps 100.0 % [8")
     assert why["onnxruntime"].endswith(" items would show it")
-    said = advice_lines(chosen, Wish("latency", min_accuracy=0.99))
+    said = advice_lines(chosen, Constraints("latency", min_accuracy=0.99))
     assert any("no cell but the reference is shown to keep 99 % of its scores; about " in line for line in said)
-    assert best(few, Wish("latency", min_accuracy=0.99, accept_unshown=True)) == "onnxruntime"
-    assert best(few, Wish("latency", min_accuracy=0.88)) == "onnxruntime"  # the bound reaches that
+    assert best(few, Constraints("latency", min_accuracy=0.99, accept_unshown=True)) == "onnxruntime"
+    assert best(few, Constraints("latency", min_accuracy=0.88)) == "onnxruntime"  # the bound reaches that
 
 
 def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) -> None:
     why = unshown(next(row for row in few if row.runtime == "onnxruntime"), 0.99) or ""
     items = int(why.split("about ")[1].split(" items")[0].replace(",", ""))
     more = rows(read(sweep(tmp_path / "more", questions=items))[0])
-    assert best(more, Wish("latency", min_accuracy=0.99)) == "onnxruntime"
+    assert best(more, Constraints("latency", min_accuracy=0.99)) == "onnxruntime"
     fewer = rows(read(sweep(tmp_path / "fewer", questions=int(0.85 * items)))[0])
-    assert best(fewer, Wish("latency", min_accuracy=0.99)) == "eager"
+    assert best(fewer, Constraints("latency", min_accuracy=0.99)) == "eager"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_items_to_show(one: Kept, items: int | None) -> None:
 
 def test_work_that_was_not_asked_for_is_never_chosen_and_named(few: list[Row]) -> None:
     for goal in ("latency", "throughput", "memory", "cost"):
-        wish = Wish(goal, usd_per_hour=1.0)
+        wish = Constraints(goal, usd_per_hour=1.0)
         chosen = choose(few, wish)
         assert "t_garbage" not in [row.runtime for row in [*chosen.ranked, *(row for row, _ in chosen.unranked)]]
         (line,) = [line for line in advice_lines(chosen, wish) if "t_garbage" in line]
@@ -123,12 +123,14 @@ def test_work_that_was_not_asked_for_is_never_chosen_and_named(few: list[Row]) -
 def test_a_cell_that_is_slower_by_wall_time_is_not_called_faster(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("gptq")]
     found = rows(read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09}))[0])
-    assert [row.runtime for row in choose(found, Wish("latency")).ranked] == ["eager", "gptq"]
-    assert found[1]["pays_after_tokens"] is None
+    assert [row.runtime for row in choose(found, Constraints("latency")).ranked] == ["eager", "gptq"]
+    assert found[1]["break_even_tokens"] is None
 
 
-@pytest.mark.parametrize("wish", [Wish("throughput"), Wish("cost"), Wish("cost", usd_per_hour=1.0)])
-def test_rates_of_cells_alone_are_not_ranked(tmp_path: Path, wish: Wish) -> None:
+@pytest.mark.parametrize(
+    "wish", [Constraints("throughput"), Constraints("cost"), Constraints("cost", usd_per_hour=1.0)]
+)
+def test_rates_of_cells_alone_are_not_ranked(tmp_path: Path, wish: Constraints) -> None:
     found = rows(read(write(tmp_path, [make_record("eager"), make_record("compile", slowness=0.5)]))[0])
     chosen = choose(found, wish)
     assert chosen.ranked == []
@@ -140,14 +142,14 @@ def test_prices_have_intervals_and_may_tie(found: list[Row]) -> None:
     (fast,) = [row for row in found if row.runtime == "onnxruntime"]
     rate = 0.999 * (fast["batched_tokens_per_s"] or 0)
     twin = changed_row(replace(fast, runtime="twin"), batched_tokens_per_s=rate)
-    chosen = choose([*found, twin], Wish("cost", usd_per_hour=1.0))
+    chosen = choose([*found, twin], Constraints("cost", usd_per_hour=1.0))
     assert chosen.basis == "price of a million tokens of interleaved batches"
     assert [row.runtime for row in chosen.tied] == ["twin"]
 
 
 def test_what_was_not_measured_qualifies_for_nothing(found: list[Row]) -> None:
     unknown = [changed_row(row, peak_host_bytes=None) for row in found]
-    chosen = choose(unknown, Wish("latency", max_memory_gib=1000))
+    chosen = choose(unknown, Constraints("latency", max_memory_gib=1000))
     assert chosen.best is None
     assert chosen.relaxed is None
     assert {why for _, why in chosen.unranked} == {"--max-memory-gib 1000: not measured"}
@@ -161,5 +163,5 @@ def test_what_is_kept_is_of_the_benchmark_that_lost_most(found: list[Row]) -> No
 def test_the_price_of_a_profile_is_used_and_another_can_be_given(found: list[Row]) -> None:
     ends = {f"usd_per_million_tokens{end}": value for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))}
     priced = [changed_row(row, **ends) for row in found]
-    assert choose(priced, Wish("cost")).basis == "price of a million tokens of interleaved batches"
-    assert "no price an hour is known" in choose(found, Wish("cost")).basis
+    assert choose(priced, Constraints("cost")).basis == "price of a million tokens of interleaved batches"
+    assert "no price an hour is known" in choose(found, Constraints("cost")).basis

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.advice import hints
-from runtime_matrix.experiments.advice.choose import GOALS, Wish
+from runtime_matrix.experiments.advice.choose import GOALS, Constraints
 from runtime_matrix.experiments.advice.next_steps import Step, next_steps
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import plan
@@ -20,7 +20,7 @@ from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep, write
 
-WISHES = [Wish(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
+WISHES = [Constraints(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_presets_are_suggested_in_the_order_of_their_ranks(tmp_path: Path) -> No
     command = "python -m experiments.run runtime.engine.attention=eager"
     write(tmp_path, [replace(make_record("eager"), command=command)])
     rows_of_eager = rows(read(tmp_path)[0])
-    assert said(next_steps(rows_of_eager, Wish("latency"))) == SPEED
-    assert said(next_steps(rows_of_eager, Wish("memory", min_accuracy=1.5))) == MEMORY + ACCURACY
-    all_missed = Wish("latency", min_accuracy=1.5, max_memory_gib=0.0001)
+    assert said(next_steps(rows_of_eager, Constraints("latency"))) == SPEED
+    assert said(next_steps(rows_of_eager, Constraints("memory", min_accuracy=1.5))) == MEMORY + ACCURACY
+    all_missed = Constraints("latency", min_accuracy=1.5, max_memory_gib=0.0001)
     assert said(next_steps(rows_of_eager, all_missed)) == MEMORY + SPEED + ACCURACY
 
 
@@ -93,7 +93,7 @@ def test_what_was_measured_is_known_by_its_title_or_its_words(tmp_path: Path) ->
         for name, command in commands.items()
     ]
     write(tmp_path, records)
-    left = said(next_steps(rows(read(tmp_path)[0]), Wish("memory", min_accuracy=1.5)))
+    left = said(next_steps(rows(read(tmp_path)[0]), Constraints("memory", min_accuracy=1.5)))
     whys = {why for why, _ in MEMORY + ACCURACY} - {MEMORY[0][0], MEMORY[1][0], ACCURACY[0][0]}
     assert {why for why, _ in left} == whys  # smaller groups are not another title, and stay
 
@@ -148,7 +148,7 @@ def single(command: str) -> list[tuple[str, ...]]:
 
 
 def test_what_was_tried_is_not_suggested_again_not_even_what_failed(found: list[Row]) -> None:
-    commands = " ".join(step.command for step in next_steps(found, Wish("memory")))
+    commands = " ".join(step.command for step in next_steps(found, Constraints("memory")))
     assert "nf4" in commands
     assert "offload" not in commands  # it ran out of memory
     assert "runtime=eager,gptq" not in commands
@@ -156,14 +156,14 @@ def test_what_was_tried_is_not_suggested_again_not_even_what_failed(found: list[
 
 def test_the_tree_asks_first_for_what_stands_in_the_way(tmp_path: Path) -> None:
     write(tmp_path, [make_record("eager", status="out_of_memory", reason="too large")])
-    steps = next_steps(rows(read(tmp_path)[0]), Wish("latency"))
+    steps = next_steps(rows(read(tmp_path)[0]), Constraints("latency"))
     whys = [step.why.split(":")[0] for step in steps]
     assert whys.index("4 bits") < whys.index("shorter sequences") < whys.index("the last layers off the device")
     assert whys.index("the last layers off the device") < whys.index("batching") < whys.index("compiled")
 
 
 def test_lost_accuracy_asks_for_more_bits(found: list[Row]) -> None:
-    commands = " ".join(step.command for step in next_steps(found, Wish("latency", min_accuracy=0.99)))
+    commands = " ".join(step.command for step in next_steps(found, Constraints("latency", min_accuracy=0.99)))
     assert "runtime.weights.bits=8" in commands
     assert "runtime.weights.group_size=16" in commands
 
@@ -171,5 +171,5 @@ def test_lost_accuracy_asks_for_more_bits(found: list[Row]) -> None:
 def test_the_model_and_hardware_of_the_cells_stay(tmp_path: Path) -> None:
     command = "python -m experiments.run model=local model.path=DIR hw=cpu seed=1"
     write(tmp_path, [replace(make_record("eager"), command=command)])
-    for step in next_steps(rows(read(tmp_path)[0]), Wish("latency")):
+    for step in next_steps(rows(read(tmp_path)[0]), Constraints("latency")):
         assert step.command.startswith("python -m experiments.run model=local model.path=DIR hw=cpu ")

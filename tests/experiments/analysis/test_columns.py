@@ -52,8 +52,8 @@ def test_a_warning_is_a_column_only_where_it_warns(found: list[Row]) -> None:
 
 
 def test_same_texts_say_of_which_benchmark(found: list[Row]) -> None:
-    keys = ("same_texts_ratio", "code_same_texts_ratio", "qa_same_texts_ratio", "rouge_same_texts_ratio")
+    keys = ("output_match_rate", "code_output_match_rate", "qa_output_match_rate", "rouge_output_match_rate")
     columns = shown(with_answers(found, dict.fromkeys(keys, 0.5)))
     assert [columns[key].title for key in keys] == ["same texts", "same code", "same QA answers", "same summaries"]
-    assert all(columns[key].rank > columns["same_texts_ratio"].rank for key in keys[1:])
-    assert "the fewest" not in columns["same_texts_ratio"].about
+    assert all(columns[key].rank > columns["output_match_rate"].rank for key in keys[1:])
+    assert "the fewest" not in columns["output_match_rate"].about

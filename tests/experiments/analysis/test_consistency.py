@@ -54,7 +54,7 @@ def test_a_cell_with_two_speeds_says_why(tmp_path: Path) -> None:
             "tpot_s_p50 says 0.50×, speedup_ratio 1.50×",
         ),
         ("compile", {"latency_source": "alone"}, "a speedup, and times of the cell alone"),
-        ("compile", {"speedup_ratio_low": 0.9, "pays_after_tokens": 641.0}, "pays_after_tokens 641, and speedup_ratio"),
+        ("compile", {"speedup_ratio_low": 0.9, "break_even_tokens": 641.0}, "break_even_tokens 641, and speedup_ratio"),
         ("compile", {"speedup_ratio_low": 1.6}, "is not within [1.6, "),
         ("compile", {"start_kind": None}, "measured, and no start_kind"),
         ("t_garbage", {"speedup_ratio": 165.0}, "wrong output, and yet speedup_ratio"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.analysis.costs import energy, money, pays_after, start
+from runtime_matrix.experiments.analysis.costs import break_even, energy, money, start
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
 from runtime_matrix.experiments.records.comparison import BenchmarkDiff, OutputDiff
@@ -73,18 +73,18 @@ def test_energy_is_null_with_the_reason_or_a_counters_reading() -> None:
 
 
 def test_a_build_pays_once_what_it_saves_exceeds_it() -> None:
-    assert pays_after(CELL, REFERENCE) == {
-        "pays_after_tokens": pytest.approx(400),  # 2 s more, 5 ms less a token
-        "pays_after_tokens_low": pytest.approx(2 / 0.0075),
-        "pays_after_tokens_high": pytest.approx(1000),
-        "pays_after_requests": pytest.approx(40),
-        "pays_after_requests_low": pytest.approx(2 / 0.075),
-        "pays_after_requests_high": pytest.approx(100),
+    assert break_even(CELL, REFERENCE) == {
+        "break_even_tokens": pytest.approx(400),  # 2 s more, 5 ms less a token
+        "break_even_tokens_low": pytest.approx(2 / 0.0075),
+        "break_even_tokens_high": pytest.approx(1000),
+        "break_even_requests": pytest.approx(40),
+        "break_even_requests_low": pytest.approx(2 / 0.075),
+        "break_even_requests_high": pytest.approx(100),
     }
 
 
 def test_a_build_that_was_found_in_the_cache_is_paid_for_too() -> None:
-    assert pays_after(changed_row(CELL, build_s=3.0), REFERENCE)["pays_after_tokens"] == pytest.approx(1000)
+    assert break_even(changed_row(CELL, build_s=3.0), REFERENCE)["break_even_tokens"] == pytest.approx(1000)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_a_build_that_was_found_in_the_cache_is_paid_for_too() -> None:
     ],
 )
 def test_a_build_that_never_or_always_pays(change: dict[str, float | None], tokens: float | None) -> None:
-    assert pays_after(changed_row(CELL, **change), REFERENCE)["pays_after_tokens"] == tokens
+    assert break_even(changed_row(CELL, **change), REFERENCE)["break_even_tokens"] == tokens
 
 
 def test_times_of_a_reference_alone_pay_for_nothing() -> None:
-    assert set(pays_after(CELL, changed_row(REFERENCE, latency_source="alone")).values()) == {None}
+    assert set(break_even(CELL, changed_row(REFERENCE, latency_source="alone")).values()) == {None}
 
 
 @pytest.mark.parametrize(

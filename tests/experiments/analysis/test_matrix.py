@@ -23,15 +23,15 @@ def test_same_texts_are_of_all_benchmarks_together_and_of_each() -> None:
     benchmarks = {"code": texts(60, 10), "extractive_qa": texts(150, 0)}
     diff = OutputDiff(schema_version=1, against="reference", benchmarks=benchmarks)
     (row,) = rows([result(make_record("onnxruntime"), diff=diff)])
-    assert row["same_texts_ratio"] == pytest.approx(200 / 210)
-    assert row["code_same_texts_ratio"] == pytest.approx(50 / 60)
-    assert row["qa_same_texts_ratio"] == 1
-    assert row["rouge_same_texts_ratio"] is None
+    assert row["output_match_rate"] == pytest.approx(200 / 210)
+    assert row["code_output_match_rate"] == pytest.approx(50 / 60)
+    assert row["qa_output_match_rate"] == 1
+    assert row["rouge_output_match_rate"] is None
 
 
 def test_texts_that_nobody_compared_are_unknown() -> None:
     (row,) = rows([result(make_record("eager"))])
-    names = ("same_texts_ratio", "code_same_texts_ratio", "qa_same_texts_ratio", "rouge_same_texts_ratio")
+    names = ("output_match_rate", "code_output_match_rate", "qa_output_match_rate", "rouge_output_match_rate")
     assert [row[name] for name in names] == [None] * 4
 
 

@@ -54,7 +54,7 @@ def test_scores_do_not_depend_on_the_batch(eager: tuple[Runtime, Traits], budget
     alone = [score(*eager, [request])[0] for request in requests]
     for one, other in zip(score(*eager, requests, ScoringConfig(token_budget=budget)), alone, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
-        assert len(one.logprobs) == len(one.gaps)
+        assert len(one.logprobs) == len(one.top1_margins)
 
 
 def test_text_ends_at_a_stop_string_or_the_end_of_text() -> None:
@@ -124,7 +124,7 @@ def test_tokens_may_be_read_late(eager: tuple[Runtime, Traits], every: int) -> N
     requests = [replace(request, stop=("7 ", "19 1")) for request in mixed_requests()]
     soon = generate(*eager, requests, words, eos_ids=[11], options=GenerationConfig(token_budget=250))
     report = GenerationReport()
-    options = GenerationConfig(token_budget=250, read_every=every)
+    options = GenerationConfig(token_budget=250, host_sync_interval=every)
     assert generate(*eager, requests, words, eos_ids=[11], options=options, report=report) == soon
     assert {one.finished_by for (one,) in soon} >= {"stop", "length"}
     assert report.readings < report.forwards

@@ -71,7 +71,7 @@ def use(job: str, spoil: Spoil, folder: Path) -> Any:
             return decode_batch(runtime, traits, [list(PROMPT)], 3)
         case "generate" | "read late" | "sample":
             request = GenerateRequest(PROMPT, 4, temperature=1.0 if job == "sample" else 0.0)
-            options = GenerationConfig(read_every=4 if job == "read late" else None)
+            options = GenerationConfig(host_sync_interval=4 if job == "read late" else None)
             return generate(runtime, traits, [request], lambda ids: str, options=options)
         case "verify":
             good = DraftModel(*loaded(None), 2)

@@ -17,11 +17,11 @@ from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Runtime
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 
-Loaded = tuple[Runtime, Traits]
+LoadedRuntime = tuple[Runtime, Traits]
 
 
 @pytest.fixture(scope="module")
-def eager(tiny_model: Path, artifacts: Path) -> Loaded:
+def eager(tiny_model: Path, artifacts: Path) -> LoadedRuntime:
     runtime = Eager()
     return runtime, runtime.load(
         ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda _: nullcontext()
@@ -29,7 +29,7 @@ def eager(tiny_model: Path, artifacts: Path) -> Loaded:
 
 
 @pytest.fixture(scope="module")
-def graph(tiny_model: Path, artifacts: Path) -> Loaded:
+def graph(tiny_model: Path, artifacts: Path) -> LoadedRuntime:
     runtime = OnnxRuntime()
     return runtime, runtime.load(
         ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda _: nullcontext()
@@ -37,7 +37,7 @@ def graph(tiny_model: Path, artifacts: Path) -> Loaded:
 
 
 @pytest.fixture(params=[("eager", True), ("eager", False), ("graph", True), ("graph", False)], ids=str)
-def loaded(request: pytest.FixtureRequest) -> Loaded:
+def loaded(request: pytest.FixtureRequest) -> LoadedRuntime:
     """Return a runtime that reads a prefix in place, and the same one when it must copy it for each row."""
     name, in_place = request.param
     runtime, traits = request.getfixturevalue(name)
@@ -67,31 +67,31 @@ def whole(requests: list[ScoreRequest]) -> list[ScoreRequest]:
 def assert_same(found: list[Scored], expected: list[Scored]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
-        assert one.gaps == pytest.approx(other.gaps, abs=1e-5)
+        assert one.top1_margins == pytest.approx(other.top1_margins, abs=1e-5)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"share_stem": False},
+        {"share_question": False},
         {"share_prefix": False},
         {"batch": False},
         {"sort_by_length": False},
         {"token_budget": 50},
         {"cache_budget": 150},
-        {"exact": True},
+        {"batch_invariant": True},
     ],
     ids=str,
 )
-def test_no_switch_changes_a_score(loaded: Loaded, options: dict[str, bool | int]) -> None:
+def test_no_switch_changes_a_score(loaded: LoadedRuntime, options: dict[str, bool | int]) -> None:
     requests = questions()
-    plain = ScoringConfig(share_prefix=False, share_stem=False, batch=False)
+    plain = ScoringConfig(share_prefix=False, share_question=False, batch=False)
     expected = score(*loaded, whole(requests), plain)
     assert_same(score(*loaded, requests, ScoringConfig(**options)), expected)  # type: ignore[arg-type]
 
 
-def test_what_is_shared_is_run_once(loaded: Loaded) -> None:
+def test_what_is_shared_is_run_once(loaded: LoadedRuntime) -> None:
     requests, tally = questions(), Tally()
     score(*loaded, requests, ScoringConfig(), tally)
     stems = {(one.prefix, one.ids[: one.first_scored]) for one in requests}
@@ -102,14 +102,14 @@ def test_what_is_shared_is_run_once(loaded: Loaded) -> None:
     assert tally.asked_tokens == sum(len(one.prefix) + len(one.ids) - 1 for one in requests)
 
 
-def test_packed_rows_have_no_padding(eager: Loaded) -> None:
+def test_packed_rows_have_no_padding(eager: LoadedRuntime) -> None:
     requests = [replace(one, ids=one.ids[: one.first_scored + 1]) for one in questions()]
     tally = Tally()
     score(*eager, requests, ScoringConfig(), tally)
     assert tally.figures()["padding_ratio"] == 0.0
 
 
-def test_a_prefix_is_shared_only_where_that_saves_tokens(eager: Loaded) -> None:
+def test_a_prefix_is_shared_only_where_that_saves_tokens(eager: LoadedRuntime) -> None:
     runtime, traits = eager
     coarse = replace(traits, buckets=Buckets(tokens=(64, 128)), shares_prefix=False, packs_rows=False)
     requests, tally = questions(1, 1)[:1], Tally()
@@ -118,9 +118,9 @@ def test_a_prefix_is_shared_only_where_that_saves_tokens(eager: Loaded) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"token_budget": 30}, {"sort_by_length": False, "batch": False}], ids=str)
-def test_exact_scores_depend_on_nothing_else(loaded: Loaded, options: dict[str, bool | int]) -> None:
+def test_exact_scores_depend_on_nothing_else(loaded: LoadedRuntime, options: dict[str, bool | int]) -> None:
     requests = questions()
-    exact = ScoringConfig(exact=True)
+    exact = ScoringConfig(batch_invariant=True)
     expected = score(*loaded, requests, exact)
     assert score(*loaded, requests, replace(exact, **options)) == expected  # type: ignore[arg-type]
     order = list(range(0, len(requests), 4))

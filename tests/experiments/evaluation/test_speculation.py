@@ -18,22 +18,22 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
 from tests.experiments.evaluation.test_core import mixed_requests, words
 
-Loaded = tuple[Runtime, Traits]
+LoadedRuntime = tuple[Runtime, Traits]
 SMALL = {"model_type": "llama", "vocab_size": 128, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 256}
 
 
-def load(source: ModelSource, artifacts: Path) -> Loaded:
+def load(source: ModelSource, artifacts: Path) -> LoadedRuntime:
     runtime = Eager()
     return runtime, runtime.load(source, Hardware("cpu", 1, artifacts), lambda _: nullcontext())
 
 
 @pytest.fixture(scope="module")
-def eager(tiny_model: Path, artifacts: Path) -> Loaded:
+def eager(tiny_model: Path, artifacts: Path) -> LoadedRuntime:
     return load(ModelSource("tiny", tiny_model), artifacts)
 
 
-def drafters(eager: Loaded, artifacts: Path) -> dict[str, Drafter]:
+def drafters(eager: LoadedRuntime, artifacts: Path) -> dict[str, Drafter]:
     other = load(ModelSource("small", None, SMALL, 3), artifacts)
     return {"lookup": Lookup(4), "other": DraftModel(*other, 3), "itself": DraftModel(*eager, 4)}
 
@@ -49,7 +49,7 @@ def test_a_history_says_how_it_last_went_on() -> None:
 
 @pytest.mark.parametrize("budget", [60, 250, 4096])
 @pytest.mark.parametrize("name", ["lookup", "other", "itself"])
-def test_a_guess_never_changes_a_text(eager: Loaded, artifacts: Path, name: str, budget: int) -> None:
+def test_a_guess_never_changes_a_text(eager: LoadedRuntime, artifacts: Path, name: str, budget: int) -> None:
     requests = [*mixed_requests(), GenerateRequest((7, 8, 9) * 6, 40), GenerateRequest((5, 6), 9, temperature=1.0)]
     options, report = GenerationConfig(token_budget=budget), GenerationReport()
     drafter = drafters(eager, artifacts)[name]
@@ -58,7 +58,7 @@ def test_a_guess_never_changes_a_text(eager: Loaded, artifacts: Path, name: str,
     assert report.drafted > 0
 
 
-def test_a_draft_that_is_the_model_itself_is_always_right(eager: Loaded) -> None:
+def test_a_draft_that_is_the_model_itself_is_always_right(eager: LoadedRuntime) -> None:
     requests = [GenerateRequest(tuple(prompt), 20) for prompt in random_prompts(3, 9, 128, 2)]
     report = GenerationReport()
     generate(*eager, requests, words, report=report, drafter=DraftModel(*eager, 4))
@@ -67,7 +67,7 @@ def test_a_draft_that_is_the_model_itself_is_always_right(eager: Loaded) -> None
     assert report.accepted / report.row_steps > 3
 
 
-def test_an_end_of_text_within_a_guess_ends_the_text(eager: Loaded) -> None:
+def test_an_end_of_text_within_a_guess_ends_the_text(eager: LoadedRuntime) -> None:
     (request,) = [GenerateRequest(tuple(random_prompts(1, 9, 128, 2)[0]), 20)]
     ((plain,),) = generate(*eager, [request], words)
     eos = [plain.ids[6]]
@@ -76,7 +76,7 @@ def test_an_end_of_text_within_a_guess_ends_the_text(eager: Loaded) -> None:
     assert expected[0][0].finished_by == "eos"
 
 
-def test_recomputing_gives_the_same_texts(eager: Loaded) -> None:
+def test_recomputing_gives_the_same_texts(eager: LoadedRuntime) -> None:
     runtime, traits = eager
     requests = mixed_requests(8)
     assert generate(cast(Runtime, Recomputing(runtime)), traits, requests, words) == generate(*eager, requests, words)

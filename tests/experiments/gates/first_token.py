@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Kept, Limits
-from runtime_matrix.experiments.gates.findings import Finding, Measured, row_of
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured, row_of
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.statistics.sequential import Verdict
@@ -28,13 +28,13 @@ class KeptFirstToken(Kept[float | None]):
 
 class FirstTokenLimits(Limits[float | None]):
     @override
-    def judge(self, measured: Measured, limits: float | None, gate: GateConfig, level: float) -> list[Finding]:
+    def judge(self, measured: Measured, limits: float | None, gate: GateConfig, level: float) -> list[LimitResult]:
         mine, theirs = row_of(measured.result)[_FIGURE], row_of(measured.reference)[_FIGURE]
         if limits is None or mine is None or theirs is None:
             return []
         verdict: Verdict = "pass" if mine <= theirs * (1 + limits) else "fail"
         said = f"first token after {1000 * mine:.1f} ms against {1000 * theirs:.1f} ms of {measured.against}"
-        return [Finding(measured.label, self.name, verdict, said, "s", "lower", mine, limit=theirs * (1 + limits))]
+        return [LimitResult(measured.label, self.name, verdict, said, "s", "lower", mine, limit=theirs * (1 + limits))]
 
     @override
     def benchmarks(self, limits: float | None) -> Collection[str]:

@@ -19,7 +19,7 @@ from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.axes import accuracy
 from runtime_matrix.experiments.gates.axes.accuracy import BaselineScores
 from runtime_matrix.experiments.gates.baseline import Baseline, baseline_type
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.judge import findings
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_axis import BaselineSpeed
@@ -181,5 +181,5 @@ LIMITS = LIMITS.replaced(accuracy.REFERENCE, {"multiple_choice": 0.03})
 LIMITS = LIMITS.replaced(accuracy.BASELINE, {"multiple_choice": 0.03})
 
 
-def found(measured: Measured, limits: GateConfig = LIMITS) -> dict[str, Finding]:
+def found(measured: Measured, limits: GateConfig = LIMITS) -> dict[str, LimitResult]:
     return {finding.name: finding for finding in findings(measured, limits, 0.99)}

@@ -24,7 +24,7 @@ from runtime_matrix.experiments.gates.limits import GateConfig, check
 from tests.experiments.gates import first_token
 from tests.experiments.gates.judged import LIMITS, baseline, compared, found, gate, speed
 
-HEAD = "name: mine\nconfirm: true\nerror: 0.05\nindifferent: 0.02\nmust_find: 0.05\nlooks: [6]\n"
+HEAD = "name: mine\nconfirm: true\nalpha: 0.05\nindifferent: 0.02\nmust_find: 0.05\ninterim_launches: [6]\n"
 OWN_MODULE = f"{axes.__name__}.first_token"
 
 

@@ -20,7 +20,7 @@ from tests.experiments.gates.judged import baseline
 Gate = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("comparison.rounds=4", "comparison.new_tokens=4", "comparison.one_thread_rounds=20", "comparison.warmup=1")
 # Speed needs three launches for an interval, and bounds that a busy machine keeps.
-QUICK = ("gate.looks=[3]", "gate.must_find=0.6", *SHORT, "gate.reference.accuracy={}")
+QUICK = ("gate.interim_launches=[3]", "gate.must_find=0.6", *SHORT, "gate.reference.accuracy={}")
 FAKE = ("runtime=fake", "against=fake", "model=random", "runtime.engine.work=20", *QUICK)
 NO_ACCURACY = ("gate.baseline.accuracy={}",)
 
@@ -147,7 +147,7 @@ def spoiled(tmp_path: Path, **changes: Any) -> str:
         (["gate.baseline.memory.weight_bytes=-1"], "must be at least 0; found -1"),
         (["gate.reference.accuracy.multiple_choise=0.1"], "did you mean 'multiple_choice'"),
         (["gate.baseline.counts=[graph_brakes]"], "did you mean 'graph_breaks'"),
-        (["gate.looks=[10,6]"], "must grow"),
+        (["gate.interim_launches=[10,6]"], "must grow"),
         (["against=eagr"], "did you mean 'eager'"),
         (["runtime=compile,eager"], "add -m"),
         (["update=true"], "baseline=DIR"),

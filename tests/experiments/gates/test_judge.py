@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from runtime_matrix.experiments.gates.findings import Finding, Measured
+from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.judge import findings, overall
 from runtime_matrix.experiments.gates.measure import confirmed
 from tests.experiments.gates.judged import LIMITS, baseline, changed, found
@@ -35,19 +35,19 @@ def test_nothing_judged_is_inconclusive() -> None:
 
 def test_a_fail_counts_when_it_is_repeated() -> None:
     first = [
-        Finding("c", "a", "fail", "a: 9 % too slow"),
-        Finding("c", "b", "pass", "b"),
-        Finding("c", "z", "fail", "z"),
+        LimitResult("c", "a", "fail", "a: 9 % too slow"),
+        LimitResult("c", "b", "pass", "b"),
+        LimitResult("c", "z", "fail", "z"),
     ]
     second = [
-        Finding("c", "a", "fail", "a: 8 % too slow"),
-        Finding("c", "b", "fail", "b"),
-        Finding("c", "z", "pass", "ok"),
+        LimitResult("c", "a", "fail", "a: 8 % too slow"),
+        LimitResult("c", "b", "fail", "b"),
+        LimitResult("c", "z", "pass", "ok"),
     ]
     seen = {one.name: one for one in confirmed(first, second)}
     assert [seen[name].verdict for name in "abz"] == ["fail", "pass", "pass"]
     assert "failed twice" in seen["a"].message
     assert "9 % too slow" in seen["a"].message
     assert "not in a fresh repetition" in seen["z"].message
-    missing = confirmed([Finding("c", "cell", "fail", "crash")], [Finding("c", "a", "pass", "a")])
+    missing = confirmed([LimitResult("c", "cell", "fail", "crash")], [LimitResult("c", "a", "pass", "a")])
     assert overall(missing) == "inconclusive"

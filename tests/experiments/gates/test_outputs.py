@@ -9,28 +9,30 @@ import pytest
 from runtime_matrix.experiments.config.compose import compose_gate
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import build
-from runtime_matrix.experiments.gates.findings import Finding
+from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.limits import GateConfig
-from runtime_matrix.experiments.gates.measure import Judgement
+from runtime_matrix.experiments.gates.measure import GateResult
 from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
 
 GATE: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
 FOUND = [
-    Finding("cell-a", "reference.speedup.decode", "pass", "fast | enough", "× faster", "higher", 2.0, 1.9, 2.1, 1.0, 6),
-    Finding("cell-a", "baseline.memory.weight_bytes", "fail", "grew", "bytes", "lower", 5e6, limit=4e6, n=1),
-    Finding("cell-b", "cell", "inconclusive", "not measured: unsupported: <no GPU>"),
+    LimitResult(
+        "cell-a", "reference.speedup.decode", "pass", "fast | enough", "× faster", "higher", 2.0, 1.9, 2.1, 1.0, 6
+    ),
+    LimitResult("cell-a", "baseline.memory.weight_bytes", "fail", "grew", "bytes", "lower", 5e6, limit=4e6, n=1),
+    LimitResult("cell-b", "cell", "inconclusive", "not measured: unsupported: <no GPU>"),
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
-    write_outputs(Judgement(FOUND, [], False), GATE, tmp_path / "gate", "python -m experiments.gate")
+    write_outputs(GateResult(FOUND, [], False), GATE, tmp_path / "gate", "python -m experiments.gate")
     return tmp_path / "gate"
 
 
 def test_what_failed_comes_first() -> None:
-    lines = text_lines(Judgement(FOUND, [], False), GATE, has_baseline=False)
+    lines = text_lines(GateResult(FOUND, [], False), GATE, has_baseline=False)
     assert lines[0] == "gate ci: fail (1 fail, 1 inconclusive, 1 pass)"
     assert "cell-a: grew" in lines[1]
     assert "no baseline=DIR" in lines[-1]
@@ -70,7 +72,7 @@ def test_what_is_said_cannot_become_markup(folder: Path) -> None:
 
 def test_a_direction_without_a_figure_has_no_file(folder: Path) -> None:
     """github-action-benchmark ends with an error over an array without entries."""
-    write_outputs(Judgement(FOUND[:1], [], False), GATE, folder, "python -m experiments.gate")
+    write_outputs(GateResult(FOUND[:1], [], False), GATE, folder, "python -m experiments.gate")
     assert (folder / "github-benchmark-bigger.json").exists()
     assert not (folder / "github-benchmark-smaller.json").exists()
 
@@ -88,4 +90,4 @@ def test_bencher_s_schema_and_limits_of_length(folder: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_outputs(Judgement(FOUND, [], False), GATE, tmp_path / "file" / "gate", "")
+        write_outputs(GateResult(FOUND, [], False), GATE, tmp_path / "file" / "gate", "")

@@ -45,7 +45,7 @@ def test_noise_that_hides_the_difference_is_inconclusive(measured: Measured) -> 
     seen = found(compared(measured, speed(0.0, noise=0.3)))["reference.speedup.decode"]
     assert seen.verdict == "inconclusive"
     assert "neither shown to lose more than 2 % nor less than 5 %" in seen.message
-    assert "a quieter machine, more gate.looks or a wider gate.must_find" in seen.message
+    assert "a quieter machine, more gate.interim_launches or a wider gate.must_find" in seen.message
 
 
 def test_a_cell_that_waits_is_judged_by_wall_time(measured: Measured) -> None:

@@ -60,7 +60,7 @@ def test_of_work_that_was_wrong_no_speed_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_answers_are_of_the_items_measured(tmp_path: Path, share: float) -> None:
     row = next(row for row in matrix(sweep(tmp_path)) if row.runtime == "onnxruntime")
-    said = compared_words(changed_row(row, same_texts_ratio=share), "eager")
+    said = compared_words(changed_row(row, output_match_rate=share), "eager")
     same = "gave the same answers on the items measured" in said
     assert same == (share == 1.0)
 

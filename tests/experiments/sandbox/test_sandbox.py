@@ -101,7 +101,7 @@ def test_the_corpus_bites_where_nothing_holds_it(outside: Outside, tmp_path: Pat
     """Otherwise a corpus that attempts nothing would be contained as well. Harmless attempts only."""
     (tmp_path / "victim.txt").write_text("secret")
     harmless = [*FILES[:8], *FILES[10:12], *COMMANDS[:3]]
-    with Pool(1, LIMITS, insist=True, without=("seccomp", "landlock", "namespaces", "unprivileged")) as pool:
+    with Pool(1, LIMITS, allow_unsafe=True, without=("seccomp", "landlock", "namespaces", "unprivileged")) as pool:
         for attack in harmless:
             here = Outside(tmp_path, outside.port, outside.pid, [])
             (tmp_path / "victim.txt").write_text("secret")
@@ -118,7 +118,7 @@ QUICK = [attack for attack in HOSTILE if attack not in EXHAUSTION]
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "rlimits"])
 def test_without_one_layer_the_others_hold(layer: str, outside: Outside) -> None:
-    with Pool(1, LIMITS, insist=True, without=(layer,)) as pool:
+    with Pool(1, LIMITS, allow_unsafe=True, without=(layer,)) as pool:
         for attack in QUICK:
             verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
             # What a filter of calls denies, nothing else has to: then only what lies outside must be whole.
@@ -226,9 +226,9 @@ def test_programs_are_never_root(pool: Pool) -> None:
 
 
 def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists() -> None:
-    with pytest.raises(UserError, match=r"no seccomp.*sandbox\.insist=true"):
+    with pytest.raises(UserError, match=r"no seccomp.*sandbox.allow_unsafe=true"):
         Pool(1, without=("seccomp",))
-    with Pool(1, insist=True, without=("seccomp", "landlock", "namespaces")) as pool:
+    with Pool(1, allow_unsafe=True, without=("seccomp", "landlock", "namespaces")) as pool:
         assert "seccomp" not in pool.level
         assert pool.submit(program(HONEST)).result(timeout=60).passed
 

@@ -61,7 +61,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def written(results: Path, name: str = "answers.json") -> list[str]:
+def written(results: Path, name: str = "output_diff.json") -> list[str]:
     return sorted(path.parent.name for path in results.glob(f"*/{name}"))
 
 
@@ -69,7 +69,7 @@ def test_answers_lie_beside_the_record(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, "one"), recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "two")]
     compare_with_reference([silent] * 3, records, tmp_path, pytest.fail)
     assert written(tmp_path) == ["one", "two"]
-    found = read(tmp_path / "two" / "answers.json")
+    found = read(tmp_path / "two" / "output_diff.json")
     assert (found["schema_version"], found["against"]) == (1, "base")
     assert found["benchmarks"]["code"]["right_to_wrong"] == 1
     assert written(tmp_path, "speed.json") == []
@@ -97,7 +97,7 @@ def test_answers_that_are_no_numbers_do_not_end_the_sweep(silent: Cell, tmp_path
         warnings.simplefilter("ignore", RuntimeWarning)
         compared = [replace(record, benchmarks=[entry]) for record in records]
         compare_with_reference([silent] * 2, compared, tmp_path, pytest.fail)
-    found = read(tmp_path / "broken" / "answers.json")["benchmarks"]["multiple_choice"]
+    found = read(tmp_path / "broken" / "output_diff.json")["benchmarks"]["multiple_choice"]
     assert found["items"] == 2
     assert "max_logprob_difference" not in found
     assert "right_choice_probability_difference" not in found
@@ -117,7 +117,7 @@ def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_pa
     (tmp_path / "torn" / "items.jsonl").write_text('{"id": "0", "pro')
     (tmp_path / "short" / "items.jsonl").write_text('{"id": "0", "prompt": "?"}\n')
     compare_with_reference([silent] * 4, records, tmp_path, pytest.fail)
-    contents = {name: read(tmp_path / name / "answers.json") for name in ("lost", "torn", "short")}
+    contents = {name: read(tmp_path / name / "output_diff.json") for name in ("lost", "torn", "short")}
     assert all(content["benchmarks"] == {} for content in contents.values())
     assert contents["lost"]["reason"].startswith("code: FileNotFoundError")
     assert contents["torn"]["reason"].startswith("code: JSONDecodeError")
@@ -133,7 +133,7 @@ def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp
             (tmp_path / record.record_id / f"items-{name}.jsonl").write_text(line + "\n")
     compared = [replace(record, benchmarks=[*record.benchmarks, *entries]) for record in records]
     compare_with_reference([silent] * 2, compared, tmp_path, pytest.fail)
-    content = read(tmp_path / "one" / "answers.json")
+    content = read(tmp_path / "one" / "output_diff.json")
     assert content["benchmarks"].keys() >= {"code", "last_word"}
     assert content["benchmarks"]["last_word"]["flips"]["estimate"] == 0
     assert content["reasons"] == {"odd": "odd: KeyError: 'is_right'"}

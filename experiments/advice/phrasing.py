@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from runtime_matrix.experiments.advice.choose import GIB, Choice, Wish, memory_gib, price
+from runtime_matrix.experiments.advice.choose import GIB, Constraints, Recommendation, memory_gib, price
 from runtime_matrix.experiments.advice.kept import kept, kept_scores, unshown
 from runtime_matrix.experiments.records.row import Row
 
@@ -14,7 +14,7 @@ _FEW_CELLS = 3
 _FEW_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
 
 
-def advice_lines(chosen: Choice, wish: Wish) -> list[str]:
+def advice_lines(chosen: Recommendation, wish: Constraints) -> list[str]:
     """Return the answer, a line a cell."""
     said = [*(not_compared(row) for row in chosen.alarms), *_nothing_shown(chosen, wish)]
     if chosen.not_ranked is not None:
@@ -38,7 +38,7 @@ def not_compared(row: Row) -> str:
     return f"not compared: {row.runtime}: {row.status}: {row.reason}"
 
 
-def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
+def _nothing_shown(chosen: Recommendation, wish: Constraints) -> list[str]:
     """Say that nothing but the reference is shown to keep its scores, and how many items it would take."""
     floor = wish.min_accuracy
     if floor is None or wish.accept_unshown or any(not row.is_reference for row in chosen.ranked):
@@ -58,7 +58,7 @@ def _nothing_shown(chosen: Choice, wish: Wish) -> list[str]:
     return [f"{said}; --accept-unshown goes by the estimates"]
 
 
-def describe(row: Row, wish: Wish) -> str:
+def describe(row: Row, wish: Constraints) -> str:
     """Return the figures that a choice is made by."""
     ttft, tpot, memory, share = row["ttft_s_p50"], row["tpot_s_p50"], memory_gib(row), kept(row)
     alone = " alone" if row.latency_source == "alone" else ""
@@ -88,7 +88,7 @@ def size(count: float) -> str:
     return f"{count / GIB:.3g} GiB" if count >= GIB else f"{count / 2**20:,.0f} MiB"
 
 
-def exchange(best: Row, row: Row, wish: Wish) -> str:
+def exchange(best: Row, row: Row, wish: Constraints) -> str:
     """Return what taking `row` for `best` costs and gains."""
     before, after = price(best, wish), price(row, wish)
     pairs = (
@@ -118,7 +118,7 @@ def _change(name: str, ratio: float) -> str:
     return f"{share:{'.0f' if share >= 10 else '.1f'}}\N{NO-BREAK SPACE}% {more if ratio > 1 else less} {name}"
 
 
-def caveats(found: Sequence[Row], here: Mapping[str, str], wish: Wish) -> list[str]:
+def caveats(found: Sequence[Row], here: Mapping[str, str], wish: Constraints) -> list[str]:
     """Return what must be said beside the advice. `here` is this machine's digest, a hardware profile each."""
     measured = [row for row in found if row.status == "ok"]
     said = []
@@ -156,7 +156,7 @@ def _batch_speed(row: Row) -> float | None:
     return found or (_one(row) if row.get("batched_tokens_per_s") else None)
 
 
-def _nothing(chosen: Choice, wish: Wish) -> list[str]:
+def _nothing(chosen: Recommendation, wish: Constraints) -> list[str]:
     lines = ["no measured cell qualifies"]
     if chosen.relaxed is not None:
         relaxed, row = chosen.relaxed
