@@ -37,7 +37,7 @@ class Kept:
         if self.low is None or not self.items or room <= 0:
             return None
         factor = (self.share - self.low) / room
-        needed = self.items * (1.1 * factor if self.is_untouched else factor**2)
+        needed = max(1.0, self.items * (1.1 * factor if self.is_untouched else factor**2))
         size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
         return int(math.ceil(needed / size) * size)
 

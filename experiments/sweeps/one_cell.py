@@ -28,6 +28,7 @@ from runtime_matrix.experiments.records.schema import (
 )
 from runtime_matrix.experiments.records.store import write_record
 from runtime_matrix.experiments.records.unfinished import running
+from runtime_matrix.experiments.sweeps.reference import place_reference
 from runtime_matrix.experiments.tasks.registry import every_task
 
 
@@ -68,7 +69,7 @@ def measure_cell(
             outcome = _timed("check", cell, folder, children, progress.hear)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
-                outcome = _jobs(cell, folder, children, progress)
+                outcome = _jobs(cell, folder, identity, children, progress)
         except KeyboardInterrupt as stopped:
             if read_journal(folder / "journal.jsonl"):
                 reason = getattr(stopped, "reason", "interrupted by the user")
@@ -77,31 +78,46 @@ def measure_cell(
         return _write(folder, outcome)
 
 
-def _jobs(cell: Cell, folder: Path, children: Children, progress: Progress) -> Outcome:
+def _jobs(cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress) -> Outcome:
     """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
+    journal = folder / "journal.jsonl"
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
-        reference = _timed("reference", cell, folder, children, progress.hear)
+
+        def compute(scratch: Path) -> Outcome:
+            return _timed("reference", cell, scratch, children, progress.hear, journal=journal)
+
+        reference = place_reference(cell, folder, identity, compute)
         if reference.status != "ok" and reference.status != "unsupported":
-            Journal(folder / "journal.jsonl").write("no_reference", reason=reference.reason)
+            Journal(journal).write("no_reference", reason=reference.reason)
     try:
         outcome = _timed("measure", cell, folder, children, progress.hear)
     finally:
         remove_temporary_files(folder)
-    if cell.config.agreement.enabled and outcome.status == "ok":
+    if cell.config.agreement.enabled and outcome.status == "ok" and _has_timed_tokens(journal):
         progress.hear(("benchmark", "replay"))
         _timed("replay", cell, folder, children, progress.hear)
     return outcome
 
 
+def _has_timed_tokens(journal: Path) -> bool:
+    return any((event.get("timed_tokens") or {}).get("new") for event in read_journal(journal))
+
+
 def _timed(
-    name: str, cell: Cell, folder: Path, children: Children, hear: Callable[[Any], None], *arguments: Any
+    name: str,
+    cell: Cell,
+    folder: Path,
+    children: Children,
+    hear: Callable[[Any], None],
+    *arguments: Any,
+    journal: Path | None = None,
 ) -> Outcome:
-    """Run a job, and journal the wall time that its process took from start to end."""
+    """Run a job in a folder, and journal there, or in `journal`, the wall time that its process took."""
     children.wait_for_server(hear)
     start = time.monotonic()
     outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear, *arguments)
-    Journal(folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
+    Journal(journal or folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
     return outcome
 
 

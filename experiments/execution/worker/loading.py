@@ -20,8 +20,8 @@ from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftMode
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device
 from runtime_matrix.experiments.records.code import code_of, targets
-from runtime_matrix.experiments.records.environment import environment, machine_facts
-from runtime_matrix.experiments.records.schema import HeldWeights, Status, to_plain
+from runtime_matrix.experiments.records.environment import machine_facts
+from runtime_matrix.experiments.records.schema import Environment, HeldWeights, Status, to_plain
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
@@ -159,11 +159,10 @@ def make_drafter(cell: Cell, device: str) -> Drafter | None:
     return DraftModel(runtime, traits, options.draft_tokens)
 
 
-def make_responses(cell: Cell) -> Responses:
-    """Return what the cell's runtime answered before, under all that its answers may depend on."""
+def make_responses(cell: Cell, found: Environment) -> Responses:
+    """Return what the cell's runtime answered before, under all that its answers may depend on; `found` is here."""
     config = cell.config
     hardware = cell.hardware(device.resolve(config.hw)[0])
-    found = environment()
     identity = {
         "model": cell.facts.digest,
         "runtime": asdict(config.runtime),

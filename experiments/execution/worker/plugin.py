@@ -20,8 +20,9 @@ from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedR
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
-from runtime_matrix.experiments.records.journal import Journal, not_a_number
-from runtime_matrix.experiments.records.schema import Entry, EntryStatus, HeldWeights, Load, Status
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Environment, HeldWeights, Load, Status, typed
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.registry import every_task
 from runtime_matrix.experiments.tasks.task import Task
@@ -108,11 +109,17 @@ class CellPlugin:
             self.cell,
             lambda: self._load(meter),
             loading.make_text(self.cell),
-            loading.make_responses(self.cell),
+            loading.make_responses(self.cell, self._environment()),
             self.folder,
             meter,
             lambda done, total: self.tell("items", done, total),
         )
+
+    def _environment(self) -> Environment:
+        """Return what the parent process found, which the journal begins with; plain pytest has no parent."""
+        events = read_journal(self.folder / "journal.jsonl")
+        first = events[0].get("cell") if events else None
+        return typed(first["environment"], Environment) if first is not None else environment()
 
     def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")

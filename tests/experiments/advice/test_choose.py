@@ -165,3 +165,7 @@ def test_the_price_of_a_profile_is_used_and_another_can_be_given(found: list[Row
     priced = [changed_row(row, **ends) for row in found]
     assert choose(priced, Constraints("cost")).basis == "price of a million tokens of interleaved batches"
     assert "no price an hour is known" in choose(found, Constraints("cost")).basis
+
+
+def test_a_bound_that_is_the_estimate_needs_no_more_items() -> None:
+    assert Kept("perplexity", share=0.99999, low=0.99999, high=0.99999, items=250).items_to_show(0.99) == 1

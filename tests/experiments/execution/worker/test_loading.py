@@ -154,8 +154,7 @@ def test_answers_of_other_instruction_sets_are_not_reused(artifacts: Path, monke
     monkeypatch.setattr(loading, "Responses", responses)
     here = environment()
     for sets in (["avx2"], ["avx2", "avx512f"]):
-        monkeypatch.setattr(loading, "environment", lambda sets=sets: replace(here, instruction_sets=sets))
-        loading.make_responses(made)
+        loading.make_responses(made, replace(here, instruction_sets=sets))
     assert identities[0]["machine"] != identities[1]["machine"]
     assert identities[0] | {"machine": None} == identities[1] | {"machine": None}
 

@@ -1,0 +1,84 @@
+"""What cells are compared with: computed by the reference once, kept as an artifact, linked into each cell's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.execution.supervisor import Outcome
+from runtime_matrix.experiments.records.journal import plain
+from runtime_matrix.experiments.records.schema import CellIdentity
+from runtime_matrix.experiments.tasks.task import QualityTask, Task
+from runtime_matrix.runtimes import artifacts
+
+_OF_THE_JOB = ("journal.jsonl", "output.log", "manifest.json")  # of the process that computed it, not of the cell
+
+
+class _NotComputedError(Exception):
+    def __init__(self, outcome: Outcome):
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+def place_reference(cell: Cell, folder: Path, identity: CellIdentity, compute: Callable[[Path], Outcome]) -> Outcome:
+    """Put what the cell's benchmarks need of the reference into its folder; `compute` is called where nothing is kept.
+
+    Returns the outcome of computing it: a failure is kept nowhere, so that the next cell tries again.
+    """
+
+    def build(scratch: Path) -> None:
+        outcome = compute(scratch)
+        if outcome.status != "ok":
+            raise _NotComputedError(outcome)
+
+    try:
+        kept = artifacts.entry(cell.artifacts, "reference", made_from(cell, identity), build)
+    except _NotComputedError as error:
+        return error.outcome
+    for file in kept.iterdir():
+        if file.name not in _OF_THE_JOB:
+            _link(file, folder / file.name)
+    return Outcome("ok", None, 0)
+
+
+def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
+    """Return all that the reference's outputs depend on, as JSON."""
+    config = cell.config
+    made: JsonObject = plain({
+        "model": cell.facts.digest,
+        "reference": asdict(config.reference),
+        "dtype": config.runtime.dtype,
+        "hw": asdict(config.hw),
+        "threads": cell.threads,
+        "seed": config.seed,
+        "agreement": asdict(config.agreement),
+        "scoring": asdict(config.scoring),
+        "benchmarks": {task.name: _of_task(task, options) for task, options in config.benchmark.items()},
+        "environment": identity.environment_hash,
+        "code": identity.code.digest if identity.code is not None else None,
+        # What is changed and not committed has no name of its own: it is good for this run.
+        "run": identity.run_id if identity.environment.is_dirty is not False else None,
+    })  # fmt: skip
+    return made
+
+
+def _of_task(task: Task[object], options: object) -> JsonObject | None:
+    """Return what a benchmark's part depends on; None for one that needs nothing of the reference."""
+    if type(task).write_reference is Task.write_reference:
+        return None
+    data = task.path(options) if isinstance(task, QualityTask) else None
+    digest = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else None
+    return {"version": task.version, "options": asdict(options), "data": digest}  # type: ignore[call-overload]
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.link(file, place)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, place)

@@ -1,0 +1,89 @@
+"""The reference is computed once for all cells of a sweep that need the same of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from runtime_matrix.experiments.cells.cell import Cell, plan
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.execution.supervisor import Outcome
+from runtime_matrix.experiments.records.environment import environment
+from runtime_matrix.experiments.records.schema import CellIdentity, Sweep
+from runtime_matrix.experiments.sweeps.one_cell import identity_of_cell
+from runtime_matrix.experiments.sweeps.reference import made_from, place_reference
+
+
+def cell(artifacts: Path, *words: str) -> Cell:
+    return plan(compose(["model=random", "benchmark=[memory]", f"artifacts_dir={artifacts}", *words]), "a test")
+
+
+def identity(of: Cell, run_id: str = "run", is_dirty: bool = False) -> CellIdentity:
+    here = replace(environment(), is_dirty=is_dirty)
+    return identity_of_cell(of, run_id, f"{run_id}-00", here, False, Sweep(id="s", cells=1, index=0))
+
+
+OK = Outcome("ok", None, 0)
+
+
+class Computing:
+    def __init__(self, outcome: Outcome = OK):
+        self.calls, self.outcome = 0, outcome
+
+    def __call__(self, folder: Path) -> Outcome:
+        self.calls += 1
+        (folder / "reference.npz").write_text(str(self.calls))
+        (folder / "journal.jsonl").write_text("{}")
+        return self.outcome
+
+
+def folders(tmp_path: Path, *names: str) -> list[Path]:
+    made = [tmp_path / name for name in names]
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+def test_two_runtimes_share_what_the_reference_left(tmp_path: Path) -> None:
+    compute, (first, second) = Computing(), folders(tmp_path, "a", "b")
+    for folder, runtime in ((first, "compile"), (second, "onnxruntime")):
+        made = cell(tmp_path / "artifacts", f"runtime={runtime}")
+        assert place_reference(made, folder, identity(made), compute).status == "ok"
+    assert compute.calls == 1
+    assert [path.name for path in second.iterdir()] == ["reference.npz"]
+    (second / "reference.npz").unlink()  # a cell removes what is its own
+    assert (first / "reference.npz").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=1", "runtime.dtype=bfloat16", "agreement.continuations=2", "hw.threads=1", "model.seed=3"]
+)
+def test_what_its_outputs_depend_on_makes_another(tmp_path: Path, word: str) -> None:
+    one, other = cell(tmp_path), cell(tmp_path, word)
+    assert made_from(one, identity(one)) != made_from(other, identity(other))
+
+
+def test_options_of_benchmarks_that_need_nothing_of_it_make_no_other(tmp_path: Path) -> None:
+    one, other = cell(tmp_path), cell(tmp_path, "benchmark.memory.new_tokens=3")
+    assert made_from(one, identity(one)) == made_from(other, identity(other))
+    words = ["model=bundled", "benchmark=[divergence]"]
+    one, other = cell(tmp_path, *words), cell(tmp_path, *words, "benchmark.divergence.tokens=100")
+    assert made_from(one, identity(one)) != made_from(other, identity(other))
+
+
+def test_uncommitted_code_is_good_for_one_run(tmp_path: Path) -> None:
+    made = cell(tmp_path)
+    runs = [made_from(made, identity(made, run, is_dirty)) for run in ("a", "b") for is_dirty in (False, True)]
+    assert runs[0] == runs[2]
+    assert runs[1] != runs[3]
+
+
+def test_a_failure_is_kept_nowhere(tmp_path: Path) -> None:
+    compute, (first, second) = Computing(Outcome("crash", "killed by SIGKILL", -9)), folders(tmp_path, "a", "b")
+    made = cell(tmp_path / "artifacts")
+    for folder in (first, second):
+        assert place_reference(made, folder, identity(made), compute) == compute.outcome
+    assert compute.calls == 2
+    assert not list(first.iterdir())
