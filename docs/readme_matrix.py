@@ -1,4 +1,4 @@
-"""Writes the published matrix between the README's marks: `python docs/readme_matrix.py`, from the root of a checkout."""
+"""Writes the published matrix between the README's marks: `python docs/readme_matrix.py`, from a checkout's root."""
 
 from __future__ import annotations
 
