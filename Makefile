@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
 
-.PHONY: matrix test test-all schema proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test test-all schema docs proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -26,10 +26,16 @@ gpu-wheels: .venv/installed
 		hydra-core==1.3.8 omegaconf==2.3.1 nltk==3.10.4 torchao==0.18.0
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels rouge-score==0.1.2
 
-# What is derived from the code: the JSON Schemas of a record and of the matrix's rows, the README's table of benchmarks.
+# What is derived: the JSON Schemas of a record and of the matrix's rows, the table of benchmarks, the README's matrix.
 schema: .venv/installed
 	$(BIN)/python -m experiments.reports.schema
-	$(BIN)/python -m experiments.reports.benchmark_table README.md
+	$(BIN)/python -m experiments.reports.benchmark_table docs/benchmarks.md
+	$(BIN)/python docs/readme_matrix.py
+
+# The pages of docs/ as a site, in site/. MkDocs is installed here and not before: nothing else needs it.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 proof: .venv/installed
 	$(BIN)/python -m experiments.proof
@@ -56,4 +62,4 @@ test-all: test
 	touch $@
 
 clean:
-	rm -rf .venv .peers results/runs
+	rm -rf .venv .peers results/runs site

@@ -20,7 +20,7 @@ _OF_HYDRA = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
 
 
 def main() -> int:
-    """Compose, check, measure. Returns the exit code that the README explains."""
+    """Compose, check, measure. Returns the exit code that docs/sweep.md explains."""
     if "--version" in sys.argv[1:]:
         return speaking(lambda: print(version_text()) or 0)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line

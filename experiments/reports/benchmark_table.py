@@ -1,4 +1,4 @@
-"""The README's table of benchmarks, from the registry. `make schema` writes it between its marks."""
+"""The table of benchmarks in docs/benchmarks.md, from the registry. `make schema` writes it between its marks."""
 
 from __future__ import annotations
 

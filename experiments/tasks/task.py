@@ -46,7 +46,7 @@ class Task(ABC, Generic[C]):
 
     name: ClassVar[str]  # of its preset, its entries and its files
     title: ClassVar[str]  # in sentences and filters
-    data: ClassVar[str]  # in the README's table: what it takes
+    data: ClassVar[str]  # in the table of docs/benchmarks.md: what it takes
     measures: ClassVar[str]  # and what it measures
     version: ClassVar[int] = 1
     position: ClassVar[int] = 100  # among benchmarks, smallest first: in the matrix and its filters

@@ -47,7 +47,7 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
             takes = " or ".join(sorted(engine.weight_forms))
             raise Unsupported(
                 f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {form}: "
-                "see runtime/weights=… in the README for what goes together"
+                "see runtime/weights=… in docs/runtimes.md for what goes together"
             )
         options["weights"] = weights
     if _is_moved(config):

@@ -74,8 +74,8 @@ def test_a_package_that_cannot_be_loaded_is_named_and_left_out(
     assert said[1:] == ["the benchmark other is no instance of Task: json:dumps"]
 
 
-def test_the_readme_has_the_table_of_the_registry() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_has_the_table_of_the_registry() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert with_table(text) == text, "make schema writes it anew"
     with pytest.raises(ValueError, match="no <!-- benchmarks -->"):
         with_table("nothing")

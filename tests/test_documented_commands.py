@@ -1,0 +1,149 @@
+"""The commands of the documentation are ones that the program takes."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from runtime_matrix.experiments import calibrate, proof
+from runtime_matrix.experiments.advise import main as advise
+from runtime_matrix.experiments.cache import main as cache
+from runtime_matrix.experiments.cells.cell import plan
+from runtime_matrix.experiments.cells.overrides import cells, expand
+from runtime_matrix.experiments.config.arguments import read_arguments
+from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.gates.request import prepare_words
+from runtime_matrix.experiments.report import main as report
+from runtime_matrix.experiments.validation.simulation import main as simulation
+from tests.conftest import ROOT
+from tests.documentation import commands
+from tests.experiments.recorded import sweep
+
+DATA = ROOT / "experiments" / "bundled" / "data"
+FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
+PLACES = ("DIR", "FILE")
+FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
+TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
+PUBLISHED = "results/amd-epyc-2-cores"
+TESTED = ("run", "gate", "compare", "report", "advise", "calibrate", "proof", "cache", "validation.simulation")
+
+
+def words_of(command: str) -> list[str]:
+    return shlex.split(command)[3:]
+
+
+def test_each_command_is_tested_below() -> None:
+    programs = {shlex.split(command)[2].removeprefix("experiments.") for command in commands("python -m experiments.")}
+    assert programs <= set(TESTED)
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.run "))
+def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_path: Path) -> None:
+    if "OWNER/NAME" in command:
+        pytest.skip("needs a hub; tests/experiments/test_run.py has one")
+    if words_of(command) == ["--help"]:
+        done = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 0
+        return
+    places = {"model.path=DIR": f"model.path={tiny_model}", f"{TARGET}=MODULE:CLASS": f"{TARGET}={ENGINE}"}
+    for benchmark, file in FILES.items():
+        places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
+    words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
+    for job in expand(words):
+        cell = plan(compose([*job, f"artifacts_dir={tmp_path}"]), command)
+        assert cell.config.benchmark.chosen()
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.gate "))
+def test_a_gate_is_planned(command: str, tmp_path: Path) -> None:
+    words = words_of(command)
+    request = prepare_words([*words, f"artifacts_dir={tmp_path}"])
+    assert request.candidates
+    assert request.gate.name == next((word.partition("=")[2] for word in words if word.startswith("gate=")), "ci")
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.compare "))
+def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
+    words = words_of(command)
+    against = next(word.partition("=")[2] for word in words if word.startswith("against="))
+    overrides = [word for word in words if not word.startswith("against=")]
+    reference, candidates = cells(read_arguments([*overrides, f"artifacts_dir={tmp_path}"]), against, command)
+    assert len(candidates) == 1
+    assert reference.config.runtime.weights["name"] == "full"
+
+
+class Reached(Exception):
+    """Raised in the place of measuring."""
+
+
+@pytest.mark.parametrize(
+    ("main", "module", "name", "command"),
+    [
+        *(
+            (calibrate.main, calibrate, "measure_cells", command)
+            for command in commands("python -m experiments.calibrate ")
+        ),
+        *((proof.main, proof, "Proof", command) for command in commands("python -m experiments.proof ")),
+    ],
+)
+def test_a_command_reaches_its_measurement(
+    main: Callable[[Sequence[str]], int],
+    module: object,
+    name: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(module, name, reached)
+    with pytest.raises(Reached):
+        main([*words_of(command), f"results_dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "command", [*commands("python -m experiments.report "), *commands("python -m experiments.advise ")]
+)
+def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sweep(tmp_path / "runs")
+    words = [word for word in words_of(command) if word != "--open"]
+    is_published = PUBLISHED in words
+    places = {"A": folder, "B": folder, "PAGE.html": tmp_path / "page.html", PUBLISHED: ROOT / PUBLISHED}
+    arguments = [str(places.get(word, word)) for word in words]
+    main = report if command.startswith("python -m experiments.report") else advise
+    assert main(arguments if is_published else [str(folder), *arguments]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.cache "))
+def test_the_cache_is_listed(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cache([str(tmp_path), *words_of(command)]) == 0
+    assert "0 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.validation.simulation "))
+def test_the_rules_are_simulated(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulation(words_of(command)) == 0
+    assert "How often the rules err" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python docs/recompute.py "))
+def test_the_published_headlines_are_recomputed(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "6 rows: every headline is the same\n")
+
+
+@pytest.mark.parametrize("command", commands("pytest experiments/benchmarks "))
+def test_pytest_collects_the_benchmarks(command: str) -> None:
+    arguments = [sys.executable, "-m", *shlex.split(command), "--collect-only", "-q"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "test_benchmark[perplexity]" in done.stdout
