@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime_matrix.experiments.run import main
+from tests.in_process import call
+
 ROOT = Path(__file__).parents[1]
 os.environ.pop("COLUMNS", None)  # readline sets it for the children of any Python that has imported it
 
@@ -66,12 +69,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, artifacts: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return `python -m experiments.run …`, writing below `tmp_path`."""
+    """Return `python -m experiments.run …` within this process, writing below `tmp_path`."""
 
     def run(*overrides: str) -> subprocess.CompletedProcess[str]:
         given = [f"artifacts_dir={artifacts}", f"results_dir={tmp_path / 'runs'}"]
-        given = [*overrides, *[one for one in given if one.split("=")[0] not in "".join(overrides)]]
-        command = [sys.executable, "-m", "experiments.run", *given]
+        return call(main, [*overrides, *[word for word in given if word.split("=")[0] not in "".join(overrides)]])
+
+    return run
+
+
+@pytest.fixture
+def fresh_run(tmp_path: Path, artifacts: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return the same in a process of its own, for what is read once: modules, and variables of the environment."""
+
+    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
+        places = [f"artifacts_dir={artifacts}", f"results_dir={tmp_path / 'runs'}"]
+        command = [sys.executable, "-m", "experiments.run", *overrides, *places]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
     return run

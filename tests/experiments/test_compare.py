@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime_matrix.experiments.compare import main
 from tests.conftest import ROOT
+from tests.in_process import call
 
 Compare = Callable[..., subprocess.CompletedProcess[str]]
 FAKE = (
@@ -35,9 +37,7 @@ def compare(tmp_path: Path, artifacts: Path) -> Compare:
     """Return `python -m experiments.compare …`, writing below `tmp_path`."""
 
     def compare(*words: str) -> subprocess.CompletedProcess[str]:
-        given = [*words, f"artifacts_dir={artifacts}", f"results_dir={tmp_path / 'runs'}"]
-        command = [sys.executable, "-m", "experiments.compare", *given]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        return call(main, [*words, f"artifacts_dir={artifacts}", f"results_dir={tmp_path / 'runs'}"])
 
     return compare
 

@@ -132,16 +132,18 @@ def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Pat
     assert len(ok) == len(set(ok)) == 3
 
 
-def test_an_engine_that_was_edited_is_measured_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_was_edited_is_measured_again(
+    fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = "from runtime_matrix.runtimes.engines.fake import Fake\nclass Mine(Fake):\n    pass\n"
     (tmp_path / "my_engine.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     words = ("runtime=custom", "runtime.engine.target=my_engine:Mine", "model=random", "benchmark=[memory]")
     mine = (*words, "agreement.enabled=false", "resume=true")
-    assert run(*mine).returncode == 0
-    assert "recorded earlier" in run(*mine).stderr
+    assert fresh_run(*mine).returncode == 0
+    assert "recorded earlier" in fresh_run(*mine).stderr
     (tmp_path / "my_engine.py").write_text("raise ValueError('broken now')\n")
-    broken = run(*mine)
+    broken = fresh_run(*mine)
     assert broken.returncode == 1
     assert "error: ValueError: broken now" in broken.stdout
 
@@ -201,7 +203,7 @@ def test_help_is_quick_and_without_torch() -> None:
 
 
 def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
 
@@ -214,11 +216,11 @@ def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     asked = ("benchmark=[perplexity]", "benchmark.perplexity.limit=2", "model=hub")
-    done = run(*asked, "model.id=someone/small")
+    done = fresh_run(*asked, "model.id=someone/small")
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(tmp_path)
     assert record["model"]["name"] == "someone--small"  # type: ignore[index]
-    missing = run(*asked, "model.id=someone/else")
+    missing = fresh_run(*asked, "model.id=someone/else")
     assert missing.returncode == 2
     assert "model.id=someone/else" in missing.stderr
 

@@ -13,9 +13,11 @@ import pytest
 from msgspec import structs
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.gate import main
 from runtime_matrix.experiments.records.schema import to_plain
 from tests.conftest import ROOT
 from tests.experiments.gates.judged import baseline
+from tests.in_process import call
 
 Gate = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("comparison.rounds=4", "comparison.new_tokens=4", "comparison.one_thread_rounds=20", "comparison.warmup=1")
@@ -28,9 +30,7 @@ NO_ACCURACY = ("gate.baseline.accuracy={}",)
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     def gate(*words: str) -> subprocess.CompletedProcess[str]:
-        given = [*words, f"results_dir={tmp_path / 'runs'}"]
-        command = [sys.executable, "-m", "experiments.gate", *given]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        return call(main, [*words, f"results_dir={tmp_path / 'runs'}"])
 
     return gate
 
@@ -39,7 +39,7 @@ def small_gate(tmp_path: Path) -> str:
     """A gate of speed, memory, load and counts, since scripted runtimes answer nothing."""
     path = tmp_path / "gate.yaml"
     path.write_text(
-        "name: small\nconfirm: true\nerror: 0.05\nindifferent: 0.02\nmust_find: 0.6\nlooks: [3]\n"
+        "name: small\nconfirm: true\nalpha: 0.05\nindifferent: 0.02\nmust_find: 0.6\ninterim_launches: [3]\n"
         "reference: {speedup: {}, cpu_speedup: {decode: 1.0}, accuracy: {}, outputs: []}\n"
         "baseline: {speedup: [], cpu_speedup: [decode], memory: {weight_bytes: 0, peak_host_bytes: 3.0},\n"
         "  load: {load_s: 50.0}, accuracy: {}, counts: [tokens], all_cells: true}\n"
