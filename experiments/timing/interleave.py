@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from runtime_matrix.experiments.analysis.timed_work import problem
 from runtime_matrix.experiments.config.schema import ComparisonConfig
@@ -32,6 +33,14 @@ OnLaunch = Callable[[int, Sequence[Launch]], None]  # launches done, the stored 
 Enough = Callable[[Mapping[Path, Sequence[Launch]]], bool]
 
 
+class Launcher(Protocol):
+    """Starts cells together and times them in turns: `launch.launch`, or one whose times are given."""
+
+    def __call__(
+        self, runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = ..., fork: bool = ...
+    ) -> RunningLaunch: ...
+
+
 def compare_speed(
     reference: Runner,
     candidates: Sequence[Runner],
@@ -42,11 +51,13 @@ def compare_speed(
     deadline: Deadline | None = None,
     tick: Tick = lambda: None,
     fork: bool = False,
+    launcher: Launcher | None = None,
 ) -> dict[Path, str | None]:
     """Run launches and write `speed.json` beside each record after each; return why some candidates have none.
 
     Without `enough`, as many launches as the options say: a width is of the ratio by `clock`. Cells that do not fit
-    into memory together are paired with the reference one by one. `fork`: see `workers.started`.
+    into memory together are paired with the reference one by one. `fork`: see `runner.started`. `launcher` measures a
+    launch: real processes, unless another is given.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -55,7 +66,8 @@ def compare_speed(
     reasons: dict[Path, str | None] = {}
     for group in groups:
         # One import serves all then; two cells are as soon there when each imports for itself.
-        comparison = _Comparison(reference, group, options, fork and len(group) >= _FORKED_FROM)
+        fork_group = fork and len(group) >= _FORKED_FROM
+        comparison = _Comparison(reference, group, options, fork_group, launcher or launch)
         reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline, tick)
     return reasons
 
@@ -63,8 +75,15 @@ def compare_speed(
 class _Comparison:
     """A reference and its candidates, alive together."""
 
-    def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig, fork: bool):
-        self._reference, self._options, self._fork = reference, options, fork
+    def __init__(
+        self,
+        reference: Runner,
+        candidates: Sequence[Runner],
+        options: ComparisonConfig,
+        fork: bool,
+        launcher: Launcher,
+    ):
+        self._reference, self._options, self._fork, self._launcher = reference, options, fork, launcher
         self._alive = list(candidates)
         self._stored: dict[Path, list[Launch]] = {runner.folder: [] for runner in candidates}
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
@@ -74,7 +93,7 @@ class _Comparison:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            done = launch([self._reference, *self._alive], self._options, tick, self._fork)
+            done = self._launcher([self._reference, *self._alive], self._options, tick, self._fork)
             if 0 in done.failures:
                 for runner in list(self._alive):
                     self._drop(runner, f"the reference: {done.failures[0]}")
