@@ -9,8 +9,10 @@ import yaml
 
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import CONF, compose, compose_gate
+from runtime_matrix.experiments.config.targets import load_class
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.limits import GateConfig, check
+from runtime_matrix.runtimes.base import Runtime
 
 
 def options(group: str) -> list[str]:
@@ -22,8 +24,14 @@ def options(group: str) -> list[str]:
 @pytest.mark.parametrize("name", [name for name in options("runtime") if name != "custom"])
 def test_a_runtime(name: str) -> None:
     config: CellConfig = build(CellConfig, compose([f"runtime={name}", "model=random"]))
-    assert config.runtime.title.startswith(name.split("_")[0]) or config.runtime.name == "eager"
+    assert issubclass(load_class(config.runtime.engine["target"]), Runtime)
     assert config.reference.title == "eager"
+
+
+def test_presets_of_runtimes_are_told_apart_in_the_matrix() -> None:
+    names = [name for name in options("runtime") if name != "custom"]
+    titles = [build(CellConfig, compose([f"runtime={name}", "model=random"])).runtime.title for name in names]
+    assert sorted(set(titles)) == sorted(titles)
 
 
 # Presets that experiment=full leaves out on a CPU.

@@ -333,4 +333,3 @@ def test_bubblewrap_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="install bubblewrap"):
         Pool(1, bubblewrap=True)
-    assert sys.platform == "linux"
