@@ -50,9 +50,11 @@ class Buckets:
     tokens: tuple[int, ...] = ()
 
     def pad_batch(self, rows: int) -> int:
+        """Return how many rows a batch of `rows` is padded to."""
         return _round_up(rows, self.batch)
 
     def pad_tokens(self, tokens: int) -> int:
+        """Return how many tokens a row of `tokens` is padded to."""
         return _round_up(tokens, self.tokens)
 
 
@@ -71,7 +73,6 @@ class Traits:
     weight_bytes: int | None  # in memory
     weight_disk_bytes: int | None = None
     outputs: frozenset[str] = frozenset({"logits"})
-    dtypes: tuple[str, ...] = ("float32",)
     max_batch: int | None = None
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
@@ -83,13 +84,24 @@ class Traits:
     build_phases: frozenset[str] = frozenset()  # of `load`: those that make something which a later start finds
 
 
+@dataclass(frozen=True)
+class LoadRequest:
+    """Which module `Weights.load` is to return."""
+
+    model: ModelSource
+    dtype: str  # that is computed in, by torch's name, such as bfloat16
+    attention: str  # transformers' name of it: sdpa, eager or flash_attention_2
+    hw: Hardware  # the module's tensors lie on its device
+    calibration_ids: Sequence[Sequence[int]] = ()  # token ids of sequences; empty unless `needs_calibration`
+
+
 class Weights(Protocol):
     """How a model's weights come into memory: as stored, or made smaller.
 
     `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
-    have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller). Weights whose kernels on a GPU
-    take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class that
-    does not state `keeps_values` is taken for one that changes them.
+    have kernels of their own) or `onnx` (an exported graph is made smaller: see `GraphWeights`). Weights whose kernels
+    on a GPU take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class
+    that does not state `keeps_values` is taken for one that changes them.
     """
 
     form: ClassVar[str]
@@ -109,15 +121,18 @@ class Weights(Protocol):
         """Raise Unsupported where the machine or installation lacks what making them needs; nothing is loaded."""
         ...
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
+    def load(self, request: LoadRequest) -> Any:
         """Return a `transformers` causal language model in inference mode. Unsupported for what cannot be made."""
+        ...
+
+
+class GraphWeights(Weights, Protocol):
+    """Weights of the form `onnx`: `load` returns the dense module, whose exported graph is packed afterwards."""
+
+    packers: ClassVar[tuple[str, ...]]  # modules that packing imports beside `packages`
+
+    def pack(self, dense: Path, folder: Path) -> None:
+        """Write the packed form of the graph `model.onnx` in the folder `dense` into `folder`, by the same name."""
         ...
 
 
@@ -161,6 +176,8 @@ class Cache(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
+    """What a forward was asked for."""
+
     logits_BKV: torch.Tensor  # float32, on the runtime's device
 
 
@@ -223,4 +240,4 @@ class Runtime(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything. Closing twice is allowed."""
+        """Free everything. Closing twice is allowed, and closing what was never loaded."""

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from runtime_matrix.runtimes.base import (
     Hardware,
+    LoadRequest,
     ModelSource,
     Outputs,
     Phase,
@@ -85,7 +86,7 @@ class Eager(Runtime):
         # What is placed afterwards may be larger than the device: it is loaded on the host.
         where = hw if self._placement is None else replace(hw, device="cpu")
         with phase("weights"):
-            self._module = self._weights.load(model, dtype, self._attention, where, calibration_ids)
+            self._module = self._weights.load(LoadRequest(model, dtype, self._attention, where, calibration_ids))
         if self._placement is not None:
             with phase("place"):
                 self._module = self._placement.place(self._module, hw)
@@ -104,7 +105,6 @@ class Eager(Runtime):
             dtype=dtype,
             weight_bytes=full.weight_bytes(self._module),
             weight_disk_bytes=full.disk_bytes(model.folder),
-            dtypes=("float32", "bfloat16", "float16"),
             shares_prefix=shares,
             packs_rows=shares,
             batch_tokens=2048 if hw.device == "cpu" else 16384,

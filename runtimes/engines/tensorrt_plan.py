@@ -98,7 +98,6 @@ class TensorRTPlan(StaticGraph):
             dtype=self._dtype,
             weight_bytes=onnx_graph.weight_bytes(graph),  # the plan holds its kernels too
             weight_disk_bytes=plan.stat().st_size,
-            dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,
             build_phases=frozenset({"export", "build"}),
             notes=("kernels are not specialised for each shape: they would be compiled while they are timed",)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from runtime_matrix.runtimes import artifacts, dtype_speed
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource
 from runtime_matrix.runtimes.dtype_speed import dtype_note, is_emulated
 from runtime_matrix.runtimes.engines import eager
 from runtime_matrix.runtimes.engines.compiled import Compiled
@@ -75,7 +75,7 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
     for emulated in (True, False):
         monkeypatch.setattr(gptq, "is_emulated", lambda dtype, answer=emulated: answer)
         source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, tmp_path)
-        gptq.Gptq().load(source, "float32", "sdpa", hardware, [list(range(64))] * 64)
+        gptq.Gptq().load(LoadRequest(source, "float32", "sdpa", hardware, [list(range(64))] * 64))
     assert [made["dtype"] for made in made_from] == ["float32", "auto"]
 
 
