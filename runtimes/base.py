@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
     import torch
 
 Phase = Callable[[str], AbstractContextManager[None]]  # the caller's stop watch: `with phase("export"):`
 ReadOnlyJson = Mapping[str, Any]  # whose keys the reading module does not know: a configuration in transformers' words
+LOGITS = frozenset({"logits"})  # what `Runtime.forward` returns unless it is asked for something else
 
 
 class Unsupported(Exception):
@@ -72,7 +73,7 @@ class Traits:
     dtype: str  # what the weights are really computed in
     weight_bytes: int | None  # in memory
     weight_disk_bytes: int | None = None
-    outputs: frozenset[str] = frozenset({"logits"})
+    outputs: frozenset[str] = LOGITS  # what `forward` can be asked for
     max_batch: int | None = None
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
@@ -82,6 +83,15 @@ class Traits:
     notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
     is_scripted: bool = False  # it holds no model: what it answers was written beforehand
     build_phases: frozenset[str] = frozenset()  # of `load`: those that make something which a later start finds
+
+
+def check_outputs(wanted: frozenset[str], traits: Traits) -> None:
+    """Raise ValueError where `forward` is asked for outputs that the traits do not name."""
+    unknown = wanted - traits.outputs
+    if unknown:
+        raise ValueError(
+            f"this runtime has no output {', '.join(sorted(unknown))}: ask for {', '.join(sorted(traits.outputs))}"
+        )
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,10 @@ class Outputs:
 
 
 class Runtime(ABC):
-    """A way to execute a model. `load` comes first, `close` last and any number of times."""
+    """A way to execute a model. `load` comes first, `close` last and any number of times.
+
+    As a context manager it closes itself at the end of the block: `with make_runtime(config) as runtime:`.
+    """
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
     places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
@@ -214,11 +227,15 @@ class Runtime(ABC):
         lengths: Sequence[int],
         cache: Any = None,  # one that this runtime made
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         """Run the new tokens of each row behind what its cache holds; the cache grows by `lengths`, in place.
 
         Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
         into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
+        `outputs` names what is returned. ValueError for what `Traits.outputs` does not name (`check_outputs`), and
+        where a row of the cache has too few slots.
         """
 
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
@@ -241,3 +258,9 @@ class Runtime(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything. Closing twice is allowed, and closing what was never loaded."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.engines import grouped_attention
+from runtime_matrix.runtimes.engines.grouped_attention import use_products
 
 # All sizes of an example differ and exceed one: the exporter takes none for another or for a constant.
 _ROWS, _TOKENS, _PAST, _WANTED, _SLOTS = 2, 5, 7, 3, 19
@@ -54,8 +54,7 @@ class Graph(torch.nn.Module):
         self.heads: int = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         self.width: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.max_position: int | None = getattr(text, "max_position_embeddings", None)
-        if grouped_attention.can_group(module, "sdpa"):
-            text._attn_implementation = grouped_attention.PRODUCTS
+        use_products(module)
         self._at: list[torch.Tensor] = []  # in a list, since export forbids assigning tensors to a module
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
 

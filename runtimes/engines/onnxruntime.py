@@ -70,6 +70,7 @@ class _OverSession(Runtime):
     _form: ClassVar[Form]
     _held_names: Sequence[str]
     _max_length: int | None
+    _traits: Traits
 
     def __init__(self, dtype: str, provider: str, weights: Weights):
         self._dtype, self._provider, self._weights = dtype, provider, weights
@@ -116,7 +117,8 @@ class _OverSession(Runtime):
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
             build_phases=frozenset({"export"}),
         )
-        return self._begin(layout, traits)
+        self._traits = self._begin(layout, traits)
+        return self._traits
 
     @override
     def close(self) -> None:

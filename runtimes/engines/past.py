@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime_matrix.runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 _SPARSE = 1.25  # slots to the longest row's tokens, above which moving all rows' tokens to the front pays
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from runtime_matrix.runtimes.engines.past import PastCache
-from runtime_matrix.runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Outputs, Runtime
-from runtime_matrix.runtimes.engines.eager import last_positions
+from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits, check_outputs
+from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.transfer import to_device
 
@@ -54,8 +54,9 @@ class Call:
 
 
 class StaticGraph(Runtime):
-    """An engine over the form `Static` of `graph_forms`. `load` sets the layout; `_execute` enqueues one call."""
+    """An engine over the form `Static` of `graph_forms`. `load` sets what is declared here."""
 
+    _traits: Traits
     _layout: Layout
 
     @abstractmethod
@@ -80,7 +81,10 @@ class StaticGraph(Runtime):
         lengths: Sequence[int],
         cache: SlotCache | None = None,
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
+        check_outputs(outputs, self._traits)
         tokens, device = ids_BT.shape[1], self._layout.device
         held = cache if cache is not None else self.new_cache(len(lengths), tokens)
         positions_BT = held.next_positions(tokens)

@@ -92,7 +92,7 @@ class TensorRTPlan(StaticGraph):
             self._start(plan)
         self._describe(hw.device)
         self._slots_N = torch.arange(bounds.slots, device=hw.device)
-        return Traits(
+        self._traits = Traits(
             vocabulary=self._layout.vocabulary,
             max_length=bounds.tokens,
             dtype=self._dtype,
@@ -104,6 +104,7 @@ class TensorRTPlan(StaticGraph):
             if self._is_rtx
             else (),
         )
+        return self._traits
 
     @override
     def close(self) -> None:

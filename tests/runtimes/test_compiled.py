@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 import torch
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Unsupported
 from runtime_matrix.runtimes.engines import compiled
 from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.compiled_graphs import Graphs
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, fastest
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.inductor import by_inductor
 from runtime_matrix.runtimes.engines.slots import SlotCache
 
 
-def loaded(runtime: Eager, tiny_model: Path, artifacts: Path) -> Eager:
+def load(runtime: Runtime, tiny_model: Path, artifacts: Path) -> None:
     runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
-    return runtime
 
 
 def test_the_fastest_way_is_told_with_the_time_of_each() -> None:
@@ -49,10 +50,13 @@ def test_auto_keeps_the_faster_step_and_says_which(
 ) -> None:
     monkeypatch.setattr(compiled, "CapturedStep", SlowCapture)
     runtime = Compiled(batch_buckets=[1], token_buckets=[8])
-    eager = loaded(Eager(), tiny_model, artifacts)
-    loaded(runtime, tiny_model, artifacts)
-    runtime._pool = CachePool(eager.new_cache)
-    said = runtime._choose_step()
+    eager = Eager()
+    load(eager, tiny_model, artifacts)
+    load(runtime, tiny_model, artifacts)
+    runtime._pool = CachePool(eager._model.new_cache)
+    step, graphs = runtime._step, Graphs(runtime._model)
+    assert step is not None
+    said = runtime._choose_step(step, by_inductor(graphs.step, "reduce-overhead", Hardware("cpu", 1, artifacts)))
     assert said.startswith("mode auto: reduce-overhead; a captured CUDA graph: 2")
     logits = []
     for each in (runtime, eager):
