@@ -37,6 +37,8 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Hardware:
+    """What a runtime is to run on."""
+
     device: str  # "cpu" or "cuda"
     threads: int
     artifacts: Path = Path("results/runs/artifacts")  # where built graphs and compile caches are kept

@@ -35,21 +35,27 @@ FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error", "
 
 
 class FakeCache:
+    """Counts tokens, and holds nothing."""
+
     def __init__(self, lengths: list[int]):
         self.row_lengths = lengths
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self.row_lengths)
 
     def select(self, rows: Sequence[int]) -> FakeCache:
+        """Return a copy of the given rows, in that order."""
         return FakeCache([self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
         self.row_lengths = list(lengths)
 
     def replace(self, rows: Sequence[int], source: FakeCache) -> None:
+        """Put row i of `source` in the place of row `rows[i]`."""
         for row, length in zip(rows, source.row_lengths, strict=True):
             self.row_lengths[row] = length
 

@@ -31,7 +31,9 @@ class Form(Protocol):
     """What tells one form from another: its graph, and the version of ONNX that the graph needs."""
 
     @property
-    def opset(self) -> int: ...
+    def opset(self) -> int:
+        """The version of ONNX's operators that the graph needs."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
@@ -60,6 +62,7 @@ class Graph(torch.nn.Module):
 
     @property
     def held_names(self) -> list[str]:
+        """Inputs that hold the past: the keys of all layers, then their values."""
         return [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(self.layers)]
 
     @abstractmethod
@@ -76,12 +79,17 @@ class Graph(torch.nn.Module):
         """Slots of the example's keys and values."""
 
     def held_example(self) -> list[torch.Tensor]:
+        """Return zeros (B, H, N, D) for each held input."""
         shape = (_ROWS, self.heads, self.held_slots, self.width)
         return [torch.zeros(shape, dtype=self.module.dtype) for _ in range(2 * self.layers)]
 
     def run(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, at: torch.Tensor, cache: Any
     ) -> tuple[torch.Tensor, ...]:
+        """Return the logits (B, K, V), then the keys and values of `cache` after the call.
+
+        `ids` and `positions` are (B, T), `mask` (B, 1, T, S) and `at` (B, K).
+        """
         self._at = [at]
         logits = self.module(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -96,6 +104,8 @@ class Graph(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Past:
+    """Present = past + new; opset 20 has all that it needs."""
+
     opset: int = 20
 
     @property

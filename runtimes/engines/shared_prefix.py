@@ -31,16 +31,20 @@ class Branch:
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row, those of the prefix included."""
         return [self.shared_tokens + length for length in self.own.row_lengths]
 
     def select(self, rows: Sequence[int]) -> Branch:
+        """Return a copy of the given rows, in that order."""
         return Branch(self.trunk, self.own.select(rows))
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer, or below the prefix."""
         check_rewind(self.lengths, lengths)
         self.own.rewind([length - self.shared_tokens for length in lengths])
 
     def replace(self, rows: Sequence[int], source: Branch) -> None:
+        """Put row i of `source` in the place of row `rows[i]`. ValueError for rows of another prefix."""
         if source.trunk is not self.trunk:
             raise ValueError("rows of another prefix cannot take a place among these")
         self.own.replace(rows, source.own)

@@ -73,10 +73,12 @@ class SlotCache(Cache):
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self._row_lengths)
 
     @property
     def row_lengths(self) -> Sequence[int]:
+        """Tokens held by each row, not to be changed in place."""
         return self._row_lengths
 
     @row_lengths.setter
@@ -107,17 +109,20 @@ class SlotCache(Cache):
         return self.keys[0].shape[2]
 
     def select(self, rows: Sequence[int]) -> SlotCache:
+        """Return a copy of the given rows, in that order."""
         index = to_device(torch.tensor(list(rows)), self.keys[0].device)
         keys = [key.index_select(0, index) for key in self.keys]
         values = [value.index_select(0, index) for value in self.values]
         return SlotCache(keys, values, [self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
         if tuple(lengths) != self._row_lengths:
             self.row_lengths = lengths
 
     def replace(self, rows: Sequence[int], source: SlotCache) -> None:
+        """Put row i of `source` in the place of row `rows[i]`."""
         index, used = to_device(torch.tensor(list(rows)), self.keys[0].device), max(source.row_lengths)
         for mine, theirs in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
             mine[index, :, :used] = theirs[:, :, :used]

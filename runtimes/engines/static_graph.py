@@ -46,10 +46,12 @@ class Call:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
+        """The graph's inputs but for the held ones, by name."""
         return {"ids": self.ids_BT, "positions": self.positions_BT, "at": self.at_BK}
 
     @property
     def is_step(self) -> bool:
+        """One new token a row, of which the outputs are wanted."""
         return self.ids_BT.shape[1] == self.at_BK.shape[1] == 1
 
 
@@ -125,6 +127,7 @@ class OwnStream:
 
     @property
     def handle(self) -> int:
+        """CUDA's handle of the stream."""
         return int(self._stream.cuda_stream)
 
     def __enter__(self) -> int:
@@ -135,4 +138,5 @@ class OwnStream:
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def synchronize(self) -> None:
+        """Return when the stream's work is done."""
         self._stream.synchronize()

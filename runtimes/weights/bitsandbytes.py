@@ -29,12 +29,15 @@ class BitsAndBytes:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "bitsandbytes", "scheme": self._scheme}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where bitsandbytes is missing."""
         require("bitsandbytes", "quant")
 
     def load(self, request: LoadRequest) -> Any:
+        """Return the module, packed on the device. Unsupported for layers that are no multiple of a block wide."""
         self.check(request.hw)
         import logging
 

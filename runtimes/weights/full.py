@@ -43,6 +43,7 @@ class Full:
         return HALF_DTYPES if model.stored_method in _HALF_METHODS else ()
 
     def load(self, request: LoadRequest) -> Any:
+        """Return the module in inference mode."""
         return load_module(request)
 
 

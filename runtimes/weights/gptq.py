@@ -50,9 +50,11 @@ class Gptq:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where gptqmodel is missing."""
         require("gptqmodel", self._method)
 
     def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
@@ -60,6 +62,7 @@ class Gptq:
         return full.HALF_DTYPES  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
     def load(self, request: LoadRequest) -> Any:
+        """Return the module, quantized now or earlier. Unsupported where the calibration text is too short."""
         self.check(request.hw)
         model, calibration_ids = request.model, request.calibration_ids
         tokens = sum(map(len, calibration_ids))

@@ -24,6 +24,7 @@ class _InGraph:
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where ONNX Runtime is missing."""
         require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
 
     def load(self, request: LoadRequest) -> Any:
@@ -39,6 +40,7 @@ class DynamicInt8(_InGraph):
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "int8", "method": "dynamic"}
 
     def pack(self, dense: Path, folder: Path) -> None:
@@ -70,6 +72,7 @@ class Blocks(_InGraph):
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
 
     def pack(self, dense: Path, folder: Path) -> None:

@@ -31,12 +31,14 @@ class Rounded:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
         """Nothing beside torch and transformers is needed."""
 
     def load(self, request: LoadRequest) -> Any:
+        """Return the module with rounded weights. Unsupported for layers that groups do not divide."""
         import torch
 
         module = full.load_module(request)

@@ -32,9 +32,11 @@ class TorchAo:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where torchao is missing, or the GPU is too old for int4."""
         require("torchao", "quant")
         if self._scheme == "int4" and hw.device == "cuda":
             import torch
@@ -47,6 +49,7 @@ class TorchAo:
                 )
 
     def load(self, request: LoadRequest) -> Any:
+        """Return the module with packed weights. Unsupported for layers that int4's groups do not divide."""
         self.check(request.hw)
         import torch
         from torchao import quantization
