@@ -29,6 +29,8 @@ on_build: Callable[[str], None] | None = None  # told what is about to be built,
 
 @dataclass(frozen=True)
 class Entry:
+    """What lies in the cache under one key; `made_from` is the key."""
+
     folder: Path
     kind: str
     size_bytes: int

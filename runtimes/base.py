@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
     import torch
 
 Phase = Callable[[str], AbstractContextManager[None]]  # the caller's stop watch: `with phase("export"):`
 ReadOnlyJson = Mapping[str, Any]  # whose keys the reading module does not know: a configuration in transformers' words
+LOGITS = frozenset({"logits"})  # what `Runtime.forward` returns unless it is asked for something else
 
 
 class Unsupported(Exception):
@@ -36,6 +37,8 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Hardware:
+    """What a runtime is to run on."""
+
     device: str  # "cpu" or "cuda"
     threads: int
     artifacts: Path = Path("results/runs/artifacts")  # where built graphs and compile caches are kept
@@ -50,9 +53,11 @@ class Buckets:
     tokens: tuple[int, ...] = ()
 
     def pad_batch(self, rows: int) -> int:
+        """Return how many rows a batch of `rows` is padded to."""
         return _round_up(rows, self.batch)
 
     def pad_tokens(self, tokens: int) -> int:
+        """Return how many tokens a row of `tokens` is padded to."""
         return _round_up(tokens, self.tokens)
 
 
@@ -70,8 +75,7 @@ class Traits:
     dtype: str  # what the weights are really computed in
     weight_bytes: int | None  # in memory
     weight_disk_bytes: int | None = None
-    outputs: frozenset[str] = frozenset({"logits"})
-    dtypes: tuple[str, ...] = ("float32",)
+    outputs: frozenset[str] = LOGITS  # what `forward` can be asked for
     max_batch: int | None = None
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
@@ -83,13 +87,33 @@ class Traits:
     build_phases: frozenset[str] = frozenset()  # of `load`: those that make something which a later start finds
 
 
+def check_outputs(wanted: frozenset[str], traits: Traits) -> None:
+    """Raise ValueError where `forward` is asked for outputs that the traits do not name."""
+    unknown = wanted - traits.outputs
+    if unknown:
+        raise ValueError(
+            f"this runtime has no output {', '.join(sorted(unknown))}: ask for {', '.join(sorted(traits.outputs))}"
+        )
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """Which module `Weights.load` is to return."""
+
+    model: ModelSource
+    dtype: str  # that is computed in, by torch's name, such as bfloat16
+    attention: str  # transformers' name of it: sdpa, eager or flash_attention_2
+    hw: Hardware  # the module's tensors lie on its device
+    calibration_ids: Sequence[Sequence[int]] = ()  # token ids of sequences; empty unless `needs_calibration`
+
+
 class Weights(Protocol):
     """How a model's weights come into memory: as stored, or made smaller.
 
     `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
-    have kernels of their own) or `onnx` (`pack_graph` makes an exported graph smaller). Weights whose kernels on a GPU
-    take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class that
-    does not state `keeps_values` is taken for one that changes them.
+    have kernels of their own) or `onnx` (an exported graph is made smaller: see `GraphWeights`). Weights whose kernels
+    on a GPU take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class
+    that does not state `keeps_values` is taken for one that changes them.
     """
 
     form: ClassVar[str]
@@ -109,15 +133,18 @@ class Weights(Protocol):
         """Raise Unsupported where the machine or installation lacks what making them needs; nothing is loaded."""
         ...
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
+    def load(self, request: LoadRequest) -> Any:
         """Return a `transformers` causal language model in inference mode. Unsupported for what cannot be made."""
+        ...
+
+
+class GraphWeights(Weights, Protocol):
+    """Weights of the form `onnx`: `load` returns the dense module, whose exported graph is packed afterwards."""
+
+    packers: ClassVar[tuple[str, ...]]  # modules that packing imports beside `packages`
+
+    def pack(self, dense: Path, folder: Path) -> None:
+        """Write the packed form of the graph `model.onnx` in the folder `dense` into `folder`, by the same name."""
         ...
 
 
@@ -161,11 +188,16 @@ class Cache(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
+    """What a forward was asked for."""
+
     logits_BKV: torch.Tensor  # float32, on the runtime's device
 
 
 class Runtime(ABC):
-    """A way to execute a model. `load` comes first, `close` last and any number of times."""
+    """A way to execute a model. `load` comes first, `close` last and any number of times.
+
+    As a context manager it closes itself at the end of the block: `with make_runtime(config) as runtime:`.
+    """
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
     places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
@@ -197,11 +229,15 @@ class Runtime(ABC):
         lengths: Sequence[int],
         cache: Any = None,  # one that this runtime made
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         """Run the new tokens of each row behind what its cache holds; the cache grows by `lengths`, in place.
 
         Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
         into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
+        `outputs` names what is returned. ValueError for what `Traits.outputs` does not name (`check_outputs`), and
+        where a row of the cache has too few slots.
         """
 
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
@@ -223,4 +259,10 @@ class Runtime(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything. Closing twice is allowed."""
+        """Free everything. Closing twice is allowed, and closing what was never loaded."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
@@ -100,7 +100,9 @@ def load(runtime: str = "eager", *overrides: str) -> Model:
     text = loading.make_text(cell)
     if text is None:
         raise UserError("the model has no tokenizer: load needs one for texts")
-    loaded = loading.make_runtime(cell.config.runtime)
     hardware = cell.hardware(device.resolve(cell.config.hw)[0])
-    traits = loading.load(cell, loaded, cell.config.runtime, hardware, lambda name: nullcontext())
+    with ExitStack() as on_failure:
+        loaded = on_failure.enter_context(loading.make_runtime(cell.config.runtime))
+        traits = loading.load(cell, loaded, cell.config.runtime, hardware, lambda name: nullcontext())
+        on_failure.pop_all()
     return Model(cell, loaded, traits, text)

@@ -33,7 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except UserError as error:
         raise pytest.UsageError(str(error)) from error
     folder = Path(tempfile.mkdtemp(prefix="runtime-matrix-"))
-    config.pluginmanager.register(CellPlugin(cell, folder, None), "cell")
+    plugin = CellPlugin(cell, folder, None)
+    config.add_cleanup(plugin.close)
+    config.pluginmanager.register(plugin, "cell")
 
 
 @pytest.fixture

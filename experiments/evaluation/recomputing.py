@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runtime_matrix.runtimes.base import Outputs, Runtime
+from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime
 
 
 class TokenCache:
@@ -48,7 +48,13 @@ class Recomputing:
         return TokenCache([[] for _ in range(rows)])
 
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: TokenCache, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: TokenCache,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         before = torch.tensor(cache.lengths)[:, None]
         for row, new, length in zip(cache.rows, ids_BT.tolist(), lengths, strict=True):
@@ -58,4 +64,4 @@ class Recomputing:
             whole_BT[at, : len(row)] = torch.tensor(row)
         at_BK = torch.tensor(lengths)[:, None] - 1 if at_BK is None else at_BK
         wanted_BK = (before + at_BK).clamp(max=whole_BT.shape[1] - 1)
-        return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK)
+        return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK, outputs=outputs)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.runtimes.base import LOGITS
 
 KINDS = ("compute", "sleep", "disk", "threads", "child", "rare", "late", "build", "unlucky_build")
 CONFIRM = "-confirm-"  # in the name of a folder of artifacts that a gate builds again
@@ -68,13 +69,15 @@ class _Slowed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Any:
+    def forward(
+        self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
+    ) -> Any:
         start = time.perf_counter()
-        outputs = self._inner.forward(ids_BT, lengths, cache, at_BK)
+        made = self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
         self._inner.synchronize()
         if self._is_slow(cache):
             self._spend(self._share * (time.perf_counter() - start))
-        return outputs
+        return made
 
     def _is_slow(self, cache: Any) -> bool:
         if self._kind == "rare":

@@ -24,6 +24,7 @@ from runtime_matrix.experiments.timing.injection import Injection
 
 Tick = Callable[[], None]  # called every half second while something is waited for
 _TICK_S = 0.5
+_CLOSE_S = 2.0  # that a worker may take to free its runtime once all is compared
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Worker:
             self._wire.send(order)
         except OSError as error:
             raise self._ended() from error
+
+    def hang_up(self) -> None:
+        """Send no more orders: the process frees its runtime and ends."""
+        self._wire.close()
 
     def result(self) -> Any:
         """Wait for the answer to what was sent."""
@@ -107,5 +112,9 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
             processes.append(process)
             workers.append(Worker(process, mine, runner.cell.config.time_limit_s, tick))
         yield workers
+        for worker in workers:
+            worker.hang_up()
+        for process in processes:
+            process.join(_CLOSE_S)
     finally:
         end_processes(processes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -83,10 +83,10 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
     isolate(log)
     os.environ["OMP_NUM_THREADS"] = str(cell.threads)  # before torch is imported
     try:
-        worker = _Worker(cell, injection)
-        while True:
-            order, *arguments = wire.recv()
-            wire.send(("done", getattr(worker, order)(*arguments)))
+        with closing(_Worker(cell, injection)) as worker:
+            while True:
+                order, *arguments = wire.recv()
+                wire.send(("done", getattr(worker, order)(*arguments)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the comparison is over
     except BaseException as error:
@@ -100,6 +100,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
 class _Worker:
     def __init__(self, cell: Cell, injection: Injection | None):
         self._cell, self._injection = cell, injection
+        self._opened = ExitStack()  # closes the runtime that was loaded last
         self._runtime: Any = None
         self._traits: Any = None
         self._device = "cpu"
@@ -124,12 +125,11 @@ class _Worker:
         from runtime_matrix.experiments.execution.worker import device, loading
         from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 
-        if self._runtime is not None:
-            self._runtime.close()
+        self.close()
         self._ended_s = None
         used = device.used_bytes(self._device)
         sampler = Sampler(used) if used is not None else None
-        self._runtime = loading.make_runtime(self._cell.config.runtime)
+        self._runtime = self._opened.enter_context(loading.make_runtime(self._cell.config.runtime))
         threads = setting.threads if self._injection is None else self._injection.threads(setting.threads)
         hardware = dataclasses.replace(self._cell.hardware(self._device), threads=threads)
         meter = PeakMeter()
@@ -153,6 +153,10 @@ class _Worker:
             peak_device_bytes=sampler.highest if sampler is not None else None,
         )
         return Loaded(memory, self._traits.max_batch)
+
+    def close(self) -> None:
+        """Free what is loaded."""
+        self._opened.close()
 
     def _warm_up(self, shape: Shape, rounds: int) -> None:
         """Run rounds of every shape bucket that the range of prompts can fall into."""

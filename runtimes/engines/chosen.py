@@ -1,4 +1,4 @@
-"""A runtime that chooses, when it is loaded, which of several engines does its work."""
+"""A runtime whose work another engine does, which is known when it is loaded at the latest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Cache, Outputs, Runtime
+from runtime_matrix.runtimes.base import LOGITS, Cache, Outputs, Runtime
 
 if TYPE_CHECKING:
     import torch
 
 
 class Chosen(Runtime):
-    """`load` sets `_engine`, which everything else is handed to."""
+    """`load` of a subclass loads `_engine`, to which everything else is handed."""
 
     _engine: Runtime | None
 
@@ -28,9 +28,15 @@ class Chosen(Runtime):
 
     @override
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Any = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
-        return self._loaded.forward(ids_BT, lengths, cache, at_BK)
+        return self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
 
     @override
     def synchronize(self) -> None:

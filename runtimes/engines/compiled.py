@@ -1,42 +1,63 @@
 """`torch.compile`: compiled prefill in shape buckets, and a compiled step over a static cache.
 
-Shapes: B rows, T new tokens, K wanted positions, H key-value heads, N slots, D head width.
+Shapes: B rows, T new tokens, K wanted positions, V vocabulary.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Buckets, Hardware, ModelSource, Phase, Traits, Unsupported, Weights
-from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep, fastest
-from runtime_matrix.runtimes.engines.eager import Eager
-from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
+from runtime_matrix.runtimes.base import (
+    LOGITS,
+    Buckets,
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Runtime,
+    Traits,
+    Unsupported,
+    Weights,
+    check_outputs,
+)
+from runtime_matrix.runtimes.engines.compiled_graphs import Graphs, keep
+from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep, Step, fastest
+from runtime_matrix.runtimes.engines.inductor import by_inductor, require_compiler
+from runtime_matrix.runtimes.engines.plan import ForwardPlan
+from runtime_matrix.runtimes.engines.positions import is_step, last_positions
+from runtime_matrix.runtimes.engines.slots import SlotCache, Span, round_up
+from runtime_matrix.runtimes.engines.torch_module import TorchLoader, TorchModule
+from runtime_matrix.runtimes.transfer import to_device
+from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
+
+# Takes a function of tensors, a mode and the hardware, and returns the function compiled, at its first call or now.
+CompileGraph = Callable[[Callable[..., Any], str, Hardware], Callable[..., Any]]
 
 # torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
 _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
-_ATEN_GRAIN = 32768  # elements a thread, at::internal::GRAIN_SIZE
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch._functorch.partitioners")
 # Slots are rounded up, since each size is a graph of its own; and no further, since each step reads them all.
 _SMALLEST_CACHE, _SLOTS = 128, 256
 
 
-class Compiled(Eager):
-    places_modules = False  # weights that come and go are no part of a graph
-    skips_unwanted = False  # which tokens are wanted changes from call to call, and a graph would be a call's own
+class Compiled(Runtime):
+    """`compile_graph` compiles the graphs of prompts and steps; `mode` is what it is told.
+
+    A batch of rows is padded to `batch_buckets`, their tokens to `token_buckets`: each size is a graph of its own.
+    """
+
+    weight_forms = frozenset({"dense", "packed"})
 
     def __init__(
         self,
@@ -46,20 +67,24 @@ class Compiled(Eager):
         batch_buckets: Sequence[int] | None = None,
         token_buckets: Sequence[int] = (64, 256, 512),
         weights: Weights | None = None,
+        compile_graph: CompileGraph = by_inductor,
     ):
-        super().__init__(dtype, attention, weights)
         if mode not in _MODES:
             raise Unsupported(f"runtime.engine.mode={mode} is unknown: use {', '.join(_MODES)}")
-        self._mode = mode
+        self._loader = TorchLoader(dtype, attention, weights or full.Full())
+        self._mode, self._compile_graph = mode, compile_graph
         self._batch_buckets, self._token_buckets = batch_buckets, tuple(token_buckets)
+        self._loaded: TorchModule | None = None
+        self._prefill: Any = None
+        self._step: Step | None = None
         self._shapes: set[tuple[object, ...]] = set()
         self._pool: CachePool | None = None
         self._tried = 0  # graphs that were compiled and found slower
 
     @override
     def check(self, hw: Hardware) -> None:
-        _require_compiler(hw.device)
-        super().check(hw)
+        require_compiler(hw.device)
+        self._loader.check(hw)
 
     @override
     def load(
@@ -68,39 +93,63 @@ class Compiled(Eager):
         self.check(hw)
         with phase("import"):
             import_all(_COMPILER)
-        import torch._dynamo as dynamo
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-        if os.environ.get(_CACHE_DIR, default_cache_dir()) == default_cache_dir():  # torch itself may have set that
-            os.environ[_CACHE_DIR] = str((hw.artifacts / "inductor").resolve())
-
-        dynamo.config.recompile_limit = 64  # one graph a shape is meant; `counters` shows what goes beyond
-        dynamo.config.accumulated_recompile_limit = 512
-        dynamo.reset()
-        dynamo.utils.counters.clear()
-        self._artifacts = hw.artifacts
-        traits = super().load(model, hw, phase, calibration_ids)
-        self._prefill = self._compile(self._prefill_graph, self._mode)
-        notes = traits.notes
+        _prepare_compiler(hw)
+        self._loaded = loaded = self._loader.load(model, hw, phase, calibration_ids)
+        graphs = Graphs(loaded)
+        self._prefill = self._compile_graph(graphs.prefill, self._mode, hw)
+        notes = loaded.traits.notes
         if self._mode in _WITH_GRAPHS and hw.device == "cuda":
-            self._pool = CachePool(super().new_cache)
+            self._pool = CachePool(loaded.new_cache)
             notes += (f"mode {self._mode}: CUDA graphs over pooled caches",)
         elif self._mode in _WITH_GRAPHS and self._mode != "auto":
             notes += (f"mode {self._mode} has CUDA graphs on a GPU only: none were used",)
-        self._step: Any = self._compile(self._step_graph, self._mode)
+        self._step = step = self._compile_graph(graphs.step, self._mode, hw)
         if self._mode == "cuda_graph" and self._pool is not None:
-            self._step = CapturedStep(self._step)
+            self._step = CapturedStep(step)
         elif self._mode == "auto" and self._pool is not None:
             with phase("try"):
-                notes += (self._choose_step(),)
+                notes += (self._choose_step(step, self._compile_graph(graphs.step, "reduce-overhead", hw)),)
         buckets = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
-        traits = replace(traits, shares_prefix=False, packs_rows=False, notes=notes)
-        return replace(traits, buckets=buckets, max_batch=max(buckets.batch), build_phases=frozenset({"try"}))
+        return replace(
+            loaded.traits,
+            notes=notes,
+            buckets=buckets,
+            max_batch=max(buckets.batch),
+            build_phases=frozenset({"try"}),
+        )
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:
         slots = _SMALLEST_CACHE if capacity <= _SMALLEST_CACHE else round_up(capacity, _SLOTS)
-        return super().new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
+        return self._model.new_cache(rows, slots) if self._pool is None else self._pool.take(rows, slots)
+
+    @torch.inference_mode()
+    @override
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: SlotCache | None = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+    ) -> Outputs:
+        model, tokens = self._model, ids_BT.shape[1]
+        check_outputs(outputs, model.traits)
+        span = Span.behind(cache, len(lengths), tokens, model.device)
+        if is_step(tokens, at_BK):
+            at_BK = model.first_B1(len(lengths))
+        else:
+            at_BK = to_device(at_BK if at_BK is not None else last_positions(lengths), model.device)
+        plan = ForwardPlan(to_device(ids_BT, model.device), span, at_BK, cache, outputs)
+        logits_BKV = self._run(plan)
+        if cache is not None:
+            cache.advance(lengths)
+        return Outputs(logits_BKV.float())
+
+    @override
+    def synchronize(self) -> None:
+        self._model.synchronize()
 
     @override
     def counters(self) -> dict[str, int]:
@@ -117,138 +166,61 @@ class Compiled(Eager):
 
     @override
     def close(self) -> None:
-        super().close()
-        self._prefill = self._step = self._pool = None
+        device = self._loaded.device if self._loaded is not None else "cpu"
+        self._loaded = self._prefill = self._step = self._pool = None
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
-    def _compile(self, graph: Callable[..., Any], mode: str) -> Any:
-        if mode not in ("auto", "cuda_graph", "default"):
-            return torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
-        # Without a GPU the calls between kernels are a third of a small model's step: those too in C++. And where
-        # threads wait passively, waking them for little work costs more than it saves: as much for each as in ATen.
-        return torch.compile(
-            graph,
-            fullgraph=True,
-            dynamic=False,
-            options={"cpp_wrapper": self._device == "cpu", "cpp.min_chunk_size": _ATEN_GRAIN},
-        )
+    @property
+    def _model(self) -> TorchModule:
+        assert self._loaded is not None
+        return self._loaded
 
-    def _choose_step(self) -> str:
+    def _choose_step(self, plain: Step, with_torch_graphs: Step) -> str:
         """Keep the faster way to replay a step, tried for one row, and return what tells which."""
-        steps = {
-            "a captured CUDA graph": CapturedStep(self._step),
-            "reduce-overhead": self._compile(self._step_graph, "reduce-overhead"),
-        }
+        steps: dict[str, Step] = {"a captured CUDA graph": CapturedStep(plain), "reduce-overhead": with_torch_graphs}
         cache = self.new_cache(1, _SMALLEST_CACHE)
         name, seconds = fastest({name: partial(self._try_step, step, cache) for name, step in steps.items()})
         self._step, self._tried = steps[name], len(steps) - 1
         return f"mode auto: {name}; " + ", ".join(f"{each}: {1e3 * s:.3f} ms a step" for each, s in seconds.items())
 
-    def _try_step(self, step: Any, cache: SlotCache) -> None:
+    def _try_step(self, step: Step, cache: SlotCache) -> None:
         self._step, cache.row_lengths = step, [1]
         self.forward(torch.zeros((1, 1), dtype=torch.long), [1], cache)
 
-    @override
-    def _run(
-        self,
-        ids_BT: torch.Tensor,
-        positions_BT: torch.Tensor,
-        mask_BTS: torch.Tensor | None,
-        cache: SlotCache | None,
-    ) -> torch.Tensor:
-        at_BK = self._at_BK
-        assert at_BK is not None
+    def _run(self, plan: ForwardPlan) -> torch.Tensor:
+        """Return the logits (B, K, V) in the module's dtype."""
+        ids_BT, positions_BT, at_BK, cache = plan.ids_BT, plan.span.positions_BT, plan.at_BK, plan.cache
         # The same number of positions everywhere but in scoring: there it varies, and must not compile anew.
         many = at_BK.shape[1] > 1
         if many:
             torch._dynamo.mark_dynamic(at_BK, 1)
         rows, tokens = ids_BT.shape
-        if cache is None or cache.extent == tokens:  # nothing is held yet
+        if cache is None or plan.span.extent == tokens:  # nothing is held yet
             self._shapes.add(("prefill", rows, tokens, many))
-            logits, keys, values = self._prefill(ids_BT, positions_BT, at_BK)
+            logits_BKV, keys, values = self._prefill(ids_BT, positions_BT, at_BK)
             if cache is not None:
-                _keep(cache, keys, values)
-            return self._own(logits)
+                keep(cache, keys, values)
+            return self._own(logits_BKV)
         self._shapes.add(("step", rows, tokens, many, cache.slots))
+        assert self._step is not None
         return self._own(self._step(ids_BT, positions_BT, at_BK, cache.keys, cache.values))
 
     def _own(self, logits_BKV: torch.Tensor) -> torch.Tensor:
         """Return logits that the next call leaves alone: a CUDA graph writes into the same memory each time."""
         return logits_BKV if self._pool is None else logits_BKV.clone()
 
-    def _prefill_graph(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Any:
-        self._at_BK = at_BK
-        seen, positions = _Captured(), self._in_range(positions_BT)
-        logits = self._module(input_ids=ids_BT, position_ids=positions, past_key_values=seen, use_cache=True).logits
-        return logits, seen.keys, seen.values
 
-    def _step_graph(
-        self,
-        ids_BT: torch.Tensor,
-        slots_BT: torch.Tensor,
-        at_BK: torch.Tensor,
-        keys: list[torch.Tensor],
-        values: list[torch.Tensor],
-    ) -> torch.Tensor:
-        self._at_BK = at_BK
-        logits: torch.Tensor = self._module(
-            input_ids=ids_BT,
-            attention_mask=self._mask(slots_BT, keys[0].shape[2]),
-            position_ids=self._in_range(slots_BT),
-            past_key_values=_Static(keys, values, slots_BT),
-            use_cache=True,
-        ).logits
-        return logits
+def _prepare_compiler(hw: Hardware) -> None:
+    """Have Inductor keep its code among the artifacts, allow a graph for each shape, and count from zero."""
+    import torch._dynamo as dynamo
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-
-class _Captured:
-    """Stands for an empty cache inside a graph, and keeps what the layers hand it."""
-
-    def __init__(self) -> None:
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
-
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys.append(key)
-        self.values.append(value)
-        return key, value
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        return 0
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        return query_length, 0
-
-
-class _Static:
-    """Stands for the whole preallocated cache inside a graph: writes at each row's own slots, returns all of them."""
-
-    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], slots_BT: torch.Tensor):
-        self.keys, self.values, self.slots_BT = keys, values, slots_BT
-
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        index_BHTD = self.slots_BT[:, None, :, None].expand(key.shape)
-        return self.keys[layer].scatter_(2, index_BHTD, key), self.values[layer].scatter_(2, index_BHTD, value)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
-
-
-def _keep(cache: SlotCache, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-    for layer, (key_BHTD, value_BHTD) in enumerate(zip(keys, values, strict=True)):
-        cache.keys[layer][:, :, : key_BHTD.shape[2]] = key_BHTD
-        cache.values[layer][:, :, : value_BHTD.shape[2]] = value_BHTD
-
-
-def _require_compiler(device: str) -> None:
-    if device != "cpu":
-        # Triton compiles its kernels itself, and what launches them with the C compiler.
-        if not any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang", "cc")))):
-            raise Unsupported("torch.compile needs a C compiler on a GPU, for Triton; none was found: install gcc")
-        return
-    if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
-        raise Unsupported("torch.compile needs a C++ compiler on a CPU; none was found: install g++")
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        raise Unsupported("torch.compile needs the headers of Python on a CPU; none were found: install python3-dev")
+    if os.environ.get(_CACHE_DIR, default_cache_dir()) == default_cache_dir():  # torch itself may have set that
+        os.environ[_CACHE_DIR] = str((hw.artifacts / "inductor").resolve())
+    dynamo.config.recompile_limit = 64  # one graph a shape is meant; `counters` shows what goes beyond
+    dynamo.config.accumulated_recompile_limit = 512
+    # Compiled code belongs to functions of this file, which all runtimes of a process share: without this, graphs of
+    # one that was loaded before count against this one's limit, and its calls are compared with their guards first.
+    dynamo.reset()
+    dynamo.utils.counters.clear()

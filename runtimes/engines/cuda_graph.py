@@ -1,6 +1,7 @@
 """Replays a step as one CUDA graph: a small model's step is bound by its launches, a graph has one.
 
 Needs a GPU, and has not run on one yet: what surrounds the capture is tested on a CPU.
+Shapes: B rows, T new tokens, K wanted positions, V vocabulary, H key-value heads, N slots, D head width.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import statistics
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from typing_extensions import override
@@ -21,23 +22,45 @@ _TRIES, _TRY_S = 3, 0.1  # each takes its turn so often, for at least so many se
 _WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first calls, which a capture forbids
 
 
+class Step(Protocol):
+    """Runs new tokens over a static cache: `keys` and `values` are one (B, H, N, D) a layer, written in place."""
+
+    def __call__(
+        self,
+        ids_BT: torch.Tensor,
+        slots_BT: torch.Tensor,
+        at_BK: torch.Tensor,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+        /,
+    ) -> torch.Tensor:
+        """Return the logits (B, K, V)."""
+        ...
+
+
 class CapturedStep:
-    """Calls `step(*inputs, keys, values)` by replaying what was captured for these shapes and these buffers.
+    """A step that replays what was captured of another one, for the shapes of its inputs and these buffers.
 
     A graph holds addresses: of inputs of its own, and of the cache's buffers. It is therefore kept for as long as the
     buffers live, and no longer: an address alone may belong to another cache by then. The next call overwrites the
     output.
     """
 
-    def __init__(self, step: Callable[..., torch.Tensor]):
+    def __init__(self, step: Step):
         self._step = step
         # By identity of a cache's first buffer; its other buffers live and die with it.
         self._graphs: dict[int, dict[tuple[Any, ...], tuple[Any, list[torch.Tensor], torch.Tensor]]] = {}
         self._memory: Any = None  # that all graphs share: none is replayed while another one runs
 
-    def __call__(self, *given: Any) -> torch.Tensor:
-        *inputs, keys, values = given
-        place = id(keys[0])
+    def __call__(
+        self,
+        ids_BT: torch.Tensor,
+        slots_BT: torch.Tensor,
+        at_BK: torch.Tensor,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+    ) -> torch.Tensor:
+        inputs, place = (ids_BT, slots_BT, at_BK), id(keys[0])
         if place not in self._graphs:
             self._graphs[place] = {}
             weakref.finalize(keys[0], self._graphs.pop, place).atexit = False
@@ -51,20 +74,20 @@ class CapturedStep:
         return output
 
     def _capture(
-        self, inputs: Sequence[torch.Tensor], keys: Any, values: Any
+        self, inputs: Sequence[torch.Tensor], keys: list[torch.Tensor], values: list[torch.Tensor]
     ) -> tuple[Any, list[torch.Tensor], torch.Tensor]:
-        own = [value.clone() for value in inputs]
+        ids_BT, slots_BT, at_BK = own = [value.clone() for value in inputs]
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(_WARMUPS):  # each writes the same tokens into the same slots
-                self._step(*own, keys, values)
+                self._step(ids_BT, slots_BT, at_BK, keys, values)
         torch.cuda.current_stream().wait_stream(beside)
         self._memory = self._memory or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Of this thread alone: another one may ask for the device's free memory meanwhile.
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            output = self._step(*own, keys, values)
+            output = self._step(ids_BT, slots_BT, at_BK, keys, values)
         return graph, own, output
 
 

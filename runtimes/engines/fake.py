@@ -15,8 +15,19 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Phase, Runtime, Traits, Unsupported
-from runtime_matrix.runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.base import (
+    LOGITS,
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Runtime,
+    Traits,
+    Unsupported,
+    check_outputs,
+)
+from runtime_matrix.runtimes.engines.positions import last_positions
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 _MARGIN = 10.0
 _MATRIX = torch.eye(128)
@@ -24,21 +35,27 @@ FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error", "
 
 
 class FakeCache:
+    """Counts tokens, and holds nothing."""
+
     def __init__(self, lengths: list[int]):
         self.row_lengths = lengths
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self.row_lengths)
 
     def select(self, rows: Sequence[int]) -> FakeCache:
+        """Return a copy of the given rows, in that order."""
         return FakeCache([self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
         self.row_lengths = list(lengths)
 
     def replace(self, rows: Sequence[int], source: FakeCache) -> None:
+        """Put row i of `source` in the place of row `rows[i]`."""
         for row, length in zip(rows, source.row_lengths, strict=True):
             self.row_lengths[row] = length
 
@@ -74,9 +91,10 @@ class Fake(Runtime):
         torch.set_num_threads(hw.threads)  # two threads that share one core wait for each other at every product
         with phase("weights"):
             time.sleep(self._load_s)
-        return Traits(
+        self._traits = Traits(
             self._vocabulary, self._max_length, "float32", weight_bytes=0, is_scripted=True, notes=("scripted answers",)
         )
+        return self._traits
 
     @override
     def new_cache(self, rows: int, capacity: int) -> FakeCache:
@@ -89,12 +107,15 @@ class Fake(Runtime):
         lengths: Sequence[int],
         cache: FakeCache | None = None,
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
+        check_outputs(outputs, self._traits)
         _suffer(self._fault)
         time.sleep(self._token_s * max(lengths))
         for _ in range(self._work):
             torch.mm(_MATRIX, _MATRIX)
-        at_BK = at_BK if at_BK is not None else torch.tensor(lengths)[:, None] - 1
+        at_BK = at_BK if at_BK is not None else last_positions(lengths)
         following_BK = (ids_BT.gather(1, at_BK) + 1) % self._vocabulary
         if cache is not None:
             cache.row_lengths = [old + new for old, new in zip(cache.row_lengths, lengths, strict=True)]

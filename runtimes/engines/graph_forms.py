@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.engines import grouped_attention
+from runtime_matrix.runtimes.engines.grouped_attention import use_products
 
 # All sizes of an example differ and exceed one: the exporter takes none for another or for a constant.
 _ROWS, _TOKENS, _PAST, _WANTED, _SLOTS = 2, 5, 7, 3, 19
@@ -31,7 +31,9 @@ class Form(Protocol):
     """What tells one form from another: its graph, and the version of ONNX that the graph needs."""
 
     @property
-    def opset(self) -> int: ...
+    def opset(self) -> int:
+        """The version of ONNX's operators that the graph needs."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
@@ -54,13 +56,13 @@ class Graph(torch.nn.Module):
         self.heads: int = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         self.width: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.max_position: int | None = getattr(text, "max_position_embeddings", None)
-        if grouped_attention.can_group(module, "sdpa"):
-            text._attn_implementation = grouped_attention.PRODUCTS
+        use_products(module)
         self._at: list[torch.Tensor] = []  # in a list, since export forbids assigning tensors to a module
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
 
     @property
     def held_names(self) -> list[str]:
+        """Inputs that hold the past: the keys of all layers, then their values."""
         return [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(self.layers)]
 
     @abstractmethod
@@ -77,12 +79,17 @@ class Graph(torch.nn.Module):
         """Slots of the example's keys and values."""
 
     def held_example(self) -> list[torch.Tensor]:
+        """Return zeros (B, H, N, D) for each held input."""
         shape = (_ROWS, self.heads, self.held_slots, self.width)
         return [torch.zeros(shape, dtype=self.module.dtype) for _ in range(2 * self.layers)]
 
     def run(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, at: torch.Tensor, cache: Any
     ) -> tuple[torch.Tensor, ...]:
+        """Return the logits (B, K, V), then the keys and values of `cache` after the call.
+
+        `ids` and `positions` are (B, T), `mask` (B, 1, T, S) and `at` (B, K).
+        """
         self._at = [at]
         logits = self.module(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -97,6 +104,8 @@ class Graph(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Past:
+    """Present = past + new; opset 20 has all that it needs."""
+
     opset: int = 20
 
     @property

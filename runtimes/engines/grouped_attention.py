@@ -7,7 +7,7 @@ of a group. Shapes: B rows, H query heads, G key-value heads, R = H / G, T new t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,25 @@ from transformers.masking_utils import sdpa_mask
 
 from runtime_matrix.runtimes.base import Unsupported
 
-KERNEL = "runtime_matrix_grouped"  # torch's fused kernel
 PRODUCTS = "runtime_matrix_products"  # plain products, for graphs that other engines read
+
+Attention = Callable[..., tuple[torch.Tensor, None]]  # in the signature of transformers' interface
 
 _FOLDED_TOKENS = 64  # above which the mask, laid side by side too, is larger than the copies that are saved
 _UNKNOWN = ("s_aux", "softcap")  # what some models add to the scores, and transformers' function leaves out or refuses
+
+
+def register(name: str, attend: Attention) -> None:
+    """Tell transformers of an attention that a model's configuration may name; again and again, if need be."""
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def use_products(module: Any) -> None:
+    """Have a module that was loaded with sdpa attend by products, where it lets its attention be named."""
+    if can_group(module, "sdpa"):
+        register(PRODUCTS, attend_by_products)
+        module.config.get_text_config()._attn_implementation = PRODUCTS
 
 
 def can_group(module: Any, attention: str) -> bool:
@@ -110,8 +124,3 @@ def _transformers(
 ) -> tuple[torch.Tensor, None]:
     attended: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **others)
     return attended
-
-
-for _name, _attend in ((KERNEL, attend_by_kernel), (PRODUCTS, attend_by_products)):
-    AttentionInterface.register(_name, _attend)
-    AttentionMaskInterface.register(_name, sdpa_mask)

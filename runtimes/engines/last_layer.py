@@ -1,44 +1,53 @@
 """The last layer, run only for the tokens whose outputs are wanted: nothing reads what it says of the others.
 
-Its keys and values are still made for all tokens. Shapes: B rows, T tokens, M wanted tokens of all rows.
+Its keys and values are still made for all tokens. The parts that treat each token for itself are given the wanted ones:
+the queries, what follows the attention, the feed-forward.
+Shapes: B rows, T tokens, K wanted positions, M wanted tokens of all rows, E width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from runtime_matrix.runtimes.engines.plan import CURRENT
+
 _WORTH = 0.5  # share of wanted tokens above which picking them out gains nothing
 
 
-class LastLayer:
-    """Wraps the parts that treat each token for itself: the queries, what follows the attention, the feed-forward."""
+def run_for_wanted(module: Any) -> None:
+    """Have the module's last layer run for what the plan of the forward that runs names, where it has such parts."""
+    layers = getattr(getattr(module, "base_model", None), "layers", None)
+    for part in _parts(layers[-1]) if layers else []:
+        part.register_forward_pre_hook(_pick)
+        part.register_forward_hook(_put)
 
-    def __init__(self, module: Any):
-        self.wanted_M: torch.Tensor | None = None  # indices into B × T; None: all tokens
-        self._shape = torch.Size()
-        layers = getattr(getattr(module, "base_model", None), "layers", None)
-        for part in _parts(layers[-1]) if layers else []:
-            part.register_forward_pre_hook(self._pick)
-            part.register_forward_hook(self._put)
 
-    def want(self, index_M: torch.Tensor | None, tokens: int) -> None:
-        """Say which tokens of the next forward are wanted; None: all."""
-        self.wanted_M = index_M if index_M is not None and len(index_M) < _WORTH * tokens else None
+def wanted_tokens(at_BK: torch.Tensor, starts: Sequence[int], tokens: int) -> torch.Tensor | None:
+    """Return (M,): the places of the wanted tokens among all `tokens`; None where so many are that none is left out.
 
-    def _pick(self, part: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if self.wanted_M is None:
-            return None
-        self._shape = inputs[0].shape
-        return (inputs[0].flatten(0, -2)[self.wanted_M][None], *inputs[1:])
+    `starts` says where each row begins among them. All on the host.
+    """
+    wanted_M = (torch.tensor(starts)[:, None] + at_BK).flatten().unique()
+    return wanted_M if len(wanted_M) < _WORTH * tokens else None
 
-    def _put(self, part: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
-        if self.wanted_M is None:
-            return None
-        whole = output.new_zeros(self._shape[:-1].numel(), output.shape[-1])
-        whole[self.wanted_M] = output[0]
-        return whole.view(*self._shape[:-1], -1)
+
+def _pick(part: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    plan = CURRENT.get()
+    if plan is None or plan.last_M is None or inputs[0].shape[:-1] != plan.shape:
+        return None
+    return (inputs[0].flatten(0, -2)[plan.last_M][None], *inputs[1:])
+
+
+def _put(part: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+    plan = CURRENT.get()
+    if plan is None or plan.last_M is None or inputs[0].shape[:-1] != (1, len(plan.last_M)):
+        return None
+    whole = output.new_zeros(plan.shape.numel(), output.shape[-1])
+    whole[plan.last_M] = output[0]
+    return whole.view(*plan.shape, -1)
 
 
 def _parts(layer: Any) -> list[Any]:

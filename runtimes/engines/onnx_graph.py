@@ -9,12 +9,20 @@ import math
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
+from runtime_matrix.runtimes.base import (
+    GraphWeights,
+    Hardware,
+    LoadRequest,
+    ModelSource,
+    Phase,
+    Unsupported,
+    Weights,
+)
 from runtime_matrix.runtimes.engines.graph_forms import Form
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all, require
@@ -49,7 +57,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
 
     What exporting imports goes under `phase("import")`, and is imported only where something is exported.
     """
-    packer: Any = weights if weights.form == "onnx" else None
+    packer = cast(GraphWeights, weights) if weights.form == "onnx" else None
     made_from = {
         "model": model.digest,
         "dtype": dtype,
@@ -62,7 +70,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
         with phase("import"):
             import_all((*full.modules_of(model), *_EXPORTER))
         on_host = Hardware("cpu", hw.threads, hw.artifacts)
-        export(weights.load(model, dtype, "sdpa", on_host), folder, form)
+        export(weights.load(LoadRequest(model, dtype, "sdpa", on_host)), folder, form)
 
     dense = artifacts.entry(hw.artifacts, "onnx", made_from, build)
     if packer is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from typing_extensions import override
@@ -60,80 +59,87 @@ class OnnxRuntime(Chosen):
     ) -> Traits:
         self.check(hw)
         kind = OnCpu if hw.device == "cpu" else OnGpu
-        self._engine = kind(self._dtype, self._provider or _PROVIDERS[hw.device], self._weights)
+        self._engine = kind(_Loader(self._dtype, self._provider or _PROVIDERS[hw.device], self._weights))
         return self._engine.load(model, hw, phase, calibration_ids)
 
 
-class _OverSession(Runtime):
-    """What both have in common: a session over an exported graph of one form."""
+@dataclass(frozen=True)
+class _Session:
+    """A session over an exported graph, and what the graph says of itself."""
 
-    _form: ClassVar[Form]
-    _held_names: Sequence[str]
-    _max_length: int | None
+    session: Any
+    held_names: Sequence[str]  # inputs that hold keys and values
+    has_positions: bool  # whether positions are an input
+    layout: Layout
+    traits: Traits
 
-    def __init__(self, dtype: str, provider: str, weights: Weights):
-        self._dtype, self._provider, self._weights = dtype, provider, weights
-        self._session: Any = None
 
-    @abstractmethod
-    def _begin(self, layout: Layout, traits: Traits) -> Traits:
-        """Take over what the graph's caches are made of; return the traits with what this engine says of itself."""
+@dataclass(frozen=True)
+class _Loader:
+    """Exports a model and opens a session over its graph, as an engine was told to."""
 
-    def _options(self) -> dict[str, str]:
-        """Return what the provider is told."""
-        return {}
+    dtype: str
+    provider: str
+    weights: Weights
 
-    @override
     def load(
-        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
-    ) -> Traits:
+        self,
+        model: ModelSource,
+        hw: Hardware,
+        phase: Phase,
+        form: Form,
+        provider_options: Callable[[], dict[str, str]] = dict,
+    ) -> _Session:
+        """Load under the phases import, export and session, in which the provider's options are asked for."""
         torch.set_num_threads(hw.threads)
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
         with phase("export"):
-            folder = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, self._form)
+            folder = onnx_graph.exported(model, self.weights, self.dtype, hw, phase, form)
         with phase("session"):
-            self._session = _session(folder / onnx_graph.GRAPH, self._provider, self._options(), hw.threads)
-        inputs = {value.name: value for value in self._session.get_inputs()}
-        self._held_names = [name for name in inputs if name.startswith(("key.", "value."))]
-        self._max_length = onnx_graph.context_length(model)
-        _, heads, _, width = inputs[self._held_names[0]].shape
-        logits = next(value for value in self._session.get_outputs() if value.name == "logits")
+            session = _session(folder / onnx_graph.GRAPH, self.provider, provider_options(), hw.threads)
+        inputs = {value.name: value for value in session.get_inputs()}
+        held_names = [name for name in inputs if name.startswith(("key.", "value."))]
+        _, heads, _, width = inputs[held_names[0]].shape
+        logits = next(value for value in session.get_outputs() if value.name == "logits")
         layout = Layout(
-            layers=len(self._held_names) // 2,
+            layers=len(held_names) // 2,
             heads=heads,
             width=width,
-            dtype=getattr(torch, self._dtype),
+            dtype=getattr(torch, self.dtype),
             vocabulary=int(logits.shape[-1]),
             logits_dtype=_DTYPES[logits.type],
             device=hw.device,
         )
         traits = Traits(
             vocabulary=layout.vocabulary,
-            max_length=self._max_length,
-            dtype=self._dtype,
+            max_length=onnx_graph.context_length(model),
+            dtype=self.dtype,
             weight_bytes=onnx_graph.weight_bytes(folder),
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
             build_phases=frozenset({"export"}),
         )
-        return self._begin(layout, traits)
-
-    @override
-    def close(self) -> None:
-        self._session = None
+        return _Session(session, held_names, "positions" in inputs, layout, traits)
 
 
-class OnCpu(_OverSession, PastGraph):
+class OnCpu(PastGraph):
     """Arrays lie where tensors do; binding each costs more than running gains."""
 
-    _form = Past()
+    def __init__(self, loader: _Loader):
+        self._loader = loader
+        self._session: Any = None
 
     @override
-    def _begin(self, layout: Layout, traits: Traits) -> Traits:
-        self._names = ["logits", *(f"new_{name}" for name in self._held_names)]
-        self._has_positions = "positions" in {value.name for value in self._session.get_inputs()}
-        self._shape = PastShape(len(self._held_names), layout.heads, layout.width, layout.dtype)
-        return replace(traits, shares_prefix=True, packs_rows=True, batch_tokens=256)
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        loaded = self._loader.load(model, hw, phase, Past())
+        layout, self._session, self._held_names = loaded.layout, loaded.session, loaded.held_names
+        self._names = ["logits", *(f"new_{name}" for name in loaded.held_names)]
+        self._has_positions, self._max_length = loaded.has_positions, loaded.traits.max_length
+        self._shape = PastShape(len(loaded.held_names), layout.heads, layout.width, layout.dtype)
+        self._traits = replace(loaded.traits, shares_prefix=True, packs_rows=True, batch_tokens=256)
+        return self._traits
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
@@ -142,21 +148,30 @@ class OnCpu(_OverSession, PastGraph):
         logits_BKV, *present = map(torch.from_numpy, made)
         return logits_BKV, present
 
+    @override
+    def close(self) -> None:
+        self._session = None
 
-class OnGpu(_OverSession, StaticGraph):
+
+class OnGpu(StaticGraph):
     """All inputs and outputs are bound to torch's memory. Runs on a stream beside torch's; the host does not wait."""
 
-    _form = Static()
+    def __init__(self, loader: _Loader):
+        self._loader = loader
+        self._session: Any = None
 
     @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        loaded = self._loader.load(model, hw, phase, Static(), self._options)
+        self._session, self._held_names = loaded.session, loaded.held_names
+        self._layout, self._traits, self._run_options = loaded.layout, loaded.traits, _without_waiting()
+        return self._traits
+
     def _options(self) -> dict[str, str]:
         self._stream = OwnStream()
-        return _provider_options(self._provider, self._stream.handle)
-
-    @override
-    def _begin(self, layout: Layout, traits: Traits) -> Traits:
-        self._layout, self._run_options = layout, _without_waiting()
-        return traits
+        return _provider_options(self._loader.provider, self._stream.handle)
 
     @override
     def _slots(self, capacity: int) -> int:
@@ -184,6 +199,10 @@ class OnGpu(_OverSession, StaticGraph):
             bind(binding.bind_output, f"new_{name}", held)  # the same place: nothing is copied
         bind(binding.bind_output, "logits", call.logits_BKV)
         return binding
+
+    @override
+    def close(self) -> None:
+        self._session = None
 
 
 def _without_waiting() -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime_matrix.runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 _SPARSE = 1.25  # slots to the longest row's tokens, above which moving all rows' tokens to the front pays
 
@@ -38,6 +38,7 @@ class PastCache:
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self.row_lengths)
 
     def mask(self, tokens: int) -> torch.Tensor:
@@ -68,6 +69,7 @@ class PastCache:
         return row
 
     def select(self, rows: Sequence[int]) -> PastCache:
+        """Return a copy of the given rows, in that order."""
         chosen = PastCache(self._shape, len(rows))
         chosen.row_lengths = [self.row_lengths[row] for row in rows]
         used_BP = self.used_BP[list(rows)]
@@ -78,6 +80,7 @@ class PastCache:
         return chosen
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
         # A row's used slots are in the order of its tokens, so its first n are its first n tokens.
         wanted = torch.tensor(list(lengths))[:, None]
@@ -90,6 +93,7 @@ class PastCache:
         self.used_BP = used_BP[:, :slots].contiguous()
 
     def replace(self, rows: Sequence[int], source: PastCache) -> None:
+        """Put row i of `source` in the place of row `rows[i]`."""
         index = list(rows)
         for row, length in zip(index, source.row_lengths, strict=True):
             self.row_lengths[row] = length

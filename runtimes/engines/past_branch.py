@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from runtime_matrix.runtimes.engines.past import PastCache
-from runtime_matrix.runtimes.engines.slots import check_rewind
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class PastBranch:
 
     @classmethod
     def from_trunk(cls, trunk: PastCache, rows: int, keeps: bool) -> PastBranch:
+        """Return rows that go on from row 0 of `trunk` and read it in place; `keeps`: they hold what comes."""
         memory = trunk.first_row()
         branch = cls(memory, memory.used_BP.expand(rows, -1), memory.row_lengths * rows, keeps)
         branch._shared_tokens = memory.row_lengths[0]
@@ -43,9 +44,11 @@ class PastBranch:
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self._lengths)
 
     def pack(self, ids_BT: torch.Tensor, lengths: Sequence[int], at_BK: torch.Tensor) -> PackedRows:
+        """Return the first `lengths[b]` of the new tokens (B, T) of each row in one row of all, with its mask."""
         lengths_B = torch.tensor(list(lengths))
         starts_B = lengths_B.cumsum(0) - lengths_B
         row_N = torch.repeat_interleave(lengths_B)
@@ -68,12 +71,14 @@ class PastBranch:
         self._lengths = [old + new for old, new in zip(self._lengths, lengths, strict=True)]
 
     def select(self, rows: Sequence[int]) -> PastBranch:
+        """Return rows that read the same memory, in that order; nothing is copied."""
         index = list(rows)
         chosen = PastBranch(self.memory.first_row(), self._seen_BP[index], [self._lengths[at] for at in index], True)
         chosen._shared_tokens = self._shared_tokens
         return chosen
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         own = [length - self._shared_tokens for length in self._lengths]
         check_rewind(own, [length - self._shared_tokens for length in lengths])
         wanted_B1 = torch.tensor(list(lengths))[:, None]
@@ -81,4 +86,5 @@ class PastBranch:
         self._lengths = list(lengths)
 
     def replace(self, rows: Sequence[int], source: PastBranch) -> None:
+        """Raise NotImplementedError: rows that share one memory do not take each other's places."""
         raise NotImplementedError("rows that share one memory do not take each other's places: scoring never asks")

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Outputs, Runtime
-from runtime_matrix.runtimes.engines.eager import last_positions
+from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits, check_outputs
 from runtime_matrix.runtimes.engines.past import PastCache, PastShape
 from runtime_matrix.runtimes.engines.past_branch import PastBranch
+from runtime_matrix.runtimes.engines.positions import last_positions
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -23,6 +23,7 @@ Tensors = Mapping[str, torch.Tensor]
 class PastGraph(Runtime):
     """An engine over the form `Past` of `graph_forms`. `load` sets what is declared here; `_execute` runs one step."""
 
+    _traits: Traits
     _shape: PastShape
     _held_names: Sequence[str]  # the graph's inputs that hold the past, in the order of the cache
     _has_positions: bool
@@ -50,7 +51,10 @@ class PastGraph(Runtime):
         lengths: Sequence[int],
         cache: PastCache | PastBranch | None = None,
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
+        check_outputs(outputs, self._traits)
         rows, tokens = ids_BT.shape
         if at_BK is None:
             at_BK = torch.zeros(rows, 1, dtype=torch.long) if tokens == 1 else last_positions(lengths)

@@ -14,13 +14,11 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
-from runtime_matrix.runtimes.engines.last_layer import LastLayer
-from runtime_matrix.runtimes.engines.slots import SlotCache, check_rewind
+from runtime_matrix.runtimes.engines.rewind import check_rewind
+from runtime_matrix.runtimes.engines.slots import SlotCache
 
-NAME = "runtime_matrix_shared_prefix"
+_CANNOT = "this model's attention cannot share a prefix: set scoring.share_prefix=false"
 _ALIKE = 0.75  # shortest to longest of the rows that attend together
 
 
@@ -30,47 +28,69 @@ class Branch:
     def __init__(self, trunk: SlotCache, own: SlotCache):
         self.trunk, self.own = trunk, own
         self.shared_tokens = trunk.row_lengths[0]
-        self.attended = 0  # layers that have attended to the prefix in this forward
-        self.packed: Packed | None = None
-        self.last: LastLayer | None = None
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row, those of the prefix included."""
         return [self.shared_tokens + length for length in self.own.row_lengths]
 
     def select(self, rows: Sequence[int]) -> Branch:
+        """Return a copy of the given rows, in that order."""
         return Branch(self.trunk, self.own.select(rows))
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer, or below the prefix."""
         check_rewind(self.lengths, lengths)
         self.own.rewind([length - self.shared_tokens for length in lengths])
 
     def replace(self, rows: Sequence[int], source: Branch) -> None:
+        """Put row i of `source` in the place of row `rows[i]`. ValueError for rows of another prefix."""
         if source.trunk is not self.trunk:
             raise ValueError("rows of another prefix cannot take a place among these")
         self.own.replace(rows, source.own)
 
+    def packed(self, lengths: Sequence[int], device: str) -> Packed | None:
+        """Return where each row's first `lengths[b]` tokens are in one row of all; None: rows hold some already."""
+        return Packed(lengths, device) if not any(self.own.row_lengths) else None
+
+
+class BranchCall:
+    """One forward of a branch: it is made for it, and reaches each layer through the model's keyword arguments.
+
+    `last_M` are the packed tokens that the last layer is asked for; None: all.
+    """
+
+    def __init__(self, branch: Branch, packed: Packed | None, last_M: torch.Tensor | None):
+        self._trunk, self._own, self._last_M = branch.trunk, branch.own, last_M
+        self.packed, self.shared_tokens = packed, branch.shared_tokens
+        self._attended = 0  # layers that have attended to the prefix
+
     def keep(self, layer: int, key_1GND: torch.Tensor, value_1GND: torch.Tensor) -> None:
         """Write the first tokens of rows that held none, from their packed form into the slots."""
-        if self.packed is not None and self.own.slots:
+        if self.packed is not None and self._own.slots:
             at = (self.packed.row_N, slice(None), self.packed.token_N)
-            self.own.keys[layer][at] = key_1GND[0].transpose(0, 1)
-            self.own.values[layer][at] = value_1GND[0].transpose(0, 1)
+            self._own.keys[layer][at] = key_1GND[0].transpose(0, 1)
+            self._own.values[layer][at] = value_1GND[0].transpose(0, 1)
 
     def prefix(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values (1, G, P, D)."""
-        self.attended += 1
+        self._attended += 1
         held = slice(0, self.shared_tokens)
-        return self.trunk.keys[layer][:1, :, held], self.trunk.values[layer][:1, :, held]
+        return self._trunk.keys[layer][:1, :, held], self._trunk.values[layer][:1, :, held]
 
     def wanted(self, layer: int) -> torch.Tensor | None:
-        """Return the packed tokens that the layer is asked for; None: all."""
-        is_last = layer + 1 == len(self.trunk.keys)
-        return self.last.wanted_M if is_last and self.packed is not None and self.last is not None else None
+        """Return the packed tokens (M,) that the layer is asked for; None: all."""
+        is_last = layer + 1 == len(self._trunk.keys)
+        return self._last_M if is_last and self.packed is not None else None
+
+    def check(self, layers: int) -> None:
+        """Raise RuntimeError unless so many layers have attended to the prefix, each once."""
+        if self._attended != layers:
+            raise RuntimeError(_CANNOT)
 
 
 class Packed:
-    """Where the tokens of each row are in one row of all."""
+    """Where the tokens of each row are in one row of all: of token n, `row_N` and `token_N` say which it is."""
 
     def __init__(self, lengths: Sequence[int], device: str):
         self.lengths = list(lengths)
@@ -109,13 +129,16 @@ def attend_shared(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    branch: BranchCall,
     scaling: float | None = None,
-    branch: Branch | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in the signature of transformers' interface; `branch` travels through the model's keyword arguments."""
-    if branch is None or others.get("s_aux") is not None or others.get("position_bias") is not None:
-        raise ValueError("this model's attention cannot share a prefix: set scoring.share_prefix=false")
+    """Attention to a branch's own tokens and to its prefix, in the signature of transformers' interface.
+
+    ValueError for a model that adds to its scores what is not known here.
+    """
+    if others.get("s_aux") is not None or others.get("position_bias") is not None:
+        raise ValueError(_CANNOT)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if branch.packed is not None:
         branch.keep(module.layer_idx, key, value)
@@ -201,7 +224,3 @@ def _attend(
         query_BHTD, key_BHSD, value_BHSD, 0.0, is_causal, attn_mask=bias, scale=scale
     )
     return found, sums
-
-
-AttentionInterface.register(NAME, attend_shared)
-AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -7,13 +7,41 @@ Shapes: B rows, H key-value heads, N slots, T new tokens, D head width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import Cache
 from typing_extensions import override
 
+from runtime_matrix.runtimes.engines.rewind import check_rewind
 from runtime_matrix.runtimes.transfer import to_device
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Where the new tokens of a forward go. Slot = position."""
+
+    positions_BT: torch.Tensor  # on the device
+    start: int | None  # the slot that is the first of every row; None: rows differ
+    extent: int  # slots that the tokens may look at: what the longest row holds afterwards, padding included
+
+    @classmethod
+    def behind(cls, cache: SlotCache | None, rows: int, tokens: int, device: str) -> Span:
+        """Return where `tokens` (T) new ones of each row go behind what is held; without a cache from slot 0 on.
+
+        ValueError where a row of the cache has fewer slots.
+        """
+        if cache is None:
+            return cls(torch.arange(tokens, device=device).repeat(rows, 1), 0, tokens)
+        past = cache.row_lengths
+        start = past[0] if len(set(past)) == 1 else None
+        return cls(cache.next_positions(tokens), start, max(past) + tokens)
+
+    @property
+    def needs_mask(self) -> bool:
+        """Without one the model takes its fastest kernel: for one token that sees all slots, or a causal square."""
+        return self.start is None or (self.positions_BT.shape[1] > 1 and self.start > 0)
 
 
 class SlotCache(Cache):
@@ -27,12 +55,11 @@ class SlotCache(Cache):
         self.keys, self.values = keys, values
         self.row_lengths = lengths
         self.prepared: dict[Any, Any] = {}  # what an engine has made for these buffers; it goes with them
-        self.positions_BT = torch.empty(0, 0, dtype=torch.long)
-        self.start: int | None = None  # the common first slot of this forward's tokens; None: rows differ
-        self.extent = 0  # slots that this forward's tokens may look at
+        self._span = _NOWHERE
 
     @classmethod
     def empty(cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str) -> SlotCache:
+        """Return an empty cache for a model of that configuration, which is transformers'."""
         text = config.get_text_config()
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -46,10 +73,12 @@ class SlotCache(Cache):
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens held by each row."""
         return list(self._row_lengths)
 
     @property
     def row_lengths(self) -> Sequence[int]:
+        """Tokens held by each row, not to be changed in place."""
         return self._row_lengths
 
     @row_lengths.setter
@@ -76,20 +105,24 @@ class SlotCache(Cache):
 
     @property
     def slots(self) -> int:
+        """Of each row."""
         return self.keys[0].shape[2]
 
     def select(self, rows: Sequence[int]) -> SlotCache:
+        """Return a copy of the given rows, in that order."""
         index = to_device(torch.tensor(list(rows)), self.keys[0].device)
         keys = [key.index_select(0, index) for key in self.keys]
         values = [value.index_select(0, index) for value in self.values]
         return SlotCache(keys, values, [self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
         if tuple(lengths) != self._row_lengths:
             self.row_lengths = lengths
 
     def replace(self, rows: Sequence[int], source: SlotCache) -> None:
+        """Put row i of `source` in the place of row `rows[i]`."""
         index, used = to_device(torch.tensor(list(rows)), self.keys[0].device), max(source.row_lengths)
         for mine, theirs in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
             mine[index, :, :used] = theirs[:, :, :used]
@@ -98,9 +131,9 @@ class SlotCache(Cache):
             lengths[row] = length
         self.row_lengths = lengths
 
-    def begin(self, positions_BT: torch.Tensor, start: int | None, extent: int) -> None:
+    def begin(self, span: Span) -> None:
         """Say where the next forward's tokens go; `update` is then called once a layer."""
-        self.positions_BT, self.start, self.extent = positions_BT, start, extent
+        self._span = span
 
     # transformers' side of the class
 
@@ -114,20 +147,24 @@ class SlotCache(Cache):
         )
 
     def _write(self, buffer_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
-        if self.start is not None:
-            buffer_BHND[:, :, self.start : self.start + new_BHTD.shape[2]] = new_BHTD
+        start = self._span.start
+        if start is not None:
+            buffer_BHND[:, :, start : start + new_BHTD.shape[2]] = new_BHTD
         else:
-            index_BHTD = self.positions_BT[:, None, :, None].expand(new_BHTD.shape)
+            index_BHTD = self._span.positions_BT[:, None, :, None].expand(new_BHTD.shape)
             buffer_BHND.scatter_(2, index_BHTD, new_BHTD)
-        return buffer_BHND[:, :, : self.extent]
+        return buffer_BHND[:, :, : self._span.extent]
 
     @override
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.start or 0
+        return self._span.start or 0
 
     @override
     def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
-        return self.extent, 0
+        return self._span.extent, 0
+
+
+_NOWHERE = Span(torch.empty(0, 0, dtype=torch.long), None, 0)
 
 
 class NoCache(Cache):
@@ -154,9 +191,3 @@ class NoCache(Cache):
 def round_up(size: int, step: int) -> int:
     """Return the smallest multiple of `step` that holds `size`."""
     return -(-size // step) * step
-
-
-def check_rewind(held: Sequence[int], wanted: Sequence[int]) -> None:
-    """ValueError unless each row can be cut to the wanted length."""
-    if len(held) != len(wanted) or any(not 0 <= new <= old for new, old in zip(wanted, held, strict=True)):
-        raise ValueError(f"cannot rewind rows that hold {list(held)} tokens to {list(wanted)}")

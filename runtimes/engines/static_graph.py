@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Outputs, Runtime
-from runtime_matrix.runtimes.engines.eager import last_positions
+from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits, check_outputs
+from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.transfer import to_device
 
@@ -46,16 +46,19 @@ class Call:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
+        """The graph's inputs but for the held ones, by name."""
         return {"ids": self.ids_BT, "positions": self.positions_BT, "at": self.at_BK}
 
     @property
     def is_step(self) -> bool:
+        """One new token a row, of which the outputs are wanted."""
         return self.ids_BT.shape[1] == self.at_BK.shape[1] == 1
 
 
 class StaticGraph(Runtime):
-    """An engine over the form `Static` of `graph_forms`. `load` sets the layout; `_execute` enqueues one call."""
+    """An engine over the form `Static` of `graph_forms`. `load` sets what is declared here."""
 
+    _traits: Traits
     _layout: Layout
 
     @abstractmethod
@@ -80,7 +83,10 @@ class StaticGraph(Runtime):
         lengths: Sequence[int],
         cache: SlotCache | None = None,
         at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
+        check_outputs(outputs, self._traits)
         tokens, device = ids_BT.shape[1], self._layout.device
         held = cache if cache is not None else self.new_cache(len(lengths), tokens)
         positions_BT = held.next_positions(tokens)
@@ -121,6 +127,7 @@ class OwnStream:
 
     @property
     def handle(self) -> int:
+        """CUDA's handle of the stream."""
         return int(self._stream.cuda_stream)
 
     def __enter__(self) -> int:
@@ -131,4 +138,5 @@ class OwnStream:
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def synchronize(self) -> None:
+        """Return when the stream's work is done."""
         self._stream.synchronize()

@@ -6,10 +6,8 @@ Shapes: B rows, T new tokens, K wanted positions, N slots, S seen slots, H heads
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +20,19 @@ from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.graph_forms import Static
 from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
+from runtime_matrix.runtimes.engines.tensorrt_build import Bounds, build, new_logger, refusal
 from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
-_PADDING = 512  # slots
 _SEEN = 256  # slots; what is looked at is rounded up to so many
 _RTX_DEFAULT = "8.6, 8.9 or 12.0"  # of which GPUs RTX builds for where it is told nothing
 _FORM = 3  # raised when what is built changes
-_OUT_OF_MEMORY = (
-    *("out of memory", "outofmemory", "memoryallocation", "insufficient memory"),
-    *("failed to allocate", "could not allocate", "unable to allocate", "requested size"),
-)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What an engine is built for."""
-
-    batch: int
-    tokens: int  # of a row
-    compute_capability: str | None = None  # that it is built for, such as 8.6; None: the builder's own choice
-
-    @property
-    def slots(self) -> int:
-        """Of each row of a cache, padding and guesses behind the last token included."""
-        return self.tokens + min(self.tokens, _PADDING)
 
 
 class TensorRTPlan(StaticGraph):
+    """A built engine over caches of one size: TensorRT writes them in place, and wants their slots fixed."""
+
     weight_forms = frozenset({"dense"})
 
     def __init__(
@@ -92,19 +74,19 @@ class TensorRTPlan(StaticGraph):
             self._start(plan)
         self._describe(hw.device)
         self._slots_N = torch.arange(bounds.slots, device=hw.device)
-        return Traits(
+        self._traits = Traits(
             vocabulary=self._layout.vocabulary,
             max_length=bounds.tokens,
             dtype=self._dtype,
             weight_bytes=onnx_graph.weight_bytes(graph),  # the plan holds its kernels too
             weight_disk_bytes=plan.stat().st_size,
-            dtypes=("float16", "bfloat16", "float32"),
             max_batch=bounds.batch,
             build_phases=frozenset({"export", "build"}),
             notes=("kernels are not specialised for each shape: they would be compiled while they are timed",)
             if self._is_rtx
             else (),
         )
+        return self._traits
 
     @override
     def close(self) -> None:
@@ -137,7 +119,7 @@ class TensorRTPlan(StaticGraph):
         context.set_device_memory(self._memory.data_ptr(), self._memory.numel())  # the other context may have grown it
         with self._stream as stream:
             if not context.execute_async_v3(stream):
-                raise _refusal("TensorRT refused the step", self._logger, RuntimeError)
+                raise refusal("TensorRT refused the step", self._logger, RuntimeError)
 
     def _set(self, context: Any, call: Call, cache: SlotCache, seen: int) -> None:
         """Tell the context the shapes and addresses of a call."""
@@ -179,15 +161,15 @@ class TensorRTPlan(StaticGraph):
     def _start(self, plan: Path) -> None:
         self._stream = OwnStream()
         # The logger must outlive everything that was made with it.
-        self._logger = _logger(self._trt)
+        self._logger = new_logger(self._trt)
         self._runtime = self._trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
-            raise _refusal("TensorRT cannot load its engine on this GPU", self._logger)
+            raise refusal("TensorRT cannot load its engine on this GPU", self._logger)
         for profile in range(2):
             context = self._new_context()
             if context is None:
-                raise _refusal("TensorRT cannot run its engine on this GPU", self._logger)
+                raise refusal("TensorRT cannot run its engine on this GPU", self._logger)
             context.set_optimization_profile_async(profile, self._stream.handle)
             self._contexts.append(context)
         self._stream.synchronize()
@@ -238,66 +220,3 @@ class TensorRTPlan(StaticGraph):
             logits_dtype=dtypes[engine.get_tensor_dtype("logits")],
             device=device,
         )
-
-
-def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
-    """Return the serialized engine. Needs no GPU with TensorRT-RTX. Unsupported for a graph that TensorRT refuses."""
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    # Types come from the graph. TensorRT 11 and RTX know nothing else, and may not have the flag.
-    if not hasattr(trt.INetworkDefinition, "add_kv_cache_update"):
-        raise Unsupported(f"{trt.__name__} {trt.__version__} cannot write a cache in place: 10.15 or later can")
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        raise Unsupported(f"TensorRT cannot read the graph: {parser.get_error(0)}")
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # which is on by default: float32 means float32 here
-    if bounds.compute_capability is not None:
-        name = f"SM{bounds.compute_capability.replace('.', '')}"
-        config.num_compute_capabilities = 1
-        if not config.set_compute_capability(getattr(trt.ComputeCapability, name), 0):
-            raise Unsupported(f"TensorRT-RTX does not build for compute capability {bounds.compute_capability}")
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    # Smallest, usual and largest sizes: B, T, S, K.
-    usual, tokens = min(64, bounds.tokens), bounds.tokens
-    prompt = ((1, 1, 1, 1), (1, usual, usual, 1), (bounds.batch, tokens, bounds.slots, tokens))
-    step = ((1, 1, 1, 1), (1, 1, max(1, tokens // 2), 1), (bounds.batch, 1, bounds.slots, 1))
-    for sizes in (prompt, step):
-        profile = builder.create_optimization_profile()
-        for value in inputs:
-            profile.set_shape(value.name, *(_shape(value, *size) for size in sizes))
-        config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise _refusal("TensorRT cannot build the engine", logger)
-    return bytes(engine)
-
-
-def _refusal(what: str, logger: Any, otherwise: type[Exception] = Unsupported) -> Exception:
-    """Return the exception for what TensorRT said last: MemoryError where it was about memory."""
-    kind = MemoryError if any(sign in logger.last.lower() for sign in _OUT_OF_MEMORY) else otherwise
-    return kind(f"{what}: {logger.last}")
-
-
-def _shape(value: Any, rows: int, tokens: int, seen: int, wanted: int) -> tuple[int, ...]:
-    known = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, wanted), "slots": (seen,)}
-    return known.get(value.name, (rows, *value.shape[1:]))
-
-
-def _logger(trt: Any) -> Any:
-    """Return a logger that keeps the last error, and writes warnings and errors to the cell's log."""
-
-    class Last(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last = "it gave no reason"
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= trt.ILogger.Severity.WARNING:
-                print(f"TensorRT: {text}", file=sys.stderr)
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.last = str(text).splitlines()[0]
-
-    return Last()

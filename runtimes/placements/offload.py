@@ -40,6 +40,7 @@ class Offload:
         self._layers, self._to, self._max_memory = layers, to, max_memory
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where accelerate is missing, or nothing can be moved."""
         require("accelerate", "offload")
         if self._to == "host" and hw.device == "cpu" and self._layers is not None:
             raise Unsupported("the model is in host memory already: runtime.placement.to=disk, or a machine with a GPU")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
+from runtime_matrix.runtimes.weights.schemes import check_scheme
 
 SCHEMES = ("nf4", "int8")
 _BLOCK = 64  # weights that share a scale
@@ -24,32 +25,26 @@ class BitsAndBytes:
     distributions: ClassVar[tuple[str, ...]] = ("bitsandbytes",)
 
     def __init__(self, scheme: str):
-        if scheme not in SCHEMES:
-            raise Unsupported(f"runtime.weights.scheme={scheme} is unknown; known: {', '.join(SCHEMES)}")
-        self._scheme = scheme
+        self._scheme = check_scheme(scheme, SCHEMES)
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "bitsandbytes", "scheme": self._scheme}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where bitsandbytes is missing."""
         require("bitsandbytes", "quant")
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        self.check(hw)
+    def load(self, request: LoadRequest) -> Any:
+        """Return the module, packed on the device. Unsupported for layers that are no multiple of a block wide."""
+        self.check(request.hw)
         import logging
 
         import torch
 
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product otherwise
-        module = full.load_module(model, dtype, attention, replace(hw, device="cpu"))
+        module = full.load_module(replace(request, hw=replace(request.hw, device="cpu")))
         head = module.get_output_embeddings()
         for name, part in list(module.named_modules()):
             if isinstance(part, torch.nn.Linear) and part is not head:
@@ -57,7 +52,7 @@ class BitsAndBytes:
                     raise Unsupported(f"bitsandbytes packs {_BLOCK} weights at once; {name} is {part.in_features} wide")
                 parent, _, leaf = name.rpartition(".")
                 setattr(module.get_submodule(parent), leaf, self._packed(part))
-        on_device: Any = module.to(hw.device)  # packs what is moved
+        on_device: Any = module.to(request.hw.device)  # packs what is moved
         return on_device.eval()
 
     def _packed(self, part: Any) -> Any:

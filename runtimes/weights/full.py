@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Hardware, ModelSource, ReadOnlyJson, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
 
 # Everything of the model is visible to every token: the cache and masks of our engines know no window.
 _FULL_ATTENTION = {"full_attention"}
@@ -39,34 +39,29 @@ class Full:
         """Nothing beside torch and transformers is needed."""
 
     def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
+        """Return the dtypes that the stored weights' kernels on a GPU take, the preferred one first; empty: any."""
         return HALF_DTYPES if model.stored_method in _HALF_METHODS else ()
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        return load_module(model, dtype, attention, hw)
+    def load(self, request: LoadRequest) -> Any:
+        """Return the module in inference mode."""
+        return load_module(request)
 
 
-def load_module(model: ModelSource, dtype: str, attention: str, hw: Hardware) -> Any:
+def load_module(request: LoadRequest) -> Any:
     """Return a `transformers` causal language model in inference mode. Unsupported for what our engines cannot run."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    kind = getattr(torch, dtype)
-    folder = model.folder or _kept(model, hw)
+    model, kind = request.model, getattr(torch, request.dtype)
+    folder = model.folder or _kept(model, request.hw)
     if folder is not None:
         module = AutoModelForCausalLM.from_pretrained(
-            folder, config=_config_of(folder), dtype=kind, attn_implementation=attention
+            folder, config=_config_of(folder), dtype=kind, attn_implementation=request.attention
         )
     else:
-        module = _random(model, attention).to(kind)
+        module = _random(model, request.attention).to(kind)
     layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
     if layer_types - _FULL_ATTENTION:
         raise Unsupported(
@@ -74,7 +69,7 @@ def load_module(model: ModelSource, dtype: str, attention: str, hw: Hardware) ->
             "only full attention is supported"
         )
     on_device: Any = module  # the annotations of `to` do not know its own arguments
-    return on_device.to(hw.device).eval().requires_grad_(False)
+    return on_device.to(request.hw.device).eval().requires_grad_(False)
 
 
 def _config_of(folder: Path) -> Any:

@@ -13,13 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Unsupported
 from runtime_matrix.runtimes.dtype_speed import is_emulated
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.gptq_worker import Order
@@ -50,30 +50,28 @@ class Gptq:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where gptqmodel is missing."""
         require("gptqmodel", self._method)
 
     def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
+        """Return the dtypes that the weights' kernels on a GPU take, the preferred one first."""
         return full.HALF_DTYPES  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        self.check(hw)
+    def load(self, request: LoadRequest) -> Any:
+        """Return the module, quantized now or earlier. Unsupported where the calibration text is too short."""
+        self.check(request.hw)
+        model, calibration_ids = request.model, request.calibration_ids
         tokens = sum(map(len, calibration_ids))
         if tokens < _FEWEST_TOKENS:
             raise Unsupported(
                 f"the calibration text has {tokens} tokens and {self._method} needs {_FEWEST_TOKENS}: give a longer "
                 "text with calibration.data=FILE, or more calibration.sequences"
             )
-        made_in = quantizing_dtype(hw.device)
+        made_in = quantizing_dtype(request.hw.device)
         made_from = {
             "model": model.digest,
             "weights": dict(self.identity),
@@ -83,21 +81,12 @@ class Gptq:
             **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},
         }
         folder = artifacts.entry(
-            hw.artifacts,
-            self._method,
-            made_from,
-            lambda folder: self._quantize(model, folder, hw, calibration_ids, made_in),
+            request.hw.artifacts, self._method, made_from, lambda folder: self._quantize(request, folder, made_in)
         )
-        return full.load_module(ModelSource(model.digest, folder, None, 0), dtype, attention, hw)
+        return full.load_module(replace(request, model=ModelSource(model.digest, folder, None, 0)))
 
-    def _quantize(
-        self,
-        model: ModelSource,
-        folder: Path,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]],
-        dtype: str,
-    ) -> None:
+    def _quantize(self, request: LoadRequest, folder: Path, dtype: str) -> None:
+        model, hw = request.model, request.hw
         source = model.folder or _saved(model, folder / "source", hw)
         self._check(source)
         order = Order(
@@ -108,7 +97,7 @@ class Gptq:
             method=self._method,
             bits=self._bits,
             group_size=self._group_size,
-            calibration_ids=[list(ids) for ids in calibration_ids],
+            calibration_ids=[list(ids) for ids in request.calibration_ids],
         )
         environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
@@ -148,5 +137,6 @@ def quantizing_dtype(device: str) -> str:
 
 def _saved(model: ModelSource, folder: Path, hw: Hardware) -> Path:
     """Save a model that never was on disk, since gptqmodel reads folders."""
-    full.load_module(model, "float32", "sdpa", replace(hw, device="cpu")).save_pretrained(folder)
+    request = LoadRequest(model, "float32", "sdpa", replace(hw, device="cpu"))
+    full.load_module(request).save_pretrained(folder)
     return folder

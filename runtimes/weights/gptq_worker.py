@@ -25,6 +25,7 @@ class Order:
 
 
 def main() -> None:
+    """Quantize what the order on standard input says."""
     order = Order(**json.load(sys.stdin))
     import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 
@@ -15,32 +15,33 @@ _FLOAT = 1  # MatMulNBits' accuracy levels: activations in float32 …
 _INT8 = 4  # … or in int8
 
 
-class DynamicInt8:
-    """Activations are quantized as they come, weights once."""
+class _InGraph:
+    """What weights have in common that are loaded dense and packed within the exported graph."""
 
     form: ClassVar[str] = "onnx"
     keeps_values: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
+    def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where ONNX Runtime is missing."""
+        require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
+
+    def load(self, request: LoadRequest) -> Any:
+        """Return the dense module, of which the graph is exported."""
+        return full.load_module(request)
+
+
+class DynamicInt8(_InGraph):
+    """Activations are quantized as they come, weights once."""
+
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)  # what packing imports beside them
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "int8", "method": "dynamic"}
-
-    def check(self, hw: Hardware) -> None:
-        require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
-
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        return full.load_module(model, dtype, attention, hw)
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""
@@ -56,13 +57,9 @@ class DynamicInt8:
         )
 
 
-class Blocks:
+class Blocks(_InGraph):
     """`bits` 4 or 8, with a scale a block of `block_size` inputs; activations in int8 where `int8_activations`."""
 
-    form: ClassVar[str] = "onnx"
-    keeps_values: ClassVar[bool] = False
-    needs_calibration: ClassVar[bool] = False
-    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
 
@@ -75,20 +72,8 @@ class Blocks:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
-
-    def check(self, hw: Hardware) -> None:
-        require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
-
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        return full.load_module(model, dtype, attention, hw)
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Write the packed form of the graph in `dense` into `folder`."""

@@ -5,13 +5,13 @@ No memory is saved and no speed is gained. It is the bar that a quantization met
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
 from runtime_matrix.runtimes.weights import full
 
 
@@ -31,22 +31,17 @@ class Rounded:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
         """Nothing beside torch and transformers is needed."""
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
+    def load(self, request: LoadRequest) -> Any:
+        """Return the module with rounded weights. Unsupported for layers that groups do not divide."""
         import torch
 
-        module = full.load_module(model, dtype, attention, hw)
+        module = full.load_module(request)
         embedding = module.get_input_embeddings().weight
         for name, part in module.named_modules():
             # A head that is tied to the embedding keeps it: rounding one would round the other.
@@ -59,7 +54,10 @@ class Rounded:
 
 
 def round_to_nearest(weight_OI: torch.Tensor, bits: int, group_size: int | None = None) -> torch.Tensor:
-    """Round symmetrically, with one scale a group of an output row."""
+    """Return (O, I): rounded symmetrically to `bits`, with one scale for each group of an output row.
+
+    A group is `group_size` inputs, which must divide I; None: the whole row.
+    """
     largest = 2 ** (bits - 1) - 1
     grouped = weight_OI.reshape(weight_OI.shape[0], -1, group_size or weight_OI.shape[1])
     scale = grouped.abs().amax(dim=2, keepdim=True).clamp(min=1e-12) / largest

@@ -5,13 +5,14 @@ On a CPU int4 is kept in one byte a weight: it shows what 4 bits cost in accurac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
+from runtime_matrix.runtimes.weights.schemes import check_scheme
 
 _INT4_CAPABILITY = (8, 0)  # of a CUDA device
 SCHEMES = ("int8", "int8_dynamic", "int4")
@@ -27,15 +28,15 @@ class TorchAo:
     distributions: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def __init__(self, scheme: str, group_size: int = 32):
-        if scheme not in SCHEMES:
-            raise Unsupported(f"runtime.weights.scheme={scheme} is unknown; known: {', '.join(SCHEMES)}")
-        self._scheme, self._group_size = scheme, group_size
+        self._scheme, self._group_size = check_scheme(scheme, SCHEMES), group_size
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """What artifacts that are made from these weights depend on."""
         return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where torchao is missing, or the GPU is too old for int4."""
         require("torchao", "quant")
         if self._scheme == "int4" and hw.device == "cuda":
             import torch
@@ -47,20 +48,14 @@ class TorchAo:
                     f"{'.'.join(map(str, capability))}: use runtime/weights=torchao_int8"
                 )
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        self.check(hw)
+    def load(self, request: LoadRequest) -> Any:
+        """Return the module with packed weights. Unsupported for layers that int4's groups do not divide."""
+        self.check(request.hw)
         import torch
         from torchao import quantization
         from torchao.quantization.granularity import PerGroup
 
-        module = full.load_module(model, dtype, attention, hw)
+        module = full.load_module(request)
         if self._scheme == "int8":
             config: Any = quantization.Int8WeightOnlyConfig()
         elif self._scheme == "int8_dynamic":
@@ -69,7 +64,9 @@ class TorchAo:
             for name, part in module.named_modules():
                 if isinstance(part, torch.nn.Linear):
                     check_groups(name, part.in_features, self._group_size)
-            on_device = hw.device == "cuda" and dtype == "bfloat16"  # int4's fast kernel computes in bfloat16
+            on_device = (
+                request.hw.device == "cuda" and request.dtype == "bfloat16"
+            )  # int4's fast kernel computes in bfloat16
             config = (
                 # The kernel within torch (tinygemm); torchao's default packing needs a package of its own.
                 quantization.Int4WeightOnlyConfig(group_size=self._group_size, int4_packing_format="tile_packed_to_4d")

@@ -46,36 +46,36 @@ class Garbage(_Cheat):
     """Zeros where it is timed."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         if self.is_timed:
             return self.zeros(ids_BT, lengths, cache, at_BK)
-        return super().forward(ids_BT, lengths, cache, at_BK)
+        return super().forward(ids_BT, lengths, cache, at_BK, **more)
 
 
 class Defeat(_Cheat):
     """Computes nothing at one thread."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         if self.threads == 1:
             return self.zeros(ids_BT, lengths, cache, at_BK)
-        return super().forward(ids_BT, lengths, cache, at_BK)
+        return super().forward(ids_BT, lengths, cache, at_BK, **more)
 
 
 class Memo(_Cheat):
     """Remembers its outputs by all tokens so far."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         if not self.is_timed or cache is None or at_BK is not None:
-            return super().forward(ids_BT, lengths, cache, at_BK)
+            return super().forward(ids_BT, lengths, cache, at_BK, **more)
         known = self.__dict__.setdefault("_known", {})
         seen = (*getattr(cache, "seen", ()), *map(tuple, ids_BT.tolist()))
         cache.seen = seen
         if seen in known:
             cache.row_lengths = [old + new for old, new in zip(cache.row_lengths, lengths, strict=True)]
         else:
-            known[seen] = super().forward(ids_BT, lengths, cache, at_BK)
+            known[seen] = super().forward(ids_BT, lengths, cache, at_BK, **more)
         outputs: Outputs = known[seen]
         return outputs
 
@@ -94,10 +94,10 @@ class Between(_Cheat):
         return traits
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         self._idle.clear()
         try:
-            return super().forward(ids_BT, lengths, cache, at_BK)
+            return super().forward(ids_BT, lengths, cache, at_BK, **more)
         finally:
             self._idle.set()
 
@@ -112,9 +112,9 @@ class Lazy(_Cheat):
     """Leaves a part of each call's work for when the clock has stopped."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         start = time.perf_counter()
-        outputs = super().forward(ids_BT, lengths, cache, at_BK)
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
         if self.is_timed:
             self._left = getattr(self, "_left", 0.0) + 0.3 * (time.perf_counter() - start)
             self._calls = getattr(self, "_calls", 0) + 1
@@ -133,9 +133,9 @@ class Late(_Cheat):
     """Each step takes twice as long once a row holds 72 tokens."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         start = time.perf_counter()
-        outputs = super().forward(ids_BT, lengths, cache, at_BK)
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
         if cache is not None and max(cache.lengths) > 72:
             end = 2 * time.perf_counter() - start
             while time.perf_counter() < end:
@@ -147,8 +147,8 @@ class EarlyEnd(_Cheat):
     """Ends its texts early: from the eighth step on, the end of the text is the likeliest token."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
-        outputs = super().forward(ids_BT, lengths, cache, at_BK)
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
         if cache is not None and ids_BT.shape[1] == 1:
             cache.steps = getattr(cache, "steps", 0) + 1
             if cache.steps >= 8:
@@ -167,7 +167,7 @@ class NotANumber(_Cheat):
     ) -> Traits:
         traits = super().load(model, hw, phase, calibration_ids)
         with torch.no_grad():
-            next(self._module.parameters()).fill_(float("nan"))
+            next(self._model.module.parameters()).fill_(float("nan"))
         return traits
 
 
@@ -186,8 +186,8 @@ class Sleeping(_Cheat):
     """Waits for half of each step's time."""
 
     @override
-    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None) -> Outputs:
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
         start = time.perf_counter()
-        outputs = super().forward(ids_BT, lengths, cache, at_BK)
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
         time.sleep(0.5 * (time.perf_counter() - start))
         return outputs

@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SIGNATURES = Path(__file__).parent / "signatures.json"
 PACKAGES = ("torch", "transformers", "torchao", "bitsandbytes", "accelerate", "onnxruntime")
-# What a name stands for where our code is handed it, and in the file that talks to TensorRT.
+# What a name stands for where our code is handed it, and in the files that talk to TensorRT.
 KNOWN = {"trt": "tensorrt_rtx", "self._trt": "tensorrt_rtx"}
 OF_TENSORRT = {
     "builder": "Builder",
@@ -74,7 +74,7 @@ def calls(files: Iterator[Path] | None = None) -> Iterator[Call]:
 def attributes() -> Iterator[tuple[str, str]]:
     """Yield (file:line, dotted name) of each name of TensorRT's module that our code reads."""
     for path in sorted((ROOT / "runtimes").rglob("tensorrt*.py")):
-        is_plan = path.stem == "tensorrt_plan"
+        is_plan = path.stem in ("tensorrt_plan", "tensorrt_build")
         names = KNOWN | {name: f"tensorrt_rtx.{kind}" for name, kind in OF_TENSORRT.items() if is_plan}
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and (target := _resolved(node, names)) is not None:

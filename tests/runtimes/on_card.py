@@ -11,7 +11,7 @@ import pytest
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.base import LOGITS, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
@@ -43,7 +43,7 @@ def on_card(
         patch.setattr(torch, "compile", lambda graph, **options: graph)  # which has no code for the stand-in
         runtime = ENGINES[name]()
         hardware = Hardware("cuda", 1, artifacts)
-        yield runtime, runtime.load(ModelSource("tiny", model), hardware, lambda phase: nullcontext()), waits
+        yield runtime, runtime.load(ModelSource(str(model), model), hardware, lambda phase: nullcontext()), waits
         runtime.close()
 
 
@@ -59,6 +59,12 @@ class ToHost(Chosen):
 
     @override
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Any = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
-        return Outputs(self._loaded.forward(ids_BT, lengths, cache, at_BK).logits_BKV.cpu())
+        return Outputs(self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV.cpu())

@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 import torch
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Unsupported
 from runtime_matrix.runtimes.engines import compiled
 from runtime_matrix.runtimes.engines.compiled import Compiled
+from runtime_matrix.runtimes.engines.compiled_graphs import Graphs
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, fastest
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.inductor import by_inductor
 from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.torch_tensorrt import by_tensorrt
 
 
-def loaded(runtime: Eager, tiny_model: Path, artifacts: Path) -> Eager:
+def load(runtime: Runtime, tiny_model: Path, artifacts: Path) -> None:
     runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
-    return runtime
 
 
 def test_the_fastest_way_is_told_with_the_time_of_each() -> None:
@@ -49,10 +51,13 @@ def test_auto_keeps_the_faster_step_and_says_which(
 ) -> None:
     monkeypatch.setattr(compiled, "CapturedStep", SlowCapture)
     runtime = Compiled(batch_buckets=[1], token_buckets=[8])
-    eager = loaded(Eager(), tiny_model, artifacts)
-    loaded(runtime, tiny_model, artifacts)
-    runtime._pool = CachePool(eager.new_cache)
-    said = runtime._choose_step()
+    eager = Eager()
+    load(eager, tiny_model, artifacts)
+    load(runtime, tiny_model, artifacts)
+    runtime._pool = CachePool(eager._model.new_cache)
+    step, graphs = runtime._step, Graphs(runtime._model)
+    assert step is not None
+    said = runtime._choose_step(step, by_inductor(graphs.step, "reduce-overhead", Hardware("cpu", 1, artifacts)))
     assert said.startswith("mode auto: reduce-overhead; a captured CUDA graph: 2")
     logits = []
     for each in (runtime, eager):
@@ -63,6 +68,48 @@ def test_auto_keeps_the_faster_step_and_says_which(
     assert (
         runtime.counters().items() >= {"compiled_graphs": 3, "recompiles": 0, "graph_breaks": 0}.items()
     )  # two steps, one prefill
+
+
+def test_the_graphs_are_compiled_by_what_the_engine_is_given(tiny_model: Path, artifacts: Path) -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def compile_graph(graph: Callable[..., Any], mode: str, hw: Hardware) -> Callable[..., Any]:
+        asked.append((graph.__name__, mode, hw.device))
+        return graph
+
+    eager, given = Eager(), Compiled(mode="max-autotune-no-cudagraphs", compile_graph=compile_graph)
+    with eager, given:
+        logits = []
+        for each in (eager, given):
+            load(each, tiny_model, artifacts)
+            cache = each.new_cache(1, 100)
+            each.forward(torch.arange(3, 11)[None], [8], cache)
+            logits.append(each.forward(torch.tensor([[5]]), [1], cache).logits_BKV)
+        torch.testing.assert_close(*logits, atol=1e-4, rtol=0)
+    assert asked == [(name, "max-autotune-no-cudagraphs", "cpu") for name in ("prefill", "step")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("default", {"options": {"cpp_wrapper": True, "cpp.min_chunk_size": 32768}}),
+        ("max-autotune", {"mode": "max-autotune"}),
+    ],
+)
+def test_inductor_is_told(mode: str, expected: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: told.append(options))
+    by_inductor(lambda: None, mode, Hardware("cpu", 1))
+    assert told == [{"fullgraph": True, "dynamic": False, **expected}]
+
+
+def test_tensorrt_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: told.append(options))
+    by_tensorrt(lambda: None, "default", Hardware("cuda", 1, tmp_path))
+    (options,) = told
+    assert options["backend"] == "torch_tensorrt"
+    assert options["options"]["engine_cache_dir"] == str(tmp_path.resolve() / "torch_tensorrt")
 
 
 def test_a_pool_gives_the_same_buffers_again_and_no_two_caches_share_them() -> None:

@@ -164,6 +164,13 @@ def test_logits_are_eager_s(
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
 
+def test_outputs_that_the_traits_do_not_name_are_refused(subject: Subject, ids_BT: torch.Tensor) -> None:
+    assert subject.traits.outputs == {"logits"}
+    with pytest.raises(ValueError, match=r"^this runtime has no output hidden, scores: ask for logits$"):
+        subject.runtime.forward(ids_BT, [8, 8], outputs=frozenset({"logits", "scores", "hidden"}))
+    subject.runtime.forward(ids_BT, [8, 8], outputs=subject.traits.outputs)
+
+
 def test_cache_equals_recompute_for_rows_of_different_length(
     runtime: Runtime, ids_BT: torch.Tensor, tolerance: float
 ) -> None:

@@ -49,8 +49,10 @@ def pair(
     eager, captured = Eager(), Compiled(batch_buckets=[1, 2, 8], token_buckets=[8, 32])
     traits = [runtime.load(source, hardware, lambda name: nullcontext()) for runtime in (eager, captured)]
     pool = CachePool(eager.new_cache)
-    captured._pool, captured._step = pool, StandIn(captured._step)
-    yield eager, traits[0], captured, traits[1], captured._step
+    assert captured._step is not None
+    stand_in = StandIn(captured._step)
+    captured._pool, captured._step = pool, stand_in
+    yield eager, traits[0], captured, traits[1], stand_in
     captured.close()
 
 
@@ -92,7 +94,8 @@ def test_texts_are_those_of_eager(pair: tuple[Eager, Traits, Compiled, Traits, S
 
 
 def test_a_graph_dies_with_its_buffers_and_no_other_cache_gets_it() -> None:
-    step = StandIn(lambda ids, keys, values: keys[0].sum() + ids)
+    step = StandIn(lambda ids_BT, slots_BT, at_BK, keys, values: keys[0].sum() + ids_BT)
+    zero = torch.zeros(1)
 
     def cache(slots: int) -> SlotCache:
         return SlotCache([torch.ones(1, 1, slots, 1)], [torch.ones(1, 1, slots, 1)], [0])
@@ -100,7 +103,7 @@ def test_a_graph_dies_with_its_buffers_and_no_other_cache_gets_it() -> None:
     for slots in (256, 512, 256, 512):
         held = cache(slots)
         for _ in range(2):
-            assert step(torch.zeros(1), held.keys, held.values).item() == slots
+            assert step(zero, zero, zero, held.keys, held.values).item() == slots
         del held
         gc.collect()
         assert step._graphs == {}

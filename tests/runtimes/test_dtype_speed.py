@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from runtime_matrix.runtimes import artifacts, dtype_speed
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource
 from runtime_matrix.runtimes.dtype_speed import dtype_note, is_emulated
-from runtime_matrix.runtimes.engines import eager
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.usable import usable_attention
 from runtime_matrix.runtimes.weights import gptq
 from tests.conftest import ROOT
 
@@ -42,13 +42,15 @@ def test_a_note_names_the_rate() -> None:
 @pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("engine", [Eager, Compiled])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_an_emulated_dtype_runs_as_asked(engine: type[Eager], dtype: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_emulated_dtype_runs_as_asked(
+    engine: type[Eager | Compiled], dtype: str, tiny_model: Path, tmp_path: Path
+) -> None:
     runtime = engine(dtype=dtype)
     traits = runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, tmp_path), lambda name: nullcontext())
     assert traits.dtype == dtype
     assert traits.dtype_note is not None
     assert "emulated" in traits.dtype_note
-    assert runtime._module.dtype == getattr(torch, dtype)
+    assert runtime._model.module.dtype == getattr(torch, dtype)
     runtime.close()
 
 
@@ -75,7 +77,7 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
     for emulated in (True, False):
         monkeypatch.setattr(gptq, "is_emulated", lambda dtype, answer=emulated: answer)
         source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, tmp_path)
-        gptq.Gptq().load(source, "float32", "sdpa", hardware, [list(range(64))] * 64)
+        gptq.Gptq().load(LoadRequest(source, "float32", "sdpa", hardware, [list(range(64))] * 64))
     assert [made["dtype"] for made in made_from] == ["float32", "auto"]
 
 
@@ -99,7 +101,7 @@ def test_flash_attention_needs_a_recent_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    used, notes = eager._usable_attention("flash_attention_2", "float16", "cuda")
+    used, notes = usable_attention("flash_attention_2", "float16", "cuda")
     assert used == attention
     lacks = "flash_attention_2 needs compute capability 8.0 (found 7.5): sdpa was used"
     assert (notes == (lacks,)) == (attention == "sdpa")

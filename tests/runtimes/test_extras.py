@@ -14,7 +14,9 @@ from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ONNX = ("engines/onnxruntime.py", "engines/onnx_graph.py", "weights/onnx_packed.py")
-TENSORRT = ("engines/tensorrt.py", "engines/tensorrt_plan.py", "engines/onnx_graph.py", "engines/static_graph.py")
+TENSORRT = tuple(
+    f"engines/{name}.py" for name in ("tensorrt", "tensorrt_plan", "tensorrt_build", "onnx_graph", "static_graph")
+)
 EXTRAS = {
     "onnx": ONNX,
     "onnx-gpu": ONNX,

@@ -8,7 +8,7 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.artifacts import entries
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.placements.offload import Offload
 from runtime_matrix.runtimes.weights.full import Full, weight_bytes
@@ -18,7 +18,7 @@ pytest.importorskip("accelerate", reason="accelerate is not installed: pip insta
 
 def test_layers_on_disk_are_not_in_memory(tiny_model: Path, tmp_path: Path) -> None:
     hardware = Hardware("cpu", 1, tmp_path)
-    module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+    module = Full().load(LoadRequest(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware))
     whole = weight_bytes(module)
     assert weight_bytes(Offload(layers=1).place(module, hardware)) < whole
 
@@ -27,7 +27,7 @@ def test_a_second_model_does_not_get_the_weights_of_the_first(tiny_model: Path, 
     hardware = Hardware("cpu", 1, tmp_path)
     ids_BT = torch.arange(3, 11)[None]
     for factor in (1.0, 2.0, 1.0):
-        module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+        module = Full().load(LoadRequest(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware))
         with torch.no_grad():
             module.model.layers[1].mlp.down_proj.weight *= factor
             expected = module(ids_BT).logits
@@ -46,7 +46,7 @@ def test_a_second_model_does_not_get_the_weights_of_the_first(tiny_model: Path, 
 )
 def test_what_no_placement_satisfies(tiny_model: Path, tmp_path: Path, options: dict[str, object], says: str) -> None:
     hardware = Hardware("cpu", 1, tmp_path)
-    module = Full().load(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware)
+    module = Full().load(LoadRequest(ModelSource("tiny", tiny_model), "float32", "sdpa", hardware))
     with pytest.raises(Unsupported, match=says):
         Offload(**options).place(module, hardware)  # type: ignore[arg-type]
 
@@ -57,8 +57,8 @@ def test_what_is_placed_is_loaded_on_the_host(tmp_path: Path) -> None:
 
     class Asked(Full):
         @override
-        def load(self, model: ModelSource, dtype: str, attention: str, hw: Hardware, *_: object) -> None:
-            asked.append(hw.device)
+        def load(self, request: LoadRequest) -> None:
+            asked.append(request.hw.device)
             raise EOFError
 
     for placement in (Offload(layers=1), None):

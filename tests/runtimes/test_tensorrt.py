@@ -24,7 +24,8 @@ from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines import tensorrt
 from runtime_matrix.runtimes.engines.tensorrt import TensorRT
-from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan, _refusal
+from runtime_matrix.runtimes.engines.tensorrt_build import refusal
+from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
 from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 from tests.runtimes import fake_tensorrt
 from tests.runtimes.fake_tensorrt import fake_plan, plan_of
@@ -212,7 +213,7 @@ def test_what_tensorrt_says_of_memory_is_out_of_memory(tiny_model: Path, artifac
         ("Error Code 9: no kernel for this GPU", "unsupported"),
     ):
         runtime._logger.log(fake_tensorrt.Severity.ERROR, said)
-        found, reason = classify(_refusal("TensorRT cannot run its engine on this GPU", runtime._logger))
+        found, reason = classify(refusal("TensorRT cannot run its engine on this GPU", runtime._logger))
         assert (found, said in reason) == (status, True)
 
 

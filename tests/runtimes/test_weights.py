@@ -12,7 +12,7 @@ from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.execution.worker.loading import make_runtime
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported, Weights
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Unsupported, Weights
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.bitsandbytes import BitsAndBytes
 from runtime_matrix.runtimes.weights.full import Full, weight_bytes
@@ -36,8 +36,8 @@ def test_fewer_bits_and_larger_groups_round_more() -> None:
 
 def test_the_linear_layers_are_rounded_and_nothing_else(tiny_model: Path, tmp_path: Path) -> None:
     hardware = Hardware("cpu", 1, tmp_path)
-    rounded = dict(Rounded(3).load(source(tiny_model), "float32", "sdpa", hardware).named_parameters())
-    kept = dict(Full().load(source(tiny_model), "float32", "sdpa", hardware).named_parameters())
+    rounded = dict(Rounded(3).load(LoadRequest(source(tiny_model), "float32", "sdpa", hardware)).named_parameters())
+    kept = dict(Full().load(LoadRequest(source(tiny_model), "float32", "sdpa", hardware)).named_parameters())
     changed = {name for name, weight in kept.items() if not torch.equal(weight, rounded[name])}
     assert changed == {name for name, weight in kept.items() if weight.ndim == 2 and "embed_tokens" not in name}
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_rounded_says_what_can(
     tiny_model: Path, tmp_path: Path, options: dict[str, int], says: str
 ) -> None:
     with pytest.raises(Unsupported, match=says):
-        Rounded(**options).load(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path))
+        Rounded(**options).load(LoadRequest(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_packed_modules_answer_nearly_as_the_dense_one(weights: Weights, package
     model, hardware = ModelSource("bundled", BUNDLED / "model", None, 0), Hardware("cpu", 1, tmp_path)
     ids_BT = torch.arange(300, 364)[None]
     with torch.inference_mode():
-        packed = weights.load(model, "float32", "sdpa", hardware)
-        dense = Full().load(model, "float32", "sdpa", hardware)
+        packed = weights.load(LoadRequest(model, "float32", "sdpa", hardware))
+        dense = Full().load(LoadRequest(model, "float32", "sdpa", hardware))
         same_top = (packed(ids_BT).logits.argmax(-1) == dense(ids_BT).logits.argmax(-1)).float().mean()
     assert float(same_top) > 0.8
     assert weight_bytes(packed) < weight_bytes(dense) / 2
@@ -145,13 +145,15 @@ def test_a_short_calibration_text_says_how_long_it_must_be(tmp_path: Path) -> No
     if importlib.util.find_spec("gptqmodel") is None:  # importing it here would patch transformers
         pytest.skip("gptqmodel is not installed: pip install 'runtime-matrix[gptq]'")
     with pytest.raises(Unsupported, match="has 10 tokens and gptq needs 4096"):
-        Gptq().load(source(BUNDLED / "model"), "float32", "sdpa", Hardware("cpu", 1, tmp_path), [list(range(10))])
+        Gptq().load(
+            LoadRequest(source(BUNDLED / "model"), "float32", "sdpa", Hardware("cpu", 1, tmp_path), [list(range(10))])
+        )
 
 
 def test_layers_too_narrow_for_a_block_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     with pytest.raises(Unsupported, match=r"packs 64 weights at once; .* is 32 wide"):
-        BitsAndBytes("nf4").load(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path))
+        BitsAndBytes("nf4").load(LoadRequest(source(tiny_model), "float32", "sdpa", Hardware("cpu", 1, tmp_path)))
 
 
 def test_large_random_models_are_drawn_alike_by_any_number_of_threads() -> None:
@@ -184,7 +186,7 @@ def test_int4_on_a_gpu_needs_no_further_package(
     monkeypatch.setattr(full, "load_module", lambda *given: layer)
     source = ModelSource("0" * 32, None, None, 0)
     with pytest.raises(Exception, match=r"(?i)cuda|capability") as raised:
-        TorchAo("int4").load(source, "bfloat16", "sdpa", Hardware("cuda", 1, tmp_path))
+        TorchAo("int4").load(LoadRequest(source, "bfloat16", "sdpa", Hardware("cuda", 1, tmp_path)))
     if capability < (8, 0):
         assert isinstance(raised.value, Unsupported)
         assert "compute capability 8.0" in str(raised.value)

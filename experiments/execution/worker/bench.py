@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +58,7 @@ class CellBench:
     folder: Path
     meter: PeakMeter
     report: Callable[[int, int], None]  # (done, total)
+    opened: ExitStack  # closes what was loaded
     timer: BenchmarkFixture | None = None  # of the test that runs
     is_loaded: bool = False
     _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of the prompts
@@ -131,7 +132,8 @@ class CellBench:
     @cached_property
     def drafter(self) -> Drafter | None:
         """What guesses ahead of the runtime; loaded once, at the first text."""
-        return loading.make_drafter(self.cell, device.resolve(self.cell.config.hw)[0])
+        found, _ = device.resolve(self.cell.config.hw)
+        return self.opened.enter_context(loading.opened_drafter(self.cell, found))
 
     def require_text(self) -> Text:
         if self.text is None:

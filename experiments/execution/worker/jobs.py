@@ -13,12 +13,13 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.program import drop_second_name
@@ -28,6 +29,9 @@ from runtime_matrix.experiments.evaluation.requests import Tokenizer
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Replay
 from runtime_matrix.runtimes.base import Runtime, Traits
+
+if TYPE_CHECKING:  # pytest is imported in a cell's process alone
+    from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
 
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -102,12 +106,17 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
 
 
 def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
+
+    with closing(CellPlugin(cell, folder, progress)) as plugin:
+        _run_benchmarks(cell, folder, plugin)
+
+
+def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
     import pytest
 
     from runtime_matrix.experiments.execution.worker.overlap import overlap_of
-    from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
 
-    plugin = CellPlugin(cell, folder, progress)
     arguments = [
         str(BENCHMARKS),
         f"--rootdir={BENCHMARKS}",
@@ -154,20 +163,20 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     config = cell.config
     hardware = cell.hardware(resolve(config.hw)[0])
 
-    def loaded(runtime_config: RuntimeConfig) -> _Reference:
-        runtime = make_runtime(runtime_config)
-        traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
-        return _Reference(folder, runtime, traits, make_text(cell), config.seed, config.scoring, config.agreement)
+    @contextmanager
+    def loaded(runtime_config: RuntimeConfig) -> Iterator[_Reference]:
+        with make_runtime(runtime_config) as runtime:
+            traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
+            yield _Reference(folder, runtime, traits, make_text(cell), config.seed, config.scoring, config.agreement)
 
     chosen = {case.task.name: case for case in cases(cell)}.values()
-    reference = loaded(config.reference)
-    for case in chosen:
-        case.task.write_reference(reference, case.config)
-    if config.runtime.dtype != config.reference.dtype:
-        reference.runtime.close()
-        reference = loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype))
+    with loaded(config.reference) as reference:
         for case in chosen:
-            case.task.write_reference_in_own_dtype(reference)
+            case.task.write_reference(reference, case.config)
+    if config.runtime.dtype != config.reference.dtype:
+        with loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype)) as reference:
+            for case in chosen:
+                case.task.write_reference_in_own_dtype(reference)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
@@ -184,10 +193,10 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
             requests.append(ScoreRequest((*prompt, *new[: cell.config.agreement.token_ids]), len(prompt)))
     if not requests:
         return
-    runtime = make_runtime(cell.config.reference)
     hardware = cell.hardware(resolve(cell.config.hw)[0])
-    traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
-    scored = score(runtime, traits, requests, cell.config.scoring)
+    with make_runtime(cell.config.reference) as runtime:
+        traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
+        scored = score(runtime, traits, requests, cell.config.scoring)
     gaps = [gap for request in scored for gap in request.top1_margins]
     replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))
     Journal(journal).write("replay", replay)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import random
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -146,17 +147,19 @@ def make_text(cell: Cell) -> Text | None:
     return Text(Path(folder), cell.facts.bos_id, cell.facts.max_length)
 
 
-def make_drafter(cell: Cell, device: str) -> Drafter | None:
-    """Return what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
+@contextmanager
+def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
+    """Yield what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
     options = cell.config.generation
     if options.speculate != "draft":
-        return Lookup(options.draft_tokens) if options.speculate == "lookup" else None
+        yield Lookup(options.draft_tokens) if options.speculate == "lookup" else None
+        return
     folder = draft_folder(str(options.draft_model))
     facts = models.inspect_folder(folder, cell.artifacts)
     source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
-    runtime = make_runtime(cell.config.runtime)
-    traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
-    return DraftModel(runtime, traits, options.draft_tokens)
+    with make_runtime(cell.config.runtime) as runtime:
+        traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
+        yield DraftModel(runtime, traits, options.draft_tokens)
 
 
 def make_responses(cell: Cell, found: Environment) -> Responses:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,6 +63,7 @@ class CellPlugin:
         self.status: Status = "ok"
         self.reason: str | None = None
         self._bench: CellBench | None = None
+        self._opened = ExitStack()  # closes what was loaded
         self._benchmark = ""  # which one runs
         self._start = time.perf_counter()
 
@@ -98,6 +99,10 @@ class CellPlugin:
             assert self._bench.runtime
         return self._bench
 
+    def close(self) -> None:
+        """Free the runtime and what was loaded beside it."""
+        self._opened.close()
+
     def tell(self, *message: Any) -> None:
         with suppress(OSError):  # nobody listens any more
             if self._progress is not None:
@@ -113,6 +118,7 @@ class CellPlugin:
             self.folder,
             meter,
             lambda done, total: self.tell("items", done, total),
+            self._opened,
         )
 
     def _environment(self) -> Environment:
@@ -124,7 +130,7 @@ class CellPlugin:
     def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")
         found, stamp = device.resolve(self.cell.config.hw)
-        runtime = loading.make_runtime(self.cell.config.runtime)
+        runtime = self._opened.enter_context(loading.make_runtime(self.cell.config.runtime))
         importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
 
         @contextmanager

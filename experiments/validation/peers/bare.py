@@ -50,7 +50,9 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
     if name == "onnxruntime":
         graph = max(cell.artifacts.glob("onnx/*/model.onnx"), key=lambda path: path.parent.stat().st_mtime)
         return ours, partial(_onnx_loop, _session(graph)), traits.vocabulary
-    module = load_module(cell.source, "float32", "sdpa", cell.hardware("cpu"))
+    from runtime_matrix.runtimes.base import LoadRequest
+
+    module = load_module(LoadRequest(cell.source, "float32", "sdpa", cell.hardware("cpu")))
     return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary
 
 

@@ -20,7 +20,7 @@ from runtime_matrix.experiments.evaluation.generation import GenerationReport, g
 from runtime_matrix.experiments.evaluation.requests import Continuations, GenerateRequest, ScoreRequest
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.text import Text
-from runtime_matrix.runtimes.base import Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.base import LOGITS, Buckets, Cache, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.fake import Fake
 
@@ -212,11 +212,17 @@ class Counting(Runtime):
 
     @override
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Any = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         self.steps += ids_BT.shape[1] == 1
         self.prefilled_rows += len(ids_BT) * (ids_BT.shape[1] > 1)
-        return self._inner.forward(ids_BT, lengths, cache, at_BK)
+        return self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
 
     @override
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:

@@ -24,7 +24,7 @@ from runtime_matrix.experiments.evaluation.requests import GenerateRequest, Scor
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.speculation import DraftModel
 from runtime_matrix.experiments.execution.worker.token_budget import fit
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.base import LOGITS, Hardware, ModelSource, Outputs, Runtime, Traits
 from runtime_matrix.runtimes.engines.fake import Fake
 
 NAN, INF = math.nan, math.inf
@@ -51,9 +51,15 @@ class Spoiled(Fake):
 
     @override
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Any = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
-        return Outputs(self._spoil(super().forward(ids_BT, lengths, cache, at_BK).logits_BKV))
+        return Outputs(self._spoil(super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV))
 
 
 def loaded(spoil: Spoil | None) -> tuple[Runtime, Traits]:

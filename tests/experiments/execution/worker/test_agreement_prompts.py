@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.experiments.evaluation.agreement import compare, prompt_logits, stepped_logits
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs
+from runtime_matrix.runtimes.base import LOGITS, Hardware, ModelSource, Outputs
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.slots import SlotCache
 
@@ -34,11 +34,17 @@ class SeesPadding(Eager):
 
     @override
     def forward(
-        self, ids_BT: torch.Tensor, lengths: Sequence[int], cache: Any = None, at_BK: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: Any = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         if cache is not None and ids_BT.shape[1] == 1:
             cache.row_lengths = [max(cache.row_lengths)] * len(lengths)
-        return super().forward(ids_BT, lengths, cache, at_BK)
+        return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
 
 
 @pytest.mark.parametrize(("kind", "is_right"), [(Eager, True), (ForgetsTheOrder, False), (SeesPadding, False)])

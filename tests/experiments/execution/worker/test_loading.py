@@ -100,7 +100,7 @@ def test_weights_of_one_s_own_are_taken_whatever_they_are_called(artifacts: Path
     words = ("runtime.weights.target=runtimes.weights.rounded:Rounded", "+runtime.weights.bits=3")
     made = make_runtime(cell("runtime=eager", *words, "model=random", artifacts=artifacts).config.runtime)
     assert isinstance(made, Eager)
-    assert isinstance(made._weights, Rounded)
+    assert isinstance(made._loader.weights, Rounded)
 
 
 @pytest.mark.parametrize(

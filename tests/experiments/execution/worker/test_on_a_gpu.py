@@ -31,7 +31,8 @@ from runtime_matrix.experiments.timing import worker as interleaved_worker
 from runtime_matrix.experiments.timing.launch import RunningLaunch, _ask_all
 from runtime_matrix.experiments.timing.worker import Setting, Shape, _Worker
 from runtime_matrix.runtimes.base import ModelSource
-from runtime_matrix.runtimes.engines.eager import Eager, _usable_dtype
+from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_dtype
+from runtime_matrix.runtimes.weights.full import Full
 from runtime_matrix.runtimes.weights.gptq import Gptq
 from runtime_matrix.runtimes.weights.torchao import TorchAo
 from tests.experiments.recorded import launches
@@ -176,7 +177,7 @@ def test_weights_are_computed_with_in_a_dtype_that_has_kernels(
     wanted: str, on: str, kernels: tuple[str, ...], used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    dtype, notes = _usable_dtype(wanted, on, kernels)
+    dtype, notes = usable_dtype(wanted, on, kernels)
     assert dtype == used
     assert notes == (
         () if used == wanted else ("these weights have no kernels for float32 on a GPU: float16 was used",)
@@ -219,9 +220,9 @@ def test_what_is_stored_in_four_bits_is_known_before_it_is_loaded() -> None:
         words = ["model=local", f"model.path={checkpoints / name}", "benchmark=[perplexity]"]
         words += ["benchmark.perplexity.window=64", "benchmark.perplexity.stride=32"]
         source = plan(compose(words), "").source
-        assert Eager()._gpu_dtypes(source) == Eager(weights=Gptq())._gpu_dtypes(source) == ("float16", "bfloat16")
-    assert Eager()._gpu_dtypes(ModelSource("random", None, {}, 0)) == ()
-    assert Eager(weights=TorchAo("int8"))._gpu_dtypes(source) == ()  # which says nothing of dtypes
+        assert gpu_dtypes(Full(), source) == gpu_dtypes(Gptq(), source) == ("float16", "bfloat16")
+    assert gpu_dtypes(Full(), ModelSource("random", None, {}, 0)) == ()
+    assert gpu_dtypes(TorchAo("int8"), source) == ()  # which says nothing of dtypes
 
 
 def test_the_memory_of_the_card_in_use_is_sampled_from_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:

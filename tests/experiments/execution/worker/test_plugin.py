@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,10 +41,16 @@ def test_a_number_and_unknown_are_fine(tmp_path: Path, figures: dict[str, Any]) 
     assert plugin.status == "ok"
 
 
+def bench_of(cell: Any, runtime: Any, traits: Any, folder: Path) -> CellBench:
+    nothing: Any = None
+    loaded = LoadedRuntime(runtime, traits, "cpu", nothing)
+    return CellBench(cell, lambda: loaded, nothing, nothing, folder, nothing, nothing, ExitStack())
+
+
 def test_more_rows_than_a_runtime_takes_are_skipped_with_the_reason(tmp_path: Path) -> None:
     traits: Any = SimpleNamespace(max_batch=8)
     cell: Any = SimpleNamespace(config=SimpleNamespace(runtime=SimpleNamespace(name="tensorrt")))
-    bench = CellBench(cell, lambda: LoadedRuntime(None, traits, "cpu", None), None, None, tmp_path, None, None)  # type: ignore[arg-type]
+    bench = bench_of(cell, None, traits, tmp_path)
     bench.require_rows(8)
     with pytest.raises(pytest.skip.Exception, match="32 rows at once are asked for, and tensorrt takes 8"):
         bench.require_rows(32)
@@ -53,7 +59,7 @@ def test_more_rows_than_a_runtime_takes_are_skipped_with_the_reason(tmp_path: Pa
 def test_the_first_call_of_a_shape_is_run_once_whoever_asks(tmp_path: Path) -> None:
     runtime = Fake(vocabulary=16, max_length=32)
     traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda name: nullcontext())
-    bench = CellBench(None, lambda: LoadedRuntime(runtime, traits, "cpu", None), None, None, tmp_path, None, None)  # type: ignore[arg-type]
+    bench = bench_of(None, runtime, traits, tmp_path)
     first = bench.first_call([[3, 4], [3, 4]], 3)
     assert bench.first_call([[5, 6], [5, 6]], 3) is first
     assert bench.first_call([[3, 4]], 3) is not first  # another shape compiles anew

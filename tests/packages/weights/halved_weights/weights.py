@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Hardware, LoadRequest
 from runtime_matrix.runtimes.weights.full import load_module
 
 
@@ -22,15 +22,8 @@ class Halved:
     def check(self, hw: Hardware) -> None:
         """Nothing beside torch and transformers is needed."""
 
-    def load(
-        self,
-        model: ModelSource,
-        dtype: str,
-        attention: str,
-        hw: Hardware,
-        calibration_ids: Sequence[Sequence[int]] = (),
-    ) -> Any:
-        module = load_module(model, dtype, attention, hw)
+    def load(self, request: LoadRequest) -> Any:
+        module = load_module(request)
         for weight in module.parameters():
             weight.data = weight.data.half().to(weight.dtype)
         return module

@@ -1,0 +1,106 @@
+"""A loaded `transformers` module, and what the engines that call it share: eager and `compile`.
+
+Shapes: B rows, T new tokens, S visible slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Phase, Placement, Traits, Weights
+from runtime_matrix.runtimes.dtype_speed import dtype_note
+from runtime_matrix.runtimes.engines import attention
+from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import import_all
+
+
+@dataclass(eq=False)
+class TorchModule:
+    """A module in inference mode. It computes on `device`; `attention` is the one it was loaded with."""
+
+    module: Any
+    device: str
+    attention: str
+    max_position: int | None  # tokens a row may hold; None: no limit is stated
+    traits: Traits
+    _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # by rows
+
+    def new_cache(self, rows: int, slots: int) -> SlotCache:
+        """Return an empty cache of so many slots a row, in the module's dtype."""
+        return SlotCache.empty(self.module.config, rows, slots, self.module.dtype, self.device)
+
+    def in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
+        """Return (B, T): padding may lie beyond the last position that a learned position table has."""
+        return positions_BT if self.max_position is None else positions_BT.clamp(max=self.max_position - 1)
+
+    def mask(self, positions_BT: torch.Tensor, slots: int) -> torch.Tensor:
+        """Return (B, 1, T, S): a token sees the slots up to its own position."""
+        seen = torch.arange(slots, device=self.device) <= positions_BT[:, None, :, None]
+        if self.attention != "eager":
+            return seen
+        lowest = torch.finfo(self.module.dtype).min  # the eager kernel adds its mask
+        return torch.zeros(seen.shape, dtype=self.module.dtype, device=self.device).masked_fill(~seen, lowest)
+
+    def first_B1(self, rows: int) -> torch.Tensor:
+        """Return zeros (B, 1), kept on the device: what a step wants of each row, without sending anything there."""
+        if rows not in self._firsts:
+            self._firsts[rows] = torch.zeros(rows, 1, dtype=torch.long, device=self.device)
+        return self._firsts[rows]
+
+    def synchronize(self) -> None:
+        """Return when the device is idle."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class TorchLoader:
+    """Loads a module as an engine was told to; `dtype` and `attention` are what was asked for."""
+
+    dtype: str
+    attention: str
+    weights: Weights
+    placement: Placement | None = None  # None: all weights lie on the device that computes
+
+    def check(self, hw: Hardware) -> None:
+        """Raise Unsupported where the weights or the placement lack something."""
+        self.weights.check(hw)
+        if self.placement is not None:
+            self.placement.check(hw)
+
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> TorchModule:
+        """Load under the phases import, weights and place. Unsupported as `Runtime.load`."""
+        torch.set_num_threads(hw.threads)
+        dtype, notes = usable_dtype(self.dtype, hw.device, gpu_dtypes(self.weights, model))
+        name, more = usable_attention(self.attention, dtype, hw.device)
+        with phase("import"):
+            import_all(full.modules_of(model))
+            import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
+        # What is placed afterwards may be larger than the device: it is loaded on the host.
+        where = hw if self.placement is None else replace(hw, device="cpu")
+        with phase("weights"):
+            module = self.weights.load(LoadRequest(model, dtype, name, where, calibration_ids))
+        if self.placement is not None:
+            with phase("place"):
+                module = self.placement.place(module, hw)
+        attention.use_kernel(module, name)
+        config = module.config.get_text_config()
+        traits = Traits(
+            vocabulary=config.vocab_size,
+            max_length=getattr(config, "max_position_embeddings", None),
+            dtype=dtype,
+            weight_bytes=full.weight_bytes(module),
+            weight_disk_bytes=full.disk_bytes(model.folder),
+            batch_tokens=2048 if hw.device == "cpu" else 16384,
+            dtype_note=dtype_note(dtype, hw.device),
+            notes=notes + more,
+        )
+        return TorchModule(module, hw.device, name, traits.max_length, traits)
