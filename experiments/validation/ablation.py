@@ -80,6 +80,30 @@ _SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False)
 _WRITING, _FEW, _ONE_GUESSED = Writing(), Writing(few=True), Writing(budget=1, guess=True, few=True)
 
 
+def measure(switch: Switch, pairs: int) -> Result:
+    """Run on and off in turns; the first of each warms up. AssertionError where the answers differ."""
+    expected = [switch.on(), switch.off()]
+    _assert_same(switch.name, *expected)
+    on_s: list[float] = []
+    off_s: list[float] = []
+    for pair in range(pairs):
+        order = [(switch.on, on_s), (switch.off, off_s)]
+        for work, seconds in order if pair % 2 == 0 else reversed(order):
+            start = switch.clock()
+            work()
+            seconds.append(max(1e-6, switch.clock() - start))
+    ratios = [math.log(off / on) for on, off in zip(on_s, off_s, strict=True)]
+    interval = mean_interval(ratios)
+    ratio = interval.exp() if interval is not None else None
+    factor = Factor(
+        factor=ratio.estimate if ratio else math.exp(ratios[0]),
+        low=ratio.low if ratio else None,
+        high=ratio.high if ratio else None,
+        clock="cpu" if switch.clock is time.process_time else "wall",
+    )
+    return Result(on_s, off_s, factor)
+
+
 class Switches:
     """The switches of the evaluation core over the bundled data."""
 
@@ -88,7 +112,7 @@ class Switches:
         self._text = bench.require_text()
         self._eos_ids = bench.eos_ids
 
-    def switches(self) -> list[Switch]:
+    def all(self) -> list[Switch]:
         wall = time.perf_counter
         return [
             self._scoring("batched rows", "scoring.batch", batch=False),
@@ -114,29 +138,6 @@ class Switches:
             ),
             Switch("response cache", "responses.mode", self._answered, self._score),
         ]
-
-    def measure(self, switch: Switch) -> Result:
-        """Run on and off in turns; the first of each warms up. AssertionError where the answers differ."""
-        expected = [switch.on(), switch.off()]
-        _assert_same(switch.name, *expected)
-        on_s: list[float] = []
-        off_s: list[float] = []
-        for pair in range(self._config.pairs):
-            order = [(switch.on, on_s), (switch.off, off_s)]
-            for work, seconds in order if pair % 2 == 0 else reversed(order):
-                start = switch.clock()
-                work()
-                seconds.append(max(1e-6, switch.clock() - start))
-        ratios = [math.log(off / on) for on, off in zip(on_s, off_s, strict=True)]
-        interval = mean_interval(ratios)
-        found = interval.exp() if interval is not None else None
-        factor = Factor(
-            factor=found.estimate if found else math.exp(ratios[0]),
-            low=found.low if found else None,
-            high=found.high if found else None,
-            clock="cpu" if switch.clock is time.process_time else "wall",
-        )
-        return Result(on_s, off_s, factor)
 
     # The work
 

@@ -31,14 +31,14 @@ class Ablation(Task[AblationConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: AblationConfig, point: str) -> None:
-        from runtime_matrix.experiments.validation.ablation import Switches, write_table
+        from runtime_matrix.experiments.validation.ablation import Switches, measure, write_table
 
-        ablation = Switches(bench, config)
+        switches = Switches(bench, config).all()
         entry.parameters = {"pairs": config.pairs, "questions": config.questions, "texts": config.texts}
-        switches = [switch for switch in ablation.switches() if (config.only or "") in switch.name]
+        switches = [switch for switch in switches if (config.only or "") in switch.name]
         factors = {}
         for number, switch in enumerate(switches, start=1):
-            result = ablation.measure(switch)
+            result = measure(switch, config.pairs)
             factors[switch.name] = result.factor
             entry.figures[switch.name] = vars(result.factor)
             entry.samples |= {f"{switch.name}: on_s": result.on_s, f"{switch.name}: off_s": result.off_s}

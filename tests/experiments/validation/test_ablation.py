@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.validation.ablation import Factor, Switch, Switches, write_table
+from runtime_matrix.experiments.validation.ablation import Factor, Switch, measure, write_table
 from runtime_matrix.experiments.validation.claims import CLAIMS
-from runtime_matrix.experiments.validation.tasks.ablation import AblationConfig
 
 
 class FakeClock:
@@ -26,10 +25,8 @@ class FakeClock:
 
 def measured(on: Any, off: Any) -> Factor:
     clock = FakeClock()
-    ablation = Switches.__new__(Switches)
-    ablation._config = AblationConfig(pairs=3, questions=8, texts=1)
     switch = Switch("x", "k", lambda: clock.work(2.0, on), lambda: clock.work(6.0, off), clock)
-    return ablation.measure(switch).factor
+    return measure(switch, pairs=3).factor
 
 
 def test_a_factor_is_of_off_over_on() -> None:
