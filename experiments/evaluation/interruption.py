@@ -1,4 +1,4 @@
-"""SIGTERM handling: a process that is asked to end writes the current batch first."""
+"""SIGTERM handling: the process writes the current batch before it ends."""
 
 from __future__ import annotations
 

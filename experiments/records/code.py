@@ -78,7 +78,7 @@ def _texts(value: ast.expr | None, what: str) -> tuple[str, ...]:
         texts = None
     if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
         raise UserError(
-            f"{what} must be a tuple of string literals, as in ('onnx',), because it is read without importing the class"
+            f"{what} must be a tuple of string literals, as in ('onnx',), because the class is parsed, not imported"
         )
     return texts
 

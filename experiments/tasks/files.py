@@ -84,10 +84,10 @@ def json_lines(path: Path, wanted: str, fields: Mapping[str, str] | None = None)
 
 def renamed(item: JsonObject, fields: Mapping[str, str], where: str) -> JsonObject:
     """Return the item with the mapped fields added under our names; UserError if one is missing."""
-    for ours, theirs in fields.items():
-        if theirs not in item:
-            raise UserError(f"{where}: fields.{ours}={theirs}: no such field; found {', '.join(map(str, item))}")
-        item = {**item, ours: item[theirs]}
+    for ours, given in fields.items():
+        if given not in item:
+            raise UserError(f"{where}: fields.{ours}={given}: no such field; found {', '.join(map(str, item))}")
+        item = {**item, ours: item[given]}
     return item
 
 

@@ -87,7 +87,7 @@ def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Quest
     subject = path.stem.removesuffix("_test").removesuffix("_dev")
     questions: list[Question] = []
     header: list[str] | None = None
-    lowered = {ours: theirs.lower() for ours, theirs in (fields or {}).items()}
+    lowered = {ours: given.lower() for ours, given in (fields or {}).items()}
     for where, row in _csv_rows(path):
         if not questions and header is None and _is_header(row, fields or {}):
             header = [name.strip().lower() for name in row]
@@ -123,7 +123,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
     names = {name.strip().lower() for name in row}
     if fields:
-        return all(theirs.lower() in names for theirs in fields.values())
+        return all(given.lower() in names for given in fields.values())
     return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
 
 
