@@ -77,10 +77,7 @@ class Verdict:
 
 
 class Pool:
-    """Judges programs in up to `workers` graders. UserError without the required layers, unless `allow_unsafe`.
-
-    `without` leaves layers out, for tests.
-    """
+    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers."""
 
     def __init__(
         self,

@@ -85,9 +85,7 @@ class Code(QualityTask[CodeConfig]):
             raise UserError(f"benchmark.code.k={list(config.k)} has the same k twice")
         if config.solutions != "model":
             if config.temperature > 0:
-                raise UserError(
-                    "benchmark.code.temperature would be ignored with benchmark.code.solutions, which are not generated"
-                )
+                raise UserError("benchmark.code.temperature would be ignored: set benchmark.code.solutions=model")
             return
         if config.samples > 1 and config.temperature == 0:
             raise UserError(
