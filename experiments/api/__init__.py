@@ -1,1 +1,1 @@
-"""What `from runtime_matrix import …` offers: the functions that the commands use."""
+"""The Python API, `from runtime_matrix import …`: the same functions that the commands use."""

@@ -43,14 +43,14 @@ class Matrix(Sequence[Row]):
         return len(self._rows)
 
     def row(self, runtime: str) -> Row:
-        """Return the last row of a runtime. KeyError for one that was not measured."""
+        """Return the last row of a runtime; KeyError if it was not measured."""
         for row in reversed(self._rows):
             if row.runtime == runtime:
                 return row
-        raise KeyError(f"{runtime} is none of {', '.join(dict.fromkeys(row.runtime for row in self._rows))}")
+        raise KeyError(f"{runtime} is not one of {', '.join(dict.fromkeys(row.runtime for row in self._rows))}")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas frame with a column per key of the published JSON. ImportError names the extra to install."""
+        """Return a pandas frame with one column per key of the published JSON; ImportError without pandas."""
         try:
             import pandas as pd
         except ImportError as error:
@@ -58,14 +58,15 @@ class Matrix(Sequence[Row]):
         return pd.DataFrame([row.flat() for row in self._rows])
 
     def to_json(self) -> str:
+        """Return the rows as the JSON of a published `matrix.json`."""
         return text.json_text(self._rows)
 
     def to_markdown(self, wide: bool = False) -> str:
-        """Return a Markdown table, with all columns where `wide`, and its notes."""
+        """Return a Markdown table and its notes; `wide` includes all columns."""
         return text.markdown(self._rows, wide)
 
     def write_page(self, path: str | Path) -> Path:
-        """Write the page, one HTML file that loads no other, and return its path."""
+        """Write the page, one self-contained HTML file, and return its path."""
         write_atomic(Path(path), page_of_rows(self._rows))
         return Path(path)
 
@@ -73,14 +74,14 @@ class Matrix(Sequence[Row]):
     def __repr__(self) -> str:
         return self.to_markdown() if self._rows else "Matrix([])"
 
-    def _repr_markdown_(self) -> str:  # of a notebook
+    def _repr_markdown_(self) -> str:  # called by notebooks
         return repr(self)
 
 
 def read_matrix(folder: str | Path = "results/runs") -> Matrix:
-    """Return the matrix of recorded cells, the latest record of each, or a published one (`matrix.json`).
+    """Return the matrix of the latest record of each cell, or a published one (`matrix.json`).
 
-    UserError where there is no record, or none that can be read.
+    Raises UserError if there is no readable record.
     """
     path = Path(folder)
     file = published_file(path)
@@ -88,5 +89,5 @@ def read_matrix(folder: str | Path = "results/runs") -> Matrix:
         return Matrix(published_rows(file, row_keys()))
     results, refused = read(path)
     if not results:
-        raise UserError(f"none of the {len(refused)} records of {path} can be read; measure again")
+        raise UserError(f"none of the {len(refused)} records in {path} can be read; measure again")
     return Matrix(rows(results))

@@ -12,11 +12,11 @@ from runtime_matrix.experiments.sweeps.sweep import sweep
 
 
 def measure(*overrides: str) -> Matrix:
-    """Measure one cell, or a sweep over every value with commas, each cell in a process of its own.
+    """Measure one cell, or a sweep over all values separated by commas, each cell in its own process.
 
     `overrides` are those of `python -m experiments.run`, such as "runtime=eager,onnxruntime" and
-    "benchmark=[latency,memory]"; records go to `results_dir`. A cell that fails is a row with its reason. UserError,
-    before anything is measured, for a mistake in the overrides.
+    "benchmark=[latency,memory]"; records go to `results_dir`. A failed cell is a row with its reason. Raises
+    UserError for a mistake in the overrides, before anything is measured.
     """
     return Matrix(rows(sweep(_cells(overrides)).results, all=True))
 

@@ -1,4 +1,4 @@
-"""A model under one runtime, in this process: scores, texts, perplexity. For speed see `measure`."""
+"""A model loaded under one runtime, in this process: scores, texts and perplexity. For speed see `measure`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runtime_matrix.runtimes.base import Runtime, Traits
 
 
 class Model:
-    """A loaded model; a context manager, whose end frees everything."""
+    """A loaded model. As a context manager it frees everything at the end of the block."""
 
     def __init__(self, cell: Cell, runtime: Runtime, traits: Traits, text: Text):
         self._cell, self._text = cell, text
@@ -38,21 +38,21 @@ class Model:
         self.runtime.close()
 
     def score(self, context: str, continuations: Sequence[str]) -> list[float]:
-        """Return the log-probability of each continuation behind the context, in nats."""
+        """Return the log-probability of each continuation after the context, in nats."""
         return self.score_all([(context, continuations)])[0]
 
     def score_all(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
-        """Return the log-probabilities of each question's continuations, in nats; contexts are computed once.
+        """Return the log-probabilities of each question's continuations, in nats; each context is computed once.
 
-        A question is a context and its continuations. ValueError for an empty context.
+        A question is a context and its continuations. Raises ValueError for an empty context.
         """
-        asked = [Continuations("", context, list(endings)) for context, endings in questions]
-        if any(not question.stem for question in asked):
-            raise ValueError("a context is empty: something must come before what is scored")
-        requests = [requests for requests, _ in self._text.continuations(asked)]
-        flat = [request for of_question in requests for request in of_question]
+        contexts = [Continuations("", context, list(endings)) for context, endings in questions]
+        if any(not question.stem for question in contexts):
+            raise ValueError("a context is empty: give at least one token before the continuations")
+        requests = [requests for requests, _ in self._text.continuations(contexts)]
+        flat = [request for group in requests for request in group]
         scored = iter(score(self.runtime, self.traits, flat, self._cell.config.scoring))
-        return [[next(scored).total for _ in of_question] for of_question in requests]
+        return [[next(scored).total for _ in group] for group in requests]
 
     def generate(
         self,
@@ -63,25 +63,25 @@ class Model:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> list[str]:
-        """Return one text per prompt, without the prompt. Temperature 0 is greedy; a text ends before a stop string."""
+        """Return one text per prompt, without the prompt. Temperature 0 is greedy; texts end before a stop string."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        drawn = random.Random(seed)
+        generator = random.Random(seed)
         requests = []
         for prompt in prompts:
             ids, _ = self._text.prompt(prompt, max_new_tokens)
-            seeds = (drawn.getrandbits(63),)
+            seeds = (generator.getrandbits(63),)
             requests.append(GenerateRequest(ids, max_new_tokens, tuple(stop), temperature, top_p, seeds))
         options, eos_ids = self._cell.config.generation, self._cell.facts.eos_ids
         texts = generate(self.runtime, self.traits, requests, self._text.piecewise, eos_ids, options)
         return [text.text for (text,) in texts]
 
     def perplexity(self, text: str, window: int = 256) -> float:
-        """Return the perplexity of a text per token, in disjoint windows of so many tokens.
+        """Return the perplexity of a text per token, in disjoint windows of `window` tokens.
 
-        ValueError for a text of fewer than two tokens.
+        Raises ValueError for a text of fewer than two tokens.
         """
-        cut = windows(self._text.encode(text), self._text.bos_id, window)
-        requests = [ScoreRequest(part.ids, part.first_scored) for part in cut]
+        parts = windows(self._text.encode(text), self._text.bos_id, window)
+        requests = [ScoreRequest(part.ids, part.first_scored) for part in parts]
         if not requests:
             raise ValueError("the text has fewer than two tokens")
         scored = score(self.runtime, self.traits, requests, self._cell.config.scoring)
@@ -90,10 +90,10 @@ class Model:
 
 
 def load(runtime: str = "eager", *overrides: str) -> Model:
-    """Load a model under a runtime, in this process; what is built is kept among the artifacts.
+    """Load a model under a runtime, in this process. What is built is stored in the artifact cache.
 
     `overrides` are those of `python -m experiments.run`, such as "model=local", "model.path=DIR", "hw.threads=4".
-    UserError for a mistake, Unsupported where this machine or installation cannot run it.
+    Raises UserError for a mistake, and Unsupported if this machine or installation cannot run it.
     """
     words = [f"runtime={runtime}", *overrides]
     cell = plan(compose(words), command_line("run", words))

@@ -1,1 +1,1 @@
-"""The evaluation core: the only code that turns logits into log-probabilities or text, for every runtime."""
+"""The evaluation core: turns logits into log-probabilities and text, for every runtime. Nothing else does."""

@@ -1,4 +1,4 @@
-"""The prompts on which a runtime's logits are compared with the reference's, and the comparison.
+"""The logit check: the prompts, and the comparison of a runtime's logits with the reference's.
 
 Shapes: T tokens of a prompt, V vocabulary.
 """
@@ -31,14 +31,14 @@ _TEXTS = (
     "def add(a, b):\n    return",
     "The price rose from 12.50 to 13.75 in March 2024, which is an increase of",
 )
-_CONTINUED = (24, 64)  # tokens of a prompt
+_CONTINUED = (24, 64)  # shortest and longest prompt, in tokens
 _CONTINUED_TOKENS = 24
 _CONTINUED_AT_ONCE = 16
-_RANDOM_TOKENS = (7, 16, 23, 32)  # lengths that differ, so that padding is a part of what is compared
+_RANDOM_TOKENS = (7, 16, 23, 32)  # different lengths, so that padding is tested too
 
 
 def prompts(text: Tokenizer | None, traits: Traits, seed: int) -> list[list[int]]:
-    """Return four prompts of different lengths: sentences, or seeded ids for a model without a tokenizer."""
+    """Return four prompts of different lengths: sentences, or seeded random ids for a model without a tokenizer."""
     if text is None:
         return [random_prompts(1, tokens, traits.vocabulary, seed + tokens)[0] for tokens in _RANDOM_TOKENS]
     first = [] if text.bos_id is None else [text.bos_id]
@@ -46,14 +46,14 @@ def prompts(text: Tokenizer | None, traits: Traits, seed: int) -> list[list[int]
 
 
 def prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None = None) -> list[torch.Tensor]:
-    """Return (T, V) float32 logits of each prompt; with `traits` as one padded batch, else each alone.
+    """Return (T, V) float32 logits of each prompt, computed in one padded batch with `traits`, otherwise one by one.
 
-    FloatingPointError for logits that are not finite.
+    Raises FloatingPointError for logits that are not finite.
     """
-    found = _prompt_logits(runtime, rows, traits)
-    for index, logits_TV in enumerate(found):
+    logits = _prompt_logits(runtime, rows, traits)
+    for index, logits_TV in enumerate(logits):
         check_highest(logits_TV.amax(dim=1), f"prompt {index} of the agreement check")
-    return found
+    return logits
 
 
 def _prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None) -> list[torch.Tensor]:
@@ -74,17 +74,17 @@ def write_logits(logits: Sequence[torch.Tensor], file: Path) -> None:
 
 
 def read_logits(file: Path) -> list[torch.Tensor]:
-    """Return the logits of each prompt, and once more those of its last two tokens."""
+    """Return the logits (T, V) of each prompt, then those of each prompt's last two tokens (2, V)."""
     with np.load(file) as arrays:
         whole = [torch.from_numpy(arrays[name]) for name in arrays.files]
     return [*whole, *(logits_TV[-2:] for logits_TV in whole)]
 
 
 def stepped_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits) -> list[torch.Tensor]:
-    """Return (2, V) float32 logits of each prompt's last two tokens, one step each behind a cache.
+    """Return (2, V) float32 logits of each prompt's last two tokens, one decode step each with a cache.
 
-    The rows hold different numbers of tokens, and between the steps they change places: what a runtime replays, or
-    keeps at an address, is a part of what is compared.
+    The rows differ in length and change places between the steps. This exposes errors in replayed graphs and in
+    buffers at fixed addresses.
     """
     order = list(reversed(range(len(rows))))
     ids_BT, lengths = pad([row[:-2] for row in rows], traits)
@@ -97,7 +97,7 @@ def stepped_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Trai
 
 
 def _step(runtime: Runtime, cache: Any, tokens: Sequence[int]) -> torch.Tensor:
-    """Return (B, V) for one more token of each row; rows behind the given ones are padding."""
+    """Return logits (B, V) after one more token per row; rows beyond the given tokens are padding."""
     rows = len(cache.lengths)
     ids_B1 = torch.tensor([*tokens, *[0] * (rows - len(tokens))])[:, None]
     logits_BV = runtime.forward(ids_B1, [1] * rows, cache).logits_BKV[:, 0].float().cpu()
@@ -106,7 +106,7 @@ def _step(runtime: Runtime, cache: Any, tokens: Sequence[int]) -> torch.Tensor:
 
 
 def continuation_prompts(options: AgreementConfig, seed: int, traits: Traits) -> list[list[int]]:
-    """Return prompts of the kind that is timed: random ids, of like lengths."""
+    """Return prompts like the timed ones: random ids of similar lengths."""
     vocabulary = traits.vocabulary
     return [
         prompt
@@ -116,50 +116,50 @@ def continuation_prompts(options: AgreementConfig, seed: int, traits: Traits) ->
 
 
 def write_continuations(runtime: Runtime, traits: Traits, prompts: Sequence[list[int]], path: Path) -> None:
-    """Write the prompts and the reference's greedy tokens behind them."""
+    """Write the prompts and the reference's greedy continuations."""
     new: list[list[int]] = []
-    most = traits.max_batch or _CONTINUED_AT_ONCE
-    for start in range(0, len(prompts), most):
-        new += decode_batch(runtime, traits, prompts[start : start + most], _CONTINUED_TOKENS)
+    batch_size = traits.max_batch or _CONTINUED_AT_ONCE
+    for start in range(0, len(prompts), batch_size):
+        new += decode_batch(runtime, traits, prompts[start : start + batch_size], _CONTINUED_TOKENS)
     write_atomic(path, json.dumps({"prompts": prompts, "new": new}))
 
 
 def compare_continuations(runtime: Runtime, traits: Traits, path: Path, options: ScoringConfig) -> dict[str, int]:
-    """Return how many of the reference's tokens the runtime would choose too, given all tokens before each."""
+    """Return how many of the reference's tokens are the runtime's top token too, given all tokens before each."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     requests = [
         ScoreRequest((*prompt, *new), len(prompt)) for prompt, new in zip(stored["prompts"], stored["new"], strict=True)
     ]
-    gaps = [gap for result in score(runtime, traits, requests, options) for gap in result.top1_margins]
-    return {"continuation_tokens": len(gaps), "continuation_same_top": sum(gap == 0 for gap in gaps)}
+    margins = [margin for result in score(runtime, traits, requests, options) for margin in result.top1_margins]
+    return {"continuation_tokens": len(margins), "continuation_same_top": sum(margin == 0 for margin in margins)}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far logits agree with the reference's."""
+    """How closely logits agree with the reference's."""
 
-    same_top_ratio: float  # of the positions
-    max_logit_difference: float  # entries that either side masks with minus infinity left out
+    same_top_ratio: float  # share of positions with the same top token
+    max_logit_difference: float  # without entries that either side masks with minus infinity
     positions: int
-    tied_positions: int  # where two tokens score exactly the same
+    tied_positions: int  # positions whose top token is exactly tied with another
 
 
-def compare(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Agreement:
-    """Return how far the logits (T, V) of each prompt agree. ValueError for other shapes than the reference's."""
-    if [rows.shape for rows in found] != [rows.shape for rows in reference]:
-        shapes = [[tuple(rows.shape) for rows in side[:1]] for side in (found, reference)]
+def compare(logits: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Agreement:
+    """Return how closely the logits (T, V) of each prompt agree. ValueError if shapes differ from the reference's."""
+    if [rows.shape for rows in logits] != [rows.shape for rows in reference]:
+        shapes = [[tuple(rows.shape) for rows in side[:1]] for side in (logits, reference)]
         raise ValueError(f"the runtime's logits have the shape {shapes[0]}, the reference's {shapes[1]}")
-    pairs = list(zip(found, reference, strict=True))
-    same = sum(int((one.argmax(1) == other.argmax(1)).sum()) for one, other in pairs)
-    positions = sum(len(one) for one in found)
+    pairs = list(zip(logits, reference, strict=True))
+    same = sum(int((ours_TV.argmax(1) == reference_TV.argmax(1)).sum()) for ours_TV, reference_TV in pairs)
+    positions = sum(len(logits_TV) for logits_TV in logits)
     return Agreement(
         same_top_ratio=same / positions,
-        max_logit_difference=max(_difference(one, other) for one, other in pairs),
+        max_logit_difference=max(_difference(ours_TV, reference_TV) for ours_TV, reference_TV in pairs),
         positions=positions,
-        tied_positions=sum(int(tied(one, one.amax(dim=1)).sum()) for one in found),
+        tied_positions=sum(int(tied(logits_TV, logits_TV.amax(dim=1)).sum()) for logits_TV in logits),
     )
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    is_number = one.isfinite() & other.isfinite()
-    return float(torch.where(is_number, one - other, 0.0).abs().max())
+def _difference(ours_TV: torch.Tensor, reference_TV: torch.Tensor) -> float:
+    is_number_TV = ours_TV.isfinite() & reference_TV.isfinite()
+    return float(torch.where(is_number_TV, ours_TV - reference_TV, 0.0).abs().max())

@@ -1,4 +1,7 @@
-"""How requests become batches: sorted by length, under a token budget, padded to what a runtime declares."""
+"""Forms batches of requests: sorted by length, within a token budget, padded to the sizes that a runtime declares.
+
+Shapes: B rows, T tokens, K positions.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ def batches(
     cache_budget: int | None = None,
     packed: bool = False,
 ) -> list[list[int]]:
-    """Return batches of indices; rows × padded length of each is within the budget (a single row always goes).
+    """Return batches of indices; rows × padded length of each is within the budget (a single row always fits).
 
-    `packed`: padding costs nothing, and the sum of the lengths is what counts. Rows that each hold `held` tokens before
-    are so many that these and the new ones are within the cache's budget. The longest come first, so that a machine too
-    small for them says so at once.
+    With `packed`, padding costs nothing and the sum of the lengths counts. Rows that already hold `held` tokens each
+    are limited so that held and new tokens stay within `cache_budget`. The longest rows come first, so that a lack of
+    memory shows at once.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)) if sort else list(range(len(lengths)))
     result: list[list[int]] = []
@@ -43,10 +46,10 @@ def batches(
 
 
 def split(batch: Sequence[int], widths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Cut a batch of indices so that rows × largest width of a part is at most `most` (a single row always goes)."""
+    """Split a batch of indices so that rows × largest width of a part is at most `most` (a single row always fits)."""
     part: list[int] = []
     for index in batch:
-        if part and (len(part) + 1) * max(widths[one] for one in [*part, index]) > most:
+        if part and (len(part) + 1) * max(widths[member] for member in [*part, index]) > most:
             yield part
             part = []
         part.append(index)
@@ -54,7 +57,7 @@ def split(batch: Sequence[int], widths: Sequence[int], most: int) -> Iterator[li
 
 
 def pad(rows: Sequence[Sequence[int]], traits: Traits) -> tuple[torch.Tensor, list[int]]:
-    """Return (B, T) ids and B lengths, padded on the right, and below by rows of one token, up to the buckets."""
+    """Return ids (B, T) and B lengths, padded to the buckets: on the right, and with extra rows of one token."""
     tokens = traits.buckets.pad_tokens(max(len(row) for row in rows))
     padded = traits.buckets.pad_batch(len(rows))
     ids_BT = torch.zeros(padded, tokens, dtype=torch.long)
@@ -64,9 +67,9 @@ def pad(rows: Sequence[Sequence[int]], traits: Traits) -> tuple[torch.Tensor, li
 
 
 def pad_positions(positions: Sequence[Sequence[int]], rows: int) -> torch.Tensor:
-    """Return (B, K): each row's positions, short rows repeating their last one, missing rows zero."""
-    wanted = max(len(row) for row in positions)
-    at_BK = torch.zeros(rows, wanted, dtype=torch.long)
+    """Return each row's positions (B, K); short rows repeat their last position, extra rows are zero."""
+    columns = max(len(row) for row in positions)
+    at_BK = torch.zeros(rows, columns, dtype=torch.long)
     for index, row in enumerate(positions):
-        at_BK[index] = torch.tensor([*row, *[row[-1]] * (wanted - len(row))])
+        at_BK[index] = torch.tensor([*row, *[row[-1]] * (columns - len(row))])
     return at_BK

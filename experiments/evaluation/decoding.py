@@ -1,4 +1,4 @@
-"""The decoding loop that is timed: a fixed number of greedy tokens, all rows in step. Texts: see `generation.py`.
+"""The timed decoding loop: a fixed number of greedy tokens for all rows at once. For texts see `generation.py`.
 
 Shapes: B rows, V vocabulary.
 """
@@ -23,7 +23,7 @@ def decode_batch(
 ) -> list[list[int]]:
     """Return the greedy tokens of each row. `after_step` is called when a step's tokens are on the host.
 
-    FloatingPointError for logits that are not finite; they are looked at when the last step is over.
+    Raises FloatingPointError for logits that are not finite, checked after the last step so that no step is slowed.
     """
     ids_BT, lengths = pad(prompts, traits)
     capacity = ids_BT.shape[1] + max_new_tokens
@@ -32,7 +32,7 @@ def decode_batch(
     highest: list[torch.Tensor] = []
     logits_B1V = runtime.forward(ids_BT, lengths, cache).logits_BKV
     for step in range(max_new_tokens):
-        highest_B1, tokens_B1 = logits_B1V.max(dim=2)  # costs what argmax costs
+        highest_B1, tokens_B1 = logits_B1V.max(dim=2)  # as fast as argmax
         highest.append(highest_B1)
         tokens = tokens_B1[:, 0].tolist()
         after_step()
@@ -46,6 +46,6 @@ def decode_batch(
 
 
 def random_prompts(rows: int, tokens: int, vocabulary: int, seed: int) -> list[list[int]]:
-    """Return seeded ids for timing; zero and the first few, which are often special, are left out."""
+    """Return seeded random ids for timing, without the first few ids, which are often special tokens."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(min(8, vocabulary - 1), vocabulary, (rows, tokens), generator=generator).tolist()

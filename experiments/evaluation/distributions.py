@@ -1,7 +1,7 @@
-"""Whole distributions of a runtime and of the reference over the same forced tokens, a batch at a time.
+"""Next-token distributions of a runtime and of the reference over the same given text, batch by batch.
 
-The reference runs first, in a process of its own, and leaves its log-probabilities in a file that is mapped, not read:
-memory stays flat. Shapes: N scored tokens of all windows, K scored tokens of a batch's rows, V vocabulary.
+The reference runs first, in its own process, and writes its log-probabilities to a file. The file is memory-mapped, so
+memory use stays flat. Shapes: N scored tokens of all windows, K scored tokens of one window, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from runtime_matrix.experiments.evaluation.requests import ScoreRequest
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 
-def write_reference(runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], file: Path, budget: int) -> None:
-    """Write the log-probabilities (N, V) as float32."""
-    scored = sum(len(window.ids) - window.first_scored for window in chosen)
+def write_reference(runtime: Runtime, traits: Traits, windows: Sequence[ScoreRequest], file: Path, budget: int) -> None:
+    """Write the log-probabilities (N, V) of all windows as float32 in NumPy's format."""
+    scored = sum(len(window.ids) - window.first_scored for window in windows)
     partial = file.with_name(f"{file.name}.partial")
-    out: Any = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+    logprobs_NV: Any = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
         partial, mode="w+", dtype=np.float32, shape=(scored, traits.vocabulary)
     )
-    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
-    for index, logprobs_KV, _ in distributions(runtime, traits, chosen, budget):
-        out[starts[index] : starts[index + 1]] = logprobs_KV.cpu().numpy()
-    out.flush()
+    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in windows)])
+    for index, logprobs_KV, _ in distributions(runtime, traits, windows, budget):
+        logprobs_NV[starts[index] : starts[index + 1]] = logprobs_KV.cpu().numpy()
+    logprobs_NV.flush()
     os.replace(partial, file)
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Kullback-Leibler divergence from the reference a token (nats), agreement on the top token, and the change of the
-    right token's probability. All figures that llama.cpp's `--kl-divergence` reports."""
+    """Kullback-Leibler divergence from the reference per token (nats), and the change of the right token's probability.
+
+    The figures are those of llama.cpp's `--kl-divergence`.
+    """
 
     tokens: int
     kl_mean: float
@@ -53,33 +55,35 @@ class Divergence:
     right_token_probability_change_rms: float
 
 
-def compare(runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], file: Path, budget: int) -> Divergence:
-    """Return how far the runtime's distributions are from the reference's.
+def compare(runtime: Runtime, traits: Traits, windows: Sequence[ScoreRequest], file: Path, budget: int) -> Divergence:
+    """Return the divergence of the runtime's distributions from the reference's.
 
-    FloatingPointError for logits that are not finite, and for a divergence that is infinite.
+    Raises FloatingPointError for logits that are not finite and for an infinite divergence.
     """
     reference_NV = np.load(file, mmap_mode="r")
-    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in chosen)])
+    starts = np.cumsum([0, *(len(window.ids) - window.first_scored for window in windows)])
     divergences = np.empty(len(reference_NV))
     changes = np.empty(len(reference_NV))
     same_top = 0
-    by_window = np.empty(len(chosen))
-    for index, mine_KV, targets_K in distributions(runtime, traits, chosen, budget):
-        here = slice(int(starts[index]), int(starts[index + 1]))
-        mine_KV = mine_KV.double().cpu()
-        theirs_KV = torch.from_numpy(np.array(reference_NV[here])).double()
-        # What the reference rules out adds nothing: 0 · log 0 is 0 in the limit.
-        terms_KV = torch.where(theirs_KV == -torch.inf, 0.0, theirs_KV.exp() * (theirs_KV - mine_KV))
+    by_window = np.empty(len(windows))
+    for index, logprobs_KV, targets_K in distributions(runtime, traits, windows, budget):
+        span = slice(int(starts[index]), int(starts[index + 1]))
+        logprobs_KV = logprobs_KV.double().cpu()
+        reference_KV = torch.from_numpy(np.array(reference_NV[span])).double()
+        # Tokens of probability 0 under the reference add nothing: 0 · log 0 is 0 in the limit.
+        terms_KV = torch.where(reference_KV == -torch.inf, 0.0, reference_KV.exp() * (reference_KV - logprobs_KV))
         divergence_K = terms_KV.sum(dim=1).clamp(min=0.0)
         if not bool(divergence_K.isfinite().all()):
-            raise FloatingPointError("the divergence is infinite: the runtime rules out what the reference does not")
-        divergences[here] = divergence_K.numpy()
+            raise FloatingPointError(
+                "the divergence is infinite: the runtime gives probability 0 to a token that the reference does not"
+            )
+        divergences[span] = divergence_K.numpy()
         by_window[index] = float(divergence_K.mean())
-        same_top += int((mine_KV.argmax(dim=1) == theirs_KV.argmax(dim=1)).sum())
-        change_K = mine_KV.gather(1, targets_K[:, None]).exp() - theirs_KV.gather(1, targets_K[:, None]).exp()
-        changes[here] = change_K[:, 0].numpy()
+        same_top += int((logprobs_KV.argmax(dim=1) == reference_KV.argmax(dim=1)).sum())
+        change_K = logprobs_KV.gather(1, targets_K[:, None]).exp() - reference_KV.gather(1, targets_K[:, None]).exp()
+        changes[span] = change_K[:, 0].numpy()
     p50, p90, p99, p99_9 = (float(np.percentile(divergences, percent)) for percent in (50, 90, 99, 99.9))
-    error = float(by_window.std(ddof=1) / len(chosen) ** 0.5) if len(chosen) > 1 else None
+    error = float(by_window.std(ddof=1) / len(windows) ** 0.5) if len(windows) > 1 else None
     return Divergence(
         tokens=len(divergences),
         kl_mean=float(divergences.mean()),
@@ -97,17 +101,17 @@ def compare(runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], fi
 
 @torch.inference_mode()
 def distributions(
-    runtime: Runtime, traits: Traits, chosen: Sequence[ScoreRequest], budget: int
+    runtime: Runtime, traits: Traits, windows: Sequence[ScoreRequest], budget: int
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Yield for each window its index, the log-probabilities (K, V) of its scored positions, and their right tokens."""
-    # A row's logits are V times as many numbers as its tokens: the budget is for tokens, so few rows go at once.
+    """Yield per window its index, the log-probabilities (K, V) of its scored positions and the right tokens (K)."""
+    # The budget counts tokens, and each token has V logits: this keeps batches small enough for memory.
     rows_budget = max(1, min(budget, (1 << 26) // traits.vocabulary))
-    lengths = [len(window.ids) - 1 for window in chosen]
+    lengths = [len(window.ids) - 1 for window in windows]
     for batch in batches(lengths, traits, rows_budget):
-        ids_BT, padded = pad([chosen[i].ids[:-1] for i in batch], traits)
-        wanted = [range(chosen[i].first_scored - 1, len(chosen[i].ids) - 1) for i in batch]
-        logits_BKV = runtime.forward(ids_BT, padded, None, pad_positions(wanted, len(padded))).logits_BKV
+        ids_BT, padded = pad([windows[i].ids[:-1] for i in batch], traits)
+        positions = [range(windows[i].first_scored - 1, len(windows[i].ids) - 1) for i in batch]
+        logits_BKV = runtime.forward(ids_BT, padded, None, pad_positions(positions, len(padded))).logits_BKV
         for row, index in enumerate(batch):
-            check_highest(logits_BKV[row, : len(wanted[row])].amax(dim=1), "a token of the divergence text")
-            targets_K = torch.tensor(chosen[index].ids[chosen[index].first_scored :])
-            yield index, logits_BKV[row, : len(wanted[row])].float().log_softmax(dim=1), targets_K
+            check_highest(logits_BKV[row, : len(positions[row])].amax(dim=1), "a token of the divergence text")
+            targets_K = torch.tensor(windows[index].ids[windows[index].first_scored :])
+            yield index, logits_BKV[row, : len(positions[row])].float().log_softmax(dim=1), targets_K

@@ -1,4 +1,4 @@
-"""A process that is told to end writes the batch in flight first."""
+"""SIGTERM handling: the process writes the current batch before it ends."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 _depth = 0
-_is_told = False
+_has_arrived = False
 
 
 def install() -> None:
-    """Let SIGTERM raise KeyboardInterrupt in the main thread: at once, or when the batch in flight is written."""
-    signal.signal(signal.SIGTERM, _told)
+    """Make SIGTERM raise KeyboardInterrupt in the main thread: at once, or after the current batch is written."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 @contextmanager
 def deferring() -> Iterator[None]:
-    """Within this block, what is computed is written batch by batch: `check` says when one is."""
+    """Defer SIGTERM within this block until `check` is called, after each written batch."""
     global _depth
     _depth += 1
     try:
@@ -29,13 +29,13 @@ def deferring() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where this process was told to end. Called when a batch is written."""
-    if _is_told:
+    """Raise KeyboardInterrupt if SIGTERM has arrived. Call it after a batch is written."""
+    if _has_arrived:
         raise KeyboardInterrupt
 
 
-def _told(*_: Any) -> None:
-    global _is_told
-    _is_told = True
+def _on_sigterm(*_: Any) -> None:
+    global _has_arrived
+    _has_arrived = True
     if not _depth:
         raise KeyboardInterrupt

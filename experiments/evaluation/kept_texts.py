@@ -1,4 +1,4 @@
-"""Texts by key in a SQLite file: a cache, which costs time only. What is wrong with the file is noted, and goes by."""
+"""A cache of texts by key in a SQLite file. Problems with the file are noted and never raised: they cost time only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_AT_ONCE = 500  # keys a query; SQLite takes some thousand
+_AT_ONCE = 500  # keys per query; SQLite allows some thousand
 
 
 class KeptTexts:
-    """One table of a file, safe for several processes. `path` None keeps nothing.
+    """One table of a file, safe for several processes. With `path` None nothing is stored.
 
-    A damaged file is set aside and another one begun; where none can be written, nothing is kept. `note` says so.
+    A damaged file is set aside and replaced; if none can be written, nothing is stored. `note` describes both.
     """
 
     def __init__(self, path: Path | None, table: str):
@@ -26,8 +26,8 @@ class KeptTexts:
             self._guarded(self._open)
 
     def get(self, keys: Sequence[Any]) -> dict[Any, str]:
-        """Return the texts of those keys that have one."""
-        found: dict[Any, str] = {}
+        """Return the stored texts by key; keys without a text are left out."""
+        texts: dict[Any, str] = {}
 
         def read() -> None:
             assert self._database is not None
@@ -35,24 +35,26 @@ class KeptTexts:
                 part = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, text FROM {self._table} WHERE key IN ({marks})"
-                found.update(self._database.execute(query, part))
+                texts.update(self._database.execute(query, part))
 
         if self._database is not None:
             self._guarded(read)
-        return {key: text for key, text in found.items() if isinstance(text, str)}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def put(self, rows: Iterable[tuple[Any, str]]) -> None:
-        kept = list(rows)
+        """Store (key, text) rows in one transaction, in place of earlier texts."""
+        batch = list(rows)
 
         def write() -> None:
             assert self._database is not None
             with self._database:
-                self._database.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)", kept)
+                self._database.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)", batch)
 
         if self._database is not None:
             self._guarded(write)
 
     def close(self) -> None:
+        """Close the file; later calls read and store nothing."""
         if self._database is not None:
             self._database.close()
         self._database = None
@@ -61,13 +63,13 @@ class KeptTexts:
         assert self._path is not None
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False)
-        # A killed process loses nothing with this; a machine that loses power may lose the last batches.
+        # With these, a killed process loses nothing; a power failure may lose the last batches.
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {self._table} (key BLOB PRIMARY KEY, text TEXT)")
 
     def _guarded(self, work: Any) -> None:
-        """Do it; with a damaged file, in a new one; where that does not help either, not at all."""
+        """Call `work`; if the file is damaged, set it aside and retry once; otherwise note the error."""
         for attempt in range(2):
             try:
                 if self._database is None:
@@ -81,7 +83,7 @@ class KeptTexts:
                     error, sqlite3.OperationalError
                 )
                 if not is_damaged or attempt or not self._set_aside():
-                    self.note = f"{self._path} cannot be used ({error}): nothing is kept"
+                    self.note = f"{self._path} cannot be used ({error}): nothing is stored"
                     return
             else:
                 return
@@ -96,5 +98,5 @@ class KeptTexts:
         for end in ("-wal", "-shm"):
             with suppress(OSError):
                 os.unlink(f"{self._path}{end}")
-        self.note = f"{self._path} was damaged: set aside as {aside.name}, and begun again"
+        self.note = f"{self._path} was damaged: set aside as {aside.name} and replaced by a new one"
         return True

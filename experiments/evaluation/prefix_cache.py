@@ -1,6 +1,6 @@
-"""A prefix that many rows go on from, computed once: read in place where the runtime can, else copied for each row.
+"""A prompt prefix shared by many rows, computed once: read in place if the runtime can, otherwise copied per row.
 
-Also the count of what was run. Shapes: B rows, T tokens.
+Also counts the tokens that were run. Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from runtime_matrix.runtimes.base import Runtime, Traits
 
 @dataclass
 class Tally:
-    """What scoring took: the tokens that were asked, run, and run as padding."""
+    """Counts of scoring: tokens requested, run, and run as padding."""
 
-    asked_tokens: int = 0  # of all requests, each counted whole
+    asked_tokens: int = 0  # of all requests, each with its prefix
     run_tokens: int = 0
-    padded_tokens: int = 0  # run, padding included
+    padded_tokens: int = 0  # run tokens, padding included
     forwards: int = 0
-    forward_rows: int = 0  # of all forwards, padding left out
+    forward_rows: int = 0  # over all forwards, without padding
     prefixes: int = 0
-    tied_positions: int = 0  # of those that were scored: the highest logit is there more than once
+    tied_positions: int = 0  # scored positions whose highest logit occurs more than once
 
     def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int, packed: bool = False) -> None:
-        """Count a forward; rows beyond `rows` are padding."""
+        """Count a forward pass; rows beyond the first `rows` are padding."""
         self.forwards += 1
         self.forward_rows += rows
         self.run_tokens += sum(lengths[:rows])
         self.padded_tokens += sum(lengths) if packed else ids_BT.numel()
 
     def figures(self) -> dict[str, float | None]:
+        """Return the figures of the record. `asked_tokens` are requested tokens; ties are None without a forward."""
         return {
             "asked_tokens": self.asked_tokens,
             "run_tokens": self.run_tokens,
@@ -47,7 +48,10 @@ class Tally:
 
 
 class PrefixCache:
-    """`room` is how many tokens, padding included, a row may hold behind the prefix. The prefix may be empty."""
+    """The key-value cache of a prefix, which may be empty.
+
+    `room` is how many tokens, padding included, a row may hold after the prefix.
+    """
 
     def __init__(self, runtime: Runtime, traits: Traits, prefix: Sequence[int], room: int, tally: Tally):
         self._runtime, self._shares, self._length = runtime, traits.shares_prefix, len(prefix)
@@ -64,11 +68,11 @@ class PrefixCache:
 
     @property
     def copied_tokens(self) -> int:
-        """Return how many tokens each row holds a copy of."""
+        """Return the number of prefix tokens that each row copies; 0 if rows share the prefix."""
         return 0 if self._shares else self._length
 
     def rows(self, count: int, room: int) -> Any:
-        """Return a cache of `count` rows that hold the prefix. The one returned before is no longer valid."""
+        """Return a cache of `count` rows that start with the prefix. It invalidates the one returned before."""
         if self._cache is None:
             return self._runtime.new_cache(count, room)
         if self._shares:

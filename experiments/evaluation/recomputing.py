@@ -1,6 +1,6 @@
-"""Decoding without a key-value cache: every step runs the whole row again. Here to show what the cache gives.
+"""Decoding without a key-value cache: every step runs the whole row again. Used to measure what the cache gains.
 
-Shapes: B rows, T tokens, K wanted positions.
+Shapes: B rows, T tokens, K positions whose logits are needed.
 """
 
 from __future__ import annotations
@@ -14,29 +14,33 @@ from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime
 
 
 class TokenCache:
-    """Remembers tokens, not keys and values."""
+    """Implements the cache protocol of `runtimes/base.py`, but stores tokens instead of keys and values."""
 
     def __init__(self, rows: list[list[int]]):
         self.rows = rows
 
     @property
     def lengths(self) -> list[int]:
+        """Return the number of tokens per row."""
         return [len(row) for row in self.rows]
 
     def select(self, rows: Sequence[int]) -> TokenCache:
+        """Return a cache with copies of these rows, which may repeat."""
         return TokenCache([list(self.rows[row]) for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
+        """Keep the first `lengths[b]` tokens of row b."""
         for row, length in zip(self.rows, lengths, strict=True):
             del row[length:]
 
     def replace(self, rows: Sequence[int], source: TokenCache) -> None:
+        """Copy row i of `source` to row `rows[i]`."""
         for row, tokens in zip(rows, source.rows, strict=True):
             self.rows[row] = list(tokens)
 
 
 class Recomputing:
-    """Wraps a loaded runtime; only what the decoding loop needs."""
+    """Wraps a loaded runtime; implements only what the decoding loop uses."""
 
     def __init__(self, inner: Runtime):
         self._inner = inner
@@ -45,6 +49,7 @@ class Recomputing:
         return getattr(self._inner, name)
 
     def new_cache(self, rows: int, capacity: int) -> TokenCache:
+        """Return an empty cache; `capacity` does not limit it."""
         return TokenCache([[] for _ in range(rows)])
 
     def forward(
@@ -56,6 +61,7 @@ class Recomputing:
         *,
         outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
+        """Append the new tokens to the cache and run all rows from their first token."""
         before = torch.tensor(cache.lengths)[:, None]
         for row, new, length in zip(cache.rows, ids_BT.tolist(), lengths, strict=True):
             row += new[:length]

@@ -1,4 +1,4 @@
-"""What is asked of a runtime and what it answers, as plain data: benchmarks make and read these without torch."""
+"""Requests to a runtime and their results, as plain data that benchmarks use without importing torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The tokens from index `first_scored` of `ids` on are scored, each given all before it, the prefix too.
+    """Scores the tokens of `ids` from index `first_scored` on, each given all tokens before it and the prefix.
 
-    Something comes before the first scored token: with a prefix at least one token of `ids`, so that `first_scored` is
-    at least 1. Requests with the same prefix share it where that saves work.
+    `first_scored` is at least 1, with a prefix too. Requests with the same prefix share it where that saves work.
     """
 
     ids: tuple[int, ...]
@@ -22,33 +21,38 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Scored:
-    logprobs: tuple[float, ...]  # natural logarithm, one per scored token
-    top1_margins: tuple[float, ...]  # how much more likely the runtime's own first choice was; 0 where it is this token
+    """The result of a ScoreRequest."""
+
+    logprobs: tuple[float, ...]  # in nats, one per scored token
+    top1_margins: tuple[float, ...]  # logit of the top token minus this token's; 0 if it is the top token
 
     @property
     def total(self) -> float:
+        """Return the log-probability of all scored tokens together, in nats."""
         return sum(self.logprobs)
 
 
 @dataclass(frozen=True)
 class Continuations:
-    """A context in two parts, of which many share the first, and what may come behind it."""
+    """A context and the texts that may follow it. The context's `prefix` is shared by many items."""
 
     prefix: str
-    stem: str  # not empty
-    endings: Sequence[str]
+    stem: str  # the rest of the context; not empty
+    endings: Sequence[str]  # the continuations
 
     @property
     def context(self) -> str:
+        """Return prefix and stem as one text."""
         return self.prefix + self.stem
 
     def texts(self) -> list[str]:
+        """Return the texts to tokenise: the context, the stem, and the stem with each ending."""
         return [self.context, self.stem, *(self.stem + ending for ending in self.endings)]
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One text is generated per seed; they share the prompt's prefill. Temperature 0 is greedy: no seed is used."""
+    """Generates one text per seed after a shared prefill. Temperature 0 is greedy and ignores the seeds."""
 
     ids: tuple[int, ...]
     max_new_tokens: int
@@ -60,14 +64,16 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class Generated:
-    ids: tuple[int, ...]  # new tokens, the end-of-text token left out
+    """A generated text, without its prompt."""
+
+    ids: tuple[int, ...]  # new tokens, without the end-of-text token
     text: str  # ends before the stop string
     finished_by: str  # "eos", "stop" or "length"
 
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """An item's prompt; its name seeds what is drawn for it."""
+    """An item's prompt. Its id is part of the seed for sampling."""
 
     id: str
     prompt: str
@@ -75,7 +81,7 @@ class TextPrompt:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How texts are generated from prompts."""
+    """Options for generating texts. Temperature 0 is greedy; `max_new_tokens` is per text."""
 
     max_new_tokens: int
     stop: tuple[str, ...]
@@ -85,16 +91,26 @@ class Decoding:
 
 
 class Tokenizer(Protocol):
-    """Between text and token ids; see `evaluation/text.py`."""
+    """Converts between text and token ids. `evaluation/text.py` implements it."""
 
     bos_id: int | None
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Return the ids without special tokens."""
+        ...
 
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text without special tokens."""
+        ...
 
-    def piecewise(self, ids: Sequence[int]) -> Callable[[int], str]: ...
+    def piecewise(self, ids: Sequence[int]) -> Callable[[int], str]:
+        """Return a function that returns the text added by each further token after `ids`."""
+        ...
 
-    def prompt(self, text: str, new_tokens: int) -> tuple[tuple[int, ...], bool]: ...
+    def prompt(self, text: str, new_tokens: int) -> tuple[tuple[int, ...], bool]:
+        """Return the ids of a prompt that fits with its new tokens, and whether it was truncated on the left."""
+        ...
 
-    def continuations(self, asked: Sequence[Continuations]) -> list[tuple[list[ScoreRequest], bool]]: ...
+    def continuations(self, contexts: Sequence[Continuations]) -> list[tuple[list[ScoreRequest], bool]]:
+        """Return per context one request per ending, and whether the context was truncated on the left."""
+        ...

@@ -1,6 +1,6 @@
-"""What a runtime answered, kept by content: scores and texts that need not be asked for again.
+"""The response cache: scores and texts of a runtime, stored by the content of their requests.
 
-Each batch is written as it is done, so that a killed run goes on behind it. Never consulted where time is measured.
+Each batch is written when it is done, so a killed run resumes after it. Timed benchmarks never use the cache.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.kept_texts import KeptTexts
 from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRequest, Scored, ScoreRequest
 
-_VERSION = 2  # raised when the meaning of a stored answer changes
+_VERSION = 2  # raise it when the meaning of a stored response changes
 
 
 class Responses:
-    """One SQLite file, safe for several processes. `path` None keeps nothing; without `use` nothing is answered.
+    """One SQLite file, safe for several processes. With `path` None nothing is stored; without `use` nothing is read.
 
-    `identity` is JSON that tells this runtime over this model from all others whose answers may differ.
+    `identity` is JSON that differs for every runtime and model whose responses may differ. `hits` counts reuse.
     """
 
     def __init__(self, path: Path | None, identity: JsonObject, use: bool):
@@ -33,37 +33,41 @@ class Responses:
 
     @property
     def note(self) -> str | None:
-        """What was wrong with the file."""
+        """What was wrong with the file; None if nothing was."""
         return self._kept.note
 
     def scores(self, requests: Sequence[ScoreRequest], exact: bool) -> list[Scored | None]:
-        """Return what is known of each request."""
-        found = self._get([self._score_key(request, exact) for request in requests])
-        return [None if one is None else Scored(tuple(one[0]), tuple(one[1])) for one in found]
+        """Return the stored result of each request, None where there is none."""
+        entries = self._get([self._score_key(request, exact) for request in requests])
+        return [None if entry is None else Scored(tuple(entry[0]), tuple(entry[1])) for entry in entries]
 
     def keep_scores(self, scored: Iterable[tuple[ScoreRequest, Scored]], exact: bool) -> None:
-        self._keep((self._score_key(request, exact), [one.logprobs, one.top1_margins]) for request, one in scored)
+        """Store results; `exact` ones (batch-invariant) are stored apart from the others."""
+        self._keep((self._score_key(request, exact), [part.logprobs, part.top1_margins]) for request, part in scored)
 
     def texts(self, request: GenerateRequest, eos_ids: Sequence[int]) -> list[Generated | None]:
-        """Return what is known of each of the request's samples."""
+        """Return the stored text of each of the request's samples, None where there is none."""
         keys = [self._text_key(request, sample, eos_ids) for sample in range(len(request.seeds))]
-        return [None if one is None else Generated(tuple(one[0]), one[1], one[2]) for one in self._get(keys)]
+        entries = self._get(keys)
+        return [None if entry is None else Generated(tuple(entry[0]), entry[1], entry[2]) for entry in entries]
 
-    def keep_text(self, request: GenerateRequest, sample: int, eos_ids: Sequence[int], one: Generated) -> None:
-        self._keep([(self._text_key(request, sample, eos_ids), [one.ids, one.text, one.finished_by])])
+    def keep_text(self, request: GenerateRequest, sample: int, eos_ids: Sequence[int], result: Generated) -> None:
+        """Store the text of one sample of a request."""
+        self._keep([(self._text_key(request, sample, eos_ids), [result.ids, result.text, result.finished_by])])
 
     def close(self) -> None:
+        """Close the file; later calls read and store nothing."""
         self._kept.close()
 
     def _get(self, keys: Sequence[bytes]) -> list[Any]:
         if not self._use:
             return [None] * len(keys)
-        found = self._kept.get(keys)
-        self.hits += sum(key in found for key in keys)
-        return [json.loads(found[key]) if key in found else None for key in keys]
+        stored = self._kept.get(keys)
+        self.hits += sum(key in stored for key in keys)
+        return [json.loads(stored[key]) if key in stored else None for key in keys]
 
     def _keep(self, rows: Iterable[tuple[bytes, Any]]) -> None:
-        self._kept.put((key, json.dumps(one)) for key, one in rows)
+        self._kept.put((key, json.dumps(values)) for key, values in rows)
 
     def _score_key(self, request: ScoreRequest, exact: bool) -> bytes:
         key = hashlib.sha256(self._identity)
@@ -73,8 +77,8 @@ class Responses:
         return key.digest()
 
     def _text_key(self, request: GenerateRequest, sample: int, eos_ids: Sequence[int]) -> bytes:
-        drawn = [request.temperature, request.top_p, request.seeds[sample]] if request.temperature > 0 else []
-        options = [request.max_new_tokens, request.stop, drawn, list(eos_ids)]
+        sampling = [request.temperature, request.top_p, request.seeds[sample]] if request.temperature > 0 else []
+        options = [request.max_new_tokens, request.stop, sampling, list(eos_ids)]
         key = hashlib.sha256(self._identity)
         key.update(json.dumps(options).encode())
         key.update(array("I", request.ids).tobytes())

@@ -1,7 +1,7 @@
-"""The scoring loop: log-probabilities of given continuations. What requests have in common is computed once.
+"""The scoring loop: log-probabilities of given continuations. Shared parts of requests are computed once.
 
-A tree of two levels: a prefix that the task declares (few-shot examples), and below it each request's own context,
-which several continuations may share. Shapes: B rows, K scored positions, V vocabulary.
+Requests form a tree of two levels: a prefix that the task declares (few-shot examples), and each request's own context,
+which several continuations may share. Shapes: B rows, T tokens, K scored positions, N scored tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from runtime_matrix.experiments.evaluation.requests import Scored, ScoreRequest
 from runtime_matrix.runtimes.base import Runtime, Traits
 from runtime_matrix.runtimes.transfer import to_device
 
-_MOST_LOGITS = 1 << 27  # numbers of a batch: half a gigabyte, where texts are scored at every position
-Finished = list[tuple[int, Scored]]  # indices of requests, and their results
+_MOST_LOGITS = 1 << 27  # logits per batch (0.5 GiB in float32); matters for texts scored at every position
+Finished = list[tuple[int, Scored]]  # (index of the request, result)
 
 
 def score(
@@ -31,7 +31,7 @@ def score(
     options: ScoringConfig | None = None,
     tally: Tally | None = None,
 ) -> list[Scored]:
-    """Return one result a request, in their order. FloatingPointError for logits that are not finite."""
+    """Return one result per request, in their order; FloatingPointError for logits that are not finite."""
     results: dict[int, Scored] = {}
     for finished in score_batches(runtime, traits, requests, options or ScoringConfig(), tally or Tally()):
         results.update(finished)
@@ -41,7 +41,7 @@ def score(
 def score_batches(
     runtime: Runtime, traits: Traits, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally
 ) -> Iterator[Finished]:
-    """Yield the results of each batch as soon as it is done; each request is in one of them."""
+    """Yield the results of each batch as soon as it is done; each request is in exactly one batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, request in enumerate(requests):
         groups.setdefault(request.prefix, []).append(index)
@@ -58,31 +58,34 @@ def score_batches(
 
 @dataclass(frozen=True)
 class _Continuation:
-    request: int  # its index
+    request: int  # index of the request
     ids: tuple[int, ...]  # the scored tokens
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A context, and what may come behind it: one continuation, or several that share it."""
+    """A context with one continuation, or with several that share it."""
 
     context: tuple[int, ...]
     continuations: tuple[_Continuation, ...]
 
     @property
     def is_stem(self) -> bool:
+        """Return whether several continuations share the context."""
         return len(self.continuations) > 1
 
     @property
     def run_ids(self) -> tuple[int, ...]:
-        """Return the tokens of the row; the last token of a continuation is only scored, never run."""
+        """Return the input tokens of the row; the last token of a continuation is scored but never run."""
         return self.context if self.is_stem else (*self.context, *self.continuations[0].ids[:-1])
 
     @property
     def wanted(self) -> range:
+        """Return the positions of `run_ids` whose logits are needed."""
         return range(len(self.context) - 1, len(self.run_ids))
 
     def behind(self, prefix: tuple[int, ...]) -> _Row:
+        """Return the row with the prefix as part of its context."""
         return _Row((*prefix, *self.context), self.continuations) if prefix else self
 
 
@@ -101,7 +104,7 @@ def _rows(requests: Sequence[ScoreRequest], indices: Sequence[int], options: Sco
 
 
 def _is_worth_sharing(prefix: tuple[int, ...], rows: Sequence[_Row], traits: Traits, options: ScoringConfig) -> bool:
-    """Sharing must save tokens when all are padded to what the runtime wants; with `exact` the item alone decides."""
+    """Return whether sharing saves tokens, padding included. With `batch_invariant` the batch must not decide."""
     if not prefix or not options.share_prefix or options.batch_invariant:
         return bool(prefix) and options.share_prefix
     padded = traits.buckets.pad_tokens
@@ -111,7 +114,7 @@ def _is_worth_sharing(prefix: tuple[int, ...], rows: Sequence[_Row], traits: Tra
 
 
 class _Branches:
-    """Rows behind one prefix, which may be empty, in batches."""
+    """Scores rows that share one prefix, which may be empty, in batches."""
 
     def __init__(
         self,
@@ -127,19 +130,20 @@ class _Branches:
         self._most_positions = max(1, _MOST_LOGITS // traits.vocabulary)
 
     def run(self) -> Iterator[Finished]:
+        """Yield the results of each batch."""
         if not self._rows:
             return
         lengths = [len(row.run_ids) for row in self._rows]
-        endings = [len(one.ids) - 1 for row in self._rows if row.is_stem for one in row.continuations]
+        endings = [len(continuation.ids) - 1 for row in self._rows if row.is_stem for continuation in row.continuations]
         padded = self._traits.buckets.pad_tokens
         self._ending_room = padded(max(endings)) if any(endings) else 0
         room = padded(max(lengths)) + self._ending_room
-        trunk = PrefixCache(self._runtime, self._traits, self._prefix, room, self._tally)
+        prefix_cache = PrefixCache(self._runtime, self._traits, self._prefix, room, self._tally)
         wanted = [len(row.wanted) for row in self._rows]
         packed = self._traits.packs_rows and bool(self._prefix)
-        for batch in self._batches(lengths, trunk.copied_tokens, packed):
+        for batch in self._batches(lengths, prefix_cache.copied_tokens, packed):
             for part in split(batch, wanted, self._most_positions):
-                yield self._score(trunk, [self._rows[index] for index in part])
+                yield self._score(prefix_cache, [self._rows[index] for index in part])
 
     def _batches(self, lengths: Sequence[int], held: int, packed: bool = False) -> list[list[int]]:
         one_by_one = self._options.batch_invariant or not self._options.batch
@@ -153,20 +157,20 @@ class _Branches:
             packed,
         )
 
-    def _score(self, trunk: PrefixCache, rows: Sequence[_Row]) -> Finished:
+    def _score(self, prefix_cache: PrefixCache, rows: Sequence[_Row]) -> Finished:
         ids_BT, lengths = pad([row.run_ids for row in rows], self._traits)
         longer = [at for at, row in enumerate(rows) if row.is_stem and any(len(c.ids) > 1 for c in row.continuations)]
         packed = self._traits.packs_rows and bool(self._prefix)
-        room = ids_BT.shape[1] + self._ending_room if longer or not packed else 0  # 0: nothing comes behind
-        cache = trunk.rows(len(lengths), room) if self._prefix or longer else None
-        found_BK = self._forward(ids_BT, lengths, cache, [row.wanted for row in rows], packed)
+        room = ids_BT.shape[1] + self._ending_room if longer or not packed else 0  # 0: no tokens follow
+        cache = prefix_cache.rows(len(lengths), room) if self._prefix or longer else None
+        logits_BKV = self._forward(ids_BT, lengths, cache, [row.wanted for row in rows], packed)
         parts: dict[int, list[tuple[float, float]]] = {}
         reads = [
-            _Read(at, range(1) if row.is_stem else range(len(one.ids)), one)
+            _Read(at, range(1) if row.is_stem else range(len(continuation.ids)), continuation)
             for at, row in enumerate(rows)
-            for one in row.continuations
+            for continuation in row.continuations
         ]
-        for read, values in zip(reads, self._read(found_BK, reads), strict=True):
+        for read, values in zip(reads, self._read(logits_BKV, reads), strict=True):
             parts[read.continuation.request] = values
         if longer:
             self._score_endings(cache, rows, longer, parts)
@@ -175,17 +179,17 @@ class _Branches:
     def _score_endings(
         self, cache: Any, rows: Sequence[_Row], longer: Sequence[int], parts: dict[int, list[tuple[float, float]]]
     ) -> None:
-        """Score what comes behind the first token of continuations that share a context, in rows of their own."""
-        pending = [(at, one) for at in longer for one in rows[at].continuations if len(one.ids) > 1]
+        """Score the tokens after the first of continuations that share a context, each in its own row."""
+        pending = [(at, ending) for at in longer for ending in rows[at].continuations if len(ending.ids) > 1]
         held = max(cache.lengths) if not self._traits.shares_prefix else max(len(rows[at].run_ids) for at in longer)
-        for batch in self._batches([len(one.ids) - 1 for _, one in pending], held):
-            chosen = [pending[index] for index in batch]
-            ids_BT, lengths = pad([one.ids[:-1] for _, one in chosen], self._traits)
-            parents = [at for at, _ in chosen]
-            below = cache.select(parents + parents[:1] * (len(lengths) - len(parents)))
-            found_BK = self._forward(ids_BT, lengths, below, [range(len(one.ids) - 1) for _, one in chosen])
-            reads = [_Read(row, range(1, len(one.ids)), one, -1) for row, (_, one) in enumerate(chosen)]
-            for read, values in zip(reads, self._read(found_BK, reads), strict=True):
+        for batch in self._batches([len(ending.ids) - 1 for _, ending in pending], held):
+            group = [pending[index] for index in batch]
+            ids_BT, lengths = pad([ending.ids[:-1] for _, ending in group], self._traits)
+            parents = [at for at, _ in group]
+            branches = cache.select(parents + parents[:1] * (len(lengths) - len(parents)))
+            logits_BKV = self._forward(ids_BT, lengths, branches, [range(len(ending.ids) - 1) for _, ending in group])
+            reads = [_Read(row, range(1, len(ending.ids)), ending, -1) for row, (_, ending) in enumerate(group)]
+            for read, values in zip(reads, self._read(logits_BKV, reads), strict=True):
                 parts[read.continuation.request] += values
 
     def _forward(
@@ -195,27 +199,27 @@ class _Branches:
         return self._runtime.forward(ids_BT, lengths, cache, pad_positions(wanted, len(lengths))).logits_BKV
 
     def _read(self, logits_BKV: torch.Tensor, reads: Sequence[_Read]) -> list[list[tuple[float, float]]]:
-        """Return (log-probability, gap) of each token of each read."""
+        """Return (log-probability, margin of the top token) of each token of each read."""
         at = [(read.row, token + read.shift, read.continuation.ids[token]) for read in reads for token in read.tokens]
         row_N, column_N, target_N = to_device(torch.tensor(at), logits_BKV.device).unbind(1)
-        chosen_N, highest_BK = logits_BKV[row_N, column_N, target_N], logits_BKV.amax(dim=2)
-        logprob_N = chosen_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]
+        logit_N, highest_BK = logits_BKV[row_N, column_N, target_N], logits_BKV.amax(dim=2)
+        logprob_N = logit_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]
         is_read_BK = torch.zeros_like(highest_BK, dtype=torch.bool)
         is_read_BK[row_N, column_N] = True
         tied_count = (tied(logits_BKV, highest_BK) & is_read_BK).sum()
-        # One transfer for all: each waits for the device.
-        parts = (tied_count[None], logprob_N, highest_BK[row_N, column_N] - chosen_N)
+        # One transfer for everything, because each transfer waits for the device.
+        parts = (tied_count[None], logprob_N, highest_BK[row_N, column_N] - logit_N)
         tied_positions, *values = torch.cat([part.double() for part in parts]).tolist()
-        logprobs, gaps = values[: len(at)], values[len(at) :]
-        check_numbers(logprobs, "a scored token")  # one NaN or plus infinity in a row leaves none of it finite
+        logprobs, margins = values[: len(at)], values[len(at) :]
+        check_numbers(logprobs, "a scored token")  # one NaN or +inf in a row makes all its log-probabilities non-finite
         self._tally.tied_positions += int(tied_positions)
-        pairs = iter(zip(logprobs, gaps, strict=True))
+        pairs = iter(zip(logprobs, margins, strict=True))
         return [[next(pairs) for _ in read.tokens] for read in reads]
 
 
 @dataclass(frozen=True)
 class _Read:
-    """Which tokens of a continuation are looked up in which row; the first at column `tokens[0] + shift`."""
+    """Tokens of a continuation to read from a row of logits; token t is at column t + `shift`."""
 
     row: int
     tokens: range
@@ -224,12 +228,12 @@ class _Read:
 
 
 def _scored(values: Sequence[tuple[float, float]]) -> Scored:
-    logprobs, gaps = zip(*values, strict=True)
-    return Scored(logprobs, gaps)
+    logprobs, margins = zip(*values, strict=True)
+    return Scored(logprobs, margins)
 
 
 def chunks(requests: Iterable[ScoreRequest], size: int) -> Iterator[list[ScoreRequest]]:
-    """Cut a stream into lists of about `size`; requests that share a context and follow each other stay together."""
+    """Split a stream into lists of about `size` requests; consecutive requests with the same context stay together."""
     chunk: list[ScoreRequest] = []
     for request in requests:
         if len(chunk) >= size and not _are_siblings(chunk[-1], request):
@@ -240,6 +244,6 @@ def chunks(requests: Iterable[ScoreRequest], size: int) -> Iterator[list[ScoreRe
         yield chunk
 
 
-def _are_siblings(one: ScoreRequest, other: ScoreRequest) -> bool:
-    cut = one.first_scored
-    return cut == other.first_scored and one.ids[:cut] == other.ids[:cut] and one.prefix == other.prefix
+def _are_siblings(first: ScoreRequest, second: ScoreRequest) -> bool:
+    cut = first.first_scored
+    return cut == second.first_scored and first.ids[:cut] == second.ids[:cut] and first.prefix == second.prefix

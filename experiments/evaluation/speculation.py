@@ -1,7 +1,7 @@
-"""Guesses of the next tokens, for speculative decoding: looked up in the text so far, or by a smaller model.
+"""Speculative decoding: proposes next tokens by prompt lookup or with a draft model.
 
-A guess costs time when it is wrong and never changes a text: the loop keeps what the runtime itself would have said
-(Leviathan et al. 2023, arXiv 2211.17192, greedy). Shapes: B rows, T tokens.
+A wrong guess costs time and never changes a text: the loop keeps only tokens that the runtime would have chosen
+(Leviathan et al. 2023, arXiv 2211.17192, the greedy case). Shapes: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from runtime_matrix.experiments.evaluation.batching import pad
 from runtime_matrix.experiments.evaluation.finite import check_numbers, read_highest
 from runtime_matrix.runtimes.base import Runtime, Traits
 
-_LONGEST, _SHORTEST = 3, 2  # tokens that must have occurred before; a single one says too little
+_LONGEST, _SHORTEST = 3, 2  # lengths of the n-grams looked up; a single token predicts too little
 
 
 class History:
-    """All tokens of a text so far, and where each short run of them last went on."""
+    """The tokens of a text so far, with an index of its n-grams."""
 
     def __init__(self, ids: Sequence[int]):
         self.ids: list[int] = []
@@ -28,40 +28,44 @@ class History:
             self.add(token)
 
     def add(self, token: int) -> None:
+        """Append a token and index the n-grams before it."""
         for length in range(_SHORTEST, _LONGEST + 1):
             if len(self.ids) >= length:
                 self._behind[tuple(self.ids[-length:])] = len(self.ids)
         self.ids.append(token)
 
     def continuation(self, most: int) -> list[int]:
-        """Return what came behind the latest earlier occurrence of the last tokens; empty where there is none."""
+        """Return up to `most` tokens after the latest earlier occurrence of the last tokens; empty if there is none."""
         for length in range(_LONGEST, _SHORTEST - 1, -1):
-            found = self._behind.get(tuple(self.ids[-length:])) if len(self.ids) >= length else None
-            if found is not None:
-                return self.ids[found : found + most]
+            start = self._behind.get(tuple(self.ids[-length:])) if len(self.ids) >= length else None
+            if start is not None:
+                return self.ids[start : start + most]
         return []
 
 
 class Drafter(Protocol):
-    tokens: int  # at most so many a guess
+    """Proposes tokens for the rows of a batch."""
+
+    tokens: int  # the most tokens per guess
 
     def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
-        """Return a guess a row, which may be empty; None is a row that nobody uses."""
+        """Return one guess per row, which may be empty; a row of None is unused."""
         ...
 
 
 class Lookup:
-    """Prompt lookup (Saxena 2023): summaries and code repeat what stands before."""
+    """Prompt lookup (Saxena 2023): summaries and code repeat earlier text."""
 
     def __init__(self, tokens: int):
         self.tokens = tokens
 
     def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
+        """Return the continuation that each row's history suggests."""
         return [row.continuation(self.tokens) if row is not None else [] for row in rows]
 
 
 class DraftModel:
-    """A smaller model over the same vocabulary; its cache follows the rows as they come and go."""
+    """A smaller model with the same vocabulary. Its cache follows the rows of the batch."""
 
     def __init__(self, runtime: Runtime, traits: Traits, tokens: int):
         self.tokens = tokens
@@ -71,28 +75,29 @@ class DraftModel:
         self._capacity = 0
 
     def propose(self, rows: Sequence[History | None]) -> list[list[int]]:
+        """Return `tokens` greedy tokens per row; FloatingPointError for logits that are not finite."""
         self._follow(rows)
-        held = [
+        cached = [
             min(length, len(row.ids) - 1) if row else 0 for length, row in zip(self._cache.lengths, rows, strict=True)
         ]
-        self._cache.rewind(held)
-        # Behind what is held comes one token, or two where the last guess was taken whole.
-        pending = [row.ids[length:] if row else [0] for row, length in zip(rows, held, strict=True)]
+        self._cache.rewind(cached)
+        # One token follows the cached ones, or two if the last guess was accepted completely.
+        pending = [row.ids[length:] if row else [0] for row, length in zip(rows, cached, strict=True)]
         guesses: list[list[int]] = [[] for _ in rows]
         for _ in range(self.tokens):
             ids_BT = torch.zeros(len(rows), max(map(len, pending)), dtype=torch.long)
             for at, tokens in enumerate(pending):
                 ids_BT[at, : len(tokens)] = torch.tensor(tokens)
-            logits_BV = self._runtime.forward(ids_BT, [len(one) for one in pending], self._cache).logits_BKV[:, 0]
-            highest, said = read_highest(logits_BV)
+            logits_BV = self._runtime.forward(ids_BT, [len(tokens) for tokens in pending], self._cache).logits_BKV[:, 0]
+            highest, predicted = read_highest(logits_BV)
             check_numbers([highest[at] for at, row in enumerate(rows) if row is not None], "a guess of the draft model")
-            pending = [[token] for token in said]
+            pending = [[token] for token in predicted]
             for guess, (token,) in zip(guesses, pending, strict=True):
                 guess.append(token)
         return [guess if row is not None else [] for guess, row in zip(guesses, rows, strict=True)]
 
     def _follow(self, rows: Sequence[History | None]) -> None:
-        """Put the cache's rows in the places of the histories; new ones are prefilled."""
+        """Reorder the cache's rows to match the histories, and prefill new ones."""
         needed = max(len(row.ids) for row in rows if row is not None) + self.tokens + 2
         places = {id(row): at for at, row in enumerate(self._rows) if row is not None}
         fresh = [at for at, row in enumerate(rows) if row is not None and id(row) not in places]

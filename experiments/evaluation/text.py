@@ -1,4 +1,4 @@
-"""Between text and token ids, with the tokenizer that lies in the model's folder."""
+"""Converts between text and token ids with the tokenizer in the model's folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tokenizers.decoders import DecodeStream
 
 from runtime_matrix.experiments.evaluation.requests import Continuations, ScoreRequest
 
-_PREFIXES_KEPT = 1000  # of which each is some kilobytes
+_PREFIXES_KEPT = 1000  # some kilobytes each
 
 
 class Text:
-    """Encodes without the tokenizer's own special tokens; the beginning-of-text id comes first where there is one."""
+    """The tokenizer of a model. Prompts and contexts start with the beginning-of-text id if the model has one."""
 
     def __init__(self, folder: Path, bos_id: int | None, max_length: int | None):
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -24,49 +24,51 @@ class Text:
         self._numbers = list(range(highest + 1))
 
     def encode(self, text: str) -> list[int]:
+        """Return the ids without special tokens, beginning-of-text included."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Return the text without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def piecewise(self, ids: Sequence[int]) -> Callable[[int], str]:
-        """Begin a text behind the given ids: the function returns what each further token adds to it.
+        """Return a function that returns the text added by each further token after `ids`.
 
-        A token that ends within a character adds nothing until the character is whole.
+        A token that ends within a character adds nothing until the character is complete.
         """
         stream = DecodeStream(ids=list(ids), skip_special_tokens=True)
         return lambda token: stream.step(self._tokenizer, token) or ""
 
     def prompt(self, text: str, new_tokens: int) -> tuple[tuple[int, ...], bool]:
-        """Return the ids of a prompt that leaves room for new tokens, and whether it had to be cut from the left."""
+        """Return the ids of a prompt that leaves room for new tokens, and whether it was truncated on the left."""
         first = () if self.bos_id is None else (self.bos_id,)
         ids = self.encode(text)
         room = len(ids) if self._max_length is None else max(1, self._max_length - new_tokens - len(first))
         surplus = max(0, len(ids) - room)
         return (*first, *ids[surplus:]), surplus > 0
 
-    def continuations(self, asked: Sequence[Continuations]) -> list[tuple[list[ScoreRequest], bool]]:
-        """Return for each one request an ending, tokenised in its context, and whether the context had to be cut.
+    def continuations(self, contexts: Sequence[Continuations]) -> list[tuple[list[ScoreRequest], bool]]:
+        """Return per context one request per ending, tokenised in its context, and whether the context was truncated.
 
-        The prefix is encoded once, and stays apart where encoding it with the stem as a whole gives the same tokens:
-        BPE may merge across the cut. Where the tokenizer merges stem and ending, the first token that differs from the
-        stem alone counts to the ending. What exceeds the model's length is cut from the left, behind the
+        The prefix is encoded once. It is shared only if encoding prefix and stem together gives the same tokens, since
+        BPE may merge across the boundary. If the tokenizer merges stem and ending, the ending starts at the first
+        token that differs from the stem alone. Contexts beyond the model's length are truncated on the left, after the
         beginning-of-text token; a prefix that this would change is not shared.
         """
-        texts = [text for one in asked for text in one.texts()]
+        texts = [text for context in contexts for text in context.texts()]
         encoded = iter(self._encode_all(texts))
-        made = []
-        for one in asked:
+        results = []
+        for context in contexts:
             whole, stem = next(encoded), next(encoded)
-            ended = [next(encoded) for _ in one.endings]
-            prefix = self._prefix_ids(one.prefix)
+            ended = [next(encoded) for _ in context.endings]
+            prefix = self._prefix_ids(context.prefix)
             if self._can_share(prefix, whole, stem, ended):
                 cuts = [min(_same(stem, ids), len(ids) - 1) for ids in ended]
                 requests = [ScoreRequest(self._tokens(ids), cut, prefix) for ids, cut in zip(ended, cuts, strict=True)]
-                made.append((requests, False))
+                results.append((requests, False))
             else:
-                made.append(self._whole(whole, [one.prefix + one.stem + ending for ending in one.endings]))
-        return made
+                results.append(self._whole(whole, [context.context + ending for ending in context.endings]))
+        return results
 
     def _can_share(self, prefix: tuple[int, ...], whole: list[int], stem: list[int], ended: list[list[int]]) -> bool:
         longest = len(prefix) + max(map(len, ended), default=0) - 1  # the last token is scored but never run
@@ -79,10 +81,10 @@ class Text:
         )
 
     def _encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _prefix_ids(self, prefix: str) -> tuple[int, ...]:
-        """Return the same tuple for the same prefix, so that it is held once."""
+        """Return the same tuple object for the same prefix, so that memory holds it once."""
         if prefix not in self._prefixes:
             if len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.clear()
@@ -90,25 +92,25 @@ class Text:
             self._prefixes[prefix] = self._tokens([*first, *self.encode(prefix)]) if prefix else ()
         return self._prefixes[prefix]
 
-    def _whole(self, alone: list[int], texts: Sequence[str]) -> tuple[list[ScoreRequest], bool]:
-        """Return the requests without a prefix that could be shared."""
-        made = [self._request(alone, ids) for ids in self._encode_all(texts)]
-        return [request for request, _ in made], any(cut for _, cut in made)
+    def _whole(self, context: list[int], texts: Sequence[str]) -> tuple[list[ScoreRequest], bool]:
+        """Return requests without a shared prefix, and whether any was truncated."""
+        pairs = [self._request(context, ids) for ids in self._encode_all(texts)]
+        return [request for request, _ in pairs], any(was_cut for _, was_cut in pairs)
 
-    def _request(self, alone: list[int], ids: list[int]) -> tuple[ScoreRequest, bool]:
+    def _request(self, context: list[int], ids: list[int]) -> tuple[ScoreRequest, bool]:
         first = [] if self.bos_id is None else [self.bos_id]
         room = (self._max_length or len(ids) + 1) + 1 - len(first)  # the last token is scored but never run
         surplus = max(0, len(ids) - room)
-        shared = len(first) + min(_same(alone, ids), len(ids) - 1) - surplus
+        shared = len(first) + min(_same(context, ids), len(ids) - 1) - surplus
         return ScoreRequest(self._tokens([*first, *ids[surplus:]]), max(1, shared)), surplus > 0
 
     def _tokens(self, ids: list[int]) -> tuple[int, ...]:
-        """Return the ids as numbers of which each is held once: a new one takes four times what points to it."""
+        """Return the ids as shared int objects: a new int takes four times the memory of a reference to one."""
         return tuple(map(self._numbers.__getitem__, ids))
 
 
-def _same(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens the two have in common at their beginning."""
-    if other[: len(one)] == one:
-        return len(one)
-    return next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+def _same(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return the length of the common prefix of two token sequences."""
+    if second[: len(first)] == first:
+        return len(first)
+    return next(i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])

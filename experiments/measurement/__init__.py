@@ -1,1 +1,1 @@
-"""Clocks, memory, statistics: numbers in, numbers out."""
+"""Measurement: clocks, memory, energy and the state of the machine. Independent of cells and records."""

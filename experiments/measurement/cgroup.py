@@ -1,4 +1,4 @@
-"""What this process's control group may use, and how often it was stopped for using more. Versions 1 and 2."""
+"""Limits of this process's control group, and how often it was throttled. Supports cgroup versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNLIMITED_BYTES = 1 << 60  # version 1 writes a number near 2^63 where there is
 
 
 def cpu_limit(root: Path = Path("/")) -> float | None:
-    """Return how many CPUs' time the group may use; None for no limit, or none that is told."""
+    """Return the group's limit in CPUs; None without a known limit."""
     parts = (_text(_file("cpu.max", "", root)) or "").split()
     if not parts:
         quota, period = (_text(_file(f"cpu.cfs_{name}_us", "cpu", root)) for name in ("quota", "period"))
@@ -20,13 +20,13 @@ def cpu_limit(root: Path = Path("/")) -> float | None:
 
 
 def memory_limit_bytes(root: Path = Path("/")) -> int | None:
-    """Return the group's memory limit; None for no limit, or none that is told."""
+    """Return the group's memory limit; None without a known limit."""
     text = _text(_file("memory.max", "", root)) or _text(_file("memory.limit_in_bytes", "memory", root)) or ""
     return int(text) if text.isdigit() and int(text) < _UNLIMITED_BYTES else None
 
 
 def throttled(root: Path = Path("/")) -> tuple[int | None, float | None]:
-    """Return in how many periods the group had used up its CPU time so far, and how many seconds it waited."""
+    """Return the number of throttled periods so far and the seconds waited; None values if unknown."""
     text = _text(_file("cpu.stat", "", root)) or ""
     if "nr_throttled" not in text:
         text = _text(_file("cpu.stat", "cpu", root)) or ""
@@ -38,9 +38,9 @@ def throttled(root: Path = Path("/")) -> tuple[int | None, float | None]:
 
 
 def _file(name: str, controller: str, root: Path) -> Path | None:
-    """Return the file of this process's group, or of the nearest group above that has it.
+    """Return the file of this process's group, or of its nearest ancestor that has it.
 
-    `controller` is one of version 1's; "" stands for version 2.
+    `controller` is a controller of version 1, or "" for version 2.
     """
     base, own = root / "sys/fs/cgroup" / controller, ""
     for line in (_text(root / "proc/self/cgroup") or "").splitlines():

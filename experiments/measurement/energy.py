@@ -1,6 +1,6 @@
-"""Energy from the machine's own counters: NVML of a GPU, RAPL of a processor (Linux's powercap). Never time × watts.
+"""Energy from hardware counters: NVML for a GPU, RAPL for a processor (Linux's powercap). Never time × watts.
 
-Counters are of the whole device: whatever else runs there is counted too.
+The counters cover the whole device, including everything else that runs on it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _MICRO, _MILLI = 1e-6, 1e-3
 
 
 class NoMeter(Exception):
-    """Why there is no energy counter. One line."""
+    """There is no energy counter. The message is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter that grows: joules now, and at which reading it begins again (None: never)."""
+    """A growing energy counter in joules. It restarts from 0 at `wraps_at_j`; None: never."""
 
     source: str
     read_j: Callable[[], float]
@@ -29,10 +29,10 @@ class Counter:
 
 @dataclass
 class EnergyMeter:
-    """Adds up what the counters gained within `measure`; `reason` says why `energy_j` is None."""
+    """Measures the energy of a `measure` block; `reason` explains why `energy_j` is None."""
 
-    device: str  # cpu or cuda
-    uuid: str | None = None  # of the GPU that is used, as NVIDIA's tools write it; None: the first
+    device: str  # "cpu" or "cuda"
+    uuid: str | None = None  # UUID of the GPU as NVIDIA's tools write it; None: the first GPU
     energy_j: float | None = None
     source: str | None = None
     reason: str | None = None
@@ -47,17 +47,19 @@ class EnergyMeter:
 
     @contextmanager
     def measure(self) -> Iterator[None]:
+        """Set `energy_j` to the energy of this block, in place of an earlier block's."""
         before = [counter.read_j() for counter in self._counters]
         yield
         if self._counters:
             self.energy_j = sum(_gained(counter, start) for counter, start in zip(self._counters, before, strict=True))
 
     def figures(self) -> dict[str, float | str | None]:
+        """Return the energy of the last block in joules, its source, and the reason if it is unknown."""
         return {"energy_j": self.energy_j, "energy_source": self.source, "energy_reason": self.reason}
 
 
 def rapl_counters(root: Path = POWERCAP) -> list[Counter]:
-    """Return a counter a processor package. NoMeter where the kernel has none, or lets only root read them."""
+    """Return one counter per processor package; NoMeter if the kernel has none or only root may read them."""
     packages = [path for path in sorted(root.glob("intel-rapl:*")) if path.name.count(":") == 1]
     if not packages:
         raise NoMeter("the kernel shows no RAPL counter (/sys/class/powercap is empty, as in most virtual machines)")
@@ -74,9 +76,9 @@ def _rapl(package: Path) -> Counter:
 
 
 def nvml_counters(uuid: str | None = None) -> list[Counter]:
-    """Return the counter of the GPU with this name; None is the first, hidden ones included.
+    """Return the counter of the GPU with this UUID; None means the first GPU, hidden ones included.
 
-    NoMeter without nvidia-ml-py, a driver, or a device that counts.
+    Raises NoMeter without nvidia-ml-py, a driver, or a device with a counter.
     """
     try:
         import pynvml

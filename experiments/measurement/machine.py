@@ -1,6 +1,6 @@
 """The state of the machine around a measurement: clocks, governor, stolen and throttled time, load, temperature, GPUs.
 
-What this system does not tell is None. Nothing is set: neither clocks nor modes.
+Values that the system does not report are None. Nothing is set, neither clocks nor modes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from runtime_matrix.experiments.measurement.cgroup import throttled
 
-_GPU_FACTS = (  # as nvidia-smi calls the fields of `GpuState`, in their order
+_GPU_FACTS = (  # names in nvidia-smi of the fields of `GpuState`, in their order
     "clocks.current.sm",
     "power.draw",
     "temperature.gpu",
@@ -25,7 +25,7 @@ _GPU_FACTS = (  # as nvidia-smi calls the fields of `GpuState`, in their order
     "ecc.errors.uncorrected.volatile.total",
 )
 _OLDER_NAMES = {"clocks_event_reasons.active": "clocks_throttle_reasons.active"}  # drivers before 535
-_STEAL = 7  # of the fields of a `cpu` line: user nice system idle iowait irq softirq steal
+_STEAL = 7  # index in a `cpu` line: user nice system idle iowait irq softirq steal
 _IDLE = (3, 4)
 _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 
@@ -44,11 +44,11 @@ class GpuState(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class MachineState:
-    """One reading; counters grow since the machine was started."""
+    """One reading. Counters count since the machine was started."""
 
-    at_s: float  # of a clock that only grows
-    jiffies: tuple[int, ...] | None  # of all CPUs together, as the kernel divides them
-    own_cpu_s: float  # of this process and its finished children
+    at_s: float  # monotonic clock
+    jiffies: tuple[int, ...] | None  # of all CPUs together, by the fields of a `cpu` line
+    own_cpu_s: float  # CPU time of this process and its finished children
     throttled_periods: int | None
     throttled_s: float | None
     cpu_mhz: float | None
@@ -59,14 +59,14 @@ class MachineState:
 
 
 class MachineChange(Struct, frozen=True, kw_only=True):
-    """How busy the machine was over a span, and its state at the end."""
+    """How busy the machine was in an interval, and its state at the end."""
 
     wall_s: float | None = None
     cpu_mhz: float | None = None
     governor: str | None = None
     steal_ratio: float | None = None
-    busy_ratio: float | None = None  # of all CPUs
-    others_ratio: float | None = None  # the same without this process
+    busy_ratio: float | None = None  # share of the time of all CPUs
+    others_ratio: float | None = None  # `busy_ratio` without this process
     throttled_periods: float | None = None
     throttled_s: float | None = None
     load_1min: float | None = None
@@ -76,9 +76,9 @@ class MachineChange(Struct, frozen=True, kw_only=True):
 
 
 def read_machine(root: Path = Path("/"), ask: Ask | None = None) -> MachineState:
-    """Read the machine below `root`, where `/proc` and `/sys` lie; `ask` runs nvidia-smi. Takes milliseconds on a CPU.
+    """Read the state from `/proc` and `/sys` below `root` in milliseconds; `ask` queries nvidia-smi.
 
-    nvidia-smi takes some 50 ms: not for use while something is timed.
+    nvidia-smi takes about 50 ms, so do not call this during timed work.
     """
     periods, throttled_s = throttled(root)
     times = os.times()
@@ -97,7 +97,7 @@ def read_machine(root: Path = Path("/"), ask: Ask | None = None) -> MachineState
 
 
 def machine_change(before: MachineState, after: MachineState | None = None) -> MachineChange:
-    """Return shares of time and counts since `before`, everything else as it is now."""
+    """Return shares of time and counts since `before`; all other values are those of `after`, by default of now."""
     after = after or read_machine()
     steal, busy, others = _shares(before, after)
     return MachineChange(
@@ -117,16 +117,16 @@ def machine_change(before: MachineState, after: MachineState | None = None) -> M
 
 
 def governor(root: Path = Path("/")) -> str | None:
-    """Return the governor of the first CPU; None where the kernel does not scale clocks, as in virtual machines."""
+    """Return the governor of the first CPU; None if the kernel does not scale clocks, as in virtual machines."""
     return _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def _shares(before: MachineState, after: MachineState) -> tuple[float | None, float | None, float | None]:
-    """Return the shares of all CPUs' time that were stolen, busy, and busy for other processes than this one."""
+    """Return the shares of all CPU time: stolen, busy, and busy for processes other than this one."""
     if before.jiffies is None or after.jiffies is None:
         return None, None, None
     gained = [late - early for early, late in zip(before.jiffies, after.jiffies, strict=False)]
-    total = sum(gained[: _STEAL + 1])  # guest time, behind, is part of user time
+    total = sum(gained[: _STEAL + 1])  # the guest fields that follow are part of user time
     if total <= 0 or len(gained) <= _STEAL:
         return None, None, None
     idle = sum(gained[index] for index in _IDLE)
@@ -143,31 +143,31 @@ def _jiffies(root: Path) -> tuple[int, ...] | None:
 
 
 def _cpu_mhz(root: Path) -> float | None:
-    """Return the mean clock of all CPUs now."""
+    """Return the current mean clock of all CPUs."""
     scaled = [_first_number(path) for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    found = [khz / 1000 for khz in scaled if khz is not None]
-    if not found:
+    clocks = [khz / 1000 for khz in scaled if khz is not None]
+    if not clocks:
         lines = (_text(root / "proc/cpuinfo") or "").splitlines()
         values = [_number(line.partition(":")[2].strip()) for line in lines if line.startswith("cpu MHz")]
-        found = [value for value in values if value is not None]
-    return round(sum(found) / len(found), 1) if found else None
+        clocks = [value for value in values if value is not None]
+    return round(sum(clocks) / len(clocks), 1) if clocks else None
 
 
 def _cpu_temperature(root: Path) -> float | None:
-    """Return the highest temperature that a sensor of the processor shows."""
-    found = []
+    """Return the highest temperature of the processor's sensors, in °C."""
+    readings = []
     for sensor in root.glob("sys/class/hwmon/hwmon*"):
         if _text(sensor / "name") in _CPU_SENSORS:
-            found += [_first_number(path) for path in sensor.glob("temp*_input")]
+            readings += [_first_number(path) for path in sensor.glob("temp*_input")]
     for zone in root.glob("sys/class/thermal/thermal_zone*"):
         if "cpu" in (_text(zone / "type") or "").lower() or _text(zone / "type") == "x86_pkg_temp":
-            found.append(_first_number(zone / "temp"))
-    known = [millidegrees / 1000 for millidegrees in found if millidegrees is not None]
+            readings.append(_first_number(zone / "temp"))
+    known = [millidegrees / 1000 for millidegrees in readings if millidegrees is not None]
     return max(known) if known else None
 
 
 def _gpus(ask: Ask) -> list[GpuState]:
-    """Return the state of each NVIDIA GPU; an empty list where nvidia-smi is not installed or does not answer."""
+    """Return the state of each NVIDIA GPU; empty if nvidia-smi is not installed or fails."""
     text = ask(_GPU_FACTS) or ask([_OLDER_NAMES.get(name, name) for name in _GPU_FACTS])
     rows = [[part.strip() for part in line.split(",")] for line in (text or "").strip().splitlines()]
     return [_gpu(*parts) for parts in rows if len(parts) == len(_GPU_FACTS)]
@@ -204,7 +204,7 @@ def _first_number(path: Path) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    """Return the number; None for other words, as [N/A] or [Not Supported] of nvidia-smi."""
+    """Return the number; None for other text, such as [N/A] or [Not Supported] of nvidia-smi."""
     try:
         return float(text)
     except ValueError:

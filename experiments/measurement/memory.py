@@ -1,6 +1,6 @@
-"""Host memory of this process and of those it started, from Linux's /proc; and the peak of any other figure.
+"""Host memory of this process and its descendants from Linux's /proc, and the peak of any other figure.
 
-None where there is no /proc. What processes share (libraries, pages since a fork) counts once for each of them.
+None without /proc. Memory that processes share (libraries, pages since a fork) counts once per process.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ _PROC = Path("/proc")
 
 
 def resident_bytes() -> int | None:
+    """Return the resident size of this process alone."""
     return _status("self", "VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """Return the highest resident size since the last `reset_peak`."""
+    """Return the highest resident size of this process since the last `reset_peak`."""
     return _status("self", "VmHWM")
 
 
 def tree_resident_bytes(proc: Path = _PROC) -> int | None:
-    """Return the resident size of this process and of its descendants that are alive."""
+    """Return the resident size of this process and its live descendants."""
     return _tree("VmRSS", proc)
 
 
 def tree_peak_bytes(proc: Path = _PROC) -> int | None:
-    """Return the sum of the highest resident sizes since `reset_peak` of this process and of its living descendants.
+    """Return the sum of the peaks since `reset_peak` of this process and its live descendants.
 
-    They need not have been reached at the same time. A descendant that has ended is not known any more.
+    The peaks need not have occurred at the same time. Ended descendants are not counted.
     """
     return _tree("VmHWM", proc)
 
 
 def reset_peak() -> bool:
-    """Let the kernel forget the peaks of this process and its descendants; False where it cannot forget this one's.
+    """Reset the peaks of this process and its descendants; return False if this process's cannot be reset.
 
-    `ru_maxrss` never falls, hence /proc.
+    It uses /proc because `ru_maxrss` never falls.
     """
     try:
         (_PROC / "self" / "clear_refs").write_text("5")
@@ -55,7 +56,7 @@ def reset_peak() -> bool:
 
 
 def mapped_file_bytes() -> int:
-    """Return the size of the files that this process has mapped, libraries left out: weights may lie there unread."""
+    """Return the size of this process's mapped files without libraries; weights may be mapped and not yet read."""
     try:
         lines = (_PROC / "self" / "maps").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -70,14 +71,14 @@ def mapped_file_bytes() -> int:
 
 
 def available_bytes() -> int | None:
-    """Return what the system could still give without swapping."""
+    """Return the memory that the system can provide without swapping."""
     return _field(Path("/proc/meminfo"), "MemAvailable")
 
 
 class Sampler:
-    """The highest value that `read` returned within the `with` block, asked every `every_s` by a thread.
+    """Samples `read` every `every_s` in a thread and keeps the highest value of the `with` block.
 
-    For memory that no allocator counts: what is shorter than `every_s` may be missed.
+    Use it for memory that no allocator counts. Peaks shorter than `every_s` may be missed.
     """
 
     def __init__(self, read: Callable[[], int], every_s: float = 0.002):
@@ -101,16 +102,17 @@ class Sampler:
 
 
 class PeakMeter:
-    """Peaks of named phases, less what the processes held when the meter was made and what imports took since."""
+    """Peaks of named phases in bytes, above the memory at creation and without imports since then."""
 
     def __init__(self) -> None:
         self.baseline_bytes = tree_resident_bytes()
         self.import_bytes = 0
         self.peaks_bytes: dict[str, int | None] = {}
-        self._earlier = 0  # the peak of a phase before the last import within it
+        self._earlier = 0  # peak of the current phase before its last import
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Record the peak of this block under `name`; None if it cannot be measured."""
         was_reset, self._earlier = reset_peak(), 0
         try:
             yield
@@ -120,7 +122,7 @@ class PeakMeter:
 
     @contextmanager
     def imports(self) -> Iterator[None]:
-        """Leave out of every peak what this block makes the process hold: packages, which are nobody's weights."""
+        """Exclude the memory that this block adds, such as imported packages, from all peaks."""
         self._earlier = max(self._earlier, self._above_baseline() or 0)
         before = tree_resident_bytes()
         try:
@@ -132,21 +134,21 @@ class PeakMeter:
 
     @contextmanager
     def loading_phase(self, name: str) -> Iterator[None]:
-        """Stand for a phase of a runtime's `load`: what it imports is left out."""
+        """Wrap a phase of a runtime's `load`; the memory of the phase `import` is excluded from all peaks."""
         with self.imports() if name == "import" else nullcontext():
             yield
 
     def rebase(self, bytes: int) -> None:
-        """Count so many bytes more as held before, and look for the peak anew."""
+        """Raise the baseline by `bytes` and reset the peak."""
         self.import_bytes += bytes
         if self.baseline_bytes is not None:
             self.baseline_bytes += bytes
         reset_peak()
 
     def gained_bytes(self) -> int | None:
-        """Return what the processes hold now, less the baseline."""
-        held = tree_resident_bytes()
-        return None if held is None or self.baseline_bytes is None else held - self.baseline_bytes
+        """Return the current memory above the baseline."""
+        current = tree_resident_bytes()
+        return None if current is None or self.baseline_bytes is None else current - self.baseline_bytes
 
     def _above_baseline(self) -> int | None:
         peak = tree_peak_bytes()
@@ -154,7 +156,7 @@ class PeakMeter:
 
 
 class MemoryTrace:
-    """The resident memory of another process over time, in (seconds since the start, bytes); read by its parent."""
+    """The resident memory of another process over time, as (seconds since the start, bytes), read by its parent."""
 
     _EVERY_S = 0.5
 
@@ -163,7 +165,7 @@ class MemoryTrace:
         self.samples: list[tuple[float, int]] = []
 
     def take(self) -> None:
-        """Note the memory, at most twice a second; nothing where the process is gone or there is no /proc."""
+        """Add a sample, at most two per second; does nothing if the process has ended or without /proc."""
         elapsed = self._clock() - self._start
         if self.samples and elapsed - self.samples[-1][0] < self._EVERY_S:
             return
@@ -171,7 +173,7 @@ class MemoryTrace:
             pages = int(self._path.read_text(encoding="utf-8").split()[1])
         except (OSError, IndexError, ValueError):
             return
-        if pages:  # none is held by a process that has ended and is not collected yet
+        if pages:  # 0 for a process that has ended and is not yet reaped
             self.samples.append((round(elapsed, 2), pages * os.sysconf("SC_PAGE_SIZE")))
 
 

@@ -1,6 +1,6 @@
-"""The processes below this one, and the CPU time of all of them: what a runtime computes in a child counts as its own.
+"""The descendants of this process and their CPU time: work of a runtime's child processes counts as its own.
 
-Linux only; elsewhere there are no children to see, and the clock is this process's own.
+Linux only. Elsewhere there are no descendants, and the clock covers this process alone.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _PROC = Path("/proc")
 
 def descendants(pid: int | None = None, proc: Path = _PROC) -> list[int]:
     """Return the living descendants of a process (default: this one), parents before children."""
-    found, pending = [], [os.getpid() if pid is None else pid]
+    pids, pending = [], [os.getpid() if pid is None else pid]
     while pending:
         children = _children(pending.pop(), proc)
-        found += children
+        pids += children
         pending += children
-    return found
+    return pids
 
 
 def _children(pid: int, proc: Path) -> list[int]:
     children: list[int] = []
-    with suppress(OSError):  # a process that has just ended
+    with suppress(OSError):  # the process has just ended
         for task in (proc / str(pid) / "task").iterdir():
             with suppress(OSError):
                 children += map(int, (task / "children").read_text(encoding="utf-8").split())
@@ -34,10 +34,9 @@ def _children(pid: int, proc: Path) -> list[int]:
 
 
 class TreeClock:
-    """CPU seconds of this process and its descendants, ended ones included.
+    """CPU seconds of this process and its descendants, including those that have ended.
 
-    Reading costs about a microsecond for each child. `refresh` looks for new children; it reads /proc, so call it
-    outside what is timed.
+    Reading takes about a microsecond per child. `refresh` looks for new children in /proc; call it outside timed work.
     """
 
     def __init__(self) -> None:
@@ -46,20 +45,21 @@ class TreeClock:
 
     def __call__(self) -> float:
         for pid in self._children:
-            with suppress(OSError):  # ended and not yet collected: what it used when last read still counts
+            with suppress(OSError):  # ended and not yet reaped: its last reading still counts
                 self._children[pid] = time.clock_gettime(_cpu_clock(pid))
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return time.process_time() + ended.ru_utime + ended.ru_stime + sum(self._children.values())
 
     @property
     def children(self) -> frozenset[int]:
+        """Return the process ids of the descendants known since the last `refresh`."""
         return frozenset(self._children)
 
     def refresh(self) -> None:
-        """Take up new children; those that were collected now count among the ended ones."""
+        """Add new children; reaped ones are counted by the kernel from now on."""
         self._children = {pid: self._children.get(pid, 0.0) for pid in descendants()}
 
 
 def _cpu_clock(pid: int) -> int:
-    """Return the kernel's clock id of another process's CPU time, as clock_getcpuclockid(3) makes it."""
+    """Return the kernel's clock id of another process's CPU time, computed as in clock_getcpuclockid(3)."""
     return (~pid << 3) | 2

@@ -1,4 +1,4 @@
-"""How busy processor and GPU are while something is timed."""
+"""Utilisation of CPU and GPU during timed work."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from runtime_matrix.experiments.measurement.processes import TreeClock
 
-_EVERY_S = 0.1  # the driver's own window is no shorter
+_EVERY_S = 0.1  # the driver's own sampling window is at least as long
 
 
 class UtilisationMeter:
     """Measures within its `with` block; a figure that cannot be measured is None.
 
-    The GPU's share is NVML's: of the time in which at least one kernel ran, whoever's it was.
+    NVML's figure is the share of time in which at least one kernel of any process ran on the GPU.
     """
 
     def __init__(self, threads: int, device: str, uuid: str | None = None):
@@ -41,6 +41,7 @@ class UtilisationMeter:
             self._thread.join()
 
     def figures(self) -> dict[str, float | str | None]:
+        """Return both utilisations from 0 to 1; the CPU's is relative to the given threads."""
         cpu = self._cpu_s / self._wall_s / self._threads if self._wall_s > 0 else None
         gpu = sum(self._samples) / len(self._samples) if self._samples else None
         return {"cpu_utilisation_ratio": cpu, "gpu_utilisation_ratio": gpu}
@@ -52,7 +53,7 @@ class UtilisationMeter:
 
 
 def gpu_reader(uuid: str | None) -> Callable[[], float] | None:
-    """Return a function that reads the GPU's share from 0 to 1; None without nvidia-ml-py, a driver or this figure."""
+    """Return a function that reads the GPU's utilisation, 0 to 1; None without nvidia-ml-py, driver or this figure."""
     try:
         import pynvml
     except ImportError:

@@ -1,1 +1,1 @@
-"""Records: what a cell leaves behind, whatever happened, and the matrix that is derived from them."""
+"""Records: what each cell writes to disk, whatever happens, and the types that the matrix is derived from."""

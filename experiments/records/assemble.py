@@ -1,4 +1,4 @@
-"""From a cell's journal to its record."""
+"""Builds the record of a cell from the events of its journal."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def assemble(
     exit_code: int | None,
     finished_at: str | None = None,
 ) -> Record:
-    """Return the record of a cell that came to this end. The first event is the cell's identity.
+    """Return the record of a cell that ended with this status. The first event is the cell's identity.
 
-    What a runtime declares or counts may be anything: an event that is not of its type is left out, and the cell is an
-    error that says so. ValueError for the journal of something else.
+    Runtimes may declare and count anything, so an event of the wrong type is left out and the cell's status becomes
+    `error` with the reason. Raises ValueError if the journal does not begin with a cell.
     """
     first = events[0]
     if first["event"] != "cell":
-        raise ValueError(f"a journal begins with the cell, not with {first['event']!r}")
+        raise ValueError(f"a journal must begin with the event cell; found {first['event']!r}")
     parts = _Parts(events)
     content = {
         **first["cell"],
@@ -62,13 +62,14 @@ def assemble(
 
 
 class _Parts:
-    """The typed events of a journal; `problem` is the first one that is not of its type, in one line."""
+    """The typed events of a journal. `problem` describes the first event of the wrong type in one line."""
 
     def __init__(self, events: Sequence[JsonObject]):
         self._events = events
         self.problem: str | None = None
 
     def all(self, kind: type[T], *names: str) -> list[T]:
+        """Return the events with one of these names, without those of the wrong type."""
         parts = []
         for event in self._events:
             if event["event"] in names:
@@ -76,9 +77,10 @@ class _Parts:
                     parts.append(typed(event, kind))
                 except ValueError as error:
                     name = event.get("benchmark", event["event"])
-                    self.problem = self.problem or f"what {name} recorded cannot be kept: {error}"
+                    self.problem = self.problem or f"{name} recorded a value of the wrong type: {error}"
         return parts
 
     def last(self, kind: type[T], *names: str) -> T | None:
+        """Return the last such event; None if there is none."""
         parts = self.all(kind, *names)
         return parts[-1] if parts else None

@@ -1,6 +1,6 @@
-"""Which code a cell runs: a digest of its sources, and the versions of the packages that they import.
+"""The code that a cell runs: a digest of its sources, and the versions of the packages that they import.
 
-Classes are read and not imported: importing an engine takes seconds.
+Sources are parsed and not imported, because importing an engine takes seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.records.schema import Code
 
 _ROOT = Path(__file__).parents[2]
-_OWN = (  # what runs in a cell; what shows its record may change
+_OWN = (  # code that runs in a cell; code that only shows records is left out
     "runtimes",
     *(f"experiments/{part}" for part in ("core", "tasks", "benchmarks", "cells", "measurement", "sandbox")),
 )
@@ -32,8 +32,10 @@ def targets(runtime: JsonObject) -> list[str]:
 
 
 def code_of(names: Iterable[str]) -> Code:
-    """Return the code that these MODULE:CLASS names run: a digest of this program's sources and of all that they import
-    beside packages, and the versions of the packages, by distribution. Nothing is imported for it."""
+    """Return the code that these MODULE:CLASS names run, without importing it.
+
+    The digest covers this program's sources and all local modules that the names import. Packages count by version.
+    """
     files, packages = set(_own_files()), set()
     for name in names:
         for path, imported in _sources(module_of(name)).items():
@@ -46,18 +48,18 @@ def code_of(names: Iterable[str]) -> Code:
 
 
 def constructor_options(target: str) -> set[str] | None:
-    """Return the names of what the class's own constructor takes, read and not imported; None where that is open."""
+    """Return the parameter names of the class's own constructor; None without one, or if it takes `**kwargs`."""
     body = _class_body(target)
-    made = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    if len(made) != 1 or made[0].args.kwarg is not None:
+    constructors = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    if len(constructors) != 1 or constructors[0].args.kwarg is not None:
         return None
-    return {one.arg for one in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+    return {argument.arg for argument in (*constructors[0].args.args[1:], *constructors[0].args.kwonlyargs)}
 
 
 def declared_distributions(target: str) -> tuple[str, ...]:
-    """Return what the class's own `distributions` says, read and not imported; nothing for a class without it.
+    """Return the class's own `distributions`, without importing it; empty for a class without it.
 
-    UserError where it is no tuple of string literals.
+    Raises UserError if it is not a tuple of string literals.
     """
     for node in _class_body(target):
         names = (
@@ -71,16 +73,18 @@ def declared_distributions(target: str) -> tuple[str, ...]:
 
 def _texts(value: ast.expr | None, what: str) -> tuple[str, ...]:
     try:
-        found = ast.literal_eval(value) if value is not None else None
+        texts = ast.literal_eval(value) if value is not None else None
     except ValueError:
-        found = None
-    if not isinstance(found, tuple) or not all(isinstance(text, str) for text in found):
-        raise UserError(f"{what} must be a tuple of string literals, as in ('onnx',): it is read without being run")
-    return found
+        texts = None
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise UserError(
+            f"{what} must be a tuple of string literals, as in ('onnx',), because the class is parsed, not imported"
+        )
+    return texts
 
 
 def _class_body(target: str) -> list[ast.stmt]:
-    """Return the statements of a class; none where its module cannot be found or read: importing it will say so."""
+    """Return the statements of a class; empty if its module is missing or unreadable: its import fails."""
     module = module_of(target)
     place = _place(module.partition(".")[0])
     path = _file(place, module) if place is not None else None
@@ -98,30 +102,30 @@ def _own_files() -> tuple[Path, ...]:
 
 
 def _sources(module: str) -> dict[Path, set[str]]:
-    """Return the files that a module needs, itself included, each with the names of the packages that it imports."""
-    found: dict[Path, set[str]] = {}
+    """Return the local files that a module needs, itself included, each with the packages that it imports."""
+    sources: dict[Path, set[str]] = {}
     place = _place(module.partition(".")[0])
-    left = [module] if place is not None else []
+    pending = [module] if place is not None else []
     seen: set[str] = set()
-    while left:
-        name = left.pop()
+    while pending:
+        name = pending.pop()
         if name in seen or place is None:
             continue
         seen.add(name)
         path = _file(place, name)
         if path is None:
             continue
-        found[path] = set()
+        sources[path] = set()
         for imported in _imports(path, name):
             if _is_local(place, imported, module):
-                left.append(imported)
+                pending.append(imported)
             else:
-                found[path].add(imported.partition(".")[0])
-    return found
+                sources[path].add(imported.partition(".")[0])
+    return sources
 
 
 def _place(package: str) -> Path | None:
-    """Return the folder that holds a top-level module; it is looked for, not imported."""
+    """Return the folder of a top-level module without importing it; None if there is none."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -135,11 +139,11 @@ def _place(package: str) -> Path | None:
 
 def _file(place: Path, module: str) -> Path | None:
     path = place.joinpath(*module.split("."))
-    return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def _is_local(place: Path, imported: str, module: str) -> bool:
-    """Say whether it lies beside the module: among installed packages only what has the same first name does."""
+    """Return whether an import is local to the module; among installed packages, only those of its own package are."""
     is_installed = place.name in ("site-packages", "dist-packages")
     first = imported.partition(".")[0]
     return (first == module.partition(".")[0] or not is_installed) and _file(place, first) is not None
@@ -149,7 +153,7 @@ def _imports(path: Path, module: str) -> Iterator[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return  # importing it will say so
+        return  # the later import reports it
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -162,9 +166,11 @@ def _imports(path: Path, module: str) -> Iterator[str]:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of the distributions that bring these packages; Python's own have none."""
+    """Return the versions of the distributions that provide these packages, without Python's own modules."""
     by_package = _distributions()
-    names = {name for one in packages if one not in sys.stdlib_module_names for name in by_package.get(one, ())}
+    names = {
+        name for package in packages if package not in sys.stdlib_module_names for name in by_package.get(package, ())
+    }
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 

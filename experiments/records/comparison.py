@@ -1,4 +1,7 @@
-"""What comparing a cell with its reference found, typed: launches of both, and outputs item by item."""
+"""Types of a cell's comparison with its reference: interleaved launches, and outputs item by item.
+
+Times are in seconds and sizes in bytes, as the names say.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from runtime_matrix.experiments.measurement.machine import MachineChange
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
 
-SPEED_SCHEMA_VERSION = 2  # 1: timed work that nobody checked, at one thread
+SPEED_SCHEMA_VERSION = 2  # 1: at one thread, and timed tokens were not checked
 OUTPUT_DIFF_SCHEMA_VERSION = 1
 TokenRule = Literal["exact", "share"]
 
 
 class Times(Struct, frozen=True, kw_only=True):
-    """Seconds, one for each round."""
+    """Seconds, one value per round."""
 
     wall_s: list[float]
     cpu_s: list[float]
@@ -29,67 +32,70 @@ class Side(Struct, frozen=True, kw_only=True):
     """The rounds of one cell in a block."""
 
     prefill: Times
-    decode: Times  # the mean of a round's steps
-    steps_s: list[list[float]]  # [round][token after the first], wall
+    decode: Times  # mean of the steps of a round
+    steps_s: list[list[float]]  # [round][token after the first], wall time
     rounds_cpu_s: float
-    between_cpu_s: float  # between the rounds, where nothing is to be computed
+    between_cpu_s: float  # between rounds, when nothing should be computed
     recompiles: int | None = None
 
 
 class Block(Struct, frozen=True, kw_only=True):
-    """Rounds of one shape, in which the two cells took turns."""
+    """Interleaved rounds of one shape."""
 
     candidate: Side
     reference: Side
     batch: int
-    prompt_tokens: list[int]  # one for each round
+    prompt_tokens: list[int]  # one value per round
 
     def side(self, name: Literal["candidate", "reference"]) -> Side:
+        """Return the rounds of one of the two cells."""
         return self.candidate if name == "candidate" else self.reference
 
 
 class TimedTokens(Struct, frozen=True, kw_only=True):
-    """How the timed tokens of a cell compare with the reference's of the same rounds."""
+    """The timed tokens of a cell compared with the reference's in the same rounds."""
 
     tokens: int
     missing: int
-    forced: int  # through the reference
-    forced_top: int  # that it would choose too
-    max_gap: float  # nats by which its own choice was likelier, at most
+    forced: int  # tokens scored by the reference
+    forced_top: int  # forced tokens that are the reference's top token
+    max_gap: float  # largest margin of the reference's top token over a forced token, in nats
     rows: int = 0
     same_rows: int = 0
 
 
 class Repeated(Struct, frozen=True, kw_only=True):
-    """Wall seconds of rounds whose prompts came before, and of the same rounds when they were new."""
+    """Wall seconds of rounds with repeated prompts, and of the same rounds when the prompts were new."""
 
     fresh_s: list[float]
     again_s: list[float]
 
 
 class PeakMemory(Struct, frozen=True, kw_only=True):
+    """Peak memory of one cell in a launch; None is unknown."""
+
     peak_host_bytes: int | None = None
     peak_device_bytes: int | None = None
 
 
 class Launch(Struct, frozen=True, kw_only=True):
-    """One set of fresh processes: a cell's rounds and the reference's."""
+    """One launch: the rounds of a cell and of its reference in a pair of fresh processes."""
 
     own: Block | None  # at the cell's own threads
-    long: Block | None  # of longer texts
-    batched: Block | None
-    one_thread: Block | None
+    long: Block | None  # longer texts
+    batched: Block | None  # large batches
+    one_thread: Block | None  # at one thread, for CPU time
     candidate_memory: PeakMemory
     reference_memory: PeakMemory
     threads: int
-    device: str  # cpu or cuda
+    device: str  # "cpu" or "cuda"
     machine: MachineChange
     tokens: TimedTokens | None = None
     repeated: Repeated | None = None
     seed: str | None = None
 
     def blocks(self) -> dict[str, Block]:
-        """Return the blocks that were measured, by name."""
+        """Return the measured blocks by name."""
         named = {"own": self.own, "long": self.long, "batched": self.batched, "one_thread": self.one_thread}
         return {name: block for name, block in named.items() if block is not None}
 
@@ -99,21 +105,21 @@ class Speed(Struct, frozen=True, kw_only=True):
 
     schema_version: int
     against: str  # the reference's record_id
-    options: JsonObject  # `ComparisonConfig`, as it was
+    options: JsonObject  # the `ComparisonConfig` of the measurement
     threads: int
     token_rule: TokenRule
     launches: list[Launch]
-    reason: str | None = None  # why there are not more launches
+    reason: str | None = None  # why there are no more launches
     interleaved: str | None = None
     launch: str | None = None  # fork or exec
 
 
 class BenchmarkDiff(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The outputs of one benchmark beside the reference's, item by item."""
+    """The outputs of one benchmark compared with the reference's, item by item."""
 
     items: int
-    score: str  # the field of an item that says what its answer is worth
-    score_difference: Interval | None = None  # above 0: better than the reference
+    score: str  # field of an item that holds its score
+    score_difference: Interval | None = None  # above 0 is better than the reference
     right_to_wrong: int | None = None
     wrong_to_right: int | None = None
     flips: Interval | None = None
@@ -133,21 +139,21 @@ class BenchmarkDiff(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OutputDiff(Struct, frozen=True, kw_only=True):
-    """The outputs of a cell beside its reference's."""
+    """The outputs of a cell compared with its reference's."""
 
     schema_version: int
     against: str  # the reference's record_id
     benchmarks: dict[str, BenchmarkDiff]
-    reasons: dict[str, str] = {}  # by benchmark: why it cannot be compared
+    reasons: dict[str, str] = {}  # benchmark: why it cannot be compared
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A record, its folder, and what comparing it found."""
+    """A record, its folder and its comparisons."""
 
     record: Record
     folder: Path
     speed: Speed | None = None
     diff: OutputDiff | None = None
-    speed_problem: str | None = None  # why the comparison of speed that lies beside the record cannot be read
+    speed_problem: str | None = None  # why the record's speed.json cannot be read

@@ -1,4 +1,4 @@
-"""What a measurement depends on besides its configuration: machine, versions, commit, load."""
+"""The environment of a measurement: machine, package versions, commit and load; not its configuration."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from runtime_matrix.experiments.records.code import declared_distributions
 from runtime_matrix.experiments.records.processor import processor
 from runtime_matrix.experiments.records.schema import Environment, to_plain
 
-_PACKAGES = ("torch", "transformers", "numpy", "hydra-core", "pytest-benchmark")  # that every cell runs
+_PACKAGES = ("torch", "transformers", "numpy", "hydra-core", "pytest-benchmark")  # used by every cell
 _PRESETS = ("runtime", "runtime/weights", "runtime/placement")  # groups whose presets have a `target`
 _TARGET = re.compile(r"\btarget: *[\"']?([A-Za-z_][\w.]*:\w+)")
-_GPU_NAMES = ("index", "uuid")  # of the card that is there, among those that are alike
+_GPU_NAMES = ("index", "uuid")  # identify a card among identical ones
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MEMORY_STEP = 8 * 2**30
-_SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder that git knows
+_SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder of the git repository
 _CODE = ("runtimes", "experiments", "conf")
-# What differs from minute to minute on one machine, or names one of many that are alike.
+# Facts that change from minute to minute, or that distinguish identical machines.
 _PASSING = ("load_average", "hostname")
-# What makes a machine fast or slow; of figures that were measured under another of these, none can be compared.
+# Facts that decide the speed of a machine: figures are comparable only if all of them are equal.
 _MACHINE = (
     *("processor", "cores", "cpu", "instruction_sets", "instruction_limits"),
     *("cpu_limit", "memory_limit_bytes", "governor"),
@@ -44,7 +44,7 @@ _MACHINE = (
 
 
 def environment() -> Environment:
-    """Return the fingerprint of this machine and installation; nothing heavy is imported."""
+    """Return the facts of this machine and installation. Imports no heavy package."""
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
@@ -65,9 +65,9 @@ def environment() -> Environment:
 
 @cache
 def packages() -> tuple[str, ...]:
-    """Return the distributions whose versions may decide figures: ours, and what the classes of all presets declare.
+    """Return the distributions whose versions may affect figures: ours and those that classes of presets declare.
 
-    All presets, whichever cell runs: the cells of a sweep have one environment.
+    All presets count, whichever cell runs, so that the cells of a sweep share one environment.
     """
     files = (path for place in places() for group in _PRESETS for path in sorted((place / group).glob("*.yaml")))
     targets = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
@@ -76,73 +76,73 @@ def packages() -> tuple[str, ...]:
 
 
 def commit() -> str | None:
-    """Return the commit of a checkout."""
+    """Return the commit of the checkout; None for an installed wheel or without git."""
     return _git("rev-parse", "HEAD")
 
 
 def gpus() -> list[dict[str, str]]:
-    """Return what NVIDIA's own tool says of each GPU that this process may use, in its words and units.
+    """Return the facts of each GPU that this process may use, with the words and units of nvidia-smi.
 
-    Nothing where the tool is not installed.
+    Empty if nvidia-smi is not installed.
     """
     if shutil.which("nvidia-smi") is None:
         return []
     names = (*_GPU_NAMES, *_GPU_FACTS)
-    asked = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    query = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
     parts = [[part.strip() for part in line.split(",")] for line in lines]
-    # Other lines are words, such as that there are no devices.
+    # Other lines are messages, for example that there are no devices.
     cards = [dict(zip(names, values, strict=True)) for values in parts if len(values) == len(names)]
     return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(_VISIBLE))]
 
 
 def visible(cards: Sequence[dict[str, str]], chosen: str | None) -> list[dict[str, str]]:
-    """Return the cards that CUDA_VISIBLE_DEVICES names, in its order, by index or by the beginning of their UUID.
+    """Return the cards listed in CUDA_VISIBLE_DEVICES, in its order, by index or by the start of their UUID.
 
-    As in CUDA, what comes behind the first name of no card counts for nothing. None: all cards.
+    As in CUDA, the list ends at the first unknown name. `chosen` None means all cards.
     """
     if chosen is None:
         return list(cards)
-    found = []
+    selected = []
     for name in filter(None, (part.strip() for part in chosen.split(","))):
         card = next((card for card in cards if name == card["index"] or card["uuid"].startswith(name)), None)
         if card is None:
             break
-        found.append(card)
-    return found
+        selected.append(card)
+    return selected
 
 
 def gpu_memory_bytes(gpu: Mapping[str, str]) -> float | None:
-    """Return a card's memory; None where the driver does not tell it, as of some slices."""
+    """Return a card's memory in bytes; None if the driver does not report it, as for some MIG slices."""
     mebibytes = gpu["memory.total"].split()[0] if gpu.get("memory.total") else ""
     return float(mebibytes) * 2**20 if mebibytes.replace(".", "", 1).isdigit() else None
 
 
 def environment_hash(environment: Environment) -> str:
-    """Return a digest of what identifies the environment."""
+    """Return a digest of the lasting facts of the environment."""
     lasting = {key: value for key, value in to_plain(environment).items() if key not in _PASSING}
     lasting["memory_bytes"] = memory_class(environment)
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def memory_class(environment: Environment) -> int | None:
-    """Return the memory in steps of 8 GiB: of a virtual machine it may grow by a little from one start to the next."""
+    """Return the memory in units of 8 GiB: the memory of a virtual machine varies a little between starts."""
     size = environment.memory_bytes
     return None if size is None else round(size / _MEMORY_STEP)
 
 
 def machine_facts(environment: Environment) -> JsonObject:
-    """Return what of an environment describes the machine: processor, instruction sets and limits, and its GPUs."""
+    """Return the facts that describe the machine: processor, instruction sets, limits and GPUs."""
     facts = {key: value for key in _MACHINE if (value := getattr(environment, key)) is not UNSET}
     names = [gpu["name"] for gpu in environment.gpus]
     return facts | ({"gpus": names} if names else {})
 
 
 def machine_differences(there: JsonObject, here: Environment) -> list[str]:
-    """Return how a machine, of which `there` are facts, differs from this one, one text per fact.
+    """Return the differences between the machine with the facts `there` and this one, one text per fact.
 
-    A fact that `there` did not record is left out.
+    Facts that `there` does not have are left out.
     """
     other = machine_facts(here)
     return [
@@ -168,7 +168,7 @@ def _version(name: str) -> str | None:
 
 
 def _is_dirty() -> bool:
-    """Say whether the sources are other than the commit's; a file that git does not know counts where code is."""
+    """Return whether the sources differ from the commit; untracked files count only in folders of code."""
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return bool(changed or _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE))
 

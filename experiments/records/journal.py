@@ -1,4 +1,4 @@
-"""A cell's journal: one fsynced JSON line per event, so that whatever kills the process loses one line at most."""
+"""A cell's journal: one fsynced JSON line per event, so a killed process loses at most one line."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Journal:
         self._path = path
 
     def write(self, event: str, content: Struct | None = None, **fields: Any) -> None:
-        """Append one event with the fields of `content` and more.
+        """Append one event with the fields of `content` and `fields`.
 
-        TypeError for a value that JSON has no form for; OSError when it cannot be kept.
+        Raises TypeError for a value that JSON cannot represent, and OSError if the file cannot be written.
         """
         line = json.dumps(
             plain({"event": event, **(asdict(content) if content is not None else {}), **fields}), allow_nan=False
@@ -41,7 +41,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[JsonObject]:
-    """Return the whole events; a last line that was torn by a crash is left out, a missing file is empty."""
+    """Return the complete events, without a last line torn by a crash; empty if the file is missing."""
     if not path.exists():
         return []
     events = []
@@ -54,7 +54,7 @@ def read_journal(path: Path) -> list[JsonObject]:
 
 
 def not_a_number(value: Any, name: str = "") -> str | None:
-    """Return the dotted name of the first figure that is NaN or infinite, which `plain` would make unknown."""
+    """Return the dotted name of the first NaN or infinite figure, which `plain` would turn into null; else None."""
     if isinstance(value, Mapping):
         parts = [(f"{name}.{key}".lstrip("."), element) for key, element in value.items()]
     elif isinstance(value, list | tuple):
@@ -62,11 +62,11 @@ def not_a_number(value: Any, name: str = "") -> str | None:
     else:
         number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
         return name if isinstance(number, float) and not math.isfinite(number) else None
-    return next((found for part, element in parts if (found := not_a_number(element, part))), None)
+    return next((nested for part, element in parts if (nested := not_a_number(element, part))), None)
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can hold: numpy and torch as numbers and lists, NaN and infinity as None."""
+    """Return the value as JSON types: arrays and tensors as numbers and lists, NaN and infinity as None."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

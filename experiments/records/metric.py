@@ -1,7 +1,7 @@
-"""A metric: a figure of the matrix, where it comes from, and how it is shown, compared and gated.
+"""A metric: a figure of the matrix, its source, and how it is shown, compared and gated.
 
-A benchmark declares its metrics in its own file (`tasks/`); what is computed from launches, prices and several
-benchmarks is declared beside its computation in `records/`. Columns, schemas, marks and pages are derived from these.
+A benchmark declares its metrics in its own file in `tasks/`. Metrics from launches, prices or several benchmarks are
+declared next to their computation in `analysis/`. Columns, schemas, marks and pages are derived from metrics.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.statistics.descriptive import percentile
 
 UNKNOWN = "n/a"
-AT = "@"  # between a figure's key and the grid point that it is of: tpot_s_p50@b8-p64-n32
-_LARGE = 1e4  # from here on three digits are shown: nobody measures more of a rate
+AT = "@"  # separates a figure's key from its grid point: tpot_s_p50@b8-p64-n32
+_LARGE = 1e4  # from here on three significant digits are shown, the precision of a rate
 Group = Literal["cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"]
 GROUPS: tuple[Group, ...] = (
     *("cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"),
 )
 Better = Literal["high", "low", ""]
-Display = Callable[[Row, str], str]  # of a row and a key
+Display = Callable[[Row, str], str]  # (row, key) to text
 Reader = Callable[[Entry], float | None]
 
 
 def number(pattern: str = "{:.3f}", factor: float = 1.0) -> Display:
-    """Show a figure, multiplied by `factor`."""
+    """Show a figure multiplied by `factor`."""
 
     def show(row: Row, key: str) -> str:
         value = row.get(key)
@@ -37,7 +37,7 @@ def number(pattern: str = "{:.3f}", factor: float = 1.0) -> Display:
 
 
 def with_error(digits: int) -> Display:
-    """Show a figure with its standard error, which lies under the key that `standard_error` names."""
+    """Show a figure with its standard error, the figure under `error_key(key)`."""
 
     def show(row: Row, key: str) -> str:
         value, error = row.get(key), row.get(error_key(key))
@@ -50,7 +50,7 @@ def with_error(digits: int) -> Display:
 
 
 def with_interval(pattern: str) -> Display:
-    """Show a figure with its interval where it has one."""
+    """Show a figure with its interval if it has one."""
 
     def show(row: Row, key: str) -> str:
         value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
@@ -66,7 +66,7 @@ def with_interval(pattern: str) -> Display:
 
 
 def with_bound(factor: float = 100.0) -> Display:
-    """Show a share with its upper bound: none of n items leaves something open."""
+    """Show a share in percent with its upper bound, since 0 of n items does not prove 0."""
 
     def show(row: Row, key: str) -> str:
         share, bound = row.get(key), row.get(f"{key}_high")
@@ -78,7 +78,7 @@ def with_bound(factor: float = 100.0) -> Display:
 
 
 def milliseconds(row: Row, key: str) -> str:
-    """Show a time in ms, marked where the cell was measured alone, as every grid point but the first is."""
+    """Show a time in ms, marked `alone` if it was not interleaved, like all grid points but the first."""
     seconds = row.get(key)
     if seconds is None:
         return UNKNOWN
@@ -87,7 +87,7 @@ def milliseconds(row: Row, key: str) -> str:
 
 
 def _formatted(value: float, pattern: str) -> str:
-    """Return a number as the pattern says, with three digits where it is large."""
+    """Return the formatted number, rounded to three significant digits if it is large."""
     if abs(value) >= _LARGE:
         value = float(f"{value:.3g}")
     return pattern.format(value)
@@ -98,73 +98,74 @@ _PLAIN = number()
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A figure of a row. `rank`: where there is no room, columns with the highest leave first."""
+    """A figure of a row. In narrow tables, columns with the highest `rank` are dropped first."""
 
-    key: str  # of the row: its unit is in the name
-    title: str  # of its column; empty: in rows and files, and no column
+    key: str  # key in the row; its name contains the unit
+    title: str  # title of its column; empty: in rows and files only
     group: Group = "answers"
-    about: str = ""  # in one sentence or two
+    about: str = ""  # one or two sentences
     unit: str = ""
     better: Better = ""
     rank: int = 7
     display: Display = _PLAIN
-    read: Reader | None = None  # from the benchmark's entry; None: `records/` computes it
-    error: str = ""  # the figure of the entry that is its standard error
+    read: Reader | None = None  # reads the benchmark's entry; None: computed in `analysis/`
+    error: str = ""  # name of the entry's figure that is its standard error
     is_number: bool = True
-    is_warning: bool = False  # a column only where some row has another value than 0
-    smallest_step: float | None = None  # in trends: the share by which a level must change to be reported
-    trend: str = ""  # its title among trends; empty: not drawn there
-    stand_in: str = ""  # key of the metric that is shown instead where the two are equal in every row
-    about_as_stand_in: str = ""  # of such a metric, where it takes the other's place
-    benchmark: str = ""  # the title of its benchmark; the registry fills it in
+    is_warning: bool = False  # a column only if some row has a value other than 0
+    smallest_step: float | None = None  # smallest relative change that trends report
+    trend: str = ""  # title in trends; empty: not drawn there
+    stand_in: str = ""  # key of the metric shown instead if both are equal in every row
+    about_as_stand_in: str = ""  # `about` of a metric shown as a stand-in
+    benchmark: str = ""  # title of its benchmark, set by the registry
 
     @property
     def header(self) -> str:
+        """Return the column's title with its unit."""
         return f"{self.title} {self.unit}".strip()
 
     def show(self, row: Row) -> str:
-        """Return the text of the row's cell."""
+        """Return the text of the table cell."""
         return self.display(row, self.key)
 
     def figures(self, entry: Entry | None) -> dict[str, float | None]:
-        """Return what the entry says of this metric, by key of the row; None where there is no entry."""
+        """Return the row's figures of this metric, with its standard error; None values without an entry."""
         if self.read is None:
             return {}
-        found = {self.key: self.read(entry) if entry is not None else None}
+        figures_by_key = {self.key: self.read(entry) if entry is not None else None}
         if self.error:
-            found[error_key(self.key)] = entry.figure(self.error) if entry is not None else None
-        return found
+            figures_by_key[error_key(self.key)] = entry.figure(self.error) if entry is not None else None
+        return figures_by_key
 
     def at(self, point: str) -> Metric:
         """Return the same metric of another grid point of its benchmark."""
-        about = f"{self.about} Of the grid point {point}, by the cell alone."
+        about = f"{self.about} At grid point {point}, not interleaved."
         title = f"{self.title} at {point}" if self.title else ""
         return replace(self, key=f"{self.key}{AT}{point}", title=title, about=about, rank=8, better="", trend="")
 
 
 def error_key(key: str) -> str:
-    """Return the key of a figure's standard error: behind the figure's own, and of a mean in its place."""
+    """Return the key of a figure's standard error: the key with a suffix, which replaces `_mean`."""
     base, at, point = key.partition(AT)
     return f"{base.removesuffix('_mean')}_standard_error{at}{point}"
 
 
 def hidden(key: str, read: Reader) -> Metric:
-    """Return a metric that stands in rows and files and is no column."""
+    """Return a metric for rows and files only, without a column."""
     return Metric(key=key, title="", read=read)
 
 
 def figure(name: str) -> Reader:
-    """Read a figure of the entry."""
+    """Return a reader of a figure of the entry."""
     return lambda entry: entry.figure(name)
 
 
 def part(name: str, key: str) -> Reader:
-    """Read one part of a figure that is a table."""
+    """Return a reader of one part of a figure that is a table."""
     return lambda entry: entry.table(name).get(key)
 
 
 def quotient(name: str, of: str) -> Reader:
-    """Read one figure over another; None where either is unknown, or the other is 0."""
+    """Return a reader of one figure divided by another; None if either is unknown or the divisor is 0."""
 
     def read(entry: Entry) -> float | None:
         value, whole = entry.figure(name), entry.figure(of)
@@ -174,5 +175,5 @@ def quotient(name: str, of: str) -> Reader:
 
 
 def percentile_of(samples: str, percent: float) -> Reader:
-    """Read a percentile of samples; None where they are too few to support it."""
+    """Return a reader of a percentile of samples; None if there are too few to support it."""
     return lambda entry: percentile(entry.samples.get(samples, []), percent)

@@ -1,4 +1,4 @@
-"""Reads records of earlier versions: one step for each version that the schema left behind."""
+"""Reads records of earlier schema versions: one migration step per version."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.renamed import with_new_options
 from runtime_matrix.experiments.records.schema import SCHEMA_VERSION, Record, typed
 
-_FIRST_BENCHMARK_VERSION = 1  # of benchmarks in records that name no versions
+_FIRST_BENCHMARK_VERSION = 1  # version of the benchmarks in records without versions
 
 
 def read_record(content: object) -> Record:
-    """Return the record that parsed JSON holds, migrated where it is older. ValueError, in one line, for others."""
+    """Return the record in parsed JSON, migrated if it is older; ValueError in one line if it cannot be read."""
     if not isinstance(content, dict) or "schema_version" not in content:
         raise ValueError("foreign: not a record of this program")
     version = content["schema_version"]
@@ -24,7 +24,7 @@ def read_record(content: object) -> Record:
             raise ValueError(f"older schema {version}, which this program cannot migrate: measure again")
         try:
             content, version = step(content), version + 1
-        except (AttributeError, TypeError, ValueError) as error:  # a part of it is something else
+        except (AttributeError, TypeError, ValueError) as error:  # a part has another type
             raise ValueError(f"damaged: {error}") from error
     try:
         return typed({**_renamed(content), "schema_version": SCHEMA_VERSION}, Record)
@@ -33,7 +33,7 @@ def read_record(content: object) -> Record:
 
 
 def _renamed(content: JsonObject) -> JsonObject:
-    """Return a record with the options of its configuration under the names of today."""
+    """Return a record whose configuration has today's option names."""
     config = content.get("config")
     if not isinstance(config, dict):
         return content
@@ -42,18 +42,18 @@ def _renamed(content: JsonObject) -> JsonObject:
 
 
 def _from_1(content: JsonObject) -> JsonObject:
-    """Read what schema 1 left open: `hardware_peak` was once `ceiling`, and benchmarks had no versions."""
+    """Migrate from schema 1: `hardware_peak` was called `ceiling` at first, and benchmarks had no versions."""
     jobs = dict(content.get("jobs") or {})
     if "ceiling" in jobs:
         jobs["hardware_peak"] = jobs.pop("ceiling")
     config = content.get("config")
-    chosen = (config.get("benchmark") if isinstance(config, dict) else None) or {}
-    first = {name: _FIRST_BENCHMARK_VERSION for name, options in chosen.items() if options is not None}
+    benchmarks = (config.get("benchmark") if isinstance(config, dict) else None) or {}
+    versions = {name: _FIRST_BENCHMARK_VERSION for name, options in benchmarks.items() if options is not None}
     return {
         **content,
         "jobs": jobs,
         "hardware_peak": content.get("hardware_peak") or content.get("ceiling"),
-        "benchmark_versions": content.get("benchmark_versions") or first,
+        "benchmark_versions": content.get("benchmark_versions") or versions,
     }
 
 

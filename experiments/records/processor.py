@@ -1,4 +1,4 @@
-"""Which processor this is, and which of its instruction sets PyTorch may use. Reads `/proc`, never torch."""
+"""The processor and the instruction sets that PyTorch may use. Reads `/proc` and does not import torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from msgspec import UNSET
 
 from runtime_matrix.experiments.records.schema import Environment
 
-# Those that decide how fast products of matrices are; the kernel's names, of x86 and of ARM.
+# Those that decide the speed of matrix products, by the kernel's names on x86 and ARM.
 _INSTRUCTION_SETS = (
     *("f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("amx_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"),
 )
-_FACTS = {  # by key: the line of /proc/cpuinfo, of x86 and of ARM
+_FACTS = {  # key: the lines of /proc/cpuinfo on x86 and on ARM
     "vendor": ("vendor_id", "CPU implementer"),
     "family": ("cpu family", "CPU architecture"),
     "model": ("model", "CPU part"),
     "stepping": ("stepping", "CPU revision"),
 }
 _ATEN, _ONEDNN = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
-_ONEDNN_SETS = {  # what each value lets oneDNN use, beyond the values above it
+_ONEDNN_SETS = {  # instruction sets that each value of the variable adds to the values above it
     "SSE41": (),
     "AVX": (),
     "AVX2": ("f16c", "fma", "avx2"),
@@ -40,7 +40,7 @@ _ONEDNN_SETS = {  # what each value lets oneDNN use, beyond the values above it
     "AVX10_1_512_AMX": ("amx_bf16", "amx_int8"),
 }
 _TITLES = {"avx512f": "AVX-512", "avx2": "AVX2", "sve2": "SVE2", "sve": "SVE", "asimd": "NEON"}
-_EXTRAS = {  # what is worth a word beside the widest vectors
+_EXTRAS = {  # instruction sets shown after the widest vectors
     "avx512_bf16": "bf16",
     "bf16": "bf16",
     "avx512_fp16": "fp16",
@@ -55,7 +55,7 @@ _EXTRAS = {  # what is worth a word beside the widest vectors
 
 @dataclass(frozen=True)
 class Processor:
-    """Fields as in `schema.Environment`."""
+    """The fields of `schema.Environment` about the processor."""
 
     processor: str | None
     cpu: dict[str, str | None]
@@ -64,7 +64,7 @@ class Processor:
 
 
 def processor(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> Processor:
-    """Return what the system says of the processor, and what limits the instructions that PyTorch uses."""
+    """Return the processor as the system reports it, and the variables that limit PyTorch's instruction sets."""
     lines = _first_processor(root)
     flags = set((lines.get("flags") or lines.get("Features") or "").split())
     limits = {name: variables[name] for name in (_ATEN, _ONEDNN) if variables.get(name)}
@@ -97,18 +97,18 @@ def describe(environment: Environment) -> str | None:
 
 
 def _usable(sets: list[str], limits: Mapping[str, str]) -> list[str]:
-    """Return what is left of the instruction sets under the limit of oneDNN, which computes products of matrices."""
+    """Return the instruction sets that oneDNN, which computes matrix products, may use under its limit."""
     highest = limits.get(_ONEDNN, "").upper()
-    if highest not in _ONEDNN_SETS:  # none, ALL, DEFAULT, or one that this program does not know
+    if highest not in _ONEDNN_SETS:  # none, ALL, DEFAULT or an unknown value
         return sets
     names = list(_ONEDNN_SETS)
-    allowed = {one for name in names[: names.index(highest) + 1] for one in _ONEDNN_SETS[name]}
-    of_x86 = {one for group in _ONEDNN_SETS.values() for one in group}
-    return [one for one in sets if one in allowed or one not in of_x86]
+    allowed = {flag for name in names[: names.index(highest) + 1] for flag in _ONEDNN_SETS[name]}
+    of_x86 = {flag for group in _ONEDNN_SETS.values() for flag in group}
+    return [flag for flag in sets if flag in allowed or flag not in of_x86]
 
 
 def _first_processor(root: Path) -> dict[str, str]:
-    """Return the lines that `/proc/cpuinfo` has for its first processor."""
+    """Return the lines of `/proc/cpuinfo` for the first processor, by name."""
     try:
         text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

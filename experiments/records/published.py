@@ -1,4 +1,4 @@
-"""A published matrix: the rows of `report --format json`, read again by a version that may know more."""
+"""Reads a published matrix, the rows of `report --format json`, also one written by an earlier version."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ _NEEDED = ("runtime", "model", "hw", "status", "is_reference", "record_id", "run
 
 
 def published_file(path: Path) -> Path | None:
-    """Return the published matrix that a path names, a file or a folder that holds no records; None for records."""
+    """Return the published matrix at a path, a file or a folder without records; None if there are records."""
     file = path / MATRIX_FILE if path.is_dir() else path
     return file if file.is_file() and not any(path.glob("*/record.json")) else None
 
 
 def published_rows(file: Path, keys: Iterable[str]) -> list[Row]:
-    """Return the rows of a published matrix; all have the same figures, `keys` among them, None where not written.
+    """Return the rows of a published matrix. All have the same figures, including `keys`; missing ones are None.
 
-    UserError for another file.
+    Raises UserError if the file is not a published matrix.
     """
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-            raise ValueError("it is no array of rows")
+            raise ValueError("it is not an array of rows")
         rows = [{new_figure(key): value for key, value in row.items()} for row in rows]
-        lacking = next((key for row in rows for key in _NEEDED if key not in row), None)
-        if lacking is not None:
-            raise ValueError(f"a row has no {lacking}")
-        every = dict.fromkeys([*keys, *(key for row in rows for key in row)])
-        return [_row({**every, **_by_wall_time(row)}) for row in rows]
+        missing = next((key for row in rows for key in _NEEDED if key not in row), None)
+        if missing is not None:
+            raise ValueError(f"a row has no {missing}")
+        defaults = dict.fromkeys([*keys, *(key for row in rows for key in row)])
+        return [_row({**defaults, **_by_wall_time(row)}) for row in rows]
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no published matrix: {error}; write one: report --format json") from error
+        raise UserError(f"{file} is not a published matrix: {error}; write one: report --format json") from error
 
 
 def _row(flat: JsonObject) -> Row:
-    """Return the row; what an earlier version did not write of its texts is "" or None."""
+    """Return the row; texts that an earlier version did not write are "" or None."""
     own = set(Row.__struct_fields__) - {"figures"}
     figures: Figures = {
         key: value
@@ -65,8 +65,8 @@ def _row(flat: JsonObject) -> Row:
 
 
 def _by_wall_time(row: JsonObject) -> JsonObject:
-    """Return a row without the speedups of earlier versions, which were of CPU time on a CPU: they rank nothing."""
+    """Return the row without speedups by CPU time, as earlier versions published them: rankings use wall time."""
     if row.get("speedup_clock") != "cpu_s":
         return row
-    gone = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "break_even"))]
-    return row | dict.fromkeys(gone)
+    dropped = [key for key in row if key.startswith(("speedup_ratio", "prefill_speedup_ratio", "break_even"))]
+    return row | dict.fromkeys(dropped)

@@ -1,4 +1,4 @@
-"""Records on disk: written atomically and once, read with a reason for each that cannot be."""
+"""Records on disk: each is written once and atomically; unreadable ones are reported with a reason."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from runtime_matrix.experiments.records.unfinished import unfinished_record
 
 T = TypeVar("T")
 
-SPEED_FILE, OUTPUT_DIFF_FILE = "speed.json", "output_diff.json"  # beside a record: what comparing it found
+SPEED_FILE, OUTPUT_DIFF_FILE = "speed.json", "output_diff.json"  # next to a record: its comparisons
 _EARLIER_OUTPUT_DIFF_FILE = "answers.json"
 
 
 def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
-    """Write the whole file or nothing. FileExistsError when `exclusive` and it is there already."""
+    """Write the whole file or nothing; FileExistsError if `exclusive` and the file exists."""
     if exclusive and path.exists():
         raise FileExistsError(f"{path} is already recorded")
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o644)  # a temporary file is its owner's alone
+            os.fchmod(descriptor, 0o644)  # temporary files are readable by their owner only
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -54,38 +54,38 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
 
 
 def cell_folders(folder: Path) -> list[Path]:
-    """Return the folders below that hold a record, or the journal of a cell that has none; the oldest first.
+    """Return the folders below `folder` with a record or a journal, oldest first.
 
-    Their names begin with the time at which their run began.
+    Their names begin with the start time of their run.
     """
-    found = []
-    for place, folders, files in os.walk(folder):
+    cells = []
+    for parent, folders, files in os.walk(folder):
         folders.sort()
         if "record.json" in files or "journal.jsonl" in files:
-            found.append(Path(place))
-    return sorted(found, key=lambda path: path.name)
+            cells.append(Path(parent))
+    return sorted(cells, key=lambda path: path.name)
 
 
 def read_results(folder: Path, folders: Sequence[Path] | None = None) -> tuple[list[Result], list[tuple[Path, str]]]:
-    """Return the readable records, oldest first, and each other file with the reason why it was left out.
+    """Return the readable records, oldest first, and each unreadable file with the reason.
 
-    `folders`: of these cells alone. A cell whose run was killed has the record that its journal tells.
+    `folders` restricts reading to these cells. The record of a killed cell is derived from its journal.
     """
     results: list[Result] = []
     refused: list[tuple[Path, str]] = []
-    for home in cell_folders(folder) if folders is None else folders:
-        path = home / "record.json"
+    for cell_folder in cell_folders(folder) if folders is None else folders:
+        path = cell_folder / "record.json"
         try:
             record = read_record(json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number))
         except FileNotFoundError:
-            unfinished = unfinished_record(home)
+            unfinished = unfinished_record(cell_folder)
             if unfinished is None:
                 continue
             record = unfinished
         except (OSError, ValueError, RecursionError) as error:
             refused.append((path, _reason(error)))
             continue
-        results.append(_attached(record, home))
+        results.append(_attached(record, cell_folder))
     results.sort(key=lambda result: result.record.started_at)
     return results, refused
 
@@ -96,18 +96,18 @@ def _no_number(word: str) -> None:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    told = ("foreign", "damaged", "schema", "older schema")
-    return text if text.startswith(told) else f"damaged: {text}"
+    prefixes = ("foreign", "damaged", "schema", "older schema")
+    return text if text.startswith(prefixes) else f"damaged: {text}"
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write a cell's record, once. FileExistsError where it is there already."""
+    """Write a cell's record once; FileExistsError if there is one."""
     text = json.dumps(to_plain(record), indent=1, allow_nan=False)
     write_atomic(folder / "record.json", text + "\n", exclusive=True)
 
 
 def attach(records: Sequence[Record], results: Path) -> list[Result]:
-    """Return the records with what was found later beside them."""
+    """Return the records with their comparisons from `results`."""
     return [_attached(record, results / record.record_id) for record in records]
 
 
@@ -124,7 +124,7 @@ def _attached(record: Record, folder: Path) -> Result:
 
 
 def read_speed(folder: Path) -> Speed | None:
-    """Return the interleaved comparison beside a record; None where there is none that can be read."""
+    """Return the interleaved comparison next to a record; None if it is missing or unreadable."""
     return _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
 
 
@@ -135,18 +135,18 @@ def _beside(path: Path, version: int, kind: type[T]) -> T | None:
 
 
 def _read(path: Path, version: int, kind: type[T]) -> T | None:
-    """Return what lies beside a record; None where nothing does. ValueError for another version, or damage."""
+    """Return a file next to a record; None if it is missing, ValueError if it has another version or is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         return None
     if not isinstance(content, dict) or content.get("schema_version") != version:
-        raise ValueError(f"it is not of schema {version}; the sweep's command with resume=true compares again")
+        raise ValueError(f"it is not of schema {version}; run the sweep again with resume=true to compare again")
     return typed(content, kind)
 
 
 def check_writable(folder: Path, name: str = "results_dir") -> None:
-    """Make the folder; UserError when nothing can be written into it."""
+    """Create the folder; UserError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

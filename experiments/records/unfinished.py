@@ -1,4 +1,4 @@
-"""Cells whose run ended before their record was written: what their journal tells is their record."""
+"""Cells whose run ended before their record was written: the record is derived from the journal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.records.schema import Record
 
-_LOCK = "running.lock"  # held by the process that measures the cell, and lost with it
+_LOCK = "running.lock"  # locked by the process that measures the cell; the lock ends with the process
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[None]:
-    """Mark a cell's folder as being measured, for as long as this block and this process last."""
+    """Mark a cell's folder as being measured until this block or this process ends."""
     path = folder / _LOCK
     with open(path, "w", encoding="utf-8") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -30,7 +30,7 @@ def running(folder: Path) -> Iterator[None]:
 
 
 def unfinished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """Yield the folder and the record of each cell that nobody measures any more and that has no record."""
+    """Yield folder and derived record of each cell without a record that is no longer being measured."""
     for journal in sorted(results.glob("**/journal.jsonl")):
         if not (journal.parent / "record.json").exists():
             record = unfinished_record(journal.parent)
@@ -39,13 +39,13 @@ def unfinished(results: Path) -> Iterator[tuple[Path, Record]]:
 
 
 def unfinished_record(folder: Path) -> Record | None:
-    """Return the record that a cell's journal tells; None while it is being measured, and for other journals."""
+    """Return the record derived from a cell's journal; None while it is measured, and for foreign journals."""
     try:
         events = read_journal(folder / "journal.jsonl")
         if events and events[0]["event"] == "cell" and not _is_running(folder):
             return _record(events)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no journal of this program
+        pass  # not a journal of this program
     return None
 
 
@@ -53,7 +53,7 @@ def _record(events: list[JsonObject]) -> Record:
     ends = [event for event in events if event["event"] == "finished"]
     if ends:
         return assemble(events, status=ends[-1]["status"], reason=ends[-1]["reason"], exit_code=0)
-    reason = "the run ended before this cell did"
+    reason = "the run ended before this cell finished"
     return assemble(events, status="interrupted", reason=reason, exit_code=None)
 
 

@@ -1,5 +1,5 @@
 """Generated code, executed safely: programs in, verdicts out. Linux only.
 
 pool.py (this process) → grader.py (a clean interpreter, confined once; runs the checks, never the program)
-→ zygote.py (forked from it; never sees a check) → one forked, confined child a program.
+→ zygote.py (forked from it; never sees a check) → one forked, confined child per program.
 """

@@ -1,8 +1,8 @@
-"""Takes a test apart, so that the verdict falls outside the program's process wherever the test allows it.
+"""Splits a test into checks, so that verdicts are made outside the program's process wherever the test allows it.
 
-`call`: runs in the grader, in which the tested function is a stub that asks the program for a plain value.
-`value`: the program evaluates one side of a comparison, the grader holds the literal of the other.
-`inside`: everything else runs in the program, which could then forge it; such checks are counted.
+`call`: runs in the grader, where the tested function is a stub that requests a plain value from the program.
+`value`: the program evaluates one side of a comparison; the grader has the literal of the other side.
+`inside`: everything else runs in the program, which could forge the result; such checks are counted.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class Check:
-    kind: str  # call, value, inside
+    """A part of a test."""
+
+    kind: str  # "call", "value" or "inside"
     code: str
-    expected: str = ""  # of `value`: a literal
-    setup: str = ""  # of `call`: what the grader runs before
+    expected: str = ""  # for `value`: a literal
+    setup: str = ""  # for `call`: code that the grader runs before
 
     def plain(self) -> dict[str, str]:
+        """Return the fields as a dictionary, for JSON."""
         return dict(vars(self))
 
 
 @lru_cache(maxsize=4096)
 def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "") -> tuple[Check, ...]:
-    """Return the checks in the order of the test. SyntaxError when it is not Python.
+    """Return the checks in the order of the test; SyntaxError if it is not Python.
 
-    `helpers` is code of the problem, not of the program, that the test needs: the grader runs it itself.
+    `helpers` is code of the problem (not of the program) that the test needs. The grader runs it itself.
     """
     if calls_check:
         return (Check("call", f"check({entry_point})", setup=f"{helpers}\n{test}"),)
@@ -50,7 +53,7 @@ def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "
 
 
 def verdict_is_inside(checks: tuple[Check, ...]) -> bool:
-    """Say whether the program itself decides: whether an assertion, not a preparation, runs in it."""
+    """Return whether an assertion runs inside the program, so that the program itself decides."""
     return any(
         check.kind == "inside" and any(isinstance(node, ast.Assert) for node in ast.walk(_tree(check.code)))
         for check in checks
@@ -59,12 +62,12 @@ def verdict_is_inside(checks: tuple[Check, ...]) -> bool:
 
 def _tree(code: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of others' code: invalid escape sequences and the like
+        warnings.simplefilter("ignore")  # the data's code may have invalid escape sequences
         return ast.parse(code)
 
 
 def _free(statement: ast.Assert) -> set[str]:
-    """Return the names that come from outside the statement; builtins are none."""
+    """Return the free names of the statement, without builtins."""
     names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     bound |= {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
@@ -72,7 +75,7 @@ def _free(statement: ast.Assert) -> set[str]:
 
 
 def _compared(statement: ast.stmt) -> Check | None:
-    """Return `assert EXPRESSION == literal` taken apart; an expression alone must be true."""
+    """Return the check of `assert EXPRESSION == literal`; None for any other statement."""
     if not isinstance(statement, ast.Assert):
         return None
     test = statement.test

@@ -1,6 +1,6 @@
-"""Runs the checks of one program after another, each against a child that it does not trust.
+"""Runs the checks of one program after another, each against an untrusted child process.
 
-`python -I -S grader.py '{"readable": […], "scratch": …, "allow": […]}'` reads a job a line and writes a verdict a line.
+`python -I -S grader.py SETUP`, with `messages.Setup` as JSON, reads one job per line and writes one verdict per line.
 Standard library only. It confines itself first, then forks the zygote, then reads its first job.
 """
 
@@ -31,11 +31,11 @@ sys.path.pop(0)  # programs must not find these modules by name in this folder
 if TYPE_CHECKING:
     from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
 
-_MOST_BYTES = 16 << 20  # of an answer
+_MOST_BYTES = 16 << 20  # limit of an answer
 
 
 class _Ended(BaseException):
-    """The program cannot answer any more. No Exception: a test that catches those must not swallow it."""
+    """The program has ended or broken the protocol. Not an Exception, so that tests do not catch it."""
 
     def __init__(self, status: str, reason: str):
         super().__init__(reason)
@@ -43,17 +43,18 @@ class _Ended(BaseException):
 
 
 class _Program:
-    """The child's side of the wire, as the grader sees it."""
+    """The grader's connection to a program."""
 
     def __init__(self, wire: socket.socket, deadline: float):
         self._wire, self._deadline, self._rest = wire, deadline, bytearray()
-        self.ended: _Ended | None = None  # whatever a test made of the exception
+        self.ended: _Ended | None = None  # set even if a test catches the exception
 
     def ask(self, request: dict[str, str]) -> Any:
+        """Return the program's answer; raises its exception, or _Ended."""
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
-            raise self._end("crash", "the program ended before it was asked") from None
+            raise self._end("crash", "the program ended before the check") from None
         return self.answer()
 
     def _end(self, status: str, reason: str) -> _Ended:
@@ -61,6 +62,7 @@ class _Program:
         return self.ended
 
     def answer(self) -> Any:
+        """Return the next answer of the program; raises as `ask` does."""
         line = self._line()
         try:
             reply = json.loads(line)
@@ -71,13 +73,13 @@ class _Program:
             return values.decode(reply["ok"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
-                raise  # the program's own
-            raise self._end("failed", "the program answered nonsense") from None
+                raise  # the program's own exception
+            raise self._end("failed", "the program's answer is malformed") from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([self._wire], [], [], left)[0]:
+            remaining_s = self._deadline - time.monotonic()
+            if remaining_s <= 0 or not select.select([self._wire], [], [], remaining_s)[0]:
                 raise self._end("timeout", "longer than the wall limit")
             try:
                 part = self._wire.recv(1 << 16)
@@ -94,26 +96,27 @@ class _Program:
 
 
 def main() -> None:
-    orders, theirs = socket.socketpair()
+    """Confine this process, fork the zygote and grade jobs from stdin until it is closed."""
+    orders, zygote_end = socket.socketpair()
     setup = json.loads(sys.argv[1])
-    nothing = os.open("/dev/null", os.O_RDWR)  # Landlock would not let it be opened for writing
+    nothing = os.open("/dev/null", os.O_RDWR)  # opened first, because Landlock forbids opening it for writing
     level, filters = _confine(setup)
     if os.fork() == 0:
         orders.close()
-        zygote.serve(theirs, nothing, filters, setup["scratch"] if "scratch" in level else None)
-    theirs.close()
+        zygote.serve(zygote_end, nothing, filters, setup["scratch"] if "scratch" in level else None)
+    zygote_end.close()
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(nothing, 2)  # nobody reads it, and a pipe that is full stops its writer
-    os.dup2(nothing, 1)  # what a test prints is no verdict
+    os.dup2(nothing, 2)  # the pipe is not read, and a full pipe blocks its writer
+    os.dup2(nothing, 1)  # the output of tests must not mix with verdicts
     print(json.dumps({"level": level}), file=replies, flush=True)
     for line in sys.stdin:
         print(json.dumps(_grade(json.loads(line), orders)), file=replies, flush=True)
 
 
 def _confine(setup: Setup) -> tuple[list[str], Any]:
-    """Apply what the host allows of what is wanted; return the names of what holds."""
+    """Apply the layers that the host allows; return the names of the active layers, and the filters."""
     level, scratch = ["rlimits"], setup["scratch"]
-    memory = setup["memory_mib"] << 20  # of the grader, which reads what programs answer
+    memory = setup["memory_mib"] << 20  # limits the grader, which reads answers of programs
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if setup["library"]:
         sys.path[:] = setup["library"]
@@ -127,7 +130,7 @@ def _confine(setup: Setup) -> tuple[list[str], Any]:
             layers.landlock(setup["readable"], setup["listable"], [scratch] if "scratch" in level else [])
             level.append("landlock")
     layers.drop_capabilities()
-    layers.die_with_parent()  # after the changes of user, which undo it
+    layers.die_with_parent()  # must follow the changes of user, which undo it
     filters = None
     if "seccomp" not in setup["without"]:
         with contextlib.suppress(OSError):
@@ -158,13 +161,13 @@ def _namespaces(setup: Setup) -> list[str]:
 
 def _grade(job: Job, orders: socket.socket) -> Reply:
     start = time.monotonic()
-    mine, theirs = socket.socketpair()
+    grader_end, program_end = socket.socketpair()
     order: Order = {"program": job["program"], "limits": job["limits"]}
     message = json.dumps(order).encode()
-    socket.send_fds(orders, [b"%20d" % len(message)], [theirs.fileno()])
+    socket.send_fds(orders, [b"%20d" % len(message)], [program_end.fileno()])
     orders.sendall(message)
-    theirs.close()
-    program = _Program(mine, start + job["limits"]["wall_s"])
+    program_end.close()
+    program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason = "passed", ""
     try:
         program.answer()
@@ -176,23 +179,23 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
         status, reason = "failed", f"AssertionError {error}".strip()
     except BaseException as error:
         status, reason = "failed", f"{type(error).__name__}: {error}"
-    if program.ended is not None:  # a test that catches everything has not caught this
+    if program.ended is not None:  # holds even if the test caught the exception
         status, reason = program.ended.status, program.ended.reason
     orders.sendall(b"end")
-    ended_as: Ended = json.loads(orders.recv(4096))
-    mine.close()
-    # The kernel's count of ticks may run ahead of the time that it reports, by a tenth.
-    is_over = ended_as["code"] == -signal.SIGXCPU or ended_as["cpu_s"] >= 0.9 * job["limits"]["cpu_s"]
+    ended: Ended = json.loads(orders.recv(4096))
+    grader_end.close()
+    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
+    is_over = ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * job["limits"]["cpu_s"]
     if status in ("crash", "failed") and is_over:
-        status, reason = "timeout", f"longer than {job['limits']['cpu_s']} s of processor time"
-    elif status == "crash" and ended_as["code"] < 0 and ended_as["code"] != -9:
-        reason = f"killed by signal {-ended_as['code']}"
+        status, reason = "timeout", f"longer than {job['limits']['cpu_s']} s of CPU time"
+    elif status == "crash" and ended["code"] < 0 and ended["code"] != -9:
+        reason = f"killed by signal {-ended['code']}"
     return {
         "status": status,
         "reason": reason[:300],
-        "cpu_s": ended_as["cpu_s"],
+        "cpu_s": ended["cpu_s"],
         "wall_s": time.monotonic() - start,
-        "is_clean": ended_as["is_clean"],
+        "is_clean": ended["is_clean"],
     }
 
 
@@ -212,8 +215,8 @@ def _run(check: dict[str, str], program: _Program, entry_point: str) -> None:
         names[entry_point] = stub
         exec(_compiled(check["code"]), names)
     elif check["kind"] == "value":
-        found = program.ask({"value": check["code"]})
-        assert found == ast.literal_eval(check["expected"]), check["code"]
+        value = program.ask({"value": check["code"]})
+        assert value == ast.literal_eval(check["expected"]), check["code"]
     else:
         program.ask({"run": check["code"]})
 

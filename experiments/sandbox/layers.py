@@ -1,7 +1,7 @@
-"""The layers that confine a process, by system calls: unprivileged user, namespaces, Landlock, rlimits, seccomp.
+"""The layers that confine a process: unprivileged user, namespaces, Landlock, rlimits, seccomp.
 
-Standard library only: it runs in the clean interpreter. Each layer either holds or is reported as missing; which ones
-are required is the pool's to decide. Sources: man-pages unshare(2), landlock(7), seccomp(2), capabilities(7).
+Standard library only, since it runs in the clean interpreter. Each layer is either active or reported as missing; the
+pool decides which are required. Sources: man-pages unshare(2), landlock(7), seccomp(2), capabilities(7).
 """
 
 from __future__ import annotations
@@ -20,28 +20,33 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _NOBODY = 65534
 _MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MS_BIND_REC = 2 | 4 | 8, 0x4000 | 0x40000, 0x1000 | 0x4000
-PACKAGES = ("site-packages", "dist-packages")  # folders that hold more than Python's own
+PACKAGES = ("site-packages", "dist-packages")  # folders of third-party packages
 
 
 @dataclass(frozen=True)
 class Limits:
-    cpu_s: int = 10  # generous, as is the wall time: a slow or busy host must not fail an honest program
+    """The resource limits of one program."""
+
+    cpu_s: int = 10  # generous, like the wall time, so that slow or busy hosts fail no correct program
     memory_mib: int = 512
     wall_s: float = 40.0
-    file_mib: int = 1
-    files: int = 32
+    file_mib: int = 1  # per file
+    files: int = 32  # open files
 
 
 def prctl(option: int, *arguments: int) -> None:
+    """Call prctl(2); OSError if the kernel refuses."""
     if _LIBC.prctl(option, *map(ctypes.c_ulong, arguments), *[ctypes.c_ulong(0)] * (4 - len(arguments))):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; a change of user undoes it."""
     prctl(_PR_SET_PDEATHSIG, 9)
 
 
 def no_new_privileges() -> None:
+    """Forbid gaining privileges by execve for good; Landlock and seccomp require it."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -49,7 +54,7 @@ def no_new_privileges() -> None:
 
 
 def become_nobody(must_read: str) -> bool:
-    """Give up root for good; False where the interpreter's library could not be read afterwards (root is kept)."""
+    """Give up root for good and return True; return False and keep root if `must_read` would become unreadable."""
     if os.geteuid() != 0:
         return True
     if not readable_by_others(must_read):
@@ -57,11 +62,12 @@ def become_nobody(must_read: str) -> bool:
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    prctl(_PR_SET_DUMPABLE, 1)  # else /proc/self belongs to root, and the user namespace cannot be mapped
+    prctl(_PR_SET_DUMPABLE, 1)  # otherwise /proc/self belongs to root and the user namespace cannot be mapped
     return True
 
 
 def readable_by_others(path: str) -> bool:
+    """Return whether any user may read a file: its own mode and that of each folder above."""
     while path != "/":
         if not os.stat(path).st_mode & (0o001 if os.path.isdir(path) else 0o004):
             return False
@@ -70,12 +76,12 @@ def readable_by_others(path: str) -> bool:
 
 
 def drop_capabilities() -> None:
-    """Empty the bounding set and the three sets of this process."""
+    """Drop all capabilities: the bounding set and the three sets of this process."""
     for capability in range(64):
         try:
             prctl(_PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # beyond the last one, or none to drop
+            break  # beyond the last capability, or no right to drop any
     header = struct.pack("Ii", 0x20080522, 0)
     _LIBC.capset(header, bytes(24))
 
@@ -84,9 +90,9 @@ def drop_capabilities() -> None:
 
 
 def namespaces(with_pids: bool = True) -> bool:
-    """Enter a user, network, IPC and mount namespace of one's own; say whether children have one of processes too.
+    """Enter new user, network, IPC and mount namespaces; return whether children get a process namespace too.
 
-    OSError where the host denies it.
+    Raises OSError if the host denies it.
     """
     user, group = os.getuid(), os.getgid()
     has_pids = with_pids and _LIBC.unshare(_NEWUSER | _NEWNET | _NEWIPC | _NEWNS | _NEWPID) == 0
@@ -99,9 +105,9 @@ def namespaces(with_pids: bool = True) -> bool:
 
 
 def private_root(base: str, shown: Sequence[str], hidden: Sequence[str], scratch: str | None) -> None:
-    """Make a root in which nothing is but `shown`, without what is `hidden` below, and an empty scratch folder if any.
+    """Change to a root that contains only `shown`, with `hidden` folders empty, and an empty scratch folder if given.
 
-    `base` is a folder to mount it on. OSError where the host denies it; then nothing has changed that matters.
+    `base` is its mount point. Raises OSError if the host denies it; the process is then still usable.
     """
     _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None))
     _mount_tmpfs(base, "size=1m,mode=755")
@@ -128,7 +134,7 @@ def _make(path: str, is_folder: bool) -> None:
 
 
 def mount_scratch(folder: str, mib: int = 16, files: int = 256) -> None:
-    """Mount an empty file system of bounded size, seen by this namespace only."""
+    """Mount an empty file system of limited size, visible in this namespace only."""
     _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None))
     _mount_tmpfs(folder, f"size={mib}m,nr_inodes={files},mode=700")
 
@@ -146,9 +152,9 @@ _WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14  # write, remove, 
 
 
 def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequence[str]) -> None:
-    """Allow reading below some paths, listing below others, writing below others again, and no other access to files.
+    """Allow reading, listing and writing below the given paths, and no other access to files.
 
-    OSError if denied.
+    Raises OSError if the kernel denies it or has no Landlock.
     """
     abi = _LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint(1))
     if abi < 1:
@@ -176,7 +182,7 @@ def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequenc
 
 
 def limit(limits: Limits) -> None:
-    """Bound this process for good: processor seconds, memory, file size, open files."""
+    """Limit this process for good: CPU seconds, memory, file size, open files."""
     memory, size = limits.memory_mib << 20, limits.file_mib << 20
     for kind, value in (
         (resource.RLIMIT_CPU, limits.cpu_s),
@@ -187,12 +193,12 @@ def limit(limits: Limits) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # SIGXCPU says what ended a program; a second later comes SIGKILL, for one that ignores it.
+        # SIGXCPU shows why a program ended; SIGKILL follows a second later for programs that ignore it.
         later = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
         resource.setrlimit(kind, (value, later))
 
 
-# seccomp: everything is denied but what a computing program needs. Numbers: x86_64, aarch64 (0: has no such call).
+# seccomp: only the system calls of a computing program are allowed. Numbers: x86_64, aarch64 (0: no such call).
 
 _CALLS = """
 read 0 63, write 1 64, futex 202 98, mmap 9 222, munmap 11 215, brk 12 214, mremap 25 216, madvise 28 233,
@@ -212,7 +218,7 @@ _WRITING_CALLS = """
 fsync 74 82, ftruncate 77 46, rename 82 0, renameat 264 38, renameat2 316 276, mkdir 83 0, mkdirat 258 34, rmdir 84 0,
 unlink 87 0, unlinkat 263 35
 """
-# What the zygote needs beyond that, to fork programs and to end them; taken from each program by a second filter.
+# Additional calls of the zygote to fork and end programs; a second filter denies them to each program.
 _FORKING_CALLS = """
 wait4 61 260, kill 62 129, setsid 112 157, recvmsg 47 212, recvfrom 45 207, sendto 44 206, prctl 157 167
 """
@@ -226,22 +232,23 @@ _IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # is it a terminal, its size,
 
 
 class Filter:
-    """A program of BPF; `apply` confines the calling process with it for good, and costs by its length."""
+    """A BPF program. `apply` confines the calling process for good; its cost per system call grows with its length."""
 
     def __init__(self, instructions: list[bytes]):
         self._code = ctypes.create_string_buffer(b"".join(instructions))
         self._header = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(self._code))
 
     def apply(self) -> None:
+        """Confine this process and its future children; OSError if the kernel refuses."""
         no_new_privileges()
         header = ctypes.create_string_buffer(self._header)
         prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header))
 
 
 def seccomp_filters(may_write: bool) -> tuple[Filter, Filter]:
-    """Return the zygote's filter, and the short one that each program adds to it.
+    """Return the zygote's filter and the short filter that each program adds.
 
-    OSError on an architecture whose numbers are not known.
+    Raises OSError on an architecture without known call numbers.
     """
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
@@ -254,20 +261,23 @@ def seccomp_filters(may_write: bool) -> tuple[Filter, Filter]:
     zygote = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
     for number in allowed:
         zygote += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
-    opening = ((2, 24), (257, 32)) if column == 0 else ((56, 32),)  # the call, and where its flags lie
+    opening = ((2, 24), (257, 32)) if column == 0 else ((56, 32),)  # (call, offset of its flags)
     for number, flags_at in opening:
         if may_write:
             zygote += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
         else:
             zygote += _only_if(number, flags_at, 0x45, _CREATING, when_true=_DENY)
-    zygote += [_jump(0x15, clone3, 0, 1), _return(_NO_SUCH_CALL)]  # its flags lie in memory; glibc falls back to clone
+    zygote += [
+        _jump(0x15, clone3, 0, 1),
+        _return(_NO_SUCH_CALL),
+    ]  # its flags are in memory, out of reach of BPF; glibc falls back to clone
     zygote += _only_if(pair, 16, 0x15, _AF_UNIX, when_true=_ALLOW)
     zygote.append(_return(_DENY))
     program = [_load(0)]
     for number in _numbers(_FORKING_CALLS, column):
         program += [_jump(0x15, number, 0, 1), _return(_DENY)]
     program += _only_if(clone, 16, 0x45, _CLONE_THREAD, when_true=_ALLOW)
-    program += _only_null(limits, 32)  # reading limits, not setting them
+    program += _only_null(limits, 32)  # allows reading limits, but not setting them
     program += _only_among(fcntl, 24, _FCNTL, refused=(_F_SETFL, 32, _O_ASYNC))
     program += _only_among(ioctl, 24, _IOCTL)
     program.append(_return(_ALLOW))
@@ -280,7 +290,7 @@ def _numbers(table: str, column: int) -> list[int]:
 
 
 def _only_if(number: int, argument_at: int, test: int, value: int, when_true: int) -> list[bytes]:
-    """For one call, decide by the low half of an argument; `test` is BPF's JEQ (0x15) or JSET (0x45)."""
+    """Decide one call by the low half of an argument; `test` is BPF's JEQ (0x15) or JSET (0x45)."""
     when_false = _DENY if when_true == _ALLOW else _ALLOW
     return [
         _jump(0x15, number, 0, 4),
@@ -292,7 +302,7 @@ def _only_if(number: int, argument_at: int, test: int, value: int, when_true: in
 
 
 def _only_null(number: int, argument_at: int) -> list[bytes]:
-    """For one call, allow an argument of which both halves are 0, as a pointer to nothing."""
+    """Allow one call if both halves of an argument are 0, such as a null pointer."""
     return [
         _jump(0x15, number, 0, 6),
         _load(argument_at),
@@ -307,8 +317,10 @@ def _only_null(number: int, argument_at: int) -> list[bytes]:
 def _only_among(
     number: int, argument_at: int, allowed: Sequence[int], refused: tuple[int, int, int] | None = None
 ) -> list[bytes]:
-    """For one call, allow some values of an argument. `refused`: one of them, and the flag of another argument, with
-    its place, that is denied with it."""
+    """Allow one call for some values of an argument.
+
+    `refused` is (value, offset of another argument, flag): with this value, that flag is denied.
+    """
     inner = [_load(argument_at)]
     if refused is not None:
         value, flags_at, flag = refused
@@ -319,8 +331,8 @@ def _only_among(
             _return(_DENY),
             _return(_ALLOW),
         ]
-    for one in allowed:
-        inner += [_jump(0x15, one, 0, 1), _return(_ALLOW)]
+    for value in allowed:
+        inner += [_jump(0x15, value, 0, 1), _return(_ALLOW)]
     inner.append(_return(_DENY))
     return [_jump(0x15, number, 0, len(inner)), *inner]
 

@@ -1,6 +1,6 @@
-"""What the pool, its graders, their zygotes and the programs tell each other, each message one JSON object.
+"""The messages between the pool, its graders, their zygotes and the programs; each is one JSON object.
 
-For type checkers: nothing of it is imported in the clean interpreter.
+For type checkers only: the clean interpreter does not import this module.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import TypedDict
 class Places(TypedDict):
     """The paths that an interpreter needs."""
 
-    library: list[str]  # a copy of Python's own modules; empty: those of the interpreter
+    library: list[str]  # paths of a copy of Python's own modules; empty: the interpreter's
     readable: list[str]
     listable: list[str]
-    shown: list[str]  # in a root of its own
-    hidden: list[str]
+    shown: list[str]  # paths that exist in the private root
+    hidden: list[str]  # folders below them that appear empty
 
 
 class Setup(Places):
-    """From the pool to a grader: how to confine itself."""
+    """From the pool to a grader: how the grader confines itself."""
 
     scratch: str
-    base: str  # where a root of its own is mounted
-    without: list[str]  # layers
-    memory_mib: int  # of the grader
+    base: str  # mount point of the private root
+    without: list[str]  # layers to leave out
+    memory_mib: int  # limit of the grader itself
 
 
 class Order(TypedDict):
-    """From a grader to its zygote: begin this program."""
+    """From a grader to its zygote: start this program."""
 
     program: str
     limits: dict[str, float]  # `layers.Limits`
@@ -44,9 +44,9 @@ class Job(Order):
 class Ended(TypedDict):
     """From a zygote to its grader: how a program ended."""
 
-    code: int  # negative: the signal
+    code: int  # exit code; negative: the signal
     cpu_s: float
-    is_clean: bool  # nothing is left of it
+    is_clean: bool  # no file of it is left
 
 
 class Reply(TypedDict):

@@ -1,6 +1,6 @@
-"""The pool that verdicts come from: a few graders, each with a zygote, fed from any thread.
+"""A pool of graders, each with a zygote, that judges programs submitted from any thread.
 
-What it refuses: to run generated code where the host allows less than rlimits and seccomp, unless the user insists.
+It refuses to run generated code without rlimits, an unprivileged user and seccomp, unless `allow_unsafe` is set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
 
-# What each layer keeps programs from, for the note where one is missing.
+# What each layer keeps programs from doing, for the note about missing layers.
 LAYERS = {
     "rlimits": "taking all memory and time",
     "unprivileged": "acting as root",
@@ -41,13 +41,13 @@ LAYERS = {
 }
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
 _GRADER = Path(__file__).with_name("grader.py")
-_GRADER_MIB = 256  # beyond a program's memory: it holds an answer while it is read
-_GRACE_S = 5.0  # what a grader may take beyond a program's wall limit
+_GRADER_MIB = 256  # more than a program's memory, since the grader holds answers while reading them
+_GRACE_S = 5.0  # time of a grader beyond a program's wall limit
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program, and the test that runs behind it (see `tasks/code.py`)."""
+    """A program and its test; `tasks/problems.py` describes the fields."""
 
     code: str
     test: str
@@ -57,23 +57,27 @@ class Program:
 
     @property
     def digest(self) -> str:
+        """Return the SHA-256 of program and test in hexadecimal."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    status: str  # passed, failed, crash, timeout
+    """The result of running a program's test."""
+
+    status: str  # "passed", "failed", "crash" or "timeout"
     reason: str
-    cpu_s: float | None  # of the program alone; None: it had to be killed with its grader
+    cpu_s: float | None  # of the program alone; None if it was killed with its grader
     wall_s: float
 
     @property
     def passed(self) -> bool:
+        """Return whether the status is "passed"."""
         return self.status == "passed"
 
 
 class Pool:
-    """`without` leaves layers out, for tests and hosts that lack them; `allow_unsafe` runs below the required level."""
+    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers."""
 
     def __init__(
         self,
@@ -84,16 +88,18 @@ class Pool:
         without: tuple[str, ...] = (),
     ):
         if sys.platform != "linux":
-            raise UserError("generated code runs in a sandbox of Linux; leave the benchmark out on this system")
+            raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
         if bubblewrap and shutil.which("bwrap") is None:
             raise UserError(
-                "sandbox.bubblewrap=true, and bwrap is not installed: install bubblewrap or set it to false"
+                "sandbox.bubblewrap=true, but bwrap is not installed: install bubblewrap or set it to false"
             )
         self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
         if os.geteuid() == 0 and not readable_by_others(os.__file__):
-            self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")  # another user must read it
+            self._copy = tempfile.TemporaryDirectory(
+                prefix="sandbox-python-"
+            )  # root's library is unreadable for the unprivileged user
             os.chmod(self._copy.name, 0o755)
             self._library = _copied_library(Path(self._copy.name) / "python")
         first = self._start()
@@ -104,22 +110,23 @@ class Pool:
             if self._copy is not None:
                 self._copy.cleanup()
             raise UserError(
-                f"this host gives no {' and no '.join(missing)}, without which generated code is not run: "
-                "use another host, or sandbox.allow_unsafe=true"
+                f"this host has no {' and no '.join(missing)}, which generated code requires: "
+                "use another host, or set sandbox.allow_unsafe=true"
             )
         self._free: queue.SimpleQueue[_Grader | None] = queue.SimpleQueue()
         self._free.put(first)
         for _ in range(workers - 1):
-            self._free.put(None)  # started when it is needed
+            self._free.put(None)  # started on demand
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
 
     @property
     def note(self) -> str | None:
-        """Say what this host does not keep programs from; None where every layer holds."""
+        """What the missing layers do not keep programs from doing; None if all layers are active."""
         missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
         return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
 
     def submit(self, program: Program) -> Future[Verdict]:
+        """Queue a program and return its verdict as a future."""
         return self._threads.submit(self._judge, program)
 
     def __enter__(self) -> Pool:
@@ -131,7 +138,7 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """Drop what waits, end the graders."""
+        """Cancel waiting programs, wait for running ones and end the graders."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         while not self._free.empty():
             if (grader := self._free.get()) is not None:
@@ -143,7 +150,7 @@ class Pool:
         try:
             checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
         except (SyntaxError, ValueError) as error:
-            return Verdict("failed", f"the test is not Python: {error}", None, 0.0)
+            return Verdict("failed", f"the test is not valid Python: {error}", None, 0.0)
         job: Job = {
             "program": program.code,
             "checks": [check.plain() for check in checks],
@@ -157,7 +164,7 @@ class Pool:
             start = time.monotonic()
             reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
             if reply is not None:
-                if not reply["is_clean"]:  # it left what the next program would find
+                if not reply["is_clean"]:  # it left files that the next program could find
                     grader.close()
                     grader = None
                 return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"])
@@ -209,7 +216,7 @@ class _Grader:
         self.level: list[str] = json.loads(greeting)["level"]
 
     def grade(self, job: Job, patience_s: float) -> Reply | None:
-        """Return the verdict; None when the grader is gone or took too long."""
+        """Return the verdict; None if the grader has ended or exceeded `patience_s`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -220,6 +227,7 @@ class _Grader:
         return None if line is None else json.loads(line)
 
     def close(self) -> None:
+        """Kill the grader with its children and remove its folder."""
         self._process.kill()  # its children die with it
         self._process.communicate()
         with contextlib.suppress(OSError):
@@ -230,8 +238,8 @@ class _Grader:
         deadline = time.monotonic() + patience_s
         file = self._process.stdout.fileno()
         while b"\n" not in self._rest:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([file], [], [], left)[0]:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0 or not select.select([file], [], [], remaining_s)[0]:
                 return None
             part = os.read(file, 1 << 16)
             if not part:
@@ -243,11 +251,11 @@ class _Grader:
     def _trouble(self) -> str:
         self._process.kill()
         lines = self._process.communicate()[1].decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it ended without a word"
+        return lines[-1] if lines else "it ended without a message"
 
 
 def _copied_library(folder: Path) -> list[str]:
-    """Copy Python's library to where other users can read it; return the paths that modules are found on."""
+    """Copy Python's library to a folder that other users can read; return its module search path."""
     source = Path(os.__file__).parent
     left_out = shutil.ignore_patterns(*PACKAGES, "test", "tests", "idlelib", "tkinter", "ensurepip", "config-*")
     shutil.copytree(source, folder, ignore=left_out)
@@ -257,9 +265,9 @@ def _copied_library(folder: Path) -> list[str]:
 
 
 def _places(library: Sequence[str]) -> Places:
-    """Return which paths an interpreter needs, for the layers: its library, shared objects, time zones.
+    """Return the paths that an interpreter needs: its library, shared objects and time zones.
 
-    Nothing of the user's, and no packages beside Python's own. `library` is the copy that is used, if one is.
+    No files of the user and no third-party packages. `library` is the search path of the copy, if there is one.
     """
     own = [path for path in library[:1] or [sysconfig.get_path("stdlib"), os.path.dirname(os.__file__)]]
     shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
@@ -272,7 +280,7 @@ def _places(library: Sequence[str]) -> Places:
         for entry in os.scandir(folder)
         if entry.name not in PACKAGES
         and (folder in own or not entry.name.startswith("python"))
-        and os.path.realpath(entry.path).startswith(f"{folder}/")  # not what a link leads to elsewhere
+        and os.path.realpath(entry.path).startswith(f"{folder}/")  # without links to other folders
     ]
     hidden = {
         str(path)

@@ -1,7 +1,7 @@
-"""Plain Python values as JSON and back, so that nothing but data crosses from a program to its grader.
+"""Converts plain Python values to JSON and back, so that only data crosses from a program to its grader.
 
-Standard library only: it also runs in the clean interpreter. Subclasses travel as the plain type that they extend, by
-that type's own methods; whatever is no data arrives as `Opaque`, which equals nothing.
+Standard library only, since it also runs in the clean interpreter. Subclasses are sent as the plain type that they
+extend, by that type's own methods. Everything else arrives as `Opaque`, which equals nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
 _BUILTIN_TYPES = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
-_MOST_BITS = 4096  # longer integers travel as hexadecimal text: Python limits decimal ones
+_MOST_BITS = 4096  # longer integers are sent in hexadecimal, because Python limits decimal ones
 
 
 class Opaque:
-    """Stands for an object that is no data."""
+    """Placeholder for an object that is not plain data."""
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -32,11 +32,12 @@ class Opaque:
 
 
 def dumps(value: Any) -> str:
+    """Return the value as JSON; objects that are not plain data become `Opaque` on the other side."""
     return json.dumps(_encode(value))
 
 
 def loads(text: str) -> Any:
-    """Return the value. ValueError, TypeError or RecursionError for what `dumps` never writes."""
+    """Return the value; ValueError, TypeError or RecursionError for text that `dumps` never writes."""
     return decode(json.loads(text))
 
 
@@ -72,7 +73,7 @@ def _encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Return the value of what `loads` has parsed."""
+    """Return the value of parsed JSON; ValueError or TypeError as for `loads`."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Verdicts kept by the content of program, test and limits: what was judged before is not run again.
+"""The verdict cache: verdicts by the content of program, test and limits, so that no program runs twice.
 
-Only verdicts that the program alone decides are kept: a timeout may be the machine's fault.
+Only verdicts that depend on the program alone are stored: a timeout may be due to a slow machine.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from runtime_matrix.experiments.evaluation.kept_texts import KeptTexts
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Program, Verdict
 
-_VERSION = 2  # raised when the grading changes
+_VERSION = 2  # raise it when the grading changes
 _KEPT = ("passed", "failed")
-_NEAR = 0.5  # of the limit
+_NEAR = 0.5  # fraction of the limit
 
 
 class VerdictCache:
-    """One SQLite file; safe for several processes. `path` None keeps nothing."""
+    """One SQLite file, safe for several processes. With `path` None nothing is stored. `hits` counts reuse."""
 
     def __init__(self, path: Path | None, limits: Limits):
         self._cpu_s = limits.cpu_s
@@ -30,10 +30,11 @@ class VerdictCache:
 
     @property
     def note(self) -> str | None:
-        """What was wrong with the file."""
+        """What was wrong with the file; None if nothing was."""
         return self._kept.note
 
     def get(self, program: Program) -> Verdict | None:
+        """Return the stored verdict; None if there is none."""
         key = self._key(program)
         text = self._kept.get([key]).get(key)
         if text is None:
@@ -42,16 +43,18 @@ class VerdictCache:
         return Verdict(**json.loads(text))
 
     def keep(self, judged: list[tuple[Program, Verdict]]) -> None:
+        """Store the verdicts that would not differ in another run."""
         self._kept.put(
-            (self._key(one), json.dumps(asdict(verdict))) for one, verdict in judged if self._is_kept(verdict)
+            (self._key(program), json.dumps(asdict(verdict))) for program, verdict in judged if self._is_kept(verdict)
         )
 
     def _is_kept(self, verdict: Verdict) -> bool:
-        """Near the limit of processor time, another run may come to another verdict."""
+        """Return whether to store a verdict: near the limit of CPU time, another run may give another one."""
         is_near = verdict.cpu_s is None or verdict.cpu_s > _NEAR * self._cpu_s
         return verdict.status in _KEPT and not is_near
 
     def close(self) -> None:
+        """Close the file; later calls read and store nothing."""
         self._kept.close()
 
     def _key(self, program: Program) -> str:

@@ -1,4 +1,4 @@
-"""Forks one confined child a program, and serves in it what the grader asks. Never sees a check.
+"""Forks one confined child per program, which answers the grader's requests. Never sees a check.
 
 Runs in the clean interpreter, forked from the grader before its first job. Standard library only.
 """
@@ -21,8 +21,8 @@ import values
 if TYPE_CHECKING:
     from runtime_matrix.experiments.sandbox.messages import Ended, Order
 
-# What programs usually import: read once here, not once a program. Not random and threading, nor what imports them:
-# what they do at each fork costs every program a third of a millisecond.
+# Modules that programs usually import, loaded once here instead of once per program. Without random, threading and
+# modules that import them: their work at each fork costs every program a third of a millisecond.
 COMMON = """
 typing math cmath collections itertools functools re heapq string datetime copy operator bisect hashlib decimal
 fractions json time array abc enum dataclasses contextlib sys os
@@ -32,12 +32,12 @@ fractions json time array abc enum dataclasses contextlib sys os
 def serve(
     orders: socket.socket, nothing: int, filters: tuple[layers.Filter, layers.Filter] | None, scratch: str | None
 ) -> None:
-    """Obey until the grader is gone: `{"program", "limits"}` with a socket begins a program, an empty order ends it."""
+    """Serve orders until the grader ends: an order with a socket starts a program, any other order ends it."""
     layers.die_with_parent()
     for name in COMMON.split():
         __import__(name)
     gc.collect()
-    gc.freeze()  # a collection in a child would otherwise touch, and so copy, every page
+    gc.freeze()  # otherwise a collection in a child would touch, and so copy, every page
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     if filters is not None:
@@ -71,17 +71,17 @@ def _receive(orders: socket.socket, size: int) -> Order:
 
 
 def _end(pid: int) -> tuple[int, float]:
-    """Kill whatever the program still is; return its exit code and the processor seconds that it took."""
+    """Kill the program and its children; return its exit code and CPU seconds."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        os.kill(pid, signal.SIGKILL)  # it did not come to make a group of its own
+        os.kill(pid, signal.SIGKILL)  # it has not yet created its own process group
     _, status, usage = os.wait4(pid, 0)
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
 
 def _clear(scratch: str) -> bool:
-    """Leave nothing for the next program; False where something cannot be removed, such as what cannot be listed."""
+    """Empty the scratch folder; return False if something cannot be removed, such as an unreadable folder."""
     for entry in os.scandir(scratch):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -97,7 +97,7 @@ def _begin(
     scratch: str | None,
     orders: socket.socket,
 ) -> None:
-    """Become the program: never returns."""
+    """Confine this child and run the program; never returns."""
     code = 1
     try:
         os.setsid()
@@ -116,7 +116,7 @@ def _begin(
 
 def _serve_program(program: str, grader: int) -> None:
     names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
-    # Kept apart from what the program may replace.
+    # Local names, because the program may replace module attributes.
     dumps, loads, error_of = values.dumps, values.loads, _error
     try:
         exec(compile(program, "<program>", "exec"), names)
@@ -124,7 +124,7 @@ def _serve_program(program: str, grader: int) -> None:
     except BaseException as error:
         answer = error_of(error)
     while True:
-        # By number, not as a socket: the filter denies the calls that sockets need.
+        # By descriptor instead of socket: the filter denies the system calls of sockets.
         _send(grader, answer.encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):

@@ -1,1 +1,1 @@
-"""Numbers in, numbers out."""
+"""Statistics: intervals, paired differences and sequential tests. Independent of cells and records."""

@@ -1,4 +1,4 @@
-"""Statistics over raw samples. A percentile that the samples cannot support is None."""
+"""Percentiles and standard errors of raw samples. A percentile that the samples cannot support is None."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Z = 1.959964  # the normal distribution's two-sided 95 %
 
 
 def percentile(samples: Sequence[float], q: float) -> float | None:
-    """Return the q-th percentile (0 < q < 100), or None below the samples that bound it from above at 95 % confidence.
+    """Return the q-th percentile, 0 < q < 100; None with too few samples to bound it from above at 95 % confidence.
 
     The largest of n samples exceeds the q-quantile with probability 1 - q^n: p90 needs 29 samples, p95 59, p99 299.
     """
@@ -26,10 +26,10 @@ def percentile(samples: Sequence[float], q: float) -> float | None:
 def standard_error(scores: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float | None:
     """Return the standard error of the mean of scores from 0 to 1; None for fewer than two.
 
-    Clustered where items share a passage or a subject (Miller 2024, arXiv 2411.00640), and never below that of
-    independent items. Few clusters, such as 8 subjects, leave it uncertain itself: compare cells by their paired
-    difference, in which what the items share falls away. If all scores are 0, or all are 1, it is half of Wilson's 95 %
-    interval over 1.96: a mean of 0 % or 100 % is not known exactly.
+    `clusters` names the passage or subject that items share. The clustered error (Miller 2024, arXiv 2411.00640) is
+    returned, but never less than that of independent items. With few clusters, such as 8 subjects, it is uncertain:
+    compare cells by their paired difference, which cancels what the items share. If all scores are 0 or all are 1, it
+    is half of Wilson's 95 % interval over 1.96, because a mean of 0 % or 100 % is not known exactly.
     """
     values = np.asarray(scores, dtype=float)
     n = len(values)

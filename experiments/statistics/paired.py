@@ -1,4 +1,4 @@
-"""Statistics of two things measured on the same occasions: launches for speed, items for accuracy.
+"""Statistics of paired measurements of two cells: by launch for speed, by item for accuracy.
 
 Sources: Kalibera and Jones 2013 (the launch is the unit of replication); Miller 2024, arXiv 2411.00640 (paired
 differences with clustered errors); Bartlett 1946 (the error of an autocorrelation); Holm 1979.
@@ -20,10 +20,10 @@ _MOST_ITEMS = 10**7
 
 
 def launch_log_ratio(candidate_s: Sequence[float], reference_s: Sequence[float]) -> float:
-    """Return log(candidate / reference) of one launch, from the times of its rounds: below 0 is faster.
+    """Return log(candidate / reference) of one launch from the times of its rounds; below 0 is faster.
 
-    The median over rounds of their log ratio: round i of both ran within moments, so that what slows the machine for a
-    while slows both. Of the estimators that were tried it varies least between launches, quiet and under load.
+    It is the median over rounds of their log ratio. Round i of both cells ran at nearly the same time, so disturbances
+    of the machine affect both. Of the estimators tried, it varies least between launches, idle and under load.
     """
     pairs = min(len(candidate_s), len(reference_s))
     return float(np.median(np.log(np.asarray(candidate_s)[:pairs] / np.asarray(reference_s)[:pairs])))
@@ -40,21 +40,21 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
 
 
 def difference_of_means(values: Sequence[float], others: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Return Welch's interval of mean(values) − mean(others), measured apart; None for fewer than two of either."""
+    """Return mean(values) − mean(others) of separate samples with Welch's interval; None for fewer than 2 of either."""
     if min(len(values), len(others)) < 2:
         return None
-    parts = [float(np.var(one, ddof=1)) / len(one) for one in (values, others)]
+    parts = [float(np.var(group, ddof=1)) / len(group) for group in (values, others)]
     difference, error = float(np.mean(values) - np.mean(others)), math.sqrt(sum(parts))
-    squares = sum(part**2 / (len(one) - 1) for part, one in zip(parts, (values, others), strict=True))
+    squares = sum(part**2 / (len(group) - 1) for part, group in zip(parts, (values, others), strict=True))
     freedom = sum(parts) ** 2 / squares if squares > 0 else math.inf
     reach = float(special.stdtrit(freedom, (1 + level) / 2)) * error if error > 0 else 0.0
     return Interval(difference, difference - reach, difference + reach, level)
 
 
 def lag_1(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Return the autocorrelation of values in their order, with the bounds that so many leave; None below four.
+    """Return the lag-1 autocorrelation of values in their order; None for fewer than four or equal values.
 
-    The estimate is low by about 1 / n, which the bounds make up for; for 12 values they lie 0.57 to either side.
+    The estimate is biased by about −1 / n, which the bounds correct. For 12 values they are 0.57 to either side.
     """
     n = len(values)
     residuals = np.asarray(values, dtype=float) - float(np.mean(values))
@@ -72,9 +72,9 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Interval | None:
-    """Return the mean of candidate − reference with its t interval, the error clustered where items share a cluster.
+    """Return the mean of candidate − reference with its t interval, clustered if items share a cluster.
 
-    None for fewer than two clusters. Of scores that seldom differ the interval is too narrow: see `loss`.
+    None for fewer than two clusters. The interval is too narrow for scores that rarely differ: see `loss`.
     """
     return _clustered(np.asarray(candidate, dtype=float) - np.asarray(reference, dtype=float), clusters, level)
 
@@ -89,14 +89,14 @@ def loss(
 ) -> Interval | None:
     """Return mean(reference − candidate) with its interval; None for fewer than two clusters.
 
-    Scores from 0 to 1 (`is_share`) get bounds that hold also where few items differ: of right and wrong Tango's, of
-    others those of a bounded mean. Items that share a cluster count as one, and the clustered t interval is heeded too.
-    `repeats`: as if the items had been asked so many times over, to say how many would tell.
+    Scores from 0 to 1 (`is_share`) get bounds that hold even if few items differ: Tango's for right and wrong answers,
+    those of a bounded mean for others. Items of one cluster count as one item, and the wider of these bounds and the
+    clustered t interval applies. `repeats` simulates a data set that is so many times larger, for `items_needed`.
     """
     lost = np.asarray(reference, dtype=float) - np.asarray(candidate, dtype=float)
-    found = _clustered(lost, clusters, level, repeats)
-    if found is None or not is_share:
-        return found
+    interval = _clustered(lost, clusters, level, repeats)
+    if interval is None or not is_share:
+        return interval
     means = _cluster_means(lost, clusters)
     if len(means) == len(lost):
         is_right_or_wrong = set(np.unique([*candidate, *reference])) <= {0.0, 1.0}
@@ -105,7 +105,7 @@ def loss(
             return paired_proportions(first, second, repeats * len(lost), level)
         return bounded_mean(lost.tolist(), level, repeats)
     bounds = bounded_mean(means, level, repeats)
-    return Interval(found.estimate, min(found.low, bounds.low), max(found.high, bounds.high), level)
+    return Interval(interval.estimate, min(interval.low, bounds.low), max(interval.high, bounds.high), level)
 
 
 def items_needed(
@@ -116,19 +116,19 @@ def items_needed(
     is_share: bool,
     margin: float,
 ) -> int | None:
-    """Return how many items like these would show a loss below `margin`; None where the loss seen is not below it."""
+    """Return how many items like these would bound the loss below `margin`; None if no number up to 10^7 would."""
 
-    def tells(repeats: float) -> bool:
-        found = loss(candidate, reference, clusters, level, is_share, repeats)
-        return found is not None and found.high < margin
+    def is_sufficient(repeats: float) -> bool:
+        interval = loss(candidate, reference, clusters, level, is_share, repeats)
+        return interval is not None and interval.high < margin
 
     most = _MOST_ITEMS / len(candidate)
-    if most < 1 or not tells(most):
+    if most < 1 or not is_sufficient(most):
         return None
     least = 1 / len(candidate)
     while most - least > 0.01 * most:
         middle = math.sqrt(most * least)
-        least, most = (least, middle) if tells(middle) else (middle, most)
+        least, most = (least, middle) if is_sufficient(middle) else (middle, most)
     return math.ceil(most * len(candidate))
 
 
@@ -159,7 +159,7 @@ def _cluster_means(values: NDArray[np.float64], clusters: Sequence[Hashable] | N
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values adjusted for their number, in their order."""
+    """Return Holm-adjusted p values, in their order."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):

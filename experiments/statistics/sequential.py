@@ -1,9 +1,9 @@
-"""When a gate has launched enough, and what it may then say: looks at a growing number of losses.
+"""Sequential testing for gates: when there are enough launches, and the verdict then.
 
-Two one-sided tests with an inconclusive zone between them (Schuirmann 1987): a loss is shown to be more than
-`indifferent`, or shown to be less than `must_find`. The looks share the error (Bonferroni); later looks get larger
-shares, since early on there are few launches and their spread is least certain. How often the rule errs is simulated by
-`python -m experiments.validation.simulation`.
+Two one-sided tests with an inconclusive zone between them (Schuirmann 1987) show that a loss is more than
+`indifferent`, or that it is less than `must_find`. Interim analyses (looks) share the error (Bonferroni). Later looks
+get larger shares, because early ones have few launches and an uncertain spread. `python -m
+experiments.validation.simulation` simulates the error rates.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 @dataclass(frozen=True)
 class Rule:
-    """Losses are in one unit with both numbers. Between them either verdict is right."""
+    """The rule of a sequential test. Losses have the unit of the limits; between them, either verdict is right."""
 
-    indifferent: float  # a loss up to here never matters: it fails as rarely as `level` says
-    must_find: float  # a loss from here on always matters: it passes as rarely as `level` says
-    looks: tuple[int, ...]  # numbers of launches after which a verdict may be given
-    level: float = 0.99  # of each one-sided test, all looks together
+    indifferent: float  # a loss up to here does not matter; it fails with probability at most 1 − level
+    must_find: float  # a loss from here on matters; it passes with probability at most 1 − level
+    looks: tuple[int, ...]  # numbers of launches at which a verdict is possible
+    level: float = 0.99  # of each one-sided test, over all looks
 
     def two_sided(self, place: int) -> float:
-        """Return the level of a look's interval, whose share of the error grows with its place: 1, 2, 3, 4 tenths."""
+        """Return the level of a look's interval; the shares of the error of four looks are 1, 2, 3 and 4 tenths."""
         shares = len(self.looks) * (len(self.looks) + 1) / 2
         return 1 - 2 * (1 - self.level) * (place + 1) / shares
 
 
 def judge(loss: Interval | None, rule: Rule) -> Verdict:
-    """Return the verdict on a loss whose interval is two-sided.
+    """Return the verdict on a loss with a two-sided interval.
 
-    Where both are shown, more than `indifferent` and less than `must_find`, the one nearer to the estimate counts.
+    If the loss is both more than `indifferent` and less than `must_find`, the limit nearer to the estimate decides.
     """
     if loss is None:
         return "inconclusive"
@@ -50,9 +50,11 @@ def judge(loss: Interval | None, rule: Rule) -> Verdict:
 
 @dataclass(frozen=True)
 class Look:
+    """An interim analysis."""
+
     verdict: Verdict
     loss: Interval | None
-    launches: int  # that it rests on
+    launches: int  # number of launches that it uses
 
 
 def look(
@@ -60,13 +62,13 @@ def look(
     rule: Rule,
     interval: Callable[[Sequence[float], float], Interval | None] = mean_interval,
 ) -> Look:
-    """Return the first look that has a verdict, else the last one that could be taken."""
-    found = Look("inconclusive", None, len(losses))
+    """Return the first look with a pass or fail, otherwise the last possible look."""
+    result = Look("inconclusive", None, len(losses))
     for place, count in enumerate(rule.looks):
         if len(losses) < count:
             break
         loss = interval(losses[:count], rule.two_sided(place))
-        found = Look(judge(loss, rule), loss, count)
-        if found.verdict != "inconclusive":
+        result = Look(judge(loss, rule), loss, count)
+        if result.verdict != "inconclusive":
             break
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""Bounds of shares, and of means of values from -1 to 1, that hold where few items differ and where none does.
+"""Bounds of shares, and of means of values from −1 to 1, that hold even if few or no items differ.
 
 Sources: Clopper and Pearson 1934; Wilson 1927; Tango 1998, Statistics in Medicine 17:891 (paired proportions); Edwards
 1948 (the continuity correction of McNemar's test); Fagerland et al. 2013 (its mid-p); Waudby-Smith and Ramdas 2024,
@@ -16,16 +16,17 @@ from scipy import special
 
 from runtime_matrix.experiments.statistics.interval import Interval
 
-_STEPS = 50  # of a bisection: to 1e-15
-# Stakes, as shares of the largest one that cannot lose more than everything, and what is put on each of them. Half lies
-# on the largest: it is the best where nothing differs, and is then within log 2 of the exact bound.
+_STEPS = 50  # bisection steps, for a precision of 1e-15
+# Stakes, as fractions of the largest stake that cannot lose more than everything, and the weight of each. The largest
+# has half of the weight: it is the best if nothing differs, and is then within log 2 of the exact bound.
 _STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 _PURSE = np.array([1 / 14] * 7 + [1 / 2])
 
 
 def exact_proportion(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Return the Clopper-Pearson interval, whose tails are (1 − level) / 2 each at every count: 0 of 200 leaves
-    1.8 points open. ValueError without trials.
+    """Return the Clopper-Pearson interval, with tails of (1 − level) / 2 each: up to 1.8 % for 0 of 200.
+
+    Raises ValueError without trials.
     """
     one_sided = (1 + level) / 2
     return Interval(
@@ -37,19 +38,19 @@ def exact_proportion(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def upper_bound(successes: int, n: int, level: float = 0.95) -> float:
-    """Return the exact one-sided bound: 0 of 200 leaves 1.5 points open. ValueError without trials."""
+    """Return the exact one-sided upper bound: 1.5 % for 0 of 200. ValueError without trials."""
     _check(successes, n)
     return 1.0 if successes == n else float(special.betaincinv(successes + 1, n - successes, level))
 
 
 def lower_bound(successes: int, n: int, level: float = 0.95) -> float:
-    """Return the exact one-sided bound. ValueError without trials."""
+    """Return the exact one-sided lower bound. ValueError without trials."""
     _check(successes, n)
     return 0.0 if successes == 0 else float(special.betaincinv(successes, n - successes + 1, 1 - level))
 
 
 def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval:
-    """Return the score interval of a rate. ValueError without trials."""
+    """Return Wilson's score interval of a rate. ValueError without trials."""
     _check(successes, n)
     z = float(special.ndtri((1 + level) / 2))
     rate = successes / n
@@ -59,7 +60,7 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval
 
 
 def mcnemar_mid_p(only_first: int, only_second: int) -> float:
-    """Return the two-sided mid-p value for as many items being right under one alone as under the other alone."""
+    """Return the two-sided mid-p value for as many items being right only in the first as only in the second."""
     n, fewer = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0
@@ -72,9 +73,9 @@ def mcnemar_mid_p(only_first: int, only_second: int) -> float:
 def paired_proportions(only_first: float, only_second: float, n: float, level: float = 0.95) -> Interval:
     """Return the difference of two shares of the same n items, first − second, with Tango's score interval.
 
-    The bound on the side of 0 has Edwards' correction, without which it says too often that there is a difference.
-    Enumerated at the levels of gates, a bound away from 0 misses at most as often as promised (at 95 % by a twentieth
-    more), one towards 0 at most by a third more.
+    The bound nearer to 0 has Edwards' continuity correction; without it, differences are claimed too often. Enumerated
+    at the levels of gates, a bound away from 0 misses at most as often as promised (at 95 %, a twentieth more), and a
+    bound towards 0 at most a third more often.
     """
     z = float(special.ndtri((1 + level) / 2))
     ahead = only_first - only_second
@@ -84,15 +85,15 @@ def paired_proportions(only_first: float, only_second: float, n: float, level: f
 
 
 def bounded_mean(values: Sequence[float], level: float = 0.95, repeats: float = 1.0) -> Interval:
-    """Return the mean of independent values from −1 to 1 with an interval that holds however skewed they are.
+    """Return the mean of independent values from −1 to 1 with an interval that holds for any skewness.
 
-    A bet against each candidate mean: what it would have won is a test (Waudby-Smith and Ramdas 2024, at a fixed n).
-    `repeats`: as if each value had been seen so often.
+    Each candidate mean is tested by the gain of a bet against it (Waudby-Smith and Ramdas 2024, at a fixed n).
+    `repeats` simulates that each value was seen so many times.
     """
-    found = np.asarray(values, dtype=float)
+    array = np.asarray(values, dtype=float)
     error = (1 - level) / 2
     return Interval(
-        float(found.mean()), -_betting_high(-found, error, repeats), _betting_high(found, error, repeats), level
+        float(array.mean()), -_betting_high(-array, error, repeats), _betting_high(array, error, repeats), level
     )
 
 
@@ -114,7 +115,9 @@ def _tango_high(first: float, second: float, n: float, z: float, correction: flo
     def is_refuted(difference: float) -> bool:
         b = -first - second + (2 * n - first + second) * difference
         c = -second * difference * (1 - difference)
-        only_second = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)  # its likeliest share at this difference
+        only_second = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (
+            4 * n
+        )  # maximum-likelihood share at this difference
         variance = n * (2 * only_second + difference * (1 - difference))
         return variance > 0 and (first - second - n * difference + correction) / math.sqrt(variance) < -z
 
@@ -122,7 +125,7 @@ def _tango_high(first: float, second: float, n: float, z: float, correction: flo
 
 
 def _bisect(low: float, high: float, is_refuted: Callable[[float], bool]) -> float:
-    """Return the least value above `low` that is refuted; `high` where none is."""
+    """Return the least value above `low` that is refuted; `high` if none is."""
     for _ in range(_STEPS):
         middle = (low + high) / 2
         if is_refuted(middle):

@@ -1,1 +1,1 @@
-"""Prompts and scoring, one file a kind of benchmark. Knows nothing of runtimes or token batches."""
+"""Prompts and scoring, one file per benchmark. Independent of runtimes and token batches."""

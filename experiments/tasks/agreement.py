@@ -1,4 +1,4 @@
-"""The check before any timing counts: are the logits the reference's? Runs in every cell, unless it is switched off."""
+"""The logit check: compares logits with the reference's before any timing counts. Runs in every cell by default."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOGITS, _SAME_DTYPE, _CONTINUATIONS = "reference", "reference-same-dtype", "ref
 
 
 class Agreement(Task[AgreementConfig]):
-    """Logits of a few prompts, whole and behind a cache, and the reference's own continuations."""
+    """Compares logits of a few prompts, with and without a cache, and along the reference's greedy continuations."""
 
     name = "agreement"
     title = "agreement"
@@ -38,7 +38,7 @@ class Agreement(Task[AgreementConfig]):
             rank=5,
             display=number("{:.1f} %", 100),
             read=figure("same_top_ratio"),
-            about="Positions with the reference's likeliest token, in the check before any timing.",
+            about="Share of positions with the reference's top token, in the logit check before any timing.",
         ),
         Metric(
             key="agreement_max_logit_difference",
@@ -47,7 +47,7 @@ class Agreement(Task[AgreementConfig]):
             rank=6,
             display=number("{:.1e}"),
             read=figure("max_logit_difference"),
-            about="Largest difference of a logit in that check.",
+            about="Largest absolute difference between a logit and the reference's, in the logit check.",
         ),
         Metric(
             key="agreement_tied_ratio",
@@ -57,7 +57,7 @@ class Agreement(Task[AgreementConfig]):
             display=number("{:.1f} %", 100),
             read=quotient("tied_positions", "positions"),
             is_warning=True,
-            about="Positions of that check whose likeliest token is tied exactly with another: the first of them "
+            about="Share of positions in the logit check whose top token is exactly tied with another; the first one "
             "counts.",
         ),
     )
@@ -72,7 +72,7 @@ class Agreement(Task[AgreementConfig]):
 
     @override
     def write_reference_in_own_dtype(self, bench: ReferenceBench) -> None:
-        """Leave what rounding to the dtype alone does, beside what the runtime does on top of it."""
+        """Write the reference's logits in the cell's dtype, to separate rounding from the runtime's own error."""
         self._keep_logits(bench, _SAME_DTYPE)
 
     @override
@@ -81,7 +81,7 @@ class Agreement(Task[AgreementConfig]):
 
         stored = bench.folder / f"{_LOGITS}.npz"
         if not stored.exists():
-            bench.skip("no reference was measured beside this cell")
+            bench.skip("no reference was measured with this cell")
         prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
         logits = agreement.prompt_logits(bench.runtime, prompts, bench.traits)
         logits += agreement.stepped_logits(bench.runtime, prompts, bench.traits)
@@ -102,11 +102,11 @@ class Agreement(Task[AgreementConfig]):
 
 
 def _same_dtype(bench: Bench, logits: list[torch.Tensor], stored: Path) -> JsonObject:
-    """Return the agreement with the reference's engine in the dtype of this runtime, and which one that was."""
+    """Return the agreement with the reference's engine in this runtime's dtype, with its title and dtype."""
     from runtime_matrix.experiments.evaluation import agreement
 
-    found = agreement.compare(logits, agreement.read_logits(stored))
-    return {"reference": bench.reference_config.title, "dtype": bench.runtime_config.dtype, **vars(found)}
+    comparison = agreement.compare(logits, agreement.read_logits(stored))
+    return {"reference": bench.reference_config.title, "dtype": bench.runtime_config.dtype, **vars(comparison)}
 
 
 TASK = Agreement()

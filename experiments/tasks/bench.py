@@ -1,4 +1,4 @@
-"""What a benchmark may use while it runs: the model's tokenizer, scores, texts, timers, and its entry in the record."""
+"""What a benchmark may use while it runs: tokenizer, scores, texts, timers and its entry in the record."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 T = TypeVar("T")
-Figures = dict[str, float | str | None]  # of an entry
-OnText = Callable[[int, int, Generated], None]  # item, sample, text
+Figures = dict[str, float | str | None]  # the figures of an entry, or some of them
+OnText = Callable[[int, int, Generated], None]  # (item, sample, text)
 
 
 @dataclass
 class OpenEntry:
-    """What one grid point of a benchmark leaves in the record, while it runs; see `schema.Entry`."""
+    """The entry of one grid point while the benchmark runs; `schema.Entry` has the fields."""
 
     benchmark: str
     case: str = ""
     parameters: JsonObject = field(default_factory=dict)
-    samples: dict[str, list[float]] = field(default_factory=dict)  # raw times in s
+    samples: dict[str, list[float]] = field(default_factory=dict)  # raw times in seconds
     figures: JsonObject = field(default_factory=dict)
     timed_tokens: JsonObject = field(default_factory=dict)
     items_file: str | None = None
@@ -42,38 +42,46 @@ class OpenEntry:
 
 @dataclass
 class PhasePeak:
-    """The peaks of memory in a phase, above what was held before loading; None where they are unknown."""
+    """Memory peaks of a phase in bytes, above the level before loading; None if unknown."""
 
     host_bytes: int | None = None
     device_bytes: int | None = None
 
 
 class Meter(Protocol):
-    """What is measured within a block."""
+    """A measurement of the block of its `with` statement."""
 
     def __enter__(self) -> Meter: ...
 
     def __exit__(self, *error: object) -> None: ...
 
-    def figures(self) -> Figures: ...
+    def figures(self) -> Figures:
+        """Return the figures after the block has ended."""
+        ...
 
 
 class EnergyReader(Protocol):
     """Energy by the machine's own counters; see `measurement/energy.py`."""
 
-    def measure(self) -> AbstractContextManager[None]: ...
+    def measure(self) -> AbstractContextManager[None]:
+        """Measure a block; a later block replaces the reading."""
+        ...
 
-    def figures(self) -> Figures: ...
+    def figures(self) -> Figures:
+        """Return the figures of the last block; None values where there is no counter."""
+        ...
 
 
 class Scores(Protocol):
-    """Scores a stream of requests, and says what that took."""
+    """Scores a stream of requests and reports the work done."""
 
     def scores(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
         """Yield one result per request, in their order."""
         ...
 
-    def figures(self) -> Figures: ...
+    def figures(self) -> Figures:
+        """Return the counts of work done, complete once all results were yielded."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,127 +89,155 @@ class Answers:
     """Generated texts."""
 
     texts: list[list[Generated]]  # one list per item, one text per sample
-    figures: Figures  # what it took, for the record
+    figures: Figures  # counts of the work done
 
 
 class Bench(Protocol):
-    """What a benchmark may use while it runs."""
+    """What `Task.run` may use."""
 
-    folder: Path  # of the cell, where files go
+    folder: Path  # the cell's folder, where files go
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The seed of all random choices."""
+        ...
 
     @property
     def command(self) -> str:
-        """The command that measures the cell again."""
+        """The command line that measures the cell again."""
         ...
 
     @property
-    def artifacts(self) -> Path: ...
+    def artifacts(self) -> Path:
+        """The folder of artifacts that cells share."""
+        ...
 
     @property
-    def eos_ids(self) -> Sequence[int]: ...
+    def eos_ids(self) -> Sequence[int]:
+        """The token ids that end a text."""
+        ...
 
     @property
-    def runtime(self) -> Runtime: ...
+    def runtime(self) -> Runtime:
+        """The loaded runtime of the cell."""
+        ...
 
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> Traits:
+        """The declared properties of the loaded runtime."""
+        ...
 
     @property
     def device(self) -> str:
-        """cpu or cuda."""
+        """`cpu` or `cuda`."""
         ...
 
     @property
-    def scoring(self) -> ScoringConfig: ...
+    def scoring(self) -> ScoringConfig:
+        """The options of scoring, such as the token budget."""
+        ...
 
     @property
-    def sandbox(self) -> SandboxConfig: ...
+    def sandbox(self) -> SandboxConfig:
+        """The limits and options of the sandbox."""
+        ...
 
     @property
-    def runtime_config(self) -> RuntimeConfig: ...
+    def runtime_config(self) -> RuntimeConfig:
+        """The configuration of the cell's runtime."""
+        ...
 
     @property
-    def reference_config(self) -> RuntimeConfig: ...
+    def reference_config(self) -> RuntimeConfig:
+        """The configuration of the reference's runtime."""
+        ...
 
     @property
-    def text(self) -> Tokenizer | None: ...
+    def text(self) -> Tokenizer | None:
+        """The tokenizer; None for a model without one."""
+        ...
 
     def require_text(self) -> Tokenizer:
-        """Return the tokenizer, or skip the benchmark with the reason."""
+        """Return the tokenizer; skips the benchmark if the model has none."""
         ...
 
     def require_rows(self, rows: int) -> None:
-        """Skip the benchmark, with the reason, where the runtime takes fewer rows at once."""
+        """Skip the benchmark if the runtime's largest batch has fewer rows."""
         ...
 
     def skip(self, reason: str) -> None:
-        """End the benchmark as skipped."""
+        """End the benchmark as skipped; does not return."""
         ...
 
     def report(self, done: int, total: int) -> None:
-        """Tell the user how far the benchmark is."""
+        """Report progress to the user."""
         ...
 
     # Answers
 
     def scorer(self, requests: int) -> Scores:
-        """Return what scores so many requests."""
+        """Return a scorer for this number of requests, which is the total of the progress report."""
         ...
 
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
-        """Return the texts of each prompt. `on_text` is called with each as it is finished."""
+        """Return the texts of each prompt. `on_text` is called with each text as soon as it is finished."""
         ...
 
     def write_items(self, entry: OpenEntry, items: Iterable[object]) -> None:
-        """Write one JSON line per item, as they come, into the benchmark's file."""
+        """Write one JSON line per item into the benchmark's file while `items` yields them."""
         ...
 
     # Time and memory
 
-    def random_prompts(self, rows: int, tokens: int) -> list[list[int]]: ...
+    def random_prompts(self, rows: int, tokens: int) -> list[list[int]]:
+        """Return prompts of random token ids, the same ones for the same seed."""
+        ...
 
     def first_call(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> StepTimer:
-        """Return the times of the first generation of this shape, in which engines compile, build and allocate."""
+        """Return the times of the first generation of this shape, which includes compiling, building and allocation."""
         ...
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Return the greedy tokens of each row, all rows in step."""
+        """Return the greedy tokens of each row; all rows advance together."""
         ...
 
     def timed_decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
-        """Return the times of the steps, and the tokens."""
+        """Return the times of the steps and the tokens of each row."""
         ...
 
     def generate(self, requests: Sequence[GenerateRequest], token_budget: int) -> Figures:
-        """Generate for all requests, which are there from the start; return what it took."""
+        """Generate for all requests, available from the start; return the counts of work done."""
         ...
 
     def rounds(self, work: Callable[[], T], rounds: int, warmup: int) -> list[T]:
-        """Run `work` under pytest-benchmark's clock; return what the rounds after the warm-up returned."""
+        """Run `work` under pytest-benchmark's clock; return the results of the rounds after the warm-up."""
         ...
 
     def utilisation(self) -> Meter:
-        """Measure how busy processor and GPU are within a block."""
+        """Measure the utilisation of CPU and GPU within a block."""
         ...
 
-    def energy(self) -> EnergyReader: ...
+    def energy(self) -> EnergyReader:
+        """Return a meter of the energy counters."""
+        ...
 
     def peak_memory(self, phase: str) -> AbstractContextManager[PhasePeak]:
-        """Measure the peaks of host and device within the block; they are known when it has ended."""
+        """Measure the memory peaks of host and device within the block; read them after it has ended."""
         ...
 
     @property
-    def load_peak_device_bytes(self) -> int | None: ...
+    def load_peak_device_bytes(self) -> int | None:
+        """The peak of device memory while loading, in bytes; None if unknown."""
+        ...
 
     @property
-    def load_peak_host_bytes(self) -> int | None: ...
+    def load_peak_host_bytes(self) -> int | None:
+        """The peak of host memory while loading, in bytes; None if unknown."""
+        ...
 
 
 class ReferenceBench(Protocol):
-    """What a benchmark may use of the reference, whose runtime is loaded, before the cell is measured."""
+    """What a benchmark may use of the loaded reference before the cell is measured."""
 
     folder: Path
     runtime: Runtime

@@ -1,4 +1,4 @@
-"""Code generation: programs run in the sandbox while the model goes on; pass@k."""
+"""Code generation scored by pass@k; programs run in the sandbox while the model generates more."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=
 
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
+    """Options of `code`; `samples` are per problem, `limit` is in problems."""
+
     data: str
     fields: dict[str, str]
     solutions: str
@@ -50,7 +52,7 @@ class CodeConfig:
 
 
 class Code(QualityTask[CodeConfig]):
-    """Programming problems whose tests run in a sandbox."""
+    """Runs the tests of programming problems in a sandbox."""
 
     name = "code"
     title = "code"
@@ -71,7 +73,7 @@ class Code(QualityTask[CodeConfig]):
             error="pass_at_1_standard_error",
             trend="code pass@1",
             smallest_step=0.005,
-            about="Programs that pass; ± one standard error.",
+            about="Share of programs that pass their tests; ± one standard error.",
         ),
         same_texts(_SCORE, "same code", "the programs"),
         rows_per_forward("code"),
@@ -80,16 +82,14 @@ class Code(QualityTask[CodeConfig]):
     @override
     def check(self, config: CodeConfig) -> None:
         if len(set(config.k)) < len(config.k):
-            raise UserError(f"benchmark.code.k={list(config.k)} names one k twice")
+            raise UserError(f"benchmark.code.k={list(config.k)} has the same k twice")
         if config.solutions != "model":
             if config.temperature > 0:
-                raise UserError(
-                    "benchmark.code.temperature would be ignored: benchmark.code.solutions are given, not generated"
-                )
+                raise UserError("benchmark.code.temperature would be ignored: set benchmark.code.solutions=model")
             return
         if config.samples > 1 and config.temperature == 0:
             raise UserError(
-                f"benchmark.code.samples={config.samples} at temperature 0 are {config.samples} times the same text: "
+                f"benchmark.code.samples={config.samples} at temperature 0 give {config.samples} equal texts: "
                 "set benchmark.code.temperature, as in benchmark.code.temperature=0.8"
             )
         if max(config.k) > config.samples:
@@ -113,7 +113,7 @@ class Code(QualityTask[CodeConfig]):
 
     @override
     def further(self, key: str) -> Metric | None:
-        """Return the metric of pass@k for another k than 1."""
+        """Return the metric of pass@k for k > 1."""
         match = _PASS_AT.fullmatch(key)
         if match is None or match[1] == "1":
             return None
@@ -128,7 +128,7 @@ class Code(QualityTask[CodeConfig]):
             read=figure(figure_name),
             error=f"{figure_name}_standard_error",
             trend="",
-            about=f"Problems of which one of {match[1]} samples passes, estimated without bias; ± one standard error.",
+            about=f"Share of problems where one of {match[1]} samples passes, unbiased estimate; ± one standard error.",
         )
 
     @override
@@ -143,9 +143,9 @@ class Code(QualityTask[CodeConfig]):
         bench.write_items(entry, _items(problems, completions, ids, verdicts))
         fewest = min(map(len, verdicts))
         ks = [k for k in config.k if k <= fewest]
-        result = summarise([(len(found), sum(verdict.passed for verdict in found)) for found in verdicts], ks)
+        result = summarise([(len(group), sum(verdict.passed for verdict in group)) for group in verdicts], ks)
         entry.parameters = {"samples": fewest, "temperature": config.temperature, "solutions": config.solutions}
-        if not report.get("cached_responses"):  # otherwise it is not the time of generating
+        if not report.get("cached_responses"):  # with cached responses it is not the time of generation
             entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
         entry.figures = {
             **{f"pass_at_{k}": result.pass_at[k] for k in ks},
@@ -153,7 +153,7 @@ class Code(QualityTask[CodeConfig]):
             "items": result.items,
             "new_tokens": sum(map(len, ids.values())),
             **report,
-            "programs_cpu_s": sum(verdict.cpu_s or 0.0 for found in verdicts for verdict in found),
+            "programs_cpu_s": sum(verdict.cpu_s or 0.0 for group in verdicts for verdict in group),
             **judge.figures(),
         }
 
@@ -161,7 +161,7 @@ class Code(QualityTask[CodeConfig]):
         return load(self.path(config), config.limit, config.fields)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
-        """Return the completions that are given instead of a model's, by problem."""
+        """Return the given completions by problem id."""
         if config.solutions == "reference":
             return references(problems, self.path(config))
         return load_solutions(Path(config.solutions).expanduser(), problems)
@@ -169,7 +169,7 @@ class Code(QualityTask[CodeConfig]):
     def _completions(
         self, bench: Bench, config: CodeConfig, problems: list[Problem], judge: _Judge
     ) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], Figures]:
-        """Return the completions of each problem, the tokens of generated ones, and what it took."""
+        """Return completions per problem, token ids by (problem id, sample) if generated, and figures."""
         if config.solutions != "model":
             given = self._solutions(config, problems)
             return [given[problem.id] for problem in problems], {}, {}
@@ -189,13 +189,13 @@ TASK = Code()
 
 @dataclass(frozen=True)
 class Item:
-    """What is kept of one completion."""
+    """One line of the items file: a completion and its verdict."""
 
     id: str  # of the problem
     sample: int
     prompt: str
     text: str
-    ids: tuple[int, ...] | None  # tokens of the text; None for one that was given
+    ids: tuple[int, ...] | None  # tokens of the text; None for a given solution
     status: str
     reason: str
     is_right: bool
@@ -203,8 +203,10 @@ class Item:
 
 @dataclass(frozen=True)
 class PassScore:
+    """pass@k over all problems."""
+
     pass_at: dict[int, float]  # k -> 0 to 1
-    by_problem: dict[int, list[float]]
+    by_problem: dict[int, list[float]]  # k -> one estimate per problem
     items: int
 
 
@@ -234,14 +236,14 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:
-    """Return pass@k over problems of which each gives (samples, passed)."""
+    """Return pass@k for each k from (samples, passed) per problem."""
     by_problem = {k: [pass_at_k(samples, right, k) for samples, right in passed] for k in ks}
     means = {k: sum(values) / len(values) for k, values in by_problem.items()}
     return PassScore(means, by_problem, len(passed))
 
 
 class _Judge:
-    """Sends programs to the sandbox, those that were judged before to the cache."""
+    """Judges programs: verdicts come from the cache where known, otherwise from the sandbox."""
 
     def __init__(self, bench: Bench, config: CodeConfig, problems: list[Problem], stack: ExitStack):
         options = bench.sandbox
@@ -254,29 +256,31 @@ class _Judge:
         self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
 
     def on_text(self, item: int, sample: int, result: Generated) -> None:
+        """Start judging a finished text if programs overlap with generation."""
         if self._overlap:
             self._judge(item, sample, result.text)
 
     def verdicts(self, completions: list[list[str]]) -> list[list[Verdict]]:
-        """Return all verdicts, when the last program has ended."""
+        """Return the verdicts per problem and sample; blocks until the last program has ended."""
         for item, texts in enumerate(completions):
             for sample, text in enumerate(texts):
                 if (item, sample) not in self._judged:
                     self._judge(item, sample, text)
         fresh: list[tuple[Program, Verdict]] = []
-        found: list[list[Verdict]] = []
+        result: list[list[Verdict]] = []
         for item, texts in enumerate(completions):
-            found.append([])
+            result.append([])
             for sample in range(len(texts)):
                 program, verdict = self._judged[item, sample]
                 if isinstance(verdict, Future):
                     verdict = verdict.result()
                     fresh.append((program, verdict))
-                found[-1].append(verdict)
+                result[-1].append(verdict)
         self._cache.keep(fresh)
-        return found
+        return result
 
     def figures(self) -> dict[str, object]:
+        """Return the sandbox's layers and the use of the verdict cache."""
         inside = sum(
             verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
             for problem in self._problems

@@ -1,4 +1,4 @@
-"""Divergence: the whole distribution at each token of a text, against the reference's."""
+"""Divergence: compares the full next-token distribution at each token of a text with the reference's."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _FILE = "reference-distributions.npy"
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceConfig:
+    """Options of `divergence`. `max_mib` limits the file of the reference's distributions."""
+
     data: str
     window: int = least(2)
     tokens: int = least(1)
@@ -27,7 +29,7 @@ class DivergenceConfig:
 
 
 class Divergence(QualityTask[DivergenceConfig]):
-    """Kullback-Leibler divergence from the reference, over the tokens of a text."""
+    """Measures Kullback-Leibler divergence from the reference over the tokens of a text."""
 
     name = "divergence"
     title = "divergence"
@@ -48,7 +50,7 @@ class Divergence(QualityTask[DivergenceConfig]):
             display=number("{:.1e}"),
             read=figure("kl_mean"),
             error="kl_standard_error",
-            about="Divergence from the reference's distribution, per token.",
+            about="Kullback-Leibler divergence from the reference's next-token distribution, mean per token.",
         ),
         Metric(
             key="divergence_same_top_ratio",
@@ -57,7 +59,7 @@ class Divergence(QualityTask[DivergenceConfig]):
             rank=6,
             display=number("{:.2f} %", 100),
             read=figure("same_top_ratio"),
-            about="Positions with its likeliest token.",
+            about="Share of positions with the reference's top token.",
         ),
         hidden("kl_p99", figure("kl_p99")),
     )
@@ -75,9 +77,9 @@ class Divergence(QualityTask[DivergenceConfig]):
         from runtime_matrix.experiments.evaluation import distributions
 
         if bench.text is not None:
-            chosen = self._windows(config, bench.text, bench.traits.vocabulary)
+            requests = self._windows(config, bench.text, bench.traits.vocabulary)
             budget = bench.scoring.token_budget or bench.traits.batch_tokens
-            distributions.write_reference(bench.runtime, bench.traits, chosen, bench.folder / _FILE, budget)
+            distributions.write_reference(bench.runtime, bench.traits, requests, bench.folder / _FILE, budget)
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: DivergenceConfig, point: str) -> None:
@@ -85,19 +87,20 @@ class Divergence(QualityTask[DivergenceConfig]):
 
         text, file = bench.require_text(), bench.folder / _FILE
         if not file.exists():
-            bench.skip("no reference was measured beside it: set agreement.enabled=true")
-        chosen = self._windows(config, text, bench.traits.vocabulary)
+            bench.skip("no reference was measured with this cell: set agreement.enabled=true")
+        requests = self._windows(config, text, bench.traits.vocabulary)
         budget = bench.scoring.token_budget or bench.traits.batch_tokens
-        entry.parameters = {"window": config.window, "windows": len(chosen)}
-        entry.figures = vars(distributions.compare(bench.runtime, bench.traits, chosen, file, budget)).copy()
+        entry.parameters = {"window": config.window, "windows": len(requests)}
+        entry.figures = vars(distributions.compare(bench.runtime, bench.traits, requests, file, budget)).copy()
 
     def _windows(self, config: DivergenceConfig, text: Tokenizer, vocabulary: int) -> Sequence[ScoreRequest]:
-        """Return as many windows as the tokens and the disk space that are asked for allow, at least one."""
+        """Return as many windows as `tokens` and `max_mib` allow, at least one."""
         tokens = min(config.tokens, (config.max_mib << 20) // (4 * vocabulary))
         content = read_text(self.path(config), max_bytes=64 * config.tokens)
-        cut = windows(text.encode(content), text.bos_id, config.window)
+        all_windows = windows(text.encode(content), text.bos_id, config.window)
         return [
-            ScoreRequest(window.ids, window.first_scored) for window in cut[: max(1, tokens // (config.window - 1))]
+            ScoreRequest(window.ids, window.first_scored)
+            for window in all_windows[: max(1, tokens // (config.window - 1))]
         ]
 
 

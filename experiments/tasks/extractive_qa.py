@@ -1,7 +1,7 @@
-"""Extractive question answering in SQuAD's v1.1 layout (XQuAD's and ViQuAD's too): prompts, exact match and F1.
+"""Extractive question answering in the layout of SQuAD v1.1 (also XQuAD and ViQuAD): prompts, exact match and F1.
 
-In English the scores follow SQuAD's own script (Rajpurkar et al. 2016, arXiv 1606.05250): answers are lower-cased,
-stripped of punctuation and articles, and compared with each gold answer; the best counts. For others see `language`.
+English scores follow SQuAD's script (Rajpurkar et al. 2016, arXiv 1606.05250): answers are lower-cased, stripped of
+punctuation and articles, and compared with each gold answer; the best counts. For other languages see `language.py`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _SCORE = Score(
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractiveQAConfig:
+    """Options of `extractive_qa`; `limit` is in questions."""
+
     data: str
     max_new_tokens: int = least(1)
     language: str = among("auto", "english", "unicode")
@@ -46,7 +48,7 @@ class ExtractiveQAConfig:
 
 
 class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
-    """Questions about passages, answered greedily."""
+    """Generates answers to questions about passages by greedy decoding."""
 
     name = "extractive_qa"
     title = "extractive QA"
@@ -68,7 +70,7 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
             trend="QA F1",
             smallest_step=0.005,
             stand_in="qa_exact_match",
-            about="Extractive question answering; ± one standard error.",
+            about="Word F1 of extractive question answering, 0 to 100; ± one standard error.",
         ),
         Metric(
             key="qa_exact_match",
@@ -77,8 +79,8 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
             display=with_error(1),
             read=figure("exact_match"),
             error="exact_match_standard_error",
-            about="The same, exact matches only.",
-            about_as_stand_in="Extractive question answering: exact matches, which are all that F1 counts here; ± one "
+            about="Exact match of extractive question answering, 0 to 100; ± one standard error.",
+            about_as_stand_in="Exact match of extractive question answering, equal to F1 in every row here; ± one "
             "standard error.",
         ),
         same_texts(_SCORE, "same QA answers", "the answers to questions"),
@@ -105,7 +107,7 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
             Item(
                 id=question.id,
                 cluster=passages.setdefault(question.context, len(passages)),
-                prompt=asked.prompt,
+                prompt=text_prompt.prompt,
                 text=generated.text.strip(),
                 ids=generated.ids,
                 finished_by=generated.finished_by,
@@ -113,7 +115,7 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
                 is_right=exact_match(generated.text.strip(), question.answers, language),
                 f1=f1(generated.text.strip(), question.answers, language),
             )
-            for question, asked, (generated,) in zip(questions, prompts, answers.texts, strict=True)
+            for question, text_prompt, (generated,) in zip(questions, prompts, answers.texts, strict=True)
         ]
         bench.write_items(entry, items)
         exact, f1s = [item.is_right for item in items], [item.f1 for item in items]
@@ -141,6 +143,8 @@ TASK = ExtractiveQA()
 
 @dataclass(frozen=True)
 class Question:
+    """A question about the passage `context`, with its distinct gold answers."""
+
     id: str
     context: str
     text: str
@@ -149,28 +153,30 @@ class Question:
 
 @dataclass(frozen=True)
 class Item:
-    """What is kept of one answer."""
+    """One line of the items file: an answer and its scores."""
 
     id: str
-    cluster: int  # questions about one passage
+    cluster: int  # the same for all questions about one passage
     prompt: str
     text: str
     ids: tuple[int, ...]  # tokens of the text
     finished_by: str
     answers: tuple[str, ...]
     is_right: bool
-    f1: float
+    f1: float  # 0 to 1
 
 
 @dataclass(frozen=True)
 class QAScore:
+    """The means over all questions."""
+
     exact_match: float  # 0 to 100, as SQuAD's script prints it
     f1: float  # 0 to 100
     items: int
 
 
 def load(path: Path, limit: int | None = None) -> list[Question]:
-    """Read the questions; UserError names what is missing where."""
+    """Read the questions; UserError gives the file, what is wrong and after how many questions."""
     content = files.parse_json(files.read_text(path, _WANTED), f"{path} is not in SQuAD's v1.1 layout")
     questions: list[Question] = []
     try:
@@ -186,40 +192,46 @@ def load(path: Path, limit: int | None = None) -> list[Question]:
 
 
 def prompt(question: Question) -> str:
+    """Return the zero-shot prompt; the answer follows it."""
     return f"Passage: {question.context}\n\nQuestion: {question.text}\nAnswer:"
 
 
 def exact_match(prediction: str, answers: Sequence[str], language: str) -> bool:
-    said = answer_words(prediction, language)
-    return any(said == answer_words(answer, language) for answer in answers)
+    """Return whether the words equal those of any gold answer."""
+    words = answer_words(prediction, language)
+    return any(words == answer_words(answer, language) for answer in answers)
 
 
 def f1(prediction: str, answers: Sequence[str], language: str) -> float:
-    """Return the best harmonic mean of precision and recall over words, 0 to 1."""
-    said = answer_words(prediction, language)
-    return max(_f1(said, answer_words(answer, language)) for answer in answers)
+    """Return the harmonic mean of word precision and recall, 0 to 1, for the best gold answer."""
+    words = answer_words(prediction, language)
+    return max(_f1(words, answer_words(answer, language)) for answer in answers)
 
 
 def summarise(exact: Sequence[bool], f1s: Sequence[float]) -> QAScore:
-    """Return the means; their errors depend on which questions share a passage (`statistics/descriptive.py`)."""
+    """Return the means. Standard errors are computed elsewhere, since they depend on shared passages."""
     return QAScore(100.0 * sum(exact) / len(exact), 100.0 * sum(f1s) / len(f1s), len(exact))
 
 
 def _question(path: Path, context: str, item: JsonObject) -> Question:
     answers = tuple(dict.fromkeys(answer["text"] for answer in item["answers"]))
-    for name, text in (("context", context), ("question", item["question"]), *(("answer", one) for one in answers)):
+    for name, text in (
+        ("context", context),
+        ("question", item["question"]),
+        *(("answer", answer) for answer in answers),
+    ):
         if not isinstance(text, str):
-            raise UserError(f"{path}: the {name} of the question {item['id']!r} is no text: {text!r}")
+            raise UserError(f"{path}: the {name} of the question {item['id']!r} is not a string: {text!r}")
     if not answers:
         raise UserError(f"{path}: the question {item['id']!r} has no answer; v2's unanswerable ones are not supported")
     return Question(str(item["id"]), context, item["question"], answers)
 
 
-def _f1(said: Sequence[str], gold: Sequence[str]) -> float:
-    if not said or not gold:
-        return float(said == gold)  # an answer of nothing but punctuation
-    shared = sum((Counter(said) & Counter(gold)).values())
+def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    if not predicted or not gold:
+        return float(predicted == gold)  # an answer of punctuation alone
+    shared = sum((Counter(predicted) & Counter(gold)).values())
     if shared == 0:
         return 0.0
-    precision, recall = shared / len(said), shared / len(gold)
+    precision, recall = shared / len(predicted), shared / len(gold)
     return 2 * precision * recall / (precision + recall)

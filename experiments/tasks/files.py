@@ -1,4 +1,4 @@
-"""Reading of data files: text, JSON lines, gzipped or not. What cannot be read is one line that names file and line."""
+"""Reading of data files: text and JSON lines, gzipped or not. Errors are one line with the file and line number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 
 
 def read_bytes(path: Path, wanted: str) -> bytes:
-    """Return the content, unpacked where the name ends in .gz. `wanted` says what to give instead."""
+    """Return the content, decompressed if the name ends in .gz. `wanted` completes the error message: "give …"."""
     check_regular(path, wanted)
     try:
         content = path.read_bytes()
@@ -28,7 +28,7 @@ def read_bytes(path: Path, wanted: str) -> bytes:
 
 
 def check_regular(path: Path, wanted: str) -> None:
-    """Raise UserError for what is no file that ends: a pipe would be waited for, a device read until memory is gone."""
+    """Raise UserError unless the path is a regular file: reading a pipe blocks, and a device may never end."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -40,15 +40,17 @@ def check_regular(path: Path, wanted: str) -> None:
 
 
 def parse_json(text: str, where: str) -> Any:
+    """Return the JSON value; UserError starts with `where`."""
     try:
         return json.loads(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON: {error}") from error
     except RecursionError as error:
-        raise UserError(f"{where}: nested too deep to be read as JSON") from error
+        raise UserError(f"{where}: nested too deeply to be read as JSON") from error
 
 
 def read_text(path: Path, wanted: str) -> str:
+    """Return the UTF-8 text of a file, decompressed if the name ends in .gz; UserError if it cannot be read."""
     content = read_bytes(path, wanted)
     try:
         return content.decode("utf-8")
@@ -57,21 +59,21 @@ def read_text(path: Path, wanted: str) -> str:
 
 
 def lines(path: Path, wanted: str) -> io.StringIO:
-    """Return the lines as a file has them: no splitlines, which also cuts at U+2028."""
+    """Return the lines of a file. `str.splitlines` would also split at U+2028."""
     return io.StringIO(read_text(path, wanted), newline="")
 
 
 def json_lines(path: Path, wanted: str, fields: Mapping[str, str] | None = None) -> Iterator[tuple[str, JsonObject]]:
-    """Yield each object of JSON lines, or of one JSON array, with the place that an error message names.
+    """Yield (location, object) for each object of JSON lines or of one JSON array; the location is for messages.
 
-    `fields`: our name of a field, and the data's.
+    `fields` maps our field names to the data's.
     """
     text = read_text(path, wanted)
     if text.lstrip().startswith("["):
-        found = parse_json(text, str(path))
-        items = [(f"{path}, item {number}", item) for number, item in enumerate(found, start=1)]
+        values = parse_json(text, str(path))
+        items = [(f"{path}, item {number}", item) for number, item in enumerate(values, start=1)]
     else:
-        rows = enumerate(io.StringIO(text, newline=""), start=1)  # no splitlines, which also cuts at U+2028
+        rows = enumerate(io.StringIO(text, newline=""), start=1)  # str.splitlines would also split at U+2028
         named = ((f"{path}, line {number}", line) for number, line in rows if line.strip())
         items = ((where, parse_json(line, where)) for where, line in named)  # type: ignore[assignment]
     for where, item in items:
@@ -81,22 +83,22 @@ def json_lines(path: Path, wanted: str, fields: Mapping[str, str] | None = None)
 
 
 def renamed(item: JsonObject, fields: Mapping[str, str], where: str) -> JsonObject:
-    """Return an item with the fields of `fields` under our names as well."""
-    for ours, theirs in fields.items():
-        if theirs not in item:
-            raise UserError(f"{where}: fields.{ours}={theirs}: no such field; found {', '.join(map(str, item))}")
-        item = {**item, ours: item[theirs]}
+    """Return the item with the mapped fields added under our names; UserError if one is missing."""
+    for ours, given in fields.items():
+        if given not in item:
+            raise UserError(f"{where}: fields.{ours}={given}: no such field; found {', '.join(map(str, item))}")
+        item = {**item, ours: item[given]}
     return item
 
 
 def text_of(item: JsonObject, keys: tuple[str, ...], where: str) -> str:
-    """Return the text under the first of the keys that is there; sentences in a list are joined by spaces."""
+    """Return the text under the first key that exists; a list of sentences is joined by spaces."""
     texts = texts_of(item, keys, where)
     return " ".join(text.strip() for text in texts)
 
 
 def texts_of(item: JsonObject, keys: tuple[str, ...], where: str) -> list[str]:
-    """Return the text, or the list of texts, under the first of the keys that is there, as a list."""
+    """Return the text or texts under the first key that exists, as a list; UserError if none exists or it is empty."""
     for key in keys:
         if key in item:
             value = item[key] if isinstance(item[key], list) else [item[key]]
@@ -109,6 +111,7 @@ def texts_of(item: JsonObject, keys: tuple[str, ...], where: str) -> list[str]:
 
 
 def check_unique(ids: Iterator[str], path: Path) -> None:
+    """Raise UserError if an id occurs twice."""
     seen: dict[str, int] = {}
     for number, name in enumerate(ids, start=1):
         if name in seen:

@@ -1,6 +1,6 @@
-"""How answers are cut into words before they are compared: as SQuAD and ROUGE do for English, by Unicode elsewhere.
+"""Splits answers into words before comparison: as SQuAD and ROUGE do for English, by Unicode for other languages.
 
-Outside English there are no articles to drop and no stems; punctuation is Unicode's, and each Chinese or Japanese
+Other languages have no dropped articles and no stemming. Punctuation is Unicode's, and each Chinese or Japanese
 character is a word, as in MLQA's evaluation (Lewis et al. 2020, arXiv 1910.07475).
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Iterable
 
 ENGLISH, UNICODE = "english", "unicode"
 LANGUAGES = ("auto", ENGLISH, UNICODE)
-_FOREIGN_SHARE = 0.005  # of the letters; English texts have fewer outside ASCII, in names
+_FOREIGN_SHARE = 0.005  # of the letters; English texts have fewer non-ASCII letters, mostly in names
 _PUNCTUATION = set(string.punctuation)
 _OWN_WORDS = re.compile(r"([぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003134f])")
 
 
 def chosen(language: str, references: Iterable[str]) -> str:
-    """Return `english` or `unicode`: for auto, English where the references' letters are nearly all ASCII."""
+    """Return `english` or `unicode`; `auto` is English if nearly all letters of the references are ASCII."""
     if language != "auto":
         return language
     letters = foreign = 0
@@ -30,18 +30,19 @@ def chosen(language: str, references: Iterable[str]) -> str:
 
 
 def answer_words(text: str, language: str) -> list[str]:
-    """Return the words of a short answer: lower-cased, without punctuation and, in English, articles."""
+    """Return the words of a short answer: lower-cased, without punctuation and, in English, without articles."""
     text = unicodedata.normalize("NFC", text).lower()
     if language == ENGLISH:
-        kept = "".join(character for character in text if character not in _PUNCTUATION)
-        return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+        unpunctuated = "".join(character for character in text if character not in _PUNCTUATION)
+        return re.sub(r"\b(a|an|the)\b", " ", unpunctuated).split()
     return _split("".join("" if _is_punctuation(character) else character for character in text))
 
 
 class UnicodeTokenizer:
-    """Cuts summaries into words for `rouge_score`, whose own tokenizer knows ASCII alone."""
+    """Tokenizer for `rouge_score`, whose own tokenizer drops all but ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
+        """Return the lower-cased words; `rouge_score` calls this method by name."""
         text = unicodedata.normalize("NFC", text).lower()
         return _split("".join(" " if _is_punctuation(character) else character for character in text))
 

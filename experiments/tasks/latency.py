@@ -1,4 +1,4 @@
-"""Time to first token and time per output token, every sample kept, over a grid of batch × prompt × new tokens."""
+"""Time to first token and time per output token over a grid of batch × prompt × new tokens; all samples are kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 
 _TIME = (
-    "Median over the launches in which cells took turns, each launch its own median; wall time at the cell's own "
-    "threads. Marked alone where the cell took no turns: then an order of magnitude, no comparison."
+    "Median over interleaved launches of each launch's median; wall time at the cell's own threads. `alone` marks a "
+    "cell that was not interleaved with others: an order of magnitude, not a comparison."
 )
-_TAIL = "The same steps, percentile of each launch. Of a cell alone it is unknown below {} samples."
+_TAIL = "The same steps, percentile of each launch. Unknown for a cell marked `alone` with fewer than {} samples."
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyConfig:
+    """Options of `latency`. Sizes are the grid's axes; the first of each fills the matrix."""
+
     batch: tuple[int, ...] = least(1)
     prompt_tokens: tuple[int, ...] = least(1)
     new_tokens: tuple[int, ...] = least(1)
@@ -45,7 +47,7 @@ def _prefill_rate(entry: Entry) -> float | None:
 
 
 class Latency(Scenario[LatencyConfig]):
-    """Requests of a fixed shape, one generation at a time."""
+    """Times one generation at a time, with prompts of a fixed shape."""
 
     name = "latency"
     title = "latency"
@@ -122,7 +124,7 @@ class Latency(Scenario[LatencyConfig]):
             group="latency",
             rank=5,
             display=number("{:.0f} %", 100),
-            about="Share of this machine's copy bandwidth that decoding reached.",
+            about="Model bandwidth utilisation: share of this machine's measured copy bandwidth that decoding reached.",
         ),
         Metric(
             key="prefill_mfu_ratio",
@@ -130,7 +132,7 @@ class Latency(Scenario[LatencyConfig]):
             group="latency",
             rank=5,
             display=number("{:.0f} %", 100),
-            about="Share of this machine's matrix rate that prefill reached.",
+            about="Model FLOPs utilisation: share of this machine's measured matmul rate that prefill reached.",
         ),
         Metric(
             key="latency_cpu_utilisation_ratio",
@@ -140,7 +142,7 @@ class Latency(Scenario[LatencyConfig]):
             rank=8,
             display=number("{:.0f} %", 100),
             read=figure("cpu_utilisation_ratio"),
-            about="CPU time of all rounds, the warm-up's too, over wall time and the threads that were given.",
+            about="CPU time of all rounds, warm-up included, divided by wall time and the cell's threads.",
         ),
         Metric(
             key="latency_gpu_utilisation_ratio",
@@ -150,7 +152,7 @@ class Latency(Scenario[LatencyConfig]):
             rank=8,
             display=number("{:.0f} %", 100),
             read=figure("gpu_utilisation_ratio"),
-            about="Share of that time in which a kernel ran on the GPU, as its driver samples it.",
+            about="Share of the wall time of these rounds in which a kernel ran on the GPU, as sampled by its driver.",
         ),
         hidden("first_call_s", figure("first_call_s")),
     )

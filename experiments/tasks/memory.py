@@ -1,7 +1,7 @@
-"""Peak memory of loading, prefill and decoding, less what the process held before it loaded anything.
+"""Peak memory of loading, prefill and decoding, above what the process held before loading.
 
-On a GPU the memory that the device has in use is sampled, since ONNX Runtime and TensorRT allocate outside torch: what
-is free in torch's own cache is given back before each phase, and the shape has run once before.
+On a GPU, the device's used memory is sampled, because ONNX Runtime and TensorRT allocate outside torch. Free blocks of
+torch's cache are released before each phase, and each shape has run once before.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ _MIB = 2**-20
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
+    """Options of `memory`: the size of its one load."""
+
     batch: int = least(1)
     prompt_tokens: int = least(1)
     new_tokens: int = least(1)
 
 
 class Memory(Scenario[MemoryConfig]):
-    """The peaks of one load."""
+    """Measures the memory peaks of one load."""
 
     name = "memory"
     title = "memory"
     data = "random prompts"
     measures = "peak bytes of host and device while loading, prefilling and decoding"
     position = 30
-    first = True  # engines keep for themselves what a larger batch needed once
+    first = True  # engines do not release what a larger batch needed
     times_rounds = False
     Config = MemoryConfig
     metrics = (
@@ -48,8 +50,8 @@ class Memory(Scenario[MemoryConfig]):
             display=number("{:,.0f}", _MIB),
             read=figure("peak_host_bytes"),
             trend="peak, bytes",
-            about="Highest resident memory of the process and its living children during loading, prefill and "
-            "decoding, less what it held when imports were done.",
+            about="Peak resident memory of the process and its live children during loading, prefill and decoding, "
+            "minus what the process held after its imports.",
         ),
         Metric(
             key="peak_device_bytes",
@@ -60,7 +62,7 @@ class Memory(Scenario[MemoryConfig]):
             better="low",
             display=number("{:,.0f}", _MIB),
             read=figure("peak_device_bytes"),
-            about="Highest used memory of the device, all processes', less what was used before loading (sampled).",
+            about="Peak used memory of the device, over all processes, minus what was in use before loading (sampled).",
         ),
         Metric(
             key="weight_bytes",
@@ -70,7 +72,7 @@ class Memory(Scenario[MemoryConfig]):
             rank=4,
             better="low",
             display=number("{:,.1f}", _MIB),
-            about="Weights in memory.",
+            about="Size of the weights in memory.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Multiple choice by log-likelihood: all choices of a question are scored, the likeliest is the answer."""
+"""Multiple choice by log-likelihood: scores all choices of a question; the likeliest is the answer."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from runtime_matrix.experiments.tasks.task import (
     rows_per_forward,
 )
 
-NORMALISATIONS = ("bytes", "tokens", "none")  # by what length a choice's log-probability is divided
+NORMALISATIONS = ("bytes", "tokens", "none")  # the length that divides a choice's log-probability
 SHOTS = "few_shot_examples"
 _BETWEEN = "\n\n"
-_TOKENISED_AT_ONCE = 16  # questions, with all their choices: more gain nothing, and hold tens of megabytes
+_TOKENISED_AT_ONCE = 16  # questions with all their choices; more are no faster and take tens of megabytes
 _SCORE = Score(metric="mcq_accuracy", prefix="mcq", noun="multiple choice", is_discrete=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoiceConfig:
+    """Options of `multiple_choice`; `limit` is in questions, `shots` in examples per question."""
+
     data: str
     fields: dict[str, str]
     shots: int = least(0)
@@ -41,11 +43,11 @@ class MultipleChoiceConfig:
 
 
 class MultipleChoice(QualityTask[MultipleChoiceConfig]):
-    """Questions with choices."""
+    """Scores the choices of questions, after few-shot examples of the same subject."""
 
     name = "multiple_choice"
     title = "multiple choice"
-    data = "Hendrycks' folders (MMLU), CSV with or without a header, JSONL, JSON arrays; the hub's choices"
+    data = "Hendrycks' folders (MMLU), CSV with or without a header, JSONL, JSON arrays; choices as on the Hub too"
     measures = "accuracy, letters or texts, any number of shots"
     position = 50
     Config = MultipleChoiceConfig
@@ -62,21 +64,21 @@ class MultipleChoice(QualityTask[MultipleChoiceConfig]):
             error="standard_error",
             trend="choice accuracy",
             smallest_step=0.005,  # one answer of 200
-            about="Multiple choice; ± one standard error, clustered by subject.",
+            about="Accuracy of multiple choice, 0 to 1; ± one standard error, clustered by subject.",
         ),
         Metric(
             key="mcq_accuracy_unnormalised",
             title="choice acc",
             display=number("{:.3f}"),
             read=part("accuracy_by_normalisation", "none"),
-            about="Multiple choice by log-probability, whatever a choice's length: lm-evaluation-harness's acc.",
+            about="Multiple-choice accuracy by log-probability, not normalized: acc of lm-evaluation-harness.",
         ),
         Metric(
             key="mcq_accuracy_per_byte",
             title="choice acc_norm",
             display=number("{:.3f}"),
             read=part("accuracy_by_normalisation", "bytes"),
-            about="The same by log-probability per byte of the choice: lm-evaluation-harness's acc_norm.",
+            about="Multiple-choice accuracy by log-probability per byte: acc_norm of lm-evaluation-harness.",
         ),
         percent_of_reference(_SCORE, "accuracy"),
         flips(_SCORE, "flips", rank=3),
@@ -91,8 +93,8 @@ class MultipleChoice(QualityTask[MultipleChoiceConfig]):
     def texts(self, config: MultipleChoiceConfig) -> Mapping[str, Sequence[Texts]]:
         questions = self._questions(config)
         shots = [shot for shots in questions.shots_by_subject.values() for shot in shots[: config.shots]]
-        found: dict[str, Sequence[Texts]] = {self.name: [(question.text,) for question in questions.questions]}
-        return found | ({SHOTS: [(shot.text,) for shot in shots]} if shots else {})
+        texts: dict[str, Sequence[Texts]] = {self.name: [(question.text,) for question in questions.questions]}
+        return texts | ({SHOTS: [(shot.text,) for shot in shots]} if shots else {})
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: MultipleChoiceConfig, point: str) -> None:
@@ -128,15 +130,17 @@ TASK = MultipleChoice()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The model's answer to one question; `predicted` is the index of a choice."""
+
     subject: str
     predicted: int
     is_right: bool
-    is_tied: bool = False  # another choice scores exactly the same, and the first of them was taken
+    is_tied: bool = False  # another choice has exactly the same score; the first of them counts
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is kept of one question."""
+    """One line of the items file: a question and its scores."""
 
     id: str
     subject: str
@@ -145,12 +149,14 @@ class Item:
     answer: int
     predicted: int
     is_right: bool
-    logprobs: list[float]
-    lengths: list[int]  # that log-probabilities are divided by
+    logprobs: list[float]  # per choice, in nats
+    lengths: list[int]  # per choice, divides its log-probability
 
 
 @dataclass(frozen=True)
 class ChoiceScore:
+    """Accuracy, 0 to 1, over all questions and by subject."""
+
     accuracy: float
     items: int
     by_subject: dict[str, float]
@@ -160,9 +166,9 @@ class ChoiceScore:
 def _items(
     questions: Sequence[Question], scored: Iterator[Scored], normalise: str, by_rule: Mapping[str, list[Verdict]]
 ) -> Iterator[Item]:
-    """Yield an item per question as soon as its choices are scored, judged by `normalise`.
+    """Yield one item per question as soon as its choices are scored, judged by `normalise`.
 
-    The verdicts of each rule go into `by_rule`, since all are of the same log-probabilities.
+    Appends the verdict of each normalisation to `by_rule`: all use the same log-probabilities.
     """
     for question in questions:
         choices = list(islice(scored, len(question.choices)))
@@ -185,13 +191,14 @@ def _items(
 
 
 class _Requests:
-    """Makes the requests of all questions, some questions at a time."""
+    """Builds the requests of all questions, a few questions at a time."""
 
     def __init__(self, text: Tokenizer, config: MultipleChoiceConfig, questions: QuestionSet):
         self._text, self._config, self._questions = text, config, questions
-        self.cut = 0
+        self.cut = 0  # contexts that were truncated so far
 
     def all(self) -> Iterator[ScoreRequest]:
+        """Yield one request per choice, question by question."""
         for start in range(0, len(self._questions.questions), _TOKENISED_AT_ONCE):
             questions = self._questions.questions[start : start + _TOKENISED_AT_ONCE]
             for requests, was_cut in self._text.continuations([self._prompt(question) for question in questions]):
@@ -204,7 +211,7 @@ class _Requests:
 
 
 def _lengths(choices: tuple[str, ...], tokens: list[int]) -> dict[str, list[int]]:
-    """Return what a choice's log-probability is divided by, by rule."""
+    """Return the divisors of the choices' log-probabilities, by normalisation."""
     return {
         "none": [1] * len(choices),
         "bytes": [max(1, len(choice.encode())) for choice in choices],
@@ -213,30 +220,34 @@ def _lengths(choices: tuple[str, ...], tokens: list[int]) -> dict[str, list[int]
 
 
 def prompt(question: Question, shots: Sequence[Question], style: str) -> Continuations:
-    """Return the context and one continuation per choice. `letters` is Hendrycks' prompt, `texts` asks plainly."""
+    """Return the context and one continuation per choice.
+
+    Style `letters` is the prompt of Hendrycks et al. (MMLU) and scores letters; `texts` scores the choices' texts.
+    """
     if style == "letters":
         head = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}."
         before = [head, *(f"{_lettered(shot)} {LETTERS[shot.answer]}" for shot in shots)]
-        asked, endings = _lettered(question), [f" {LETTERS[index]}" for index in range(len(question.choices))]
+        query, endings = _lettered(question), [f" {LETTERS[index]}" for index in range(len(question.choices))]
     else:
         before = [f"{_plain(shot)} {shot.choices[shot.answer]}" for shot in shots]
-        asked, endings = _plain(question), [f" {choice}" for choice in question.choices]
-    # The cut lies before the empty line: a tokenizer may take both line ends, but not the word before, as one token.
-    return Continuations(_BETWEEN.join(before), _BETWEEN + asked if before else asked, endings)
+        query, endings = _plain(question), [f" {choice}" for choice in question.choices]
+    # The prefix ends before the empty line: a tokenizer may merge two line ends, but not the word before them.
+    return Continuations(_BETWEEN.join(before), _BETWEEN + query if before else query, endings)
 
 
 def score(question: Question, logprobs: Sequence[float], normalise: str, lengths: Sequence[int]) -> Verdict:
-    """Return the likeliest choice, by log-probability or by log-probability per unit of length."""
-    weighed = [
+    """Return the verdict for the choice with the highest log-probability, divided by its length unless `none`."""
+    scores = [
         logprob if normalise == "none" else logprob / max(1, length)
         for logprob, length in zip(logprobs, lengths, strict=True)
     ]
-    predicted = max(range(len(weighed)), key=weighed.__getitem__)
-    is_tied = weighed.count(weighed[predicted]) > 1
+    predicted = max(range(len(scores)), key=scores.__getitem__)
+    is_tied = scores.count(scores[predicted]) > 1
     return Verdict(question.subject, predicted, predicted == question.answer, is_tied)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> ChoiceScore:
+    """Return accuracy, overall and by subject, and the number of ties."""
     right = [verdict.is_right for verdict in verdicts]
     accuracy = sum(right) / len(right)
     subjects: dict[str, list[bool]] = {}

@@ -1,7 +1,7 @@
-"""Which test items stand in a text that a model has seen, in training or for calibration? By hashes of 13 words.
+"""Overlap of test items with a text that a model has seen in training or calibration, by hashes of 13-word runs.
 
-Thirteen words in a row are what Brown et al. 2020 (arXiv 2005.14165, appendix C) count as contamination. Words are
-lower-cased and punctuation is dropped. An item of fewer words is seen where all of it is a sentence of the text.
+A shared run of 13 words counts as contamination (Brown et al. 2020, arXiv 2005.14165, appendix C). Words are
+lower-cased and punctuation is dropped. A shorter item counts as seen if it is a whole sentence of the text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 WORDS = 13
 TRAINING_SHARES = Path(__file__).parents[1] / "bundled" / "training_overlap.json"  # of the bundled model
-_FEWEST = 4  # words, below which a sentence is no one's
+_FEWEST = 4  # words; shorter sentences are too common to count
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[.?!:]\s|\n")
 Item = tuple[str, ...]  # the texts of one test item, such as a passage and a question
@@ -22,18 +22,19 @@ Item = tuple[str, ...]  # the texts of one test item, such as a passage and a qu
 
 @dataclass
 class Seen:
-    """Hashes of a text's runs of words and of its sentences; they hold within this process only."""
+    """Hashes of a text's runs of words and of its sentences. Valid within this process only."""
 
     runs: set[int] = field(default_factory=set)
     sentences: set[int] = field(default_factory=set)
 
     def add(self, text: str, among: Seen | None = None) -> None:
-        """Take in a text, or of it what is also `among` another's."""
+        """Add a text; with `among`, add only the hashes that are in `among` too."""
         runs, sentences = _runs(words(text)), set(map(hash, _sentences(text)))
         self.runs |= runs if among is None else runs & among.runs
         self.sentences |= sentences if among is None else sentences & among.sentences
 
     def holds(self, item: Item) -> bool:
+        """Return whether any text of the item was seen."""
         texts = [words(text) for text in item]
         if all(len(text) < WORDS for text in texts):
             return any(hash(text) in self.sentences for text in texts if len(text) >= _FEWEST)
@@ -41,16 +42,18 @@ class Seen:
 
 
 def training_shares(digest: str) -> dict[str, float]:
-    """Return the share of each bundled benchmark's items that the training text holds; empty for any other model."""
-    kept = json.loads(TRAINING_SHARES.read_text(encoding="utf-8"))
-    return dict(kept["shares"]) if kept["model_digest"] == digest else {}
+    """Return the share of each bundled benchmark's items that the training text holds; empty for other models."""
+    stored = json.loads(TRAINING_SHARES.read_text(encoding="utf-8"))
+    return dict(stored["shares"]) if stored["model_digest"] == digest else {}
 
 
 def words(text: str) -> tuple[str, ...]:
+    """Return the lower-cased words without punctuation."""
     return tuple(_WORD.findall(text.lower()))
 
 
 def seen_of(texts: Iterable[str]) -> Seen:
+    """Return the hashes of all the texts."""
     seen = Seen()
     for text in texts:
         seen.add(text)
@@ -58,17 +61,17 @@ def seen_of(texts: Iterable[str]) -> Seen:
 
 
 def asked_of(items: Iterable[Item]) -> Seen:
-    """Return the hashes by which any of the items would be found: all that must be looked for in a long text."""
-    asked = Seen()
+    """Return the hashes that can match any of the items, as the filter `among` for a long text."""
+    hashes = Seen()
     for item in items:
         for text in map(words, item):
-            asked.runs |= _runs(text)
-            asked.sentences |= {hash(text)} if len(text) < WORDS else set()
-    return asked
+            hashes.runs |= _runs(text)
+            hashes.sentences |= {hash(text)} if len(text) < WORDS else set()
+    return hashes
 
 
 def share(items: Sequence[Item], seen: Seen) -> float | None:
-    """Return the share of the items that the text holds; None without items."""
+    """Return the share of the items that were seen, 0 to 1; None without items."""
     return sum(map(seen.holds, items)) / len(items) if items else None
 
 

@@ -1,4 +1,4 @@
-"""Perplexity of a text, per token and per byte: which tokens are scored in which window, and the figures."""
+"""Perplexity of a text per token and per byte: cuts the text into windows and computes the figures."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _SCORE = Score(metric="perplexity", prefix="perplexity", noun="perplexity", kind
 
 @dataclass(frozen=True, kw_only=True)
 class PerplexityConfig:
+    """Options of `perplexity`. `window` and `stride` are in tokens, `limit` is in windows."""
+
     data: str
     max_bytes: int | None = least(1)
     window: int = least(2)
@@ -31,7 +33,7 @@ class PerplexityConfig:
 
 
 class Perplexity(QualityTask[PerplexityConfig]):
-    """The likelihood of a text, in windows."""
+    """Scores a text in windows."""
 
     name = "perplexity"
     title = "perplexity"
@@ -52,9 +54,9 @@ class Perplexity(QualityTask[PerplexityConfig]):
             error="standard_error",
             trend="perplexity",
             smallest_step=0.005,
-            about="Of the text; ± one standard error. With disjoint windows the first tokens of each have little "
-            "context, which raises it alike for all runtimes; benchmark.perplexity.stride scores each token behind "
-            "more.",
+            about="Perplexity of the text per token; ± one standard error. In disjoint windows the first tokens have "
+            "little context, which raises perplexity equally for all runtimes; benchmark.perplexity.stride gives each "
+            "token more context.",
         ),
         percent_of_reference(_SCORE, "perplexity"),
         hidden("perplexity_per_byte", figure("per_byte")),
@@ -65,8 +67,8 @@ class Perplexity(QualityTask[PerplexityConfig]):
     def check(self, config: PerplexityConfig) -> None:
         if config.stride is not None and config.stride >= config.window:
             raise UserError(
-                f"benchmark.perplexity.stride={config.stride} must be less than window={config.window}: each window "
-                f"scores that many tokens; {config.window // 2} is usual"
+                f"benchmark.perplexity.stride={config.stride} must be less than window={config.window}: it is "
+                f"the number of tokens scored per window; {config.window // 2} is usual"
             )
 
     @override
@@ -85,10 +87,10 @@ class Perplexity(QualityTask[PerplexityConfig]):
     def run(self, bench: Bench, entry: OpenEntry, config: PerplexityConfig, point: str) -> None:
         text = bench.require_text()
         content = read_text(self.path(config), config.max_bytes)
-        cut = windows(text.encode(content), text.bos_id, config.window, config.stride)[: config.limit]
-        scorer = bench.scorer(len(cut))
-        scored = list(scorer.scores(ScoreRequest(window.ids, window.first_scored) for window in cut))
-        scored_ids = [token for window in cut for token in window.ids[window.first_scored :]]
+        selected = windows(text.encode(content), text.bos_id, config.window, config.stride)[: config.limit]
+        scorer = bench.scorer(len(selected))
+        scored = list(scorer.scores(ScoreRequest(window.ids, window.first_scored) for window in selected))
+        scored_ids = [token for window in selected for token in window.ids[window.first_scored :]]
         n_bytes = len(content.encode()) if config.limit is None else len(text.decode(scored_ids).encode())
         result = summarise([list(window.logprobs) for window in scored], n_bytes)
         bench.write_items(
@@ -101,7 +103,7 @@ class Perplexity(QualityTask[PerplexityConfig]):
         entry.parameters = {
             "window": config.window,
             "stride": config.stride or config.window - 1,
-            "windows": len(cut),
+            "windows": len(selected),
             "window_rule": rule(text.bos_id, config.stride),
         }
         entry.figures = {
@@ -129,21 +131,25 @@ def check_window(name: str, window: int, facts: ModelFacts) -> None:
 
 @dataclass(frozen=True)
 class Window:
+    """Token ids of one window and which of them are scored."""
+
     ids: tuple[int, ...]
-    first_scored: int  # index into `ids`; all before it is context
+    first_scored: int  # index into `ids`; the tokens before it are context
 
 
 @dataclass(frozen=True)
 class PerplexityScore:
+    """The figures of a scored text."""
+
     perplexity: float
     standard_error: float | None  # over windows; None for a single one
     per_byte_perplexity: float
     tokens: int
-    nats: float
+    nats: float  # total negative log-likelihood
 
 
 def read_text(path: Path, max_bytes: int | None = None) -> str:
-    """Return the text, or its first bytes (a character that the cut divides is dropped)."""
+    """Return the text or its first `max_bytes`, without a character that is cut in two; UserError if it is empty."""
     content = files.read_text(path, "a text file").encode()
     text = content[:max_bytes].decode(errors="ignore")
     if not text.strip():
@@ -152,26 +158,26 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
 
 
 def windows(ids: Sequence[int], bos_id: int | None, length: int, stride: int | None = None) -> list[Window]:
-    """Return windows of at most `length` tokens, the beginning-of-text token counted, that score each token once.
+    """Return windows of at most `length` tokens, beginning-of-text token included, that score each token once.
 
-    `stride` tokens are scored a window (None: all, so that windows are disjoint); the others are context. Without a
+    Each window scores `stride` tokens and the others are context. None scores all, so windows are disjoint. Without a
     beginning-of-text token the text's first token is context only.
     """
     first = () if bos_id is None else (bos_id,)
-    room = length - len(first)
-    done = 0 if first else 1  # something must come before the first scored token
-    step = min(stride or room - done, room - done)
-    made = []
+    capacity = length - len(first)
+    done = 0 if first else 1  # the first scored token needs one token of context
+    step = min(stride or capacity - done, capacity - done)
+    result = []
     while done < len(ids):
         end = min(len(ids), done + step)
-        context = min(done, room - (end - done)) if stride else (0 if first else 1)
-        made.append(Window((*first, *ids[done - context : end]), len(first) + context))
+        context = min(done, capacity - (end - done)) if stride else (0 if first else 1)
+        result.append(Window((*first, *ids[done - context : end]), len(first) + context))
         done = end
-    return made
+    return result
 
 
 def rule(bos_id: int | None, stride: int | None) -> str:
-    """Return in words what stands before the first scored token of a window."""
+    """Describe the context of the first scored token of a window. Records contain this text."""
     first = "the text's token before it" if bos_id is None else "a beginning-of-text token"
     if stride is None:
         return f"disjoint windows, each behind {first}"
@@ -179,7 +185,7 @@ def rule(bos_id: int | None, stride: int | None) -> str:
 
 
 def summarise(logprobs: Sequence[Sequence[float]], n_bytes: int) -> PerplexityScore:
-    """Return the figures of scored windows. The error is the ratio estimator's, clustered over windows."""
+    """Return the figures of log-probabilities per window. The error is a ratio estimator's, clustered by window."""
     tokens = sum(len(window) for window in logprobs)
     nats = -sum(sum(window) for window in logprobs)
     mean = nats / tokens

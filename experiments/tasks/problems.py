@@ -1,4 +1,4 @@
-"""Programming problems in HumanEval's and MBPP's formats: prompts, and the programs to run. Runs nothing."""
+"""Programming problems in the formats of HumanEval and MBPP: prompts and tests. Does not run programs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ _MBPP = ("task_id", "text", "test_list")
 
 @dataclass(frozen=True)
 class Problem:
+    """A programming problem, independent of its format."""
+
     id: str
     prompt: str  # what the model continues
-    head: str  # what a completion is appended to, to make a program
+    head: str  # a program is this text followed by a completion
     entry_point: str  # the function that the test calls
-    test: str  # Python that runs behind the program; defines `check(candidate)` where `calls_check`
+    test: str  # Python that runs after the program; defines `check(candidate)` where `calls_check`
     calls_check: bool
     reference: str | None  # a completion that passes
-    helpers: str = ""  # functions of the prompt that the test calls beside the entry point
+    helpers: str = ""  # functions of the prompt that the test calls besides the entry point
 
 
 def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Problem]:
-    """Read problems; UserError names the line and what it lacks."""
+    """Read problems; UserError gives the line and the missing or unusable field."""
     problems = [_problem(where, item) for where, item in files.json_lines(path, _WANTED, fields)]
     if not problems:
         raise UserError(f"{path} holds no problem; give {_WANTED}")
@@ -40,24 +42,27 @@ def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None 
 
 
 def load_solutions(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Read completions from JSON lines of `task_id` and `completion`, any number a problem."""
+    """Read completions from JSON lines of `task_id` and `completion`, any number per problem.
+
+    Raises UserError for an unknown task_id and for a problem without a completion.
+    """
     known = {problem.id for problem in problems}
-    found: dict[str, list[str]] = {}
+    completions: dict[str, list[str]] = {}
     for where, item in files.json_lines(path, "JSON lines of task_id and completion"):
         if not isinstance(item.get("completion"), str):
             raise UserError(f"{where}: has no completion; give JSON lines of task_id and completion")
         name = str(item.get("task_id"))
         if name not in known:
-            raise UserError(f"{where}: the task_id {name!r} is none of the problems")
-        found.setdefault(name, []).append(item["completion"])
-    missing = [problem.id for problem in problems if problem.id not in found]
+            raise UserError(f"{where}: the task_id {name!r} is not one of the problems")
+        completions.setdefault(name, []).append(item["completion"])
+    missing = [problem.id for problem in problems if problem.id not in completions]
     if missing:
         raise UserError(f"{path} has no completion of {missing[0]!r} and {len(missing) - 1} other problems")
-    return found
+    return completions
 
 
 def references(problems: Sequence[Problem], path: Path) -> dict[str, list[str]]:
-    """Return each problem's own solution; UserError where one is missing."""
+    """Return each problem's reference solution; UserError if one is missing."""
     for problem in problems:
         if problem.reference is None:
             raise UserError(f"{path}: {problem.id!r} has no reference solution; use solutions=model")
@@ -73,8 +78,8 @@ def _problem(where: str, item: JsonObject) -> Problem:
 def _humaneval(where: str, item: JsonObject) -> Problem:
     if "plus_input" in item:
         raise UserError(
-            f"{where}: HumanEval+ is not scored: its added tests are inputs (plus_input), and `test` holds the base "
-            "tests alone; give HumanEval.jsonl"
+            f"{where}: HumanEval+ is not scored: its added tests are inputs (plus_input), and `test` holds only the "
+            "base tests; give HumanEval.jsonl"
         )
     _require(where, item, _HUMANEVAL)
     prompt, entry, test = item["prompt"], item["entry_point"], item["test"]
@@ -93,10 +98,10 @@ def _humaneval(where: str, item: JsonObject) -> Problem:
 def _mbpp(where: str, item: JsonObject) -> Problem:
     _require(where, item, _MBPP)
     tests = item["test_list"]
-    if not isinstance(tests, list) or not all(isinstance(one, str) for one in tests):
-        raise UserError(f"{where}: the test_list of {item['task_id']} is no list of texts; give {_WANTED}")
+    if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
+        raise UserError(f"{where}: the test_list of {item['task_id']} is not a list of strings; give {_WANTED}")
     listed = "\n".join(tests)
-    # The code runs before the setup: some setups take what the code imports.
+    # The code runs before the setup, because some setups use what the code imports.
     test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
     tree = _parse(where, item["task_id"], "test_list", test)
     code = item.get("code")
@@ -114,7 +119,7 @@ def _require(where: str, item: JsonObject, fields: Sequence[str]) -> None:
             raise UserError(f"{where}: {item.get('task_id', 'the problem')} has no {name}; give {_WANTED}")
     for name in ("prompt", "entry_point", "test", "canonical_solution", "text", "code", "test_setup_code"):
         if not isinstance(item.get(name) or "", str):
-            raise UserError(f"{where}: the {name} of {item['task_id']} is no text; give {_WANTED}")
+            raise UserError(f"{where}: the {name} of {item['task_id']} is not a string; give {_WANTED}")
 
 
 def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
@@ -122,25 +127,25 @@ def _parse(where: str, name: object, field: str, code: str) -> ast.Module:
         return _tree(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = str(error) or "too deep"
-        raise UserError(f"{where}: {name}: its {field} is not Python that can be read: {why}") from error
+        raise UserError(f"{where}: {name}: its {field} is not valid Python: {why}") from error
 
 
 def _check_imports(where: str, name: object, test: ast.Module) -> None:
-    """Refuse a test that needs a package: the sandbox has none, and the program would be blamed."""
+    """Raise UserError for a test that needs a package: the sandbox has none, so every program would fail."""
     for node in ast.walk(test):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
         for module in modules:
             if module.partition(".")[0] not in sys.stdlib_module_names:
                 raise UserError(
-                    f"{where}: the test of {name} imports {module}, and the sandbox has Python's own modules only; "
+                    f"{where}: the test of {name} imports {module}, but the sandbox has only Python's own modules; "
                     "give HumanEval.jsonl or MBPP, whose tests need none"
                 )
 
 
 def _tree(code: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of others' code: invalid escape sequences and the like
+        warnings.simplefilter("ignore")  # the data's code may have invalid escape sequences
         return ast.parse(code)
 
 
@@ -159,7 +164,7 @@ def _functions(code: str) -> set[str]:
 
 
 def _entry_point(test: ast.Module, code: str | None) -> str | None:
-    """Return the function that the tests call, of those that the code defines where there is code."""
+    """Return the first function that the tests call; with `code`, the first that the code defines. None if none."""
     called = [node.func.id for node in ast.walk(test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     defined = _functions(code) if code is not None else set(called)
     return next((name for name in called if name in defined), None)

@@ -1,4 +1,4 @@
-"""Questions with choices, read from the public formats: Hendrycks' folders, CSV, JSONL, JSON arrays."""
+"""Questions with choices, read from public formats: folders as in MMLU (Hendrycks et al.), CSV, JSONL, JSON arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks import files
 
-# Names of the parts of a question, in our own words first, then in those of public data sets.
+# Field names of a question: ours first, then those of public data sets.
 _QUESTION = ("question", "query", "prompt", "goal", "ctx")
 _CHOICES = ("choices", "options", "endings")
 _ANSWER = ("answer", "answerkey", "answerKey", "gold", "label", "target")
@@ -25,6 +25,8 @@ _WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    """A question with 2 to 10 choices."""
+
     id: str
     subject: str
     text: str
@@ -34,6 +36,8 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionSet:
+    """Test questions, subject by subject, and the few-shot examples of each subject."""
+
     questions: list[Question]
     shots_by_subject: dict[str, list[Question]]
 
@@ -41,10 +45,8 @@ class QuestionSet:
 def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | None = None) -> QuestionSet:
     """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV, JSONL or JSON array.
 
-    `fields`: our name of a field, and the data's.
-
-    `limit` takes questions in turn from each subject; those of a subject stand together. UserError names the file and
-    line of what cannot be used.
+    `fields` maps our field names to the data's. `limit` takes questions from the subjects in turn; the result is
+    grouped by subject. UserError gives the file and line of unusable data.
     """
     if path.is_dir():
         tests = sorted((path / "test").glob("*_test.csv"))
@@ -56,11 +58,11 @@ def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | 
         examples = _shots(path / "dev", list(by_subject), shots)
     else:
         is_json = path.suffix in (".jsonl", ".json")
-        found = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
+        all_questions = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
         by_subject = {}
-        for question in found:
+        for question in all_questions:
             by_subject.setdefault(question.subject, []).append(question)
-        # One file has no examples of its own: the first questions of each subject are, and are not asked.
+        # A single file has no separate examples: the first questions of each subject serve, and are not scored.
         examples = {subject: group[:shots] for subject, group in by_subject.items()}
         by_subject = {subject: group[shots:] for subject, group in by_subject.items()}
     questions = _in_turn(list(by_subject.values()), limit)
@@ -76,16 +78,16 @@ def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[
         file = folder / f"{subject}_dev.csv"
         examples[subject] = _read_csv(file)
         if len(examples[subject]) < shots:
-            raise UserError(f"{file} has {len(examples[subject])} examples, {shots} shots are asked: lower shots")
+            raise UserError(f"{file} has {len(examples[subject])} examples, but shots={shots}: lower shots")
     return examples
 
 
 def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
-    """Read rows of a question, its choices and the answer; or of columns that the first row names."""
+    """Read a CSV with a header, or rows of question, choices and answer."""
     subject = path.stem.removesuffix("_test").removesuffix("_dev")
     questions: list[Question] = []
     header: list[str] | None = None
-    lowered = {ours: theirs.lower() for ours, theirs in (fields or {}).items()}
+    lowered = {ours: given.lower() for ours, given in (fields or {}).items()}
     for where, row in _csv_rows(path):
         if not questions and header is None and _is_header(row, fields or {}):
             header = [name.strip().lower() for name in row]
@@ -100,7 +102,7 @@ def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Quest
             raise UserError(f"{where}: found {len(row)} fields; a question, its choices and the answer are needed")
         questions.append(_question(name, subject, row[0], row[1:-1], row[-1], where))
     if not questions:
-        raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer a line")
+        raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer per line")
     return questions
 
 
@@ -121,12 +123,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
     names = {name.strip().lower() for name in row}
     if fields:
-        return all(theirs.lower() in names for theirs in fields.values())
+        return all(given.lower() in names for given in fields.values())
     return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
 
 
 def _named(item: JsonObject, header: Sequence[str]) -> JsonObject:
-    """Return a row by its header: each column that is nothing else is a choice, as those named A, B, C."""
+    """Return a row with `choices`: the columns named like choices (A, B, C), otherwise all unknown columns."""
     if "choices" in item:
         return item
     known = {*_QUESTION, *_ANSWER, *_SUBJECT, "id", "index"}
@@ -141,16 +143,16 @@ def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Que
         for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields), start=1)
     ]
     if not questions:
-        raise UserError(f"{path} holds no question; give one JSON object a line")
+        raise UserError(f"{path} holds no question; give one JSON object per line")
     return questions
 
 
 def _from_item(item: JsonObject, name: str, subject: str, where: str) -> Question:
     text, choices, answer = (_first(item, keys, where) for keys in (_QUESTION, _CHOICES, _ANSWER))
     labels: Sequence[object] = ()
-    if isinstance(choices, Mapping):  # as the hub's data sets have them
+    if isinstance(choices, Mapping):  # as in data sets of the Hugging Face Hub
         labels, choices = choices.get("label") or (), choices.get("text")
-    if not isinstance(choices, list) or not all(isinstance(one, str | int | float) for one in choices):
+    if not isinstance(choices, list) or not all(isinstance(choice, str | int | float) for choice in choices):
         raise UserError(f"{where}: choices must be a list of texts; found {str(choices)[:60]}")
     if answer in labels:
         answer = list(labels).index(answer)
@@ -170,19 +172,21 @@ def _first(item: JsonObject, keys: Sequence[str], where: str) -> Any:
 
 def _question(name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str) -> Question:
     if not 2 <= len(choices) <= len(LETTERS):
-        raise UserError(f"{where}: found {len(choices)} choices; 2 to {len(LETTERS)} can be asked")
+        raise UserError(f"{where}: found {len(choices)} choices; 2 to {len(LETTERS)} are supported")
     word = str(answer).strip()
     index = int(word) if word.isdecimal() else LETTERS.find(word) if len(word) == 1 else -1
     if not 0 <= index < len(choices):
-        raise UserError(f"{where}: the answer {word!r} is none of the {len(choices)} choices; use a letter or an index")
+        raise UserError(
+            f"{where}: the answer {word!r} is not one of the {len(choices)} choices; use a letter or an index"
+        )
     return Question(name, subject, str(text), _unlettered(tuple(map(str, choices))), index)
 
 
 def _unlettered(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the choices without letters of their own, as VMLU's "A. …", where each has its own."""
-    found = [_LETTERED.match(choice) for choice in choices]
-    if all(one is not None and one[1] == letter for one, letter in zip(found, LETTERS, strict=False)):
-        return tuple(choice[one.end() :] for choice, one in zip(choices, found, strict=True) if one is not None)
+    """Return the choices without their own letters ("A. …", as in VMLU), if each has the right one."""
+    matches = [_LETTERED.match(choice) for choice in choices]
+    if all(match is not None and match[1] == letter for match, letter in zip(matches, LETTERS, strict=False)):
+        return tuple(choice[match.end() :] for choice, match in zip(choices, matches, strict=True) if match is not None)
     return choices
 
 

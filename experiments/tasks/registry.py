@@ -1,4 +1,4 @@
-"""All benchmarks: those of this folder, and those that other packages register under `runtime_matrix.tasks`."""
+"""All benchmarks: those in this folder and those that other packages register under `runtime_matrix.tasks`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PLACES = ("runtime_matrix.experiments.tasks", "runtime_matrix.experiments.valid
 def every_task() -> dict[str, Task[Any]]:
     """Return all benchmarks and checks by name, in the order of the matrix.
 
-    What another package registers and cannot be loaded is left out, with a line on stderr.
+    A registered benchmark that cannot be loaded is left out and reported on stderr.
     """
-    found = [*_own(), *_others()]
+    tasks = [*_own(), *_others()]
     by_name: dict[str, Task[Any]] = {}
-    for task in sorted(found, key=lambda task: task.position):
+    for task in sorted(tasks, key=lambda task: task.position):
         if task.name in by_name:
             raise UserError(f"two benchmarks are called {task.name}: {type(by_name[task.name])} and {type(task)}")
         by_name[task.name] = task
@@ -34,7 +34,7 @@ def every_task() -> dict[str, Task[Any]]:
 
 
 def benchmarks() -> dict[str, Task[Any]]:
-    """Return what `benchmark=[…]` chooses from."""
+    """Return the benchmarks that `benchmark=[…]` can select, by name."""
     return {name: task for name, task in every_task().items() if not task.is_check}
 
 
@@ -47,30 +47,30 @@ def task_of(name: str) -> Task[Any]:
 
 
 def scores() -> dict[str, Score]:
-    """Return how the answers of each benchmark are compared, by its name; those with shares of right answers first."""
-    found = {task.name: task.score for task in benchmarks().values() if isinstance(task, QualityTask) and task.score}
-    return dict(sorted(found.items(), key=lambda pair: pair[1].kind != "share"))
+    """Return the score of each benchmark by its name; scores of kind `share` come first."""
+    by_name = {task.name: task.score for task in benchmarks().values() if isinstance(task, QualityTask) and task.score}
+    return dict(sorted(by_name.items(), key=lambda pair: pair[1].kind != "share"))
 
 
 @cache
 def task_metrics() -> tuple[Metric, ...]:
-    """Return the metrics of all benchmarks; two of one key are a UserError."""
-    found: dict[str, Metric] = {}
+    """Return the metrics of all benchmarks; UserError if two share a key."""
+    by_key: dict[str, Metric] = {}
     for task in every_task().values():
         for metric in task.metrics:
-            if metric.key in found:
+            if metric.key in by_key:
                 raise UserError(f"two benchmarks have a metric {metric.key}: the second is {task.name}")
-            found[metric.key] = replace(metric, benchmark="" if task.is_check else task.title)
-    return tuple(found.values())
+            by_key[metric.key] = replace(metric, benchmark="" if task.is_check else task.title)
+    return tuple(by_key.values())
 
 
 def further_metric(key: str) -> Metric | None:
-    """Return the metric of a key that only some configurations measure: of another grid point, or such as pass@10."""
+    """Return the metric of another grid point (`KEY@POINT`) or of `Task.further`, such as pass@10; otherwise None."""
     base, at, point = key.partition(AT)
     metric = next((metric for metric in task_metrics() if metric.key == base), None)
     for task in every_task().values() if metric is None else ():
-        found = task.further(base)
-        metric = metric or (replace(found, benchmark=task.title) if found else None)
+        further = task.further(base)
+        metric = metric or (replace(further, benchmark=task.title) if further else None)
     return metric.at(point) if metric is not None and at else metric
 
 
@@ -79,7 +79,7 @@ def _own() -> Iterator[Task[Any]]:
         try:
             folder = importlib.import_module(place)
         except ModuleNotFoundError:
-            continue  # an installation without what only this repository needs
+            continue  # the validation package exists in the repository only
         for module in pkgutil.iter_modules(folder.__path__):
             if module.name != "registry":
                 task = getattr(importlib.import_module(f"{place}.{module.name}"), "TASK", None)
@@ -95,6 +95,6 @@ def _others() -> Iterator[Task[Any]]:
             print(f"the benchmark {error}", file=sys.stderr)
             continue
         if not isinstance(task, Task):
-            print(f"the benchmark {point.name} is no instance of Task: {point.value}", file=sys.stderr)
+            print(f"the benchmark {point.name} is not an instance of Task: {point.value}", file=sys.stderr)
             continue
         yield task

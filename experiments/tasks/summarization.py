@@ -1,7 +1,7 @@
 """Summarization: articles with one or several reference summaries, and ROUGE-1, -2 and -L (Lin 2004).
 
-ROUGE is the `rouge-score` package's, in English with its stemmer, elsewhere over the words of `language`; of several
-references the best counts, measure by measure.
+ROUGE comes from the `rouge-score` package: with its stemmer for English, otherwise over the words of `language.py`. Of
+several references, the best counts for each measure.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _SCORE = Score(metric="rouge_l", prefix="rouge", noun="summaries", item_field="r
 
 @dataclass(frozen=True, kw_only=True)
 class SummarizationConfig:
+    """Options of `summarization`; `limit` is in articles."""
+
     data: str
     fields: dict[str, str]
     max_new_tokens: int = least(1)
@@ -41,7 +43,7 @@ class SummarizationConfig:
 
 
 class Summarization(QualityTask[SummarizationConfig]):
-    """Articles, summarized greedily."""
+    """Summarizes articles by greedy decoding."""
 
     name = "summarization"
     title = "summarization"
@@ -62,7 +64,7 @@ class Summarization(QualityTask[SummarizationConfig]):
             error="rougeL_standard_error",
             trend="ROUGE-L",
             smallest_step=0.005,
-            about="Summaries; ± one standard error.",
+            about="ROUGE-L F1 of summaries, 0 to 100; ± one standard error.",
         ),
         hidden("rouge_1", figure("rouge1")),
         hidden("rouge_2", figure("rouge2")),
@@ -88,14 +90,14 @@ class Summarization(QualityTask[SummarizationConfig]):
         items = [
             Item(
                 id=article.id,
-                prompt=asked.prompt,
+                prompt=text_prompt.prompt,
                 text=generated.text.strip(),
                 ids=generated.ids,
                 finished_by=generated.finished_by,
                 references=article.references,
                 **rouge(generated.text.strip(), article.references),
             )
-            for article, asked, (generated,) in zip(articles, prompts, answers.texts, strict=True)
+            for article, text_prompt, (generated,) in zip(articles, prompts, answers.texts, strict=True)
         ]
         bench.write_items(entry, items)
         scores = [{measure: float(getattr(item, measure)) for measure in MEASURES} for item in items]
@@ -123,6 +125,8 @@ TASK = Summarization()
 
 @dataclass(frozen=True)
 class Article:
+    """An article with one or several reference summaries."""
+
     id: str
     text: str
     references: tuple[str, ...]
@@ -130,7 +134,7 @@ class Article:
 
 @dataclass(frozen=True)
 class Item:
-    """What is kept of one summary."""
+    """One line of the items file: a summary and its scores."""
 
     id: str
     prompt: str
@@ -145,12 +149,14 @@ class Item:
 
 @dataclass(frozen=True)
 class RougeScore:
+    """The means over all articles."""
+
     means: dict[str, float]  # measure -> F1, 0 to 100
     items: int
 
 
 def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Article]:
-    """Read articles from JSON lines; UserError names the line that has no text or no reference."""
+    """Read articles from JSON lines; UserError gives the line without a text or a reference."""
     articles = [
         Article(
             str(item.get("id", item.get("paper_id", number))),
@@ -166,11 +172,12 @@ def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None 
 
 
 def prompt(article: Article) -> str:
+    """Return the zero-shot prompt; the summary follows it."""
     return f"Article: {article.text}\n\nSummary:"
 
 
 class Rouge:
-    """Scores summaries; made once, since the package's scorer takes its time to be made."""
+    """Scores summaries. Create it once: constructing the package's scorer is slow."""
 
     def __init__(self, language: str) -> None:
         from rouge_score.rouge_scorer import RougeScorer
@@ -179,12 +186,13 @@ class Rouge:
         self._scorer: Any = RougeScorer(list(MEASURES), use_stemmer=tokenizer is None, tokenizer=tokenizer)
 
     def __call__(self, summary: str, references: Sequence[str]) -> dict[str, float]:
-        """Return F1, 0 to 1, a measure."""
+        """Return F1 per measure, 0 to 1."""
         scores = self._scorer.score_multi(list(references), summary)
         return {measure: float(scores[measure].fmeasure) for measure in MEASURES}
 
 
 def summarise(scores: Sequence[dict[str, float]]) -> RougeScore:
+    """Return the means, 0 to 100, of one dictionary (measure to F1, 0 to 1) per summary."""
     columns = {measure: [100.0 * score[measure] for score in scores] for measure in MEASURES}
     means = {measure: sum(column) / len(column) for measure, column in columns.items()}
     return RougeScore(means, len(scores))

@@ -1,8 +1,8 @@
-"""What a benchmark is: one file in this folder, or in another package, that says everything about it.
+"""The contract of a benchmark: one file, in this folder or in another package, that declares all of it.
 
-A file defines a subclass of `Scenario` (a load of made-up prompts, of which time or memory is measured) or of
-`QualityTask` (data whose answers are scored), and binds an instance to `TASK`. Its options and their comments are in
-`conf/benchmark/NAME.yaml`. Files are read by every command: torch is imported where it is used.
+The file defines a subclass of `Scenario` (random prompts; time or memory is measured) or of `QualityTask` (data whose
+answers are scored) and binds an instance to `TASK`. Its options are documented in `conf/benchmark/NAME.yaml`. Every
+command imports these files, so torch is imported inside methods only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 BUNDLED_DATA = Path(__file__).parents[1] / "bundled" / "data"
 C = TypeVar("C")  # the dataclass of a benchmark's options
-Texts = tuple[str, ...]  # of one test item, such as a passage and a question
+Texts = tuple[str, ...]  # the texts of one test item, such as a passage and a question
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A load: rows at once, tokens of their prompts, and new tokens."""
+    """The size of a load: batch size, tokens per prompt and new tokens per row."""
 
     batch: int
     prompt_tokens: int
@@ -38,36 +38,40 @@ class Shape:
 
     @property
     def name(self) -> str:
+        """Return the name of the grid point, for example `b8-p64-n32`."""
         return f"b{self.batch}-p{self.prompt_tokens}-n{self.new_tokens}"
 
 
 class Task(ABC, Generic[C]):
-    """A benchmark. `version` is raised when what it asks, cuts or scores changes: versions are never compared."""
+    """A benchmark with options `C`. Raise `version` when prompts, truncation or scoring change.
 
-    name: ClassVar[str]  # of its preset, its entries and its files
-    title: ClassVar[str]  # in sentences and filters
-    data: ClassVar[str]  # in the table of docs/benchmarks.md: what it takes
-    measures: ClassVar[str]  # and what it measures
+    Results of different versions are never compared.
+    """
+
+    name: ClassVar[str]  # names its preset, entries and files
+    title: ClassVar[str]  # used in sentences and filters
+    data: ClassVar[str]  # column "data it takes" of the table in docs/benchmarks.md
+    measures: ClassVar[str]  # column "measures" of that table
     version: ClassVar[int] = 1
-    position: ClassVar[int] = 100  # among benchmarks, smallest first: in the matrix and its filters
-    first: ClassVar[bool] = False  # runs before the others, which may leave memory behind
-    uses_hardware_peak: ClassVar[bool] = False  # figures are shares of what the machine does at most
-    temporary_files: ClassVar[tuple[str, ...]] = ()  # in the cell's folder, removed when it has ended
-    is_check: ClassVar[bool] = False  # run by `agreement.enabled`, and not chosen as a benchmark
+    position: ClassVar[int] = 100  # order in the matrix and its filters, smallest first
+    first: ClassVar[bool] = False  # runs before the others, which may leave memory allocated
+    uses_hardware_peak: ClassVar[bool] = False  # some figures are shares of the measured hardware peak
+    temporary_files: ClassVar[tuple[str, ...]] = ()  # in the cell's folder, removed when the cell ends
+    is_check: ClassVar[bool] = False  # enabled by `agreement.enabled` instead of `benchmark=[…]`
     Config: ClassVar[type[Any]]
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
-    def check(self, config: C) -> None:  # most options need no more than their types
+    def check(self, config: C) -> None:
         """Raise UserError for options that contradict each other."""
 
     def check_model(self, config: C, facts: ModelFacts) -> None:
-        """Raise UserError for options that the model cannot serve, such as texts longer than its context."""
+        """Raise UserError for options that the model cannot serve, such as windows longer than its context."""
 
     def check_data(self, config: C) -> None:
-        """Raise UserError for data that cannot be read. Only asked for models with a tokenizer."""
+        """Raise UserError for data that cannot be read. Called only for models with a tokenizer."""
 
     def grid(self, config: C) -> Sequence[str]:
-        """Return the names of the grid points, each of which runs on its own. The first one fills the matrix."""
+        """Return the names of the grid points. Each runs separately; the first one fills the matrix."""
         return ("",)
 
     @abstractmethod
@@ -75,36 +79,36 @@ class Task(ABC, Generic[C]):
         """Measure one grid point and write figures, samples and items into `entry`."""
 
     def write_reference(self, bench: ReferenceBench, config: C) -> None:
-        """Leave what `run` needs of the reference, whose runtime is loaded, in the cell's folder."""
+        """Write what `run` needs from the loaded reference into the cell's folder."""
 
     def write_reference_in_own_dtype(self, bench: ReferenceBench) -> None:
-        """Leave what `run` needs of the reference in the cell's own dtype, where that is another."""
+        """Write what `run` needs from the reference in the cell's dtype; called only where the dtypes differ."""
 
     def rows(self, config: C) -> int:
-        """Return how many rows are asked for at once; 0 where that follows from budgets."""
+        """Return the largest batch size in rows; 0 where token budgets determine it."""
         return 0
 
     def with_token_budget(self, config: C, tokens: int) -> C:
-        """Return the options with this budget for what is batched (`batch=auto`)."""
+        """Return the options with this token budget per batch (used by `batch=auto`)."""
         return config
 
     def further_keys(self, entry: Entry) -> Sequence[str]:
-        """Return the row's keys of what only some configurations measure, such as pass@10."""
+        """Return the row's keys that only some configurations measure, such as pass@10."""
         return ()
 
     def further(self, key: str) -> Metric | None:
-        """Return the metric of such a key; None for any other."""
+        """Return the metric of a key of `further_keys`; None for any other key."""
         return None
 
 
 class Scenario(Task[C]):
-    """A load of made-up prompts, of which time or memory is measured."""
+    """A load of random prompts whose time or memory is measured."""
 
-    times_rounds: ClassVar[bool] = True  # by `bench.rounds`; otherwise pytest-benchmark times the whole run
+    times_rounds: ClassVar[bool] = True  # `run` calls `bench.rounds`; otherwise pytest-benchmark times all of `run`
 
     @abstractmethod
     def shapes(self, config: C) -> Sequence[Shape]:
-        """Return the loads, the largest of each kind included."""
+        """Return the loads; must include the longest prompt and the most new tokens."""
 
     @override
     def check_model(self, config: C, facts: ModelFacts) -> None:
@@ -119,56 +123,56 @@ class Scenario(Task[C]):
 
 @dataclass(frozen=True)
 class Score:
-    """How the answers of two cells are compared, item by item, and what the row's figure is called."""
+    """How the answers of two cells are compared item by item, and the names of the figures."""
 
-    metric: str  # key of the row
-    prefix: str  # of keys that are derived from the comparison
-    noun: str  # in sentences: "keeps 99 % of the reference's NOUN"
-    item_field: str = "is_right"  # of an item: what its answer is worth, from 0 to 1
-    scale: float = 1.0  # the row's figure is the items' mean times this
+    metric: str  # key in the row
+    prefix: str  # of the keys that the comparison adds
+    noun: str  # used in sentences: "keeps 99 % of the reference's NOUN"
+    item_field: str = "is_right"  # field of an item that holds its score, 0 to 1
+    scale: float = 1.0  # the row's figure is the items' mean times this factor
     kind: Literal["share", "perplexity"] = "share"  # perplexity: items are windows with `logprob` and `tokens`
-    is_discrete: bool = False  # answers are right or wrong, and may flip
+    is_discrete: bool = False  # answers are right or wrong, so they can flip
     has_texts: bool = False  # items hold generated texts
 
 
 class QualityTask(Task[C]):
-    """Data whose answers are scored, each item on its own line of a file, so that cells can be compared by item."""
+    """Data whose answers are scored. Each item is one line of a file, so that cells can be compared by item."""
 
     score: ClassVar[Score | None] = None
     bundled: ClassVar[str] = ""  # the file or folder of the bundled data
 
     def path(self, config: Any) -> Path:
-        """Return where the data lies: the user's own, or the bundled one."""
+        """Return the path of the user's data, or of the bundled data."""
         return BUNDLED_DATA / self.bundled if config.data == "bundled" else Path(config.data).expanduser()
 
     def texts(self, config: C) -> Mapping[str, Sequence[Texts]]:
-        """Return the test items as texts, by name of a set, to be looked for in what the model has seen."""
+        """Return the texts of the test items by set name, to check their overlap with training and calibration text."""
         return {}
 
 
 def percent_of_reference(score: Score, title: str, rank: int = 6) -> Metric:
-    """Return the metric of a score as a percentage of the reference's."""
+    """Return the metric for a score as a percentage of the reference's score."""
     about = f"{title[:1].upper()}{title[1:]} as a percentage of the reference's."
     key = f"{score.metric}_percent_of_reference"
     return Metric(key=key, title=f"{title}, % of reference's", about=about, rank=rank, display=number("{:.2f}"))
 
 
 def flips(score: Score, title: str, rank: int = 8) -> Metric:
-    """Return the metric of answers that turned, with the bound that so many items leave open."""
-    about = "Answers that turned right to wrong or back, with the bound that so many items leave open."
+    """Return the metric for the share of flipped answers, with its upper confidence bound."""
+    about = "Share of answers that turned from right to wrong or back, with its upper confidence bound."
     key = f"{score.prefix}_flips_ratio"
     return Metric(key=key, title=title, group="agreement", about=about, rank=rank, display=with_bound())
 
 
 def same_texts(score: Score, title: str, of: str) -> Metric:
-    """Return the metric of generated texts that are the reference's."""
+    """Return the metric for the share of generated texts that equal the reference's."""
     key = f"{score.prefix}_output_match_rate"
-    about = f"The same, of {of} alone."
+    about = f"Share of {of} that equal the reference's."
     return Metric(key=key, title=title, group="agreement", about=about, display=number("{:.1f} %", 100))
 
 
 def rows_per_forward(prefix: str) -> Metric:
-    """Return the metric of the batch sizes that were really reached: rows per forward, of texts per step."""
+    """Return the metric for the mean batch size reached: rows per decode step, or per forward pass for scoring."""
 
     def read(entry: Entry) -> float | None:
         texts = quotient("step_rows", "steps")(entry)

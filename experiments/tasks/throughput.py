@@ -1,4 +1,4 @@
-"""Offline throughput: how many tokens per second come out when all requests are there from the start."""
+"""Offline throughput: new tokens per second when all requests are available from the start."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from runtime_matrix.experiments.records.metric import Metric, figure, number, qu
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 
-_ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
+_ORDER = "The cells ran one after the other: an order of magnitude, not a comparison."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughputConfig:
+    """Options of `throughput`. Prompt lengths are drawn between the smallest and largest of `prompt_tokens`."""
+
     requests: int = least(1)
     prompt_tokens: tuple[int, ...] = least(1)
     new_tokens: int = least(1)
@@ -27,11 +29,11 @@ class ThroughputConfig:
 
 
 class Throughput(Scenario[ThroughputConfig]):
-    """Many requests of varied lengths, batched as the runtime's budget allows."""
+    """Generates for many requests of varied lengths, batched within a token budget."""
 
     name = "throughput"
     title = "throughput"
-    data = "random requests of varied lengths, there from the start"
+    data = "random requests of varied lengths, all available from the start"
     measures = "tokens/s, batch size reached, energy"
     position = 20
     Config = ThroughputConfig
@@ -44,7 +46,7 @@ class Throughput(Scenario[ThroughputConfig]):
             rank=6,
             display=number("{:,.0f}"),
             read=figure("tokens_per_s"),
-            about=f"All requests there from the start. {_ORDER}",
+            about=f"All requests are available from the start. {_ORDER}",
         ),
         Metric(
             key="throughput_rows_per_step",
@@ -54,7 +56,7 @@ class Throughput(Scenario[ThroughputConfig]):
             rank=8,
             display=number("{:.1f}"),
             read=quotient("step_rows", "steps"),
-            about="Rows that decoded together, on average over the steps: the batch size that was really reached.",
+            about="Mean number of rows per decode step: the batch size that was reached.",
         ),
         Metric(
             key="throughput_cpu_utilisation_ratio",
@@ -64,7 +66,7 @@ class Throughput(Scenario[ThroughputConfig]):
             rank=8,
             display=number("{:.0f} %", 100),
             read=figure("cpu_utilisation_ratio"),
-            about="CPU time of the timed round over wall time and the threads that were given.",
+            about="CPU time of the timed round divided by wall time and the cell's threads.",
         ),
         Metric(
             key="throughput_gpu_utilisation_ratio",
@@ -74,7 +76,7 @@ class Throughput(Scenario[ThroughputConfig]):
             rank=8,
             display=number("{:.0f} %", 100),
             read=figure("gpu_utilisation_ratio"),
-            about="Share of the timed round in which a kernel ran on the GPU, as its driver samples it.",
+            about="Share of the timed round in which a kernel ran on the GPU, as sampled by its driver.",
         ),
         Metric(
             key="energy_j_per_token",
@@ -83,7 +85,7 @@ class Throughput(Scenario[ThroughputConfig]):
             group="cost",
             rank=5,
             display=number("{:.3f}"),
-            about=f"As the device's meter read it, all that ran beside included. {_ORDER}",
+            about=f"From the device's energy counter, which includes everything else that ran. {_ORDER}",
         ),
     )
 
@@ -97,9 +99,9 @@ class Throughput(Scenario[ThroughputConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: ThroughputConfig, point: str) -> None:
-        drawn = random.Random(bench.seed)
+        generator = random.Random(bench.seed)
         shortest, longest = min(config.prompt_tokens), max(config.prompt_tokens)
-        lengths = [drawn.randint(shortest, longest) for _ in range(config.requests)]
+        lengths = [generator.randint(shortest, longest) for _ in range(config.requests)]
         prompts = bench.random_prompts(config.requests, longest)
         requests = [
             GenerateRequest(tuple(prompt[:length]), config.new_tokens)
@@ -107,14 +109,14 @@ class Throughput(Scenario[ThroughputConfig]):
         ]
         energy = bench.energy()
 
-        def once() -> tuple[float, Figures, Figures]:
-            with energy.measure(), bench.utilisation() as utilisation:  # the last round's reading stays
+        def timed_round() -> tuple[float, Figures, Figures]:
+            with energy.measure(), bench.utilisation() as utilisation:  # the meter keeps the last round's reading
                 start = time.perf_counter()
                 report = bench.generate(requests, config.token_budget)
                 seconds = time.perf_counter() - start
             return seconds, report, utilisation.figures()
 
-        ((seconds, report, busy),) = bench.rounds(once, rounds=1, warmup=1)
+        ((seconds, report, busy),) = bench.rounds(timed_round, rounds=1, warmup=1)
         new_tokens = config.requests * config.new_tokens  # no end-of-text token is given, so no request stops early
         entry.parameters = {"requests": config.requests, "prompt_tokens": sum(lengths), "new_tokens": new_tokens}
         entry.samples = {"total_s": [seconds]}

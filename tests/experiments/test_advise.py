@@ -95,7 +95,7 @@ def test_models_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_file_that_is_no_matrix_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "matrix.json").write_text("[]")
     assert main([str(tmp_path / "matrix.json")]) == 2
-    assert "is no published matrix" in capsys.readouterr().err
+    assert "is not a published matrix" in capsys.readouterr().err
 
 
 def test_rows_of_report_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

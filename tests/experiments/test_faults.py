@@ -71,7 +71,7 @@ def test_a_damaged_cache_is_set_aside(tmp_path: Path) -> None:
     kept = KeptTexts(path, "answers")
     kept.put([(b"key", "text")])
     assert kept.get([b"key", b"other"]) == {b"key": "text"}
-    assert kept.note == f"{path} was damaged: set aside as answers.sqlite.damaged, and begun again"
+    assert kept.note == f"{path} was damaged: set aside as answers.sqlite.damaged and replaced by a new one"
     kept.close()
     assert KeptTexts(path, "answers").get([b"key"]) == {b"key": "text"}
 

@@ -29,7 +29,7 @@ def snippet() -> str:
     return code.replace('"comparison.launches=2"', ", ".join(map(repr, ("comparison.launches=2", *SHORT))))
 
 
-def test_the_documented_snippet_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_documented_snippet_runs_unchanged(tmp_path: Path) -> None:
     assert len([line for line in snippet().splitlines() if line]) <= 10
     (tmp_path / "script.py").write_text(snippet())
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -59,7 +59,7 @@ def model() -> Iterator[Model]:
         yield loaded
 
 
-def test_scores_are_of_the_continuations_alone(model: Model) -> None:
+def test_scores_cover_the_continuations_alone(model: Model) -> None:
     one, other = model.score("The town of", [" x", " river"])
     ((alone,),) = model.score_all([("The town of", [" x"])])
     assert alone == pytest.approx(one, abs=1e-4)
@@ -68,7 +68,7 @@ def test_scores_are_of_the_continuations_alone(model: Model) -> None:
         model.score("", ["x"])
 
 
-def test_texts_are_greedy_or_drawn_with_a_seed(model: Model) -> None:
+def test_texts_are_greedy_or_sampled_with_a_seed(model: Model) -> None:
     prompts = ["def add(a, b):\n", "Article: A town.\n\nSummary:"]
     greedy = model.generate(prompts, max_new_tokens=8)
     assert len(greedy) == 2
@@ -88,7 +88,7 @@ def test_perplexity_is_that_of_the_scores(model: Model) -> None:
         model.perplexity("")
 
 
-def test_a_mistake_is_the_command_s_line() -> None:
+def test_a_mistake_raises_the_message_of_the_command() -> None:
     with pytest.raises(UserError, match="runtime=eagre is not an option; did you mean 'eager'"):
         load("eagre")
     with pytest.raises(UserError, match="benchmark=latncy is not an option"):
@@ -108,7 +108,7 @@ def test_a_matrix_is_rows_a_frame_and_a_page(tmp_path: Path) -> None:
     matrix = read_matrix(sweep(tmp_path / "runs"))
     assert isinstance(matrix[:1], Matrix)
     assert matrix.row("eager").is_reference
-    with pytest.raises(KeyError, match="nothing is none of eager"):
+    with pytest.raises(KeyError, match="nothing is not one of eager"):
         matrix.row("nothing")
     pytest.importorskip("pandas")
     frame = matrix.to_frame()
@@ -120,7 +120,7 @@ def test_a_matrix_is_rows_a_frame_and_a_page(tmp_path: Path) -> None:
     assert "<html" in page
 
 
-def test_what_is_published_is_read(tmp_path: Path) -> None:
+def test_a_published_matrix_is_read(tmp_path: Path) -> None:
     published = next(ROOT.glob("results/*/matrix.json"))
     assert len(read_matrix(published)) > 2
     with pytest.raises(UserError, match="is not a folder"):

@@ -72,7 +72,7 @@ def test_text_ends_at_a_stop_string_or_the_end_of_text() -> None:
     assert (long.ids, long.finished_by) == ((61, 62, 63), "length")
 
 
-def test_batches_keep_the_budget_and_the_largest_batch() -> None:
+def test_batches_respect_the_token_budget_and_the_largest_batch() -> None:
     traits = Traits(128, 256, "float32", 0, max_batch=4, buckets=Buckets(tokens=(8, 16)))
     lengths = [3, 16, 9, 8, 1, 2, 7, 5, 30]
     found = batches(lengths, traits, token_budget=32)
@@ -82,13 +82,13 @@ def test_batches_keep_the_budget_and_the_largest_batch() -> None:
         assert len(batch) == 1 or len(batch) * max(traits.buckets.pad_tokens(lengths[i]) for i in batch) <= 32
 
 
-def test_a_batch_is_cut_where_its_logits_would_be_too_many() -> None:
+def test_a_batch_is_split_if_it_has_too_many_logits() -> None:
     widths = [1, 1, 8, 1, 3, 20]
     assert list(split([0, 1, 2, 3, 4, 5], widths, 16)) == [[0, 1], [2, 3], [4], [5]]
     assert list(split([0, 1, 3], widths, 16)) == [[0, 1, 3]]
 
 
-def test_a_continuation_is_tokenised_in_its_context_and_cut_from_the_left() -> None:
+def test_a_continuation_is_tokenised_in_its_context_and_truncated_on_the_left() -> None:
     text = Text(BUNDLED / "model", bos_id=0, max_length=12)
     (((request,), was_cut),) = text.continuations([Continuations("", "The town", [" is by the river"])])
     assert not was_cut
@@ -120,7 +120,7 @@ def test_texts_do_not_depend_on_their_neighbours(eager: tuple[Runtime, Traits], 
 
 
 @pytest.mark.parametrize("every", [2, 5, 64])
-def test_tokens_may_be_read_late(eager: tuple[Runtime, Traits], every: int) -> None:
+def test_texts_do_not_depend_on_the_host_sync_interval(eager: tuple[Runtime, Traits], every: int) -> None:
     requests = [replace(request, stop=("7 ", "19 1")) for request in mixed_requests()]
     soon = generate(*eager, requests, words, eos_ids=[11], options=GenerationConfig(token_budget=250))
     report = GenerationReport()
@@ -130,7 +130,7 @@ def test_tokens_may_be_read_late(eager: tuple[Runtime, Traits], every: int) -> N
     assert report.readings < report.forwards
 
 
-def test_rows_that_finish_make_room(eager: tuple[Runtime, Traits]) -> None:
+def test_finished_rows_are_refilled(eager: tuple[Runtime, Traits]) -> None:
     runtime, traits = eager
     steps: dict[bool, int] = {}
     for refill in (True, False):
@@ -167,7 +167,7 @@ def test_sampling_follows_the_distribution(eager: tuple[Runtime, Traits]) -> Non
     assert {one.ids[0] for one in samples} == {int(probabilities.argmax())}
 
 
-def test_a_stop_string_may_span_tokens_and_every_text_is_told_when_it_is_finished() -> None:
+def test_a_stop_string_may_span_tokens_and_each_finished_text_is_reported() -> None:
     runtime = Fake()
     traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda _: nullcontext())
     told: list[tuple[int, int]] = []
@@ -180,14 +180,14 @@ def test_a_stop_string_may_span_tokens_and_every_text_is_told_when_it_is_finishe
     assert told == [(1, 0), (0, 0)]
 
 
-def test_a_text_in_pieces_is_the_text_as_a_whole() -> None:
+def test_text_decoded_piecewise_equals_text_decoded_at_once() -> None:
     text = Text(BUNDLED / "model", bos_id=0, max_length=None)
     ids = text.encode("Zürich 北京 🦦 is by the river.\n\n    return x")
     piece = text.piecewise([0])
     assert "".join(piece(token) for token in ids) == text.decode(ids)
 
 
-def test_a_prompt_leaves_room_for_what_is_generated() -> None:
+def test_a_prompt_leaves_room_for_new_tokens() -> None:
     text = Text(BUNDLED / "model", bos_id=0, max_length=20)
     ids, was_cut = text.prompt("The town is by the river. " * 9, new_tokens=8)
     assert was_cut

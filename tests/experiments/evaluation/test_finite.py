@@ -124,13 +124,13 @@ JOBS = (
 
 @pytest.mark.parametrize("value", [NAN, INF])
 @pytest.mark.parametrize("job", JOBS)
-def test_logits_that_are_no_numbers_are_an_error(job: str, value: float, tmp_path: Path) -> None:
+def test_nan_and_infinite_logits_are_an_error(job: str, value: float, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"the runtime's logits are not finite \((NaN|[+-]inf)\) at "):
         use(job, Spoil(value), tmp_path)
 
 
 @pytest.mark.parametrize("job", [job for job in JOBS if job not in ("diverge", "write")])
-def test_a_row_of_nothing_but_minus_infinity_is_an_error(job: str, tmp_path: Path) -> None:
+def test_a_row_of_minus_infinity_only_is_an_error(job: str, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="are not finite"):
         use(job, Spoil(-INF, slice(None)), tmp_path)
 
@@ -143,7 +143,7 @@ def test_a_padded_vocabulary_may_be_masked(job: str, tmp_path: Path) -> None:
         use(job, Spoil(NAN, slice(12, None)), tmp_path)
 
 
-def test_a_scored_token_must_be_possible() -> None:
+def test_a_scored_token_of_probability_0_is_an_error() -> None:
     with pytest.raises(FloatingPointError, match=r"\(-inf\) at a scored token"):
         score(*loaded(Spoil(-INF, 9)), [ScoreRequest((1, 9), 1)])
 
@@ -173,7 +173,7 @@ def test_exact_ties_are_counted() -> None:
     assert compare(found, found).tied_positions == len(PROMPT)
 
 
-def test_without_ties_none_are_counted() -> None:
+def test_no_ties_are_counted_without_ties() -> None:
     tally, report = Tally(), GenerationReport()
     score(*loaded(None), [ScoreRequest((1, 2, 3, 4), 1)], tally=tally)
     generate(*loaded(None), [GenerateRequest(PROMPT, 2)], lambda ids: str, report=report)

@@ -25,7 +25,7 @@ def opened(path: Path | None, use: bool = True, **identity: str) -> Responses:
     return Responses(path, {"model": "m", **identity}, use)
 
 
-def test_scores_come_back_to_the_last_bit(path: Path) -> None:
+def test_scores_are_restored_bit_for_bit(path: Path) -> None:
     first = opened(path)
     assert first.scores([REQUEST], exact=False) == [None]
     first.keep_scores([(REQUEST, SCORED)], exact=False)
@@ -34,13 +34,13 @@ def test_scores_come_back_to_the_last_bit(path: Path) -> None:
     assert again.hits == 1
 
 
-def test_a_prefix_apart_is_the_same_request(path: Path) -> None:
+def test_a_separate_prefix_is_the_same_request(path: Path) -> None:
     kept = opened(path)
     kept.keep_scores([(REQUEST, SCORED)], exact=False)
     assert kept.scores([ScoreRequest((1, 2, 3, 5, 6, 7, 8), 5)], exact=False) == [SCORED]
 
 
-def test_what_differs_is_another_request(path: Path) -> None:
+def test_each_difference_makes_another_request(path: Path) -> None:
     opened(path).keep_scores([(REQUEST, SCORED)], exact=False)
     assert opened(path, runtime="other").scores([REQUEST], exact=False) == [None]
     assert opened(path).scores([REQUEST], exact=True) == [None]
@@ -60,7 +60,7 @@ def test_texts_depend_on_their_options(path: Path) -> None:
     assert kept.texts(sampled, [9]) == [None, TEXT]
 
 
-def test_nothing_is_kept_without_a_file() -> None:
+def test_nothing_is_stored_without_a_file() -> None:
     kept = opened(None)
     kept.keep_scores([(REQUEST, SCORED)], exact=False)
     assert kept.scores([REQUEST], exact=False) == [None]

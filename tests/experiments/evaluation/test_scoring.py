@@ -91,7 +91,7 @@ def test_no_switch_changes_a_score(loaded: LoadedRuntime, options: dict[str, boo
     assert_same(score(*loaded, requests, ScoringConfig(**options)), expected)  # type: ignore[arg-type]
 
 
-def test_what_is_shared_is_run_once(loaded: LoadedRuntime) -> None:
+def test_shared_tokens_are_run_once(loaded: LoadedRuntime) -> None:
     requests, tally = questions(), Tally()
     score(*loaded, requests, ScoringConfig(), tally)
     stems = {(one.prefix, one.ids[: one.first_scored]) for one in requests}
@@ -118,7 +118,9 @@ def test_a_prefix_is_shared_only_where_that_saves_tokens(eager: LoadedRuntime) -
 
 
 @pytest.mark.parametrize("options", [{}, {"token_budget": 30}, {"sort_by_length": False, "batch": False}], ids=str)
-def test_exact_scores_depend_on_nothing_else(loaded: LoadedRuntime, options: dict[str, bool | int]) -> None:
+def test_batch_invariant_scores_do_not_depend_on_other_options(
+    loaded: LoadedRuntime, options: dict[str, bool | int]
+) -> None:
     requests = questions()
     exact = ScoringConfig(batch_invariant=True)
     expected = score(*loaded, requests, exact)
@@ -131,7 +133,7 @@ def test_exact_scores_depend_on_nothing_else(loaded: LoadedRuntime, options: dic
     assert score(*loaded, requests[:4], exact) == expected[:4]
 
 
-def test_chunks_keep_what_shares_a_context_together() -> None:
+def test_chunks_keep_requests_with_the_same_context_together() -> None:
     requests = questions(2, 5)
     cut = list(chunks(requests, 6))
     assert [one for chunk in cut for one in chunk] == requests

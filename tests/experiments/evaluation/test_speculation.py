@@ -38,7 +38,7 @@ def drafters(eager: LoadedRuntime, artifacts: Path) -> dict[str, Drafter]:
     return {"lookup": Lookup(4), "other": DraftModel(*other, 3), "itself": DraftModel(*eager, 4)}
 
 
-def test_a_history_says_how_it_last_went_on() -> None:
+def test_a_history_returns_the_latest_continuation() -> None:
     history = History([1, 2, 3, 9, 1, 2, 3, 7, 5, 2, 3])
     assert history.continuation(2) == [7, 5]
     history.add(9)
@@ -58,7 +58,7 @@ def test_a_guess_never_changes_a_text(eager: LoadedRuntime, artifacts: Path, nam
     assert report.drafted > 0
 
 
-def test_a_draft_that_is_the_model_itself_is_always_right(eager: LoadedRuntime) -> None:
+def test_a_draft_model_equal_to_the_model_is_always_right(eager: LoadedRuntime) -> None:
     requests = [GenerateRequest(tuple(prompt), 20) for prompt in random_prompts(3, 9, 128, 2)]
     report = GenerationReport()
     generate(*eager, requests, words, report=report, drafter=DraftModel(*eager, 4))
@@ -67,7 +67,7 @@ def test_a_draft_that_is_the_model_itself_is_always_right(eager: LoadedRuntime) 
     assert report.accepted / report.row_steps > 3
 
 
-def test_an_end_of_text_within_a_guess_ends_the_text(eager: LoadedRuntime) -> None:
+def test_an_end_of_text_token_within_a_guess_ends_the_text(eager: LoadedRuntime) -> None:
     (request,) = [GenerateRequest(tuple(random_prompts(1, 9, 128, 2)[0]), 20)]
     ((plain,),) = generate(*eager, [request], words)
     eos = [plain.ids[6]]

@@ -22,7 +22,7 @@ def powercap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_packages_are_added_and_a_counter_that_wrapped_went_on(powercap: Path) -> None:
+def test_packages_are_summed_and_wrapped_counters_are_corrected(powercap: Path) -> None:
     meter = EnergyMeter("cpu")
     with meter.measure():
         (powercap / "intel-rapl:0" / "energy_uj").write_text("9500000")
@@ -31,7 +31,7 @@ def test_packages_are_added_and_a_counter_that_wrapped_went_on(powercap: Path) -
     assert meter.figures() == {"energy_j": pytest.approx(0.5 + 2.0), "energy_source": "RAPL", "energy_reason": None}
 
 
-def test_no_counter_is_no_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_is_unknown_without_a_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rapl_counters, "__defaults__", (tmp_path,))
     meter = EnergyMeter("cpu")
     with meter.measure():
@@ -40,7 +40,7 @@ def test_no_counter_is_no_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "no RAPL counter" in str(meter.reason)
 
 
-def test_a_counter_that_only_root_may_read_says_so(powercap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_that_only_root_may_read_gives_the_reason(powercap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> float:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -48,7 +48,7 @@ def test_a_counter_that_only_root_may_read_says_so(powercap: Path, monkeypatch: 
     assert str(EnergyMeter("cpu").reason).startswith("RAPL cannot be read: Permission denied: ")
 
 
-def test_nvml_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvml_millijoules_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([0, 5000, 7500])
     fake = types.ModuleType("pynvml")
     fake.NVMLError = OSError  # type: ignore[attr-defined]

@@ -42,7 +42,7 @@ BARE_METAL = {
 }
 
 
-def test_shares_of_an_interval_and_counts_are_differences(tmp_path: Path) -> None:
+def test_shares_and_counts_are_differences_of_two_readings(tmp_path: Path) -> None:
     before = read_machine(write(tmp_path, BARE_METAL), silent)
     later = {
         "proc/stat": "cpu  140 0 60 830 10 0 0 60 0 0",  # 100 jiffies: 50 busy, 30 idle, 20 stolen
@@ -58,7 +58,7 @@ def test_shares_of_an_interval_and_counts_are_differences(tmp_path: Path) -> Non
     assert typed(json.loads(json.dumps(to_plain(change))), MachineChange) == change
 
 
-def test_what_a_system_does_not_tell_is_null(tmp_path: Path) -> None:
+def test_unreported_values_are_none(tmp_path: Path) -> None:
     state = read_machine(tmp_path, silent)
     change = asdict(machine_change(state, state))
     assert change.pop("wall_s") == 0
@@ -66,12 +66,12 @@ def test_what_a_system_does_not_tell_is_null(tmp_path: Path) -> None:
     assert set(change.values()) == {None}
 
 
-def test_a_virtual_machine_tells_its_clock_in_cpuinfo(tmp_path: Path) -> None:
+def test_the_clock_of_a_virtual_machine_is_read_from_cpuinfo(tmp_path: Path) -> None:
     write(tmp_path, {"proc/cpuinfo": "processor : 0\ncpu MHz\t\t: 2596.1\n\nprocessor : 1\ncpu MHz\t\t: 2597.1"})
     assert read_machine(tmp_path, silent).cpu_mhz == 2596.6
 
 
-def test_gpus_tell_their_clocks_and_why_they_are_held_back(tmp_path: Path) -> None:
+def test_clocks_and_throttle_reasons_of_gpus_are_read(tmp_path: Path) -> None:
     asked = []
 
     def older_driver(names: Sequence[str]) -> str | None:
@@ -127,7 +127,7 @@ UNLIMITED_1 = VERSION_1 | {
         ({}, None, None),
     ],
 )
-def test_limits_of_the_control_group(tmp_path: Path, files: dict[str, str], cpus: float, limit: int) -> None:
+def test_limits_of_the_control_group_are_read(tmp_path: Path, files: dict[str, str], cpus: float, limit: int) -> None:
     write(tmp_path, files)
     assert cpu_limit(tmp_path) == cpus
     assert memory_limit_bytes(tmp_path) == limit

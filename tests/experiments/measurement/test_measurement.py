@@ -21,7 +21,7 @@ from runtime_matrix.experiments.measurement.processes import TreeClock, descenda
 from runtime_matrix.experiments.statistics.descriptive import percentile, standard_error
 
 
-def test_steps_are_timed_by_the_clock_that_is_handed_in() -> None:
+def test_steps_are_timed_by_the_injected_clock() -> None:
     times = iter([10.0, 10.5, 10.6, 10.8])
     synchronised: list[int] = []
     timer = StepTimer(lambda: next(times), lambda: synchronised.append(1))
@@ -55,12 +55,12 @@ def test_a_phase_within_another_counts_once() -> None:
 
 
 @pytest.mark.parametrize(("q", "needed"), [(90, 29), (95, 59), (99, 299)])
-def test_a_percentile_needs_its_samples(q: float, needed: int) -> None:
+def test_a_percentile_needs_enough_samples(q: float, needed: int) -> None:
     assert percentile([1.0] * (needed - 1), q) is None
     assert percentile([1.0] * needed, q) == 1.0
 
 
-def test_questions_about_one_passage_have_a_larger_error_than_as_many_about_their_own() -> None:
+def test_questions_that_share_passages_have_a_larger_error() -> None:
     together = standard_error([1.0, 1.0, 0.0, 0.0] * 20, ["a", "a", "b", "b"] * 20)
     passages = [index // 2 for index in range(80)]
     paired, alone = standard_error([1.0, 1.0, 0.0, 0.0] * 20, passages), standard_error([1.0, 1.0, 0.0, 0.0] * 20)
@@ -80,7 +80,7 @@ def test_a_mean_of_0_or_100_percent_is_not_known_exactly(score: float) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-def test_a_peak_is_of_its_phase_alone() -> None:
+def test_a_peak_belongs_to_its_phase_alone() -> None:
     meter = PeakMeter()
     with meter.phase("large"):
         block = bytearray(200 << 20)
@@ -95,7 +95,7 @@ def test_a_peak_is_of_its_phase_alone() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-def test_what_imports_take_is_in_no_peak() -> None:
+def test_memory_of_imports_is_in_no_peak() -> None:
     meter = PeakMeter()
     with meter.phase("load"):
         passing = bytearray(60 << 20)
@@ -135,7 +135,7 @@ def test_the_memory_of_descendants_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
-def test_what_children_compute_is_in_the_clock_when_they_live_and_when_they_have_ended() -> None:
+def test_cpu_time_of_live_and_ended_children_counts() -> None:
     code = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ninput()"
     clock = TreeClock()
     start = clock()
@@ -166,7 +166,7 @@ def test_a_model_in_a_child_process_is_in_the_peak() -> None:
     assert child.pid not in descendants()
 
 
-def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:
+def test_a_sampler_keeps_the_highest_value() -> None:
     values = iter([3, 9, 4])
     seen = threading.Event()
 
@@ -182,7 +182,7 @@ def test_a_sampler_keeps_the_highest_of_what_it_read() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
-def test_the_memory_of_another_process_is_noted_at_most_twice_a_second() -> None:
+def test_the_memory_of_another_process_is_sampled_at_most_twice_per_second() -> None:
     times = iter([0.0, 0.0, 0.2, 0.5, 1.7])
     trace = MemoryTrace(os.getpid(), lambda: next(times))
     for _ in range(4):
@@ -191,7 +191,7 @@ def test_the_memory_of_another_process_is_noted_at_most_twice_a_second() -> None
     assert all(resident > 2**20 for _, resident in trace.samples)
 
 
-def test_a_process_that_is_gone_leaves_no_trace() -> None:
+def test_an_ended_process_adds_no_samples() -> None:
     trace = MemoryTrace(2**22 + 1)  # above the kernel's largest
     trace.take()
     assert trace.samples == []

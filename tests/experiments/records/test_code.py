@@ -27,7 +27,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_changed_helper_is_other_code_and_an_unused_file_is_not(package: Path) -> None:
+def test_a_changed_helper_changes_the_digest_and_an_unused_file_does_not(package: Path) -> None:
     first = code_of(["my_engines.mine:Mine"])
     (package / "unused.py").write_text("changed = True\n")
     assert code_of(["my_engines.mine:Mine"]) == first
@@ -36,7 +36,7 @@ def test_a_changed_helper_is_other_code_and_an_unused_file_is_not(package: Path)
     assert "my_engines" not in sys.modules
 
 
-def test_versions_are_of_what_is_imported(package: Path) -> None:
+def test_versions_of_imported_packages_are_recorded(package: Path) -> None:
     assert code_of(["my_engines.mine:Mine"]).versions == {"numpy": importlib.metadata.version("numpy")}
     assert code_of([]).versions == {}
     assert "onnxruntime" in code_of(["runtimes.engines.onnxruntime:OnnxRuntime"]).versions
@@ -57,11 +57,11 @@ def test_distributions_are_read_from_the_class_and_nothing_is_imported(package: 
     assert "my_engines" not in sys.modules
 
 
-def test_a_target_that_is_nowhere_is_left_to_who_imports_it() -> None:
+def test_a_missing_target_is_left_to_its_import() -> None:
     assert code_of(["no_such_package.x:Y", ""]) == code_of([])
 
 
-def test_what_can_change_a_figure_is_in_the_identity() -> None:
+def test_options_that_change_figures_are_in_the_identity() -> None:
     config = {
         "seed": 1,
         "results_dir": "x",

@@ -75,7 +75,7 @@ def test_facts_of_the_first_processor(tmp_path: Path) -> None:
         ("DEFAULT", ["f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"]),
     ],
 )
-def test_variables_limit_what_pytorch_may_use(tmp_path: Path, highest: str, left: list[str]) -> None:
+def test_variables_limit_the_instruction_sets_of_pytorch(tmp_path: Path, highest: str, left: list[str]) -> None:
     limited = read(tmp_path, EPYC, {"ONEDNN_MAX_CPU_ISA": highest})
     assert limited.instruction_sets == left
     assert limited.instruction_limits == {"ONEDNN_MAX_CPU_ISA": highest}
@@ -91,7 +91,7 @@ def test_a_line_describes_the_machine(tmp_path: Path) -> None:
     assert describe(Environment()) is None
 
 
-def test_instruction_sets_and_limits_make_another_machine(tmp_path: Path) -> None:
+def test_other_instruction_sets_or_limits_are_another_machine(tmp_path: Path) -> None:
     whole, limited = (replace(environment(), **asdict(read(tmp_path, EPYC, limits))) for limits in ({}, AVX2_ONLY))
     assert machine(whole, "auto") != machine(limited, "auto")
     assert environment_hash(whole) != environment_hash(limited)
@@ -104,7 +104,7 @@ def test_instruction_sets_and_limits_make_another_machine(tmp_path: Path) -> Non
         assert machine_facts(replace(whole, **{key: value})) != machine_facts(whole)
 
 
-def test_the_foot_names_the_machine_with_its_load(tmp_path: Path) -> None:
+def test_the_footer_names_the_machine_and_its_load(tmp_path: Path) -> None:
     loaded = Environment(**asdict(read(tmp_path, EPYC)), cores=2, load_average=[0.42, 0.1, 0.1])
     shown = rows([result(replace(make_record("eager"), environment=loaded))])
     assert foot(shown)[-1] == "AMD EPYC (family 25 model 17), 2 cores, AVX-512 bf16 VNNI, load 0.4"
@@ -112,7 +112,7 @@ def test_the_foot_names_the_machine_with_its_load(tmp_path: Path) -> None:
     assert foot(rows([result(make_record("eager"))]))[-1] == "P, 2 cores"
 
 
-def test_an_emulated_dtype_is_told_in_its_row() -> None:
+def test_an_emulated_dtype_is_noted_in_its_row() -> None:
     record = make_record("eager")
     note = "bfloat16 is emulated on this processor: its products run at 0.002 of float32's rate"
     assert record.load is not None
@@ -130,7 +130,7 @@ def test_an_emulated_dtype_is_told_in_its_row() -> None:
     assert (plain.dtype_note, column.show(plain)) == (None, "float32")
 
 
-def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untracked_file_makes_the_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
     (tmp_path / "runtimes").mkdir()
     (tmp_path / "runtimes" / "one.py").write_text("")
@@ -143,7 +143,7 @@ def test_a_file_that_git_does_not_know_makes_the_code_dirty(tmp_path: Path, monk
     assert environment().is_dirty is True
 
 
-def test_a_memory_that_grows_a_little_is_the_same_machine() -> None:
+def test_slightly_more_memory_is_the_same_machine() -> None:
     whole = replace(environment(), memory_bytes=126 * 2**30)
     assert environment_hash(whole) == environment_hash(replace(whole, memory_bytes=127 * 2**30))
     assert environment_hash(whole) != environment_hash(replace(whole, memory_bytes=64 * 2**30))

@@ -36,13 +36,13 @@ def latency(batch: int, tpot_s: float, status: str = "ok") -> Entry:
     )
 
 
-def test_a_failed_first_grid_point_is_unknown_and_never_the_next_one_s() -> None:
+def test_a_failed_first_grid_point_is_unknown_and_not_replaced_by_the_next() -> None:
     row = row_of(latency(1, 0.002, "failed"), latency(8, 0.004))
     assert row["tpot_s_p50"] is None
     assert row["tpot_s_p50@b8-p64-n8"] == pytest.approx(0.004)
 
 
-def test_further_grid_points_are_columns_behind_the_first() -> None:
+def test_further_grid_points_are_columns_after_the_first() -> None:
     row = row_of(latency(1, 0.002), latency(8, 0.004), latency(32, 0.008))
     columns = known([row])
     keys = [column.key for column in columns]
@@ -54,7 +54,7 @@ def test_further_grid_points_are_columns_behind_the_first() -> None:
     assert row.get("tpot_s_p95@b8-p64-n8") is None  # 30 samples cannot tell
 
 
-def test_records_of_before_name_their_grid_point_by_the_test() -> None:
+def test_early_records_name_their_grid_point_by_the_test() -> None:
     assert Entry(benchmark="latency", status="ok", case="test_latency[b8-p64-n32]").point == "b8-p64-n32"
     assert Entry(benchmark="code", status="ok", case="test_code").point == "test_code"
 
@@ -67,7 +67,7 @@ def test_pass_at_k_is_a_column_where_it_was_measured() -> None:
     assert "code_pass_at_10" not in {column.key for column in known([row_of()])}
 
 
-def test_the_batch_sizes_that_were_reached_are_figures() -> None:
+def test_the_reached_batch_sizes_are_figures() -> None:
     scored = {"accuracy": 0.5, "forward_rows": 120, "forwards": 10}
     written = {"f1": 50.0, "forward_rows": 1, "forwards": 1, "step_rows": 90, "steps": 3}
     row = row_of(
@@ -80,13 +80,13 @@ def test_the_batch_sizes_that_were_reached_are_figures() -> None:
 @pytest.mark.parametrize(
     ("value", "shown"), [(9_999.4, "9,999"), (10_449.0, "10,400"), (34_567.0, "34,600"), (-23_456.0, "-23,500")]
 )
-def test_a_large_figure_has_three_digits(value: float, shown: str) -> None:
+def test_a_large_figure_has_three_significant_digits(value: float, shown: str) -> None:
     row = changed_row(row_of(), big=value, big_low=value, big_high=value, big_standard_error=12_345.0)
     assert number("{:,.0f}")(row, "big") == shown
     assert with_interval("{:,.0f}")(row, "big") == shown
     assert with_error(0)(changed_row(row, big=12_345.0), "big") == "12300 ± 12300"
 
 
-def test_the_error_of_a_mean_stands_in_its_place() -> None:
+def test_the_key_of_a_mean_s_error_replaces_the_suffix() -> None:
     assert error_key("kl_mean") == "kl_standard_error"
     assert error_key("mcq_accuracy@b8") == "mcq_accuracy_standard_error@b8"

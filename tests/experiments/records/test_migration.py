@@ -51,6 +51,6 @@ def test_a_record_of_schema_1_is_read() -> None:
         ({**to_plain(make_record("eager")), "model": {"name": 3}}, r"damaged: .* at `\$\.model"),
     ],
 )
-def test_anything_else_is_refused_with_its_reason(content: object, reason: str) -> None:
+def test_other_content_is_refused_with_a_reason(content: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_record(content)

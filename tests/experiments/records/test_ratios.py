@@ -57,7 +57,7 @@ def with_decode_s(block: Block | None, wall_s: float) -> Block:
     return replace(block, candidate=replace(block.candidate, decode=decode))
 
 
-def test_a_launch_is_one_log_ratio_of_the_asked_phase_and_clock() -> None:
+def test_a_launch_gives_one_log_ratio_per_phase_and_clock() -> None:
     launches = [launch(2.0), launch(0.5)]
     for clock in Clock:
         assert log_ratios(launches, "decode", clock) == pytest.approx([math.log(2), -math.log(2)])
@@ -78,7 +78,7 @@ def test_seconds_of_a_launch_are_wall_time_at_the_cells_own_threads(phase: str, 
     assert seconds([launch(2.0)], phase) == pytest.approx([expected])
 
 
-def test_above_1_is_faster() -> None:
+def test_a_ratio_above_1_is_faster() -> None:
     found = ratio([launch(0.5), launch(0.5), launch(0.5)], "decode", Clock.WALL)
     assert found is not None
     assert (found.low, found.estimate, found.high) == pytest.approx((2, 2, 2))
@@ -87,7 +87,7 @@ def test_above_1_is_faster() -> None:
     assert slower.low < slower.estimate < slower.high < 1
 
 
-def test_a_higher_level_is_a_wider_interval() -> None:
+def test_a_higher_level_gives_a_wider_interval() -> None:
     launches = [launch(1.0), launch(1.1), launch(0.9)]
     usual, high = (ratio(launches, "decode", Clock.WALL, level) for level in (0.95, 0.99))
     assert usual is not None
@@ -96,7 +96,7 @@ def test_a_higher_level_is_a_wider_interval() -> None:
     assert high.low < usual.low < 1 < usual.high < high.high
 
 
-def test_a_cell_that_waits_is_not_bound_by_its_cpu_time() -> None:
+def test_a_cell_that_waits_is_not_cpu_bound() -> None:
     honest = [launch(2.0), launch(2.0)]
     assert is_cpu_bound(honest, "decode") is True
     sleeping = [
@@ -126,7 +126,7 @@ def test_one_launch_has_no_interval() -> None:
     assert memory_ratio([launch(1.0)]) is None
 
 
-def test_above_1_is_more_memory() -> None:
+def test_a_memory_ratio_above_1_is_more_memory() -> None:
     found = memory_ratio([launch(1.0, peaks=(300, 100)), launch(1.0, peaks=(600, 200))])
     assert found is not None
     assert found.estimate == pytest.approx(3)
@@ -137,7 +137,7 @@ def test_unknown_memory_has_no_ratio(peaks: tuple[int | None, int | None]) -> No
     assert memory_ratio([launch(1.0), launch(1.0, peaks=peaks)]) is None
 
 
-def test_on_a_gpu_its_own_memory_is_compared() -> None:
+def test_device_memory_is_compared_on_a_gpu() -> None:
     launches = [replace(launch(1.0, peaks=(300, 100)), device="cuda")] * 2
     assert memory_ratio(launches) is None  # of launches that did not measure it
     mine, theirs = (PeakMemory(peak_device_bytes=size) for size in (100, 200))

@@ -22,7 +22,7 @@ from runtime_matrix.experiments.records.store import read_results, write_atomic
 from tests.experiments.recorded import make_record
 
 
-def test_foreign_numbers_become_numbers_and_nan_becomes_null(tmp_path: Path) -> None:
+def test_array_values_become_numbers_and_nan_becomes_null(tmp_path: Path) -> None:
     import torch
 
     journal = Journal(tmp_path / "journal.jsonl")
@@ -44,7 +44,7 @@ def test_a_figure_that_is_not_a_number_is_named() -> None:
     assert not_a_number({"fine": 1.0, "by": {"a": [1.0, np.float64("inf")]}}) == "by.a.1"
 
 
-def test_what_a_runtime_counts_otherwise_is_an_error_of_its_cell() -> None:
+def test_a_counter_of_the_wrong_type_is_an_error_of_its_cell() -> None:
     record = make_record("eager")
     identity = {key: value for key, value in to_plain(record).items() if key in CellIdentity.__struct_fields__}
     entry: JsonObject = {"event": "benchmark", "benchmark": "latency", "status": "ok"}
@@ -56,7 +56,7 @@ def test_what_a_runtime_counts_otherwise_is_an_error_of_its_cell() -> None:
     made = assemble(events, status="ok", reason=None, exit_code=0)
     assert (made.status, len(made.benchmarks)) == ("error", 1)
     assert made.reason is not None
-    assert made.reason.startswith("what latency recorded cannot be kept: Expected `int`, got `str`")
+    assert made.reason.startswith("latency recorded a value of the wrong type: Expected `int`, got `str`")
     assert assemble(events, status="timeout", reason="longer", exit_code=1).reason == "longer"
 
 
@@ -86,7 +86,7 @@ def test_a_killed_writer_never_tears_a_record(tmp_path: Path) -> None:
         assert len(json.loads(path.read_text())) == 50000
 
 
-def test_a_full_disk_leaves_the_earlier_record_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_record_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.json"
     write_atomic(path, "earlier")
 

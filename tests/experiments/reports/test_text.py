@@ -170,4 +170,4 @@ def test_a_published_matrix_is_shown_in_every_format(tmp_path: Path, capsys: pyt
     assert "onnxruntime is 2.5 times as fast as" in capsys.readouterr().out
     (published / "matrix.json").write_text('[{"runtime": "x"}]')
     assert main([str(published)]) == 2
-    assert "is no published matrix: a row has no model; write one" in capsys.readouterr().err
+    assert "is not a published matrix: a row has no model; write one" in capsys.readouterr().err

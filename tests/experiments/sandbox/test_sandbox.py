@@ -97,7 +97,7 @@ def test_a_hostile_program_is_contained(attack: Attack, pool: Pool, outside: Out
     assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
-def test_the_corpus_bites_where_nothing_holds_it(outside: Outside, tmp_path: Path) -> None:
+def test_the_attacks_succeed_without_a_sandbox(outside: Outside, tmp_path: Path) -> None:
     """Otherwise a corpus that attempts nothing would be contained as well. Harmless attempts only."""
     (tmp_path / "victim.txt").write_text("secret")
     harmless = [*FILES[:8], *FILES[10:12], *COMMANDS[:3]]
@@ -117,7 +117,7 @@ QUICK = [attack for attack in HOSTILE if attack not in EXHAUSTION]
 
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "rlimits"])
-def test_without_one_layer_the_others_hold(layer: str, outside: Outside) -> None:
+def test_without_one_layer_the_others_contain_the_attacks(layer: str, outside: Outside) -> None:
     with Pool(1, LIMITS, allow_unsafe=True, without=(layer,)) as pool:
         for attack in QUICK:
             verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
@@ -142,13 +142,13 @@ def check(f):
 
 
 @pytest.mark.parametrize("body", ["import os; os._exit(0)", "while True: pass"])
-def test_a_test_that_catches_everything_passes_no_program_that_has_ended(pool: Pool, body: str) -> None:
+def test_a_test_that_catches_everything_does_not_pass_an_ended_program(pool: Pool, body: str) -> None:
     ended = Program(f"def f(x):\n    {body}\n", CATCHING, "f", calls_check=True)
     assert pool.submit(ended).result(timeout=60).status in ("crash", "timeout")
     assert pool.submit(Program(HONEST, CATCHING, "f", calls_check=True)).result(timeout=60).passed
 
 
-def test_an_answer_cannot_take_the_memory_of_the_machine(pool: Pool) -> None:
+def test_an_answer_cannot_exhaust_the_memory(pool: Pool) -> None:
     test = "def check(f):\n    assert len(set(f(7))) == 3\n"
     huge = Program("def f(x):\n    return range(10 ** 8)\n", test, "f", calls_check=True)
     verdict = pool.submit(huge).result(timeout=60)
@@ -156,11 +156,11 @@ def test_an_answer_cannot_take_the_memory_of_the_machine(pool: Pool) -> None:
     assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
-def test_names_of_the_corpus_are_its_own() -> None:
+def test_names_of_attacks_are_unique() -> None:
     assert len({attack.name for attack in HOSTILE}) == len(HOSTILE) >= 40
 
 
-def test_every_layer_holds_here(pool: Pool) -> None:
+def test_every_layer_is_active_here(pool: Pool) -> None:
     """Shows what this machine gives; below `REQUIRED` the pool would not have started."""
     assert set(REQUIRED) <= set(pool.level)
 
@@ -176,7 +176,7 @@ def unpacked(wheel: Path) -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(("is_wheel", "user"), [(False, 65534), (True, 0)])
-def test_the_corpus_in_other_places_and_as_other_users(
+def test_attacks_are_contained_in_other_folders_and_as_other_users(
     outside: Outside, unpacked: Path, is_wheel: bool, user: int
 ) -> None:
     """From a checkout and an installed wheel, as root and as nobody; as root from the checkout it is above."""
@@ -221,11 +221,11 @@ def test_the_corpus_in_other_places_and_as_other_users(
 def test_programs_are_never_root(pool: Pool) -> None:
     """Also where Python's library lies in a folder of root's own: then it is copied."""
     assert "unprivileged" in pool.level
-    told = "import os\ndef f(x):\n    return x ** 3 if os.getuid() != 0 and os.geteuid() != 0 else None\n"
-    assert pool.submit(program(told)).result(timeout=60).passed
+    code = "import os\ndef f(x):\n    return x ** 3 if os.getuid() != 0 and os.geteuid() != 0 else None\n"
+    assert pool.submit(program(code)).result(timeout=60).passed
 
 
-def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists() -> None:
+def test_a_host_without_the_required_layers_is_refused_unless_unsafe_is_allowed() -> None:
     with pytest.raises(UserError, match=r"no seccomp.*sandbox.allow_unsafe=true"):
         Pool(1, without=("seccomp",))
     with Pool(1, allow_unsafe=True, without=("seccomp", "landlock", "namespaces")) as pool:
@@ -233,7 +233,7 @@ def test_a_host_without_the_required_layers_is_refused_unless_the_user_insists()
         assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
-def test_what_is_missing_is_said(pool: Pool) -> None:
+def test_missing_layers_are_noted(pool: Pool) -> None:
     with Pool(1, LIMITS, without=("landlock", "private_root")) as less:
         assert "seeing which files exist (no private_root), reading your files (no landlock)" in str(less.note)
     assert pool.note is None or set(pool.level) < set(LAYERS)
@@ -245,7 +245,7 @@ def test_what_is_missing_is_said(pool: Pool) -> None:
     )
 
 
-def test_without_a_file_system_of_its_own_nothing_is_written(outside: Outside) -> None:
+def test_without_a_scratch_file_system_nothing_is_written(outside: Outside) -> None:
     with Pool(1, LIMITS, without=("namespaces", "landlock")) as pool:
         for attack in HOSTILE[:5]:
             verdict = pool.submit(program(outside.fill(attack.code))).result(timeout=60)
@@ -274,13 +274,13 @@ def test_a_grader_that_dies_is_replaced() -> None:
     [None, True, 0, -7, 1 << 9000, 1.5, float("inf"), "a\ud800\n", [1, [2]], (1, ()), {1: (2,), "a": [3]}, {1, 2},
      frozenset({3}), b"\x00\xff", 2 + 3j, range(1, 9, 2), int],
 )  # fmt: skip
-def test_plain_values_travel_whole(value: object) -> None:
+def test_plain_values_are_restored(value: object) -> None:
     found = values.loads(values.dumps(value))
     assert found == value
     assert type(found) is type(value)
 
 
-def test_what_is_no_data_equals_nothing() -> None:
+def test_an_object_that_is_not_data_equals_nothing() -> None:
     found = values.loads(values.dumps(object()))
     assert found != found
     for text in ('{"z": 1}', '{"y": "open"}', '{"y": "__import__"}', "{}", '{"t": 1}'):
@@ -288,7 +288,7 @@ def test_what_is_no_data_equals_nothing() -> None:
             values.loads(text)
 
 
-def test_a_test_is_taken_apart() -> None:
+def test_a_test_is_split_into_checks() -> None:
     test = "import math\nr = make(1)\nassert f(2) == 8\nassert math.isclose(f(1), 1.0)\nassert f(r) == 5\n"
     test += "assert g(f(1)) > 2\n"
     checks = plan_checks(test, "f", False)
@@ -299,13 +299,13 @@ def test_a_test_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize("ignoring", ["", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
-def test_an_endless_loop_is_a_timeout_and_no_crash(ignoring: str) -> None:
+def test_an_endless_loop_is_a_timeout_and_not_a_crash(ignoring: str) -> None:
     with Pool(1, Limits(cpu_s=1, wall_s=40.0, memory_mib=256)) as pool:  # the processor's limit comes first
         verdict = pool.submit(program(f"{ignoring}while True: pass")).result(timeout=60)
-    assert (verdict.status, verdict.reason) == ("timeout", "longer than 1 s of processor time")
+    assert (verdict.status, verdict.reason) == ("timeout", "longer than 1 s of CPU time")
 
 
-def test_verdicts_are_kept_by_content(tmp_path: Path, pool: Pool) -> None:
+def test_verdicts_are_cached_by_content(tmp_path: Path, pool: Pool) -> None:
     cache = VerdictCache(tmp_path / "verdicts.sqlite", LIMITS)
     verdict = pool.submit(program(HONEST)).result(timeout=60)
     cache.keep([(program(HONEST), verdict)])
@@ -324,12 +324,12 @@ def test_verdicts_are_kept_by_content(tmp_path: Path, pool: Pool) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-def test_bubblewrap_around_the_whole() -> None:
+def test_programs_run_in_bubblewrap() -> None:
     with Pool(1, LIMITS, bubblewrap=True) as pool:
         assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
-def test_bubblewrap_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bubblewrap_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="install bubblewrap"):
         Pool(1, bubblewrap=True)

@@ -22,7 +22,7 @@ from runtime_matrix.experiments.statistics.paired import (
 from runtime_matrix.experiments.statistics.shares import exact_proportion
 
 
-def test_mean_interval_covers_as_often_as_it_says() -> None:
+def test_mean_interval_covers_at_its_level() -> None:
     drawn = random.Random(1)
     hits = 0
     for _ in range(2000):
@@ -33,12 +33,12 @@ def test_mean_interval_covers_as_often_as_it_says() -> None:
     assert mean_interval([1.0]) is None
 
 
-def test_the_ratio_of_a_launch_ignores_what_a_busy_machine_adds() -> None:
+def test_the_ratio_of_a_launch_ignores_disturbances_of_the_machine() -> None:
     reference = [1.0] * 30 + [9.0] * 10
     assert launch_log_ratio([2.0] * 30 + [50.0] * 10, reference) == pytest.approx(math.log(2))
 
 
-def test_clusters_widen_the_interval_of_items_that_share_their_fate() -> None:
+def test_clusters_widen_the_interval_of_dependent_items() -> None:
     drawn = np.random.default_rng(0)
     fates = np.repeat(drawn.integers(0, 2, 40), 10)
     clusters = np.repeat(np.arange(40), 10).tolist()
@@ -51,7 +51,7 @@ def test_clusters_widen_the_interval_of_items_that_share_their_fate() -> None:
     assert paired_difference([1, 0], [0, 0], ["a", "a"]) is None
 
 
-def test_nothing_lost_in_200_items_is_not_nothing_to_lose() -> None:
+def test_no_loss_in_200_items_leaves_a_bound_above_0() -> None:
     same = [1.0, 0.0] * 100
     found = loss(same, same)
     assert found is not None
@@ -60,7 +60,7 @@ def test_nothing_lost_in_200_items_is_not_nothing_to_lose() -> None:
     assert loss(same, same, is_share=False) == Interval(0, 0, 0, 0.95)
 
 
-def test_a_loss_is_the_reference_s_lead() -> None:
+def test_a_loss_is_reference_minus_candidate() -> None:
     drawn = np.random.default_rng(0)
     reference = drawn.integers(0, 2, 1000)
     candidate = np.where(drawn.random(1000) < 0.1, 0, reference)
@@ -71,7 +71,7 @@ def test_a_loss_is_the_reference_s_lead() -> None:
     assert loss(reference.tolist(), candidate.tolist()) == found.negated()
 
 
-def test_items_of_one_passage_count_as_one() -> None:
+def test_items_of_one_passage_count_as_one_item() -> None:
     """Ten questions a passage, all of them lost together: 40 passages know no more than 40 questions."""
     drawn = np.random.default_rng(0)
     fates = np.repeat(drawn.random(40) < 0.1, 10).astype(float)
@@ -86,7 +86,7 @@ def test_items_of_one_passage_count_as_one() -> None:
     assert unharmed.high > exact_proportion(0, 40).high
 
 
-def test_texts_of_which_few_differ_have_a_bound_that_says_something() -> None:
+def test_texts_that_rarely_differ_have_a_useful_bound() -> None:
     """Of 60 summaries of which 7 differed the bound was 26.6 points, though each differed by some points only."""
     drawn = np.random.default_rng(0)
     reference = np.full(60, 0.9)
@@ -96,7 +96,7 @@ def test_texts_of_which_few_differ_have_a_bound_that_says_something() -> None:
     assert found.high < 0.1
 
 
-def test_the_items_needed_would_tell() -> None:
+def test_the_items_needed_are_sufficient() -> None:
     reference = [1.0] * 100
     needed = items_needed(reference, reference, None, 0.9857, True, 0.03)
     assert needed is not None
@@ -108,7 +108,7 @@ def test_the_items_needed_would_tell() -> None:
     assert items_needed(worse, reference, None, 0.9857, True, 0.03) is None
 
 
-def test_lag_1_is_seen_where_it_is_and_not_where_it_is_not() -> None:
+def test_lag_1_is_detected_only_where_it_exists() -> None:
     drawn = np.random.default_rng(0)
     seen = {0.0: 0, 0.8: 0}
     for correlation in seen:
@@ -124,7 +124,7 @@ def test_lag_1_is_seen_where_it_is_and_not_where_it_is_not() -> None:
     assert lag_1([1.0, 1.0, 1.0, 1.0]) is None
 
 
-def test_welch_is_scipy_s() -> None:
+def test_welch_equals_scipy() -> None:
     drawn = np.random.default_rng(0)
     first, second = drawn.normal(1.0, 2.0, 9).tolist(), drawn.normal(0.0, 0.5, 20).tolist()
     expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
@@ -134,11 +134,11 @@ def test_welch_is_scipy_s() -> None:
     assert difference_of_means([1.0], second) is None
 
 
-def test_holm() -> None:
+def test_holm_adjusts_p_values() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
 
 
-def test_calibration_error() -> None:
+def test_calibration_error_of_known_bins() -> None:
     assert calibration_error([0.9] * 10, [True] * 9 + [False]) == pytest.approx(0)
     assert calibration_error([0.95, 0.15], [False, False]) == pytest.approx(0.55)

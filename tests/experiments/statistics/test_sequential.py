@@ -27,11 +27,11 @@ RULE = Rule(math.log1p(0.02), math.log1p(0.05), (6, 10, 15, 20))
         (None, "inconclusive"),
     ],
 )
-def test_a_verdict_says_what_is_shown(loss: Interval | None, verdict: str) -> None:
+def test_a_verdict_follows_from_the_interval(loss: Interval | None, verdict: str) -> None:
     assert judge(loss, RULE) == verdict
 
 
-def test_the_first_look_that_can_tell_ends_it() -> None:
+def test_the_first_look_with_a_verdict_ends_the_test() -> None:
     quiet = [0.001, -0.001] * 10
     seen = look(quiet, RULE)
     assert (seen.verdict, seen.launches) == ("pass", 6)
@@ -43,7 +43,7 @@ def test_the_first_look_that_can_tell_ends_it() -> None:
     assert look(late, RULE).launches == 20
 
 
-def test_the_looks_share_the_error() -> None:
+def test_looks_share_the_error() -> None:
     errors = [(1 - RULE.two_sided(place)) / 2 for place in range(4)]
     assert errors == sorted(errors)
     assert sum(errors) == pytest.approx(1 - RULE.level)
@@ -59,7 +59,7 @@ def simulated(true_loss: float, noise: float, runs: int = 1000, build: float = 0
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02])
-def test_equal_cells_pass_indifferent_losses_seldom_fail_and_what_matters_is_found(noise: float) -> None:
+def test_equal_cells_pass_indifferent_losses_rarely_fail_and_large_losses_are_found(noise: float) -> None:
     assert simulated(0.0, noise)["fail"] <= 0.001
     assert simulated(math.log1p(0.02), noise)["fail"] <= 0.01
     slow = simulated(math.log1p(0.05), noise)
@@ -68,13 +68,13 @@ def test_equal_cells_pass_indifferent_losses_seldom_fail_and_what_matters_is_fou
     assert simulated(0.0, noise, build=0.01)["fail"] ** 2 <= 0.001  # a fail is confirmed by builds of its own
 
 
-def test_a_machine_that_is_too_loud_is_inconclusive() -> None:
+def test_too_much_noise_is_inconclusive() -> None:
     loud = simulated(0.0, 0.2)
     assert loud["inconclusive"] > 0.9
     assert loud["fail"] <= 0.01
 
 
-def test_a_baseline_s_own_noise_counts() -> None:
+def test_the_noise_of_a_baseline_counts() -> None:
     drawn = random.Random(4)
     earlier = [drawn.gauss(0.0, 0.05) for _ in range(6)]
     against: partial[Interval | None] = partial(lambda values, level: difference_of_means(values, earlier, level))

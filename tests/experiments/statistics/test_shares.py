@@ -25,7 +25,7 @@ TWO_SIDED = 2 * GATE - 1
 
 @pytest.mark.parametrize("n", [20, 400])
 @pytest.mark.parametrize("level", [0.95, TWO_SIDED])
-def test_exact_intervals_are_scipy_s_at_every_count(n: int, level: float) -> None:
+def test_exact_intervals_equal_scipy_at_every_count(n: int, level: float) -> None:
     for successes in (0, 1, n // 3, n - 1, n):
         expected = stats.binomtest(successes, n).proportion_ci(level, "exact")
         found = exact_proportion(successes, n, level)
@@ -34,7 +34,7 @@ def test_exact_intervals_are_scipy_s_at_every_count(n: int, level: float) -> Non
         exact_proportion(3, 2)
 
 
-def test_nothing_in_400_items_is_exceeded_as_rarely_as_promised() -> None:
+def test_the_bound_of_0_in_400_items_is_exceeded_as_rarely_as_promised() -> None:
     """The bound was 0.0106, which a share just above leaves at 0 of 400 in 1.4 % of cases instead of 0.7 %."""
     high = exact_proportion(0, 400, TWO_SIDED).high
     assert (1 - high) ** 400 == pytest.approx(1 - GATE)
@@ -47,12 +47,12 @@ def test_nothing_in_400_items_is_exceeded_as_rarely_as_promised() -> None:
     ("first", "second", "p"),
     [(0, 0, 1.0), (1, 1, 0.75), (2, 1, 0.625), (6, 1, 0.0703), (3, 3, 1 - 0.3125 / 2)],
 )
-def test_mcnemar_mid_p_is_fagerland_s(first: int, second: int, p: float) -> None:
+def test_mcnemar_mid_p_equals_fagerland(first: int, second: int, p: float) -> None:
     assert mcnemar_mid_p(first, second) == pytest.approx(p, abs=1e-4)
     assert mcnemar_mid_p(second, first) == mcnemar_mid_p(first, second)
 
 
-def test_mcnemar_mid_p_of_many() -> None:
+def test_mcnemar_mid_p_of_many_items() -> None:
     expected = 2 * stats.binom.cdf(900, 1900, 0.5) - stats.binom.pmf(900, 1900, 0.5)
     assert mcnemar_mid_p(900, 1000) == pytest.approx(expected, abs=1e-9)
 
@@ -82,7 +82,7 @@ def _bound(first: int, second: int, n: int) -> float:
     return paired_proportions(first, second, n, TWO_SIDED).high
 
 
-def test_tango_s_interval_where_it_is_known_in_closed_form() -> None:
+def test_tango_s_interval_equals_its_closed_form() -> None:
     """Nothing differs: z² / (n + z²). Nothing was won: the bound of the loss is Wilson's."""
     z2 = special.ndtri(0.975) ** 2
     nothing = paired_proportions(0, 0, 54)
@@ -92,7 +92,7 @@ def test_tango_s_interval_where_it_is_known_in_closed_form() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
-def test_the_bound_of_a_skewed_mean_holds(share: float) -> None:
+def test_the_bound_of_a_skewed_mean_covers(share: float) -> None:
     """60 summaries, few of which differ, most of them for the worse, some by very much."""
     drawn, missed, missed_by_t = np.random.default_rng(0), 0, 0
     runs, mean = 200, share * 0.8 * 0.25
@@ -106,13 +106,13 @@ def test_the_bound_of_a_skewed_mean_holds(share: float) -> None:
     assert missed_by_t > missed
 
 
-def test_a_mean_of_which_nothing_differs_is_bounded_nearly_as_a_share() -> None:
+def test_a_mean_without_differences_is_bounded_nearly_like_a_share() -> None:
     assert exact_proportion(0, 60).high < bounded_mean([0.0] * 60).high < 1.2 * exact_proportion(0, 60).high
     assert bounded_mean([0.0] * 30, repeats=2.0) == bounded_mean([0.0] * 60)
     assert bounded_mean([1.0] * 10).high == pytest.approx(1.0)
 
 
-def test_wilson_leaves_room_when_nothing_was_seen() -> None:
+def test_wilson_s_interval_of_0_successes_has_a_width() -> None:
     found = wilson_interval(0, 200)
     assert found.low == 0.0
     assert found.high == pytest.approx(0.0188, abs=1e-3)

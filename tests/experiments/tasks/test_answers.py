@@ -27,7 +27,7 @@ def test_xquad_loads_and_gold_answers_score_100(data_folder: Path, language: str
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "exact", "f1"),
+    ("prediction", "gold", "exact", "f1"),
     [
         ("The Eiffel Tower!", ["eiffel tower"], True, 1.0),
         ("a tower in Paris", ["the Eiffel Tower", "Paris"], False, 0.5),
@@ -36,13 +36,13 @@ def test_xquad_loads_and_gold_answers_score_100(data_folder: Path, language: str
         ("năm 1889", ["1889"], False, 2 / 3),
     ],
 )
-def test_scores_are_those_of_squads_script(said: str, gold: list[str], exact: bool, f1: float) -> None:
-    assert extractive_qa.exact_match(said, gold, ENGLISH) is exact
-    assert extractive_qa.f1(said, gold, ENGLISH) == pytest.approx(f1)
+def test_scores_equal_those_of_squads_script(prediction: str, gold: list[str], exact: bool, f1: float) -> None:
+    assert extractive_qa.exact_match(prediction, gold, ENGLISH) is exact
+    assert extractive_qa.f1(prediction, gold, ENGLISH) == pytest.approx(f1)
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "f1"),
+    ("prediction", "gold", "f1"),
     [
         ("má mã mạ", "mả mà mẫ", 0.0),
         ("Nghệ", "Nghệ An", 2 / 3),  # "an" is no article here
@@ -55,11 +55,11 @@ def test_scores_are_those_of_squads_script(said: str, gold: list[str], exact: bo
         ("…", "…", 1.0),
     ],
 )
-def test_scores_outside_english(said: str, gold: str, f1: float) -> None:
-    assert extractive_qa.f1(said, [gold], UNICODE) == pytest.approx(f1)
-    assert extractive_qa.exact_match(said, [gold], UNICODE) is (f1 == 1)
-    if said.isalpha() or " " in said:
-        assert summarization.Rouge(UNICODE)(said, [gold])["rouge1"] == pytest.approx(f1)
+def test_scores_outside_english(prediction: str, gold: str, f1: float) -> None:
+    assert extractive_qa.f1(prediction, [gold], UNICODE) == pytest.approx(f1)
+    assert extractive_qa.exact_match(prediction, [gold], UNICODE) is (f1 == 1)
+    if prediction.isalpha() or " " in prediction:
+        assert summarization.Rouge(UNICODE)(prediction, [gold])["rouge1"] == pytest.approx(f1)
 
 
 def test_the_references_choose_the_language() -> None:
@@ -81,7 +81,7 @@ def test_the_references_choose_the_language() -> None:
          "layout: KeyError"),
     ],
 )  # fmt: skip
-def test_questions_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> None:
+def test_unusable_questions_are_refused(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(UserError, match=says):
         extractive_qa.load(tmp_path / "bad.json")
@@ -114,7 +114,7 @@ def test_rouge_takes_the_best_reference() -> None:
         ({"article": " ", "summary": "s"}, "article is empty"),
     ],
 )
-def test_articles_that_cannot_be_used(tmp_path: Path, item: dict[str, object], says: str) -> None:
+def test_unusable_articles_are_refused(tmp_path: Path, item: dict[str, object], says: str) -> None:
     (tmp_path / "bad.jsonl").write_text(json.dumps(item))
     with pytest.raises(UserError, match=says):
         summarization.load(tmp_path / "bad.jsonl")

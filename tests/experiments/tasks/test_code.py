@@ -72,7 +72,7 @@ def test_a_helper_that_the_program_redefines_does_not_decide(data_folder: Path) 
         assert not pool.submit(program(problem, cheat)).result().passed
 
 
-def test_both_formats_gzipped_or_not(tmp_path: Path) -> None:
+def test_both_formats_are_read_gzipped_or_not(tmp_path: Path) -> None:
     (human,) = problems.load(write(tmp_path / "h.jsonl", PROBLEM))
     (mbpp,) = problems.load(write(tmp_path / "m.jsonl", MBPP))
     assert (human.calls_check, mbpp.calls_check) == (True, False)
@@ -88,14 +88,14 @@ def test_both_formats_gzipped_or_not(tmp_path: Path) -> None:
     [
         ({"test": ""}, "has no test"),
         ({"test": "x = 1"}, "has no tests: `test` must define check"),
-        ({"test": "def check(candidate:\n"}, "its test is not Python"),
+        ({"test": "def check(candidate:\n"}, "its test is not valid Python"),
         ({"entry_point": "triple"}, "does not define its entry point 'triple'"),
         ({"prompt": ""}, "has no prompt"),
         ({"plus_input": [[1]]}, r"HumanEval\+ is not scored: .*; give HumanEval.jsonl"),
-        ({"test": "import numpy as np\ndef check(candidate):\n    pass\n"}, "imports numpy, and the sandbox has"),
+        ({"test": "import numpy as np\ndef check(candidate):\n    pass\n"}, "imports numpy, but the sandbox has"),
     ],
 )
-def test_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object], says: str) -> None:
+def test_unusable_problems_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
         problems.load(write(tmp_path / "bad.jsonl", {**PROBLEM, **change}))
 
@@ -104,12 +104,12 @@ def test_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object],
     ("change", "says"),
     [
         ({"test_list": []}, "has no test_list"),
-        ({"test_list": ["assert double(2 == 4"]}, "its test_list is not Python"),
+        ({"test_list": ["assert double(2 == 4"]}, "its test_list is not valid Python"),
         ({"test_list": ["assert triple(2) == 4"]}, "has no entry point"),
         ({"text": ""}, "has no text"),
     ],
 )
-def test_mbpp_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, object], says: str) -> None:
+def test_unusable_mbpp_problems_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
         problems.load(write(tmp_path / "bad.jsonl", {**MBPP, **change}))
 
@@ -122,7 +122,7 @@ def test_mbpp_problems_that_cannot_be_used(tmp_path: Path, change: dict[str, obj
         (b"[1]\n", "item 1: not a JSON object"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, says: str) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=says):
         problems.load(tmp_path / "bad.jsonl")
@@ -131,24 +131,24 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, says: str) ->
         problems.load(tmp_path / "bad.jsonl.gz")
 
 
-def test_solution_files(tmp_path: Path) -> None:
-    found_problems = problems.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
+def test_solutions_are_read_and_checked(tmp_path: Path) -> None:
+    all_problems = problems.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
     good = [{"task_id": f"t/{i % 2}", "completion": f"    return {i}\n"} for i in range(4)]
-    found = problems.load_solutions(write(tmp_path / "s.jsonl", *good), found_problems)
+    found = problems.load_solutions(write(tmp_path / "s.jsonl", *good), all_problems)
     assert found == {"t/0": ["    return 0\n", "    return 2\n"], "t/1": ["    return 1\n", "    return 3\n"]}
     for items, says in (
         ([{"task_id": "t/0"}], "line 1: has no completion"),
-        ([{"task_id": "t/9", "completion": ""}], "'t/9' is none of the problems"),
+        ([{"task_id": "t/9", "completion": ""}], "'t/9' is not one of the problems"),
         (good[:1], "no completion of 't/1'"),
     ):
         with pytest.raises(UserError, match=says):
-            problems.load_solutions(write(tmp_path / "s.jsonl", *items), found_problems)
+            problems.load_solutions(write(tmp_path / "s.jsonl", *items), all_problems)
     (tmp_path / "s.jsonl").write_text('{"task_id": "t/0", "comp\n')
     with pytest.raises(UserError, match="line 1: not JSON"):
-        problems.load_solutions(tmp_path / "s.jsonl", found_problems)
+        problems.load_solutions(tmp_path / "s.jsonl", all_problems)
 
 
-def test_a_missing_reference_is_said(tmp_path: Path) -> None:
+def test_a_missing_reference_solution_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", {key: value for key, value in PROBLEM.items() if key != "canonical_solution"})
     with pytest.raises(UserError, match="'t/0' has no reference solution; use solutions=model"):
         plan(compose([f"benchmark.code.data={path}", "benchmark.code.solutions=reference"]), "test")
@@ -162,7 +162,7 @@ def test_a_missing_reference_is_said(tmp_path: Path) -> None:
         (["benchmark.code.temperature=-1"], "at least 0"),
     ],
 )
-def test_options_that_contradict_each_other(overrides: list[str], says: str) -> None:
+def test_contradicting_options_are_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         plan(compose(overrides), "test")
 

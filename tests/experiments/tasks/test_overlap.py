@@ -6,7 +6,7 @@ LONG = "One two three four five six seven eight nine ten eleven twelve thirteen 
 TEXT = f"Before. {LONG} Behind.\nWhich river flows through Hartwell? The Umber."
 
 
-def test_thirteen_words_in_a_row_are_found_whatever_their_case_and_punctuation() -> None:
+def test_runs_of_13_words_match_regardless_of_case_and_punctuation() -> None:
     seen = seen_of([TEXT])
     assert seen.holds(("zero, " + LONG.upper().replace(".", "!") + " more",))
     assert not seen.holds((LONG.replace("seven", "seven and"),))
@@ -21,13 +21,13 @@ def test_a_short_item_must_be_a_whole_sentence() -> None:
     assert not seen.holds((LONG.rpartition(" twelve")[0] + " and so on for long enough", "The Umber."))
 
 
-def test_the_share_is_of_items() -> None:
+def test_the_share_counts_items() -> None:
     assert share([(LONG,), ("What is the name of the town?",)], seen_of([TEXT])) == 0.5
     assert share([], seen_of([TEXT])) is None
     assert paragraphs("a b\n\n\nc\nd\n \ne") == [("a b",), ("c\nd",), ("e",)]
 
 
-def test_of_a_long_text_only_what_is_asked_for_is_kept() -> None:
+def test_only_the_hashes_of_the_items_are_kept_of_a_long_text() -> None:
     items = [(LONG,), ("Which river flows through Hartwell?",), ("What is the name of the town?",)]
     seen = Seen()
     seen.add(TEXT + " " + " ".join(map(str, range(1000))), among=asked_of(items))

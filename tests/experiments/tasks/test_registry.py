@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 BENCHMARKS = registry.benchmarks()
 
 
-def test_each_preset_has_a_benchmark_and_the_other_way_round() -> None:
+def test_presets_and_benchmarks_correspond() -> None:
     assert sorted(BENCHMARKS) == options("benchmark")
 
 
@@ -50,17 +50,17 @@ def test_scenarios_and_quality_tasks_are_told_apart_by_type() -> None:
     assert {name for name, kind in kinds.items() if QualityTask in kind} >= set(ACCURACY)
 
 
-def test_an_unknown_benchmark_is_named() -> None:
+def test_an_unknown_benchmark_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"benchmark\.latncy is not a known benchmark; did you mean 'latency'"):
         BenchmarksConfig.build_plain({"latncy": {}}, "benchmark")
 
 
-def test_a_record_s_benchmark_that_is_not_installed_keeps_its_identity() -> None:
+def test_a_recorded_benchmark_that_is_not_installed_keeps_its_identity() -> None:
     config = {"benchmark": {"theirs": {"data": "x"}, "latency": {"batch": [1]}}}
     assert identity_of(CellConfig, config) == config
 
 
-def test_a_package_that_cannot_be_loaded_is_named_and_left_out(
+def test_a_package_that_cannot_be_loaded_is_reported_and_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     points = {
@@ -69,19 +69,19 @@ def test_a_package_that_cannot_be_loaded_is_named_and_left_out(
     }
     monkeypatch.setattr(plugins, "registered", lambda group: points)
     assert list(registry.every_task.__wrapped__()) == list(registry.every_task())
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("the benchmark gone of the package no_such_module cannot be loaded: ModuleNotFoundError")
-    assert said[1:] == ["the benchmark other is no instance of Task: json:dumps"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("the benchmark gone of the package no_such_module cannot be loaded: ModuleNotFoundError")
+    assert lines[1:] == ["the benchmark other is not an instance of Task: json:dumps"]
 
 
 def test_the_documentation_has_the_table_of_the_registry() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert with_table(text) == text, "make schema writes it anew"
+    assert with_table(text) == text, "run make schema"
     with pytest.raises(ValueError, match="no <!-- benchmarks -->"):
         with_table("nothing")
 
 
-def test_a_grid_runs_each_point_and_asks_for_its_largest_batch() -> None:
+def test_a_grid_runs_each_point_and_reports_its_largest_batch() -> None:
     config: CellConfig = build(CellConfig, compose(["benchmark=[latency]", "benchmark.latency.batch=[1,8]"]))
     latency = config.benchmark.of(LATENCY)
     assert latency is not None

@@ -18,7 +18,7 @@ def test_windows_score_each_token_once(bos_id: int | None, stride: int | None) -
     assert all(len(window.ids) <= 10 and window.first_scored >= 1 for window in found)
 
 
-def test_perplexity_of_an_even_guess() -> None:
+def test_perplexity_of_a_uniform_distribution() -> None:
     import math
 
     result = perplexity.summarise([[math.log(0.25)] * 8, [math.log(0.25)] * 4], n_bytes=24)
@@ -55,7 +55,7 @@ def test_hendrycks_prompt() -> None:
         (["B. một", "A. hai"], ("B. một", "A. hai")),
     ],
 )
-def test_choices_that_carry_their_letter_are_not_lettered_twice(
+def test_choices_with_their_own_letters_are_not_lettered_twice(
     tmp_path: Path, choices: list[str], read: tuple[str, ...]
 ) -> None:
     (tmp_path / "vmlu.jsonl").write_text(json.dumps({"question": "?", "choices": choices, "answer": "A"}))
@@ -68,18 +68,18 @@ def test_choices_that_carry_their_letter_are_not_lettered_twice(
     [
         ("empty.csv", "", "holds no question"),
         ("short.csv", "why,a,b,A\nwhy\n", "line 2: found 1 fields"),
-        ("answer.csv", "why,a,b,C\n", "line 1: the answer 'C' is none of the 2 choices"),
+        ("answer.csv", "why,a,b,C\n", "line 1: the answer 'C' is not one of the 2 choices"),
         ("torn.jsonl", '{"question": "why"\n', "line 1: not JSON"),
         ("twice.jsonl", '{"id": 1, "question": "q", "choices": ["a", "b"], "answer": 0}\n' * 2, "occurs twice"),
     ],
 )
-def test_data_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
+def test_unusable_questions_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=says):
         questions.load(tmp_path / name, None, 0)
 
 
-def test_text_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_texts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     for name, says in {
@@ -91,7 +91,7 @@ def test_text_that_cannot_be_used(tmp_path: Path) -> None:
             perplexity.read_text(tmp_path / name)
 
 
-def test_two_choices_of_the_same_score_are_a_tie() -> None:
+def test_two_choices_with_the_same_score_are_tied() -> None:
     question = questions.Question("q", "s", "?", ("a", "b", "c"), 1)
     verdicts = [
         multiple_choice.score(question, logprobs, "none", [1, 1, 1])
