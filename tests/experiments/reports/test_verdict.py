@@ -70,5 +70,5 @@ def test_one_launch_has_no_speed_with_the_reason(tmp_path: Path) -> None:
     for path in folder.glob("*/speed.json"):
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "launches": content["launches"][:1]}))
-    said = "No speeds are reported: one launch has no spread: comparison.launches=2 or more tells speeds."
+    said = "No speeds are reported: one launch gives no interval: set comparison.launches=2 or more."
     assert sentence([row for row in matrix(folder) if row.status == "ok"]) == said
