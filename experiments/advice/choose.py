@@ -140,7 +140,7 @@ def _accuracy(row: Row, floor: float, by_estimate: bool) -> Violation | None:
         return Violation(option, floor, worst.low, f"not shown: {why}", is_unshown=True)
     lowest = min(kept_scores(row), key=lambda score: score.share)
     reaches = lowest.high is not None and lowest.high >= floor
-    message = lowest.text + ("; the interval reaches it, more items would tell" if reaches else "")
+    message = lowest.text + ("; the interval reaches it, more items would decide" if reaches else "")
     return Violation(option, floor, estimate if by_estimate else worst.low, message)
 
 

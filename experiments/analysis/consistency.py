@@ -49,10 +49,10 @@ def _status(row: Row) -> Iterator[str]:
         if row.start_kind is None:
             yield "measured, but without start_kind"
         return
-    wanted = [key for key in row.figures if key.endswith("speedup_ratio")]
+    speed_keys = [key for key in row.figures if key.endswith("speedup_ratio")]
     if row.status in FAILED_TIMING:
-        wanted += [*_TIMES, "usd_per_million_tokens"]
-    speeds = [key for key in wanted if row.get(key) is not None]
+        speed_keys += [*_TIMES, "usd_per_million_tokens"]
+    speeds = [key for key in speed_keys if row.get(key) is not None]
     if speeds:
         yield f"{row.status}, but with {', '.join(speeds)}"
     if not row.reason:

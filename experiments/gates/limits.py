@@ -99,9 +99,9 @@ class GateConfig:
 
     def benchmarks(self, has_baseline: bool) -> list[str]:
         """Return the benchmarks that the limits need: at least one, as a record cannot be empty."""
-        wanted = {name for limits, value in self.chosen(has_baseline) for name in limits.benchmarks(value)}
+        needed = {name for limits, value in self.chosen(has_baseline) for name in limits.benchmarks(value)}
         known = (*_OTHERS, *ACCURACY)
-        return [name for name in (*known, *sorted(wanted.difference(known))) if name in wanted] or ["memory"]
+        return [name for name in (*known, *sorted(needed.difference(known))) if name in needed] or ["memory"]
 
     def plain(self) -> JsonObject:
         """Return the gate as plain data, defaults included."""

@@ -1,4 +1,4 @@
-"""The published JSON Schemas of matrix rows and of a record. `make schema` writes their texts beside this file."""
+"""The published JSON Schemas of matrix rows and of a record. `make schema` writes them into this folder."""
 
 from __future__ import annotations
 

@@ -67,12 +67,12 @@ function sortBy(header) {
 function filter() {
   const options = new FormData(byId("filters"));
   const words = String(options.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const wanted = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
+  const valueOf = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
   const required = columnsOf(String(options.get("benchmark") ?? ""));
   let shown = 0;
   for (const line of body.rows) {
     const row = rowOf.get(line.dataset.id);
-    const isChosen = Object.entries(wanted).every(([name, of]) => !options.get(name) || of(row) === options.get(name));
+    const isChosen = Object.entries(valueOf).every(([name, of]) => !options.get(name) || of(row) === options.get(name));
     const text = [row.runtime, row.model, row.hw, row.status, row.reason, row.dtype, row.run_id].join(" ").toLowerCase();
     const isRelevant = row.status !== "ok" || !required.length || required.some((key) => row[key] !== null && row[key] !== undefined);
     line.hidden = !(isChosen && isRelevant && words.every((word) => text.includes(word)));

@@ -71,7 +71,7 @@ def test_a_miss_within_the_interval_suggests_more_items(tmp_path: Path) -> None:
     found = rows(read(write(tmp_path, cells, {"near": 2.0, "far": 2.0}))[0])
     why = {row.runtime: said for row, said in choose(found, Constraints("latency", min_accuracy=0.99)).unranked}
     assert why["near"].startswith("--min-accuracy 0.99: keeps 96.9 % [")
-    assert why["near"].endswith("; the interval reaches it, more items would tell")
+    assert why["near"].endswith("; the interval reaches it, more items would decide")
     assert why["far"].startswith("--min-accuracy 0.99: keeps 50.0 % [")
     assert "more items" not in why["far"]
 
