@@ -1,1 +1,1 @@
-"""Advice: which measured cell to run under some constraints, and what to try next. Rows in, words out."""
+"""Advice: which measured cell to run under some constraints, and what to try next. Rows in, text out."""

@@ -1,6 +1,6 @@
-"""What presets of runtimes say for themselves: for which problem they are worth a try, and why.
+"""Hints of runtime presets: the problem for which a preset is worth a try, and why.
 
-A preset `conf/runtime/NAME.yaml`, also one of another package, may have a key `hints`; it is no part of a cell:
+A preset `conf/runtime/NAME.yaml`, also of another package, may have a key `hints`. It is not part of a cell:
 
     hints:
       - {problem: memory, rank: 20, why: 4 bits without calibration}
@@ -18,7 +18,7 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.config.validate import among, build, least
 
-PROBLEMS = ("memory", "speed", "accuracy")  # in the order in which they are met
+PROBLEMS = ("memory", "speed", "accuracy")  # in the order of suggestions
 _GROUP = "runtime"
 
 
@@ -29,7 +29,7 @@ class Hint:
     problem: str = among(*PROBLEMS)
     why: str
     rank: int = least(0, default=50)  # lower ones are suggested first
-    words: tuple[str, ...] = ()  # that are typed after runtime=NAME
+    words: tuple[str, ...] = ()  # overrides after runtime=NAME
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Suggested:
 
     @property
     def title(self) -> str | None:
-        """What the cell would be called in the matrix; None for words that make no other title of the preset."""
+        """Return the cell's name in the matrix; None if the words do not change the preset's title."""
         title = _title(self.preset, self.hint.words)
         return None if self.hint.words and title == _title(self.preset, ()) else title
 
 
 def suggested(problem: str) -> list[Suggested]:
-    """Return the hints for a problem, by rank and then by preset. UserError for a preset whose hints are malformed."""
-    found = [Suggested(preset, hint) for preset, hint in _hints() if hint.problem == problem]
-    return sorted(found, key=lambda one: one.hint.rank)
+    """Return the hints for a problem, ordered by rank and preset. UserError for malformed hints."""
+    suggestions = [Suggested(preset, hint) for preset, hint in _hints() if hint.problem == problem]
+    return sorted(suggestions, key=lambda suggestion: suggestion.hint.rank)
 
 
 @cache
@@ -57,7 +57,7 @@ def _hints() -> tuple[tuple[str, Hint], ...]:
     paths: dict[str, Path] = {}
     for place in places():
         for path in (place / _GROUP).glob("*.yaml"):
-            paths.setdefault(path.stem, path)  # as for Hydra, the first folder wins
+            paths.setdefault(path.stem, path)  # as in Hydra, the first folder wins
     return tuple((name, hint) for name in sorted(paths) for hint in _hints_of(paths[name]))
 
 

@@ -1,4 +1,4 @@
-"""What a cell keeps of the reference's scores, and whether that is shown: by bounds of the paired difference."""
+"""The share of the reference's scores that a cell keeps, with bounds from the paired difference of items."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from runtime_matrix.experiments.tasks.task import Score
 
 @dataclass(frozen=True)
 class Kept:
-    """What a cell keeps of the reference's score in one benchmark, as a share. `low` None: no paired interval."""
+    """The share of the reference's score that a cell keeps in one benchmark. `low` None: no paired interval."""
 
     score: str
     share: float
     low: float | None
     high: float | None
     items: float | None = None
-    is_untouched: bool = False  # no item flipped: the bound shrinks with the number of items, not with its root
+    is_untouched: bool = False  # no item flipped: the bound narrows with n, not with its root
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
+        """Return a phrase with the share and its interval in percent: `keeps 98.0 % [96.1, 99.9] of …`."""
         ends = "" if self.low is None or self.high is None else f" [{100 * self.low:.1f}, {100 * self.high:.1f}]"
         return f"keeps {100 * self.share:.1f} %{ends} of the reference's {self.score}"
 
     def items_to_show(self, floor: float) -> int | None:
-        """Return about how many items would show that the floor is kept, if the estimate holds; None where none would.
+        """Return about how many items would show that the floor is kept, if the estimate holds; None if none would.
 
-        The distance from the estimate to its bound falls with the root of the number of items; where none flipped,
-        with the number itself, a little slower at first.
+        The distance from the estimate to its bound shrinks with the root of the number of items. If no item flipped,
+        it shrinks with the number itself, slightly slower at first (the factor 1.1).
         """
-        room = self.share - floor
-        if self.low is None or not self.items or room <= 0:
+        margin = self.share - floor
+        if self.low is None or not self.items or margin <= 0:
             return None
-        factor = (self.share - self.low) / room
+        factor = (self.share - self.low) / margin
         needed = max(1.0, self.items * (1.1 * factor if self.is_untouched else factor**2))
-        size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is a guess
+        size = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # two digits: it is an estimate
         return int(math.ceil(needed / size) * size)
 
 
 def kept_scores(row: Row) -> list[Kept]:
-    """Return what a cell keeps in each benchmark that it and its reference answered."""
+    """Return the kept share for each benchmark that both the cell and its reference answered."""
     if row.is_reference:
         return [Kept("scores", 1.0, 1.0, 1.0)]
     shares = [
@@ -76,31 +77,31 @@ def _perplexity(row: Row, score: Score) -> Kept | None:
 
 
 def kept(row: Row) -> float | None:
-    """Return the share of the reference's score that is kept, of the benchmark that lost most; None where unknown."""
-    return min((one.share for one in kept_scores(row)), default=1.0 if row.is_reference else None)
+    """Return the kept share of the benchmark that lost most; None if it is unknown."""
+    return min((score.share for score in kept_scores(row)), default=1.0 if row.is_reference else None)
 
 
 def weakest(row: Row) -> Kept | None:
-    """Return the benchmark whose bound is lowest, one without a bound before all others; None where none was asked."""
-    return min(kept_scores(row), key=lambda one: -1.0 if one.low is None else one.low, default=None)
+    """Return the benchmark with the lowest bound; a missing bound is the lowest. None if there is no score."""
+    return min(kept_scores(row), key=lambda score: -1.0 if score.low is None else score.low, default=None)
 
 
 def is_shown(row: Row, floor: float) -> bool:
-    """Say whether every benchmark's lower bound reaches this share of the reference's score."""
-    found = weakest(row)
-    return found is not None and found.low is not None and found.low >= floor
+    """Return whether every benchmark's lower bound reaches this share of the reference's score."""
+    score = weakest(row)
+    return score is not None and score.low is not None and score.low >= floor
 
 
 def unshown(row: Row, floor: float) -> str | None:
-    """Return why a cell whose estimates reach the floor is not shown to keep it; None for any other cell."""
-    lacking = [one for one in kept_scores(row) if one.low is None or one.low < floor]
-    if not lacking or any(one.share < floor for one in kept_scores(row)):
+    """Return why a cell is not shown to keep the floor though its estimates reach it; None for other cells."""
+    lacking = [score for score in kept_scores(row) if score.low is None or score.low < floor]
+    if not lacking or any(score.share < floor for score in kept_scores(row)):
         return None
-    worst = min(lacking, key=lambda one: -1.0 if one.low is None else one.low)
+    worst = min(lacking, key=lambda score: -1.0 if score.low is None else score.low)
     items = worst.items_to_show(floor)
     if worst.low is None:
-        how = "it was not compared with the reference on the same items"
+        remedy = "it was not compared with the reference on the same items"
     else:
-        how = f"about {items:,} items would show it" if items else "no number of items would show it"
+        remedy = f"about {items:,} items would show it" if items else "no number of items would show it"
     others = f" (and {len(lacking) - 1} other benchmarks)" if len(lacking) > 1 else ""
-    return f"{worst.said}{others}; {how}"
+    return f"{worst.text}{others}; {remedy}"

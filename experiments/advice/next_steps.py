@@ -1,4 +1,4 @@
-"""What to try next: the decision tree out of memory → too slow → accuracy lost, as commands; measured ones left out."""
+"""What to try next, as commands: first for memory, then for speed, then for accuracy. Measured cells are left out."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ from runtime_matrix.experiments.records.row import Row
 
 @dataclass(frozen=True)
 class Step:
+    """A suggestion: a command and the reason for it."""
+
     why: str
     command: str
 
 
-def next_steps(found: Sequence[Row], wish: Constraints) -> list[Step]:
-    """Return what the tree suggests for what stands in the way, or for the goal where nothing does.
+def next_steps(rows: Sequence[Row], constraints: Constraints) -> list[Step]:
+    """Return suggestions for the violated constraints and for the goal, without duplicate commands.
 
-    Runtimes are suggested by their presets, see `hints.py`. UserError for a preset whose hints are malformed.
+    Runtimes come from the hints of presets, see `hints.py`. UserError for malformed hints.
     """
-    problems = _problems(found, wish)
+    problems = _problems(rows, constraints)
     steps: list[Step] = []
     for problem in PROBLEMS:
         if problem in problems:
-            ranked = _settings(found, problem) + _runtimes(found, suggested(problem))
+            ranked = _settings(rows, problem) + _runtimes(rows, suggested(problem))
             steps += [step for _, step in sorted(ranked, key=lambda pair: pair[0])]
     return list({step.command: step for step in steps}.values())
 
 
-def beside_reference(found: Sequence[Row], preset: str, *words: str) -> str:
-    """Return the command that measures a runtime together with the reference, so that both are timed interleaved."""
-    reference = next((row.runtime for row in found if row.is_reference), "eager")
-    return _command(found, ["-m", f"runtime={reference},{preset}", *words])
+def beside_reference(rows: Sequence[Row], preset: str, *words: str) -> str:
+    """Return the command that measures a runtime and the reference in one sweep, so that both are interleaved."""
+    reference = next((row.runtime for row in rows if row.is_reference), "eager")
+    return _command(rows, ["-m", f"runtime={reference},{preset}", *words])
 
 
-def _problems(found: Sequence[Row], wish: Constraints) -> set[str]:
-    measured = [row for row in found if row.status == "ok"]
-    missed = {lack.option for row in measured for lack in lacks(row, wish) if not lack.is_unshown}
-    problems = {"memory"} if wish.goal == "memory" or any(row.status == "out_of_memory" for row in found) else set()
-    if wish.goal != "memory" or "--max-ttft-s" in missed:
+def _problems(rows: Sequence[Row], constraints: Constraints) -> set[str]:
+    measured = [row for row in rows if row.status == "ok"]
+    missed = {violation.option for row in measured for violation in lacks(row, constraints) if not violation.is_unshown}
+    problems = (
+        {"memory"} if constraints.goal == "memory" or any(row.status == "out_of_memory" for row in rows) else set()
+    )
+    if constraints.goal != "memory" or "--max-ttft-s" in missed:
         problems.add("speed")
     if "--max-memory-gib" in missed:
         problems.add("memory")
@@ -51,51 +55,53 @@ def _problems(found: Sequence[Row], wish: Constraints) -> set[str]:
     return problems
 
 
-def _settings(found: Sequence[Row], problem: str) -> list[tuple[int, Step]]:
-    """Return what helps with any runtime, each with its rank among the hints of presets."""
-    steps = {"memory": [(50, _shorter(found))], "speed": [(1, _batching(found)), (2, _attention(found))]}
+def _settings(rows: Sequence[Row], problem: str) -> list[tuple[int, Step]]:
+    """Return settings that help with any runtime, each with its rank among the hints of presets."""
+    steps = {"memory": [(50, _shorter(rows))], "speed": [(1, _batching(rows)), (2, _attention(rows))]}
     return [(rank, step) for rank, alternatives in steps.get(problem, []) for step in alternatives]
 
 
-def _runtimes(found: Sequence[Row], presets: Sequence[Suggested]) -> list[tuple[int, Step]]:
-    tried = {row.runtime for row in found}  # failures too: trying them again gives the same row
-    commands = " ".join(row.command for row in found)
+def _runtimes(rows: Sequence[Row], presets: Sequence[Suggested]) -> list[tuple[int, Step]]:
+    tried = {row.runtime for row in rows}  # failures too: a repetition would give the same row
+    commands = " ".join(row.command for row in rows)
     return [
-        (one.hint.rank, Step(one.hint.why, _command_of(found, one)))
-        for one in presets
-        if one.title not in tried and not any(word in commands for word in one.hint.words)
+        (suggestion.hint.rank, Step(suggestion.hint.why, _command_of(rows, suggestion)))
+        for suggestion in presets
+        if suggestion.title not in tried and not any(word in commands for word in suggestion.hint.words)
     ]
 
 
-def _command_of(found: Sequence[Row], one: Suggested) -> str:
-    if not one.hint.words:
-        return beside_reference(found, one.preset)
-    return _command(found, [f"runtime={one.preset}", *one.hint.words])
+def _command_of(rows: Sequence[Row], suggestion: Suggested) -> str:
+    if not suggestion.hint.words:
+        return beside_reference(rows, suggestion.preset)
+    return _command(rows, [f"runtime={suggestion.preset}", *suggestion.hint.words])
 
 
-def _shorter(found: Sequence[Row]) -> list[Step]:
+def _shorter(rows: Sequence[Row]) -> list[Step]:
     words = ["benchmark.memory.prompt_tokens=32", "benchmark.latency.prompt_tokens=32"]
-    return [] if _is_tried(found, words) else [Step("shorter sequences: a smaller cache", _command(found, words))]
+    return [] if _is_tried(rows, words) else [Step("shorter sequences: a smaller cache", _command(rows, words))]
 
 
-def _batching(found: Sequence[Row]) -> list[Step]:
+def _batching(rows: Sequence[Row]) -> list[Step]:
     words = ["benchmark.latency.batch=[1,4,16]"]
-    return [] if _is_tried(found, words) else [Step("batching: what a larger batch gives", _command(found, words))]
+    return [] if _is_tried(rows, words) else [Step("batching: what a larger batch gives", _command(rows, words))]
 
 
-def _attention(found: Sequence[Row]) -> list[Step]:
-    """PyTorch's scaled_dot_product_attention picks the flash kernel where there is one."""
-    is_plain = any("attention=eager" in row.command for row in found)
+def _attention(rows: Sequence[Row]) -> list[Step]:
+    """Return a step to PyTorch's scaled_dot_product_attention, which selects a flash kernel if there is one."""
+    is_plain = any("attention=eager" in row.command for row in rows)
     words = ["runtime.engine.attention=sdpa"]
-    return [Step("flash attention, through PyTorch's sdpa", _command(found, words))] if is_plain else []
+    return [Step("flash attention, through PyTorch's sdpa", _command(rows, words))] if is_plain else []
 
 
-def _is_tried(found: Sequence[Row], words: Sequence[str]) -> bool:
-    return any(all(word in shlex.split(row.command) for word in words) for row in found)
+def _is_tried(rows: Sequence[Row], words: Sequence[str]) -> bool:
+    return any(all(word in shlex.split(row.command) for word in words) for row in rows)
 
 
-def _command(found: Sequence[Row], words: Sequence[str]) -> str:
-    """Return the words after those that name the model and the hardware in the cells' own commands."""
-    given = next((row.command for row in found if row.command), "")
-    chosen = [word for word in shlex.split(given) if word.startswith(("model", "hw", "results_dir", "artifacts_dir"))]
-    return command_line("run", [*chosen, *words])
+def _command(rows: Sequence[Row], words: Sequence[str]) -> str:
+    """Return a run command with the model, hardware and folders of the cells' commands, then the words."""
+    first_command = next((row.command for row in rows if row.command), "")
+    kept_words = [
+        word for word in shlex.split(first_command) if word.startswith(("model", "hw", "results_dir", "artifacts_dir"))
+    ]
+    return command_line("run", [*kept_words, *words])

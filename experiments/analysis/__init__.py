@@ -1,1 +1,1 @@
-"""What records say together: the matrix, paired outputs, ranking, trends."""
+"""Analysis of records: the matrix, paired outputs, ranking, trends. Nothing is measured here."""

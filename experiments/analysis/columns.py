@@ -1,4 +1,4 @@
-"""The columns of the matrix, in their order: facts of a cell, then every metric that is registered or computed."""
+"""The columns of the matrix in their order: facts of a cell, then all registered and computed metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING
 from runtime_matrix.experiments.tasks.registry import further_metric, scores, task_metrics
 
-PAGE = 4  # the least important columns that a narrow view still shows
+PAGE = 4  # the highest rank that a narrow view shows
 
 
 def _fact(key: str, title: str, rank: int, display: Display, about: str) -> Metric:
@@ -22,22 +22,22 @@ def _fact(key: str, title: str, rank: int, display: Display, about: str) -> Metr
 _CELL = (
     _fact(
         *("runtime", "runtime", 0, lambda row, key: row.runtime + (" *" if row.is_reference else "")),
-        "Engine over weights in a placement; * the reference that others are compared with.",
+        "Engine over weights in a placement; * the reference of the comparison.",
     ),
     _fact(
         *("dtype", "dtype", 8, lambda row, key: row.dtype + (" (emulated)" if row.dtype_note else "")),
-        "What the engine computes in.",
+        "Data type of the computation.",
     ),
     _fact(
         *("variant", "options", 0, lambda row, key: row.variant or UNKNOWN),
-        "What tells the row from others of the same runtime, model and hardware.",
+        "Options that distinguish the row from others of the same runtime, model and hardware.",
     ),
-    _fact("model", "model", 6, lambda row, key: row.model, "The model that every cell of a run shares."),
+    _fact("model", "model", 6, lambda row, key: row.model, "The model, which all cells of a run share."),
     _fact(
         *("hw", "hw", 9, lambda row, key: f"{row.hw}, {row.threads} threads"),
-        "The hardware profile and the threads that were given.",
+        "The hardware profile and the number of threads.",
     ),
-    _fact("status", "status", 2, lambda row, key: row.status, "What became of the cell."),
+    _fact("status", "status", 2, lambda row, key: row.status, "Outcome of the cell."),
 )
 _SAME_TEXTS = (
     Metric(
@@ -46,7 +46,7 @@ _SAME_TEXTS = (
         group="agreement",
         rank=4,
         display=number("{:.1f} %", 100),
-        about="Generated texts that are the reference's, of all that were compared.",
+        about="Share of generated texts that equal the reference's, over all benchmarks.",
     ),
 )
 _OF_SEVERAL = (
@@ -56,7 +56,7 @@ _OF_SEVERAL = (
         rank=8,
         is_warning=True,
         display=number("{:.1f} %", 100),
-        about="Test items that share 13 words or a sentence with the calibration text; of the benchmark with the most.",
+        about="Test items that share 13 words or a sentence with the calibration text, in the benchmark with the most.",
     ),
     Metric(
         key="training_overlap_ratio",
@@ -64,7 +64,7 @@ _OF_SEVERAL = (
         rank=8,
         is_warning=True,
         display=number("{:.1f} %", 100),
-        about="The same with the text that the model was trained on, where that is known.",
+        about="Test items that share 13 words or a sentence with the training text, where that is known.",
     ),
     Metric(
         key="replay_same_top_ratio",
@@ -72,7 +72,7 @@ _OF_SEVERAL = (
         group="agreement",
         rank=8,
         display=number("{:.1f} %", 100),
-        about="Timed tokens that the reference too would choose.",
+        about="Timed tokens that are also the reference's choice.",
     ),
 )
 
@@ -87,26 +87,24 @@ COLUMNS = _all()
 _BY_KEY = {column.key: column for column in COLUMNS}
 SCORES = {score.metric: score for score in scores().values()}  # by key of the row
 SPEEDS = tuple(column.key for column in COLUMNS if column.group == "speed" and column.key.endswith("speedup_ratio"))
-
-
-STAND_INS = {column.stand_in: column.key for column in COLUMNS if column.stand_in}  # and whose place each takes
+STAND_INS = {column.stand_in: column.key for column in COLUMNS if column.stand_in}  # stand-in: the column it replaces
 
 
 def column_of(key: str) -> Metric | None:
-    """Return the column of a figure; None for a figure that is no column."""
+    """Return the column of a figure; None for a figure without a column."""
     return _BY_KEY.get(key) or further_metric(key)
 
 
 def higher_is_better(key: str) -> bool:
-    """Return which way a score or a speed is better. KeyError for a figure that is no column."""
+    """Return whether higher values of a score or speed are better. KeyError for a figure without a column."""
     return _BY_KEY[key].better != "low"
 
 
 def known(rows: Sequence[Row]) -> list[Metric]:
-    """Return the columns of which at least one row has a value, those that only some configurations measure too.
+    """Return the columns with a value in at least one row, those of single configurations included.
 
-    A column of warnings needs a row that is warned of. A column gives its place to its stand-in where the two are equal
-    in every row that has both.
+    A warning column needs a row with a warning. A column is replaced by its stand-in if both are equal in every row
+    that has both.
     """
     columns = [column for column in _with_further(rows) if any(_has_value(column, row) for row in rows)]
     columns = [column for column in columns if not column.is_warning or any(row.get(column.key) for row in rows)]
@@ -117,24 +115,26 @@ def known(rows: Sequence[Row]) -> list[Metric]:
 
 
 def _with_further(rows: Sequence[Row]) -> list[Metric]:
-    """Return all columns; those of other grid points, and of what has a parameter, behind the column they are like."""
+    """Return all columns, with those of further grid points and parameters after the column that they resemble."""
     columns = list(COLUMNS)
     keys = dict.fromkeys(key for row in rows for key in row.figures if key not in _BY_KEY)
-    for key in reversed(keys):  # each is put directly behind its column, so the last comes first
+    for key in reversed(keys):  # each is inserted directly after its column, so the last comes first
         metric = further_metric(key)
         if metric is None or not metric.title:
             continue
         base = key.partition(AT)[0]
-        behind = [place for place, column in enumerate(columns) if column.key == base]
-        alike = [place for place, column in enumerate(columns) if column.benchmark == metric.benchmark]
-        columns.insert((behind or alike)[-1] + 1, metric)
+        same_column = [index for index, column in enumerate(columns) if column.key == base]
+        same_benchmark = [index for index, column in enumerate(columns) if column.benchmark == metric.benchmark]
+        columns.insert((same_column or same_benchmark)[-1] + 1, metric)
     return columns
 
 
 def _are_equal(rows: Sequence[Row], key: str, other: str) -> bool:
     pairs = [(row.get(key), row.get(other)) for row in rows]
-    known = [(one, two) for one, two in pairs if one is not None and two is not None]
-    return bool(known) and all(math.isclose(one, two) for one, two in known)
+    known_pairs = [
+        (value, other_value) for value, other_value in pairs if value is not None and other_value is not None
+    ]
+    return bool(known_pairs) and all(math.isclose(value, other_value) for value, other_value in known_pairs)
 
 
 def _in_place_of(column: Metric, other: Metric) -> Metric:
@@ -144,19 +144,20 @@ def _in_place_of(column: Metric, other: Metric) -> Metric:
 
 
 def _has_value(column: Metric, row: Row) -> bool:
-    """Say whether a row has a value of a column; that the reference is as fast as itself is none."""
+    """Return whether a row has a value of a column. The reference's speedup over itself does not count."""
     return column.show(row) != UNKNOWN and not (column.group == "speed" and row.get(column.key) is None)
 
 
-def failures(found: Sequence[Row]) -> list[str]:
-    return [f"{row.runtime}: {row.status}: {row.reason}" for row in found if row.status != "ok"]
+def failures(rows: Sequence[Row]) -> list[str]:
+    """Return one line with status and reason for each row that is not ok."""
+    return [f"{row.runtime}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
 
 
 def is_alarm(row: Row) -> bool:
-    """Say whether what was timed was not the work that was asked for."""
+    """Return whether the row's timed outputs were wrong or its timing invalid."""
     return row.status in FAILED_TIMING
 
 
-def speed_notes(found: Sequence[Row]) -> list[str]:
-    """Return why the speeds of a row by two clocks disagree, one line for each such row."""
-    return [f"NOTE {row.runtime}: {row.speed_note}" for row in found if row.speed_note]
+def speed_notes(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each row whose speeds by the two clocks disagree, with the reason."""
+    return [f"NOTE {row.runtime}: {row.speed_note}" for row in rows if row.speed_note]

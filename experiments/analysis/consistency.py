@@ -1,6 +1,6 @@
-"""Does a matrix contradict itself? What its rows say of one and the same thing must agree.
+"""Consistency checks of a matrix: figures of the same quantity must agree.
 
-Pure: rows in, sentences out. It knows nothing of how the figures came about.
+Pure: rows in, sentences out. The origin of the figures is not checked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _KEYS = ("speedup_ratio", "cpu_speedup_ratio")
 
 
 def contradictions(rows: Sequence[Row]) -> list[str]:
-    """Return what the rows of a matrix say against each other or themselves, one sentence each."""
+    """Return one sentence per contradiction within a row, or between a row and its reference."""
     references = {(row.run_id, row.model_digest): row for row in rows if row.is_reference}
-    found = []
+    sentences = []
     for row in rows:
         reference = references.get((row.run_id, row.model_digest))
-        found += [f"{row.runtime}: {said}" for said in _of_row(row, reference)]
-    return found
+        sentences += [f"{row.runtime}: {sentence}" for sentence in _of_row(row, reference)]
+    return sentences
 
 
 def _of_row(row: Row, reference: Row | None) -> Iterator[str]:
@@ -47,16 +47,16 @@ def _of_row(row: Row, reference: Row | None) -> Iterator[str]:
 def _status(row: Row) -> Iterator[str]:
     if row.status == "ok":
         if row.start_kind is None:
-            yield "measured, and no start_kind"
+            yield "measured, but without start_kind"
         return
-    wanted = [key for key in row.figures if key.endswith("speedup_ratio")]
+    speed_keys = [key for key in row.figures if key.endswith("speedup_ratio")]
     if row.status in FAILED_TIMING:
-        wanted += [*_TIMES, "usd_per_million_tokens"]
-    speeds = [key for key in wanted if row.get(key) is not None]
+        speed_keys += [*_TIMES, "usd_per_million_tokens"]
+    speeds = [key for key in speed_keys if row.get(key) is not None]
     if speeds:
-        yield f"{row.status}, and yet {', '.join(speeds)}"
+        yield f"{row.status}, but with {', '.join(speeds)}"
     if not row.reason:
-        yield f"{row.status}, and no reason"
+        yield f"{row.status}, but without a reason"
 
 
 def _bounds(row: Row) -> Iterator[str]:
@@ -84,32 +84,32 @@ def _breaks_even(row: Row) -> Iterator[str]:
     for key, ratio in _PAYS:
         after, low = row.get(key), row.get(f"{ratio}_low")
         if after is not None and (low is None or low <= 1):
-            yield f"{key} {after:.0f}, and {ratio} does not show it to be faster"
+            yield f"{key} {after:.0f}, but {ratio} does not show it to be faster"
 
 
 def _times(row: Row, reference: Row) -> Iterator[str]:
-    """Compare the ratio of two times in the table with the ratio that stands beside them."""
+    """Compare the ratio of two times in the table with the ratio in the speedup column."""
     if row.latency_source != "interleaved" or reference.latency_source != "interleaved":
         if row.latency_source == "alone" and row["speedup_ratio"] is not None:
-            yield "a speedup, and times of the cell alone"
+            yield "a speedup, but times that were not interleaved"
         return
     for time, name in _PAIRS:
-        mine, theirs, ratio = _interval(row, time), _interval(reference, time), _interval(row, name)
-        if mine is None or theirs is None or ratio is None:
+        own_time, reference_time, ratio = _interval(row, time), _interval(reference, time), _interval(row, name)
+        if own_time is None or reference_time is None or ratio is None:
             continue
-        quotient, (value, low, high) = theirs[0] / mine[0], ratio
-        width = max(_spread(mine), _spread(theirs))
+        quotient, (value, low, high) = reference_time[0] / own_time[0], ratio
+        width = max(_spread(own_time), _spread(reference_time))
         if not low / (1 + width + _ROOM) <= quotient <= high * (1 + width + _ROOM):
-            yield f"{time} says {quotient:.2f}×, {name} {value:.2f}× [{low:.2f}, {high:.2f}]"
+            yield f"{time} gives {quotient:.2f}×, {name} {value:.2f}× [{low:.2f}, {high:.2f}]"
 
 
 def _spread(interval: tuple[float, float, float]) -> float:
-    """Return by which share a value may lie above or below itself, by its interval."""
+    """Return the relative half-width of an interval, the larger side."""
     value, low, high = interval
     return max(high / value, value / low) - 1 if low > 0 else 0.0
 
 
 def _interval(row: Row, key: str) -> tuple[float, float, float] | None:
-    """Return a value with its bounds, itself where it has none; None where it is unknown."""
+    """Return a value with its bounds; without bounds, the value three times. None if it is unknown."""
     value = row.get(key)
     return row.interval(key) or (None if value is None else (value, value, value))

@@ -1,6 +1,6 @@
-"""What a cell costs to run: money, energy, and how long a build must be used until it has paid.
+"""The costs of a cell: money, energy, and the break-even of a longer start.
 
-Derived from what was measured; None where the price, the meter or the comparison is not there.
+Derived from measured figures; None without a price, a meter or a comparison.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from runtime_matrix.experiments.records.row import Figures, Row, Source, StartKi
 from runtime_matrix.experiments.records.schema import Entry, Load, Record
 
 _HOUR_S = 3600.0
-_ORDER = "Of cells that ran one after the other: an order of magnitude, no comparison."
+_ORDER = "Not interleaved, cells ran one after the other: an order of magnitude, no comparison."
 _PAYS = (
-    "until a longer start is won back against the reference: loading, the first call, and the build of what was found "
-    "in the cache. 0 where it starts no later; unknown unless the cell is shown to be faster."
+    "until the faster decoding makes up for a longer start than the reference's: loading, first call, and builds, also "
+    "those found in the cache. 0 if it starts no later; unknown unless the cell is shown to be faster."
 )
 
 
 def _price(pattern: str) -> Display:
-    """Show dollars with their interval, marked where the cell's rate was measured alone."""
+    """Return the display of dollars with their interval, marked if the cell's rate was measured alone."""
     plain = with_interval(pattern)
 
     def show(row: Row, key: str) -> str:
@@ -39,7 +39,7 @@ METRICS = (
         group="start",
         rank=5,
         display=number("{:.2f}"),
-        about=f"Loading, with all that it builds. {_ORDER}",
+        about=f"Loading, builds included. {_ORDER}",
     ),
     Metric(
         key="first_call_s",
@@ -47,7 +47,7 @@ METRICS = (
         unit="s",
         group="start",
         display=number("{:.2f}"),
-        about=f"The first generation, where compiling happens. {_ORDER}",
+        about=f"The first generation, compilation included. {_ORDER}",
     ),
     Metric(
         key="start_kind",
@@ -56,8 +56,7 @@ METRICS = (
         rank=6,
         is_number=False,
         display=lambda row, key: row.start_kind or UNKNOWN,
-        about="cold: something was built or compiled; warm: all of that was found in the cache; plain: nothing to "
-        "build.",
+        about="cold: artifacts were built or compiled; warm: all of them were cached; plain: there are none.",
     ),
     Metric(
         key="break_even_tokens",
@@ -83,8 +82,8 @@ METRICS = (
         rank=5,
         display=_price("{:.3f}"),
         benchmark="throughput",
-        about="A million new tokens of the interleaved batches at the profile's price an hour; 95 % interval over "
-        "launches. Marked alone where it is of the offline benchmark, one round of one cell: no comparison.",
+        about="Price per million new tokens of the interleaved batches, at the profile's hourly price; 95 % interval "
+        "over launches. Marked alone if it is of the offline benchmark, one round of one cell: no comparison.",
     ),
     Metric(
         key="usd_per_thousand_requests",
@@ -93,29 +92,29 @@ METRICS = (
         group="cost",
         display=_price("{:.4f}"),
         benchmark="throughput",
-        about="A thousand requests of the interleaved batches, or, marked alone, of the offline benchmark.",
+        about="Price per thousand requests of the interleaved batches or, marked alone, of the offline benchmark.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Price:
-    """The figures of a row, and of what their rate is."""
+    """The price figures of a row, and the source of their rate; None if the price is unknown."""
 
     figures: Figures
     source: Source | None
 
 
 def money(record: Record, speed: Speed | None, rates: Figures, throughput: Entry | None) -> Price:
-    """Return the price of a million new tokens and of a thousand requests, with its interval where it has one.
+    """Return the price in dollars per million new tokens and per thousand requests, with intervals if there are any.
 
-    `rates` are the figures of the row's speed. The source is interleaved where the rate is that of the comparison's
-    batches, alone where it is that of the throughput benchmark: one round, without an interval. The price per hour is
-    the profile's, for all its devices together.
+    `rates` are the figures of the row's speed. The source is interleaved if the rate is that of the comparison's
+    batches, and alone if it is that of the throughput benchmark: one round, no interval. The hourly price is the
+    profile's, for all its devices together.
     """
     facts = record.config.get("hw", {}).get("facts") or {}
-    hour = facts.get("price_usd_per_hour")
-    ends = [rates[f"batched_tokens_per_s{end}"] for end in ("", "_high", "_low")]  # faster: cheaper
+    usd_per_hour = facts.get("price_usd_per_hour")
+    ends = [rates[f"batched_tokens_per_s{end}"] for end in ("", "_high", "_low")]  # the high rate gives the low price
     source: Source = "interleaved"
     tokens_per_request = speed.options.get("new_tokens") if speed is not None else None
     if ends[0] is None:
@@ -123,20 +122,24 @@ def money(record: Record, speed: Speed | None, rates: Figures, throughput: Entry
         requests = throughput.figure("requests_per_s") if throughput else None
         ends, source = [rate, None, None], "alone"
         tokens_per_request = rate / requests if rate and requests else None
-    dollars = [price_of_tokens(hour, rate) for rate in ends]
-    each = tokens_per_request / 1e3 if tokens_per_request else None  # a thousand requests, in millions of tokens
+    dollars = [price_of_tokens(usd_per_hour, rate) for rate in ends]
+    tokens_factor = tokens_per_request / 1e3 if tokens_per_request else None  # millions of tokens per thousand requests
     figures: Figures = {
-        "price_usd_per_hour": hour,
+        "price_usd_per_hour": usd_per_hour,
         **dict(zip(_ends("usd_per_million_tokens"), dollars, strict=True)),
         **dict(
-            zip(_ends("usd_per_thousand_requests"), [d * each if d and each else None for d in dollars], strict=True)
+            zip(
+                _ends("usd_per_thousand_requests"),
+                [dollar * tokens_factor if dollar and tokens_factor else None for dollar in dollars],
+                strict=True,
+            )
         ),
     }
     return Price(figures, None if dollars[0] is None else source)
 
 
 def price_of_tokens(usd_per_hour: float | None, tokens_per_s: float | None) -> float | None:
-    """Return the price of a million tokens; None where the hour's price or the rate is not known."""
+    """Return dollars per million tokens; None if the hourly price or the rate is unknown."""
     return usd_per_hour / _HOUR_S * 1e6 / tokens_per_s if usd_per_hour is not None and tokens_per_s else None
 
 
@@ -145,7 +148,7 @@ def _ends(key: str) -> tuple[str, str, str]:
 
 
 def energy(throughput: Entry | None) -> tuple[float | None, str | None]:
-    """Return the joules per new token, by the meter around the throughput benchmark, or why they are unknown."""
+    """Return joules per new token of the throughput benchmark, or None and the reason why they are unknown."""
     if throughput is None:
         return None, "not measured"
     joules, tokens = throughput.figure("energy_j"), throughput.parameter("new_tokens")
@@ -154,11 +157,10 @@ def energy(throughput: Entry | None) -> tuple[float | None, str | None]:
 
 
 def start(load: Load | None, latency: Entry | None) -> tuple[StartKind | None, float | None]:
-    """Return whether what is needed before the first token was built now or came from the cache, and what building it
-    took in s.
+    """Return the kind of start, and the seconds that the cached artifacts once took to build.
 
-    It is cold where something was built or compiled, warm where all of that was found, plain where there is nothing to
-    build. The seconds are of what was found, when it was built; None where that is not known.
+    The start is cold if artifacts were built or compiled, warm if all were cached, plain if there are none. The seconds
+    are None for other kinds or if unknown.
     """
     if load is None:
         return None, None
@@ -170,11 +172,11 @@ def start(load: Load | None, latency: Entry | None) -> tuple[StartKind | None, f
 
 
 def break_even(row: Row, reference: Row | None) -> Figures:
-    """Return after how many tokens, and requests, a longer start is won back against the reference, with its interval.
+    """Return the tokens and requests after which a longer start than the reference's breaks even, with intervals.
 
-    What is spent: loading, the first call, and the build of what was found in the cache. What is won: the reference's
-    interleaved wall time, less that over the interleaved speedup; a request is a round of the comparison. None unless
-    the cell is shown to be faster; 0 where it starts no later.
+    Spent: loading, the first call, and the build time of cached artifacts. Saved per token or request: the reference's
+    interleaved wall time, less that time over the interleaved speedup; a request is a round of the comparison. None
+    unless the cell is shown to be faster; 0 if it starts no later.
     """
     extra_s = _extra_start(row, reference)
     figures: Figures = {}
@@ -187,17 +189,19 @@ def break_even(row: Row, reference: Row | None) -> Figures:
         interval = row.interval(ratio)
         if extra_s is not None and seconds and interval is not None and interval[1] > 1:
             estimate, low, high = interval
-            values = [_count(extra_s, seconds, end) for end in (estimate, high, low)]  # faster: sooner
+            values = [
+                _count(extra_s, seconds, end) for end in (estimate, high, low)
+            ]  # the high speedup gives the low count
         figures |= dict(zip(_ends(f"break_even_{unit}"), values, strict=True))
     return figures
 
 
 def _extra_start(row: Row, reference: Row | None) -> float | None:
-    """Return by how many seconds the first token comes later than the reference's."""
+    """Return the seconds by which the first token is later than the reference's; None if a time is unknown."""
     if reference is None:
         return None
-    mine, theirs = ([other["load_s"], other["first_call_s"]] for other in (row, reference))
-    known = [seconds for seconds in (*mine, *theirs) if seconds is not None]
+    times = (row["load_s"], row["first_call_s"], reference["load_s"], reference["first_call_s"])
+    known = [seconds for seconds in times if seconds is not None]
     if len(known) < 4:
         return None
     return round(known[0] + known[1] - known[2] - known[3] + (row["build_s"] or 0.0), 9)

@@ -1,4 +1,4 @@
-"""What changed between two result folders: cells that came or went, and values whose intervals separate."""
+"""Differences between two matrices: added and removed cells, and values whose intervals do not overlap."""
 
 from __future__ import annotations
 
@@ -13,55 +13,58 @@ from runtime_matrix.experiments.records.row import Row
 
 @dataclass(frozen=True)
 class Change:
+    """A value that differs between two matrices, as shown in both."""
+
     cell: str
     column: str
     before: str
     after: str
     note: str
-    is_real: bool  # intervals separate, or an exact value differs
+    is_real: bool  # the intervals do not overlap, or an exact value differs
 
 
 def label(row: Row) -> str:
+    """Return a cell's name: runtime, dtype, model and hardware profile."""
     return " · ".join((row.runtime, row.dtype, row.model, row.hw))
 
 
 def difference(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[Change], list[str], list[str]]:
-    """Return what changed in cells that both hold, and the labels of those that only one holds."""
+    """Return the changes in cells of both matrices, then the labels of removed and of added cells."""
     old, new = ({_key(row): row for row in rows} for rows in (before, after))
     changes = [change for key in old if key in new for change in _changes(old[key], new[key])]
-    gone = [label(row) for key, row in old.items() if key not in new]
-    come = [label(row) for key, row in new.items() if key not in old]
-    return changes, gone, come
+    removed = [label(row) for key, row in old.items() if key not in new]
+    added = [label(row) for key, row in new.items() if key not in old]
+    return changes, removed, added
 
 
 def lines(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    """Return the difference as text: what changed first, and what lies within the noise in one line."""
-    changes, gone, come = difference(before, after)
+    """Return the differences as text; changes within the noise are one line at the end."""
+    changes, removed, added = difference(before, after)
     real = [change for change in changes if change.is_real]
-    found = [f"{one.cell}: {one.column}: {one.before} → {one.after}{one.note}" for one in real]
-    found += [f"only in the first: {name}" for name in gone] + [f"only in the second: {name}" for name in come]
-    quiet = len(changes) - len(real)
-    if not found:
-        found = ["nothing changed beyond what the intervals leave open"]
-    if quiet:
-        found.append(f"{quiet} values differ within their intervals, or are of runs that were not interleaved")
-    return found
+    lines = [f"{change.cell}: {change.column}: {change.before} → {change.after}{change.note}" for change in real]
+    lines += [f"only in the first: {name}" for name in removed] + [f"only in the second: {name}" for name in added]
+    noise_count = len(changes) - len(real)
+    if not lines:
+        lines = ["no change beyond the intervals"]
+    if noise_count:
+        lines.append(f"{noise_count} values differ within their intervals, or are of runs that were not interleaved")
+    return lines
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    """A cell is the same where what it measures is: `config_hash`, or, in files without one, what the row says."""
+    """Return the identity of a cell: `config_hash`, or in older files the facts of the row."""
     if row.config_hash:
         return (row.config_hash,)
     return row.runtime, row.dtype, row.model_digest, row.hw, str(row.threads)
 
 
 def _changes(old: Row, new: Row) -> list[Change]:
-    found = []
+    changes = []
     for column in COLUMNS:
         before, after = column.show(old), column.show(new)
         if before != after:
-            found.append(_change(column, old, new, before, after))
-    return found
+            changes.append(_change(column, old, new, before, after))
+    return changes
 
 
 def _change(column: Metric, old: Row, new: Row, before: str, after: str) -> Change:

@@ -1,6 +1,6 @@
-"""The matrix: one row per record, derived on reading. Unknown is None.
+"""The matrix: one row per record, derived on reading. Unknown values are None.
 
-Percentiles, ratios and bounds are statistics, from `measurement`, and are not stored.
+Percentiles, ratios and bounds are computed here from raw samples and are not stored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Envi
 from runtime_matrix.experiments.tasks.registry import every_task, scores
 from runtime_matrix.experiments.tasks.task import Scenario
 
-_ERROR = 0.05  # that an interval of a column of ratios misses what it is of: all of the column's together
+_ERROR = 0.05  # family-wise error rate of the intervals in a column of ratios
 
 
 def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
-    """Return one row per cell and machine, the latest record of each; with `all` one per record.
+    """Return one row per cell and machine from its latest record; with `all`, one row per record.
 
-    A row's `config_hash` is the name of its cell, the same over versions of this program; a record's is its own.
+    A row's `config_hash` identifies its cell across versions of this program; a record's may differ between versions.
     """
     records = [result.record for result in results]
     names, missing = cell_names(records), _missing_cells(records)
@@ -45,7 +45,7 @@ def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
 
 
 def _beside(row: Row, reference: Row | None) -> Row:
-    """Return the row with what only a comparison of two rows tells."""
+    """Return the row with the figures that compare it with the reference's row."""
     percents = {
         f"{key}_percent_of_reference": _percent(row.get(key), reference.get(key) if reference is not None else None)
         for key in (score.metric for score in scores().values())
@@ -54,7 +54,7 @@ def _beside(row: Row, reference: Row | None) -> Row:
 
 
 def _missing_cells(records: Sequence[Record]) -> Callable[[Record], int | None]:
-    """Return how many cells of a record's sweep are not recorded; None for records that do not name their sweep."""
+    """Return a function from a record to the missing cells of its sweep; None for records without a sweep."""
     present: dict[str, set[int]] = {}
     for record in records:
         if record.sweep is not None and record.status != "interrupted":
@@ -67,7 +67,7 @@ def _missing_cells(records: Sequence[Record]) -> Callable[[Record], int | None]:
 
 
 def _levels(results: Sequence[Result]) -> list[float]:
-    """Return the level of each record's ratios, such that those of one column and run hold together (Bonferroni)."""
+    """Return each record's level of confidence, so that the ratios of a column and run hold together (Bonferroni)."""
     compared = Counter(_run(result) for result in results if result.speed and not result.record.is_reference)
     return [1 - _ERROR / max(1, compared[_run(result)]) for result in results]
 
@@ -77,16 +77,16 @@ def _run(result: Result) -> tuple[str, str]:
 
 
 def latest(matrix: Iterable[Row]) -> list[Row]:
-    """Return the last row of each cell and machine, of rows that are oldest first."""
+    """Return the last row of each cell and machine. The rows are oldest first."""
     return list({(row.config_hash, row.machine): row for row in matrix}.values())
 
 
 def readable(results: Sequence[Result]) -> tuple[list[Result], list[tuple[str, str]]]:
-    """Return the records that make a row, and each other's folder with the reason why it does not.
+    """Return the records that can become a row, and the folders of the others with the reason.
 
-    Records are typed; what is open in them, such as figures and configurations, may still be something else.
+    Records are typed, but their open parts, such as figures and configurations, may still be malformed.
     """
-    kept, refused = [], []
+    valid, refused = [], []
     for result in results:
         try:
             _row(result)
@@ -94,12 +94,12 @@ def readable(results: Sequence[Result]) -> tuple[list[Result], list[tuple[str, s
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             refused.append((str(result.folder), f"damaged: {type(error).__name__}: {error}"))
         else:
-            kept.append(result)
-    return kept, refused
+            valid.append(result)
+    return valid, refused
 
 
 def machine(environment: Environment, hw: str) -> str:
-    """Return a digest of what makes two machines different, the profile `hw` too; versions and commits do not."""
+    """Return a digest of the machine and its profile `hw`. Versions and commits are not part of it."""
     parts = [environment.hostname, memory_class(environment), machine_facts(environment)]
     return hashlib.sha256(json.dumps([parts, hw], sort_keys=True).encode()).hexdigest()[:8]
 
@@ -108,7 +108,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
     record, diff = result.record, result.diff
     entries = record.entries()
     speed = speed_row(result, entries.get("latency"), entries.get("agreement"), level)
-    if speed.status in FAILED_TIMING:  # then no rate is one of the work that was asked for
+    if speed.status in FAILED_TIMING:  # no rate of wrong work is shown
         entries.pop("throughput", None)
     throughput = entries.get("throughput")
     price = money(record, result.speed, speed.figures, throughput)
@@ -147,7 +147,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
 
 
 def _facts(record: Record) -> Row:
-    """Return a row without figures: what the cell is, and where it was measured."""
+    """Return a row without figures: the facts of the cell and its machine."""
     return Row(
         run_id=record.run_id,
         record_id=record.record_id,
@@ -185,9 +185,9 @@ def _load_figures(load: Load | None) -> Figures:
 
 
 def _benchmark_figures(record: Record, entries: Mapping[str, Entry], is_timing_wrong: bool) -> Figures:
-    """Return the figures of every benchmark's metrics, and of the grid points behind the first.
+    """Return the figures of all benchmarks' metrics, those of further grid points included.
 
-    Where the timed work was not what was asked for, no benchmark that times rounds has a figure.
+    If the timed work was wrong, benchmarks that time rounds have no figures.
     """
     figures: Figures = {}
     for name, task in every_task().items():
@@ -207,17 +207,19 @@ def _benchmark_figures(record: Record, entries: Mapping[str, Entry], is_timing_w
 
 
 def _notes(entries: Mapping[str, Entry], *keys: str) -> str | None:
-    """Return what the benchmarks' entries note under these keys, each text once."""
+    """Return the notes of the benchmarks' entries under these keys, without duplicates."""
     notes = [note for entry in entries.values() for key in keys if (note := entry.note(key))]
     return "; ".join(dict.fromkeys(notes)) or None
 
 
 def _overlap(overlap: Overlap | None) -> Figures:
-    """Return the largest share over benchmarks of items that share a passage with a text that the model has seen."""
+    """Return the largest share over benchmarks of items that overlap with the calibration and training texts."""
     shares = overlap.benchmarks.values() if overlap is not None else ()
     return {
-        "calibration_overlap_ratio": max((s.calibration for s in shares if s.calibration is not None), default=None),
-        "training_overlap_ratio": max((s.training for s in shares if s.training is not None), default=None),
+        "calibration_overlap_ratio": max(
+            (share.calibration for share in shares if share.calibration is not None), default=None
+        ),
+        "training_overlap_ratio": max((share.training for share in shares if share.training is not None), default=None),
     }
 
 

@@ -1,6 +1,6 @@
-"""Are the answers of two cells the same? From the items that both left, benchmark by benchmark.
+"""The paired comparison of two cells' answers, item by item and per benchmark.
 
-Reads items (one JSON line each) and returns figures; measures nothing.
+Reads items files (one JSON object per line) and returns figures; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from runtime_matrix.experiments.tasks.task import Score
 
 T = TypeVar("T")
 
-# By how much (in nats) the arithmetic alone may move a choice's log-probability; beyond it a changed answer of
-# unquantized weights is probably a bug. Measured differences between our float32 engines stay below 2e-5.
+# Largest change of a choice's log-probability by rounding, in nats. A changed answer of unquantized weights beyond it
+# is probably a bug. Measured differences between our float32 engines stay below 2e-5.
 ROUNDING_NATS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
-_ANY = Score(metric="", prefix="", noun="")  # of a benchmark that is not installed: right or wrong
+_ANY = Score(metric="", prefix="", noun="")  # for a benchmark that is not installed: right or wrong
 
 
 class DifferentItems(Exception):
-    """The two cells were asked different things. One line: which."""
+    """The two cells answered different items. The message names the benchmark and the counts."""
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a cell said to one item of a benchmark; which fields an item has depends on its benchmark."""
+    """A cell's answer to one item of a benchmark; which fields are set depends on the benchmark."""
 
     id: str | int | None = None
-    sample: int | None = None  # of a problem that is answered several times
-    cluster: str | int | None = None  # items that share one are not independent
+    sample: int | None = None  # of a problem with several samples
+    cluster: str | int | None = None  # items of one cluster are not independent
     prompt: Any = None
-    answer: Any = None  # the right one; of multiple choice its index
+    answer: Any = None  # the right one; in multiple choice its index
     predicted: Any = None
     is_right: bool | float | None = None
-    worth: bool | float | None = None  # what the answer is worth, from 0 to 1: the field that `Score` names
+    worth: bool | float | None = None  # the score from 0 to 1, from the field that `Score` names
     logprobs: list[float] | None = None  # of each choice
-    lengths: list[int] | None = None  # of each choice, by which its log-probability is divided
+    lengths: list[int] | None = None  # of each choice, the divisors of `logprobs`
     text: str | None = None
     ids: list[int] | None = None  # tokens of the text
     window: int | None = None
@@ -56,21 +56,29 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def compare(candidate: Record, reference: Record, candidate_folder: Path, reference_folder: Path) -> OutputDiff:
-    """Compare each benchmark that left items in both folders, and say why others cannot be compared."""
-    theirs = {entry.benchmark: entry for entry in reference.benchmarks if entry.items_file}
+    """Compare each benchmark with items in both folders; `reasons` has those that cannot be compared."""
+    reference_entries = {entry.benchmark: entry for entry in reference.benchmarks if entry.items_file}
     dtype = candidate.runtime.dtype if candidate.held().keeps_values else None
     diffs: dict[str, BenchmarkDiff] = {}
     reasons: dict[str, str] = {}
     for entry in candidate.benchmarks:
-        name, other = entry.benchmark, theirs.get(entry.benchmark)
+        name, other = entry.benchmark, reference_entries.get(entry.benchmark)
         if other is None or not entry.items_file or not other.items_file or "failed" in (entry.status, other.status):
             continue
         try:
-            mine = read_items(candidate_folder / entry.items_file, name)
-            diffs[name] = compare_items(name, mine, read_items(reference_folder / other.items_file, name), dtype)
+            candidate_items = read_items(candidate_folder / entry.items_file, name)
+            diffs[name] = compare_items(
+                name, candidate_items, read_items(reference_folder / other.items_file, name), dtype
+            )
         except DifferentItems as error:
             reasons[name] = str(error)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:  # items of others, or damaged ones
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+        ) as error:  # items of other programs, or damaged ones
             reasons[name] = f"{name}: {type(error).__name__}: {error}"
     return OutputDiff(
         schema_version=OUTPUT_DIFF_SCHEMA_VERSION,
@@ -82,36 +90,43 @@ def compare(candidate: Record, reference: Record, candidate_folder: Path, refere
 
 
 def _adjusted(diffs: Mapping[str, BenchmarkDiff]) -> dict[str, BenchmarkDiff]:
-    """Return the diffs with p values that are adjusted for the number of benchmarks."""
+    """Return the diffs with p values adjusted for the number of benchmarks (Holm 1979)."""
     p_values = {name: diff.p_value for name, diff in diffs.items() if diff.p_value is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return {name: replace(diff, p_value_holm=adjusted.get(name)) for name, diff in diffs.items()}
 
 
-def compare_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None) -> BenchmarkDiff:
-    """Compare one benchmark; `dtype` is None where the weights' values differ and rounding explains nothing."""
-    _check_same_items(benchmark, mine, theirs)
+def compare_items(
+    benchmark: str, candidate: Sequence[Item], reference: Sequence[Item], dtype: str | None
+) -> BenchmarkDiff:
+    """Compare one benchmark's items, which must be the same in the same order, else DifferentItems.
+
+    `dtype`: that of the computation, or None if the weights' values differ, so that rounding explains no change.
+    """
+    _check_same_items(benchmark, candidate, reference)
     score = score_of(benchmark)
     if score.kind == "perplexity":
-        return _perplexity(benchmark, mine, theirs)
-    ours, other = scored(benchmark, mine), scored(benchmark, theirs)
-    lost = loss(ours.scores, other.scores, ours.clusters)
+        return _perplexity(benchmark, candidate, reference)
+    candidate_scores, reference_scores = scored(benchmark, candidate), scored(benchmark, reference)
+    loss_interval = loss(candidate_scores.scores, reference_scores.scores, candidate_scores.clusters)
     diff = BenchmarkDiff(
-        items=len(mine), score=score.item_field, score_difference=_known(lost.negated() if lost else None)
+        items=len(candidate),
+        score=score.item_field,
+        score_difference=_known(loss_interval.negated() if loss_interval else None),
     )
-    if mine[0].is_right is not None:
-        diff = _with_flips(diff, mine, theirs)
-    if mine[0].logprobs is not None:
-        probability = paired_difference(ours.probabilities or [], other.probabilities or [])
+    if candidate[0].is_right is not None:
+        diff = _with_flips(diff, candidate, reference)
+    if candidate[0].logprobs is not None:
+        probability = paired_difference(candidate_scores.probabilities or [], reference_scores.probabilities or [])
         diff = replace(diff, right_choice_probability_difference=_known(probability))
-        diff = _with_choices(diff, mine, theirs, dtype)
-    if mine[0].text is not None:
-        diff = _with_texts(diff, mine, theirs)
+        diff = _with_choices(diff, candidate, reference, dtype)
+    if candidate[0].text is not None:
+        diff = _with_texts(diff, candidate, reference)
     return diff
 
 
 def read_items(path: Path, benchmark: str) -> list[Item]:
-    """Return the items of a benchmark's file. ValueError for lines that are none."""
+    """Return the items of a benchmark's file. OSError if it cannot be read, ValueError for malformed lines."""
     field = score_of(benchmark).item_field
     with path.open(encoding="utf-8") as file:
         return [_item(json.loads(line), field) for line in file]
@@ -119,30 +134,30 @@ def read_items(path: Path, benchmark: str) -> list[Item]:
 
 def _item(line: Any, field: str) -> Item:
     if not isinstance(line, dict):
-        raise ValueError(f"an item is no object: {str(line)[:60]}")
+        raise ValueError(f"an item is not a JSON object: {str(line)[:60]}")
     return typed({**line, "worth": line.get(field)}, Item)
 
 
 def score_of(benchmark: str) -> Score:
-    """Return how a benchmark's answers are compared; right or wrong, where it is not installed."""
+    """Return how a benchmark's answers are compared; by right or wrong if the benchmark is not installed."""
     return scores().get(benchmark, _ANY)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What the items of one benchmark are worth, in their order."""
+    """The scores of one benchmark's items, in their order."""
 
     ids: list[str]
     clusters: list[Hashable]
-    scores: list[float]  # 0 to 1; of perplexity the log-probability of a window over the mean number of its tokens
-    probabilities: list[float] | None  # of the right choice, where choices were scored
+    scores: list[float]  # 0 to 1; for perplexity a window's log-probability over the mean number of tokens
+    probabilities: list[float] | None  # of the right choice, if choices were scored
 
 
 def scored(benchmark: str, items: Sequence[Item]) -> Scored:
-    """Return the items' scores, by which one may say how much is lost. KeyError for an item that has none."""
+    """Return the items' scores for the paired loss. KeyError for an item without its score."""
     if score_of(benchmark).kind == "perplexity":
         ids = [str(_present(item.window, "window")) for item in items]
-        # Weighted by its tokens, a window's log-probability averages to that of a token.
+        # Weighted by its tokens, so that the mean over windows is the mean per token.
         mean = sum(_present(item.tokens, "tokens") for item in items) / len(items)
         return Scored(ids, list(ids), [_present(item.logprob, "logprob") / mean for item in items], None)
     names = [_present(item.id, "id") for item in items]
@@ -162,41 +177,43 @@ def _present(value: T | None, name: str) -> T:
     return value
 
 
-def _check_same_items(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> None:
+def _check_same_items(benchmark: str, candidate: Sequence[Item], reference: Sequence[Item]) -> None:
     def key(item: Item) -> tuple[Any, ...]:
         return item.id, item.window, item.sample, item.prompt, item.answer, item.tokens
 
-    if not mine or [key(item) for item in mine] != [key(item) for item in theirs]:
-        raise DifferentItems(f"{benchmark}: the two cells were asked different items ({len(mine)} and {len(theirs)})")
+    if not candidate or [key(item) for item in candidate] != [key(item) for item in reference]:
+        raise DifferentItems(
+            f"{benchmark}: the two cells answered different items ({len(candidate)} and {len(reference)})"
+        )
 
 
-def _with_flips(diff: BenchmarkDiff, mine: Sequence[Item], theirs: Sequence[Item]) -> BenchmarkDiff:
-    """Right to wrong and back (Dutta et al. 2024, arXiv 2407.09141)."""
-    pairs = list(zip(mine, theirs, strict=True))
+def _with_flips(diff: BenchmarkDiff, candidate: Sequence[Item], reference: Sequence[Item]) -> BenchmarkDiff:
+    """Add the flips: right to wrong and back (Dutta et al. 2024, arXiv 2407.09141)."""
+    pairs = list(zip(candidate, reference, strict=True))
     lost = sum(not a.is_right and bool(b.is_right) for a, b in pairs)
     won = sum(bool(a.is_right) and not b.is_right for a, b in pairs)
     return replace(
         diff,
         right_to_wrong=lost,
         wrong_to_right=won,
-        flips=exact_proportion(lost + won, len(mine)),
+        flips=exact_proportion(lost + won, len(candidate)),
         p_value=mcnemar_mid_p(lost, won),
     )
 
 
 def _with_choices(
-    diff: BenchmarkDiff, mine: Sequence[Item], theirs: Sequence[Item], dtype: str | None
+    diff: BenchmarkDiff, candidate: Sequence[Item], reference: Sequence[Item], dtype: str | None
 ) -> BenchmarkDiff:
-    pairs = list(zip(mine, theirs, strict=True))
+    pairs = list(zip(candidate, reference, strict=True))
     changed = [(a, b) for a, b in pairs if a.predicted != b.predicted]
-    error, reference_error = _calibration(mine), _calibration(theirs)
+    error, reference_error = _calibration(candidate), _calibration(reference)
     moved = [abs(x - y) for a, b in pairs for x, y in zip(_logprobs(a), _logprobs(b), strict=True)]
     suspicious = None
     if dtype is not None:
         suspicious = [b.id for a, b in changed if not _is_near(b, a.predicted, ROUNDING_NATS[dtype])]
     return replace(
         diff,
-        changed_answers=exact_proportion(len(changed), len(mine)),
+        changed_answers=exact_proportion(len(changed), len(candidate)),
         calibration_error=_finite(error),
         reference_calibration_error=_finite(reference_error),
         calibration_error_difference=_finite(error - reference_error),
@@ -216,23 +233,23 @@ def _probabilities(item: Item) -> list[float]:
 
 
 def _calibration(items: Sequence[Item]) -> float:
-    """Of the likeliest choice, which need not be the predicted one where lengths are divided out."""
-    chances = [_probabilities(item) for item in items]
-    likeliest = [of_choices.index(max(of_choices)) for of_choices in chances]
+    """Return the calibration error of the likeliest choice, which may differ from the length-normalized prediction."""
+    item_probabilities = [_probabilities(item) for item in items]
+    likeliest = [probabilities.index(max(probabilities)) for probabilities in item_probabilities]
     right = [choice == item.answer for choice, item in zip(likeliest, items, strict=True)]
-    return calibration_error([max(of_choices) for of_choices in chances], right)
+    return calibration_error([max(probabilities) for probabilities in item_probabilities], right)
 
 
 def _is_near(reference: Item, other: int, nats: float) -> bool:
-    """Say whether the reference's answer would give way to the other one if each moved by so many nats."""
+    """Return whether a shift of each log-probability by `nats` could turn the reference's answer into the other one."""
     logprobs, first = _logprobs(reference), reference.predicted
     lengths = reference.lengths or [1] * len(logprobs)
     scores = [logprob / length for logprob, length in zip(logprobs, lengths, strict=True)]
     return bool(scores[first] - scores[other] <= nats / lengths[first] + nats / lengths[other])
 
 
-def _with_texts(diff: BenchmarkDiff, mine: Sequence[Item], theirs: Sequence[Item]) -> BenchmarkDiff:
-    pairs = list(zip(mine, theirs, strict=True))
+def _with_texts(diff: BenchmarkDiff, candidate: Sequence[Item], reference: Sequence[Item]) -> BenchmarkDiff:
+    pairs = list(zip(candidate, reference, strict=True))
     same = sum(a.text == b.text for a, b in pairs)
     ids = [(a.ids, b.ids) for a, b in pairs if a.ids is not None and b.ids is not None]
     diverged = sorted(_first_difference(a, b) for a, b in ids if a != b)
@@ -244,19 +261,22 @@ def _with_texts(diff: BenchmarkDiff, mine: Sequence[Item], theirs: Sequence[Item
     )
 
 
-def _first_difference(mine: Sequence[int], theirs: Sequence[int]) -> int:
-    """Return the number of tokens before the first one that differs."""
-    return next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+def _first_difference(candidate: Sequence[int], reference: Sequence[int]) -> int:
+    """Return the number of tokens before the first difference."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(candidate, reference, strict=False)) if a != b),
+        min(len(candidate), len(reference)),
+    )
 
 
-def _perplexity(benchmark: str, mine: Sequence[Item], theirs: Sequence[Item]) -> BenchmarkDiff:
-    """Return the ratio of perplexities; the difference of a window's log-probability is what is independent."""
-    nats = paired_difference(scored(benchmark, theirs).scores, scored(benchmark, mine).scores)
-    return BenchmarkDiff(items=len(mine), score="logprob", perplexity_ratio=_known(nats.exp() if nats else None))
+def _perplexity(benchmark: str, candidate: Sequence[Item], reference: Sequence[Item]) -> BenchmarkDiff:
+    """Return the ratio of perplexities, from paired differences of windows, which are the independent units."""
+    nats = paired_difference(scored(benchmark, reference).scores, scored(benchmark, candidate).scores)
+    return BenchmarkDiff(items=len(candidate), score="logprob", perplexity_ratio=_known(nats.exp() if nats else None))
 
 
 def _known(interval: Interval | None) -> Interval | None:
-    """Return the interval; None where logits that are no numbers left none."""
+    """Return the interval; None if it is missing or, after non-finite logits, not finite."""
     if interval is None or not all(map(math.isfinite, (interval.estimate, interval.low, interval.high))):
         return None
     return interval

@@ -1,4 +1,4 @@
-"""Where a row stands among others: best of a column, tied with the best, dominated. Only where intervals separate.
+"""Ranks of rows by intervals: best of a column, tied with the best, dominated on the Pareto front.
 
 Values are compared within a scope: speed within one run, memory on one machine, answers of one model.
 """
@@ -15,23 +15,23 @@ from runtime_matrix.experiments.analysis.columns import SCORES, SPEEDS, STAND_IN
 from runtime_matrix.experiments.records.metric import Metric, error_key
 from runtime_matrix.experiments.records.row import Row
 
-# What differs by less than this share is arithmetic in another order, or padding: nobody can choose by it.
+# Smaller relative differences come from the order of arithmetic or from padding, and are no reason to choose a cell.
 NOTHING = 1e-4
-# Half of what two peaks must differ by. Repeats of a cell lay within 0.4 % in one sweep and 3 % between sweeps, and
-# some small ones 16 MiB apart: 58, 58, 59 and 74 MiB in four sweeps of `eager`, as a library's buffers come and go.
+# Half of the difference at which two peaks differ. Repeats of a cell were within 0.4 % in one sweep and 3 % between
+# sweeps. Some small ones were 16 MiB apart, because of a library's buffers: 58, 58, 59 and 74 MiB for `eager`.
 PEAK_NOISE, PEAK_NOISE_BYTES = 0.02, 8 * 2**20
-_NAMED = 2  # of those who dominate a row: whom to take instead
+_NAMED = 2  # number of dominating rows that are named
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 Bounds = tuple[float, float, float]  # low, value, high
 
 
 def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
-    """Return a value with its 95 % interval; None where the value is unknown or has no interval to be judged by.
+    """Return a value with its 95 % interval; None if the value is unknown or has no interval.
 
-    `is_paired`: scores are seen from the reference, on the same items, so that the error of sampling these falls away.
+    `is_paired`: take the interval of a score's difference to the reference on the same items, without sampling error.
     """
     value = row.get(key)
-    if key in STAND_INS:  # judged where it takes the other's place, from which it then differs in no row
+    if key in STAND_INS:  # judged only in place of the other column, to which it is then equal
         return bounds(row, STAND_INS[key], is_paired) if value == row.get(STAND_INS[key]) else None
     if key in SPEEDS:
         if value is None:
@@ -64,8 +64,8 @@ def _paired(row: Row, key: str, value: float) -> Bounds | None:
 
 
 def _ends(row: Row, key: str) -> Bounds | None:
-    found = row.interval(key)
-    return None if found is None else (found[1], found[0], found[2])
+    interval = row.interval(key)
+    return None if interval is None else (interval[1], interval[0], interval[2])
 
 
 def _alone(value: float, error: float | None) -> Bounds | None:
@@ -73,7 +73,7 @@ def _alone(value: float, error: float | None) -> Bounds | None:
 
 
 def scope(row: Row, key: str) -> tuple[str, ...]:
-    """Return what two rows must share for their values to be comparable."""
+    """Return the scope of a value: two rows are comparable if theirs are equal."""
     if key in SPEEDS:
         return (row.run_id, row.model_digest)
     if key in ("peak_host_bytes", "peak_device_bytes"):
@@ -81,25 +81,25 @@ def scope(row: Row, key: str) -> tuple[str, ...]:
     return (row.model_digest,)
 
 
-def mark_best(found: Sequence[Row], columns: Sequence[Metric]) -> dict[tuple[str, str], str]:
-    """Return "best" or "tied" by (record_id, column's key), where at least two comparable rows have a value."""
+def mark_best(rows: Sequence[Row], columns: Sequence[Metric]) -> dict[tuple[str, str], str]:
+    """Return "best" or "tied" by (record_id, column key), if at least two comparable rows have a value."""
     marks: dict[tuple[str, str], str] = {}
-    for column in (one for one in columns if one.better):
+    for column in (column for column in columns if column.better):
         scopes: dict[tuple[str, ...], list[Row]] = {}
-        for row in found:
+        for row in rows:
             if row.status == "ok":
                 scopes.setdefault(scope(row, column.key), []).append(row)
-        for rows in scopes.values():
-            is_paired = share_reference(rows)
-            pairs = [(row.record_id, bounds(row, column.key, is_paired)) for row in rows]
-            known = [(name, one) for name, one in pairs if one is not None]
+        for scope_rows in scopes.values():
+            is_paired = share_reference(scope_rows)
+            pairs = [(row.record_id, bounds(row, column.key, is_paired)) for row in scope_rows]
+            known = [(name, ends) for name, ends in pairs if ends is not None]
             if len(known) > 1:
                 marks |= {(name, column.key): mark for name, mark in _marks(known, column.better == "high").items()}
     return marks
 
 
 def share_reference(rows: Sequence[Row]) -> bool:
-    """Say whether all were compared with one and the same record."""
+    """Return whether all rows were compared with the same record."""
     return len({row.record_id if row.is_reference else row.against for row in rows}) == 1
 
 
@@ -111,54 +111,54 @@ def _marks(known: Sequence[tuple[str, Bounds]], is_high_better: bool) -> dict[st
         name for name, (low, _, high) in known if (high >= best[0] - room if is_high_better else low <= best[2] + room)
     ]
     if len(tied) == len(known):
-        return {}  # nothing tells them apart
+        return {}  # all are tied
     return dict.fromkeys(tied, "best" if len(tied) == 1 else "tied")
 
 
 @dataclass(frozen=True)
 class Front:
-    """Who dominates whom on some axes; `axes` has a key and which way is better for each."""
+    """The dominance of rows on some axes; `axes` has a key and "high" or "low" for each."""
 
     axes: tuple[tuple[str, str], ...]
     record_ids: list[str]
-    dominated_by: list[list[str]]  # at most two, those on the front first; empty: on the front itself
+    dominated_by: list[list[str]]  # at most two, those on the front first; empty: the row is on the front
     missing: dict[str, str]  # record ids that are not judged, with the reason
 
 
-def pareto(found: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
-    """Return the front of rows that were timed together.
+def pareto(rows: Sequence[Row], axes: Sequence[tuple[str, str]]) -> Front:
+    """Return the Pareto front among rows that were timed together.
 
-    A row is dominated by one that is better on an axis, their intervals apart, and worse on none with intervals apart.
+    A row is dominated if another row is significantly better on one axis and not significantly worse on the rest.
     """
-    rows, missing = [], {}
-    for row in found:
-        lacking = [key for key, _ in axes if bounds(row, key) is None]
-        if lacking:
-            missing[row.record_id] = f"no {', '.join(lacking)}" if row.status == "ok" else row.status
+    judged, missing = [], {}
+    for row in rows:
+        missing_keys = [key for key, _ in axes if bounds(row, key) is None]
+        if missing_keys:
+            missing[row.record_id] = f"no {', '.join(missing_keys)}" if row.status == "ok" else row.status
         else:
-            rows.append(row)
-    dominated: list[list[str]] = [[] for _ in rows]
+            judged.append(row)
+    dominated: list[list[str]] = [[] for _ in judged]
     groups: dict[tuple[str, ...], list[int]] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(judged):
         groups.setdefault(scope(row, SPEEDS[0]), []).append(index)
     for members in groups.values():
-        group = [rows[index] for index in members]
-        square = _dominates(group, axes, share_reference(group))
-        on_front = np.asarray(~square.any(axis=0))
+        group = [judged[index] for index in members]
+        is_dominating = _dominates(group, axes, share_reference(group))
+        on_front = np.asarray(~is_dominating.any(axis=0))
         for place, index in enumerate(members):
-            by = np.flatnonzero(square[:, place])
-            first = by[np.argsort(~on_front[by], kind="stable")][:_NAMED]
-            dominated[index] = [group[one].record_id for one in first]
-    return Front(tuple(axes), [row.record_id for row in rows], dominated, missing)
+            dominating_places = np.flatnonzero(is_dominating[:, place])
+            named = dominating_places[np.argsort(~on_front[dominating_places], kind="stable")][:_NAMED]
+            dominated[index] = [group[dominating].record_id for dominating in named]
+    return Front(tuple(axes), [row.record_id for row in judged], dominated, missing)
 
 
 def _dominates(rows: Sequence[Row], axes: Sequence[tuple[str, str]], is_paired: bool) -> NDArray[np.bool_]:
-    """Return a square of booleans: [i, j] says that i dominates j."""
+    """Return a square matrix of booleans: [i, j] is true if row i dominates row j."""
     better = np.zeros((len(axes), len(rows), len(rows)), dtype=bool)
     for axis, (key, direction) in enumerate(axes):
-        found = [bounds(row, key, is_paired) or (np.nan, np.nan, np.nan) for row in rows]
-        low, high = np.array([one[0] for one in found]), np.array([one[2] for one in found])
-        room = NOTHING * np.abs(np.array([one[1] for one in found]))[None, :]
+        ends = [bounds(row, key, is_paired) or (np.nan, np.nan, np.nan) for row in rows]
+        low, high = np.array([interval[0] for interval in ends]), np.array([interval[2] for interval in ends])
+        room = NOTHING * np.abs(np.array([interval[1] for interval in ends]))[None, :]
         is_higher, is_lower = low[:, None] > high[None, :] + room, high[:, None] < low[None, :] - room
         better[axis] = is_higher if direction == "high" else is_lower
     somewhere = np.asarray(better.any(axis=0))

@@ -1,7 +1,7 @@
-"""Which share of what the machine can do a cell reached (Williams et al. 2009): MBU for decoding, MFU for prefill.
+"""Utilization of the hardware peak (roofline, Williams et al. 2009): MBU for decoding, MFU for prefill.
 
-The denominators, the hardware peak, are measured on the same machine in the same sweep. A model that lies in the
-processor's cache can exceed 1.
+The hardware peak is measured on the same machine in the same sweep. A model that fits into the processor's cache can
+exceed 1.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from runtime_matrix.experiments.config.models import ModelShape
 from runtime_matrix.experiments.records.schema import Load, Record
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_BUSY = 0.1  # share of the CPUs' time: with less taken by others, a short best-of is hardly lower
+_BUSY = 0.1  # CPU share of other processes; below it a short best-of measurement is hardly affected
 
 
 @dataclass(frozen=True)
 class RequestShape:
-    """The work of a round of the latency benchmark; `prompt_tokens` are the mean where they vary."""
+    """The shape of a round of the latency benchmark; `prompt_tokens` is the mean if lengths vary."""
 
     batch: float
     prompt_tokens: float
@@ -25,33 +25,33 @@ class RequestShape:
 
 
 def peak_note(record: Record, bandwidth_ratio: float | None, flops_ratio: float | None) -> str | None:
-    """Return how to read the shares of the hardware peak, where it was measured under load or a share exceeds 1."""
-    peak, said = record.hardware_peak, []
+    """Return a note on MBU and MFU if the peak was measured under load or a ratio exceeds 1, else None."""
+    peak, notes = record.hardware_peak, []
     if peak is None or (bandwidth_ratio is None and flops_ratio is None):
         return None
-    taken = max(peak.others_ratio or 0, peak.steal_ratio or 0)
-    if taken > _BUSY:
-        said.append(
-            f"others took {100 * taken:.0f} % of the CPUs while the hardware peak was measured: "
+    busy_ratio = max(peak.others_ratio or 0, peak.steal_ratio or 0)
+    if busy_ratio > _BUSY:
+        notes.append(
+            f"other processes took {100 * busy_ratio:.0f} % of the CPUs while the hardware peak was measured: "
             "MBU and MFU may be too high"
         )
     if bandwidth_ratio is not None and bandwidth_ratio > 1:
-        said.append(
-            f"MBU is {100 * bandwidth_ratio:.0f} % of a copy through memory: more than 100 % is possible where the "
+        notes.append(
+            f"MBU is {100 * bandwidth_ratio:.0f} % of a copy through memory: more than 100 % is possible if the "
             "processor's caches hold the weights"
         )
     if flops_ratio is not None and flops_ratio > 1:
-        said.append(
+        notes.append(
             f"MFU is {100 * flops_ratio:.0f} % of the fastest product measured: the hardware peak was measured under "
             "load, or products of the model's shapes are faster"
         )
-    return "; ".join(said) or None
+    return "; ".join(notes) or None
 
 
 def memory_bandwidth_ratio(record: Record, tpot_s: float | None, request: RequestShape | None) -> float | None:
-    """Return (weight bytes + key-value bytes read for a step) / time / measured bandwidth; None where one is unknown.
+    """Return the MBU: (weight bytes + key-value bytes read per step) / time / measured bandwidth; None if unknown.
 
-    The embedding is looked up, not read, unless it is the head as well.
+    The embedding is not counted, as a lookup reads few rows, unless it is tied to the head.
     """
     shape, load, peak = record.model.shape, record.load, record.hardware_peak
     if not (shape and load and peak and tpot_s and load.weight_bytes and request and peak.copy_bytes_per_s):
@@ -60,9 +60,9 @@ def memory_bandwidth_ratio(record: Record, tpot_s: float | None, request: Reques
 
 
 def flops_ratio(record: Record, tokens_per_s: float | None) -> float | None:
-    """Return prefill's products / measured rate of the same dtype; None where one is unknown, as for packed weights.
+    """Return the MFU: prefill operations per second / measured peak in the dtype; None if unknown or packed.
 
-    Two operations a weight and token, the embedding and the head left out: it is applied to one position.
+    Two operations per weight and token, without the embedding and the head, which is applied to one position.
     """
     shape, load, peak = record.model.shape, record.load, record.hardware_peak
     if not (shape and load and peak and tokens_per_s and load.weight_bytes and _is_dense(record)):
@@ -78,11 +78,10 @@ def positions(
     request: RequestShape,
     full: Record | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return (operations / byte, operations / s) of `prefill` and `decode`, where both are known.
+    """Return (operations / byte, operations / s) for `prefill` and `decode`, as far as known.
 
-    Bytes are those that must move at least: the weights once, as they are held, and the keys and values that are read
-    or written. Operations are the model's: where weights are packed, they are counted in `full`, a record of the same
-    model that holds all of them.
+    Bytes are the minimum to move: the weights once as they are held, and the keys and values read or written.
+    Operations are the model's. For packed weights they come from `full`, a record that holds all of its weights.
     """
     shape, load = record.model.shape, record.load
     weights = next((count for other in (record, full) if (count := _dense_weights(other)) is not None), None)
@@ -90,15 +89,15 @@ def positions(
         return {}
     held_bytes = load.weight_bytes or 0
     head = shape.vocabulary * shape.hidden
-    found = {}
+    points = {}
     if tpot_s:
         operations = 2.0 * (weights + head) * request.batch
-        found["decode"] = (operations / _step_bytes(shape, load, held_bytes, request), operations / tpot_s)
+        points["decode"] = (operations / _step_bytes(shape, load, held_bytes, request), operations / tpot_s)
     if ttft_s:
         operations = 2.0 * (weights * request.prompt_tokens + head) * request.batch
-        moved = _step_bytes(shape, load, held_bytes, RequestShape(request.batch, request.prompt_tokens, 0))
-        found["prefill"] = (operations / moved, operations / ttft_s)
-    return found
+        bytes_moved = _step_bytes(shape, load, held_bytes, RequestShape(request.batch, request.prompt_tokens, 0))
+        points["prefill"] = (operations / bytes_moved, operations / ttft_s)
+    return points
 
 
 def _is_known(load: Load) -> bool:
@@ -111,7 +110,7 @@ def _is_dense(record: Record) -> bool:
 
 
 def _dense_weights(record: Record | None) -> float | None:
-    """Return the number of weights of the layers; None for a record that does not hold all of them."""
+    """Return the number of weights in the layers; None for a record that does not hold all of them."""
     if record is None or record.model.shape is None or record.load is None:
         return None
     if not (_is_dense(record) and _is_known(record.load)):

@@ -1,4 +1,4 @@
-"""What a row says of a cell's speed: times and ratios of interleaved launches, or of the cell alone, marked so."""
+"""Speed figures of a row: times and ratios of interleaved launches, or times that are marked as alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from runtime_matrix.experiments.statistics.descriptive import percentile
 from runtime_matrix.experiments.statistics.interval import Interval
 
 NOT_INTERLEAVED = "not interleaved"
-ONE_LAUNCH = "one launch has no spread: comparison.launches=2 or more tells speeds"
+ONE_LAUNCH = "one launch gives no interval: set comparison.launches=2 or more"
 ALONE: Source = "alone"
 INTERLEAVED: Source = "interleaved"
 _RATIOS = {  # key of the row: phase and clock
@@ -43,12 +43,12 @@ _RATIOS = {  # key of the row: phase and clock
     "cpu_prefill_speedup_ratio": ("prefill", Clock.CPU),
 }
 _TURNS = (
-    "against the reference, alive together and taking turns on the same fresh prompts: wall time at the cell's own "
-    "threads. The intervals of the column hold together at 95 %."
+    "against the reference, interleaved on the same fresh prompts: wall time at the cell's own threads. The intervals "
+    "of the column hold together at 95 %."
 )
 _ONE_THREAD = (
-    "CPU time of one thread, child processes counted, against the reference: the ratio with the least noise, and not "
-    "the speed that a user sees. Unknown where the cell is not bound by its CPU time."
+    "CPU time of one thread, child processes included, against the reference: the ratio with the least noise, but not "
+    "the speed that a user sees. Unknown if the cell is not bound by its CPU time."
 )
 
 
@@ -72,8 +72,8 @@ METRICS = (
         group="throughput",
         rank=5,
         display=with_interval("{:,.0f}"),
-        about="New tokens per second of a batch that decodes in step, its prompts included, in launches in which cells "
-        "took turns; 95 % interval over launches.",
+        about="New tokens per second of a batch that decodes in step, prefill included, in interleaved launches; 95 % "
+        "interval over launches.",
     ),
     _ratio(
         *("speedup_ratio", "decode speedup", 1, f"A step of decoding {_TURNS}"),
@@ -96,7 +96,7 @@ METRICS = (
         group="speed",
         rank=9,
         display=number("{:.0f}"),
-        about="Launches of fresh processes, over which the intervals of speedups and times are.",
+        about="Launches of fresh processes behind the intervals of speedups and times.",
     ),
     Metric(
         key="timed_recompiles",
@@ -105,7 +105,7 @@ METRICS = (
         group="speed",
         rank=9,
         display=number("{:.0f}"),
-        about="Graphs compiled within timed rounds; anything above 0 makes the times of those rounds too long.",
+        about="Graphs compiled within timed rounds; above 0, the times of those rounds are too long.",
     ),
 )
 _TIMES = {"ttft_s_p50": "prefill", "tpot_s_p50": "decode", "tpot_s_p95": "decode_p95", "tpot_s_p99": "decode_p99"}
@@ -113,7 +113,7 @@ _TIMES = {"ttft_s_p50": "prefill", "tpot_s_p50": "decode", "tpot_s_p95": "decode
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """The part of a row that is about speed. `status` and `reason` where the timed work was wrong."""
+    """The speed figures of a row. `status` and `reason` are set if the timed work was wrong."""
 
     figures: Figures
     latency_source: Source | None
@@ -125,15 +125,15 @@ class SpeedRow:
 
 
 def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, level: float) -> SpeedRow:
-    """Return what a row says of speed; `level` is of each ratio's interval, `latency` and `agreement` are its entries.
+    """Return the speed figures of a row. `level`: of each ratio's interval; `latency`, `agreement`: the row's entries.
 
-    Where the timed work was wrong, `status` and `reason` say so, and no speed is told.
+    If the timed work was wrong, there is no speed, and `status` and `reason` are set.
     """
     speed = result.speed
     launches = speed.launches if speed is not None else []
     wrong = problem(speed, agreement) if speed is not None and launches else None
-    left_open = wrong.reason if wrong else unchecked(speed, agreement) if speed is not None else None
-    usable = [] if left_open else launches
+    unusable_reason = wrong.reason if wrong else unchecked(speed, agreement) if speed is not None else None
+    usable = [] if unusable_reason else launches
     times, source = _times(result, usable, None if wrong else latency)
     ratios = _ratios(result, usable, level)
     loads = [load for launch in usable if (load := launch.machine.load_1min) is not None]
@@ -146,8 +146,8 @@ def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, le
         "timed_recompiles": recompiles(usable),
         **_with_bounds("memory_ratio", memory_ratio(usable) if usable else None),
     }
-    otherwise = ONE_LAUNCH if len(usable) == 1 else NOT_INTERLEAVED
-    reason = left_open or (speed.reason if speed is not None else result.speed_problem) or otherwise
+    default_reason = ONE_LAUNCH if len(usable) == 1 else NOT_INTERLEAVED
+    reason = unusable_reason or (speed.reason if speed is not None else result.speed_problem) or default_reason
     row = replace(
         ratios, figures=figures, latency_source=source, speedup_reason=None if figures["speedup_ratio"] else reason
     )
@@ -170,7 +170,7 @@ def _times(result: Result, launches: Sequence[Launch], latency: Entry | None) ->
 
 
 def request_of(latency: Entry | None) -> RequestShape | None:
-    """Return the shape of a latency entry; None where it does not tell it."""
+    """Return the shape of a latency entry; None if a parameter is missing."""
     if latency is None:
         return None
     names = ("batch", "prompt_tokens", "new_tokens")
@@ -197,7 +197,7 @@ def _interleaved_times(launches: Sequence[Launch]) -> tuple[Figures, Source | No
 
 
 def _batched_rate(launches: Sequence[Launch]) -> Interval | None:
-    """Return the new tokens per second of a batch that decodes in step, its prompts included."""
+    """Return the new tokens per second of a batch that decodes in step, prefill included."""
     interval, block = interval_of(seconds(launches, "throughput")), launches[0].batched
     if interval is None or block is None:
         return None
@@ -246,21 +246,21 @@ def _is_own_reference(result: Result) -> bool:
 
 
 def _note(row: SpeedRow, launches: Sequence[Launch]) -> str | None:
-    """Return why the wall ratio and the CPU ratio of a row disagree beyond both intervals, None where they agree."""
+    """Return why the intervals of the wall ratio and the CPU ratio do not overlap; None if they do."""
     wall, cpu = interval_in(row.figures, "speedup_ratio"), interval_in(row.figures, "cpu_speedup_ratio")
     if wall is None or cpu is None:
         return row.cpu_speedup_reason
     if wall[1] <= cpu[2] and cpu[1] <= wall[2]:
         return None
     sides: tuple[SideName, SideName] = ("candidate", "reference")
-    mine, theirs = (thread_scaling(launches, side) for side in sides)
+    own_scaling, reference_scaling = (thread_scaling(launches, side) for side in sides)
     threads = launches[0].threads
-    why = (
-        f"{threads} threads make its steps {mine:.2f}× as fast as one, the reference's {theirs:.2f}×"
-        if mine and theirs and threads > 1
+    reason = (
+        f"{threads} threads make its steps {own_scaling:.2f}× as fast as one, the reference's {reference_scaling:.2f}×"
+        if own_scaling and reference_scaling and threads > 1
         else "the rounds of one thread are shorter"
     )
-    return f"{wall[0]:.2f}× by wall time, {cpu[0]:.2f}× by CPU time of one thread: {why}"
+    return f"{wall[0]:.2f}× by wall time, {cpu[0]:.2f}× by CPU time of one thread: {reason}"
 
 
 def _with_bounds(key: str, interval: Interval | None) -> Figures:

@@ -1,7 +1,7 @@
-"""Is the work that was timed the work that was asked for? Verdicts on the launches of a comparison.
+"""Checks that the timed work of a comparison's launches is the requested work.
 
-Three things are checked: the timed tokens, that nothing was computed between the rounds, and that a prompt that came
-before takes as long as a new one (as MLPerf's audit tests TEST01 and TEST04 do).
+Three checks: the timed tokens, no computation between the rounds, and no speed-up of repeated prompts (as in MLPerf's
+audit tests TEST01 and TEST04).
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.comparison import Launch, Speed, TimedTokens, TokenRule
 from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry, Replay, Status
 
-# By how many nats float32 arithmetic in another order may make another token the likeliest: our engines' logits differ
-# by less than 2e-5.
+# Near ties of two tokens, in nats, that float32 rounding can swap; the logits of our engines differ by less than 2e-5.
 _ROUNDING_NATS = 1e-3
-_LEVEL = 0.999  # of the two shares
-_BETWEEN_RATIO = 0.02  # of the rounds' own CPU time
-_BETWEEN_ROUND_S = 5e-4  # what is lost in the noise of the clocks
-# Of a round whose prompt came before, over the same round when it was new: honest runtimes lie within a few percent.
+_LEVEL = 0.999  # confidence level of the test of two shares
+_BETWEEN_RATIO = 0.02  # share of the rounds' own CPU time
+_BETWEEN_ROUND_S = 5e-4  # per round: noise of the clocks
+# Time of a repeated prompt over that of the same prompt when it was new: honest runtimes are within a few percent of 1.
 _REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.7, 2
 
 
 def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
-    """Say whether two configured runtimes compute the same function up to rounding: the same weights, in float32."""
+    """Return whether two configured runtimes compute the same up to rounding: the same weights, in float32."""
     return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`status` stands in the row; `is_final`: more launches cannot mend it."""
+    """A failed check; `status` and `reason` become the row's. `is_final`: more launches cannot change it."""
 
     status: Status
     reason: str
@@ -41,21 +40,21 @@ class Problem:
 
 
 def problem(speed: Speed, agreement: Entry | None) -> Problem | None:
-    """Return what is wrong with the timed work of a cell, None where nothing is; `agreement` is of its check."""
+    """Return the problem of a cell's timed work, or None. `agreement`: the entry of its agreement check."""
     counts = [launch.tokens for launch in speed.launches if launch.tokens is not None]
-    wrong = _wrong_tokens(counts, speed.token_rule, agreement) if counts else None
-    return wrong or _between(speed.launches) or _remembers(speed.launches)
+    token_problem = _wrong_tokens(counts, speed.token_rule, agreement) if counts else None
+    return token_problem or _between(speed.launches) or _remembers(speed.launches)
 
 
 def unchecked(speed: Speed, agreement: Entry | None) -> str | None:
-    """Return why the timed tokens of a cell cannot be judged, None where they can."""
+    """Return why the timed tokens of a cell cannot be judged, or None if they can."""
     if speed.token_rule == "share" and not _figure(agreement, "continuation_tokens"):
         return "its timed tokens are unchecked: set agreement.enabled=true"
     return None
 
 
 def replay_problem(replay: Replay, exact: bool, agreement: Entry | None) -> str | None:
-    """Return what is wrong with the tokens of the latency benchmark, which were forced through the reference."""
+    """Return the problem of the latency benchmark's tokens, which were replayed under the reference, or None."""
     counts = TimedTokens(
         tokens=replay.tokens,
         missing=0,
@@ -63,8 +62,8 @@ def replay_problem(replay: Replay, exact: bool, agreement: Entry | None) -> str 
         forced_top=replay.same_top_tokens,
         max_gap=replay.max_logprob_gap,
     )
-    wrong = _wrong_tokens([counts], "exact" if exact else "share", agreement)
-    return wrong.reason if wrong else None
+    token_problem = _wrong_tokens([counts], "exact" if exact else "share", agreement)
+    return token_problem.reason if token_problem else None
 
 
 def _figure(agreement: Entry | None, name: str) -> float | None:
@@ -82,7 +81,7 @@ def _wrong_tokens(counts: Sequence[TimedTokens], rule: TokenRule, agreement: Ent
             return None
         return Problem(
             WRONG_OUTPUT,
-            f"{forced - forced_top:,} of {tokens:,} timed tokens are not the reference's, which finds its own up to "
+            f"{forced - forced_top:,} of {tokens:,} timed tokens are not the reference's, whose own are up to "
             f"{gap:.3g} nats likelier",
         )
     checked, top = _figure(agreement, "continuation_tokens"), _figure(agreement, "continuation_same_top")
@@ -98,9 +97,9 @@ def _wrong_tokens(counts: Sequence[TimedTokens], rule: TokenRule, agreement: Ent
 
 
 def _is_share_lower(successes: int, n: int, others: int, m: int) -> bool:
-    """Say whether the first of two binomial shares is lower (Fisher's exact test, one-sided, at 99.9 %)."""
+    """Return whether the first of two binomial shares is lower (Fisher's exact test, one-sided, at 99.9 %)."""
     total = successes + others
-    # P(X <= successes), X hypergeometric: of `total` successes among n + m, those that fell into the first sample.
+    # P(X <= successes), X hypergeometric: the share of `total` successes among n + m that is in the first sample.
     low = max(0, total - m)
     logs = [_log_choose(n, k) + _log_choose(m, total - k) for k in range(low, successes + 1)]
     if not logs:
@@ -132,4 +131,4 @@ def _remembers(launches: Sequence[Launch]) -> Problem | None:
     ratios = [sum(times.again_s) / sum(times.fresh_s) for times in repeated]
     if len(ratios) < _REMEMBERED_LAUNCHES or max(ratios) > _REMEMBERED_RATIO:
         return None
-    return Problem(INVALID_TIMING, f"a prompt that came before takes {max(ratios):.2f} of a new one's time at most")
+    return Problem(INVALID_TIMING, f"a repeated prompt takes at most {max(ratios):.2f} of the time of a new one")

@@ -1,7 +1,7 @@
-"""The same cell over commits and dates on one machine, and where its level changed.
+"""Trends: the same cell over commits and dates on one machine, and its changes of level.
 
-A change of level is the split with the largest t (Worsley 1979), tested against simulated series without a change whose
-neighbours are correlated; each side of it is then split again in the same way.
+A change of level is the split with the largest t (Worsley 1979). It is tested against simulated autocorrelated series
+without a change; each side is then split again in the same way.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from numpy.typing import NDArray
 from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.records.row import Row
 
-# A change must stand for so long before and after it: with fewer points three equal outliers of eight look like one.
+# Points before and after a change: with fewer, three equal outliers of eight look like a change.
 _SEGMENT, FEWEST = 4, 8
 # A series without a change is flagged in 0.5 % of cases if its lag-1 autocorrelation is 0.5, and in fewer below that.
-# Runs on a shared machine that were not interleaved may have more: 0.8 gives 2 to 15 %, so they are drawn only.
+# Runs that were not interleaved can have more on a shared machine: 0.8 gives 2 to 15 %, so they are not tested.
 _LAG_1, _LEVEL, _DRAWS = 0.5, 0.995, 4000
-_SERIES = 60  # drawn on a page, those with most points
+_SERIES = 60  # series on a page, those with most points
 _DRAWN = sorted((column for column in COLUMNS if column.trend), key=lambda column: column.smallest_step is None)
 METRICS = {column.key: column.trend for column in _DRAWN}
-# The smallest step that matters, of the values that are tested: ratios of cells that took turns, and answers.
+# The smallest step that matters, for the tested metrics: interleaved ratios and answers.
 SMALLEST = {column.key: column.smallest_step for column in _DRAWN if column.smallest_step is not None}
 
 
 class Metric(Struct, frozen=True, kw_only=True):
-    """One value of a cell over its records, oldest first."""
+    """One metric of a cell over its records, oldest first."""
 
     values: list[float | None]
-    ends: list[tuple[float | None, float | None]] | None  # the values' intervals, where rows have them
+    ends: list[tuple[float | None, float | None]] | None  # intervals of the values, if rows have them
     changes: list[int]  # indices of `values` at which a new level begins
     steps: list[float]  # each level over the one before it
-    is_tested: bool  # that changes were sought
+    is_tested: bool  # for changes of level
 
 
 class Series(Struct, frozen=True, kw_only=True):
@@ -48,32 +48,32 @@ class Series(Struct, frozen=True, kw_only=True):
     cell: str
     hash: str
     processor: str | None
-    at: list[str]  # when each record was begun
+    at: list[str]  # start time of each record
     commit: list[str]
     metrics: dict[str, Metric]
 
 
-def trends(found: Sequence[Row]) -> list[Series]:
-    """Return one series per cell that was measured more than once; `found` has one row per record, oldest first."""
+def trends(rows: Sequence[Row]) -> list[Series]:
+    """Return one series per cell with several records. `rows`: one per record, oldest first."""
     cells: dict[tuple[str, str], list[Row]] = {}
-    for row in found:
+    for row in rows:
         if row.status == "ok":
             cells.setdefault((row.config_hash, row.machine), []).append(row)
-    repeated = sorted((rows for rows in cells.values() if len(rows) > 1), key=len, reverse=True)
-    series = [_series(rows) for rows in repeated[:_SERIES]]
-    names = Counter(one.cell for one in series)
-    return [_told_apart(one) if names[one.cell] > 1 else one for one in series]
+    repeated = sorted((cell_rows for cell_rows in cells.values() if len(cell_rows) > 1), key=len, reverse=True)
+    series = [_series(cell_rows) for cell_rows in repeated[:_SERIES]]
+    names = Counter(cell_series.cell for cell_series in series)
+    return [_with_hash(cell_series) if names[cell_series.cell] > 1 else cell_series for cell_series in series]
 
 
-def _told_apart(series: Series) -> Series:
-    """Return the series of a runtime that others have too, with other options, under a name of its own."""
+def _with_hash(series: Series) -> Series:
+    """Return the series with a part of its hash in its name, as another cell has the same name."""
     return replace(series, cell=f"{series.cell} · {series.hash[:6]}")
 
 
 def change_points(values: Sequence[float], smallest: float = 1e-6) -> list[int]:
-    """Return the indices at which a new level begins; none in fewer than 8 values, which must all be above 0.
+    """Return the indices at which a new level begins. The values must be positive; fewer than 8 have no change.
 
-    `smallest`: the share by which two levels must differ.
+    `smallest`: the relative difference that two levels must have.
     """
     if len(values) < FEWEST:
         return []
@@ -88,7 +88,7 @@ def change_points(values: Sequence[float], smallest: float = 1e-6) -> list[int]:
 
 
 def _largest_t(logs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return, of each row, the largest t of a difference in means before and after a split, and the split."""
+    """Return for each row of `logs` the largest t of a difference in means over all splits, and its split."""
     n = logs.shape[1]
     place = np.arange(_SEGMENT, n - _SEGMENT + 1)
     sums = np.cumsum(logs - logs.mean(axis=1, keepdims=True), axis=1)[:, place - 1]
@@ -101,7 +101,7 @@ def _largest_t(logs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 @lru_cache
 def _critical(n: int) -> float:
-    """Return what the largest t of a series without a change seldom exceeds, its neighbours being correlated."""
+    """Return the 99.5 % quantile of the largest t for autocorrelated series of length n without a change."""
     drawn = np.random.default_rng(0).standard_normal((_DRAWS, n))
     for index in range(1, n):
         drawn[:, index] = _LAG_1 * drawn[:, index - 1] + math.sqrt(1 - _LAG_1**2) * drawn[:, index]
@@ -121,10 +121,9 @@ def _series(rows: Sequence[Row]) -> Series:
 
 
 def _metric(rows: Sequence[Row], key: str) -> Metric | None:
-    """Return the values with change points, as indices among all values; None below two values.
+    """Return the values with change points as indices among all values; None for fewer than two values.
 
-    Change points are sought in ratios of cells that took turns and in answers: times and peaks of cells that ran one
-    after the other move with the machine.
+    Change points are sought in interleaved ratios and in answers only: other times and peaks drift with the machine.
     """
     values = [row.get(key) for row in rows]
     known = {index: value for index, value in enumerate(values) if value is not None and value > 0}

@@ -1,1 +1,1 @@
-"""Monitoring: where a sweep's results go while it runs. An exporter that fails never fails a cell."""
+"""Exporters: results of a sweep for monitoring systems while it runs. A failing exporter never fails a cell."""

@@ -1,4 +1,4 @@
-"""The contract of an exporter: what it declares, and what it is given while a sweep runs."""
+"""The interface of an exporter: its options, and the calls it receives during a sweep."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The `Config` of an exporter without keys: the environment alone asks for it."""
+    """The `Config` of an exporter without keys, which is enabled by the environment alone."""
 
 
 class Exporter(ABC, Generic[Options]):
-    """Brings the records of a sweep to another system.
+    """Exports the records of a sweep to another system.
 
-    The subclass in a module of this folder is found under the module's name, one of another package under the name of
-    its entry point in the group `runtime_matrix.exporters`. Its module is imported for every sweep: packages that may
-    be missing are imported where the exporter is made. An exporter that raises is named on stderr and not called again.
+    A subclass in a module of this folder has the module's name; one of another package has the name of its entry point
+    in the group `runtime_matrix.exporters`. The module is imported for every sweep, so optional packages are imported
+    in `from_config` or the constructor. An exporter that raises is reported on stderr and disabled.
     """
 
     Config: ClassVar[type[Any]] = NoOptions  # a frozen dataclass: the keys below `monitoring`, each with a default
@@ -31,21 +31,21 @@ class Exporter(ABC, Generic[Options]):
     @classmethod
     @abstractmethod
     def from_config(cls, config: Options) -> Self | None:
-        """Return the exporter, or None where neither the configuration nor the environment asks for it."""
+        """Return the exporter, or None if neither the configuration nor the environment enables it."""
 
     @classmethod
     def check(cls, config: Options) -> None:
-        """Refuse keys that do not go together, before anything is measured. Raises UserError."""
+        """Raise UserError for keys that exclude each other. Called before any measurement."""
 
     def start(self, total: int) -> None:
         """Begin a sweep of `total` cells."""
 
     @abstractmethod
     def record(self, record: Record) -> None:
-        """Take the record of a cell that has ended."""
+        """Export the record of a finished cell."""
 
     def compared(self, results: Sequence[Result]) -> None:
-        """Take all records once more, with the speeds and answers that were compared after the last cell."""
+        """Export all results again, with the speeds and answers that are compared after the last cell."""
 
     def close(self) -> None:
-        """End the sweep, also one that failed: send what is left."""
+        """End the sweep, also a failed one, and send pending data."""

@@ -1,4 +1,4 @@
-"""Hands each record to the exporters that are configured, and keeps their failures away from the sweep."""
+"""The configured exporters of a sweep; their failures do not affect it."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ _Make = Callable[[], Exporter[Any] | None]
 
 
 class Exporters:
-    """All exporters as one. One that fails is named once on stderr, and not called again."""
+    """All exporters behind one interface. A failing exporter is reported once on stderr and disabled."""
 
-    def __init__(self, makes: Mapping[str, _Make], say: Callable[[str], None] | None = None):
-        self._say = say or _print_error
+    def __init__(self, makes: Mapping[str, _Make], log: Callable[[str], None] | None = None):
+        self._log = log or _print_error
         self._exporters: dict[str, Exporter[Any]] = {}
         for name, make in makes.items():
             self._guarded(name, partial(self._add, name, make))
 
     @property
     def names(self) -> list[str]:
-        """Return the names of those that work."""
+        """Return the names of the exporters that are enabled and have not failed."""
         return list(self._exporters)
 
     def start(self, total: int) -> None:
+        """Begin a sweep of `total` cells in every exporter."""
         for name, exporter in list(self._exporters.items()):
             self._guarded(name, partial(exporter.start, total))
 
     def record(self, record: Record) -> None:
+        """Export the record of a finished cell to every exporter."""
         for name, exporter in list(self._exporters.items()):
             self._guarded(name, partial(exporter.record, record))
 
     def compared(self, results: Sequence[Result]) -> None:
+        """Export all results again, with speeds and answers compared, to every exporter."""
         for name, exporter in list(self._exporters.items()):
             self._guarded(name, partial(exporter.compared, results))
 
     def close(self) -> None:
+        """End the sweep in every exporter."""
         for name, exporter in list(self._exporters.items()):
             self._guarded(name, exporter.close)
 
@@ -54,17 +58,16 @@ class Exporters:
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # a stranger's client: whatever it raises, the cell is measured
+        except Exception as error:  # third-party clients may raise anything; the sweep goes on
             self._exporters.pop(name, None)
-            self._say(f"{name} exporter disabled: {type(error).__name__}: {error}")
+            self._log(f"{name} exporter disabled: {type(error).__name__}: {error}")
 
 
 def configured(monitoring: JsonObject, registry: Registry | None = None) -> Exporters:
-    """Return the exporters that the configuration and the environment ask for; their packages are imported here.
+    """Return the exporters that the configuration and the environment enable; their packages are imported here.
 
-    UserError for keys that no exporter has, and for values that it does not take.
-
-    Packages whose exporter cannot be used are named on stderr, one line each.
+    Packages whose exporter cannot be used are reported on stderr, one line each. UserError for unknown keys and invalid
+    values.
     """
     registry = registry or installed()
     configs = registry.configs(monitoring, "monitoring")

@@ -1,6 +1,6 @@
-"""MLflow: one run per record, with the row's numbers as metrics and what it is as parameters.
+"""MLflow: one run per record, with the row's figures as metrics and its facts as parameters.
 
-A run is made when its cell ends, and takes the speedups and differences from the reference when these are known.
+A run is created when its cell ends. Speedups and differences from the reference are added after the comparison.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ _PARAMETERS = ("runtime", "engine", "weights", "placement", "dtype", "model", "h
 
 @dataclass(frozen=True)
 class MlflowConfig:
-    mlflow: str | None = None  # a tracking server, or a folder or database as MLflow writes them
+    """The options of the MLflow exporter."""
+
+    mlflow: str | None = None  # URI of a tracking server, folder or database, as for MLflow itself
 
 
 class Mlflow(Exporter[MlflowConfig]):
+    """Exports to the experiment `runtime-matrix` of a tracking URI."""
+
     Config = MlflowConfig
 
     @classmethod
@@ -56,7 +60,7 @@ class Mlflow(Exporter[MlflowConfig]):
             if row.record_id in self._runs:
                 with self._mlflow.start_run(run_id=self._runs[row.record_id]):
                     self._mlflow.log_metrics(_numbers(row))
-                    # What the comparison found may be a failure; a parameter cannot change, a tag can.
+                    # The comparison can change the status; MLflow's parameters are immutable, tags are not.
                     self._mlflow.set_tags({"status": row.status, "reason": str(row.reason or "")[:500]})
 
 

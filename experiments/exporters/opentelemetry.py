@@ -1,6 +1,6 @@
-"""OpenTelemetry: one span per cell, within it one per job, load phase and benchmark, made when the record is there.
+"""OpenTelemetry: one span per cell, with child spans per job, load phase and benchmark, sent when the cell has ended.
 
-Where the collector is stands in OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT), which alone ask for it.
+It is enabled by OpenTelemetry's own environment variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 class OpenTelemetry(Exporter[NoOptions]):
+    """Exports spans through an OTLP exporter, in batches."""
+
     def __init__(self, spans: SpanExporter):
         from opentelemetry import trace
         from opentelemetry.sdk.resources import Resource
@@ -58,23 +60,23 @@ class OpenTelemetry(Exporter[NoOptions]):
         if record.status != "ok":
             cell.set_status(self._trace.Status(self._trace.StatusCode.ERROR, record.reason))
         inside = self._trace.set_span_in_context(cell)
-        at = start
-        for name, seconds in record.jobs.items():  # one after the other, in this order
-            self._span(name, at, seconds, inside)
+        job_start = start
+        for name, seconds in record.jobs.items():  # jobs run one after the other, in this order
+            self._span(name, job_start, seconds, inside)
             if name == "measure":
-                self._measured(record, at, inside)
-            at += seconds
-        cell.end(int(max(at, end) * _NS))
+                self._measured(record, job_start, inside)
+            job_start += seconds
+        cell.end(int(max(job_start, end) * _NS))
 
     @override
     def close(self) -> None:
-        self._provider.shutdown()  # sends what is left
+        self._provider.shutdown()  # sends pending spans
 
     def _measured(self, record: Record, start: float, context: Context) -> None:
-        at = start + ((record.load.import_s if record.load else None) or 0.0)
+        phase_start = start + ((record.load.import_s if record.load else None) or 0.0)
         for name, seconds in (record.load.phases_s if record.load else {}).items():
-            self._span(f"load: {name}", at, seconds, context)
-            at += seconds
+            self._span(f"load: {name}", phase_start, seconds, context)
+            phase_start += seconds
         for entry in record.benchmarks:
             if entry.ended_at is not None and entry.duration_s is not None:
                 self._span(entry.benchmark, entry.ended_at - entry.duration_s, entry.duration_s, context)

@@ -1,4 +1,4 @@
-"""Prometheus: latency histograms, tokens, cells by status and memory, as a text file and on loopback."""
+"""Prometheus: latency histograms, tokens, cells by status and memory, as a text file and on the loopback interface."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _LOOPBACK = ("127.0.0.1", "localhost")
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 _LABELS = ("runtime", "model", "hw")
-# From a small model's token on a good processor to a large one's prompt: a factor of two, or two and a half, a bucket.
+# From a token of a small model to a prompt of a large one: a factor of 2 to 2.5 per bucket.
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
 class PrometheusConfig:
+    """The options of the Prometheus exporter. Port 0 is a free port; None disables the endpoint or the file."""
+
     prometheus_file: str | None = None
     prometheus_port: int | None = least(0, most=65535, default=None)
     prometheus_linger_s: float = least(0, default=0.0)
 
 
 class Prometheus(Exporter[PrometheusConfig]):
-    """`file` is rewritten after each cell, whole, for node_exporter's textfile collector; `port` serves /metrics.
+    """Writes `file` after each cell, for node_exporter's textfile collector, and serves /metrics on `port`.
 
-    Speedups are known last: the endpoint stays for `linger_s` after them, the file stays anyway.
+    Speedups are known last, so the endpoint is served for another `linger_s` seconds. The file is kept.
     """
 
     Config = PrometheusConfig
@@ -59,10 +61,10 @@ class Prometheus(Exporter[PrometheusConfig]):
         self._tpot = Histogram(
             "runtime_matrix_tpot_seconds", "Time per output token", _LABELS, buckets=_BUCKETS_S, registry=registry
         )
-        self._tokens = Counter("runtime_matrix_tokens", "New tokens that were timed", _LABELS, registry=registry)
+        self._tokens = Counter("runtime_matrix_tokens", "Timed new tokens", _LABELS, registry=registry)
         self._cells = Counter(
             "runtime_matrix_cells",
-            "Cells that ended; again where their timed work proved wrong",
+            "Finished cells; counted again if their timed work was wrong",
             ("status",),
             registry=registry,
         )
@@ -119,11 +121,11 @@ class Prometheus(Exporter[PrometheusConfig]):
         self._write()
 
     def _withdraw(self, row: Row) -> None:
-        """Count a cell as failed whose timed work turned out wrong after it had ended; its times are taken back."""
+        """Count a finished cell again as failed, as its timed work was wrong, and remove its times."""
         self._cells.labels(row.status).inc()
         labels = (row.runtime, row.model, row.hw)
         for metric in (self._ttft, self._tpot, self._throughput, self._speedup):
-            with suppress(KeyError):  # nothing was exported
+            with suppress(KeyError):  # the cell has no such metric
                 metric.remove(*labels)
 
     @override
@@ -159,7 +161,7 @@ class Prometheus(Exporter[PrometheusConfig]):
 
 
 def _score_of(entry: Entry) -> dict[str, float | None]:
-    """Return the benchmark's score by the row's key; empty for a benchmark that has none."""
+    """Return the benchmark's score by the row's key; empty for a benchmark without a score."""
     task, score = every_task().get(entry.benchmark), scores().get(entry.benchmark)
     if task is None or score is None:
         return {}
@@ -169,11 +171,11 @@ def _score_of(entry: Entry) -> dict[str, float | None]:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_S  # of the socket: a connection that says nothing holds no thread for longer
+    timeout = _TIMEOUT_S  # of the socket: a silent connection must not block its thread
 
     @override
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Requests are no news."""
+        """Log nothing: stderr is for the sweep."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -181,7 +183,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 def _serve(port: int, registry: CollectorRegistry) -> WSGIServer:
-    """Serve /metrics on loopback, to those who call us by a name of loopback: a page in a browser could use another."""
+    """Serve /metrics on loopback. Other Host headers are refused, against DNS rebinding by a page in a browser."""
     from prometheus_client import make_wsgi_app
 
     metrics = make_wsgi_app(registry)
@@ -190,7 +192,7 @@ def _serve(port: int, registry: CollectorRegistry) -> WSGIServer:
         host = str(environment.get("HTTP_HOST", "")).rpartition(":")[0] or environment.get("HTTP_HOST", "")
         if host not in _LOOPBACK:
             start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
-            return [b"ask for 127.0.0.1 or localhost\n"]
+            return [b"use 127.0.0.1 or localhost\n"]
         return metrics(environment, start_response)
 
     server = make_server("127.0.0.1", port, answer, _Server, _Handler)

@@ -1,4 +1,4 @@
-"""Which exporters there are: the modules of this folder, and what other packages register. No list is kept."""
+"""The available exporters: the modules of this folder, and those that other packages register as entry points."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from runtime_matrix.experiments.exporters.exporter import Exporter
 
 @dataclass(frozen=True)
 class Registry:
-    exporters: Mapping[str, type[Exporter[Any]]]  # by name
-    broken: tuple[str, ...]  # a line for each package whose exporter cannot be used
+    """Exporters by name, and the packages whose exporter cannot be used."""
+
+    exporters: Mapping[str, type[Exporter[Any]]]
+    broken: tuple[str, ...]  # one line per package, with the reason
 
     def configs(self, value: object, where: str) -> dict[str, object]:
-        """Return each exporter's `Config`, made of its part of a plain mapping. UserError for the first mistake."""
+        """Return each exporter's `Config` from its keys in a plain mapping. UserError for the first mistake."""
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a mapping; found {value!r}")
         owners = self._owners(where)
@@ -55,12 +57,12 @@ class Registry:
 
 @cache
 def installed() -> Registry:
-    """Return the exporters of this installation. Each module is imported once per process, broken ones too."""
+    """Return the exporters of this installation. Each module is imported once per process, even if it is broken."""
     return find(plugins.registered(plugins.EXPORTERS).values())
 
 
 def find(points: Iterable[EntryPoint]) -> Registry:
-    """Import the exporters of this folder and those that entry points name. UserError where two have one name."""
+    """Import the exporters of this folder and of entry points. UserError if two have the same name."""
     exporters, broken = _built_in(), []
     for point in points:
         if point.name in exporters:
@@ -78,24 +80,24 @@ def _built_in() -> dict[str, type[Exporter[Any]]]:
         module = importlib.import_module(f"{folder.__name__}.{info.name}")
         kinds = [kind for kind in vars(module).values() if _is_exporter(kind) and kind.__module__ == module.__name__]
         if kinds:
-            (exporters[info.name],) = kinds  # one per module, whose name it has
+            (exporters[info.name],) = kinds  # one per module
     return exporters
 
 
 def _load(point: EntryPoint) -> type[Exporter[Any]]:
     kind: Any = plugins.load(point)
-    whose = f"{point.name} of the package {_package_of(point)} cannot be used"
+    prefix = f"{point.name} of the package {_package_of(point)} cannot be used"
     if not _is_exporter(kind):
-        raise plugins.Broken(f"{whose}: {point.value} is no complete subclass of {Exporter.__module__}.Exporter")
+        raise plugins.Broken(f"{prefix}: {point.value} is not a complete subclass of {Exporter.__module__}.Exporter")
     if not is_dataclass(kind.Config):
-        raise plugins.Broken(f"{whose}: its Config is no dataclass")
+        raise plugins.Broken(f"{prefix}: its Config is not a dataclass")
     for part in fields(kind.Config):
         if part.default is MISSING and part.default_factory is MISSING:
-            raise plugins.Broken(f"{whose}: {part.name} of its Config has no default")
+            raise plugins.Broken(f"{prefix}: {part.name} of its Config has no default")
     try:
         kind.check(build(kind.Config, {}))
-    except Exception as error:  # a stranger's class
-        raise plugins.Broken(f"{whose}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # third-party code may raise anything
+        raise plugins.Broken(f"{prefix}: {type(error).__name__}: {error}") from error
     return kind  # type: ignore[no-any-return]
 
 

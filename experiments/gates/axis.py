@@ -1,4 +1,4 @@
-"""What an axis of a gate declares: how its limits are written and judged, what they need, what a baseline keeps."""
+"""The interface of a gate's axis: how limits are written and judged, what they need, and what a baseline keeps."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 Part = Literal["reference", "baseline"]
 T = TypeVar("T")
-LAST = 1000  # a place behind all of ours
+LAST = 1000  # a place after all built-in ones
 _NO_RULE = Rule()
 
 
 class LaunchLimit(Protocol):
-    """A limit for which cells are launched until it is decided."""
+    """A limit that needs launches until it is decided."""
 
-    def is_decided(self, launches: Sequence[Launch]) -> bool: ...
+    def is_decided(self, launches: Sequence[Launch]) -> bool:
+        """Return whether these launches are enough for a verdict."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Limits(Generic[T]):
-    """The limits under one key of a gate's `reference` or `baseline`. Each method is given the value of that key.
+    """The limits under one key of a gate's `reference` or `baseline`. The value of that key is passed to each method.
 
-    `kind` is the value's type and `rule` what it may hold; `default` is the value where the gate has no such key, as a
-    rule "no limit". `place` orders findings: lower ones first, equal ones by key. An option is no limit: it alters how
+    `kind` is the value's type and `rule` its constraint. `default` is the value if the gate lacks the key, usually "no
+    limit". `place` orders findings: lower ones first, equal ones by key. An option is not a limit: it changes how
     others are judged.
     """
 
@@ -47,10 +49,11 @@ class Limits(Generic[T]):
 
     @property
     def name(self) -> str:
+        """Return the part and the key, as in `reference.speedup`."""
         return f"{self.part}.{self.key}"
 
     def names(self, limits: T) -> list[str]:
-        """Return the names of the limits, as findings bear them."""
+        """Return the names of the limits, as in findings."""
         if self.is_option or limits is None or limits is False:
             return []
         if isinstance(limits, Mapping | tuple):
@@ -58,18 +61,18 @@ class Limits(Generic[T]):
         return [self.name]
 
     def judge(self, measured: Measured, limits: T, gate: GateConfig, level: float) -> list[LimitResult]:
-        """Return a finding per limit of one cell that was measured; `level` is that of one one-sided bound.
+        """Return one finding per limit for a measured cell. `level`: confidence of each one-sided bound.
 
-        A figure that neither side knows has none. Limits against a baseline are judged only where there is one.
+        A figure that is unknown on both sides has no finding. Limits of the baseline part require a baseline.
         """
         return []
 
     def judge_cells(self, limits: T, present: Collection[str], kept: Collection[str]) -> list[LimitResult]:
-        """Return findings on the cells as a whole: `kept` are those of the baseline, `present` those of the run."""
+        """Return findings on the set of cells. `present`: those of the run; `kept`: those of the baseline."""
         return []
 
     def bounds(self, limits: T) -> int:
-        """Return how many one-sided bounds the limits have: the gate's error is shared evenly by all."""
+        """Return the number of one-sided bounds; the gate's alpha is shared evenly by all bounds."""
         return 0
 
     def benchmarks(self, limits: T) -> Collection[str]:
@@ -77,33 +80,33 @@ class Limits(Generic[T]):
         return ()
 
     def needs_launches(self, limits: T) -> bool:
-        """Say whether launches beside the reference measure what is limited."""
+        """Return whether the limits need interleaved launches."""
         return False
 
     def needs_kept_launches(self, limits: T) -> bool:
-        """Say whether a baseline that is made for the limits needs launches."""
+        """Return whether a baseline for these limits needs launches."""
         return self.part == "baseline" and self.needs_launches(limits)
 
     def phases(self, limits: T) -> Collection[str]:
-        """Return the phases that launches must measure, see `records/ratios.py`."""
+        """Return the phases that launches must time, see `records/ratios.py`."""
         return ()
 
     def launch_limits(
         self, limits: T, gate: GateConfig, baseline: Baseline | None, level: float
     ) -> Sequence[LaunchLimit]:
-        """Return the limits for which cells are launched until they are decided, or until the gate's last look."""
+        """Return the limits that need launches until they are decided or the gate's maximum is reached."""
         return ()
 
     def check_baseline(self, limits: T, baseline: Baseline, cell: Cell) -> None:
-        """Raise UserError where the baseline cannot be compared with what the cell will measure."""
+        """Raise UserError if the baseline is not comparable with the planned measurement of the cell."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept(ABC, Generic[T]):
-    """What a baseline file keeps under one key.
+    """The content of a baseline file under one key.
 
-    `kind` is a type that msgspec reads and `place` the order in the file. `absent` makes the value of files that lack
-    the key; without it they are damaged, so that whatever is added later needs it.
+    `kind` is a type for msgspec and `place` the order in the file. `absent` makes the value for files without the key;
+    without `absent` such files count as damaged, so keys that are added later need it.
     """
 
     key: str
@@ -113,20 +116,20 @@ class Kept(ABC, Generic[T]):
 
     @abstractmethod
     def make(self, result: Result, against: str | None) -> T:
-        """Return what is kept of a cell; `against` names the runtime of its speed ratios."""
+        """Return the content for a cell. `against`: the runtime that its speed ratios refer to."""
 
     def changes(self, before: T, now: T) -> list[str]:
-        """Return a few words for each figure that differs from an earlier baseline's."""
+        """Return a short text for each figure that differs from the earlier baseline."""
         return []
 
     def of(self, baseline: Baseline) -> T:
-        """Return what a baseline keeps."""
+        """Return this part of a baseline."""
         return cast(T, getattr(baseline, self.key))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Axis:
-    """One thing that gates can limit. `place` is its place among the keys of a gate: lower ones first, then by key."""
+    """One property that gates can limit. `place` orders the keys of a gate: lower ones first, then by key."""
 
     limits: tuple[Limits[Any], ...]
     kept: tuple[Kept[Any], ...] = ()

@@ -1,4 +1,4 @@
-"""Baselines: what a run left for later gates to be judged against, one small JSON file a cell, made to be reviewed."""
+"""Baselines: figures of a run that later gates are judged against, as one small, reviewable JSON file per cell."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from runtime_matrix.experiments.records.environment import machine_differences, 
 from runtime_matrix.experiments.records.schema import Environment, to_plain, typed
 from runtime_matrix.experiments.records.store import write_atomic
 
-SCHEMA_VERSION = 2  # 1 kept the CPU time of other rounds
-_DIGITS = 6  # of an item's score: a file that people read
+SCHEMA_VERSION = 2  # version 1 had the CPU time of other rounds
+_DIGITS = 6  # of an item's score, to keep the file readable
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
-    """What later runs of a cell are judged against."""
+    """The common fields of a cell's baseline; see `baseline_type` for those of axes."""
 
     schema_version: int
     cell: str
     commit: str | None = None
     machine: JsonObject  # see `machine_facts`, and the versions of packages
     model_digest: str
-    runtime: JsonObject = {}  # as it was configured
+    runtime: JsonObject = {}  # its configuration
     asked: JsonObject  # the options of benchmarks, see `asked`
-    versions: dict[str, int] = {}  # of benchmarks; the first baselines did not name them
+    versions: dict[str, int] = {}  # of benchmarks; absent in the first baselines
 
 
 def baseline_type() -> type[Baseline]:
-    """Return the type of whole baselines: with what each axis keeps."""
+    """Return the type of baseline files: the common fields and the parts of all axes."""
     return _type_of(tuple(kept_parts()))
 
 
@@ -50,13 +50,13 @@ def _type_of(parts: tuple[Kept[Any], ...]) -> type[Baseline]:
         (kept.key, kept.kind) if kept.absent is None else (kept.key, kept.kind, field(default_factory=kept.absent))
         for kept in parts
     ]
-    made = defstruct("Baseline", fields, bases=(Baseline,), frozen=True, kw_only=True)
-    assert issubclass(made, Baseline)
-    return made
+    struct_type = defstruct("Baseline", fields, bases=(Baseline,), frozen=True, kw_only=True)
+    assert issubclass(struct_type, Baseline)
+    return struct_type
 
 
 def make_baseline(cell: Cell, result: Result, against: str | None) -> Baseline:
-    """Return the baseline of a cell; `against` names the runtime of its speed ratios."""
+    """Return the baseline of a cell. `against`: the runtime that its speed ratios refer to."""
     record = result.record
     new: Callable[..., Baseline] = baseline_type()
     return new(
@@ -73,7 +73,7 @@ def make_baseline(cell: Cell, result: Result, against: str | None) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, folder: Path) -> Path:
-    """Write a cell's file and return its path; UserError where the folder cannot be written."""
+    """Write a cell's file and return its path. UserError if the folder cannot be written."""
     path = folder / f"{baseline.cell}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,25 +83,25 @@ def write_baseline(baseline: Baseline, folder: Path) -> Path:
     return path
 
 
-def difference(folder: Path, made: Baseline) -> list[str]:
-    """Return how a new baseline's figures differ from those that the folder holds of the cell; empty if they do not."""
-    path = folder / f"{made.cell}.json"
+def difference(folder: Path, baseline: Baseline) -> list[str]:
+    """Return the figures in which a new baseline differs from the cell's file in the folder; empty if none does."""
+    path = folder / f"{baseline.cell}.json"
     if not path.exists():
         return ["new"]
     try:
-        old = read_baselines(folder)[made.cell]
+        old = read_baselines(folder)[baseline.cell]
     except UserError as error:
-        return [f"replaced what could not be read ({error})"]
-    return [change for kept in kept_parts() for change in kept.changes(kept.of(old), kept.of(made))]
+        return [f"replaces an unreadable file ({error})"]
+    return [change for kept in kept_parts() for change in kept.changes(kept.of(old), kept.of(baseline))]
 
 
 def figure_changes(before: Mapping[str, float | None], now: Mapping[str, float | None]) -> list[str]:
-    """Return a few words for each figure that differs."""
+    """Return `NAME BEFORE → NOW` for each figure that differs."""
     return [f"{name} {before.get(name)} → {value}" for name, value in now.items() if before.get(name) != value]
 
 
 def read_baselines(folder: Path) -> dict[str, Baseline]:
-    """Return the baselines of a folder by cell. UserError for one that cannot be read, and where there is none."""
+    """Return the baselines of a folder by cell. UserError if a file cannot be read or there is none."""
     paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
     if not paths:
         raise UserError(f"baseline={folder} holds no baseline; make one: python -m experiments.gate update=true …")
@@ -117,7 +117,9 @@ def _read(path: Path) -> Baseline:
         raise UserError(damaged.format(error)) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema {version}, this program reads {SCHEMA_VERSION}; update=true makes it new")
+        raise UserError(
+            f"{path} has schema {version}, this program reads {SCHEMA_VERSION}; update=true makes a new one"
+        )
     try:
         return typed(content, baseline_type())
     except ValueError as error:
@@ -125,26 +127,26 @@ def _read(path: Path) -> Baseline:
 
 
 def check_baseline(baseline: Baseline, cell: Cell, environment: Environment, gate: GateConfig) -> None:
-    """Raise UserError unless the gate can judge by the baseline what the cell will measure."""
-    what = f"the baseline of {cell.label}"
+    """Raise UserError unless the baseline is comparable with the planned measurement: machine, model, items."""
+    title = f"the baseline of {cell.label}"
     differences = machine_differences(baseline.machine, environment)
     if differences:
         raise UserError(
-            f"{what} is of another machine ({'; '.join(differences)}): keep one per machine, update=true makes it"
+            f"{title} is of another machine ({'; '.join(differences)}): keep one per machine, update=true makes it"
         )
     if baseline.model_digest != cell.facts.digest:
-        raise UserError(f"{what} is of another model (other files): update=true if the change is meant")
+        raise UserError(f"{title} is of another model (other files): update=true if the change is meant")
     for limits, value in gate.chosen(has_baseline=True):
         if limits.part == "baseline":
             limits.check_baseline(value, baseline, cell)
 
 
 def asked(cell: Cell) -> JsonObject:
-    """Return the options of the benchmarks that are chosen, without what does not change a score."""
+    """Return the options of the chosen accuracy benchmarks, for the baseline's field of that name."""
     options = cell.resolved["benchmark"]
     return {name: options[name] for name in gate_limits.ACCURACY if options.get(name) is not None}
 
 
 def shortened(values: Sequence[float]) -> list[float]:
-    """Return values with as many digits as people read."""
+    """Round values to `_DIGITS` digits."""
     return [round(value, _DIGITS) for value in values]

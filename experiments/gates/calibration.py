@@ -1,4 +1,4 @@
-"""What a machine can tell apart, from an A/A run: the same cell twice, interleaved."""
+"""The noise of a machine and the smallest detectable change, from an A/A run: the same cell twice, interleaved."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from runtime_matrix.experiments.statistics.paired import lag_1, mean_interval
 
 FILE = "calibration.json"  # in `results_dir`
 LAUNCHES = (4, 6, 10, 15, 20, 40)
-GAPS = (0.02, 0.03, 0.05, 0.1)  # between what is indifferent and what must be found
-_POWER = 0.98  # with which a loss that must be found is found
+GAPS = (0.02, 0.03, 0.05, 0.1)  # between `indifferent` and `must_find`
+_POWER = 0.98  # probability of detecting a loss of `must_find`
 _MOST_LAUNCHES = 1000
 
 Ends = tuple[float, float, float]  # the estimate of an interval and its bounds
 
 
 class PhaseNoise(Struct, frozen=True, kw_only=True):
-    """How a cell differs from itself in one phase. Shares: 0.04 is 4 %."""
+    """The difference of a cell from itself in one phase. Shares: 0.04 is 4 %."""
 
     noise: float  # standard deviation of a launch's log ratio
     ratio: Ends
     lag_1: Ends | None = None  # autocorrelation of the launches
     drift: Ends | None = None  # the second half of a launch's rounds over the first
-    smallest_change: dict[str, float] = {}  # that is told apart, by the number of launches
-    launches_for: dict[str, int | None] = {}  # by the gap between two losses; None: more than a thousand
+    smallest_change: dict[str, float] = {}  # by the number of launches
+    launches_for: dict[str, int | None] = {}  # by the gap between two losses; None: 1,000 or more
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
-    """The noise by one clock."""
+    """The noise of all phases by one clock; `level` is that of one-sided bounds."""
 
     clock: str
     launches: int
@@ -54,21 +54,21 @@ def calibrate(
     level: float,
     halves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Calibration:
-    """Return, by phase, the noise per launch and what follows from it.
+    """Return the noise per launch of each phase, with the smallest change and the number of launches that it implies.
 
-    `log_ratios` has a phase's launches in their order; `halves` the log ratios of the first and of the second half of
-    each launch's rounds. What `lag_1` and `drift` say is None where it is not known.
+    `log_ratios`: by phase, launches in their order. `halves`: by phase and launch, the log ratios of the first and the
+    second half of the rounds. `lag_1` and `drift` are None if unknown.
     """
     phases = {}
     for phase, values in log_ratios.items():
         noise = float(np.std(values, ddof=1))
-        interval, follows = mean_interval(values), lag_1(values)
+        interval, autocorrelation = mean_interval(values), lag_1(values)
         assert interval is not None
         drift = mean_interval([second - first for first, second in (halves or {}).get(phase, [])])
         phases[phase] = PhaseNoise(
             noise=noise,
             ratio=_ends(interval.exp()),
-            lag_1=_ends(follows) if follows else None,
+            lag_1=_ends(autocorrelation) if autocorrelation else None,
             drift=_ends(drift.exp()) if drift else None,
             smallest_change={str(n): smallest_change(noise, n, level) for n in LAUNCHES},
             launches_for={str(share): launches_for(noise, share, level) for share in GAPS},
@@ -82,35 +82,35 @@ def _ends(interval: Interval) -> Ends:
 
 
 def smallest_change(noise: float, launches: int, level: float) -> float:
-    """Return the smallest gap between two losses that so many launches tell apart, nearly always: bound and power.
+    """Return the smallest gap between two losses that so many launches distinguish at `level`, with a power of 98 %.
 
-    It is what `must_find` must exceed `indifferent` by.
+    It is the least gap between `must_find` and `indifferent`.
     """
     reach = float(special.stdtrit(launches - 1, level)) + float(special.ndtri(_POWER))
     return math.expm1(reach * noise / math.sqrt(launches))
 
 
 def launches_for(noise: float, gap: float, level: float) -> int | None:
-    """Return how many launches a gap needs; None when not even a thousand are enough."""
+    """Return the number of launches that a gap needs; None if 1,000 are not enough."""
     return next((n for n in range(3, _MOST_LAUNCHES) if smallest_change(noise, n, level) <= gap), None)
 
 
 def write_calibration(clocks: Mapping[str, Calibration], results: Path) -> Path:
-    """Write what `calibrate` found by each clock; return the file."""
-    here = environment()
+    """Write the calibrations by clock into the results folder and return the file's path."""
+    local_environment = environment()
     path = results / FILE
-    content = {"schema_version": 2, **machine_facts(here), "clocks": to_plain(clocks)}
+    content = {"schema_version": 2, **machine_facts(local_environment), "clocks": to_plain(clocks)}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def warnings(results: Path, gate: GateConfig) -> list[str]:
-    """Return what the machine's calibration, where there is one, says of a gate's two bounds of speed."""
+    """Return a line for each speed limit that this machine's noise makes inconclusive; none without a calibration."""
     try:
-        kept = json.loads((results / FILE).read_text(encoding="utf-8"))
-        if machine_differences(kept, environment()):
+        content = json.loads((results / FILE).read_text(encoding="utf-8"))
+        if machine_differences(content, environment()):
             return []
-        calibrations = typed(kept["clocks"], dict[str, Calibration])
+        calibrations = typed(content["clocks"], dict[str, Calibration])
     except (OSError, ValueError, KeyError, TypeError):
         return []
     noises = [
@@ -120,41 +120,41 @@ def warnings(results: Path, gate: GateConfig) -> list[str]:
         for phase in phases
         if phase in calibration.phases
     ]
-    said, count = [], gate.interim_launches[-1]
+    lines, count = [], gate.interim_launches[-1]
     gap = (1 + gate.must_find) / (1 + gate.indifferent) - 1
     for name, noise, level in noises:
-        able = smallest_change(noise, count, level)
-        if able > gap:
-            said.append(
-                f"{name}: this machine's noise of {100 * noise:.1f} % per launch lets {count} launches tell losses "
-                f"apart that lie {100 * able:.1f} % from each other, not {100 * gate.indifferent:g} % and "
+        resolution = smallest_change(noise, count, level)
+        if resolution > gap:
+            lines.append(
+                f"{name}: with this machine's noise of {100 * noise:.1f} % per launch, {count} launches distinguish "
+                f"losses {100 * resolution:.1f} % apart, but not {100 * gate.indifferent:g} % from "
                 f"{100 * gate.must_find:g} %: expect inconclusive, or widen gate.must_find"
             )
-    return said
+    return lines
 
 
 def calibration_lines(calibration: Calibration) -> list[str]:
-    """Say in words what a calibration found."""
+    """Return a calibration as lines of text."""
     bounds = f"one-sided bounds of {100 * calibration.level:g} %"
-    made = [f"A/A, {calibration.launches} launches, {calibration.clock} ({bounds})"]
+    lines = [f"A/A, {calibration.launches} launches, {calibration.clock} ({bounds})"]
     for phase, noise in calibration.phases.items():
         estimate, low, high = noise.ratio
         changes = ", ".join(f"{n}: {100 * share:.1f} %" for n, share in noise.smallest_change.items())
         needed = ", ".join(f"{100 * float(gap):g} %: {n or 'over 1,000'}" for gap, n in noise.launches_for.items())
-        made.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * noise.noise:.2f} %")
+        lines.append(f"{phase}: itself at {estimate:.4f}× [{low:.4f}, {high:.4f}], noise {100 * noise.noise:.2f} %")
         if noise.lag_1:
             estimate, low, high = noise.lag_1
-            made.append(
+            lines.append(
                 f"  lag-1 autocorrelation of the launches {estimate:.2f} [{low:.2f}, {high:.2f}]{_follows(low)}"
             )
         if noise.drift:
             estimate, low, high = noise.drift
-            said = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
-            made.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{said}")
-        made.append(f"  smallest difference told apart by so many launches  {changes}")
-        made.append(f"  launches that a difference needs                    {needed}")
-    return made
+            remark = "" if low <= 1 <= high else ": rounds are not yet steady, raise comparison.warmup"
+            lines.append(f"  second half of the rounds over the first {estimate:.4f}× [{low:.4f}, {high:.4f}]{remark}")
+        lines.append(f"  smallest detectable difference by launches          {changes}")
+        lines.append(f"  launches that a difference needs                    {needed}")
+    return lines
 
 
 def _follows(low: float) -> str:
-    return ": launches follow one another, and the intervals are too narrow" if low > 0 else ""
+    return ": launches are correlated, and the intervals are too narrow" if low > 0 else ""

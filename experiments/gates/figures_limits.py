@@ -1,4 +1,4 @@
-"""Limits on figures of a cell that may exceed another's by a share: bytes, seconds."""
+"""Limits on figures that may exceed the reference's or the baseline's by a share: bytes, seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KeptFigures(Kept[Figures]):
-    """Figures of the matrix by their key."""
+    """The part of a baseline with figures of the matrix by key."""
 
     names: tuple[str, ...]
     kind: Any = Figures
@@ -39,39 +39,42 @@ def judge_shares(
     measured: Measured,
     limits: Limits[Any],
     shares: Mapping[str, float],
-    theirs: Mapping[str, float | None],
+    others: Mapping[str, float | None],
     unit: str,
 ) -> list[LimitResult]:
-    """Judge figures that may exceed another's by a share. What neither knows is not judged."""
-    mine, found, against = row_of(measured.result), [], measured.rival(limits.part)
+    """Return one finding per figure. `shares`: the allowed growth; `others`: the figures to judge against.
+
+    Figures that are unknown on both sides are not judged.
+    """
+    row, results, against = row_of(measured.result), [], measured.rival(limits.part)
     for figure, share in shares.items():
-        value, other, full = mine[figure], theirs.get(figure), f"{limits.name}.{figure}"
+        value, other, name = row[figure], others.get(figure), f"{limits.name}.{figure}"
         if value is None and other is None:
             continue
         if value is None or other is None:
             where = against if value is not None else "this run"
-            found.append(LimitResult(measured.label, full, "inconclusive", f"{figure} is not known of {where}"))
+            results.append(LimitResult(measured.label, name, "inconclusive", f"{figure} is unknown for {where}"))
             continue
         is_over = value > other * (1 + share)
-        said = (
+        text = (
             f"{figure} {_shown(value, unit)} against {_shown(other, unit)} of {against}, at most {100 * share:g} % more"
         )
         advice = ""
         if is_over:
-            said += f": grew {100 * (value / other - 1):.1f} %" if other else ": grew from nothing"
-            advice = advice_on_growth(limits, full)
+            text += f": grew {100 * (value / other - 1):.1f} %" if other else ": grew from nothing"
+            advice = advice_on_growth(limits, name)
         verdict: Verdict = "fail" if is_over else "pass"
         bound = other * (1 + share)
-        found.append(
-            LimitResult(measured.label, full, verdict, said, unit, "lower", value, limit=bound, n=1, advice=advice)
+        results.append(
+            LimitResult(measured.label, name, verdict, text, unit, "lower", value, limit=bound, n=1, advice=advice)
         )
-    return found
+    return results
 
 
 def advice_on_growth(limits: Limits[Any], name: str) -> str:
-    """Say what to do where the figure of the limit `name` grew."""
-    meant = "update=true" if limits.part == "baseline" else f"raise gate.{name}"
-    return f"find what grew, or if it is meant {meant}"
+    """Return what to do if the figure of the limit `name` grew."""
+    remedy = "update=true" if limits.part == "baseline" else f"raise gate.{name}"
+    return f"find the cause, or if it is intended: {remedy}"
 
 
 def _shown(value: float, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""What a gate judges, and what it says of each limit."""
+"""The input and the output of a gate's judgement: a measured cell, and one result per limit."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ class LimitResult:
     high: float | None = None
     limit: float | None = None
     n: int | None = None
-    advice: str = ""  # what to do, unless it passed
-    history: str = ""  # what was found before, where it was measured once more
+    advice: str = ""  # what to do if it did not pass
+    history: str = ""  # the earlier finding, if it was measured again
 
     @property
     def message(self) -> str:
-        said = f"{self.figures}; {self.advice}" if self.advice else self.figures
-        return f"{said} ({self.history})" if self.history else said
+        """Return one line: the figures, the advice and the history."""
+        text = f"{self.figures}; {self.advice}" if self.advice else self.figures
+        return f"{text} ({self.history})" if self.history else text
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run left of one cell that is judged, and of its reference."""
+    """The results of a judged cell and of its reference in the same run."""
 
     label: str
     result: Result
@@ -50,22 +51,25 @@ class Measured:
 
     @property
     def launches(self) -> list[Launch]:
+        """Return the interleaved launches; empty if there are none."""
         return self.result.speed.launches if self.result.speed is not None else []
 
     @property
     def against(self) -> str:
+        """Return the name of the reference's runtime."""
         return self.reference.record.runtime.name
 
     def rival(self, part: Part) -> str:
-        """Return what limits of this part of a gate are judged against, as messages name it."""
+        """Return the name, for messages, of the other side of this part's limits."""
         return self.against if part == "reference" else "the baseline"
 
     def kept(self, kept: Kept[T]) -> T:
-        """Return what the baseline keeps; for limits that are judged only where there is one."""
+        """Return a part of the baseline, which must exist: for limits of the baseline part only."""
         assert self.baseline is not None
         return kept.of(self.baseline)
 
 
 def row_of(result: Result) -> Row:
+    """Return the matrix row of a single result."""
     (row,) = rows([result])
     return row

@@ -1,4 +1,4 @@
-"""Verdicts: each limit of a gate on what a cell measured. Numbers in, findings out; measures nothing."""
+"""Verdicts of a gate's limits on measured cells. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime_matrix.experiments.statistics.sequential import Verdict
 def findings(measured: Measured, gate: GateConfig, level: float) -> list[LimitResult]:
     """Return one finding per limit, in the order of `registry.judged_limits`.
 
-    UserError where the baseline holds other items.
+    UserError if the baseline has other items.
     """
     if measured.result.record.status != "ok":
         return [_not_measured(measured)]
@@ -28,14 +28,14 @@ def findings(measured: Measured, gate: GateConfig, level: float) -> list[LimitRe
 
 
 def launch_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[LaunchLimit]:
-    """Return the limits for which a cell is launched until they are decided."""
+    """Return the limits that need launches of a cell until they are decided."""
     chosen = gate.chosen(baseline is not None)
     return [limit for limits, value in chosen for limit in limits.launch_limits(value, gate, baseline, level)]
 
 
-def overall(found: Sequence[LimitResult]) -> Verdict:
-    """Return the gate's verdict: nothing judged is not a pass."""
-    verdicts = {finding.verdict for finding in found}
+def overall(results: Sequence[LimitResult]) -> Verdict:
+    """Return the gate's verdict; without any finding it is inconclusive."""
+    verdicts = {result.verdict for result in results}
     if "fail" in verdicts:
         return "fail"
     return "pass" if verdicts == {"pass"} else "inconclusive"

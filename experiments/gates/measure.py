@@ -1,4 +1,4 @@
-"""A gate's run: measure the cells, launch until each limit is decided, judge, and measure a fail once more."""
+"""A gate's run: measure the cells, launch until each limit is decided, judge, and repeat a fail."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from runtime_matrix.experiments.timing.injection import CONFIRM, Injection
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner
 
-_LONG_TOKENS = 128  # new ones of a long text, where the comparison's options say nothing
+_LONG_TOKENS = 128  # new tokens of a long text, unless comparison.long_new_tokens is set
 
 
 @dataclass(frozen=True)
 class Candidate:
+    """A cell to judge, with its baseline if there is one."""
+
     cell: Cell
     baseline: Baseline | None
     injection: Injection | None = None  # a known slowdown, to test the gate itself
@@ -42,51 +44,54 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GateResult:
+    """The findings of a run, and the measured cells behind them."""
+
     findings: list[LimitResult]
     measured: list[Measured]
     was_repeated: bool
 
     @property
     def verdict(self) -> Verdict:
+        """Return fail if any limit failed, pass if all passed, else inconclusive."""
         return overall(self.findings)
 
 
 def run_gate(reference: Cell, candidates: Sequence[Candidate], gate: GateConfig, progress: Progress) -> GateResult:
-    """Measure and judge; UserError for a baseline that cannot be compared with."""
-    here = environment()
+    """Measure and judge the candidates. UserError for a baseline that is not comparable."""
+    local_environment = environment()
     for candidate in candidates:
         if candidate.baseline is not None:
-            check_baseline(candidate.baseline, candidate.cell, here, gate)
+            check_baseline(candidate.baseline, candidate.cell, local_environment, gate)
     level = gate.level(len(candidates), any(candidate.baseline is not None for candidate in candidates))
     measured, first = _once(reference, candidates, gate, level, progress)
     failed = {finding.cell for finding in first if finding.verdict == "fail"}
     if not failed or not gate.confirm:
         return GateResult(first, measured, False)
-    progress.note("a limit failed: measured once more, afresh")
-    again = [candidate for candidate in candidates if candidate.cell.label in failed]
+    progress.note("a limit failed: measuring again")
+    repeated_candidates = [candidate for candidate in candidates if candidate.cell.label in failed]
     if gate.confirm_rebuilds:
         reference = _rebuilt(reference)
-        again = [replace(candidate, cell=_rebuilt(candidate.cell)) for candidate in again]
+        repeated_candidates = [replace(candidate, cell=_rebuilt(candidate.cell)) for candidate in repeated_candidates]
     try:
-        repeated, second = _once(reference, again, gate, level, progress)
+        repeated, second = _once(reference, repeated_candidates, gate, level, progress)
     finally:
         if gate.confirm_rebuilds:
-            for cell in (reference, *(candidate.cell for candidate in again)):
+            for cell in (reference, *(candidate.cell for candidate in repeated_candidates)):
                 shutil.rmtree(cell.artifacts, ignore_errors=True)
     labels = {cell.label for cell in repeated}
-    kept = [cell for cell in measured if cell.label not in labels]
-    return GateResult(confirmed(first, second), [*kept, *repeated], True)
+    unrepeated = [cell for cell in measured if cell.label not in labels]
+    return GateResult(confirmed(first, second), [*unrepeated, *repeated], True)
 
 
 def _rebuilt(cell: Cell) -> Cell:
-    """Return the cell with a folder of artifacts that is empty: what it needs is built again."""
+    """Return the cell with an empty artifacts folder, so that its artifacts are built again."""
     return replace(cell, artifacts=cell.artifacts.with_name(f"{cell.artifacts.name}{CONFIRM}{secrets.token_hex(3)}"))
 
 
 def measure_for_baseline(
     reference: Cell, cells: Sequence[Cell], gate: GateConfig, progress: Progress
 ) -> list[Measured]:
-    """Measure all that a baseline keeps, with as many launches as the last look of the gate."""
+    """Measure all parts of a baseline, with the gate's maximum number of launches."""
     results = Path(reference.config.results_dir)
     first, *others = measure_cells([reference, *cells], progress)
     home = results / first.record_id
@@ -114,28 +119,30 @@ def measure_for_baseline(
 
 
 def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonConfig:
-    """Return how launches are run: with those rounds that the gate's limits are of."""
-    asked = reference.config.comparison
-    wanted = {phase for limits, value in gate.chosen(has_baseline=True) for phase in limits.phases(value)}
-    room = (reference.facts.max_length or _LONG_TOKENS + max(asked.prompt_tokens)) - max(asked.prompt_tokens)
-    if "long_decode" in wanted:
-        options["long_new_tokens"] = asked.long_new_tokens or min(_LONG_TOKENS, room)
-    options["batched"] = asked.batched if "throughput" in wanted else None
-    return replace(asked, **options)
+    """Return the options of launches, with the rounds that the gate's limits need."""
+    comparison = reference.config.comparison
+    phases = {phase for limits, value in gate.chosen(has_baseline=True) for phase in limits.phases(value)}
+    capacity = (reference.facts.max_length or _LONG_TOKENS + max(comparison.prompt_tokens)) - max(
+        comparison.prompt_tokens
+    )
+    if "long_decode" in phases:
+        options["long_new_tokens"] = comparison.long_new_tokens or min(_LONG_TOKENS, capacity)
+    options["batched"] = comparison.batched if "throughput" in phases else None
+    return replace(comparison, **options)
 
 
 def confirmed(first: Sequence[LimitResult], second: Sequence[LimitResult]) -> list[LimitResult]:
-    """Return the findings, each fail replaced by what its repetition found."""
-    again = {(finding.cell, finding.name): finding for finding in second}
-    kept = [_repeated(finding, again.get((finding.cell, finding.name))) for finding in first]
-    names = {(finding.cell, finding.name) for finding in kept}
-    return kept + [finding for finding in second if (finding.cell, finding.name) not in names]
+    """Return the findings, with each fail replaced by the finding of its repetition."""
+    repetitions = {(finding.cell, finding.name): finding for finding in second}
+    results = [_repeated(finding, repetitions.get((finding.cell, finding.name))) for finding in first]
+    names = {(finding.cell, finding.name) for finding in results}
+    return results + [finding for finding in second if (finding.cell, finding.name) not in names]
 
 
 def _repeated(finding: LimitResult, repetition: LimitResult | None) -> LimitResult:
     if finding.verdict == "fail" and repetition is not None:
-        how = "failed twice" if repetition.verdict == "fail" else "failed once, and not in a fresh repetition"
-        return replace(repetition, history=f"{how}; first: {finding.figures}")
+        outcome = "failed twice" if repetition.verdict == "fail" else "failed once, but not when repeated"
+        return replace(repetition, history=f"{outcome}; first: {finding.figures}")
     if finding.verdict == "fail" and finding.name == "cell":
         return replace(finding, verdict="inconclusive", history="it was measured when repeated")
     return finding
@@ -167,7 +174,7 @@ def _compare(
     level: float,
     progress: Progress,
 ) -> None:
-    """Launch until each limit of each cell that launches decide is decided, or until the last look."""
+    """Launch until every limit that needs launches is decided for every cell, or the maximum is reached."""
     results = Path(reference.config.results_dir)
     by_folder = {results / record.record_id: candidate for candidate, record in pairs if record.status == "ok"}
     has_baseline = any(candidate.baseline is not None for candidate, _ in pairs)
@@ -188,7 +195,7 @@ def _compare(
         )
         progress.note(f"launch {done} of at most {gate.interim_launches[-1]}: decode against the reference: {means}")
 
-    progress.note("speed: the cells take turns")
+    progress.note("speed: the cells are timed in turns")
     compare_speed(
         Runner(reference, results / first.record_id),
         [Runner(candidate.cell, folder, candidate.injection) for folder, candidate in by_folder.items()],

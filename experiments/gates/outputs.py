@@ -1,4 +1,4 @@
-"""What a gate leaves for people and CI systems: text, Markdown, JUnit XML, benchmark arrays, Bencher's metrics."""
+"""The output files of a gate: text, Markdown, JUnit XML, arrays for github-action-benchmark, metrics for Bencher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ORDER = ("fail", "inconclusive", "pass")
 
 
 def text_lines(judgement: GateResult, gate: GateConfig, has_baseline: bool) -> list[str]:
-    """Return the verdict, and a line a limit: what failed first."""
+    """Return the verdict and one line per limit, failed ones first."""
     findings = _sorted(judgement.findings)
     width = max((len(finding.name) for finding in findings), default=0)
     several = len({finding.cell for finding in findings}) > 1
@@ -37,15 +37,16 @@ def text_lines(judgement: GateResult, gate: GateConfig, has_baseline: bool) -> l
 
 
 def headline(judgement: GateResult, gate: GateConfig) -> str:
+    """Return one line with the gate's verdict and the number of limits by verdict."""
     tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
-    said = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count) or "nothing was judged"
-    return f"gate {gate.name}: {judgement.verdict} ({said})"
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count) or "nothing was judged"
+    return f"gate {gate.name}: {judgement.verdict} ({counts})"
 
 
 def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command: str) -> None:
-    """Write all files into the folder; in a GitHub workflow append the summary to the step's.
+    """Write all files into the folder. In a GitHub workflow, also append the summary to the step's summary.
 
-    UserError where they cannot be written.
+    UserError if a file cannot be written.
     """
     files = {
         "summary.md": markdown(judgement, gate, command),
@@ -68,7 +69,7 @@ def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in arrays.keys() - files.keys():
-            (folder / name).unlink(missing_ok=True)  # its reader takes an array without entries for an error
+            (folder / name).unlink(missing_ok=True)  # github-action-benchmark rejects an empty array
         for name, text in files.items():
             write_atomic(folder / name, text)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -80,7 +81,7 @@ def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command
 
 
 def markdown(judgement: GateResult, gate: GateConfig, command: str) -> str:
-    """Return a summary for a pull request."""
+    """Return a Markdown summary for a pull request."""
     lines = [f"### {_MARKS[judgement.verdict]} {headline(judgement, gate)}", ""]
     lines += ["| | cell | limit | measured | bound | what was found |", "| --- | --- | --- | ---: | ---: | --- |"]
     for finding in _sorted(judgement.findings):
@@ -90,7 +91,7 @@ def markdown(judgement: GateResult, gate: GateConfig, command: str) -> str:
 
 
 def junit(judgement: GateResult, gate: GateConfig) -> str:
-    """Return JUnit's XML: a test case a limit; inconclusive is an error, since it did not pass."""
+    """Return JUnit XML with one test case per limit. Inconclusive is an error, since it is not a pass."""
     tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
     suite = ElementTree.Element(
         "testsuite",
@@ -114,7 +115,7 @@ def junit(judgement: GateResult, gate: GateConfig) -> str:
 
 
 class BenchmarkFigure(TypedDict):
-    """What github-action-benchmark takes of one figure."""
+    """One entry of an array for github-action-benchmark."""
 
     name: str
     unit: str
@@ -124,7 +125,7 @@ class BenchmarkFigure(TypedDict):
 
 
 def github_benchmark(findings: Sequence[LimitResult], better: str) -> list[BenchmarkFigure]:
-    """Return the array that github-action-benchmark takes of one direction (customSmallerIsBetter and its twin)."""
+    """Return the array of one direction: customSmallerIsBetter for `lower`, customBiggerIsBetter for `higher`."""
     figures = []
     for finding in findings:
         if finding.better != better or finding.value is None:

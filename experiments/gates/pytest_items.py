@@ -1,4 +1,4 @@
-"""Gates as tests: the items behind `pytest --gate` and the fixture `gate`, imported when one of them is used."""
+"""Gates as pytest items: `pytest --gate` and the fixture `gate`. The plugin imports this module on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare
 
 
 class GateFile(pytest.File):
-    """A gate's YAML: measured once, when the first of its limits is asked for."""
+    """The YAML file of a gate. It is measured once, when the first of its limits runs."""
 
     @override
     def collect(self) -> Iterator[pytest.Item]:
@@ -31,25 +31,28 @@ class GateFile(pytest.File):
                 yield item
 
     def judgement(self) -> GateResult:
+        """Return the gate's result, measured on the first call."""
         if self._judgement is None:
             self._judgement = _judge(self.request, self.config)
         return self._judgement
 
 
 class Limit(pytest.Item):
+    """The test of one limit of one cell. It is skipped if the figure is unknown on both sides."""
+
     cell: str
     limit: str
 
     @override
     def runtest(self) -> None:
         assert isinstance(self.parent, GateFile)
-        found = [one for one in self.parent.judgement().findings if one.cell == self.cell]
-        mine = [one for one in found if one.name in (self.limit, "cell")]
-        if not mine:
-            pytest.skip("neither the run nor what it is judged against knows this figure")
-        for one in mine:
-            if one.verdict != "pass":
-                raise LimitBroken(f"{one.verdict}: {one.message}")
+        cell_findings = [finding for finding in self.parent.judgement().findings if finding.cell == self.cell]
+        own_findings = [finding for finding in cell_findings if finding.name in (self.limit, "cell")]
+        if not own_findings:
+            pytest.skip("this figure is unknown on both sides")
+        for finding in own_findings:
+            if finding.verdict != "pass":
+                raise LimitBroken(f"{finding.verdict}: {finding.message}")
 
     @override
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -61,11 +64,11 @@ class Limit(pytest.Item):
 
 
 class LimitBroken(Exception):
-    """A limit that does not hold, or of which too little is known."""
+    """A limit that failed or is inconclusive."""
 
 
 class GateCheck:
-    """What the fixture gives: call it with the runtime to judge."""
+    """The value of the fixture `gate`: a callable that judges a runtime."""
 
     def __init__(self, results: Path, config: pytest.Config):
         self._results, self._config = results, config
@@ -80,10 +83,10 @@ class GateCheck:
         overrides: Sequence[str] = (),
         **options: Any,
     ) -> GateResult:
-        """Measure and judge; AssertionError with the limits that do not hold, or that are inconclusive.
+        """Measure and judge; fail the test with the limits that failed or are inconclusive.
 
         `target` is MODULE:CLASS of a runtime and `options` its constructor's; without it, `overrides` name a preset.
-        A mistake in what was asked fails the test in one line.
+        A mistake in the options fails the test with one line.
         """
         words = [*overrides, f"gate={gate}", f"against={against}"]
         if target is not None:
@@ -99,14 +102,16 @@ class GateCheck:
             pytest.fail(f"error: {error}", pytrace=False)
         if judgement.verdict != "pass":
             broken = [
-                f"{one.verdict}: {one.name}: {one.message}" for one in judgement.findings if one.verdict != "pass"
+                f"{finding.verdict}: {finding.name}: {finding.message}"
+                for finding in judgement.findings
+                if finding.verdict != "pass"
             ]
             pytest.fail("\n".join(broken or ["inconclusive: nothing was judged"]), pytrace=False)
         return judgement
 
 
 def _judge(request: GateRequest, config: pytest.Config) -> GateResult:
-    """Measure and judge; the progress of minutes goes to the terminal, past what pytest captures."""
+    """Measure and judge. Progress goes to the terminal, uncaptured, as a gate takes minutes."""
     capture = config.pluginmanager.getplugin("capturemanager")
     with nullcontext() if capture is None else capture.global_and_fixture_disabled():
         return judge(request)

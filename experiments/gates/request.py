@@ -1,4 +1,4 @@
-"""A gate as words ask for it, on the command line or in a test: checked, then measured and judged."""
+"""A gate as requested on the command line or in a test: checked first, then measured and judged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN = {"gate": "ci", "baseline": None, "update": "false", "against": "eager", "
 
 @dataclass(frozen=True)
 class GateRequest:
-    """What a command line asks for."""
+    """A checked request. `baseline` is a folder, or None; `output` is the folder of the output files."""
 
     gate: GateConfig
     reference: Cell
@@ -35,31 +35,31 @@ class GateRequest:
 
 
 def prepare_words(words: Sequence[str]) -> GateRequest:
-    """Check all that the command line and the configuration alone show; UserError for the first mistake."""
-    own, given = own_words(words, _OWN)
+    """Parse and check a command line. UserError for the first mistake; nothing is measured."""
+    own, hydra_words = own_words(words, _OWN)
     if own["update"] not in ("true", "false"):
-        raise UserError(f"update={own['update']}: true or false")
+        raise UserError(f"update={own['update']} must be true or false")
     if own["update"] == "true" and own["baseline"] is None:
         raise UserError("update=true needs a folder to write into: baseline=DIR")
-    for_gate = [word for word in given.overrides if word.lstrip("+~").startswith("gate.")]
-    gate = build(GateConfig, compose_gate(str(own["gate"]), for_gate), "gate")
+    gate_words = [word for word in hydra_words.overrides if word.lstrip("+~").startswith("gate.")]
+    gate = build(GateConfig, compose_gate(str(own["gate"]), gate_words), "gate")
     check(gate)
     baseline = None if own["baseline"] is None else Path(own["baseline"])
     extra = ["resume=false", f"benchmark=[{','.join(gate.benchmarks(baseline is not None))}]"]
     command = recorded_command("gate", words)
-    left = replace(given, overrides=[word for word in given.overrides if word not in for_gate])
-    reference, candidates = cells(left, str(own["against"]), command, extra)
+    remaining = replace(hydra_words, overrides=[word for word in hydra_words.overrides if word not in gate_words])
+    reference, candidates = cells(remaining, str(own["against"]), command, extra)
     if reference.config.resume:
-        raise UserError("resume=true: a gate measures what it judges; leave it out")
+        raise UserError("resume=true is not possible: a gate judges fresh measurements; leave it out")
     labels = [cell.label for cell in candidates]
     if len(set(labels)) < len(labels):
-        raise UserError("a gate tells its cells apart by their runtime's name: give each variant runtime.name=…")
+        raise UserError("two cells have the same runtime name: give each variant its own runtime.name=…")
     output = Path(own["output"] or f"{reference.config.results_dir}/gate")
     return GateRequest(gate, reference, candidates, baseline, output, own["update"] == "true")
 
 
 def judge(request: GateRequest) -> GateResult:
-    """Measure and judge. UserError for a baseline that cannot be compared with."""
+    """Measure and judge. UserError for a baseline that is not comparable."""
     candidates, config = _with_baselines(request), request.reference.config
     with Progress(len(candidates) + 1, config.progress) as progress:
         for line in warnings(Path(config.results_dir), request.gate):
@@ -71,18 +71,18 @@ def judge(request: GateRequest) -> GateResult:
 def _with_baselines(request: GateRequest) -> list[Candidate]:
     if request.baseline is None:
         return [Candidate(cell, None) for cell in request.candidates]
-    kept = read_baselines(request.baseline)
-    missing = [cell.label for cell in request.candidates if cell.label not in kept]
+    baselines = read_baselines(request.baseline)
+    missing = [cell.label for cell in request.candidates if cell.label not in baselines]
     if missing:
         raise UserError(
-            f"baseline={request.baseline} holds no {missing[0]} (only {', '.join(kept)}): update=true adds it"
+            f"baseline={request.baseline} holds no {missing[0]} (only {', '.join(baselines)}): update=true adds it"
         )
-    return [Candidate(cell, kept[cell.label]) for cell in request.candidates]
+    return [Candidate(cell, baselines[cell.label]) for cell in request.candidates]
 
 
 def _of_cells(request: GateRequest) -> list[LimitResult]:
-    """Return what the gate finds of the cells as a whole."""
-    kept = {} if request.baseline is None else read_baselines(request.baseline)
+    """Return the findings on the set of cells."""
+    baselines = {} if request.baseline is None else read_baselines(request.baseline)
     present = [cell.label for cell in request.candidates]
     chosen = request.gate.chosen(request.baseline is not None)
-    return [finding for limits, value in chosen for finding in limits.judge_cells(value, present, list(kept))]
+    return [finding for limits, value in chosen for finding in limits.judge_cells(value, present, list(baselines))]

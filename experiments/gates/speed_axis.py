@@ -1,4 +1,4 @@
-"""What the axes of speed have in common: limits on ratios of times by one clock, and the launches a baseline keeps."""
+"""The common parts of the speed axes: limits on time ratios by one clock, and the launches in a baseline."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ C = TypeVar("C", bound=Collection[str])
 
 
 class BaselineSpeed(Struct, frozen=True, kw_only=True):
-    """The launches of a cell beside its reference."""
+    """The launches of a cell against its reference."""
 
     against: str | None = None  # the runtime of the reference
-    options: JsonObject | None = None  # `ComparisonConfig`, as it was
-    log_ratios: dict[str, dict[str, list[float]]] = {}  # by clock and phase: one for each launch
+    options: JsonObject | None = None  # of `ComparisonConfig` in that run
+    log_ratios: dict[str, dict[str, list[float]]] = {}  # by clock and phase: one per launch
 
 
 class KeptSpeed(Kept[BaselineSpeed]):
+    """The part of a baseline with its launches."""
+
     @override
     def make(self, result: Result, against: str | None) -> BaselineSpeed:
         speed = result.speed
@@ -84,7 +86,7 @@ class _SpeedLimits(Limits[C], ABC):
 
 
 class ReferenceSpeedLimits(_SpeedLimits[dict[str, float]]):
-    """The least times faster than the reference, by phase."""
+    """The least speedup over the reference, by phase."""
 
     @override
     def _limit(self, limits: dict[str, float], phase: str, rule: Rule, baseline: Baseline | None) -> SpeedLimit:
@@ -93,7 +95,7 @@ class ReferenceSpeedLimits(_SpeedLimits[dict[str, float]]):
 
 
 class BaselineSpeedLimits(_SpeedLimits[tuple[str, ...]]):
-    """Phases that may not lose the speed over the reference that the baseline had."""
+    """Phases whose speedup over the reference must not fall below the baseline's."""
 
     @override
     def _limit(self, limits: tuple[str, ...], phase: str, rule: Rule, baseline: Baseline | None) -> SpeedLimit:

@@ -20,10 +20,8 @@ from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.records.schema import Code
 
 _ROOT = Path(__file__).parents[2]
-_OWN = (  # code that runs in a cell; code that only shows records is left out
-    "runtimes",
-    *(f"experiments/{part}" for part in ("core", "tasks", "benchmarks", "cells", "measurement", "sandbox")),
-)
+_PARTS = ("benchmarks", "cells", "evaluation", "execution", "measurement", "sandbox", "statistics", "tasks", "timing")
+_OWN = ("runtimes", *(f"experiments/{part}" for part in _PARTS))  # what runs in a cell, not what only shows records
 
 
 def targets(runtime: JsonObject) -> list[str]:
@@ -98,7 +96,11 @@ def _class_body(target: str) -> list[ast.stmt]:
 
 @cache
 def _own_files() -> tuple[Path, ...]:
-    return tuple(path for name in _OWN for path in sorted((_ROOT / name).rglob("*.py")))
+    sources = {name: sorted((_ROOT / name).rglob("*.py")) for name in _OWN}
+    missing = [name for name, paths in sources.items() if not paths]
+    if missing:
+        raise RuntimeError(f"no sources in {', '.join(missing)}: a digest without them would miss changes")
+    return tuple(path for paths in sources.values() for path in paths)
 
 
 def _sources(module: str) -> dict[Path, set[str]]:

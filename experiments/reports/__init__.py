@@ -1,1 +1,1 @@
-"""Views: the matrix as people and programs read it. Rows in, text or pages out; nothing is measured here."""
+"""Reports: the matrix as text, page and file. Rows in, text out; nothing is measured here."""

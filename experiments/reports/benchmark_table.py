@@ -18,7 +18,7 @@ def benchmark_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return a document with the table between its marks. ValueError for one without marks."""
+    """Return the document with the table between its marks. ValueError if it has no marks."""
     if not _MARKS.search(text):
         raise ValueError("no <!-- benchmarks --> … <!-- end of benchmarks -->")
     return _MARKS.sub(lambda match: f"{match[1]}{benchmark_table()}{match[2]}", text)

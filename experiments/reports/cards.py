@@ -1,4 +1,4 @@
-"""What to run, as the page's first answer: a card for each cell that is best at something, and what taking it costs."""
+"""The page's recommendations: one card per cell that is best for a goal, and how the runner-up compares."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ MIN_ACCURACY = 0.99
 _NAMED = 5
 _TITLES = {
     "latency": "Fastest tokens",
-    "throughput": "Most tokens an hour",
+    "throughput": "Most tokens per hour",
     "memory": "Least memory",
     "cost": "Cheapest tokens",
 }
 
 
 class Figure(NamedTuple):
-    """A line of a card."""
+    """One line of a card."""
 
     title: str
     value: str
     beside: str  # in small print
-    is_won: bool  # the cell was chosen by it
+    is_won: bool  # the cell is the best by this figure
 
 
 class Other(NamedTuple):
@@ -36,82 +36,84 @@ class Other(NamedTuple):
 
     runtime: str
     is_tied: bool
-    exchange: str  # what taking it costs and gains
+    exchange: str  # its gains and costs against the best
 
 
 class Unshown(NamedTuple):
-    """A cell that may keep its answers."""
+    """A cell whose estimate reaches the accuracy floor, but whose lower bound does not."""
 
     runtime: str
     speed: str
-    why: str  # and what would show it
+    why: str  # with the number of items that would be enough
 
 
 @dataclass(frozen=True)
 class Card:
-    """A cell, for all goals at which it is the best."""
+    """A cell with all goals for which it is the best."""
 
     title: str
     row: Row
     figures: list[Figure]
     other: Other | None
-    basis: str  # what it was chosen by
-    of: int  # cells that qualify
+    basis: str  # the measure that it was ranked by
+    of: int  # number of cells that qualify
     tied: list[str]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The cards of one model, and what stands beside them."""
+    """The cards of one model, and the notes beside them."""
 
     model: str
     floor: float | None  # the share of the reference's scores that is to be kept
     cards: list[Card]
-    lost: list[str]  # who would be a candidate, were it not for its answers
+    lost: list[str]  # runtimes whose estimate is below the floor
     unshown: list[Unshown]
     is_none_shown: bool
     alarms: list[str]
-    not_ranked: list[tuple[str, str]]  # goals for which nothing can be called the best, and why
+    not_ranked: list[tuple[str, str]]  # goals without a ranking, and the reason
     without_price: bool
-    is_alone: bool  # the reference: the sentence above the cards says how to go on
+    is_alone: bool  # only the reference is measured: the verdict names the next command
 
 
-def answers(found: Sequence[Row]) -> Answers | None:
-    """Return the cards for the model of most cells: speeds of different models are not ranked together.
+def answers(rows: Sequence[Row]) -> Answers | None:
+    """Return the cards for the model with the most cells; None if nothing was measured.
 
-    None where nothing was measured.
+    Speeds of different models are not ranked together.
     """
-    models = [row.model for row in found if row.status == "ok"]
+    models = [row.model for row in rows if row.status == "ok"]
     if not models:
         return None
     model = max(sorted(set(models)), key=models.count)
-    mine = [row for row in found if row.model == model]
-    measured = [row for row in mine if row.status == "ok"]
+    model_rows = [row for row in rows if row.model == model]
+    measured = [row for row in model_rows if row.status == "ok"]
     floor = MIN_ACCURACY if any(kept(row) is not None for row in measured) else None
-    chosen = {goal: choose(mine, Constraints(goal, min_accuracy=floor)) for goal in GOALS}
-    without_price = not chosen["cost"].has_price
+    recommendations = {goal: choose(model_rows, Constraints(goal, min_accuracy=floor)) for goal in GOALS}
+    without_price = not recommendations["cost"].has_price
     if without_price:
-        del chosen["cost"]
+        del recommendations["cost"]
     is_alone = all(row.is_reference for row in measured)
-    unsure = [(row, why) for row in measured if floor and (why := unshown(row, floor))]
+    unshown_rows = [(row, why) for row in measured if floor and (why := unshown(row, floor))]
     return Answers(
         model=measured[0].model_title or model,
         floor=floor,
-        cards=[] if is_alone else [_card(row, chosen) for row in _best(chosen)],
+        cards=[] if is_alone else [_card(row, recommendations) for row in _best(recommendations)],
         lost=_named([row.runtime for row in measured if floor and (kept(row) or 1.0) < floor]),
-        unshown=[Unshown(row.runtime, _speed(row), why) for row, why in unsure],
-        is_none_shown=bool(unsure)
+        unshown=[Unshown(row.runtime, _speed(row), why) for row, why in unshown_rows],
+        is_none_shown=bool(unshown_rows)
         and not any(floor and is_shown(row, floor) for row in measured if not row.is_reference),
-        alarms=[not_compared(row) for row in mine if is_alarm(row)],
-        not_ranked=[(_TITLES[goal], choice.not_ranked) for goal, choice in chosen.items() if choice.not_ranked],
+        alarms=[not_compared(row) for row in model_rows if is_alarm(row)],
+        not_ranked=[
+            (_TITLES[goal], choice.not_ranked) for goal, choice in recommendations.items() if choice.not_ranked
+        ],
         without_price=without_price and not is_alone,
         is_alone=is_alone,
     )
 
 
-def _best(chosen: Mapping[str, Recommendation]) -> list[Row]:
-    """Return the best cells, each once."""
-    return list({choice.best.record_id: choice.best for choice in chosen.values() if choice.best}.values())
+def _best(recommendations: Mapping[str, Recommendation]) -> list[Row]:
+    """Return the best cells without duplicates."""
+    return list({choice.best.record_id: choice.best for choice in recommendations.values() if choice.best}.values())
 
 
 def _speed(row: Row) -> str:
@@ -123,8 +125,8 @@ def _named(runtimes: Sequence[str]) -> list[str]:
     return list(runtimes) if others <= 1 else [*runtimes[:_NAMED], f"{others} others"]
 
 
-def _card(row: Row, chosen: Mapping[str, Recommendation]) -> Card:
-    won = {goal: choice for goal, choice in chosen.items() if choice.best is row}
+def _card(row: Row, recommendations: Mapping[str, Recommendation]) -> Card:
+    won = {goal: choice for goal, choice in recommendations.items() if choice.best is row}
     titles = [_TITLES[goal] for goal in won]
     choice = next(iter(won.values()))
     return Card(
@@ -159,11 +161,11 @@ def _figures(row: Row, won: Mapping[str, Recommendation]) -> list[Figure]:
     figures = [
         Figure("decode speed", speed, beside, "latency" in won and bool(speed)),
         Figure("time to first token", f"{ttft * 1e3:.1f} ms" if ttft else "", alone, False),
-        Figure("time a token", f"{tpot * 1e3:.2f} ms" if tpot else "", alone, "latency" in won and not speed),
+        Figure("time per token", f"{tpot * 1e3:.2f} ms" if tpot else "", alone, "latency" in won and not speed),
         Figure("batched", f"{batched:,.0f} tok/s" if batched else "", "", "throughput" in won),
         Figure("offline", f"{offline:,.0f} tok/s" if offline and not batched else "", "alone", False),
         Figure("peak memory", size(peak) if peak else "", "", "memory" in won),
-        Figure("a million tokens", f"${dollars:.4f}" if dollars else "", price_alone, "cost" in won),
+        Figure("per million tokens", f"${dollars:.4f}" if dollars else "", price_alone, "cost" in won),
         Figure("answers", f"{100 * share:.1f} %" if share is not None else "not measured", "of the reference’s", False),
     ]
     return [figure for figure in figures if figure.value]

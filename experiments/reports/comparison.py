@@ -1,4 +1,4 @@
-"""A comparison of two cells in plain lines: speed, memory, answers, divergence."""
+"""The comparison of two cells as plain lines: speed, memory, answers, divergence."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from runtime_matrix.experiments.records.ratios import Clock, memory_ratio, ratio
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
 
-_ERROR = 0.05  # that any of the speeds' intervals misses
+_ERROR = 0.05  # family-wise error rate of the intervals of all speeds
 
 
 def verdict_lines(result: Result, against: str, reason: str | None) -> list[str]:
-    """Say in plain lines what was found; a line ends with the interval that it rests on.
+    """Return the comparison with `against`, one line per figure, each with its interval.
 
-    The intervals of all speeds hold together at 95 %.
+    The intervals of all speeds hold together at 95 % (Bonferroni). `reason`: why no speed was compared, if known.
     """
     (row,) = rows([result])
     record, diff = result.record, result.diff
     launches = result.speed.launches if result.speed and row["speedup_launches"] else []
-    wanted = [(phase, Clock.WALL) for phase in ("decode", "prefill", "request", "throughput")]
+    speeds = [(phase, Clock.WALL) for phase in ("decode", "prefill", "request", "throughput")]
     if row["cpu_speedup_ratio"] is not None:
-        wanted += [("decode", Clock.CPU), ("prefill", Clock.CPU)]
-    wanted = [(phase, clock) for phase, clock in wanted if ratio(launches, phase, clock)]
+        speeds += [("decode", Clock.CPU), ("prefill", Clock.CPU)]
+    speeds = [(phase, clock) for phase, clock in speeds if ratio(launches, phase, clock)]
     lines = [f"{record.runtime.name} against {against}, {record.model.name} model, {len(launches)} launches:"]
     if reason or row.speedup_reason:
         lines.append(f"  speed      not compared: {reason or row.speedup_reason}")
-    for phase, clock in wanted:
-        speedup = ratio(launches, phase, clock, 1 - _ERROR / len(wanted))
+    for phase, clock in speeds:
+        speedup = ratio(launches, phase, clock, 1 - _ERROR / len(speeds))
         assert speedup is not None
-        said = f"{clock.said} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.said
-        lines.append(f"  {phase:10} {_than(speedup, 'faster', 'slower')}, {said}")
+        clock_text = f"{clock.said} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.said
+        lines.append(f"  {phase:10} {_than(speedup, 'faster', 'slower')}, {clock_text}")
     if launches and row.speed_note:
         lines.append(f"  {'':10} {row.speed_note}")
     memory = memory_ratio(launches)
     if memory:
-        lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak apart from imports")
+        lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak without imports")
     if diff is not None and diff.reason:
         lines.append(f"  answers    not compared: {diff.reason}")
     for name, benchmark in diff.benchmarks.items() if diff is not None else ():
@@ -81,7 +81,7 @@ def _divergence_lines(record: Record) -> list[str]:
         return []
     figures = entry.figures
     return [
-        f"  {'divergence':16} {figures['kl_mean']:.2e} nats a token (99 %: {figures['kl_p99']:.1e}, "
+        f"  {'divergence':16} {figures['kl_mean']:.2e} nats per token (99 %: {figures['kl_p99']:.1e}, "
         f"most {figures['kl_max']:.1e}), "
         f"same top token {100 * figures['same_top_ratio']:.2f} % of {figures['tokens']:,}"
     ]

@@ -1,4 +1,4 @@
-"""What the page shows of one cell: distributions, shapes, memory, roofline, wall time, what a build costs."""
+"""The page's details of one cell: distributions, shapes, memory, roofline and wall time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from runtime_matrix.experiments.statistics.descriptive import percentile
 
 T = TypeVar("T")
 
-_DRAWN = 120  # samples of a distribution; more are not told apart in a picture
-# Of records that do not say which phases build something: those that every start has.
+_DRAWN = 120  # samples of a distribution; a chart cannot resolve more
+# The phases of every start, for records without `build_phases`: all other phases count as building.
 _LOADING = ("weights", "place", "session")
-_TRACED = 240
+_TRACED = 240  # samples of the memory trace
 
 
 class ShapeTimes(Struct, frozen=True, kw_only=True):
-    """The latency benchmark of one shape, of the cell alone."""
+    """Latency at one shape, measured without interleaving. Medians; None if not measured."""
 
     batch: float
     prompt_tokens: float
@@ -38,14 +38,14 @@ class ShapeTimes(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """Peaks by phase, and the resident memory over time."""
+    """Peaks by phase in bytes, and the resident memory over time."""
 
     peaks: dict[str, float | None]
     trace: list[tuple[float, int]]  # seconds since the start, bytes
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
-    """The hardware peak and the cell's points below it: operations per byte, operations per second."""
+    """The hardware peak and the cell's points below it, as (operations per byte, operations per second)."""
 
     bytes_per_s: float | None
     flops_per_s: float
@@ -55,25 +55,25 @@ class Roofline(Struct, frozen=True, kw_only=True):
 
 
 class NoRoofline(Struct, frozen=True, kw_only=True):
-    """Why there is nothing to draw."""
+    """The reason why there is no roofline."""
 
     reason: str
 
 
 class Detail(Struct, frozen=True, kw_only=True):
-    """What the page shows of a cell. Seconds and bytes; None where it was not measured."""
+    """The details of a cell. Seconds and bytes; None if not measured."""
 
-    shape: dict[str, float]  # of the requests that `samples` are of; empty where there are none
+    shape: dict[str, float]  # of the requests in `samples`; empty if there are none
     source: str | None
     launches: float | None
     middle: dict[str, float | None]
     samples: dict[str, list[float]]
-    counts: dict[str, int]  # of all samples: those above are thinned
+    counts: dict[str, int]  # of all samples; `samples` is thinned
     grid: list[ShapeTimes]
     wall: list[tuple[str, float]]
     memory: Memory
     roofline: Roofline | NoRoofline
-    items: dict[str, int]  # of each benchmark
+    items: dict[str, int]  # number of items per benchmark
     notes: list[str]
     counters: dict[str, int]
     skipped: list[tuple[str, str, str | None]]  # benchmark, status, reason
@@ -83,17 +83,17 @@ class Detail(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Requests:
-    """The requests that a row's times are of."""
+    """The requests behind a row's times."""
 
     samples: dict[str, list[float]]
     shape: RequestShape | None
 
 
 def detail(result: Result, row: Row, flipped: FlippedItems, reference: Record | None = None) -> Detail:
-    """Return what the page shows of a cell."""
+    """Return the details of a cell. KeyError if a latency entry lacks a part of its shape."""
     record = result.record
     ok = [entry for entry in record.benchmarks if entry.status == "ok"]
-    # Times of work that was not the work that was asked for are nobody's to see.
+    # Times of wrong outputs or invalid timing are not shown.
     latency = [entry for entry in ok if entry.benchmark == "latency" and not is_alarm(row)]
     requests = _requests(result, row, latency)
     notes = record.load.notes if record.load else []
@@ -138,7 +138,7 @@ def _known(fact: T | UnsetType) -> T | None:
 
 
 def _requests(result: Result, row: Row, latency: Sequence[Entry]) -> _Requests:
-    """Return the requests that the row's times are of: those of interleaved launches where it has them."""
+    """Return the requests behind the row's times: those of interleaved launches if there are any."""
     if row.latency_source != INTERLEAVED or result.speed is None:
         return _Requests(latency[0].samples, _shape(latency[0])) if latency else _Requests({}, None)
     own = [launch.own for launch in result.speed.launches if launch.own is not None]
@@ -152,12 +152,12 @@ def _requests(result: Result, row: Row, latency: Sequence[Entry]) -> _Requests:
 
 
 def _shape(entry: Entry) -> RequestShape:
-    """Return the shape of the requests of a latency entry. KeyError where its parameters lack a part."""
+    """Return the shape of the requests of a latency entry. KeyError if a parameter is missing."""
     return RequestShape(*(entry.parameters[name] for name in ("batch", "prompt_tokens", "new_tokens")))
 
 
 def _thinned(samples: Sequence[float]) -> list[float]:
-    """Return order statistics, evenly spaced where there are too many to draw; the smallest and largest stay."""
+    """Return the sorted samples, thinned to `_DRAWN` evenly spaced ones; the smallest and largest are kept."""
     ordered = sorted(samples)
     if len(ordered) > _DRAWN:
         ordered = [ordered[round(i * (len(ordered) - 1) / (_DRAWN - 1))] for i in range(_DRAWN)]
@@ -177,7 +177,7 @@ def _of_shape(entry: Entry) -> ShapeTimes:
 
 
 def _wall(record: Record, ok: Sequence[Entry]) -> list[tuple[str, float]]:
-    """Return where the cell's wall time went, in the order of happening; `rest` is what nothing accounts for."""
+    """Return the cell's wall time by phase, in order of time; `rest` is not accounted for."""
     spent = {
         "hardware peak": record.jobs.get("hardware_peak"),
         "reference's logits": record.jobs.get("reference"),
@@ -193,7 +193,7 @@ def _wall(record: Record, ok: Sequence[Entry]) -> list[tuple[str, float]]:
 
 
 def _loading_s(load: Load) -> dict[str, float]:
-    """Return the seconds of importing, of what every start does, and of what makes something that later starts find."""
+    """Return the seconds of imports, of phases of every start, and of builds that later starts find in the cache."""
     builds = load.phases_s.keys() - set(_LOADING) if load.build_phases is None else set(load.build_phases)
     spent = {"import": load.import_s or 0.0, "load": 0.0, "build": 0.0}
     for name, seconds in load.phases_s.items():
@@ -202,7 +202,7 @@ def _loading_s(load: Load) -> dict[str, float]:
 
 
 def _benchmarks_s(ok: Sequence[Entry]) -> dict[str, float]:
-    """Return the seconds that benchmarks took: warming up, measuring, and evaluating answers."""
+    """Return the seconds that benchmarks spent on warm-up, on measuring, and on evaluating answers."""
     spent = {"warm-up": 0.0, "measure": 0.0, "evaluate": 0.0}
     for entry in ok:
         timed, whole = sum(entry.samples.get("total_s", [])), entry.duration_s
@@ -233,7 +233,7 @@ def _memory(record: Record, ok: Sequence[Entry]) -> Memory:
 
 
 def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: Record | None) -> Roofline | NoRoofline:
-    """Return the hardware peak and the cell's points, or the reason why there are none."""
+    """Return the hardware peak and the cell's points, or the reason why there is no roofline."""
     peak, dtype = record.hardware_peak, record.load.dtype if record.load else None
     rate = peak.flops_per_s.get(dtype) if peak and dtype else None
     if shape is None:
@@ -241,10 +241,10 @@ def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: R
     if not peak or not rate:
         return NoRoofline(reason=f"the hardware peak in {dtype or 'its dtype'} was not measured")
     if not record.held().is_whole:
-        return NoRoofline(reason="how many bytes move is not known where layers are offloaded")
+        return NoRoofline(reason="the bytes that move are unknown if layers are offloaded")
     points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], shape, reference)
     if not points:
-        reason = "how many weights the model has is not known: no cell of this run holds them in full"
+        reason = "the number of weights is unknown: no cell of this run holds them in full"
         return NoRoofline(reason=reason)
     return Roofline(
         bytes_per_s=peak.copy_bytes_per_s,

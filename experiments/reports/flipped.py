@@ -1,4 +1,4 @@
-"""Items whose answer is not the reference's: the question and both answers, side by side."""
+"""Items whose answer differs from the reference's: the question and both answers, side by side."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from runtime_matrix.experiments.records.comparison import BenchmarkDiff, Result
 from runtime_matrix.experiments.records.schema import to_plain, typed
 
 _LETTERS = "ABCDEFGHIJ"
-_PROMPT, _ANSWER = 500, 400  # characters; of a prompt the end, where the question stands
-_EACH = 12  # of a benchmark
+_PROMPT, _ANSWER = 500, 400  # characters; a prompt is cut at its start, as the question is at its end
+_EACH = 12  # items per benchmark
 
 
 class _Item(Struct, frozen=True, kw_only=True):
-    """What the page shows of an item; which fields there are depends on its benchmark."""
+    """One line of an items file; which fields are set depends on the benchmark."""
 
     id: str | int
-    sample: int | None = None  # of a problem that is answered several times
+    sample: int | None = None  # of a problem with several samples
     question: str | None = None
     prompt: str | None = None
     choices: list[str] | None = None  # older records have none
-    answer: int | None = None  # the index of the right choice
-    predicted: int | None = None  # the index of the choice that was taken
+    answer: int | None = None  # index of the right choice
+    predicted: int | None = None  # index of the chosen one
     text: str = ""
-    answers: list[str] = []  # that are right
-    references: list[str] = []  # that a summary is compared with
+    answers: list[str] = []  # the accepted ones
+    references: list[str] = []  # reference summaries
     is_right: bool | None = None
 
 
@@ -46,7 +46,7 @@ class FlippedItem(Struct, frozen=True, kw_only=True):
 
 
 class FlippedItems(Struct, frozen=True, kw_only=True):
-    """The items of a cell whose answer is not the reference's, and how many there are by benchmark."""
+    """The items of a cell whose answer differs from the reference's, and their number per benchmark."""
 
     differing: dict[str, int]
     items: list[FlippedItem]
@@ -54,14 +54,14 @@ class FlippedItems(Struct, frozen=True, kw_only=True):
 
 
 class Flipped:
-    """Reads the items of cells and their references, each file once; at most `budget_bytes` of them come out."""
+    """Reads the items of cells and of their references. All cells together return at most `budget_bytes`."""
 
     def __init__(self, budget_bytes: int):
         self._left = budget_bytes
         self._cache: dict[Path, Mapping[str, _Item]] = {}
 
     def of(self, result: Result, share_bytes: int) -> FlippedItems:
-        """Return the items of a cell, as many as `share_bytes` hold."""
+        """Return the items of a cell, at most `share_bytes` of JSON. Unreadable files become the `reason`."""
         if result.diff is None:
             return FlippedItems(differing={}, items=[], reason=None)
         diffs = result.diff.benchmarks
@@ -84,12 +84,14 @@ class Flipped:
         name = next(entry.items_file for entry in result.record.benchmarks if entry.benchmark == benchmark)
         if name is None:
             raise KeyError("items_file")
-        mine = self._read(result.folder / name, is_kept=False)
-        theirs = self._read(result.folder.parent / against / name, is_kept=True)  # a reference serves many cells
+        own_items = self._read(result.folder / name, is_kept=False)
+        reference_items = self._read(result.folder.parent / against / name, is_kept=True)  # read by many cells
         pairs = [
-            (mine[key], theirs[key]) for key in mine if key in theirs and _answer(mine[key]) != _answer(theirs[key])
+            (own_items[key], reference_items[key])
+            for key in own_items
+            if key in reference_items and _answer(own_items[key]) != _answer(reference_items[key])
         ]
-        pairs.sort(key=lambda pair: pair[0].is_right == pair[1].is_right)  # those that count come first
+        pairs.sort(key=lambda pair: pair[0].is_right == pair[1].is_right)  # a changed verdict comes first
         for item, other in pairs[:_EACH]:
             yield FlippedItem(
                 benchmark=benchmark,
@@ -114,7 +116,7 @@ class Flipped:
 
 
 def _differing(diff: BenchmarkDiff) -> int:
-    """Return how many items have another answer, for benchmarks with items that people can read."""
+    """Return the number of items with another answer; 0 for benchmarks without readable items."""
     if diff.different_items is not None:
         return len(diff.different_items)
     return round(diff.changed_answers.estimate * diff.items) if diff.changed_answers else 0

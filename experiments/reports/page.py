@@ -1,4 +1,4 @@
-"""The page: the matrix, what to run, the Pareto front, each cell and the trends, in one file that loads no other."""
+"""The page: matrix, recommendations, Pareto front, cells and trends in one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).with_name("assets")
 _SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
-_DETAILED = 300  # cells with distributions and items, the latest; of more the records say all
-_FOLDED_BELOW = 15  # rows: fewer are seen at a glance, without filters
+_DETAILED = 300  # the latest cells get distributions and items; older ones only a row
+_FOLDED_BELOW = 15  # rows: filters are folded for fewer
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HASHES = "HASHES-OF-THE-SCRIPTS"
-# A second line: whatever a record might smuggle in, only these scripts run, and nothing is asked of any network.
+# Defence in depth: markup from a record cannot run scripts or reach a network.
 _POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
 _GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the static table: its texts, and marks for those who cannot see colours."""
+    """A row of the static table: texts, and marks that do not depend on colour."""
 
     id: str
     is_reference: bool
@@ -57,47 +57,47 @@ class Line:
 
 
 def page(results: Sequence[Result], refused: Sequence[tuple[str, str]] = (), all_records: bool = False) -> str:
-    """Return the page as HTML. `results` are those of a folder, oldest first; `refused` has paths and reasons."""
-    every = rows(results, all=True)
-    found = every if all_records else latest(every)
-    cells, broken = _cells(results, found)
-    return page_of_rows(found, [*refused, *broken], cells, trends(every))
+    """Return the page as HTML. `results`: of a folder, oldest first; `refused`: paths and reasons of unread records."""
+    all_rows = rows(results, all=True)
+    rows_shown = all_rows if all_records else latest(all_rows)
+    cells, broken = _cells(results, rows_shown)
+    return page_of_rows(rows_shown, [*refused, *broken], cells, trends(all_rows))
 
 
 def page_of_rows(
-    found: Sequence[Row],
+    rows: Sequence[Row],
     refused: Sequence[tuple[str, str]] = (),
     cells: Mapping[str, Detail] | None = None,
     series: Sequence[Series] = (),
 ) -> str:
-    """Return the page of rows, such as a published matrix has; `cells` are what is shown when a cell is opened."""
-    columns = sorted(known(found), key=lambda column: _GROUPS.index(column.group))
-    marks = mark_best(found, columns)
+    """Return the page for rows alone, as of a published matrix. `cells`: details by record id, shown on demand."""
+    columns = sorted(known(rows), key=lambda column: _GROUPS.index(column.group))
+    marks = mark_best(rows, columns)
     text: str = _template().render(
-        title=_title(found),
-        facts=_facts(found),
+        title=_title(rows),
+        facts=_facts(rows),
         css=(ASSETS / "page.css").read_text(encoding="utf-8"),
         js="\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
-        data=_embedded(page_data(found, columns, marks, cells or {}, series)),
-        answers=answers(found),
-        verdict=sentence(found),
-        bars=bars(found),
-        are_few=len(found) < _FOLDED_BELOW,
+        data=_embedded(page_data(rows, columns, marks, cells or {}, series)),
+        answers=answers(rows),
+        verdict=sentence(rows),
+        bars=bars(rows),
+        are_few=len(rows) < _FOLDED_BELOW,
         columns=columns,
         groups=_groups(columns),
         views=_views(columns),
         benchmarks=list(dict.fromkeys(column.benchmark for column in columns if column.benchmark)),
-        rows=[_line(row, columns, marks) for row in found],
+        rows=[_line(row, columns, marks) for row in rows],
         page_rank=PAGE,
-        notes=foot(found),
+        notes=foot(rows),
         refused=refused,
         metrics=METRICS,
         axes=axis_labels(columns),
         x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
-        choices=_choices(found),
+        choices=_choices(rows),
         has_trends=bool(series),
-        has_alarms=any(is_alarm(row) for row in found),
+        has_alarms=any(is_alarm(row) for row in rows),
         policy=_POLICY,
     )
     return text.replace(_HASHES, " ".join(f"'sha256-{_digest(script)}'" for script in _SCRIPT.findall(text)), 1)
@@ -117,14 +117,14 @@ def _template() -> Template:
 
 
 def _embedded(data: PageData) -> str:
-    """Return JSON that may stand within a script element: no `</script>` can end it."""
+    """Return JSON that is safe within a script element: it cannot contain `</script>`."""
     return json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _cells(results: Sequence[Result], found: Sequence[Row]) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
-    """Return what is shown when a cell is opened, by record; and the records of which that cannot be shown, and why."""
+def _cells(results: Sequence[Result], rows: Sequence[Row]) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
+    """Return the details by record id, and the folders of records without details, with the reason."""
     by_id = {result.record.record_id: result for result in results}
-    newest = sorted(found, key=lambda row: row.started_at)[-_DETAILED:]
+    newest = sorted(rows, key=lambda row: row.started_at)[-_DETAILED:]
     flipped = Flipped(_ITEMS_BYTES)
     share = _ITEMS_BYTES // max(1, min(len(newest), 40))
     records = [result.record for result in results if result.record.is_reference]
@@ -154,7 +154,7 @@ def _line(row: Row, columns: Sequence[Metric], marks: Mapping[tuple[str, str], s
 
 
 def status_class(row: Row) -> str:
-    """Return a status as the name of a CSS class; two of them contain a space."""
+    """Return a status as CSS classes: spaces become hyphens, and ` alarm` is added for failed timing."""
     return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
 
 
@@ -168,17 +168,21 @@ def _groups(columns: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
 
 
 def _views(columns: Sequence[Metric]) -> list[str]:
-    """Return the groups that are of several benchmarks, or of none."""
-    found: dict[str, set[str]] = {}
-    for one in columns:
-        found.setdefault(one.group, set()).add(one.benchmark)
-    return [group for group, asked in found.items() if group != "cell" and (len(asked) > 1 or asked == {""})]
+    """Return the groups with columns of several benchmarks, or of none."""
+    benchmarks_of: dict[str, set[str]] = {}
+    for column in columns:
+        benchmarks_of.setdefault(column.group, set()).add(column.benchmark)
+    return [
+        group
+        for group, benchmarks in benchmarks_of.items()
+        if group != "cell" and (len(benchmarks) > 1 or benchmarks == {""})
+    ]
 
 
-def _title(found: Sequence[Row]) -> str:
-    models = sorted({row.model_title or row.model for row in found})
+def _title(rows: Sequence[Row]) -> str:
+    models = sorted({row.model_title or row.model for row in rows})
     shown = ", ".join(models[:3]) + (" and others" if len(models) > 3 else "")
-    places = sorted({f"{row.processor or row.hw}, {_threads(row.threads)}" for row in found})
+    places = sorted({f"{row.processor or row.hw}, {_threads(row.threads)}" for row in rows})
     return f"{shown} on {places[0] if len(places) == 1 else f'{len(places)} machines'}"
 
 
@@ -186,27 +190,27 @@ def _threads(count: int) -> str:
     return f"{count} thread{'s' if count != 1 else ''}"
 
 
-def _facts(found: Sequence[Row]) -> list[tuple[str, str]]:
-    measured = sum(row.status == "ok" for row in found)
-    days = sorted({row.started_at[:10] for row in found})
-    commits = sorted({row.commit[:7] for row in found if row.commit})
+def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    measured = sum(row.status == "ok" for row in rows)
+    days = sorted({row.started_at[:10] for row in rows})
+    commits = sorted({row.commit[:7] for row in rows if row.commit})
     return [
-        ("cells", f"{len(found)}"),
+        ("cells", f"{len(rows)}"),
         ("measured", f"{measured}"),
-        ("runs", f"{len({row.run_id for row in found})}"),
-        ("threads", ", ".join(sorted({str(row.threads) for row in found}))),
+        ("runs", f"{len({row.run_id for row in rows})}"),
+        ("threads", ", ".join(sorted({str(row.threads) for row in rows}))),
         ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
         ("commit", ", ".join(commits[-3:]) or "not in git"),
         ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
 
 
-def _choices(found: Sequence[Row]) -> dict[str, list[str]]:
-    """Return what the matrix can be filtered by, where there is more than one of it."""
+def _choices(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the options of each filter; filters with a single option are left out."""
     options: dict[str, set[str]] = {
-        "runtime": {row.runtime for row in found},
-        "hardware": {f"{row.hw}, {row.processor}" for row in found},
-        "model": {row.model for row in found},
-        "status": {row.status for row in found},
+        "runtime": {row.runtime for row in rows},
+        "hardware": {f"{row.hw}, {row.processor}" for row in rows},
+        "model": {row.model for row in rows},
+        "status": {row.status for row in rows},
     }
     return {title: sorted(values) for title, values in options.items() if len(values) > 1}

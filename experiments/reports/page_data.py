@@ -1,4 +1,4 @@
-"""What the scripts of the page read: rows, columns, marks, intervals, Pareto fronts, cells and trends."""
+"""The data of the page's scripts: rows, columns, marks, intervals, Pareto fronts, cells and trends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = str | float | bool | None
 
 
 class PageColumn(Struct, frozen=True, kw_only=True):
-    """A column as the scripts know it; see `Metric`."""
+    """A column of the table; see `Metric`."""
 
     key: str
     title: str
@@ -29,23 +29,23 @@ class PageColumn(Struct, frozen=True, kw_only=True):
     benchmark: str
     about: str
     rank: int
-    is_judged: bool  # something in it is best, unless nothing tells its cells apart
-    items_of: str  # the benchmark whose items it is the score of
+    is_judged: bool  # its best cells are marked, unless intervals overlap
+    items_of: str  # the benchmark that it is the score of
     is_low_better: bool
 
 
 class PageFront(Struct, frozen=True, kw_only=True):
-    """A Pareto front, by record; see `Front`."""
+    """A Pareto front by record id; see `Front`."""
 
     dominated: dict[str, list[str]]
     missing: dict[str, str]
 
 
 class PageData(Struct, frozen=True, kw_only=True):
-    """What the scripts of the page read."""
+    """The JSON that is embedded in the page."""
 
     columns: list[PageColumn]
-    keys: list[str]  # of the values in a row
+    keys: list[str]  # of the values in each row
     rows: list[list[Value]]
     marks: list[tuple[str, str, str]]  # record, column, "best" or "tied"
     bounds: dict[str, dict[str, list[float]]]  # by record and key: low, value, high
@@ -56,21 +56,21 @@ class PageData(Struct, frozen=True, kw_only=True):
     cells: dict[str, Detail]  # by record
     trends: list[Series]
     fewest: int
-    alarms: list[str]  # statuses of timed work that was not what was asked for
+    alarms: list[str]  # statuses of failed timing
 
 
 def page_data(
-    found: Sequence[Row],
+    rows: Sequence[Row],
     columns: Sequence[Metric],
     marks: Mapping[tuple[str, str], str],
     cells: Mapping[str, Detail],
     series: Sequence[Series],
 ) -> PageData:
-    """Return what the scripts read of these rows; `cells` are what is shown when a cell is opened."""
-    flat = [row.flat() for row in found]
+    """Return the page's data. `marks`: by record id and column key; `cells`: details by record id."""
+    flat_rows = [row.flat() for row in rows]
     judged = {*SCORES, *STAND_INS, *(column.key for column in columns if column.group == "speed" and column.better)}
     items_of = {score.metric: name for name, score in scores().items()}
-    keys = [key for key in flat[0] if any(values.get(key) is not None for values in flat)]
+    keys = [key for key in flat_rows[0] if any(values.get(key) is not None for values in flat_rows)]
     return PageData(
         columns=[
             PageColumn(
@@ -88,11 +88,11 @@ def page_data(
             for column in columns
         ],
         keys=keys,
-        rows=[[_short(values.get(key)) for key in keys] for values in flat],
+        rows=[[_short(values.get(key)) for key in keys] for values in flat_rows],
         marks=[(record_id, key, mark) for (record_id, key), mark in marks.items()],
-        bounds={row.record_id: _bounds(row) for row in found},
-        kept={row.record_id: _kept(row) for row in found if row.status == "ok"},
-        fronts={f"{x}|{y}": _front(found, x, y) for x in SPEEDS for y in SCORES if x in keys and y in keys},
+        bounds={row.record_id: _bounds(row) for row in rows},
+        kept={row.record_id: _kept(row) for row in rows if row.status == "ok"},
+        fronts={f"{x}|{y}": _front(rows, x, y) for x in SPEEDS for y in SCORES if x in keys and y in keys},
         metrics=METRICS,
         axes=axis_labels(columns),
         cells=dict(cells),
@@ -108,24 +108,24 @@ def _kept(row: Row) -> float | None:
 
 
 def _bounds(row: Row) -> dict[str, list[float]]:
-    found = {key: bounds(row, key) for key in (*SPEEDS, *SCORES)}
-    return {key: [_short_float(end) for end in ends] for key, ends in found.items() if ends}
+    bounds_of = {key: bounds(row, key) for key in (*SPEEDS, *SCORES)}
+    return {key: [_short_float(end) for end in ends] for key, ends in bounds_of.items() if ends}
 
 
-def _front(found: Sequence[Row], x: str, y: str) -> PageFront:
-    front = pareto(found, [(x, "high"), (y, "high" if higher_is_better(y) else "low"), ("peak_host_bytes", "low")])
+def _front(rows: Sequence[Row], x: str, y: str) -> PageFront:
+    front = pareto(rows, [(x, "high"), (y, "high" if higher_is_better(y) else "low"), ("peak_host_bytes", "low")])
     return PageFront(dominated=dict(zip(front.record_ids, front.dominated_by, strict=True)), missing=front.missing)
 
 
 def axis_labels(columns: Sequence[Metric]) -> dict[str, str]:
-    """Return what the axes of the Pareto front are called: a score's stand-in, where it is shown instead."""
+    """Return the labels of the Pareto axes by key; a score whose stand-in is shown gets the stand-in's label."""
     shown = {column.key: column.header for column in columns}
     labels = {column.key: column.header for column in COLUMNS if column.key in (*SPEEDS, *SCORES)}
     return labels | {key: shown[other] for other, key in STAND_INS.items() if key not in shown and other in shown}
 
 
 def _short(value: Value) -> Value:
-    """Return a value with six digits; counts and bytes stay whole."""
+    """Round floats to six digits; counts and bytes stay whole."""
     return _short_float(value) if isinstance(value, float) and not value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""The records of a folder for whoever shows them, and the page that is made of them."""
+"""Reading the records of a folder for reports, and writing their page."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from runtime_matrix.experiments.records.store import cell_folders, read_results,
 from runtime_matrix.experiments.reports.page import page
 
 PAGE_FILE = "report.html"
-NEWEST = 1000  # records that are shown unasked
+NEWEST = 1000  # records that are read without --all
 Results = list[Result]
 Refused = list[tuple[str, str]]
 
 
 def read(folder: Path, newest: int | None = None) -> tuple[Results, Refused]:
-    """Return the records below a folder, oldest first, and what was left out, with its reason. UserError for none.
+    """Return the records below a folder, oldest first, and the unreadable ones with the reason.
 
-    `newest`: so many at most; then a line says how many there are.
+    `newest`: read at most so many, and print a line if there are more. UserError if there is no record.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; measure first: python -m experiments.run")
@@ -37,5 +37,5 @@ def read(folder: Path, newest: int | None = None) -> tuple[Results, Refused]:
 
 
 def write_page(results: Results, refused: Refused, path: Path, all_records: bool = False) -> None:
-    """Write the page for people: one file that asks nothing of any other."""
+    """Write the page as one file without external resources. OSError if the file cannot be written."""
     write_atomic(path, page(results, refused, all_records))

@@ -1,4 +1,4 @@
-"""The published JSON Schemas of matrix rows and of a record. `make schema` writes their texts beside this file."""
+"""The published JSON Schemas of matrix rows and of a record. `make schema` writes them into this folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def row_keys() -> list[str]:
-    """Return the keys that the schema of the matrix names."""
+    """Return the keys of a row of the matrix, as in its schema."""
     return list(_properties())
 
 
 def matrix_schema() -> JsonObject:
-    """Return the schema of the matrix: an array of rows, null for what is unknown."""
+    """Return the schema of the matrix: an array of rows; unknown values are null."""
     properties = _properties()
     return {
         "$schema": _DIALECT,
@@ -45,15 +45,16 @@ def record_schema() -> JsonObject:
 
 
 def text_of(schema: JsonObject) -> str:
+    """Return a schema as it is written to its file: indented, with a final newline."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _properties() -> dict[str, JsonObject]:
-    """Return what a flat row holds: the fields of `Row`, and the figures of the columns in place of `figures`."""
+    """Return the properties of a flat row: the fields of `Row`, with one key per numeric column for `figures`."""
     _, definitions = msgspec.json.schema_components([Row])
     fields = {name: dict(field) for name, field in definitions["Row"]["properties"].items() if name != "figures"}
     for field in fields.values():
-        field.pop("default", None)  # every key is there, whatever it holds
+        field.pop("default", None)  # every key is present in a row
     figures = {
         column.key: {"type": ["number", "null"], "description": f"{column.title}: {column.about}"}
         for column in COLUMNS

@@ -1,4 +1,4 @@
-"""The matrix as a SQLite file, for questions that no table answers: cells, and every raw sample of them."""
+"""The matrix as a SQLite file: cells, figures and all raw samples, for queries beyond the table."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Value = str | float | bool | None
 _KINDS: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}
 
 
-def write_sqlite(found: Sequence[Row], results: Sequence[Result], path: Path) -> None:
-    """Write the tables `cells` (a row of the matrix each), `samples` and `figures`; an earlier file is replaced.
+def write_sqlite(rows: Sequence[Row], results: Sequence[Result], path: Path) -> None:
+    """Write the tables `cells` (one row per cell), `samples` and `figures`; an earlier file is replaced.
 
-    OSError where the file cannot be written.
+    OSError if the file cannot be written.
     """
-    kept = {row.record_id for row in found}
+    record_ids = {row.record_id for row in rows}
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
     try:
         connection = sqlite3.connect(temporary)
         try:
-            records = [result.record for result in results if result.record.record_id in kept]
-            _fill(connection, [row.flat() for row in found], records)
+            records = [result.record for result in results if result.record.record_id in record_ids]
+            _fill(connection, [row.flat() for row in rows], records)
         finally:
             connection.close()
         temporary.chmod(0o644)
@@ -41,26 +41,26 @@ def write_sqlite(found: Sequence[Row], results: Sequence[Result], path: Path) ->
 
 def _fill(connection: sqlite3.Connection, cells: Sequence[Mapping[str, Value]], records: Sequence[Record]) -> None:
     names = list(cells[0])
-    parts = ", ".join(f'"{name}" {_kind([cell[name] for cell in cells])}' for name in names)
-    connection.execute(f"CREATE TABLE cells ({parts}, PRIMARY KEY (record_id))")
-    holes = ", ".join("?" * len(names))
+    columns = ", ".join(f'"{name}" {_kind([cell[name] for cell in cells])}' for name in names)
+    connection.execute(f"CREATE TABLE cells ({columns}, PRIMARY KEY (record_id))")
+    placeholders = ", ".join("?" * len(names))
     connection.executemany(
-        f"INSERT INTO cells VALUES ({holes})", [[_value(cell[name]) for name in names] for cell in cells]
+        f"INSERT INTO cells VALUES ({placeholders})", [[_value(cell[name]) for name in names] for cell in cells]
     )
     connection.execute("CREATE TABLE samples (record_id TEXT, benchmark TEXT, sample TEXT, number INTEGER, value REAL)")
     connection.executemany(
-        "INSERT INTO samples VALUES (?, ?, ?, ?, ?)", (tuple(map(_value, one)) for one in _samples(records))
+        "INSERT INTO samples VALUES (?, ?, ?, ?, ?)", (tuple(map(_value, values)) for values in _samples(records))
     )
     connection.execute("CREATE TABLE figures (record_id TEXT, benchmark TEXT, figure TEXT, value)")
     connection.executemany(
-        "INSERT INTO figures VALUES (?, ?, ?, ?)", (tuple(map(_value, one)) for one in _figures(records))
+        "INSERT INTO figures VALUES (?, ?, ?, ?)", (tuple(map(_value, values)) for values in _figures(records))
     )
     connection.execute("CREATE INDEX samples_of_a_cell ON samples (record_id, sample)")
     connection.commit()
 
 
 def _value(value: object) -> Value:
-    """Return what SQLite can hold: integers of 64 bits, and no lists or mappings but their text."""
+    """Convert a value for SQLite: integers beyond 64 bits to floats, lists and mappings to JSON."""
     if value is None or isinstance(value, str | float):
         return value
     if isinstance(value, int):

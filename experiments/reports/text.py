@@ -1,4 +1,4 @@
-"""The matrix as text: a terminal's table, Markdown, CSV, JSON."""
+"""The matrix as text: a table for terminals, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDTH_OF_A_LOG = 180  # characters, where the output is not a terminal
-_NAMED = 12  # of the columns that had to leave
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins
+_NAMED = 12  # names of columns that did not fit
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet
 _RED = "🟥"  # Markdown has no colours
 NOTES = (
-    "* the reference; ± one standard error; n/a unknown or not interleaved; alone: of a cell that took no turns with "
+    "* the reference; ± one standard error; n/a unknown or not interleaved; alone: not measured in turns with "
     "the reference, an order of magnitude",
     "speedup: wall time at the cell's own threads, in turns with the reference; CPU speedup: CPU time of one thread; "
     "[interval over launches; those of a column of speedups hold together at 95 %]",
@@ -33,16 +33,16 @@ NOTES = (
 
 
 def width() -> int | None:
-    """Return how wide to print: None, as wide as the terminal; into a file or pipe COLUMNS, else a fixed width."""
+    """Return the output width in characters: None for a terminal; for a file or pipe COLUMNS or a fixed width."""
     if sys.stdout.isatty():
         return None
-    asked = os.environ.get("COLUMNS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else _WIDTH_OF_A_LOG
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else _WIDTH_OF_A_LOG
 
 
-def render_table(found: Sequence[Row], console: Console) -> None:
-    """Print the matrix as wide as the console, and say which columns had to leave, the most important first."""
-    columns, left_out = _fitting(found, console.width)
+def render_table(rows: Sequence[Row], console: Console) -> None:
+    """Print the matrix within the width of the console, then the verdict, failures, notes and left-out columns."""
+    columns, left_out = _fitting(rows, console.width)
     others = f" and {len(left_out) - _NAMED} others" if len(left_out) > _NAMED else ""
     from rich.markup import escape
     from rich.table import Table
@@ -50,18 +50,18 @@ def render_table(found: Sequence[Row], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column.header, justify="right" if column.is_number else "left")
-    for row in found:
+    for row in rows:
         table.add_row(
             *[escape(clean(column.show(row))) for column in columns], style="bold red" if is_alarm(row) else None
         )
     console.print(table, highlight=False)
-    said = sentence(found)
-    if said is not None:
-        console.print(f"\n{clean(said)}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
-    for row in found:
+    verdict = sentence(rows)
+    if verdict is not None:
+        console.print(f"\n{clean(verdict)}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
+    for row in rows:
         for line in map(clean, failures([row])):
             console.print(line, style="red" if is_alarm(row) else "dim", markup=False, highlight=False, soft_wrap=True)
-    for line in map(clean, foot(found)):
+    for line in map(clean, foot(rows)):
         console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if left_out:
         console.print(
@@ -72,60 +72,61 @@ def render_table(found: Sequence[Row], console: Console) -> None:
         )
 
 
-def foot(found: Sequence[Row]) -> list[str]:
-    """Return the lines below a matrix: what the signs mean, what to know of single rows, and the machines."""
-    remarks: dict[str, list[str]] = {}  # the runtimes of each
-    for row in found:
+def foot(rows: Sequence[Row]) -> list[str]:
+    """Return the lines below a matrix: unfinished cells, speed notes, the legend, remarks on rows, and machines."""
+    remarks: dict[str, list[str]] = {}  # runtimes by remark
+    for row in rows:
         for text in _remarks(row):
             remarks.setdefault(text, []).append(row.runtime)
     loads: dict[str, list[float]] = {}
-    for row in found:
+    for row in rows:
         if row.machine_description:
             load = row.get("load_1min")
             loads.setdefault(row.machine_description, []).extend([] if load is None else [load])
-    machines = [name + (f", load {max(seen):.1f}" if seen else "") for name, seen in loads.items()]
-    said = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
-    return [*_unfinished(found), *speed_notes(found), *NOTES, *said, *machines]
+    machines = [name + (f", load {max(values):.1f}" if values else "") for name, values in loads.items()]
+    remark_lines = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
+    return [*_unfinished(rows), *speed_notes(rows), *NOTES, *remark_lines, *machines]
 
 
 def _remarks(row: Row) -> list[str]:
-    """Return what the figures of a row cannot be read without."""
+    """Return the notes that qualify the figures of a row."""
     notes = (row.dtype_note, row.peak_note, row.sandbox_note, row.cache_note)
     return [text for note in notes if note for text in note.split("; ") if text]
 
 
-def _unfinished(found: Sequence[Row]) -> list[str]:
-    left = max((row.get("sweep_missing_cells") or 0 for row in found), default=0)
-    said = "1 cell of this sweep is" if left == 1 else f"{left:.0f} cells of this sweep are"
-    return [f"UNFINISHED: {said} not recorded yet; the same command with resume=true goes on"] if left else []
+def _unfinished(rows: Sequence[Row]) -> list[str]:
+    missing = max((row.get("sweep_missing_cells") or 0 for row in rows), default=0)
+    cells_text = "1 cell of this sweep is" if missing == 1 else f"{missing:.0f} cells of this sweep are"
+    return [f"UNFINISHED: {cells_text} not recorded yet; the same command with resume=true goes on"] if missing else []
 
 
-def markdown(found: Sequence[Row], wide: bool = False) -> str:
-    """Return a table, with all columns where `wide`, failures and notes below."""
-    columns = [column for column in known(found) if wide or column.rank <= PAGE]
+def markdown(rows: Sequence[Row], wide: bool = False) -> str:
+    """Return a Markdown table, then the verdict, failures and notes. `wide`: with all columns."""
+    columns = [column for column in known(rows) if wide or column.rank <= PAGE]
     lines = [
         "| " + " | ".join(markdown_cell(column.header) for column in columns) + " |",
         "|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns),
-        *("| " + " | ".join(_shown(column, row) for column in columns) + " |" for row in found),
+        *("| " + " | ".join(_shown(column, row) for column in columns) + " |" for row in rows),
     ]
-    said = [_alarmed(row, markdown_cell(line)) for row in found for line in failures([row])]
-    notes = [markdown_cell(note).replace("*", r"\*") for note in foot(found)]
-    first = sentence(found)
-    verdict = [f"**{markdown_cell(first)}**"] if first is not None else []
-    return "\n".join(lines) + "\n\n" + "\n\n".join([*verdict, *said, *notes]) + "\n"
+    failure_lines = [_alarmed(row, markdown_cell(line)) for row in rows for line in failures([row])]
+    notes = [markdown_cell(note).replace("*", r"\*") for note in foot(rows)]
+    verdict_text = sentence(rows)
+    verdict_lines = [f"**{markdown_cell(verdict_text)}**"] if verdict_text is not None else []
+    return "\n".join(lines) + "\n\n" + "\n\n".join([*verdict_lines, *failure_lines, *notes]) + "\n"
 
 
-def csv_text(found: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0].flat()), lineterminator="\n")
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return the matrix as CSV with a header of keys; texts that look like formulas get a leading apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0].flat()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _inert(value) for key, value in row.flat().items()} for row in found)
-    return text.getvalue()
+    writer.writerows({key: _inert(value) for key, value in row.flat().items()} for row in rows)
+    return buffer.getvalue()
 
 
-def json_text(found: Sequence[Row]) -> str:
-    """Return an array of rows, as `matrix.schema.json` describes them."""
-    return json.dumps(plain([row.flat() for row in found]), indent=1, allow_nan=False) + "\n"
+def json_text(rows: Sequence[Row]) -> str:
+    """Return a JSON array of rows, as in `matrix.schema.json`."""
+    return json.dumps(plain([row.flat() for row in rows]), indent=1, allow_nan=False) + "\n"
 
 
 def _shown(column: Metric, row: Row) -> str:
@@ -139,30 +140,33 @@ def _alarmed(row: Row, line: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text of others' without the control characters by which it could repaint or retitle a terminal."""
-    return "".join("\ufffd" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text)
+    """Replace the control characters of a text, except newline and tab: they could control a terminal."""
+    return "".join(
+        "\ufffd" if unicodedata.category(character) == "Cc" and character not in "\n\t" else character
+        for character in text
+    )
 
 
 def markdown_cell(text: str) -> str:
-    """Return a text that stays one cell of Markdown, and no tag or link of its own."""
+    """Escape a text for one cell of a Markdown table: no tags, no links, no line breaks."""
     text = clean(text).replace("|", r"\|").replace("\n", " ").replace("](", r"]\(")
     return text.replace("<", "&lt;")
 
 
 def _inert(value: str | float | bool | None) -> str | float | bool | None:
-    """Return a value that no spreadsheet takes for a formula."""
+    """Quote a text that a spreadsheet would read as a formula."""
     return f"'{clean(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _fitting(found: Sequence[Row], width: int) -> tuple[list[Metric], list[str]]:
-    columns = known(found)
+def _fitting(rows: Sequence[Row], width: int) -> tuple[list[Metric], list[str]]:
+    columns = known(rows)
     left_out: list[str] = []
 
-    def taken() -> int:
-        return sum(max(len(one.header), *(len(one.show(row)) for row in found)) + 2 for one in columns)
+    def needed() -> int:
+        return sum(max(len(column.header), *(len(column.show(row)) for row in rows)) + 2 for column in columns)
 
-    while taken() > width:
-        least = max(reversed(columns), key=lambda column: column.rank)  # of equals the one on the right
+    while needed() > width:
+        least = max(reversed(columns), key=lambda column: column.rank)  # ties: the rightmost column
         if least.rank == 0:
             break
         columns.remove(least)

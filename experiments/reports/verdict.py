@@ -1,4 +1,4 @@
-"""What a matrix says in one sentence: who is faster than the reference, by how much, at what cost in answers."""
+"""The matrix in one sentence: which runtime is faster than the reference, by how much, and what it keeps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from runtime_matrix.experiments.records.row import Row
 
 @dataclass(frozen=True)
 class Bar:
-    """One runtime in the chart: its time per token, and its speed against the reference in words."""
+    """One bar of the chart: a runtime's time per token, and its speed against the reference as text."""
 
     runtime: str
     record_id: str
     milliseconds: float
-    share: float  # of the slowest one's time
-    said: str
+    share: float  # of the time of the slowest
+    speed: str  # against the reference, as text
     is_reference: bool
 
 
 def sentence(rows: Sequence[Row]) -> str | None:
-    """Return the verdict of a matrix; None where no cell was measured.
+    """Return the verdict of a matrix; None if no cell was measured.
 
-    Of several runs or models it is the one of the latest run that compared speeds.
+    With several runs or models, it covers the latest run that compared speeds.
     """
     measured = [row for row in rows if row.status == "ok"]
     if not measured:
@@ -42,11 +42,11 @@ def sentence(rows: Sequence[Row]) -> str | None:
 
 
 def compared_words(row: Row, against: str) -> str:
-    """Return a cell's speed against another, and what became of its answers; or why no speed can be told."""
-    said = _speed_words(row, against)
-    if said is None:
+    """Return a cell's speed against another and what it keeps of the scores, or why its speed is unknown."""
+    speed_text = _speed_words(row, against)
+    if speed_text is None:
         return f"{row.runtime} cannot be compared with {against}: {row.speedup_reason}"
-    return f"{said}{_answers(row)}"
+    return f"{speed_text}{_answers(row)}"
 
 
 def _has_speed(row: Row) -> bool:
@@ -54,7 +54,7 @@ def _has_speed(row: Row) -> bool:
 
 
 def _speed_words(row: Row, against: str) -> str | None:
-    """Return a cell's speed against another; None where it is not known."""
+    """Return a cell's speed against another; None if it is unknown."""
     speedup = row.interval("speedup_ratio")
     if speedup is None:
         return None
@@ -64,36 +64,36 @@ def _speed_words(row: Row, against: str) -> str | None:
         return f"{name} is {ratio:.2g} times as fast as {against}{bounds}"
     if high < 1:
         return f"{name} takes {1 / ratio:.2g} times as long as {against}{_inverse(low, high)}"
-    return f"{name} is not told apart from {against}: {ratio:.2f} times as fast{bounds}"
+    return f"{name} is tied with {against}: {ratio:.2f} times as fast{bounds}"
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """Return the cells of the latest comparison, the fastest first; none where nothing was compared."""
+    """Return the cells of the latest comparison, fastest first; empty if nothing was compared."""
     compared = _latest([row for row in rows if row.status == "ok"])
     timed = [(row, seconds) for row in compared if (seconds := row["tpot_s_p50"])]
     if not any(_has_speed(row) for row, _ in timed):
         return []
     slowest = max(seconds for _, seconds in timed)
     against = next((row.runtime for row, _ in timed if row.is_reference), "the reference")
-    made = [_bar(row, seconds, slowest, against) for row, seconds in timed]
-    return sorted(made, key=lambda bar: bar.milliseconds)
+    chart_bars = [_bar(row, seconds, slowest, against) for row, seconds in timed]
+    return sorted(chart_bars, key=lambda bar: bar.milliseconds)
 
 
 def _bar(row: Row, seconds: float, slowest: float, against: str) -> Bar:
-    words = _speed_words(row, against)
-    said = "the reference" if words is None else words.removeprefix(f"{row.runtime} ")
-    return Bar(row.runtime, row.record_id, 1e3 * seconds, seconds / slowest, said, row.is_reference)
+    speed_text = _speed_words(row, against)
+    text = "the reference" if speed_text is None else speed_text.removeprefix(f"{row.runtime} ")
+    return Bar(row.runtime, row.record_id, 1e3 * seconds, seconds / slowest, text, row.is_reference)
 
 
 def _latest(measured: Sequence[Row]) -> list[Row]:
-    """Return the cells that took turns in the latest run that compared speeds, the reference among them."""
+    """Return the interleaved cells of the latest run that compared speeds, with the reference."""
     runs = [row for row in measured if _has_speed(row)]
     if not runs:
         return []
     last = max(runs, key=lambda row: row.started_at)
-    mine = (last.run_id, last.model)
-    chosen = [row for row in measured if (row.run_id, row.model) == mine]
-    return [row for row in chosen if row.is_reference or _has_speed(row)]
+    latest_key = (last.run_id, last.model)
+    same_run = [row for row in measured if (row.run_id, row.model) == latest_key]
+    return [row for row in same_run if row.is_reference or _has_speed(row)]
 
 
 def _nothing_compared(measured: Sequence[Row]) -> str:
@@ -103,7 +103,7 @@ def _nothing_compared(measured: Sequence[Row]) -> str:
     if any(is_alarm(row) for row in measured):
         return "No speed can be compared: see the cells in red."
     if any(row.speedup_reason == ONE_LAUNCH for row in measured):
-        return f"No speeds are told: {ONE_LAUNCH}."
+        return f"No speeds are reported: {ONE_LAUNCH}."
     return "No speeds were compared: a sweep with the reference in it does that, as in -m runtime=eager,onnxruntime."
 
 

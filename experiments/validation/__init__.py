@@ -1,1 +1,1 @@
-"""How this program is tested against itself, other programs and claims. No part of what users import."""
+"""Validation of this program: its gates' error rates, other tools, and claimed factors. Not part of the API."""

@@ -1,6 +1,6 @@
-"""The switches of the evaluation core, each as two pieces of the same work, and the factor between them.
+"""The switches of the evaluation core, each as the same work with the switch on and off, and the factor between them.
 
-Turns are within one process, which is enough for factors; it is not for verdicts on a few per cent (see `compare`).
+The turns are within one process, which is enough for factors but not for verdicts on a few percent (see `compare`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Switch:
-    """`on` and `off` are the same work; they return what must be equal, or nothing to compare."""
+    """The same work with a switch on and off. The return values must be equal; None is not compared."""
 
     name: str
     key: str  # of the configuration
@@ -50,7 +50,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times faster the work is with the switch on."""
+    """The speedup of the work with the switch on; bounds are None for a single pair."""
 
     factor: float
     low: float | None
@@ -60,6 +60,8 @@ class Factor:
 
 @dataclass(frozen=True)
 class Result:
+    """The seconds of each turn with the switch on and off, and their factor."""
+
     on_s: list[float]
     off_s: list[float]
     factor: Factor
@@ -67,13 +69,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Writing:
-    """How texts are generated."""
+    """The options of generating texts."""
 
     budget: int = 8192
-    guess: bool = False  # by lookup
-    recompute: bool = False  # without a cache
+    guess: bool = False  # speculative decoding by lookup
+    recompute: bool = False  # without a key-value cache
     refill: bool = True
-    few: bool = False  # every eighth text
+    few: bool = False  # every eighth text only
 
 
 _SCORING, _UNSHARED, _EXACT = ScoringConfig(), ScoringConfig(share_prefix=False), ScoringConfig(batch_invariant=True)
@@ -81,7 +83,7 @@ _WRITING, _FEW, _ONE_GUESSED = Writing(), Writing(few=True), Writing(budget=1, g
 
 
 def measure(switch: Switch, pairs: int) -> Result:
-    """Run on and off in turns; the first of each warms up. AssertionError where the answers differ."""
+    """Run on and off in turns after one warm-up each. AssertionError if the answers differ."""
     expected = [switch.on(), switch.off()]
     _assert_same(switch.name, *expected)
     on_s: list[float] = []
@@ -94,11 +96,11 @@ def measure(switch: Switch, pairs: int) -> Result:
             seconds.append(max(1e-6, switch.clock() - start))
     ratios = [math.log(off / on) for on, off in zip(on_s, off_s, strict=True)]
     interval = mean_interval(ratios)
-    ratio = interval.exp() if interval is not None else None
+    ratio_interval = interval.exp() if interval is not None else None
     factor = Factor(
-        factor=ratio.estimate if ratio else math.exp(ratios[0]),
-        low=ratio.low if ratio else None,
-        high=ratio.high if ratio else None,
+        factor=ratio_interval.estimate if ratio_interval else math.exp(ratios[0]),
+        low=ratio_interval.low if ratio_interval else None,
+        high=ratio_interval.high if ratio_interval else None,
         clock="cpu" if switch.clock is time.process_time else "wall",
     )
     return Result(on_s, off_s, factor)
@@ -113,6 +115,7 @@ class Switches:
         self._eos_ids = bench.eos_ids
 
     def all(self) -> list[Switch]:
+        """Return all switches in the order of the table."""
         wall = time.perf_counter
         return [
             self._scoring("batched rows", "scoring.batch", batch=False),
@@ -121,7 +124,7 @@ class Switches:
             self._scoring(
                 "prefix, question and batches", "all three", batch=False, share_prefix=False, share_question=False
             ),
-            # Of whole prompts: rows behind a prefix are packed here, and have no padding that sorting could save.
+            # Whole prompts only: rows with a shared prefix are packed and have no padding for sorting to save.
             self._scoring("sorting by length", "scoring.sort_by_length", _UNSHARED, sort_by_length=False),
             self._scoring("token budget", "scoring.token_budget (off: 256)", token_budget=256),
             Switch("exact scores", "scoring.batch_invariant (on costs)", lambda: self._score(_EXACT), self._score),
@@ -143,29 +146,29 @@ class Switches:
 
     @cached_property
     def _requests(self) -> list[ScoreRequest]:
-        found = questions.load(_bundled(multiple_choice.TASK), self._config.questions, 5)
-        asked = []
-        for question in found.questions:
-            prompt = multiple_choice.prompt(question, found.shots_by_subject[question.subject], "texts")
-            asked.append(prompt)
-        return [request for made, _ in self._text.continuations(asked) for request in made]
+        data = questions.load(_bundled(multiple_choice.TASK), self._config.questions, 5)
+        prompts = []
+        for question in data.questions:
+            prompt = multiple_choice.prompt(question, data.shots_by_subject[question.subject], "texts")
+            prompts.append(prompt)
+        return [request for requests, _ in self._text.continuations(prompts) for request in requests]
 
     def _scoring(self, name: str, key: str, on: ScoringConfig = _SCORING, **off: Any) -> Switch:
         return Switch(name, key, lambda: self._score(on), lambda: self._score(dataclasses.replace(on, **off)))
 
     def _score(self, options: ScoringConfig = _SCORING) -> list[float]:
-        found = score(self._bench.runtime, self._bench.traits, self._requests, options)
-        return [one.total for one in found]
+        scores = score(self._bench.runtime, self._bench.traits, self._requests, options)
+        return [item_score.total for item_score in scores]
 
     def _answered(self) -> list[float]:
         responses = Responses(self._bench.folder / "ablation.sqlite", {}, use=True)
-        known = responses.scores(self._requests, exact=False)
-        if None in known:
-            found = score(self._bench.runtime, self._bench.traits, self._requests)
-            responses.keep_scores(zip(self._requests, found, strict=True), exact=False)
-            known = list(found)
+        cached = responses.scores(self._requests, exact=False)
+        if None in cached:
+            scores = score(self._bench.runtime, self._bench.traits, self._requests)
+            responses.keep_scores(zip(self._requests, scores, strict=True), exact=False)
+            cached = list(scores)
         responses.close()
-        return [one.total for one in known if one is not None]
+        return [item_score.total for item_score in cached if item_score is not None]
 
     @cached_property
     def _problems(self) -> list[problems.Problem]:
@@ -174,11 +177,11 @@ class Switches:
     @cached_property
     def _prompts(self) -> list[GenerateRequest]:
         articles = summarization.load(_bundled(summarization.TASK), self._config.texts)
-        asked = extractive_qa.load(_bundled(extractive_qa.TASK), self._config.texts)
+        qa_items = extractive_qa.load(_bundled(extractive_qa.TASK), self._config.texts)
         return [
-            *(self._request(one.prompt, 128, code.STOP) for one in self._problems),
-            *(self._request(summarization.prompt(one), 48, summarization.STOP) for one in articles),
-            *(self._request(extractive_qa.prompt(one), 24, extractive_qa.STOP) for one in asked),
+            *(self._request(item.prompt, 128, code.STOP) for item in self._problems),
+            *(self._request(summarization.prompt(item), 48, summarization.STOP) for item in articles),
+            *(self._request(extractive_qa.prompt(item), 24, extractive_qa.STOP) for item in qa_items),
         ]
 
     def _request(self, prompt: str, tokens: int, stop: tuple[str, ...]) -> GenerateRequest:
@@ -189,17 +192,17 @@ class Switches:
 
     def _write(self, writing: Writing = _WRITING) -> list[str]:
         runtime: Any = Recomputing(self._bench.runtime) if writing.recompute else self._bench.runtime
-        # Without a cache, or one row at a time, all would take minutes: fewer show the same.
+        # Without a cache, or row by row, all texts would take minutes.
         prompts = self._prompts[::8] if writing.few else self._prompts
         options = GenerationConfig(token_budget=writing.budget, refill=writing.refill)
         drafter = Lookup(options.draft_tokens) if writing.guess else None
-        found = generate(
+        texts = generate(
             runtime, self._bench.traits, prompts, self._text.piecewise, self._eos_ids, options, drafter=drafter
         )
-        return [one.text for (one,) in found]
+        return [generated.text for (generated,) in texts]
 
     def _write_on(self) -> None:
-        endless = [dataclasses.replace(one, stop=()) for one in self._prompts]
+        endless = [dataclasses.replace(request, stop=()) for request in self._prompts]
         generate(self._bench.runtime, self._bench.traits, endless, self._text.piecewise)
 
     def _judge(self, overlap: bool) -> list[bool]:
@@ -212,13 +215,13 @@ class Switches:
                     verdicts[item] = pool.submit(_program(self._problems[item], result.text))
 
             bench = self._bench
-            found = generate(
+            texts = generate(
                 bench.runtime, bench.traits, prompts, self._text.piecewise, self._eos_ids, None, on_done,
                 GenerationReport(),
             )  # fmt: skip
-            for item, (one,) in enumerate(found):
+            for item, (generated,) in enumerate(texts):
                 if item not in verdicts:
-                    verdicts[item] = pool.submit(_program(self._problems[item], one.text))
+                    verdicts[item] = pool.submit(_program(self._problems[item], generated.text))
             return [verdicts[item].result().passed for item in range(len(prompts))]
 
     def _run(self, workers: int, cached: bool = False) -> list[bool]:
@@ -228,11 +231,13 @@ class Switches:
             pool = stack.enter_context(Pool(workers, limits))
             cache = VerdictCache(self._bench.folder / "ablation-verdicts.sqlite" if cached else None, limits)
             stack.callback(cache.close)
-            known = [cache.get(program) for program in programs]
-            asked = {at: pool.submit(one) for at, one in enumerate(programs) if known[at] is None}
-            fresh = {at: future.result() for at, future in asked.items()}
-            cache.keep([(programs[at], verdict) for at, verdict in fresh.items()])
-            return [(one or fresh[at]).passed for at, one in enumerate(known)]
+            cached_verdicts = [cache.get(program) for program in programs]
+            futures = {
+                index: pool.submit(program) for index, program in enumerate(programs) if cached_verdicts[index] is None
+            }
+            fresh = {index: future.result() for index, future in futures.items()}
+            cache.keep([(programs[index], verdict) for index, verdict in fresh.items()])
+            return [(verdict or fresh[index]).passed for index, verdict in enumerate(cached_verdicts)]
 
 
 def _bundled(task: QualityTask[Any]) -> Path:
@@ -259,21 +264,21 @@ def _assert_same(name: str, on: Any, off: Any) -> None:
 
 
 def write_table(switches: Sequence[Switch], factors: Mapping[str, Factor], path: Path, command: str) -> None:
-    """Write a Markdown table: our factor beside what a document claims."""
-    here = environment()
+    """Write a Markdown table of our factors and the claimed ones."""
+    machine = environment()
     lines = ["# What each switch of the evaluation core gives", ""]
     lines.append(
-        f"{here.processor}, {here.cores} cores, torch {here.versions['torch']}, "
-        f"{datetime.date.today().isoformat()}, commit {(here.commit or 'unknown')[:7]}, load "
-        f"{here.load_average[0]:.1f}, `{command}`. In turns in one process; the clock of each row is CPU time of "
+        f"{machine.processor}, {machine.cores} cores, torch {machine.versions['torch']}, "
+        f"{datetime.date.today().isoformat()}, commit {(machine.commit or 'unknown')[:7]}, load "
+        f"{machine.load_average[0]:.1f}, `{command}`. In turns in one process; the clock of each row is CPU time of "
         "the process (cpu) or wall time (wall)."
     )
     lines += ["", "| switch | key | factor of on over off [95 %] | clock | claimed | why they differ |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for switch in switches:
-        found, (claim, why) = factors[switch.name], CLAIMS.get(switch.name, ("", ""))
-        interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None else ""
+        factor, (claim, reason) = factors[switch.name], CLAIMS.get(switch.name, ("", ""))
+        interval = f" [{factor.low:.2f}, {factor.high:.2f}]" if factor.low is not None else ""
         lines.append(
-            f"| {switch.name} | `{switch.key}` | {found.factor:.2f}{interval} | {found.clock} | {claim} | {why} |"
+            f"| {switch.name} | `{switch.key}` | {factor.factor:.2f}{interval} | {factor.clock} | {claim} | {reason} |"
         )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

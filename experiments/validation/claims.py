@@ -1,4 +1,4 @@
-"""What the documents that the project grew from claim for a switch, with their titles, and why ours may differ."""
+"""The claims of the project's source documents about each switch, and the reason why our factor may differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A competing load: one process a core that multiplies matrices, as another job on the machine would."""
+"""A competing load: one process per core that multiplies matrices, like another job on the machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SIZE = 384  # three matrices of it fill a core's cache, so that memory is contended for as well
+_SIZE = 384  # three such matrices fill a core's cache, so that memory bandwidth is contended too
 
 
 @contextmanager
 def busy_cores(is_wanted: bool = True) -> Iterator[None]:
-    """Keep every core busy meanwhile."""
+    """Keep every core busy within the context; do nothing if not `is_wanted`."""
     context = multiprocessing.get_context("spawn")
     count = len(os.sched_getaffinity(0)) if is_wanted else 0
     processes = [context.Process(target=_multiply, daemon=True) for _ in range(count)]

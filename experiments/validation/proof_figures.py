@@ -1,4 +1,4 @@
-"""From what a proof kept to its figures: false alarms and detections, drawn and real."""
+"""The figures of a proof from its journal: false alarms and detections of resampled and of real gates."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ from runtime_matrix.experiments.validation.proving import SLOWDOWNS
 
 DRAWS = 20_000
 RULE = Rule(math.log1p(0.02), math.log1p(0.05), (6, 10, 15, 20))  # as in conf/gate/ci.yaml
-_FEWEST = 3  # launches, below which their spread is unknown
+_FEWEST = 3  # launches: with fewer the spread is unknown
 
 
 class ProofMachine(Struct, frozen=True, kw_only=True):
+    """The machine that computed the figures."""
+
     processor: str | None
     cores: int | None
     commit: str | None
@@ -41,7 +43,7 @@ class ProofMachine(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was measured on one day, by one commit, and how often."""
+    """The number of measurements on one day by one commit."""
 
     day: str
     commit: str
@@ -53,7 +55,7 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LaunchFigures(Struct, frozen=True, kw_only=True):
-    """What launches of one runtime under one load say by one clock; by the share that was inserted."""
+    """Figures of launches of one runtime, load and clock; dictionaries are by the inserted share."""
 
     launches: int
     noise: float
@@ -64,12 +66,12 @@ class LaunchFigures(Struct, frozen=True, kw_only=True):
 
 
 class GateFigures(Struct, frozen=True, kw_only=True):
-    """What real gates said of one injection under one load."""
+    """Verdicts of real gates for one injection under one load."""
 
     load: str
     injection: Slowdown | None
     n: int
-    fail_before: int  # they were repeated
+    fail_before: int  # fails before the repetition
     failed: int = field(name="fail")
     passed: int = field(name="pass")
     inconclusive: int
@@ -79,7 +81,7 @@ class GateFigures(Struct, frozen=True, kw_only=True):
 
 
 class ProofFigures(Struct, frozen=True, kw_only=True):
-    """All figures of a proof: what `proof.json` holds."""
+    """All figures of a proof, as in `proof.json`."""
 
     schema_version: int = 2
     machine: ProofMachine
@@ -91,6 +93,7 @@ class ProofFigures(Struct, frozen=True, kw_only=True):
 
 
 def figures(folder: Path) -> ProofFigures:
+    """Return the figures of a proof's folder; `missed` is empty, see `proof_table.shortfalls`."""
     launches = kept(folder, LaunchEvent)
     kinds = Counter((event.runtime, event.load) for event in launches)
     return ProofFigures(
@@ -110,18 +113,18 @@ def figures(folder: Path) -> ProofFigures:
 
 
 def _machine() -> ProofMachine:
-    here = environment()
+    local_environment = environment()
     return ProofMachine(
-        processor=here.processor or None,
-        cores=here.cores or None,
-        commit=here.commit,
-        versions=here.versions,
-        instruction_sets=here.instruction_sets or [],
+        processor=local_environment.processor or None,
+        cores=local_environment.cores or None,
+        commit=local_environment.commit,
+        versions=local_environment.versions,
+        instruction_sets=local_environment.instruction_sets or [],
     )
 
 
 def _runs(folder: Path) -> list[Run]:
-    """Return what was measured on each day, by which commit, under which load and with which instruction sets."""
+    """Return the number of measurements and the load by day, commit and instruction sets."""
     runs: dict[tuple[str, str, str], Run] = {}
     for event in sorted(read_events(folder), key=lambda event: event.at):
         sets = ", ".join(event.instruction_sets or ["unknown"])
@@ -166,15 +169,15 @@ def _of_launches(events: Sequence[LaunchEvent], clock: Clock) -> LaunchFigures:
 
 
 def drawn(ratios: Sequence[float], draws: int = DRAWS) -> dict[str, float]:
-    """Return what gates would say that draw their launches from these, with a repetition after each fail."""
+    """Return the shares of verdicts of gates whose launches are resampled from these, with a repetition of fails."""
     source = random.Random(0)
     tally = {"fail": 0, "pass": 0, "inconclusive": 0}
     twice, used = 0, []
     for _ in range(draws):
-        seen = look(source.choices(ratios, k=RULE.looks[-1]), RULE)
-        tally[seen.verdict] += 1
-        used.append(seen.launches)
-        if seen.verdict == "fail":
+        interim = look(source.choices(ratios, k=RULE.looks[-1]), RULE)
+        tally[interim.verdict] += 1
+        used.append(interim.launches)
+        if interim.verdict == "fail":
             twice += look(source.choices(ratios, k=RULE.looks[-1]), RULE).verdict == "fail"
     shares = {verdict: count / draws for verdict, count in tally.items()}
     return {**shares, "fail_confirmed": twice / draws, "launches": float(np.mean(used)), "most": max(used)}

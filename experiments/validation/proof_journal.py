@@ -1,4 +1,4 @@
-"""What a proof keeps: a line of its journal for each launch, gate and judgement of accuracy, as they come."""
+"""The journal of a proof: one line per launch, gate and gate of accuracy, written as they end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Slowdown = tuple[str, float]  # the kind and the size of an injection
 
 
 class Stamp(Struct, frozen=True, kw_only=True):
-    """When something was measured, and what the machine and the program were."""
+    """The time of a measurement, with facts of the machine and the program."""
 
     at: str  # UTC, ISO 8601
     commit: str | None = None
@@ -25,11 +25,11 @@ class Stamp(Struct, frozen=True, kw_only=True):
 
 
 class LaunchEvent(Stamp, frozen=True, kw_only=True, tag_field="event", tag="launch"):
-    """One launch of a runtime beside itself, slowed by each size."""
+    """One launch of a runtime against copies of itself, slowed by each size."""
 
     runtime: str
     load: str
-    log_ratios: dict[str, list[float]]  # by clock: one for each size
+    log_ratios: dict[str, list[float]]  # by clock: one per size
     machine: MachineChange
 
 
@@ -47,6 +47,8 @@ class GateEvent(Stamp, frozen=True, kw_only=True, tag_field="event", tag="gate")
 
 
 class AccuracyFinding(Struct, frozen=True, kw_only=True):
+    """The verdict on one limit of accuracy."""
+
     name: str
     verdict: str
     message: str
@@ -65,9 +67,10 @@ E = TypeVar("E", LaunchEvent, GateEvent, AccuracyEvent)
 
 
 def read_events(folder: Path) -> list[Event]:
-    """Return what the journal holds, in its order. ValueError for a line that is of something else."""
+    """Return the events of the journal in their order. ValueError for a malformed line."""
     return typed(read_journal(folder / JOURNAL), list[Event])
 
 
 def kept(folder: Path, kind: type[E]) -> list[E]:
+    """Return the events of one kind in their order."""
     return [event for event in read_events(folder) if isinstance(event, kind)]

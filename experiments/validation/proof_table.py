@@ -1,4 +1,4 @@
-"""The table of a proof: its figures for people, and the goals that they miss."""
+"""The table of a proof: its figures as Markdown, and the goals that they miss."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runtime_matrix.experiments.validation.proving import FOUND, INJECTIONS, LOA
 
 GOALS = {"false alarms": 0.01, "false alarms, confirmed": 0.001, "found at 5 %": 0.95}
 _HARMLESS = ("unlucky_build",)  # kinds of injections that must not fail
-_OPEN = ("threads",)  # a small model's steps may be as fast with half of the threads: then a pass is right
+_OPEN = ("threads",)  # may pass: half of the threads can be as fast for a small model
 
 
 def shortfalls(proof: ProofFigures) -> list[str]:
-    """Return the goals that the figures miss; wrong verdicts under load count, inconclusive ones do not."""
+    """Return missed goals and missing measurements. Inconclusive verdicts under load are not a miss."""
     missed = [f"not measured yet: {what}" for what in _absent(proof)]
     for name, launches in proof.launches.items():
         same, slowed = launches.drawn["0.0"], launches.drawn[str(FOUND)]
@@ -37,35 +37,38 @@ def shortfalls(proof: ProofFigures) -> list[str]:
         is_harmless = kind is None or kind in _HARMLESS
         wrong = gates.failed if is_harmless else gates.passed
         if wrong:
-            missed.append(f"real gates, {gates.load}, {_said(gates.injection)}: {wrong} of {gates.n} wrong")
+            missed.append(f"real gates, {gates.load}, {_injection_text(gates.injection)}: {wrong} of {gates.n} wrong")
     by_weights = {event.weights: event.verdict for event in proof.accuracy}
-    for weights, wanted in (("3 bits", ("fail",)), ("the same", ("pass", "inconclusive"))):
-        if weights in by_weights and by_weights[weights] not in wanted:
+    for weights, allowed in (("3 bits", ("fail",)), ("the same", ("pass", "inconclusive"))):
+        if weights in by_weights and by_weights[weights] not in allowed:
             missed.append(f"accuracy of {weights}: {by_weights[weights]}")
     return missed
 
 
 def _absent(proof: ProofFigures) -> list[str]:
-    """Return what a whole proof has and this one lacks."""
+    """Return the parts of a complete proof that are not measured yet."""
     launches = " ".join(proof.launches)
     gates = {(gates.load, gates.injection) for gates in proof.gates}
-    wanted = {f"launches, {name}": name in launches for name in (*(f"eager, {load}" for load in LOADS), "fake, quiet")}
-    kinds = [("quiet", None), *(("quiet", (one.kind, one.size)) for one in INJECTIONS), ("loaded", None)]
-    wanted |= {f"real gates, {load}, {_said(injection)}": (load, injection) in gates for load, injection in kinds}
-    wanted["accuracy"] = bool(proof.accuracy)
-    return [what for what, is_there in wanted.items() if not is_there]
+    parts = {f"launches, {name}": name in launches for name in (*(f"eager, {load}" for load in LOADS), "fake, quiet")}
+    kinds = [("quiet", None), *(("quiet", (known.kind, known.size)) for known in INJECTIONS), ("loaded", None)]
+    parts |= {
+        f"real gates, {load}, {_injection_text(injection)}": (load, injection) in gates for load, injection in kinds
+    }
+    parts["accuracy"] = bool(proof.accuracy)
+    return [name for name, is_measured in parts.items() if not is_measured]
 
 
 def write_table(folder: Path) -> tuple[Path, list[str]]:
-    """Write `proof.md` and `proof.json`; return the page and the goals that are missed."""
-    found = figures(folder)
-    proof = replace(found, missed=shortfalls(found))
+    """Write `proof.md` and `proof.json`; return the path of the former and the missed goals."""
+    incomplete = figures(folder)
+    proof = replace(incomplete, missed=shortfalls(incomplete))
     write_atomic(folder / "proof.json", json.dumps(to_plain(proof), indent=1, allow_nan=False) + "\n")
     write_atomic(folder / "proof.md", markdown(proof))
     return folder / "proof.md", proof.missed
 
 
 def markdown(proof: ProofFigures) -> str:
+    """Return the tables of a proof."""
     machine = proof.machine
     lines = [
         "# How often are the gates wrong?",
@@ -73,7 +76,7 @@ def markdown(proof: ProofFigures) -> str:
         f"{machine.processor}, {machine.cores} cores, torch {machine.versions['torch']}; "
         "`python -m experiments.proof`. Gate `ci`: a loss of 2 % does not "
         "matter, one of 5 % must be found; looks after 6, 10, 15 and 20 launches, by wall time at the cell's own "
-        "threads and by CPU time of one thread. What is inserted as computation is seen as a point more, since it "
+        "threads and by CPU time of one thread. Inserted computation shows as about one point more, since it "
         "cools the caches.",
         "",
         "| day | commit | instruction sets | load, 1 min | launches | gates | accuracy |",
@@ -87,12 +90,14 @@ def markdown(proof: ProofFigures) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, launches in proof.launches.items():
-        for slowdown, at in launches.drawn.items():
-            shares = " | ".join(_percent(at[key]) for key in ("fail", "fail_confirmed", "pass", "inconclusive"))
+        for slowdown, shares_by_verdict in launches.drawn.items():
+            shares = " | ".join(
+                _percent(shares_by_verdict[key]) for key in ("fail", "fail_confirmed", "pass", "inconclusive")
+            )
             lines.append(
                 f"| {name} | {launches.launches} | {launches.load_1min:.1f} | {100 * launches.noise:.2f} % | "
                 f"{100 * float(slowdown):g} % | {100 * launches.seen[slowdown]:.1f} % | {shares} | "
-                f"{at['launches']:.1f} |"
+                f"{shares_by_verdict['launches']:.1f} |"
             )
     lines += [
         "",
@@ -104,14 +109,14 @@ def markdown(proof: ProofFigures) -> str:
     for gates in proof.gates:
         low, high = gates.fail_interval
         lines.append(
-            f"| {gates.load} | {_said(gates.injection)} | {gates.n} | {gates.fail_before} | "
+            f"| {gates.load} | {_injection_text(gates.injection)} | {gates.n} | {gates.fail_before} | "
             f"{gates.failed} [{100 * low:.0f} %, {100 * high:.0f} %] | {gates.passed} | {gates.inconclusive} | "
             f"{gates.launches:.1f} | {gates.seconds:.0f} |"
         )
-    lines += ["", "## Accuracy, margin of three points (perplexity: 0.03 nats a token)", ""]
+    lines += ["", "## Accuracy, margin of three points (perplexity: 0.03 nats per token)", ""]
     for event in proof.accuracy:
-        said = (f"- {finding.verdict}: {finding.message}" for finding in event.findings)
-        lines += [f"Weights: {event.weights}: **{event.verdict}**", "", *said, ""]
+        finding_lines = (f"- {finding.verdict}: {finding.message}" for finding in event.findings)
+        lines += [f"Weights: {event.weights}: **{event.verdict}**", "", *finding_lines, ""]
     lines.append("Missed: " + "; ".join(proof.missed) if proof.missed else "Every goal is met.")
     return "\n".join(lines) + "\n"
 
@@ -127,9 +132,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _said(injection: Slowdown | None) -> str:
+def _injection_text(injection: Slowdown | None) -> str:
     if injection is None:
-        return "left as it is"
+        return "unchanged"
     kind, size = injection
     return {
         "threads": "half of the threads",

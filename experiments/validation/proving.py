@@ -1,4 +1,4 @@
-"""What a proof measures and keeps: launches and gates with slowdowns of known size, a line each as they come."""
+"""The measurements of a proof: launches and gates with injected slowdowns of known size, one journal line each."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from runtime_matrix.experiments.validation.proof_journal import (
 )
 
 STAGES = ("launches", "gates", "accuracy")
-# Shares of a call's time that are inserted; spinning cools the caches, so that about one point more is seen.
+# Inserted shares of a call's time. Spinning evicts caches, so that about one point more is measured.
 SLOWDOWNS = (0.0, 0.01, 0.04)
-FOUND = SLOWDOWNS[2]  # the one that a gate promises to find, of about 5 %
+FOUND = SLOWDOWNS[2]  # about 5 %, which a gate must find
 LOADS = ("quiet", "loaded")
-# What real gates are put to, beside a runtime that is left as it is: each is a slowdown that matters, but for one
-# build that came out slower: it is measured again from another one.
+# Injections of real gates, in addition to an unchanged runtime. All are relevant slowdowns, except for a single slow
+# build, which the gate's repetition with a new build must not confirm.
 INJECTIONS = (
     Injection("compute", 0.04),
     Injection("compute", 0.09),
@@ -60,7 +60,7 @@ INJECTIONS = (
     Injection("unlucky_build", 0.1),
 )
 MARGIN = 0.03
-# Matrix products a forward of the scripted runtime: about the time of the bundled model's.
+# Matrix products per forward pass of the scripted runtime: about the time of the bundled model.
 _FAKE = ["model=random", "runtime.engine.work=40"]
 _OF_SPEED = ["~gate.reference.accuracy"]
 _OF_ANSWERS = ["~gate.reference.speedup", "~gate.reference.cpu_speedup", "~gate.reference.outputs"]
@@ -68,7 +68,7 @@ _ONE_BENCHMARK = ["benchmark=[memory,latency]", "progress=false"]
 
 
 class Proof:
-    """Measures what is still missing from the journal."""
+    """Measures the parts that are missing in the journal."""
 
     def __init__(self, runtimes: Sequence[str], overrides: Sequence[str], command: str, launches: int, gates: int):
         self._runtimes, self._overrides, self._command = list(runtimes), list(overrides), command
@@ -78,34 +78,41 @@ class Proof:
         self._journal = Journal(self.folder / JOURNAL)
 
     def launches(self, progress: Progress) -> None:
-        """Record launches of each runtime beside itself, slowed by each size, quiet and under load."""
+        """Record launches of each runtime against itself, slowed by each size, on a quiet and on a loaded machine."""
         for load in LOADS:
             for runtime in self._runtimes if load == "quiet" else self._runtimes[:1]:
                 self._launch(runtime, load, progress)
 
     def gates(self, progress: Progress) -> None:
-        """Run whole gates: as many of a runtime left as it is, and of a slowdown of 5 %, as were asked for; of the
-        other kinds, and under load, half as many."""
-        fewer = (self._gates + 1) // 2
-        wanted: dict[tuple[str, Injection | None], int] = {("quiet", None): self._gates}
-        wanted |= {("quiet", injection): fewer for injection in INJECTIONS}
-        wanted |= {("quiet", INJECTIONS[0]): self._gates, ("loaded", None): fewer, ("loaded", INJECTIONS[0]): fewer}
+        """Run whole gates: the requested number for an unchanged runtime and for a slowdown of 5 %, half as many for
+        the other injections and under load.
+        """
+        half_count = (self._gates + 1) // 2
+        counts: dict[tuple[str, Injection | None], int] = {("quiet", None): self._gates}
+        counts |= {("quiet", injection): half_count for injection in INJECTIONS}
+        counts |= {
+            ("quiet", INJECTIONS[0]): self._gates,
+            ("loaded", None): half_count,
+            ("loaded", INJECTIONS[0]): half_count,
+        }
         done = [(event.load, event.injection) for event in kept(self.folder, GateEvent)]
-        for (load, injection), count in wanted.items():
+        for (load, injection), count in counts.items():
             for number in range(done.count((load, _slowdown(injection))), count):
-                progress.note(f"gate {number + 1} of {count}, {load}, {_said(injection)}")
+                progress.note(f"gate {number + 1} of {count}, {load}, {_injection_text(injection)}")
                 self._gate(load, injection)
 
     def accuracy(self, progress: Progress) -> None:
-        """Judge weights rounded to 3 bits, and a runtime against itself, by a three-point margin."""
+        """Judge weights rounded to 3 bits and a runtime against itself, with a margin of three points."""
         done = {event.weights for event in kept(self.folder, AccuracyEvent)}
         gate = _gate("ci", [*_OF_ANSWERS, f"gate.reference.accuracy={_margins()}"])
-        chosen = f"benchmark=[{','.join(gate.benchmarks(False))}]"
+        benchmark_word = f"benchmark=[{','.join(gate.benchmarks(False))}]"
         for name, words in (("3 bits", ["runtime/weights=rounded", "runtime.weights.bits=3"]), ("the same", [])):
             if name in done:
                 continue
             progress.note(f"accuracy: {name}")
-            reference, candidate = self._pair(["runtime=eager", *words, chosen, "agreement.enabled=false"], "eager")
+            reference, candidate = self._pair(
+                ["runtime=eager", *words, benchmark_word, "agreement.enabled=false"], "eager"
+            )
             judgement = run_gate(reference, [Candidate(candidate, None)], gate, Progress(2, False))
             findings = [
                 AccuracyFinding(name=finding.name, verdict=finding.verdict, message=finding.figures)
@@ -169,12 +176,16 @@ class Proof:
 
 
 def _stamp() -> Stamp:
-    here = environment()
+    local_environment = environment()
     return Stamp(
         at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        commit=here.commit,
-        instruction_sets=here.instruction_sets if here.instruction_sets is not UNSET else None,
-        instruction_limits=here.instruction_limits if here.instruction_limits is not UNSET else None,
+        commit=local_environment.commit,
+        instruction_sets=local_environment.instruction_sets
+        if local_environment.instruction_sets is not UNSET
+        else None,
+        instruction_limits=local_environment.instruction_limits
+        if local_environment.instruction_limits is not UNSET
+        else None,
     )
 
 
@@ -182,8 +193,8 @@ def _slowdown(injection: Injection | None) -> Slowdown | None:
     return None if injection is None else (injection.kind, injection.size)
 
 
-def _said(injection: Injection | None) -> str:
-    return "left as it is" if injection is None else f"{injection.kind} {injection.size:g}"
+def _injection_text(injection: Injection | None) -> str:
+    return "unchanged" if injection is None else f"{injection.kind} {injection.size:g}"
 
 
 def _gate(name: str, words: Sequence[str]) -> GateConfig:

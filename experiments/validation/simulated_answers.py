@@ -1,4 +1,4 @@
-"""Answers drawn at known losses: how often bounds lie below the loss, and gates of accuracy pass or fail."""
+"""Simulated answers with known losses: error rates of bounds and of gates of accuracy."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from runtime_matrix.experiments.validation.simulation_table import Figure, chanc
 Drawn = np.random.Generator
 _ITEMS = (400, 1060)
 _LOSSES = (0.02, 0.03, 0.05)
-_LEVEL = 1 - 0.05 / 7  # of one bound of conf/gate/ci.yaml with one cell
+_LEVEL = 1 - 0.05 / 7  # of one bound in conf/gate/ci.yaml with one cell
 _MARGIN = 0.03
-_FEW = 10  # items that differ, from which on there was a t interval
+_FEW = 10  # differing items from which the earlier rule used a t interval
 
 
 def sections(draws: int) -> Iterator[str]:
+    """Yield the Markdown lines of all sections on answers."""
     for section in (_bounds, _accuracy, _texts, _single_cells):
         yield from ("", *section(draws))
 
@@ -86,10 +87,10 @@ def _accuracy(draws: int) -> Iterator[str]:
 
 
 def _verdict(drawn: Drawn, n: int, true_loss: float) -> str:
-    fates = drawn.choice([1.0, -1.0, 0.0], n, p=[true_loss + 0.01, 0.01, 0.98 - true_loss])
-    reference = (fates >= 0).astype(float)
-    seen = loss((reference - fates).tolist(), reference.tolist(), None, 2 * _LEVEL - 1)
-    return loss_verdict(seen, _MARGIN)
+    outcomes = drawn.choice([1.0, -1.0, 0.0], n, p=[true_loss + 0.01, 0.01, 0.98 - true_loss])
+    reference = (outcomes >= 0).astype(float)
+    loss_interval = loss((reference - outcomes).tolist(), reference.tolist(), None, 2 * _LEVEL - 1)
+    return loss_verdict(loss_interval, _MARGIN)
 
 
 def _texts(draws: int) -> Iterator[str]:
@@ -106,20 +107,20 @@ def _texts(draws: int) -> Iterator[str]:
                 lost = drawn.beta(0.5, 1.5, n) * (drawn.random(n) < share)
                 values = lost * np.where(drawn.random(n) < 0.8, 1, -1)
                 ends.append((_text_before(values), bounded_mean(values.tolist(), 2 * _LEVEL - 1).high))
-            true_loss, found = share * 0.25 * 0.6, np.asarray(ends)
-            too_low = 100 * (found < true_loss).mean(axis=0)
-            medians = 100 * np.median(found, axis=0)
+            true_loss, end_values = share * 0.25 * 0.6, np.asarray(ends)
+            too_low = 100 * (end_values < true_loss).mean(axis=0)
+            medians = 100 * np.median(end_values, axis=0)
             yield row(
                 str(n), f"{100 * share:g} %", Figure(too_low[0], too_low[1], most), Figure(medians[0], medians[1])
             )
 
 
 def _text_before(values: NDArray[np.float64]) -> float:
-    found = mean_interval(values.tolist(), 2 * _LEVEL - 1)
-    assert found is not None
+    interval = mean_interval(values.tolist(), 2 * _LEVEL - 1)
+    assert interval is not None
     if np.count_nonzero(values) >= _FEW:
-        return found.high
-    return max(found.high, exact_proportion(int(np.sum(values > 0)), len(values), 2 * _LEVEL - 1).high)
+        return interval.high
+    return max(interval.high, exact_proportion(int(np.sum(values > 0)), len(values), 2 * _LEVEL - 1).high)
 
 
 def _single_cells(draws: int) -> Iterator[str]:

@@ -1,10 +1,10 @@
-"""How often do the rules err? Launches and answers are drawn at known losses and judged by the gates' own functions.
+"""Error rates of the rules: launches and answers are drawn at known losses and judged by the gates' own functions.
 
   python -m experiments.validation.simulation                    prints a Markdown table; a minute or two on one core
-  python -m experiments.validation.simulation --output FILE      writes it as well
-  python -m experiments.validation.simulation --quick            few draws, to see that it runs
+  python -m experiments.validation.simulation --output FILE      also writes it to a file
+  python -m experiments.validation.simulation --quick            few draws, as a smoke test
 
-Measures nothing. Beside each figure stands what it was under the rules before. The draws are the same in each run.
+Nothing is measured. Each figure has its value under the earlier rules in front. The draws are the same in each run.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from runtime_matrix.experiments.validation import simulated_answers
 from runtime_matrix.experiments.validation.simulation_table import Figure, header, row
 
 Drawn = np.random.Generator
-Draw = Callable[[Drawn, int], NDArray[np.float64]]  # of so many values
+Draw = Callable[[Drawn, int], NDArray[np.float64]]  # source and number of values → values
 _NOISES = (0.01, 0.02)
-_BUILD = 0.01  # sd of what one build is faster or slower than another of the same code
-# Of series without a change, flagged by the rules before: quoted from an audit, not drawn here.
+_BUILD = 0.01  # standard deviation of speed between builds of the same code
+# Percent of series without a change that the earlier rules flagged: quoted from an audit, not drawn here.
 _QUOTED_TRENDS = {"independent": "1 to 4", "correlated by 0.5": "18 to 27", "peaks 58, 58, 59, 74 MiB": "21 to 65"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Print the simulated error rates, and write them with --output. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few draws")
-    parser.add_argument("--output", type=Path, help="a file for the table")
+    parser.add_argument("--output", type=Path, help="file for the table")
     options = parser.parse_args(argv)
     text = "\n".join(page(100 if options.quick else 3000)) + "\n"
     print(text)
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def page(draws: int) -> Iterator[str]:
+    """Yield the Markdown lines of the page; `draws` per figure."""
     yield "# How often the rules err"
     yield ""
     yield f"Drawn by `python -m experiments.validation.simulation`, {draws:,} draws per figure; percent, before → now."
@@ -98,14 +100,14 @@ def _speed(gate: GateConfig, draws: int) -> Iterator[str]:
                 _share(large, "fail", is_twice=True),
                 _share(large, "pass", most=1.0),
                 _share(large, "inconclusive"),
-                f"{np.mean([one.launches for one in equal[1]]):.1f}",
+                f"{np.mean([interim.launches for interim in equal[1]]):.1f}",
             )
 
 
 def _gates(
     gate: GateConfig, draw: Draw, noise: float, slower: float, build_sd: float, draws: int
 ) -> tuple[list[Look], list[Look]]:
-    """Return what the rule before and the rule now say of the same launches, whose log ratios lie around `slower`."""
+    """Return the verdicts of the earlier and the present rule on the same launches, with the mean loss `slower`."""
     drawn, before, now = np.random.default_rng(1), [], []
     limit = speedup.REFERENCE.launch_limits(gate[speedup.REFERENCE], gate, None, 0.99)[0]
     rule, interval = limit.rule, limit.interval
@@ -118,16 +120,16 @@ def _gates(
 
 
 def _look_before(losses: Sequence[float], looks: Sequence[int]) -> Look:
-    """Fail: a real loss, estimated above half of the tolerance of 4 %."""
-    tolerance, level, found = math.log1p(0.04), 1 - 2 * 0.01 / len(looks), Look("inconclusive", None, looks[-1])
+    """Judge by the earlier rule: a significant loss above half of the tolerance of 4 % fails."""
+    tolerance, level, undecided = math.log1p(0.04), 1 - 2 * 0.01 / len(looks), Look("inconclusive", None, looks[-1])
     for count in looks:
-        seen = mean_interval(losses[:count], level)
-        assert seen is not None
-        if seen.low > 0 and seen.estimate > tolerance / 2:
-            return Look("fail", seen, count)
-        if seen.high < tolerance and seen.estimate < tolerance / 2:
-            return Look("pass", seen, count)
-    return found
+        interval = mean_interval(losses[:count], level)
+        assert interval is not None
+        if interval.low > 0 and interval.estimate > tolerance / 2:
+            return Look("fail", interval, count)
+        if interval.high < tolerance and interval.estimate < tolerance / 2:
+            return Look("pass", interval, count)
+    return undecided
 
 
 def _share(
@@ -138,7 +140,7 @@ def _share(
     is_twice: bool = False,
 ) -> Figure:
     power = 2 if is_twice else 1
-    before, now = (100 * (sum(one.verdict == verdict for one in looks) / len(looks)) ** power for looks in pair)
+    before, now = (100 * (sum(interim.verdict == verdict for interim in looks) / len(looks)) ** power for looks in pair)
     return Figure(before, now, most, least)
 
 
@@ -155,8 +157,10 @@ def _trends(draws: int) -> Iterator[str]:
         flagged = [
             Figure(None, _flagged(draw, n, draws // 2), most=1.0 + 100 * 2 * math.sqrt(0.005 / draws)) for n in _POINTS
         ]
-        found = ["" if draw is _peaks else Figure(None, _found(draw, at, draws // 10), least=80.0) for at in (10, 16)]
-        yield row(kind, _QUOTED_TRENDS[kind], *flagged, *found)
+        steps_found = [
+            "" if draw is _peaks else Figure(None, _found(draw, at, draws // 10), least=80.0) for at in (10, 16)
+        ]
+        yield row(kind, _QUOTED_TRENDS[kind], *flagged, *steps_found)
 
 
 def _flagged(draw: Draw, n: int, draws: int) -> float:
@@ -164,10 +168,12 @@ def _flagged(draw: Draw, n: int, draws: int) -> float:
     return 100 * float(np.mean([bool(change_points(np.exp(0.01 * draw(drawn, n)).tolist())) for _ in range(draws)]))
 
 
-def _found(draw: Draw, at: int, draws: int) -> float:
-    drawn, step = np.random.default_rng(6), np.where(np.arange(20) < at, 0.0, math.log(1.05))
+def _found(draw: Draw, change_index: int, draws: int) -> float:
+    drawn, step = np.random.default_rng(6), np.where(np.arange(20) < change_index, 0.0, math.log(1.05))
     series = [np.exp(0.01 * draw(drawn, 20) + step).tolist() for _ in range(draws)]
-    return 100 * float(np.mean([any(abs(place - at) <= 1 for place in change_points(one, 0.02)) for one in series]))
+    return 100 * float(
+        np.mean([any(abs(place - change_index) <= 1 for place in change_points(values, 0.02)) for values in series])
+    )
 
 
 def _normal(drawn: Drawn, n: int) -> NDArray[np.float64]:
@@ -175,7 +181,7 @@ def _normal(drawn: Drawn, n: int) -> NDArray[np.float64]:
 
 
 def _contaminated(drawn: Drawn, n: int) -> NDArray[np.float64]:
-    """Return values of sd 1, one in ten of which varies four times as much."""
+    """Return values with a standard deviation of 1, one in ten of them with four times the spread of the others."""
     scale: NDArray[np.float64] = np.where(drawn.random(n) < 0.1, 4.0, 1.0) / math.sqrt(2.5)
     return drawn.standard_normal(n) * scale
 

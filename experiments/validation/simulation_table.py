@@ -1,4 +1,4 @@
-"""How simulated figures are shown: what was drawn before and now beside the target, those that miss it in bold."""
+"""The table of simulated figures: before → now, in bold if the target is missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 @dataclass(frozen=True)
 class Figure:
-    """A share in percent beside what it must be at most, or at least."""
+    """A share in percent with its target: at most, or at least. `before` None: not simulated."""
 
     before: float | None
     now: float
@@ -26,14 +26,16 @@ class Figure:
 
 
 def chance(draws: int) -> float:
-    """Return by how many percent a share of 0.7 % may lie above it by chance, three standard errors."""
+    """Return three standard errors of a simulated share of 0.7 %, in percent."""
     return 100 * 3 * math.sqrt(0.007 / draws)
 
 
 def header(*names: str) -> Iterator[str]:
+    """Yield the two header lines of a Markdown table."""
     yield row(*names)
     yield "|" + " --- |" * len(names)
 
 
 def row(*cells: object) -> str:
+    """Return one line of a Markdown table."""
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -77,7 +77,7 @@ def test_another_machine_few_records_and_left_out_ones_are_said(
     assert main([str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "note: few records: 1 measured cells" in said.out
-    assert "note: of another machine than this one" in said.out
+    assert "note: the records are of another machine" in said.out
     assert "left out: " in said.err
 
 

@@ -1,4 +1,4 @@
-"""Answers: non-inferiority to the reference and to the baseline, item by item."""
+"""Accuracy: non-inferiority of answers to the reference and to the baseline, item by item."""
 
 from __future__ import annotations
 
@@ -23,36 +23,40 @@ from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import items_needed, loss
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
-Margins = dict[str, float]  # of the loss, by benchmark: score from 0 to 1, nats a token
+Margins = dict[str, float]  # of the loss, by benchmark: score from 0 to 1, or nats per token
 
 
 class BaselineScores(Struct, frozen=True, kw_only=True):
-    """What a benchmark's items were worth, by item: a line each, so that a diff shows which have changed."""
+    """The scores of a benchmark by item, one line each, so that a diff of the file shows the changed ones."""
 
     scores: dict[str, float]
     probabilities: dict[str, float] | None = None  # of the right choice
 
 
 class KeptScores(Kept[dict[str, BaselineScores]]):
+    """The part of a baseline with scores by benchmark."""
+
     @override
     def make(self, result: Result, against: str | None) -> dict[str, BaselineScores]:
-        return {name: _items(found) for name, found in accuracy(result).items()}
+        return {name: _items(scores) for name, scores in accuracy(result).items()}
 
     @override
     def changes(self, before: dict[str, BaselineScores], now: dict[str, BaselineScores]) -> list[str]:
-        found = []
+        changes = []
         for name, kept in now.items():
             scores = before[name].scores if name in before else {}
             changed = sum(scores.get(key) != score for key, score in kept.scores.items())
             if changed:
-                found.append(f"{name}: {changed} of {len(kept.scores)} items differ")
-        return found
+                changes.append(f"{name}: {changed} of {len(kept.scores)} items differ")
+        return changes
 
 
 KEPT = KeptScores(key="accuracy", kind=dict[str, BaselineScores], absent=None, place=60)
 
 
 class AccuracyLimits(Limits[Margins]):
+    """The largest loss of score by benchmark."""
+
     @override
     def judge(self, measured: Measured, limits: Margins, gate: GateConfig, level: float) -> list[LimitResult]:
         return judge_answers(measured, limits, self.part, level)
@@ -67,108 +71,112 @@ class AccuracyLimits(Limits[Margins]):
 
     @override
     def check_baseline(self, limits: Margins, baseline: Baseline, cell: Cell) -> None:
-        what, scores = f"the baseline of {cell.label}", KEPT.of(baseline)
+        title, scores = f"the baseline of {cell.label}", KEPT.of(baseline)
         for name in limits:
             if name not in scores:
                 known = did_you_mean(name, scores)
-                raise UserError(f"{what} holds no benchmark {name}{known}; update=true measures it")
-            kept, now = baseline.versions.get(name, 1), cell.config.benchmark.versions().get(name, 1)
-            if kept != now:
+                raise UserError(f"{title} holds no benchmark {name}{known}; update=true measures it")
+            baseline_version, version = baseline.versions.get(name, 1), cell.config.benchmark.versions().get(name, 1)
+            if baseline_version != version:
                 raise UserError(
-                    f"{what} is of version {kept} of benchmark {name}, this is {now}: update=true makes it anew"
+                    f"{title} is of version {baseline_version} of benchmark {name}, this is {version}: "
+                    "update=true makes a new one"
                 )
             if baseline.asked.get(name) != asked(cell).get(name):
-                raise UserError(f"{what} asked benchmark.{name} otherwise: update=true, or set its options back")
+                raise UserError(f"{title} has other options of benchmark.{name}: update=true, or restore the options")
 
 
 def judge_answers(measured: Measured, margins: Mapping[str, float], against: Part, level: float) -> list[LimitResult]:
-    mine = accuracy(measured.result)
-    theirs = accuracy(measured.reference) if against == "reference" else {}
-    found = []
+    """Return one finding per benchmark. UserError if the baseline has other items."""
+    own_scores = accuracy(measured.result)
+    reference_scores = accuracy(measured.reference) if against == "reference" else {}
+    results = []
     for benchmark, margin in margins.items():
         name = f"{against}.accuracy.{benchmark}"
-        if benchmark not in mine or (against == "reference" and benchmark not in theirs):
-            why = _why_missing(measured.result.record, benchmark)
-            found.append(LimitResult(measured.label, name, "inconclusive", f"{benchmark} was not measured: {why}"))
+        if benchmark not in own_scores or (against == "reference" and benchmark not in reference_scores):
+            reason = _why_missing(measured.result.record, benchmark)
+            results.append(LimitResult(measured.label, name, "inconclusive", f"{benchmark} was not measured: {reason}"))
             continue
-        ours = mine[benchmark]
+        candidate = own_scores[benchmark]
         if measured.baseline is not None and against == "baseline":
-            other = baseline_scores(measured.baseline, benchmark, ours)
+            other = baseline_scores(measured.baseline, benchmark, candidate)
         else:
-            other = theirs[benchmark]
-        found.append(_accuracy_finding(measured, name, benchmark, margin, ours, other, level))
-    return found
+            other = reference_scores[benchmark]
+        results.append(_accuracy_finding(measured, name, benchmark, margin, candidate, other, level))
+    return results
 
 
 def _accuracy_finding(
-    measured: Measured, name: str, benchmark: str, margin: float, mine: Scored, theirs: Scored, level: float
+    measured: Measured, name: str, benchmark: str, margin: float, candidate: Scored, other: Scored, level: float
 ) -> LimitResult:
-    """Judge by the score alone. The right choice's probability falls less than accuracy, which is lost by near ties:
-    it is told where the score is inconclusive, and decides nothing.
+    """Judge by the score alone. The probability of the right choice falls less than accuracy, which is lost in near
+    ties, so it is only reported with an inconclusive score.
     """
     is_share, two_sided = score_of(benchmark).kind == "share", 2 * level - 1
-    scale, unit = (100, "points") if is_share else (1, "nats a token")
-    seen = loss(mine.scores, theirs.scores, mine.clusters, two_sided, is_share)
-    verdict = loss_verdict(seen, margin)
-    blank = LimitResult(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(mine.ids))
-    if seen is None:
-        return replace(blank, figures=f"{benchmark} has {len(mine.ids)} items: too few for an interval")
-    value, low, high = (scale * end + 0.0 for end in (seen.estimate, seen.low, seen.high))  # never "-0"
-    said = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
-    said += f"{len(mine.ids)} items"
+    scale, unit = (100, "points") if is_share else (1, "nats per token")
+    loss_interval = loss(candidate.scores, other.scores, candidate.clusters, two_sided, is_share)
+    verdict = loss_verdict(loss_interval, margin)
+    blank = LimitResult(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(candidate.ids))
+    if loss_interval is None:
+        return replace(blank, figures=f"{benchmark} has {len(candidate.ids)} items: too few for an interval")
+    value, low, high = (
+        scale * end + 0.0 for end in (loss_interval.estimate, loss_interval.low, loss_interval.high)
+    )  # never "-0"
+    figures = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
+    figures += f"{len(candidate.ids)} items"
     advice = ""
     if verdict == "fail":
         items = measured.result.folder / f"items-{benchmark}.jsonl"
         advice = f"see the items in {items}; more bits or another runtime, or a margin"
     elif verdict == "inconclusive":
-        needed = items_needed(mine.scores, theirs.scores, mine.clusters, two_sided, is_share, margin)
-        advice = f"{_what_would_tell(needed)}{_of_probability(mine, theirs)}"
-    return replace(blank, figures=said, advice=advice, value=value, low=low, high=high)
+        needed = items_needed(candidate.scores, other.scores, candidate.clusters, two_sided, is_share, margin)
+        advice = f"{_items_text(needed)}{_of_probability(candidate, other)}"
+    return replace(blank, figures=figures, advice=advice, value=value, low=low, high=high)
 
 
-def loss_verdict(seen: Interval | None, margin: float) -> Verdict:
-    """Non-inferiority: pass when the bound is under the margin; fail when the loss is real and above it."""
-    if seen is None:
+def loss_verdict(interval: Interval | None, margin: float) -> Verdict:
+    """Return pass if the upper bound is below the margin, fail if the loss is significant and above it."""
+    if interval is None:
         return "inconclusive"
-    if seen.high < margin or (margin == 0 and seen.high <= 0):
+    if interval.high < margin or (margin == 0 and interval.high <= 0):
         return "pass"
-    return "fail" if seen.low > 0 and seen.estimate > margin else "inconclusive"
+    return "fail" if interval.low > 0 and interval.estimate > margin else "inconclusive"
 
 
-def _what_would_tell(items: int | None) -> str:
+def _items_text(items: int | None) -> str:
     if items is None:
-        return "the loss may be above the margin; more items would tell"
-    return f"about {items:,} items like these would tell, or a wider margin"
+        return "the loss may be above the margin; more items would decide"
+    return f"about {items:,} items like these would decide, or a wider margin"
 
 
-def _of_probability(mine: Scored, theirs: Scored) -> str:
-    if not mine.probabilities or not theirs.probabilities:
+def _of_probability(candidate: Scored, other: Scored) -> str:
+    if not candidate.probabilities or not other.probabilities:
         return ""
-    lost = (sum(theirs.probabilities) - sum(mine.probabilities)) / len(mine.ids)
-    return f" (the right choice's probability fell by {100 * lost + 0.0:.3g} points)"
+    difference = (sum(other.probabilities) - sum(candidate.probabilities)) / len(candidate.ids)
+    return f" (the right choice's probability fell by {100 * difference + 0.0:.3g} points)"
 
 
 def _why_missing(record: Record, benchmark: str) -> str:
     for entry in record.benchmarks:
         if entry.benchmark == benchmark and entry.status != "ok":
             return f"{entry.status}: {entry.reason}"
-    return f"not asked for; add it to benchmark=[…] or take it out: ~gate.reference.accuracy.{benchmark}"
+    return f"not selected; add it to benchmark=[…] or remove the limit: ~gate.reference.accuracy.{benchmark}"
 
 
-def baseline_scores(baseline: Baseline, name: str, mine: Scored) -> Scored:
-    """Return the scores that the baseline keeps of these items; UserError when they are other items."""
-    kept = KEPT.of(baseline)[name]
-    if list(kept.scores) != mine.ids:
+def baseline_scores(baseline: Baseline, name: str, candidate: Scored) -> Scored:
+    """Return the baseline's scores of these items. UserError if the baseline has other items."""
+    baseline_part = KEPT.of(baseline)[name]
+    if list(baseline_part.scores) != candidate.ids:
         raise UserError(
-            f"the baseline of {baseline.cell} has other items of {name} ({len(kept.scores)}, now "
-            f"{len(mine.ids)}): update=true if the change is meant"
+            f"the baseline of {baseline.cell} has other items of {name} ({len(baseline_part.scores)}, now "
+            f"{len(candidate.ids)}): update=true if the change is intended"
         )
-    chances = list(kept.probabilities.values()) if kept.probabilities is not None else None
-    return Scored(mine.ids, mine.clusters, list(kept.scores.values()), chances)
+    probabilities = list(baseline_part.probabilities.values()) if baseline_part.probabilities is not None else None
+    return Scored(candidate.ids, candidate.clusters, list(baseline_part.scores.values()), probabilities)
 
 
 def accuracy(result: Result) -> dict[str, Scored]:
-    """Return the scores of the items that a record's benchmarks left in its folder."""
+    """Return the scores of a record's items by benchmark. ValueError or KeyError for damaged files."""
     files = {entry.benchmark: entry.items_file for entry in result.record.benchmarks if entry.status == "ok"}
     return {
         name: scored(name, read_items(result.folder / file, name))
@@ -177,11 +185,13 @@ def accuracy(result: Result) -> dict[str, Scored]:
     }
 
 
-def _items(found: Scored) -> BaselineScores:
-    chances = found.probabilities
+def _items(scores: Scored) -> BaselineScores:
+    probabilities = scores.probabilities
     return BaselineScores(
-        scores=dict(zip(found.ids, shortened(found.scores), strict=True)),
-        probabilities=dict(zip(found.ids, shortened(chances), strict=True)) if chances is not None else None,
+        scores=dict(zip(scores.ids, shortened(scores.scores), strict=True)),
+        probabilities=dict(zip(scores.ids, shortened(probabilities), strict=True))
+        if probabilities is not None
+        else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether each cell of the baseline is in the run: one that is missing is inconclusive."""
+"""The set of cells: a cell of the baseline that is missing in the run is inconclusive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing_extensions import override
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import LimitResult
 
-_MISSING = "in the baseline and not in this run; add it with -m runtime=…, or remove its file"
+_MISSING = "in the baseline but not in this run; add it with -m runtime=…, or remove its file"
 
 
 class AllCells(Limits[bool]):
+    """The option that every cell of the baseline must be in the run."""
+
     @override
     def judge_cells(self, limits: bool, present: Collection[str], kept: Collection[str]) -> list[LimitResult]:
         missing = [label for label in kept if label not in present] if limits else []

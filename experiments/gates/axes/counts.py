@@ -1,4 +1,4 @@
-"""Exact counts of the runtime: none may grow over the baseline's, and the tokens may not change."""
+"""Exact counts of the runtime: they must not exceed the baseline's, and the tokens must be equal."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ Counts = dict[str, int | None]
 
 
 class KeptCounts(Kept[Counts]):
+    """The part of a baseline with counts by name."""
+
     @override
     def make(self, result: Result, against: str | None) -> Counts:
         return counts(result.record)
@@ -29,32 +31,34 @@ class KeptCounts(Kept[Counts]):
 
 
 class CountLimits(Limits[tuple[str, ...]]):
+    """The names of the counts that are judged."""
+
     @override
     def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[LimitResult]:
-        mine, theirs, found = counts(measured.result.record), measured.kept(_KEPT), []
+        own_counts, baseline_counts, results = counts(measured.result.record), measured.kept(_KEPT), []
         for name in limits:
-            value, other = mine[name], theirs.get(name)
+            value, other = own_counts[name], baseline_counts.get(name)
             if value is None and other is None:
                 continue
             full = f"{self.name}.{name}"
             if value is None or other is None:
-                said = f"{name} {value}, the baseline {other}: not counted"
-                found.append(LimitResult(measured.label, full, "inconclusive", said))
+                text = f"{name} {value}, the baseline {other}: not counted"
+                results.append(LimitResult(measured.label, full, "inconclusive", text))
                 continue
             is_worse = value != other if name == _TOKENS else value > other
             verdict: Verdict = "fail" if is_worse else "pass"
-            said = f"{name} {value:,}, the baseline {other:,}" + (": an exact count that changed" if is_worse else "")
-            advice = "find the cause, or if it is meant update=true" if is_worse else ""
-            found.append(
+            text = f"{name} {value:,}, the baseline {other:,}" + (": an exact count that changed" if is_worse else "")
+            advice = "find the cause, or if it is intended: update=true" if is_worse else ""
+            results.append(
                 LimitResult(
-                    measured.label, full, verdict, said, "count", "lower", value, limit=other, n=1, advice=advice
+                    measured.label, full, verdict, text, "count", "lower", value, limit=other, n=1, advice=advice
                 )
             )
-        return found
+        return results
 
 
 def counts(record: Record) -> Counts:
-    """Return the exact counts of a cell; None for one that its runtime does not keep."""
+    """Return the exact counts of a cell by name; None for a count that its runtime does not keep."""
     last = record.benchmarks[-1].counters if record.benchmarks else {}
     tokens = [count for entry in record.benchmarks if (count := entry.figure("new_tokens")) is not None]
     return {**{name: last.get(name) for name in _NAMES}, _TOKENS: int(sum(tokens)) if tokens else None}

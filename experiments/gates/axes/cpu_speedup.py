@@ -1,4 +1,4 @@
-"""CPU time of one thread: as `speedup`, with less noise."""
+"""Speedup in CPU time of one thread: like `speedup`, with less noise."""
 
 from __future__ import annotations
 

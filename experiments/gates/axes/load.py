@@ -1,4 +1,4 @@
-"""Seconds of loading and of the first call, which may exceed the baseline's by a share."""
+"""Load time and first call in seconds, which may exceed the baseline's by a share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _KEPT = KeptFigures(key="load", names=_NAMES, place=30)
 
 
 class LoadLimits(Limits[dict[str, float]]):
+    """The allowed growth by figure."""
+
     @override
     def judge(self, measured: Measured, limits: dict[str, float], gate: GateConfig, level: float) -> list[LimitResult]:
-        theirs = measured.kept(_KEPT)
-        return judge_shares(measured, self, limits, theirs, "s")
+        others = measured.kept(_KEPT)
+        return judge_shares(measured, self, limits, others, "s")
 
     @override
     def benchmarks(self, limits: dict[str, float]) -> Collection[str]:

@@ -1,4 +1,4 @@
-"""Bytes of weights and peaks of memory, which may exceed the reference's or the baseline's by a share."""
+"""Weight bytes and peak memory, which may exceed the reference's or the baseline's by a share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import difference_of_means, mean_interval
 from runtime_matrix.experiments.statistics.sequential import Verdict
 
-_PEAK = "peak_host_bytes"  # which launches measure
+_PEAK = "peak_host_bytes"  # measured by launches
 _PEAKS = (_PEAK, "peak_device_bytes")
 _NAMES = ("weight_bytes", "weight_disk_bytes", *_PEAKS)
 Shares = dict[str, float]
@@ -25,7 +25,7 @@ Peaks = list[float | None]
 
 
 class KeptPeaks(Kept[Peaks]):
-    """Bytes of the host's memory, one for each launch."""
+    """The part of a baseline with the peak host memory in bytes, one per launch."""
 
     @override
     def make(self, result: Result, against: str | None) -> Peaks:
@@ -38,31 +38,31 @@ _KEPT_PEAKS = KeptPeaks(key="peaks", kind=Peaks, absent=list, place=20)
 
 
 class MemoryLimits(Limits[Shares]):
+    """The allowed growth by figure; `peak_host_bytes` is judged by launches, with an interval."""
+
     @override
     def judge(self, measured: Measured, limits: Shares, gate: GateConfig, level: float) -> list[LimitResult]:
-        theirs = row_of(measured.reference).figures if self.part == "reference" else measured.kept(_KEPT)
+        others = row_of(measured.reference).figures if self.part == "reference" else measured.kept(_KEPT)
         shares = {figure: share for figure, share in limits.items() if figure != _PEAK}
-        found = judge_shares(measured, self, shares, theirs, "bytes")
-        return [*found, self._judge_peak(measured, limits[_PEAK], level)] if _PEAK in limits else found
+        results = judge_shares(measured, self, shares, others, "bytes")
+        return [*results, self._judge_peak(measured, limits[_PEAK], level)] if _PEAK in limits else results
 
     def _judge_peak(self, measured: Measured, share: float, level: float) -> LimitResult:
-        """Judge the peak of memory by launches: by the interval of the logarithm of its ratio."""
-        full, grown = f"{self.name}.{_PEAK}", self._grown(measured, level)
-        if grown is None:
-            return LimitResult(
-                measured.label, full, "inconclusive", f"{_PEAK} of too few launches is known to judge it by"
-            )
-        value, low, high = (math.expm1(end) for end in (grown.estimate, grown.low, grown.high))
+        """Judge peak host memory by the interval of its log ratio over launches."""
+        name, growth = f"{self.name}.{_PEAK}", self._grown(measured, level)
+        if growth is None:
+            return LimitResult(measured.label, name, "inconclusive", f"{_PEAK} is known for too few launches")
+        value, low, high = (math.expm1(end) for end in (growth.estimate, growth.low, growth.high))
         verdict: Verdict = "pass" if high <= share else "fail" if low > share else "inconclusive"
-        said = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against "
-        said += f"{measured.rival(self.part)}, at most {100 * share:g} % more"
+        text = f"{_PEAK} {100 * value:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}] against "
+        text += f"{measured.rival(self.part)}, at most {100 * share:g} % more"
         advice = ""
         if verdict == "fail":
-            advice = advice_on_growth(self, full)
+            advice = advice_on_growth(self, name)
         elif verdict == "inconclusive":
             advice = "more gate.interim_launches, or a wider limit"
         return LimitResult(
-            measured.label, full, verdict, said, "share more", "lower", value, low, high, share, advice=advice
+            measured.label, name, verdict, text, "share more", "lower", value, low, high, share, advice=advice
         )
 
     def _grown(self, measured: Measured, level: float) -> Interval | None:
@@ -85,13 +85,17 @@ class MemoryLimits(Limits[Shares]):
 
 
 def grown_pairs(launches: Sequence[Launch]) -> list[float]:
-    """Return log(the cell's peak / the reference's), one for each launch that knows both."""
+    """Return log(the cell's peak / the reference's peak) for each launch with both."""
     pairs = [(launch.candidate_memory.peak_host_bytes, launch.reference_memory.peak_host_bytes) for launch in launches]
-    return [math.log(mine / theirs) for mine, theirs in pairs if mine and theirs]
+    return [
+        math.log(candidate_peak / reference_peak)
+        for candidate_peak, reference_peak in pairs
+        if candidate_peak and reference_peak
+    ]
 
 
 def grown_apart(launches: Sequence[Launch], earlier: Sequence[float | None], level: float) -> Interval | None:
-    """Return the interval of log(peak now / peak of the baseline), whose launches were other ones."""
+    """Return the interval of log(peak / the baseline's peak), from unpaired launches."""
     now = [peak for launch in launches if (peak := launch.candidate_memory.peak_host_bytes)]
     before = [peak for peak in earlier if peak]
     return difference_of_means([math.log(peak) for peak in now], [math.log(peak) for peak in before], 2 * level - 1)

@@ -1,4 +1,4 @@
-"""What was computed is what the reference computes: where it was timed, replayed, and before any timing."""
+"""Outputs equal the reference's: in the timed rounds, in the replay, and in the agreement check before timing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from runtime_matrix.experiments.statistics.sequential import Verdict
 from runtime_matrix.experiments.statistics.shares import upper_bound
 
 _REPLAY = "replay"
-_LOGIT_ROUNDING = 1e-2  # a difference of logits that float32 arithmetic explains; our engines' stay below 2e-5
+_LOGIT_ROUNDING = 1e-2  # largest logit difference by float32 rounding; that of our engines is below 2e-5
 
 
 class OutputLimits(Limits[tuple[str, ...]]):
+    """The names of the checks that are applied."""
+
     @override
     def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[LimitResult]:
         return [_CHECKS[name](measured, gate) for name in limits]
@@ -34,32 +36,36 @@ def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
     speed, agreement = measured.result.speed, _agreement_entry(measured)
     blank = LimitResult(measured.label, "reference.outputs.timed_work", "inconclusive", "")
     if speed is None or not speed.launches:
-        why = (speed.reason if speed else None) or "no launches: a limit on speed makes them"
-        return replace(blank, figures=f"the timed work was not checked: {why}")
-    wrong, left_open = problem(speed, agreement), unchecked(speed, agreement)
-    if wrong is not None:
-        return replace(blank, verdict="fail", figures=f"{wrong.status}: {wrong.reason}", n=len(speed.launches))
-    if left_open is not None:
-        return replace(blank, figures=left_open)
+        reason = (speed.reason if speed else None) or "no launches: they need a limit on speed"
+        return replace(blank, figures=f"the timed work was not checked: {reason}")
+    work_problem, unchecked_reason = problem(speed, agreement), unchecked(speed, agreement)
+    if work_problem is not None:
+        return replace(
+            blank, verdict="fail", figures=f"{work_problem.status}: {work_problem.reason}", n=len(speed.launches)
+        )
+    if unchecked_reason is not None:
+        return replace(blank, figures=unchecked_reason)
     counts = [launch.tokens for launch in speed.launches if launch.tokens is not None]
     tokens, rows = sum(count.tokens for count in counts), sum(count.rows for count in counts)
-    said = (
-        f"{tokens:,} timed tokens checked, {sum(count.same_rows for count in counts):,} of {rows:,} texts are "
-        f"{measured.against}'s, nothing between the rounds"
+    figures = (
+        f"{tokens:,} timed tokens checked, {sum(count.same_rows for count in counts):,} of {rows:,} texts equal "
+        f"{measured.against}'s, no computation between the rounds"
     )
-    return replace(blank, verdict="pass", figures=said, n=len(speed.launches))
+    return replace(blank, verdict="pass", figures=figures, n=len(speed.launches))
 
 
 def _replay(measured: Measured, gate: GateConfig) -> LimitResult:
     blank, against = LimitResult(measured.label, "reference.outputs.replay", "inconclusive", ""), measured.against
     replay = measured.result.record.replay
     if replay is None:
-        return replace(blank, figures="nothing was replayed: it needs latency in benchmark=[…] and agreement.enabled")
-    wrong = replay_problem(replay, _computes_the_same(measured), _agreement_entry(measured))
-    if wrong is not None:
-        return replace(blank, verdict="fail", figures=f"replayed under {against}: {wrong}")
-    said = f"{replay.same_top_tokens} of {replay.tokens} replayed tokens are {against}'s choice"
-    return replace(blank, verdict="pass", figures=said)
+        return replace(
+            blank, figures="no tokens were replayed: add latency to benchmark=[…] and set agreement.enabled=true"
+        )
+    token_problem = replay_problem(replay, _computes_the_same(measured), _agreement_entry(measured))
+    if token_problem is not None:
+        return replace(blank, verdict="fail", figures=f"replayed under {against}: {token_problem}")
+    figures = f"{replay.same_top_tokens} of {replay.tokens} replayed tokens are {against}'s choice"
+    return replace(blank, verdict="pass", figures=figures)
 
 
 def _agreement(measured: Measured, gate: GateConfig) -> LimitResult:
@@ -68,20 +74,22 @@ def _agreement(measured: Measured, gate: GateConfig) -> LimitResult:
     same, difference = (entry.figure("same_top_ratio"), entry.figure("max_logit_difference")) if entry else (None, None)
     if entry is None or same is None or difference is None:
         return replace(blank, figures="agreement was not measured: set agreement.enabled=true")
-    said = f"{100 * same:.1f} % of the top tokens are {measured.against}'s, logits differ by {difference:.2g} at most"
+    figures = (
+        f"{100 * same:.1f} % of the top tokens are {measured.against}'s, logits differ by {difference:.2g} at most"
+    )
     if _computes_the_same(measured):
         verdict: Verdict = "pass" if difference <= _LOGIT_ROUNDING else "fail"
-        said += f", {_LOGIT_ROUNDING:g} explained by rounding" if verdict == "fail" else ""
-        return replace(blank, verdict=verdict, figures=said)
+        figures += f", {_LOGIT_ROUNDING:g} by rounding" if verdict == "fail" else ""
+        return replace(blank, verdict=verdict, figures=figures)
     tokens, top = entry.figure("continuation_tokens"), entry.figure("continuation_same_top")
     if not tokens or top is None:
-        return replace(blank, figures=said, advice="too few positions to judge by")
+        return replace(blank, figures=figures, advice="too few positions for a verdict")
     tokens, top = int(tokens), int(top)
     share, least = top / tokens, gate[SAME_TOP]
     is_short = upper_bound(top, tokens, gate.level(1, False)) < least
     verdict = "pass" if share >= least else "fail" if is_short else "inconclusive"
-    said += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % wanted"
-    return replace(blank, verdict=verdict, figures=said, n=tokens)
+    figures += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % required"
+    return replace(blank, verdict=verdict, figures=figures, n=tokens)
 
 
 def _computes_the_same(measured: Measured) -> bool:
@@ -98,11 +106,11 @@ REFERENCE = OutputLimits(
     part="reference",
     key="outputs",
     kind=tuple[str, ...],
-    default=tuple(_CHECKS),  # a speed is worth nothing where the outputs are wrong: to leave a check out is a choice
+    default=tuple(_CHECKS),  # speed with wrong outputs is worthless: checks are opt-out
     rule=Rule(among=tuple(_CHECKS), may_be_empty=True),
     place=10,
 )
-# The share of the reference's top tokens that weights unlike its own must choose too.
+# The required share of equal top tokens for weights that differ from the reference's.
 SAME_TOP = Limits(
     part="reference", key="same_top", kind=float, default=0.75, rule=Rule(least=0, most=1), is_option=True
 )

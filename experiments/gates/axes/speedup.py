@@ -1,4 +1,4 @@
-"""Wall time: how many times faster than the reference, and phases that may not lose speed on it."""
+"""Speedup in wall time: the least ratio to the reference, and phases that must not lose speed against a baseline."""
 
 from __future__ import annotations
 

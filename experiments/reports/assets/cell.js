@@ -1,4 +1,4 @@
-// One cell, in a dialog: everything that its record says.
+// The dialog with the details of one cell.
 const dialog = byId("cell");
 
 function openCell(id) {
@@ -25,7 +25,7 @@ function sheet(row, cell) {
   if (row.status !== "ok") parts.push(element("p", {}, element("span", { class: `status ${statusClass(row)}` }, row.status.replaceAll("_", " ")), ` ${row.reason ?? ""}`));
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
-  if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record, not in this page.")];
+  if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
   const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), leftPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
@@ -41,33 +41,33 @@ function heading(row) {
 }
 
 function command(row) {
-  const said = element("pre", {}, row.command ?? "");
+  const commandText = element("pre", {}, row.command ?? "");
   const copy = async (event) => {
     try {
       await navigator.clipboard.writeText(row.command);
       event.target.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(said); // a page from a file may not write to the clipboard
+      getSelection().selectAllChildren(commandText); // a page opened from a file cannot write to the clipboard
     }
   };
-  return element("div", { class: "command" }, said, element("button", { type: "button", onclick: copy }, "Copy the command"));
+  return element("div", { class: "command" }, commandText, element("button", { type: "button", onclick: copy }, "Copy the command"));
 }
 
-const ratioSaid = (row, key) => `${row[key].toFixed(2)}× [${row[`${key}_low`].toFixed(2)}, ${row[`${key}_high`].toFixed(2)}]`;
+const ratioText = (row, key) => `${row[key].toFixed(2)}× [${row[`${key}_low`].toFixed(2)}, ${row[`${key}_high`].toFixed(2)}]`;
 
 function figures(row) {
-  const ratio = row.speedup_ratio ? ratioSaid(row, "speedup_ratio") : row.is_reference ? "1×" : null;
+  const ratio = row.speedup_ratio ? ratioText(row, "speedup_ratio") : row.is_reference ? "1×" : null;
   const alone = row.latency_source === "alone" ? ", alone" : "";
   const kept = data.kept[row.record_id];
-  const found = [
-    ["decode speedup, wall time", ratio], ["CPU speedup, one thread", row.cpu_speedup_ratio ? ratioSaid(row, "cpu_speedup_ratio") : null],
-    ["batch speedup", row.throughput_speedup_ratio ? ratioSaid(row, "throughput_speedup_ratio") : null],
+  const entries = [
+    ["decode speedup, wall time", ratio], ["CPU speedup, one thread", row.cpu_speedup_ratio ? ratioText(row, "cpu_speedup_ratio") : null],
+    ["batch speedup", row.throughput_speedup_ratio ? ratioText(row, "throughput_speedup_ratio") : null],
     [`TTFT p50${alone}`, row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], [`TPOT p50${alone}`, row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
     row.batched_tokens_per_s ? ["batched", `${number(row.batched_tokens_per_s, 4)} tok/s`] : ["offline, alone", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null],
     ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "a million tokens, alone" : "a million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "per million tokens, alone" : "per million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
-  return element("dl", { class: "figures" }, ...found.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  return element("dl", { class: "figures" }, ...entries.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
 
 function panel(title, about, draw, ...more) {
@@ -80,7 +80,7 @@ function distributionPanel(cell, key, title) {
   const samples = cell.samples[key];
   if (!samples.length) return null;
   const { batch, prompt_tokens: prompt, new_tokens: tokens } = cell.shape;
-  const shown = samples.length < cell.counts[key] ? `, ${samples.length} order statistics drawn` : "";
+  const shown = samples.length < cell.counts[key] ? `, ${samples.length} of them drawn` : "";
   const source = cell.source === "interleaved" ? `${cell.launches} launches, in turns with the other cells` : "alone, in one process";
   return panel(title, `${source}; n = ${cell.counts[key]}${shown}; batch ${batch}, ${prompt} prompt and ${tokens} new tokens`, (width) => distribution(width, samples, cell.middle[key], title));
 }
@@ -90,7 +90,7 @@ function wallPanel(cell) {
   const total = cell.wall.reduce((sum, [, seconds]) => sum + seconds, 0);
   const legend = element("ul", { class: "legend" }, ...cell.wall.map(([name, seconds], index) =>
     element("li", { style: `--hue:${wallHue(name, index)}` }, element("i", { class: "dot" }), `${name} `, element("b", {}, `${number(seconds)} s`))));
-  const node = panel("Where the time went", `${number(total)} s from start to record`, (width) => {
+  const node = panel("Wall time by phase", `${number(total)} s from start to record`, (width) => {
     legend.remove();
     queueMicrotask(() => node.append(legend));
     return wallBar(width, cell.wall);
@@ -99,57 +99,57 @@ function wallPanel(cell) {
 }
 
 function startPanel(row) {
-  const kinds = { cold: "cold start: something was built or compiled", warm: "warm start: what it builds was found in the cache", plain: "nothing to build" };
+  const kinds = { cold: "cold start: artifacts were built or compiled", warm: "warm start: artifacts were cached", plain: "no artifacts to build" };
   const isKnown = (value) => value !== null && value !== undefined;
-  const lines = [["load, with what it builds", row.load_s], ["first call, with what it compiles", row.first_call_s]].filter(([, value]) => isKnown(value));
+  const lines = [["load, builds included", row.load_s], ["first call, compilation included", row.first_call_s]].filter(([, value]) => isKnown(value));
   if (!lines.length) return null;
   const cells = lines.map(([name, seconds]) => [name, `${number(seconds)} s`]);
-  if (isKnown(row.build_s)) cells.push(["build found in the cache", `${number(row.build_s)} s when it was built`]);
+  if (isKnown(row.build_s)) cells.push(["cached build", `${number(row.build_s)} s when it was built`]);
   const unit = (name) => {
     const [after, soon, late] = ["", "_low", "_high"].map((end) => row[`break_even_${name}${end}`]);
     if (!isKnown(after)) return null;
-    if (after === 0) return `from the first of the ${name}`;
+    if (after === 0) return `from the first ${name.slice(0, -1)}`;
     return `after ${whole(after)} ${name} [${whole(soon)}, ${whole(late)}]`;
   };
   const units = ["tokens", "requests"].map(unit).filter(Boolean);
   const slower = isKnown(row.speedup_ratio_high) && row.speedup_ratio_high < 1;
-  const said = row.is_reference ? "The reference: what others must win back."
-    : row.break_even_tokens === 0 ? "Pays from the first token: it starts no later than the reference."
-    : units.length ? `Pays ${units.join(", ")}.`
-    : slower ? "Never pays: it is slower than the reference."
-    : "Not shown to pay: it is not shown to be faster than the reference by wall time, or took no turns with it.";
+  const summary = row.is_reference ? "The reference: break-even is counted against it."
+    : row.break_even_tokens === 0 ? "Breaks even at the first token: it starts no later than the reference."
+    : units.length ? `Breaks even ${units.join(", ")}.`
+    : slower ? "Never breaks even: it is slower than the reference."
+    : "No break-even is shown: it is not shown to be faster than the reference in wall time, or was not timed in turns with it.";
   const kind = kinds[row.start_kind] ? ` ${kinds[row.start_kind][0].toUpperCase()}${kinds[row.start_kind].slice(1)}.` : "";
-  return panel("Until it pays", said + kind, null,
+  return panel("Break-even", summary + kind, null,
     element("table", { class: "plain small" }, element("tbody", {}, ...cells.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", { class: "number" }, value))))));
 }
 
 function memoryPanel(cell) {
   const peaks = Object.entries(cell.memory.peaks).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${mebibytes(value)}`);
   if (!peaks.length && cell.memory.trace.length < 2) return null;
-  const about = `Peaks over what the process held when imports were done: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
+  const about = `Peaks above the memory in use after imports: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
   return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace) : null);
 }
 
 function rooflinePanel(row, cell) {
-  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the bytes that the machine can copy.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
-  if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No picture: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
-  const packed = cell.roofline.is_packed ? `The roof is that of ${cell.roofline.dtype}; operations are the full model’s, bytes those of its packed weights.` : "";
-  return panel("Roofline", ["The hardware peak was measured here.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
+  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the machine’s copy bandwidth.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
+  if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No chart: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
+  const packed = cell.roofline.is_packed ? `The roof is for ${cell.roofline.dtype}; operations are those of the full model, bytes those of its packed weights.` : "";
+  return panel("Roofline", ["The hardware peak was measured on this machine.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
 }
 
 function shapePanel(row, cell) {
   if (!cell.grid.length) return null;
   if (cell.grid.length === 1) {
-    const one = cell.grid[0];
-    return panel("Batch and sequence", `One shape was measured: batch ${one.batch}, ${one.prompt_tokens} prompt tokens, ${number(one.tokens_per_s)} tokens/s of the cell alone. For a curve:`, null,
+    const shape = cell.grid[0];
+    return panel("Batch and sequence", `One shape was measured: batch ${shape.batch}, ${shape.prompt_tokens} prompt tokens, ${number(shape.tokens_per_s)} tokens/s, not interleaved. For a curve:`, null,
       element("pre", {}, `${row.command} 'benchmark.latency.batch=[1,4,16]' 'benchmark.latency.prompt_tokens=[16,64]'`));
   }
-  return panel("Batch and sequence", "New tokens a second, of all rows of a batch; of the cell alone.", (width) => shapeLines(width, cell.grid));
+  return panel("Batch and sequence", "New tokens per second over all rows of a batch, not interleaved.", (width) => shapeLines(width, cell.grid));
 }
 
 function leftPanel(cell) {
   if (!cell.skipped.length && !cell.notes.length) return null;
-  return panel("Said by the cell", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
+  return panel("Notes of the cell", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
 }
 
 function items(row, cell) {
@@ -157,19 +157,19 @@ function items(row, cell) {
   const counts = Object.entries(cell.flipped.differing).map(([name, count]) => `${count} of ${name.replaceAll("_", " ")}`);
   const about = cell.flipped.reason ? cell.flipped.reason
     : row.against === null || row.against === undefined ? "Answers were not compared with a reference of the same run."
-    : counts.length ? `Other answers than the reference’s: ${counts.join(", ")}. Shown: ${cell.flipped.items.length}, right to wrong and back first.`
+    : counts.length ? `Answers that differ from the reference’s: ${counts.join(", ")}. Shown: ${cell.flipped.items.length}, those with a changed verdict first.`
     : "No answer differs from the reference’s.";
-  return element("section", {}, element("h3", {}, "Answers that changed"), element("p", { class: "fine" }, about), ...cell.flipped.items.map(item));
+  return element("section", {}, element("h3", {}, "Changed answers"), element("p", { class: "fine" }, about), ...cell.flipped.items.map(item));
 }
 
-function item(one) {
-  const side = (who, text, isRight) => element("div", { class: isRight === null || isRight === undefined ? "" : isRight ? "right" : "wrong" },
-    element("small", {}, `${who}${isRight === null || isRight === undefined ? "" : isRight ? ", right" : ", wrong"}`), element("pre", {}, text));
+function item(flipped) {
+  const side = (title, text, isRight) => element("div", { class: isRight === null || isRight === undefined ? "" : isRight ? "right" : "wrong" },
+    element("small", {}, `${title}${isRight === null || isRight === undefined ? "" : isRight ? ", right" : ", wrong"}`), element("pre", {}, text));
   return element("article", { class: "item" },
-    element("small", {}, `${one.benchmark.replaceAll("_", " ")} · ${one.id}`),
-    one.question ? element("blockquote", {}, one.question) : null,
-    element("div", { class: "sides" }, side("reference", one.reference, one.reference_right), side("this cell", one.cell, one.cell_right)),
-    one.wanted ? element("p", { class: "fine" }, `wanted: ${one.wanted}`) : null);
+    element("small", {}, `${flipped.benchmark.replaceAll("_", " ")} · ${flipped.id}`),
+    flipped.question ? element("blockquote", {}, flipped.question) : null,
+    element("div", { class: "sides" }, side("reference", flipped.reference, flipped.reference_right), side("this cell", flipped.cell, flipped.cell_right)),
+    flipped.wanted ? element("p", { class: "fine" }, `right answer: ${flipped.wanted}`) : null);
 }
 
 function environment(cell) {

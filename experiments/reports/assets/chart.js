@@ -1,4 +1,4 @@
-// A plane to draw on: scales, ticks, axes. No library: the page must stay one small file.
+// Charts: scales, ticks and axes, without a library, so that the page stays one small file.
 function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) if (value !== null) node.setAttribute(key, value);
@@ -10,19 +10,19 @@ function niceTicks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
-  return found.map((value) => Number(value.toPrecision(12)));
+  const ticks = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) ticks.push(value);
+  return ticks.map((value) => Number(value.toPrecision(12)));
 }
 
 function logTicks(low, high) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) found.push(10 ** power);
-  const inside = found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) ticks.push(10 ** power);
+  const inside = ticks.filter((value) => value >= low * 0.999 && value <= high * 1.001);
   return inside.length > 1 ? inside : [low, high];
 }
 
-/** Low and high with room around them; a single value gets room too. */
+/** The range of the values with padding; a single value gets padding too. */
 function extent(values, room = 0.08) {
   const low = Math.min(...values);
   const high = Math.max(...values);
@@ -30,7 +30,7 @@ function extent(values, room = 0.08) {
   return [low - spread * room, high + spread * room];
 }
 
-/** {low, high, isLog, label, format} an axis → the svg, a group to draw into, and x and y from values to pixels. */
+/** Axes are {low, high, isLog, label, format}. Returns the svg, a group to draw into, and x and y: values to pixels. */
 function plane(width, height, xAxis, yAxis, label) {
   const margin = { left: 52, right: 14, top: 20, bottom: 38 };
   const inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };

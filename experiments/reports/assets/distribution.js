@@ -1,7 +1,7 @@
-// Pictures of one cell: distributions, wall time, memory, shapes, roofline.
-const FEW = 30; // below, each sample is a point: bins would invent a shape
+// Charts of one cell: distributions, wall time, memory, shapes, roofline.
+const FEW = 30; // fewer samples are drawn as points: too few for bins
 
-/** `middle`: the median of all samples, in seconds, where fewer are drawn. */
+/** `middle`: the median of all samples in seconds, as `samples` may be thinned. */
 function distribution(width, samples, middle, label) {
   const values = samples.map((value) => value * 1e3);
   const [low, high] = extent(values, 0.03);
@@ -43,7 +43,7 @@ const wallHue = (name, index) => (name === "rest" ? "var(--rule)" : name === "re
 
 function wallBar(width, wall) {
   const total = wall.reduce((sum, [, seconds]) => sum + seconds, 0);
-  const root = svg("svg", { viewBox: `0 0 ${width} 34`, role: "img", "aria-label": "Where the wall time went; the list below says the same" });
+  const root = svg("svg", { viewBox: `0 0 ${width} 34`, role: "img", "aria-label": "Wall time by phase; the list below has the same figures" });
   let at = 0;
   wall.forEach(([name, seconds], index) => {
     const size = (seconds / total) * width;
@@ -65,18 +65,18 @@ function memoryLine(width, trace) {
   return drawn.root;
 }
 
-/** One line a prompt length, over the batch. */
+/** One line per prompt length, over the batch size. */
 function shapeLines(width, grid) {
-  const known = grid.filter((one) => one.tokens_per_s);
-  const prompts = [...new Set(known.map((one) => one.prompt_tokens))];
-  const batches = known.map((one) => one.batch);
+  const known = grid.filter((shape) => shape.tokens_per_s);
+  const prompts = [...new Set(known.map((shape) => shape.prompt_tokens))];
+  const batches = known.map((shape) => shape.batch);
   const drawn = plane(width, 190,
     { low: Math.min(...batches) * 0.9, high: Math.max(...batches) * 2.2, isLog: true, label: "batch", format: (value) => number(value) },
-    { low: 0, high: Math.max(...known.map((one) => one.tokens_per_s)) * 1.15, label: "decode tokens/s", format: (value) => number(value) },
+    { low: 0, high: Math.max(...known.map((shape) => shape.tokens_per_s)) * 1.15, label: "decode tokens/s", format: (value) => number(value) },
     "Throughput over batch and prompt length");
   prompts.forEach((prompt, index) => {
-    const points = known.filter((one) => one.prompt_tokens === prompt).sort((a, b) => a.batch - b.batch);
-    const places = points.map((one) => [drawn.x(one.batch), drawn.y(one.tokens_per_s)]);
+    const points = known.filter((shape) => shape.prompt_tokens === prompt).sort((a, b) => a.batch - b.batch);
+    const places = points.map((shape) => [drawn.x(shape.batch), drawn.y(shape.tokens_per_s)]);
     drawn.marks.append(svg("path", { class: "line", style: `--hue:var(--s${index % 8})`, d: path(places) }));
     for (const [cx, cy] of places) drawn.marks.append(svg("circle", { cx, cy, r: 3.5, style: `fill:var(--s${index % 8})` }));
     const [x, y] = places[places.length - 1];
@@ -96,7 +96,7 @@ function rooflineChart(width, roofline) {
   const drawn = plane(width, 220,
     { low, high, isLog: true, label: "operations / byte", format: (value) => number(value) },
     { low: floor, high: top, isLog: true, label: "Gop/s", format: (value) => number(value / 1e9) },
-    "Roofline: what this machine can do, and where the cell is");
+    "Roofline: the hardware peak and the cell");
   const roof = [[low, low * roofline.bytes_per_s], [ridge, roofline.flops_per_s], [high, roofline.flops_per_s]];
   drawn.marks.append(svg("path", { class: "line", style: "--hue:var(--soft)", d: path(roof.map(([x, y]) => [drawn.x(x), drawn.y(y)])) }));
   points.forEach(([name, [intensity, rate]]) => {

@@ -1,4 +1,4 @@
-// Everything above is put to work.
+// Sets up the page with the functions of the other scripts.
 const theme = byId("theme");
 theme.hidden = false;
 theme.addEventListener("click", () => {

@@ -1,4 +1,4 @@
-// The table: sorting, filtering, tooltips, arrow keys. The rows stand in the page already.
+// The table: sorting, filters, tooltips, arrow keys. The rows are static HTML.
 const table = byId("cells");
 const body = table.tBodies[0];
 const headers = [...table.tHead.rows[1].cells];
@@ -22,9 +22,9 @@ function setUpMatrix() {
 }
 
 const SPEEDS = data.columns.map((column) => column.key).filter((key) => key.endsWith("speedup_ratio"));
-const widest = new Map(SPEEDS.map((key) => [key, Math.max(1, ...rows.map((one) => one[`${key}_high`] ?? 1))]));
+const widest = new Map(SPEEDS.map((key) => [key, Math.max(1, ...rows.map((row) => row[`${key}_high`] ?? 1))]));
 
-/** Gives a row its colour, its button and, for speedups, its interval as a picture. */
+/** Adds the row's colour, its button and a bar for the interval of each speedup. */
 function dress(line) {
   const row = rowOf.get(line.dataset.id);
   line.style.setProperty("--hue", hue(row));
@@ -65,31 +65,31 @@ function sortBy(header) {
 }
 
 function filter() {
-  const asked = new FormData(byId("filters"));
-  const words = String(asked.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const wanted = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
-  const asksFor = columnsOf(String(asked.get("benchmark") ?? ""));
+  const options = new FormData(byId("filters"));
+  const words = String(options.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const valueOf = { runtime: (row) => row.runtime, hardware: (row) => `${row.hw}, ${row.processor}`, model: (row) => row.model, status: (row) => row.status };
+  const required = columnsOf(String(options.get("benchmark") ?? ""));
   let shown = 0;
   for (const line of body.rows) {
     const row = rowOf.get(line.dataset.id);
-    const isChosen = Object.entries(wanted).every(([name, of]) => !asked.get(name) || of(row) === asked.get(name));
+    const isChosen = Object.entries(valueOf).every(([name, of]) => !options.get(name) || of(row) === options.get(name));
     const text = [row.runtime, row.model, row.hw, row.status, row.reason, row.dtype, row.run_id].join(" ").toLowerCase();
-    const isAsked = row.status !== "ok" || !asksFor.length || asksFor.some((key) => row[key] !== null && row[key] !== undefined);
-    line.hidden = !(isChosen && isAsked && words.every((word) => text.includes(word)));
+    const isRelevant = row.status !== "ok" || !required.length || required.some((key) => row[key] !== null && row[key] !== undefined);
+    line.hidden = !(isChosen && isRelevant && words.every((word) => text.includes(word)));
     shown += !line.hidden;
   }
   for (const cell of body.querySelectorAll("td[tabindex]")) cell.removeAttribute("tabindex");
-  body.querySelector('tr:not([hidden]) td[data-key="status"]')?.setAttribute("tabindex", 0); // where Tab comes in
+  body.querySelector('tr:not([hidden]) td[data-key="status"]')?.setAttribute("tabindex", 0); // the Tab stop of the table
   byId("shown").textContent = `${shown} of ${rows.length} cells`;
-  chooseColumns(asked.get("benchmark"));
+  chooseColumns(options.get("benchmark"));
 }
 
 const ALWAYS = new Set(["runtime", "status"]);
 
-/** The keys of one benchmark ("of latency"), for which a cell must know something; none where no benchmark is chosen. */
+/** The columns of one benchmark ("of latency"), at least one of which a shown cell must have; empty for other views. */
 const columnsOf = (view) => data.columns.filter((column) => view === `of ${column.benchmark}`).map((column) => column.key);
 
-/** "": the most important columns; a group's or a benchmark's name: all of it; "*": every column. */
+/** Views: "" the most important columns, a group or a benchmark ("of latency") all of its columns, "*" every column. */
 function chooseColumns(view) {
   const isShown = (column) =>
     ALWAYS.has(column.key) ? true
@@ -115,16 +115,16 @@ function pointAt(cell) {
   showTip(cell, tipLines(row, column));
 }
 
-/** A column of which something is best, in which nothing is marked. */
+/** Whether a column is judged but has no mark. */
 const isUnmarked = (key) => rows.length > 1 && columnOf.get(key).is_judged && !data.marks.some(([, marked]) => marked === key);
 
 function tipLines(row, column) {
   const mark = markOf.get(row.record_id + " " + column.key);
   const lines = [`${row.runtime}: ${[column.title, column.unit].filter(Boolean).join(", ")}`, column.about];
-  if (mark) lines.push(mark === "best" ? "The best, its interval apart from all others." : "Not told apart from the best.");
-  else if (isUnmarked(column.key)) lines.push("Nothing tells the cells of this column apart.");
+  if (mark) lines.push(mark === "best" ? "The best: its interval overlaps with no other." : "Tied with the best: the intervals overlap.");
+  else if (isUnmarked(column.key)) lines.push("All cells of this column are tied.");
   if (/^(ttft|tpot)_/.test(column.key) && row.tpot_samples) {
-    const how = row.latency_source === "interleaved" ? `${row.speedup_launches} launches, ${launchFacts(row)}` : "one process by itself, wall time: no comparison";
+    const how = row.latency_source === "interleaved" ? `${row.speedup_launches} launches, ${launchFacts(row)}` : "one process, wall time, not interleaved";
     lines.push(`n = ${number(row.tpot_samples)} tokens, ${number(row.ttft_samples)} prompts; ${how}.`);
   }
   if (["speed", "throughput", "cost", "latency", "start"].includes(column.group)) lines.push(...intervalLines(row, column));
@@ -140,7 +140,7 @@ function tipLines(row, column) {
   const bounds = data.bounds[row.record_id]?.[column.key];
   if (bounds) {
     const [low, , high] = bounds.map((value) => number(value, 4));
-    if (column.group !== "speed") lines.push(low === high ? "What the others are compared with: without error of its own." : `95 % interval ${low} to ${high}${column.items_of && !row.is_reference ? ", on the reference’s items" : ""}.`);
+    if (column.group !== "speed") lines.push(low === high ? "The baseline of the comparison: no interval." : `95 % interval ${low} to ${high}${column.items_of && !row.is_reference ? ", on the reference’s items" : ""}.`);
   }
   const items = data.cells[row.record_id]?.items?.[column.items_of];
   if (items) lines.push(`n = ${items} items.`);
@@ -149,7 +149,7 @@ function tipLines(row, column) {
 
 const launchFacts = (row) => `wall time at ${row.speedup_threads} ${row.speedup_threads === 1 ? "thread" : "threads"}, load ${number(row.speedup_load_1min ?? 0)} at most`;
 
-/** The interval of a value over launches; of speedups all of a column and run hold together. */
+/** The interval of a value over launches; those of one column of speedups hold together. */
 function intervalLines(row, column) {
   const factor = column.unit === "ms" ? 1e3 : 1;
   const [low, high] = [row[`${column.key}_low`], row[`${column.key}_high`]].map((end) => (end === null || end === undefined ? null : number(end * factor, 4)));
@@ -158,13 +158,13 @@ function intervalLines(row, column) {
   return [`Interval over launches ${low} to ${high} (${level}).`];
 }
 
-/** Arrow keys go from cell to cell; one of them takes part in the order of Tab. */
+/** Arrow keys move between cells; the table has one Tab stop. */
 function walk(event) {
   const cell = event.target.closest("td");
   const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
   if (!cell || !(event.key in steps)) {
     if (cell && event.key === "Enter") {
-      event.preventDefault(); // or the same press closes the dialog, whose button has the focus by then
+      event.preventDefault(); // else the same key press would activate the dialog's close button
       openCell(cell.parentNode.dataset.id);
     }
     return;
@@ -173,9 +173,9 @@ function walk(event) {
   const [down, right] = steps[event.key];
   const lines = [...body.rows].filter((line) => !line.hidden);
   const line = lines[lines.indexOf(cell.parentNode) + down];
-  const visible = line ? [...line.cells].filter((one) => one.tagName === "TD" && one.offsetParent) : [];
-  const here = [...cell.parentNode.cells].filter((one) => one.tagName === "TD" && one.offsetParent).indexOf(cell);
-  const next = visible[here + right];
+  const shownCells = (tableRow) => [...tableRow.cells].filter((member) => member.tagName === "TD" && member.offsetParent);
+  const index = shownCells(cell.parentNode).indexOf(cell);
+  const next = line && shownCells(line)[index + right];
   if (!next) return;
   cell.tabIndex = -1;
   next.tabIndex = 0;

@@ -1,4 +1,4 @@
-// Speed × accuracy × memory. Who dominates whom was decided in Python, from intervals; here it is drawn and said.
+// The Pareto chart: speed × accuracy × memory. Dominance is computed in Python, from intervals.
 function setUpPareto() {
   const section = byId("pareto");
   if (!section || !Object.keys(data.fronts).length) return;
@@ -7,7 +7,7 @@ function setUpPareto() {
   const again = () => {
     const width = figure.clientWidth - 2 * parseFloat(getComputedStyle(figure).paddingLeft);
     if (width > 0) figure.replaceChildren(drawFront(width));
-    sayFront();
+    listFront();
   };
   new ResizeObserver(again).observe(figure);
   for (const id of ["x-axis", "y-axis"]) byId(id).addEventListener("input", again);
@@ -35,7 +35,7 @@ function drawFront(width) {
     width, height,
     { low: Math.max(0, lowX), high: highX, label: `${data.axes[x]}, × the reference →`, format: (value) => `${Number(value.toFixed(2))}×` },
     { low: lowY, high: highY, label: `${data.axes[y]} ${columnOf.get(y)?.is_low_better ? "↓ lower is better" : "↑"}`, format: (value) => value.toFixed(Math.min(5, digits)) },
-    `${data.axes[x]} against ${data.axes[y]}; the list beside it says the same`,
+    `${data.axes[x]} against ${data.axes[y]}; the list beside it has the same figures`,
   );
   drawn.root.setAttribute("role", "group"); // its points are buttons
   drawCross(points, drawn, width);
@@ -47,15 +47,15 @@ function drawFront(width) {
     return { point, left: cx - r, right: cx + r, top: cy - r, bottom: cy + r };
   });
   for (const point of [...points].sort((a, b) => radius(b) - radius(a))) drawn.marks.append(drawPoint(point, drawn, radius(point)));
-  const named = points.filter((one) => points.length <= 24 || !one.by.length);
-  for (const point of named.sort((a, b) => a.by.length - b.by.length)) { // the front first, while there is room
+  const named = points.filter((point) => points.length <= 24 || !point.by.length);
+  for (const point of named.sort((a, b) => a.by.length - b.by.length)) { // the front first, while labels fit
     const label = placeLabel(point, drawn, radius(point), taken, width);
     if (label) drawn.marks.append(label);
   }
   return drawn.root;
 }
 
-/** Lines through the reference: right of them is faster, above them better. */
+/** Lines through the reference: faster to the right, better above. */
 function drawCross(points, drawn, width) {
   const references = points.filter((point) => point.row.is_reference);
   if (references.length !== 1) return;
@@ -84,7 +84,7 @@ function drawPoint(point, drawn, radius) {
   return group;
 }
 
-/** Puts a name beside its point where no other name stands; none where there is no room. */
+/** Places a label beside its point without overlap; null if it does not fit. */
 function placeLabel(point, drawn, radius, taken, width) {
   const [cx, cy] = [drawn.x(point.x[1]), drawn.y(point.y[1])];
   const size = point.row.runtime.length * 7 + 4;
@@ -96,9 +96,9 @@ function placeLabel(point, drawn, radius, taken, width) {
   for (const [x, y, anchor] of places) {
     const left = anchor === "start" ? x : anchor === "end" ? x - size : x - size / 2;
     const box = { left, right: left + size, top: y - 11, bottom: y + 3 };
-    const isFree = taken.every((one) => {
-      const room = one.point && one.point !== point ? 9 : 0; // from another's circle, or it would seem to be its name
-      return box.right < one.left - room || box.left > one.right + room || box.bottom < one.top || box.top > one.bottom;
+    const isFree = taken.every((other) => {
+      const room = other.point && other.point !== point ? 9 : 0; // so that the label is not read as that of another point
+      return box.right < other.left - room || box.left > other.right + room || box.bottom < other.top || box.top > other.bottom;
     });
     if (isFree && box.left > drawn.margin.left && box.right < width) {
       taken.push(box);
@@ -120,24 +120,24 @@ function pointLines(point) {
   ];
 }
 
-function sayFront() {
+function listFront() {
   const { points, missing } = chosenFront();
   const kept = isLimited() ? points.filter((point) => qualifies(point.row)) : points;
   const front = kept.filter((point) => !point.by.length);
   const lesser = kept.filter((point) => point.by.length);
   const greyed = points.length - kept.length;
-  const list = (found, word, most) => element("ul", {}, ...found.slice(0, most).map((point) =>
-    element("li", { style: `--hue:${hue(point.row)}` }, element("i", { class: "dot" }), element("b", {}, point.row.runtime), element("br"), element("span", {}, word(point)))),
-    found.length > most ? element("li", {}, element("span", {}, `and ${found.length - most} others`)) : null);
+  const list = (members, text, most) => element("ul", {}, ...members.slice(0, most).map((point) =>
+    element("li", { style: `--hue:${hue(point.row)}` }, element("i", { class: "dot" }), element("b", {}, point.row.runtime), element("br"), element("span", {}, text(point)))),
+    members.length > most ? element("li", {}, element("span", {}, `and ${members.length - most} others`)) : null);
   const ties = (point) => {
-    const tied = front.filter((one) => one !== point && one.y[0] <= point.y[2] && point.y[0] <= one.y[2]).map((one) => one.row.runtime);
+    const tied = front.filter((other) => other !== point && other.y[0] <= point.y[2] && point.y[0] <= other.y[2]).map((other) => other.row.runtime);
     return `${point.x[1].toFixed(2)}×, ${mebibytes(point.peak)}${tied.length ? `; answers tied with ${tied.slice(0, 3).join(", ")}` : ""}`;
   };
   const others = Object.entries(missing).map(([id, reason]) => `${rowOf.get(id).runtime} (${reason.replaceAll("_", " ")})`);
   byId("front-said").replaceChildren(
     element("h3", {}, "On the front"),
-    front.length ? list(front, ties, 7) : element("p", { class: "fine" }, "No cell qualifies: move a limit."),
-    greyed ? element("p", { class: "fine" }, `${greyed} greyed out by the limits.`) : "",
+    front.length ? list(front, ties, 7) : element("p", { class: "fine" }, "No cell qualifies: relax a limit."),
+    greyed ? element("p", { class: "fine" }, `${greyed} outside the limits.`) : "",
   );
   byId("lesser-said").replaceChildren(
     ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`, 24)] : []),

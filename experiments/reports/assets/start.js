@@ -1,4 +1,4 @@
-// What the page holds, and how to make elements. Every other script uses these names.
+// The page's data, formats and elements, for all other scripts.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows.map((values) => Object.fromEntries(data.keys.map((key, index) => [key, values[index]])));
 const rowOf = new Map(rows.map((row) => [row.record_id, row]));
@@ -23,14 +23,14 @@ function element(name, attributes = {}, ...children) {
   return node;
 }
 
-/** A status as the name of a class; two of them contain a space, and stand out. */
+/** A status as CSS classes: spaces become hyphens, failed timing is an alarm. */
 const statusClass = (row) => row.status.replaceAll(" ", "-") + (data.alarms.includes(row.status) ? " alarm" : "");
 
 function peakOf(row) {
   return row.peak_device_bytes ?? row.peak_host_bytes ?? null;
 }
 
-/** Whether a row keeps within both limits; what was not measured does not qualify once a limit is set. */
+/** Whether a row is within both limits; with a limit set, an unmeasured value does not qualify. */
 function qualifies(row) {
   const kept = data.kept[row.record_id] ?? null;
   const peak = peakOf(row);
@@ -47,7 +47,7 @@ const mebibytes = (bytes) => (bytes === null || bytes === undefined ? "n/a" : `$
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const signed = (share) => `${share < 0 ? "−" : "+"}${percent(Math.abs(share), 0)}`;
 
-/** A panel that is drawn again whenever its width changes, so that text keeps its size. */
+/** Redraws the panel when its width changes, so that text keeps its size. */
 function responsive(node, draw) {
   let width = 0;
   new ResizeObserver(() => {

@@ -1,5 +1,5 @@
-// The same cell over time: small multiples, one value at a time.
-const FIRST = 6; // cells that are drawn unasked
+// Trends: the same cell over time as small multiples of one metric.
+const FIRST = 6; // cells that are drawn at first
 
 function setUpTrends() {
   const section = byId("trends");
@@ -10,7 +10,7 @@ function setUpTrends() {
   for (const option of [...select.options]) if (!known.has(option.value)) option.remove();
   const again = () => {
     const shown = data.trends.filter((series) => series.metrics[select.value]);
-    shown.sort((a, b) => b.metrics[select.value].changes.length - a.metrics[select.value].changes.length); // news first
+    shown.sort((a, b) => b.metrics[select.value].changes.length - a.metrics[select.value].changes.length); // most changes first
     const panels = shown.slice(0, isWhole ? undefined : FIRST).map((series) => trendPanel(series, select.value));
     byId("series").className = "multiples";
     byId("series").replaceChildren(...panels);
@@ -28,10 +28,10 @@ function trendPanel(series, key) {
   const { values, changes, steps, is_tested } = series.metrics[key];
   const dates = [...new Set(series.at.map((when) => when.slice(0, 10)))];
   const when = dates.length > 1 ? `${dates[0]} to ${dates[dates.length - 1]}` : dates[0];
-  const said = changes.length ? `New level at ${changes.map((index, place) => `${series.commit[index] || series.at[index].slice(0, 10)}, ${signed(steps[place] - 1)}`).join("; ")}`
-    : !is_tested ? `${values.length} records; not interleaved, so that changes may be the machine's`
+  const summary = changes.length ? `New level at ${changes.map((index, place) => `${series.commit[index] || series.at[index].slice(0, 10)}, ${signed(steps[place] - 1)}`).join("; ")}`
+    : !is_tested ? `${values.length} records; not interleaved, so changes may come from the machine`
     : values.length < data.fewest ? `${values.length} records: too few to tell a new level from noise` : `${values.length} records, no change of level`;
-  return panel(series.cell, `${said}; ${when}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
+  return panel(series.cell, `${summary}; ${when}, ${series.processor ?? ""}`, (width) => trendLine(width, series, key));
 }
 
 function trendLine(width, series, key) {

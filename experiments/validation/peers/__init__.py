@@ -1,1 +1,1 @@
-"""The same work through other tools and through ours, interleaved on this machine."""
+"""Comparison with other tools on the same work, interleaved on this machine."""

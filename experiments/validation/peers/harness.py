@@ -1,7 +1,7 @@
-"""The same requests through lm-evaluation-harness's `hf` backend and through us, in turns, in one process.
+"""The same requests through the `hf` backend of lm-evaluation-harness and through our core, in turns, in one process.
 
-Run by an interpreter that has lm-eval: `PYTHON -m experiments.validation.peers.harness scoring --vocabulary 4000`. It
-prints JSON.
+Needs an interpreter with lm-eval: `PYTHON -m experiments.validation.peers.harness scoring --vocabulary 4000`. It prints
+JSON.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from runtime_matrix.experiments.validation.peers.results import Asked, Compared,
 from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 
-Work = Callable[..., Any]  # given a number, only so many items
+Work = Callable[..., Any]  # takes an optional limit of items
 _WARM_UP = 8
 
 
 @dataclass
 class Turn:
-    """What one contender took for the whole work."""
+    """The times and answers of one contender for the whole work."""
 
     cpu_s: float
     wall_s: float
@@ -42,6 +42,7 @@ class Turn:
 
 
 def main() -> int:
+    """Print times, ratios and differences of answers as JSON."""
     arguments = _parser().parse_args()
     import torch
 
@@ -71,15 +72,15 @@ def _timed(work: Work) -> Turn:
 
 
 def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
-    asked = list(workloads.choices(arguments.subjects, arguments.questions, arguments.style))
+    questions = list(workloads.choices(arguments.subjects, arguments.questions, arguments.style))
     harness = _harness(folder, arguments)
     from lm_eval.api.instance import Instance
 
     def theirs(limit: int | None = None) -> list[float]:
         requests = [
-            Instance("loglikelihood", {}, (one.prefix + one.stem, ending), index)
-            for index, one in enumerate(asked[:limit])
-            for ending in one.endings
+            Instance("loglikelihood", {}, (question.prefix + question.stem, ending), index)
+            for index, question in enumerate(questions[:limit])
+            for ending in question.endings
         ]
         return [logprob for logprob, _ in harness.loglikelihood(requests, disable_tqdm=True)]
 
@@ -88,22 +89,29 @@ def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
     def ours(limit: int | None = None) -> list[float]:
         text = Text(folder, 0, traits.max_length)
-        made = text.continuations([Continuations(one.prefix, one.stem, one.endings) for one in asked[:limit]])
-        return [one.total for one in score(runtime, traits, [r for requests, _ in made for r in requests], options)]
+        continuations = text.continuations(
+            [Continuations(question.prefix, question.stem, question.endings) for question in questions[:limit]]
+        )
+        return [
+            question.total
+            for question in score(
+                runtime, traits, [request for requests, _ in continuations for request in requests], options
+            )
+        ]
 
     return {"lm-evaluation-harness": theirs, "ours": ours}
 
 
 def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
-    asked = workloads.writings()
+    writings = workloads.writings()
     harness = _harness(folder, arguments)
     from lm_eval.api.instance import Instance
 
     def theirs(limit: int | None = None) -> list[str]:
         requests = []
-        for index, one in enumerate(asked[:limit]):
-            options = {"until": list(one.stop), "max_gen_toks": one.max_new_tokens, "do_sample": False}
-            requests.append(Instance("generate_until", {}, (one.prompt, options), index))
+        for index, writing in enumerate(writings[:limit]):
+            options = {"until": list(writing.stop), "max_gen_toks": writing.max_new_tokens, "do_sample": False}
+            requests.append(Instance("generate_until", {}, (writing.prompt, options), index))
         texts: list[str] = harness.generate_until(requests, disable_tqdm=True)
         return texts
 
@@ -114,11 +122,13 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     def ours(limit: int | None = None) -> list[str]:
         text = Text(folder, 0, traits.max_length)
         requests = [
-            GenerateRequest(text.prompt(one.prompt, one.max_new_tokens)[0], one.max_new_tokens, one.stop)
-            for one in asked[:limit]
+            GenerateRequest(
+                text.prompt(writing.prompt, writing.max_new_tokens)[0], writing.max_new_tokens, writing.stop
+            )
+            for writing in writings[:limit]
         ]
-        found = generate(runtime, traits, requests, text.piecewise, eos_ids, options)
-        return [generated.text for (generated,) in found]
+        generations = generate(runtime, traits, requests, text.piecewise, eos_ids, options)
+        return [generated.text for (generated,) in generations]
 
     return {"lm-evaluation-harness": theirs, "ours": ours}
 
@@ -135,18 +145,18 @@ def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
     import importlib
 
     module, _, name = runtime.partition(":")
-    made = getattr(importlib.import_module(module), name)()
+    engine = getattr(importlib.import_module(module), name)()
     with tempfile.TemporaryDirectory() as artifacts:
         hardware = Hardware("cpu", threads, Path(artifacts))
-        return made, made.load(ModelSource(str(folder), folder), hardware, lambda _: nullcontext())
+        return engine, engine.load(ModelSource(str(folder), folder), hardware, lambda _: nullcontext())
 
 
 def _summary(arguments: argparse.Namespace, turns: dict[str, list[Turn]]) -> Scored | Generated:
     theirs, ours = turns["lm-evaluation-harness"], turns["ours"]
     compared = Compared(
         asked=Asked(**{name: value for name, value in vars(arguments).items() if name != "turns"}),
-        cpu_s={name: [one.cpu_s for one in done] for name, done in turns.items()},
-        wall_s={name: [one.wall_s for one in done] for name, done in turns.items()},
+        cpu_s={name: [turn.cpu_s for turn in own_turns] for name, own_turns in turns.items()},
+        wall_s={name: [turn.wall_s for turn in own_turns] for name, own_turns in turns.items()},
         cpu_ratios=[a.cpu_s / b.cpu_s for a, b in zip(theirs, ours, strict=True)],
         items=len(ours[0].answers) // (4 if arguments.work == "scoring" else 1),
     )
@@ -167,7 +177,7 @@ def _same_scores(compared: Compared, theirs: Sequence[float], ours: Sequence[flo
 def _same_texts(compared: Compared, theirs: Sequence[str], ours: Sequence[str]) -> Generated:
     text = Text(MODEL_DIR, None, None)
     different = sum(a != b for a, b in zip(theirs, ours, strict=True))
-    tokens = sum(len(text.encode(one)) for one in ours)
+    tokens = sum(len(text.encode(answer)) for answer in ours)
     return Generated(**vars(compared), tokens=tokens, different_texts=different)
 
 
@@ -176,9 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("work", choices=("scoring", "generation"))
     parser.add_argument("--vocabulary", type=int, default=4000)
     parser.add_argument("--subjects", type=int, default=10)
-    parser.add_argument("--questions", type=int, default=60, help="a subject")
+    parser.add_argument("--questions", type=int, default=60, help="per subject")
     parser.add_argument("--style", choices=("letters", "texts"), default="letters")
-    parser.add_argument("--batch-size", type=int, default=8, help="lm-evaluation-harness's")
+    parser.add_argument("--batch-size", type=int, default=8, help="of lm-evaluation-harness")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--runtime", default="runtime_matrix.runtimes.engines.eager:Eager")

@@ -1,18 +1,18 @@
-"""What comparing with other tools finds: what each script prints, and what is kept of all of it.
+"""The results of comparisons with other tools: the output of each script, and the file of all results.
 
-Imports nothing: `harness.py` runs where a peer is installed, and few of our packages.
+Imports nothing: `harness.py` runs in a peer's environment, with few of our packages.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-Figures = dict[str, list[float]]  # by contender, one for each turn
+Figures = dict[str, list[float]]  # by contender, one per turn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where all of it was measured, when it was begun last."""
+    """The machine of all results, at the start of the last run."""
 
     processor: str | None
     cores: int | None
@@ -25,7 +25,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """When something was measured, of which sources, and how busy the machine was."""
+    """The circumstances of a measurement."""
 
     date: str
     commit: str | None
@@ -35,12 +35,12 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What both did."""
+    """The arguments of a comparison, the same for both sides."""
 
     work: str  # scoring or generation
     vocabulary: int
     subjects: int
-    questions: int  # a subject
+    questions: int  # per subject
     style: str
     batch_size: int
     threads: int
@@ -50,7 +50,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What the same requests took."""
+    """The times of both sides for the same requests."""
 
     asked: Asked
     cpu_s: Figures
@@ -61,19 +61,23 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored(Compared):
+    """A comparison of log-likelihoods."""
+
     max_logprob_difference: float  # nats
     changed_predictions: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated(Compared):
+    """A comparison of generated texts."""
+
     tokens: int
     different_texts: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Executed:
-    """What a program took to be judged."""
+    """The cost of judging a program."""
 
     cpu_s: Figures
     per_s: Figures  # programs
@@ -81,7 +85,7 @@ class Executed:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """How fast tokens were read and written."""
+    """The speed of prefill and decoding."""
 
     prefill_tokens_per_s: Figures
     tokens_per_s: Figures
@@ -90,10 +94,10 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of work."""
+    """A piece of work with its goal."""
 
     name: str
-    goal: float  # ratio that we want
+    goal: float  # least ratio
     measured: Measured
 
 
@@ -109,17 +113,21 @@ class Generation(Generated, Piece):
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(Executed):
+    """The cost of judging a program, with its circumstances."""
+
     measured: Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing(Timed):
+    """The speed of prefill and decoding, with its circumstances."""
+
     measured: Measured
 
 
 @dataclass(kw_only=True)
 class Results:
-    """All that was measured on one machine; it grows with each piece of work."""
+    """All results of one machine; each piece of work is added when it ends."""
 
     machine: Machine
     scoring: list[Scoring] = field(default_factory=list)

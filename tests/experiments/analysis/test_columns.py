@@ -29,7 +29,7 @@ def shown(found: list[Row]) -> dict[str, Metric]:
     return {column.key: column for column in known(found)}
 
 
-def test_f1_that_is_exact_match_everywhere_gives_its_place_to_it(found: list[Row]) -> None:
+def test_f1_equal_to_exact_match_in_every_row_is_replaced_by_it(found: list[Row]) -> None:
     rows = with_answers(found, qa(77.3, 77.3), qa(78.0, 78.0), {})
     columns = shown(rows)
     assert "qa_f1" not in columns
@@ -45,13 +45,13 @@ def test_f1_that_differs_in_one_row_stays(found: list[Row]) -> None:
     assert "qa_f1" not in shown(found)
 
 
-def test_a_warning_is_a_column_only_where_it_warns(found: list[Row]) -> None:
+def test_a_warning_column_needs_a_warning(found: list[Row]) -> None:
     for key in ("agreement_tied_ratio", "calibration_overlap_ratio", "training_overlap_ratio"):
         assert key not in shown(with_answers(found, {key: 0.0}, {key: None}))
         assert shown(with_answers(found, {key: 0.0}, {key: 0.25}))[key].rank > 4
 
 
-def test_same_texts_say_of_which_benchmark(found: list[Row]) -> None:
+def test_same_texts_name_their_benchmark(found: list[Row]) -> None:
     keys = ("output_match_rate", "code_output_match_rate", "qa_output_match_rate", "rouge_output_match_rate")
     columns = shown(with_answers(found, dict.fromkeys(keys, 0.5)))
     assert [columns[key].title for key in keys] == ["same texts", "same code", "same QA answers", "same summaries"]

@@ -29,11 +29,11 @@ def test_no_published_row_contradicts_itself(path: Path) -> None:
     assert contradictions(published_rows(path, ())) == []
 
 
-def test_rows_that_are_made_today_do_not(swept: Rows) -> None:
+def test_rows_of_this_version_do_not_contradict_themselves(swept: Rows) -> None:
     assert contradictions(list(swept.values())) == []
 
 
-def test_a_cell_with_two_speeds_says_why(tmp_path: Path) -> None:
+def test_speeds_of_two_clocks_that_disagree_have_a_note(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("gptq")]
     found = rows(read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09}))[0])
     assert contradictions(found) == []
@@ -51,25 +51,23 @@ def test_a_cell_with_two_speeds_says_why(tmp_path: Path) -> None:
         (
             "compile",
             {"tpot_s_p50": 0.004, "tpot_s_p50_low": 0.0039, "tpot_s_p50_high": 0.0041},
-            "tpot_s_p50 says 0.50×, speedup_ratio 1.50×",
+            "tpot_s_p50 gives 0.50×, speedup_ratio 1.50×",
         ),
-        ("compile", {"latency_source": "alone"}, "a speedup, and times of the cell alone"),
-        ("compile", {"speedup_ratio_low": 0.9, "break_even_tokens": 641.0}, "break_even_tokens 641, and speedup_ratio"),
+        ("compile", {"latency_source": "alone"}, "a speedup, but times that were not interleaved"),
+        ("compile", {"speedup_ratio_low": 0.9, "break_even_tokens": 641.0}, "break_even_tokens 641, but speedup_ratio"),
         ("compile", {"speedup_ratio_low": 1.6}, "is not within [1.6, "),
-        ("compile", {"start_kind": None}, "measured, and no start_kind"),
-        ("t_garbage", {"speedup_ratio": 165.0}, "wrong output, and yet speedup_ratio"),
-        ("t_garbage", {"throughput_tokens_per_s": 1e6}, "wrong output, and yet throughput_tokens_per_s"),
-        ("offload", {"reason": None}, "out_of_memory, and no reason"),
+        ("compile", {"start_kind": None}, "measured, but without start_kind"),
+        ("t_garbage", {"speedup_ratio": 165.0}, "wrong output, but with speedup_ratio"),
+        ("t_garbage", {"throughput_tokens_per_s": 1e6}, "wrong output, but with throughput_tokens_per_s"),
+        ("offload", {"reason": None}, "out_of_memory, but without a reason"),
     ],
 )
-def test_what_contradicts_itself_is_found(
-    swept: Rows, name: str, change: dict[str, float | str | None], said: str
-) -> None:
+def test_contradictions_are_found(swept: Rows, name: str, change: dict[str, float | str | None], said: str) -> None:
     swept[name] = changed_row(swept[name], **change)
     found = contradictions(list(swept.values()))
     assert any(one.startswith(f"{name}: ") and said in one for one in found), found
 
 
-def test_a_row_of_another_version_is_named(swept: Rows) -> None:
+def test_a_row_of_another_version_is_reported(swept: Rows) -> None:
     del swept["compile"].figures["cpu_speedup_ratio"]
     assert contradictions(list(swept.values())) == ["compile: no cpu_speedup_ratio"]

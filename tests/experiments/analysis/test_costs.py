@@ -40,7 +40,7 @@ SPEEDUPS = {
 CELL = changed_row(ROW, load_s=0.2, first_call_s=2.0, build_s=None, **SPEEDUPS)
 
 
-def test_money_is_the_profiles_price_over_the_rate_of_interleaved_batches() -> None:
+def test_the_price_is_the_hourly_price_over_the_interleaved_rate() -> None:
     compared = replace(speed([]), options={"new_tokens": 32})
     price = money(make_record("eager", price=3.6), compared, BATCHED, THROUGHPUT)
     assert price.source == "interleaved"
@@ -49,7 +49,7 @@ def test_money_is_the_profiles_price_over_the_rate_of_interleaved_batches() -> N
     assert price.figures["usd_per_thousand_requests"] == pytest.approx(0.5 * 32 / 1000)
 
 
-def test_the_price_of_a_cell_alone_has_no_interval_and_is_marked() -> None:
+def test_a_price_that_is_not_interleaved_has_no_interval_and_is_marked() -> None:
     price = money(make_record("eager", price=3.6), None, ALONE, THROUGHPUT)
     found = price.figures
     assert price.source == "alone"
@@ -58,7 +58,7 @@ def test_the_price_of_a_cell_alone_has_no_interval_and_is_marked() -> None:
     assert found["usd_per_thousand_requests"] == pytest.approx(0.1)
 
 
-def test_without_a_price_or_a_rate_there_is_no_money() -> None:
+def test_without_an_hourly_price_or_a_rate_the_price_is_unknown() -> None:
     no_price = money(make_record("eager"), None, BATCHED, THROUGHPUT)
     no_rate = money(make_record("eager", price=3.6), None, ALONE, None)
     for price in (no_price, no_rate):
@@ -66,13 +66,13 @@ def test_without_a_price_or_a_rate_there_is_no_money() -> None:
         assert price.source is None
 
 
-def test_energy_is_null_with_the_reason_or_a_counters_reading() -> None:
+def test_energy_is_a_reading_or_none_with_the_reason() -> None:
     assert energy(None) == (None, "not measured")
     assert energy(throughput(energy_j=None, energy_reason="no RAPL counter")) == (None, "no RAPL counter")
     assert energy(throughput(energy_j=5.0, energy_reason=None)) == (0.01, None)
 
 
-def test_a_build_pays_once_what_it_saves_exceeds_it() -> None:
+def test_a_build_breaks_even_when_its_savings_exceed_it() -> None:
     assert break_even(CELL, REFERENCE) == {
         "break_even_tokens": pytest.approx(400),  # 2 s more, 5 ms less a token
         "break_even_tokens_low": pytest.approx(2 / 0.0075),
@@ -83,7 +83,7 @@ def test_a_build_pays_once_what_it_saves_exceeds_it() -> None:
     }
 
 
-def test_a_build_that_was_found_in_the_cache_is_paid_for_too() -> None:
+def test_a_cached_build_counts_too() -> None:
     assert break_even(changed_row(CELL, build_s=3.0), REFERENCE)["break_even_tokens"] == pytest.approx(1000)
 
 
@@ -97,11 +97,11 @@ def test_a_build_that_was_found_in_the_cache_is_paid_for_too() -> None:
         ({"first_call_s": None}, None),
     ],
 )
-def test_a_build_that_never_or_always_pays(change: dict[str, float | None], tokens: float | None) -> None:
+def test_break_even_is_zero_or_none_at_the_extremes(change: dict[str, float | None], tokens: float | None) -> None:
     assert break_even(changed_row(CELL, **change), REFERENCE)["break_even_tokens"] == tokens
 
 
-def test_times_of_a_reference_alone_pay_for_nothing() -> None:
+def test_break_even_needs_interleaved_times_of_the_reference() -> None:
     assert set(break_even(CELL, changed_row(REFERENCE, latency_source="alone")).values()) == {None}
 
 

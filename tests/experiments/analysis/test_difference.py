@@ -11,10 +11,10 @@ from tests.experiments.recorded import make_record, sweep, write
 
 def test_nothing_changed_between_a_folder_and_itself(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--diff", str(swept), str(swept)]) == 0
-    assert capsys.readouterr().out == "nothing changed beyond what the intervals leave open\n"
+    assert capsys.readouterr().out == "no change beyond the intervals\n"
 
 
-def test_what_separates_is_said_and_noise_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_beyond_noise_are_listed_and_others_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sweep(tmp_path / "before")
     after = write(
         tmp_path / "after",
@@ -31,9 +31,7 @@ def test_what_separates_is_said_and_noise_is_counted(tmp_path: Path, capsys: pyt
     assert "differ within their intervals" in said
 
 
-def test_an_option_that_a_later_version_brought_makes_no_other_cell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_option_of_a_later_version_is_the_same_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = make_record("eager", run="later", peak_mib=600)
     later = replace(later, config_hash="another", config={**later.config, "scoring": {"exact": False}})
     folders = [write(tmp_path / name, [one]) for name, one in (("old", make_record("eager")), ("new", later))]

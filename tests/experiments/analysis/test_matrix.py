@@ -1,4 +1,4 @@
-"""What a row says of answers, from what a record and its comparison hold."""
+"""The figures of answers in a row, from a record and its comparison."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_same_texts_are_of_all_benchmarks_together_and_of_each() -> None:
     assert row["rouge_output_match_rate"] is None
 
 
-def test_texts_that_nobody_compared_are_unknown() -> None:
+def test_the_match_rate_without_compared_texts_is_unknown() -> None:
     (row,) = rows([result(make_record("eager"))])
     names = ("output_match_rate", "code_output_match_rate", "qa_output_match_rate", "rouge_output_match_rate")
     assert [row[name] for name in names] == [None] * 4
@@ -55,7 +55,7 @@ def test_the_largest_overlap_is_shown() -> None:
     assert (row["calibration_overlap_ratio"], row["training_overlap_ratio"]) == (0.02, None)
 
 
-def test_a_record_whose_row_cannot_be_made_is_refused_with_its_reason() -> None:
+def test_a_damaged_record_is_refused_with_its_reason() -> None:
     good = make_record("eager")
     worded = replace(good.benchmarks[1], figures={"tokens_per_s": "many"})
     damaged = [replace(good, benchmarks=[worded]), replace(good, config={"benchmark": ["latency"]})]

@@ -102,7 +102,7 @@ def test_an_answer_changed_beyond_rounding_is_suspicious(dtype: str) -> None:
     assert compare_items("multiple_choice", mine, theirs, dtype).suspicious_items == ["q1"]
 
 
-def test_nothing_is_suspicious_where_the_weights_differ(tmp_path: Path) -> None:
+def test_other_weights_have_no_suspicious_items(tmp_path: Path) -> None:
     theirs = record(tmp_path / "full", {"multiple_choice": choices(4)})
     mine = record(tmp_path / "quantized", {"multiple_choice": choices(4, [1])}, weights="int8")
     diff = compare(mine, theirs, tmp_path / "quantized", tmp_path / "full").benchmarks["multiple_choice"]
@@ -116,7 +116,7 @@ def test_nothing_is_suspicious_where_the_weights_differ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("keeps_values", "suspicious"), [(True, ["q1"]), (False, None)])
-def test_declared_values_decide_what_is_suspicious_and_not_the_name(
+def test_suspicious_items_depend_on_the_declared_values_instead_of_the_name(
     tmp_path: Path, keeps_values: bool, suspicious: list[str] | None
 ) -> None:
     theirs = record(tmp_path / "full", {"multiple_choice": choices(4)})
@@ -141,7 +141,7 @@ def test_p_values_are_holm_s_over_the_benchmarks(tmp_path: Path) -> None:
     assert "p_value_holm" not in to_plain(diffs["perplexity"])
 
 
-def test_only_what_both_cells_finished_is_compared(tmp_path: Path) -> None:
+def test_only_benchmarks_that_both_cells_finished_are_compared(tmp_path: Path) -> None:
     code, perplexity = {"code": [completion(0, [1])]}, {"perplexity": [window(0, -1.0)]}
     theirs, mine = record(tmp_path, code | perplexity), record(tmp_path, code)
     failed = record(tmp_path, perplexity, status="failed").benchmarks
@@ -169,7 +169,7 @@ def test_an_empty_text_diverges_at_once() -> None:
     assert diff.first_divergence_tokens_p50 == 0
 
 
-def test_texts_that_nobody_generated_have_no_divergence() -> None:
+def test_equal_texts_have_no_divergence() -> None:
     given = [replace(completion(number, []), ids=None) for number in range(2)]
     diff = compare_items("code", given, given, "float32")
     assert estimate(diff.same_texts) == 1
@@ -197,7 +197,7 @@ def test_other_items_are_not_compared() -> None:
         compare_items("perplexity", [window(0, -1.0)], [window(1, -1.0)], "float32")
 
 
-def test_confidence_that_the_answers_do_not_earn_is_a_calibration_error() -> None:
+def test_overconfidence_is_a_calibration_error() -> None:
     sure, unsure = (-0.01, math.log(1 - math.exp(-0.01))), (math.log(0.55), math.log(0.45))
     mine = [choice(number, sure, answer=number % 2) for number in range(20)]
     theirs = [choice(number, unsure, answer=number % 2) for number in range(20)]
@@ -219,13 +219,13 @@ def test_questions_about_one_passage_share_a_cluster_and_are_scored_by_f1() -> N
     assert (found.clusters, found.scores) == ([7, 7], [0.5, 0.5])
 
 
-def test_choices_are_worth_the_probability_of_the_right_one() -> None:
+def test_the_score_of_choices_has_the_probability_of_the_right_one() -> None:
     found = scored("multiple_choice", [choice(0, (math.log(0.2), math.log(0.3)), answer=1)])
     assert found.scores == [1.0]
     assert found.probabilities == pytest.approx([0.6])
 
 
-def test_windows_are_worth_their_tokens() -> None:
+def test_windows_are_weighted_by_their_tokens() -> None:
     found = scored("perplexity", [window(0, -20.0, 10), window(1, -90.0, 30)])
     assert sum(found.scores) / 2 == pytest.approx(-110 / 40)
     assert found.ids == ["0", "1"]

@@ -16,7 +16,7 @@ def by_name(found: list[Row]) -> dict[str, Row]:
     return {row.runtime: row for row in found}
 
 
-def test_the_best_is_marked_and_what_ties_with_it(found: list[Row]) -> None:
+def test_the_best_and_its_ties_are_marked(found: list[Row]) -> None:
     marks = mark_best(found, COLUMNS)
     assert {key: mark for key, mark in marks.items() if key[1] == "speedup_ratio"} == {
         ("run-1-onnxruntime", "speedup_ratio"): "best"
@@ -29,7 +29,7 @@ def test_the_best_is_marked_and_what_ties_with_it(found: list[Row]) -> None:
     assert marks["run-1-gptq", "peak_host_bytes"] == "best"
 
 
-def test_times_of_cells_that_ran_one_after_the_other_are_never_marked(found: list[Row]) -> None:
+def test_times_that_are_not_interleaved_are_never_marked(found: list[Row]) -> None:
     assert not {key for _, key in mark_best(found, COLUMNS)} & {"ttft_s_p50", "tpot_s_p50", "throughput_tokens_per_s"}
 
 
@@ -38,7 +38,7 @@ def test_speeds_of_two_runs_are_not_compared(found: list[Row]) -> None:
     assert not [key for key in mark_best(elsewhere, COLUMNS) if key[1] == "speedup_ratio"]
 
 
-def test_nothing_is_marked_where_nothing_differs(found: list[Row]) -> None:
+def test_nothing_is_marked_if_all_are_tied(found: list[Row]) -> None:
     assert not [key for key in mark_best(found, COLUMNS) if key[1] == "weight_bytes"]
 
 
@@ -49,7 +49,7 @@ def test_a_score_without_a_difference_still_has_bounds(found: list[Row]) -> None
     assert bounds(by_name(found)["eager"], "mcq_accuracy") == (0.8, 0.8, 0.8)
 
 
-def test_dominated_is_who_is_worse_beyond_the_intervals_and_better_nowhere(found: list[Row]) -> None:
+def test_a_row_is_dominated_if_significantly_worse_on_one_axis_and_better_on_none(found: list[Row]) -> None:
     front = pareto(found, AXES)
     dominated = dict(zip(front.record_ids, front.dominated_by, strict=True))
     assert dominated == {
@@ -61,7 +61,7 @@ def test_dominated_is_who_is_worse_beyond_the_intervals_and_better_nowhere(found
     assert front.missing == {"run-1-offload": "out_of_memory"}
 
 
-def test_one_who_is_better_within_the_intervals_dominates_nobody(found: list[Row]) -> None:
+def test_a_difference_within_the_intervals_does_not_dominate(found: list[Row]) -> None:
     row = by_name(found)["onnxruntime"]
     twin = changed_row(replace(row, record_id="twin"), speedup_ratio=1.001 * (row["speedup_ratio"] or 0))
     front = pareto([row, twin], AXES)

@@ -55,13 +55,13 @@ def test_prefill_multiplies_every_weight_but_the_tables() -> None:
     [record(hardware_peak=None), record(load=None), record(shape=None), record(load=replace(LOAD, weight_bytes=None))],
     ids=["hardware_peak", "load", "shape", "weight_bytes"],
 )
-def test_what_is_not_known_is_null(incomplete: Record) -> None:
+def test_unknown_shares_are_none(incomplete: Record) -> None:
     assert memory_bandwidth_ratio(incomplete, 0.1, ASKED) is None
     assert flops_ratio(incomplete, 10.0) is None
     assert memory_bandwidth_ratio(record(), None, ASKED) is None
 
 
-def test_packed_weights_have_no_rate_to_compare_with() -> None:
+def test_packed_weights_have_no_mfu() -> None:
     assert flops_ratio(record(weights="gptq"), 10.0) is None
 
 
@@ -74,7 +74,7 @@ def test_positions_on_the_roofline_agree_with_the_shares() -> None:
     assert found["prefill"][0] > intensity
 
 
-def test_the_declared_form_decides_and_not_the_name() -> None:
+def test_the_declared_form_decides_instead_of_the_name() -> None:
     dense = HeldWeights(form="dense", keeps_values=False, is_whole=True)
     rounded = record(weights="rounded", load=replace(LOAD, held=dense))
     assert flops_ratio(rounded, 10.0) == flops_ratio(record(), 10.0)
@@ -85,7 +85,7 @@ def test_the_declared_form_decides_and_not_the_name() -> None:
         assert flops_ratio(record(load=replace(LOAD, held=held)), 10.0) is None
 
 
-def test_a_record_that_does_not_say_how_weights_were_held_is_read_by_its_names() -> None:
+def test_a_record_without_a_declared_form_is_read_by_its_names() -> None:
     assert record().held() == HeldWeights(form="dense", keeps_values=True, is_whole=True)
     assert record(weights="rounded").held() == HeldWeights(form="packed", keeps_values=False, is_whole=True)
     assert record(placement="host").held() == HeldWeights(form="dense", keeps_values=True, is_whole=False)
@@ -97,7 +97,7 @@ def test_packed_or_unknown_weights_have_no_position(other: Record) -> None:
     assert positions(other, 0.5, 0.1, ASKED) == {}
 
 
-def test_operations_of_packed_weights_are_the_models() -> None:
+def test_operations_of_packed_weights_are_those_of_the_full_model() -> None:
     packed = record(weights="gptq", load=replace(LOAD, weight_bytes=15_000))
     found, full = positions(packed, 0.5, 0.1, ASKED, record()), positions(record(), 0.5, 0.1, ASKED)
     assert found["decode"][1] == full["decode"][1]
@@ -113,12 +113,16 @@ def test_operations_of_packed_weights_are_the_models() -> None:
         ({}, (0.5, 0.9), None),
         ({}, (1.3, 0.9), "MBU is 130 % of a copy through memory: more than 100 % is possible"),
         ({}, (0.5, 1.1), "MFU is 110 % of the fastest product measured"),
-        ({"others_ratio": 0.4}, (0.5, 0.9), "others took 40 % of the CPUs while the hardware peak was measured"),
-        ({"steal_ratio": 0.2, "others_ratio": None}, (None, 0.9), "others took 20 % of the CPUs"),
+        (
+            {"others_ratio": 0.4},
+            (0.5, 0.9),
+            "other processes took 40 % of the CPUs while the hardware peak was measured",
+        ),
+        ({"steal_ratio": 0.2, "others_ratio": None}, (None, 0.9), "other processes took 20 % of the CPUs"),
         ({"others_ratio": 0.4}, (None, None), None),
     ],
 )
-def test_a_share_that_cannot_be_taken_as_it_stands_has_a_note(
+def test_a_doubtful_share_has_a_note(
     peak: dict[str, float | None], shares: tuple[float | None, float | None], says: str | None
 ) -> None:
     said = peak_note(record(hardware_peak=replace(PEAK, **peak)), *shares)

@@ -1,4 +1,4 @@
-"""What a row says of speed: of launches in turns, of a cell alone, and of work that was not what was asked for."""
+"""Speed figures of a row: interleaved, alone, and of wrong work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bounds(row: Row, key: str) -> tuple[float, float, float]:
     return interval
 
 
-def test_times_in_turns_are_those_that_the_ratio_is_of(tmp_path: Path) -> None:
+def test_interleaved_times_match_the_ratio(tmp_path: Path) -> None:
     found = by_name(tmp_path, "onnxruntime", speedups={"onnxruntime": 2.5})
     mine, reference = found["onnxruntime"], found["eager"]
     assert mine.latency_source == reference.latency_source == "interleaved"
@@ -37,7 +37,7 @@ def test_times_in_turns_are_those_that_the_ratio_is_of(tmp_path: Path) -> None:
     assert low < rate < high
 
 
-def test_a_cell_alone_has_times_that_say_so_and_no_ratio(tmp_path: Path) -> None:
+def test_times_that_are_not_interleaved_are_marked_and_have_no_ratio(tmp_path: Path) -> None:
     row = by_name(tmp_path)["eager"]
     assert row.latency_source == "alone"
     assert row["tpot_s_p50"] is not None
@@ -51,7 +51,7 @@ def test_a_cell_alone_has_times_that_say_so_and_no_ratio(tmp_path: Path) -> None
         ("between", "invalid timing", "computed between its rounds"),
     ],
 )
-def test_work_that_was_not_asked_for_has_no_speed(tmp_path: Path, kind: str, status: str, reason: str) -> None:
+def test_wrong_work_has_no_speed(tmp_path: Path, kind: str, status: str, reason: str) -> None:
     row = by_name(tmp_path, "cheat", speedups={"cheat": 165.0}, wrong={"cheat": kind})["cheat"]
     assert row.status == status
     assert row.reason is not None
@@ -70,7 +70,7 @@ def test_work_that_was_not_asked_for_has_no_speed(tmp_path: Path, kind: str, sta
         ('{"schema_version": 2, "launches": 3}', "speed.json cannot be read: Expected `array`, got `int`"),
     ],
 )
-def test_a_comparison_that_cannot_be_read_is_told(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_unreadable_comparison_is_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     write(tmp_path, [make_record("eager"), make_record("gptq")], {"gptq": 0.5})
     (tmp_path / "run-1-gptq" / "speed.json").write_text(text)
     (row,) = [row for row in rows(read(tmp_path)[0]) if row.runtime == "gptq"]
@@ -91,6 +91,6 @@ def test_intervals_of_a_column_hold_together(tmp_path: Path) -> None:
     assert width(tmp_path / "three", "first", "second", "third") > 1.2 * alone
 
 
-def test_the_sweep_of_the_tests_has_what_the_views_show(tmp_path: Path) -> None:
+def test_the_sweep_of_the_tests_has_the_figures_of_reports(tmp_path: Path) -> None:
     found = {row.runtime: row.status for row in rows(read(sweep(tmp_path, has_garbage=True))[0])}
     assert (found["offload"], found["t_garbage"]) == ("out_of_memory", "wrong output")

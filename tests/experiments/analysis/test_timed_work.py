@@ -68,7 +68,7 @@ def test_honest_work_has_no_problem() -> None:
     assert problem(speed(near), AGREEMENT) is None
 
 
-def test_tokens_beyond_rounding_are_wrong_whatever_the_launch() -> None:
+def test_tokens_beyond_rounding_are_wrong_in_any_launch() -> None:
     wrong = launch(same_rows=0, forced=640, forced_top=0, max_gap=24.0)
     found = problem(speed(launch(), wrong), AGREEMENT)
     assert found is not None
@@ -78,7 +78,7 @@ def test_tokens_beyond_rounding_are_wrong_whatever_the_launch() -> None:
 
 
 @pytest.mark.parametrize(("top", "expected"), [(550, None), (520, None), (480, WRONG_OUTPUT), (0, WRONG_OUTPUT)])
-def test_other_weights_must_agree_as_often_as_where_they_are_checked(top: int, expected: str | None) -> None:
+def test_other_weights_must_agree_as_often_as_in_the_agreement_check(top: int, expected: str | None) -> None:
     """330 of 384 is 85.9 %; of 640 timed tokens that is 550."""
     assert status(speed(launch(forced=640, forced_top=top, max_gap=5.0), rule="share")) == expected
 
@@ -93,13 +93,13 @@ def test_equal_shares_are_called_wrong_once_in_a_thousand() -> None:
     assert wrong <= 9  # of 4 expected at most; 10 or more have a chance of 0.8 %
 
 
-def test_without_a_check_of_agreement_nothing_is_claimed() -> None:
+def test_without_an_agreement_check_the_tokens_are_unchecked() -> None:
     assert unchecked(speed(launch(), rule="share"), None) is not None
     assert unchecked(speed(launch(), rule="share"), AGREEMENT) is None
     assert unchecked(speed(launch()), None) is None
 
 
-def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
+def test_work_between_the_rounds_is_found_and_handover_is_ignored() -> None:
     found = problem(speed(launch(between_s=0.1)), AGREEMENT)
     assert found is not None
     assert found.status == INVALID_TIMING
@@ -108,7 +108,7 @@ def test_work_between_the_rounds_is_found_and_handing_over_is_not() -> None:
     assert problem(speed(short), AGREEMENT) is None
 
 
-def test_memory_of_earlier_prompts_is_found_in_two_launches() -> None:
+def test_remembered_prompts_are_found_in_two_launches() -> None:
     assert status(speed(launch(again=0.01))) is None  # one launch may be chance
     assert status(speed(launch(again=0.01), launch(again=0.02))) == INVALID_TIMING
     assert status(speed(launch(again=0.01), launch(again=0.9))) is None

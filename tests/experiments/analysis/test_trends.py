@@ -42,7 +42,7 @@ def test_a_step_of_5_percent_is_found(kind: str, at: int) -> None:
     assert found / runs >= 0.8
 
 
-def test_two_steps_are_found_and_one_that_does_not_matter_is_not() -> None:
+def test_two_steps_are_found_and_a_small_one_is_ignored() -> None:
     levels = np.repeat([1.0, 1.2, 1.1], 10) * np.exp(0.005 * np.random.default_rng(0).standard_normal(30))
     assert change_points(levels.tolist()) == [10, 20]
     exact = [1.0] * 10 + [1.01] * 10
@@ -77,7 +77,7 @@ def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:
     assert series.cell == "compile · bundled · auto"
 
 
-def test_cells_of_one_name_are_told_apart() -> None:
+def test_cells_with_the_same_name_get_a_hash() -> None:
     twice = [make_record("eager", run=f"run-{n}") for n in range(2)]
     others = [replace(record, config_hash="another", run_id=f"{record.run_id}b") for record in twice]
     found = trends(rows([result(record) for record in (*twice, *others)], all=True))

@@ -53,7 +53,7 @@ class Recorder(Exporter[NoOptions]):
 
 
 @pytest.mark.parametrize("moment", ["start", "record", "compared", "close"])
-def test_a_failing_exporter_leaves_the_others_alone(moment: str) -> None:
+def test_a_failing_exporter_does_not_affect_the_others(moment: str) -> None:
     broken, whole, lines = Recorder(moment), Recorder(), list[str]()
     exporters = Exporters({"broken": lambda: broken, "whole": lambda: whole}, lines.append)
     exporters.start(2)
@@ -66,7 +66,7 @@ def test_a_failing_exporter_leaves_the_others_alone(moment: str) -> None:
     assert broken.calls[-1] == moment
 
 
-def test_an_exporter_that_cannot_be_made_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exporter_that_cannot_be_created_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     def make() -> Recorder:
         raise ImportError("No module named 'mlflow'")
 
@@ -74,21 +74,21 @@ def test_an_exporter_that_cannot_be_made_is_named(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "mlflow exporter disabled: ImportError: No module named 'mlflow'\n"
 
 
-def test_a_package_that_cannot_be_used_is_named_and_the_others_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unusable_package_is_reported_and_the_others_work(capsys: pytest.CaptureFixture[str]) -> None:
     registry = Registry({"recorder": Recorder}, ("the exporter x of the package y cannot be loaded: KeyError: z",))
     exporters = configured({}, registry)
     assert exporters.names == ["recorder"]
     assert capsys.readouterr().err == "the exporter x of the package y cannot be loaded: KeyError: z\n"
 
 
-def test_nothing_is_exported_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_exported_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
     assert configured({"prometheus_file": None, "prometheus_port": None, "mlflow": None}).names == []
     assert configured({}).names == []
 
 
-def test_the_environment_asks_for_opentelemetry(
+def test_the_environment_enables_opentelemetry(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -98,7 +98,7 @@ def test_the_environment_asks_for_opentelemetry(
     assert capsys.readouterr().err.startswith("opentelemetry exporter disabled: ModuleNotFoundError: ")
 
 
-def test_mlflow_gets_the_rows_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mlflow_has_the_figures_of_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its client is replaced: it is large, and what matters is what it gets."""
     calls: list[tuple[str, Any]] = []
 

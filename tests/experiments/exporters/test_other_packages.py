@@ -33,7 +33,7 @@ def test_a_record_reaches_the_exporter_of_another_package(program: Python, tmp_p
     assert done.stderr.count(BROKEN) == 1
 
 
-def test_the_exporter_that_cannot_be_loaded_is_named_to_who_asks_for_it(program: Python, tmp_path: Path) -> None:
+def test_an_exporter_that_cannot_be_loaded_is_reported_if_chosen(program: Python, tmp_path: Path) -> None:
     options = tmp_path / "options" / "monitoring"
     options.mkdir(parents=True)
     (options / "broken.yaml").write_text("# @package monitoring\nbroken_url: null\n")

@@ -39,7 +39,7 @@ def told(tmp_path: Path) -> Iterator[Prometheus]:
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421), ("", 421)])
-def test_other_names_than_loopback_s_are_not_answered(told: Prometheus, host: str, status: int) -> None:
+def test_host_headers_other_than_loopback_are_refused(told: Prometheus, host: str, status: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", told.port, timeout=5)
     connection.putrequest("GET", "/metrics", skip_host=True)
     connection.putheader("Host", f"{host}:{told.port}" if host else "")
@@ -48,7 +48,7 @@ def test_other_names_than_loopback_s_are_not_answered(told: Prometheus, host: st
     connection.close()
 
 
-def test_a_connection_that_says_nothing_is_closed(told: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_is_closed(told: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
     assert told.port is not None
     with socket.create_connection(("127.0.0.1", told.port), timeout=5) as silent:
@@ -56,7 +56,7 @@ def test_a_connection_that_says_nothing_is_closed(told: Prometheus, monkeypatch:
         assert silent.recv(100) == b""
 
 
-def test_the_text_file_is_whole_and_says_what_was_measured(told: Prometheus, tmp_path: Path) -> None:
+def test_the_text_file_is_complete(told: Prometheus, tmp_path: Path) -> None:
     text = (tmp_path / "metrics" / "matrix.prom").read_text()
     assert 'runtime_matrix_cells_total{status="ok"} 4.0' in text
     assert 'runtime_matrix_cells_total{status="out_of_memory"} 1.0' in text
@@ -117,7 +117,7 @@ def expressions() -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(told: Prometheus, tmp_path: Path) -> None:
+def test_the_dashboard_uses_existing_metrics(told: Prometheus, tmp_path: Path) -> None:
     there = set(re.findall(r"^(runtime_matrix_\w+)", (tmp_path / "metrics" / "matrix.prom").read_text(), re.MULTILINE))
     asked = {name for expression in expressions() for name in re.findall(r"runtime_matrix_\w+", expression)}
     assert asked

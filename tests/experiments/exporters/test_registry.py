@@ -112,14 +112,14 @@ def test_a_mistake_is_one_line(values: object, line: str) -> None:
     [
         ("nowhere:X", "cannot be loaded: ModuleNotFoundError: No module named 'nowhere'"),
         ("Missing", f"cannot be loaded: AttributeError: module '{HERE}' has no attribute 'Missing'"),
-        ("NO_EXPORTER", "cannot be used: .*:NO_EXPORTER is no complete subclass of .*Exporter"),
-        ("Incomplete", "cannot be used: .*:Incomplete is no complete subclass of .*Exporter"),
-        ("NoDataclass", "cannot be used: its Config is no dataclass"),
+        ("NO_EXPORTER", "cannot be used: .*:NO_EXPORTER is not a complete subclass of .*Exporter"),
+        ("Incomplete", "cannot be used: .*:Incomplete is not a complete subclass of .*Exporter"),
+        ("NoDataclass", "cannot be used: its Config is not a dataclass"),
         ("NoDefault", "cannot be used: needed_url of its Config has no default"),
         ("UnknownType", "cannot be used: NameError: name 'Path' is not defined"),
     ],
 )
-def test_a_package_that_cannot_be_used_stops_only_who_asks_for_it(target: str, line: str) -> None:
+def test_an_unusable_package_is_an_error_only_if_chosen(target: str, line: str) -> None:
     registry = find([point("a_broken", target), point("other", "Other")])
     assert {"other", "prometheus"} < registry.exporters.keys()
     assert "a_broken" not in registry.exporters
@@ -131,7 +131,7 @@ def test_a_package_that_cannot_be_used_stops_only_who_asks_for_it(target: str, l
         registry.configs({"broken_url": None}, "monitoring")
 
 
-def test_two_exporters_with_one_key_or_one_name_are_refused() -> None:
+def test_two_exporters_with_the_same_key_or_name_are_refused() -> None:
     registry = find([point("second", "SameKey")])
     with pytest.raises(
         UserError, match=r"^monitoring.prometheus_file is a key of two exporters, prometheus and second"

@@ -18,7 +18,7 @@ from runtime_matrix.experiments.statistics.paired import loss
 from tests.experiments.gates.judged import baseline, found, with_entry, write_items, write_lines
 
 
-def test_answers_that_are_lost_fail(measured: Measured, tmp_path: Path) -> None:
+def test_lost_answers_fail(measured: Measured, tmp_path: Path) -> None:
     write_items(tmp_path / "mine", lost=60)
     seen = found(measured)["reference.accuracy.multiple_choice"]
     assert seen.verdict == "fail"
@@ -26,13 +26,13 @@ def test_answers_that_are_lost_fail(measured: Measured, tmp_path: Path) -> None:
     assert "items-multiple_choice.jsonl" in seen.message
 
 
-def test_few_items_say_how_many_would_tell(measured: Measured, tmp_path: Path) -> None:
+def test_with_few_items_the_advice_is_the_number_that_would_decide(measured: Measured, tmp_path: Path) -> None:
     for name in ("mine", "theirs"):
         write_items(tmp_path / name, n=100)
     seen = found(measured)["reference.accuracy.multiple_choice"]
     assert seen.n == 100
     assert seen.verdict == "inconclusive"  # nothing lost in 100 items leaves more than three points open
-    assert "about 177 items like these would tell" in seen.message
+    assert "about 177 items like these would decide" in seen.message
 
 
 def test_the_right_choice_s_probability_never_decides(measured: Measured, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_right_choice_s_probability_never_decides(measured: Measured, tmp_pa
 
 @pytest.mark.parametrize("n", [400, 1060])
 @pytest.mark.parametrize("true_loss", [0.03, 0.036])
-def test_an_accuracy_beyond_the_margin_passes_as_rarely_as_promised(n: int, true_loss: float) -> None:
+def test_a_loss_beyond_the_margin_passes_within_the_error_rate(n: int, true_loss: float) -> None:
     drawn, level, passes, runs = np.random.default_rng(0), 1 - 0.05 / 7, 0, 1000
     for _ in range(runs):
         fates = drawn.choice([1.0, -1.0, 0.0], n, p=[true_loss + 0.01, 0.01, 0.99 - true_loss - 0.01])
@@ -68,7 +68,7 @@ def test_a_benchmark_that_did_not_run_never_passes(measured: Measured) -> None:
     assert "the model has no tokenizer" in seen.message
 
 
-def test_other_items_than_the_baseline_s_are_a_mistake(measured: Measured) -> None:
+def test_items_that_differ_from_the_baseline_s_are_a_mistake(measured: Measured) -> None:
     kept = {"multiple_choice": BaselineScores(scores={"q0": 1.0}, probabilities={"q0": 0.7})}
     with pytest.raises(UserError, match="other items of multiple_choice"):
         found(replace(measured, baseline=baseline(accuracy=kept)))

@@ -52,7 +52,7 @@ def read_gate(tmp_path: Path, limits: str) -> GateConfig:
 
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize(("slower", "verdict"), [(0.02, "pass"), (0.3, "fail")])
-def test_an_axis_that_is_added_is_judged(measured: Measured, tmp_path: Path, slower: float, verdict: str) -> None:
+def test_an_added_axis_is_judged(measured: Measured, tmp_path: Path, slower: float, verdict: str) -> None:
     mine = read_gate(tmp_path, "reference: {first_token: 0.1, outputs: []}\n")
     assert mine.names(has_baseline=True) == ["reference.first_token"]
     assert mine.benchmarks(has_baseline=False) == ["throughput"]
@@ -63,7 +63,7 @@ def test_an_axis_that_is_added_is_judged(measured: Measured, tmp_path: Path, slo
 
 
 @pytest.mark.usefixtures("added")
-def test_gates_that_do_not_name_an_axis_do_not_limit_it(measured: Measured) -> None:
+def test_a_gate_without_the_key_of_an_axis_does_not_judge_it(measured: Measured) -> None:
     assert "reference.first_token" not in found(measured)
     assert gate("reference.first_token=0.5").names(False)[-1] == "reference.first_token"
     with pytest.raises(UserError, match=r"gate\.reference\.first_tokn is not a known key; did you mean 'first_token'"):
@@ -73,7 +73,7 @@ def test_gates_that_do_not_name_an_axis_do_not_limit_it(measured: Measured) -> N
 
 
 @pytest.mark.usefixtures("added")
-def test_what_an_added_axis_keeps_is_in_the_file_and_need_not_be(tmp_path: Path) -> None:
+def test_the_part_of_an_added_axis_is_in_the_baseline_and_optional(tmp_path: Path) -> None:
     kept = structs.replace(baseline(), first_token=0.2)
     path = write_baseline(kept, tmp_path)
     content = json.loads(path.read_text())
@@ -84,12 +84,12 @@ def test_what_an_added_axis_keeps_is_in_the_file_and_need_not_be(tmp_path: Path)
     assert difference(tmp_path, kept) == ["first token None → 0.2"]
 
 
-def test_an_axis_that_is_not_added_is_not_known() -> None:
+def test_an_axis_that_is_not_added_is_unknown() -> None:
     with pytest.raises(UserError, match=r"gate\.reference\.first_token is not a known key"):
         gate("reference.first_token=0.5")
 
 
-def test_two_axes_of_one_key_are_refused() -> None:
+def test_two_axes_with_the_same_key_are_refused() -> None:
     with pytest.raises(ValueError, match=r"two axes have the key reference\.speedup"):
         registry.register(Axis(limits=(Limits(part="reference", key="speedup", kind=float, default=1.0),)))
     assert speedup.AXIS in registry.axes()
@@ -103,7 +103,7 @@ def test_a_module_of_the_folder_without_an_axis_is_an_error(tmp_path: Path, monk
     monkeypatch.delitem(sys.modules, f"{axes.__name__}.unfinished_axis")
 
 
-def test_what_a_gate_leaves_out_is_not_limited_but_outputs_are_checked(tmp_path: Path) -> None:
+def test_missing_keys_limit_nothing_but_outputs_are_checked(tmp_path: Path) -> None:
     small = read_gate(tmp_path, "baseline: {counts: [tokens]}\n")
     checks = [f"reference.outputs.{name}" for name in ("timed_work", "replay", "agreement")]
     assert small.names(has_baseline=True) == [*checks, "baseline.counts.tokens"]

@@ -22,7 +22,7 @@ from runtime_matrix.experiments.statistics.sequential import Rule, look
 GATE: GateConfig = build(GateConfig, compose_gate("speed", []), "gate")
 
 
-def test_the_smallest_change_is_what_a_gate_of_that_gap_finds() -> None:
+def test_a_gate_finds_the_smallest_change() -> None:
     noise, count = 0.02, 10
     seen = smallest_change(noise, count, 0.99)
     drawn = random.Random(5)
@@ -41,7 +41,7 @@ def test_launches_for_a_gap() -> None:
 
 
 @pytest.mark.parametrize(("noise", "count"), [(0.005, 0), (0.2, 1)])
-def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: float, count: int) -> None:
+def test_a_machine_that_is_too_noisy_gives_warnings(tmp_path: Path, noise: float, count: int) -> None:
     drawn = random.Random(1)
     found = calibrate({"decode": [drawn.gauss(0, noise) for _ in range(12)]}, "cpu_s", 0.9975)
     assert found.phases["decode"].noise == pytest.approx(noise, rel=0.5)
@@ -52,14 +52,14 @@ def test_the_gate_hears_of_a_machine_that_is_too_noisy(tmp_path: Path, noise: fl
     assert all("expect inconclusive" in line for line in said)
 
 
-def test_a_calibration_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_calibration_gives_no_warning(tmp_path: Path) -> None:
     assert warnings(tmp_path, GATE) == []
     (tmp_path / "calibration.json").write_text("{")
     assert warnings(tmp_path, GATE) == []
 
 
-def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> None:
-    """AR(1) 0.6 leaves the t interval a coverage of 0.76 instead of 0.95; nothing said so."""
+def test_correlated_launches_and_drifting_rounds_are_reported() -> None:
+    """AR(1) 0.6 leaves the t interval a coverage of 0.76 instead of 0.95, which must be reported."""
     drawn, values = random.Random(0), [0.0]
     for _ in range(59):
         values.append(0.8 * values[-1] + drawn.gauss(0, 0.01))
@@ -73,7 +73,7 @@ def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> No
     assert decode.drift[1] > 1
     said = "\n".join(calibration_lines(found))
     assert "lag-1 autocorrelation" in said
-    assert "launches follow one another" in said
+    assert "launches are correlated" in said
     assert "rounds are not yet steady" in said
     steady = [drawn.gauss(0, 0.01) for _ in range(12)]
     quiet = "\n".join(calibration_lines(calibrate({"decode": steady}, "cpu_s", 0.9975, {"decode": [(0.0, 0.0)] * 12})))
@@ -81,7 +81,7 @@ def test_launches_that_follow_one_another_and_rounds_that_drift_are_told() -> No
     assert "not yet steady" not in quiet
 
 
-def test_a_calibration_of_another_machine_says_nothing(tmp_path: Path) -> None:
+def test_a_calibration_of_another_machine_gives_no_warning(tmp_path: Path) -> None:
     drawn = random.Random(1)
     noisy = calibrate({"decode": [drawn.gauss(0, 0.2) for _ in range(12)]}, "wall time", 0.9975)
     path = write_calibration({"wall": noisy}, tmp_path)

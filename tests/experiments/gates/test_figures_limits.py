@@ -22,14 +22,14 @@ from tests.experiments.gates.judged import LIMITS, MIB, baseline, compared, foun
         ("counts", {"graph_breaks": 0, "recompiles": 2, "tokens": 501}, "baseline.counts.tokens"),
     ],
 )
-def test_what_grew_over_the_baseline_fails(measured: Measured, key: str, value: Any, limit: str) -> None:
+def test_a_figure_above_the_baseline_fails(measured: Measured, key: str, value: Any, limit: str) -> None:
     seen = found(replace(measured, baseline=baseline(**{key: value})))
     assert [name for name, finding in seen.items() if finding.verdict != "pass"] == [limit]
     assert seen[limit].verdict == "fail"
     assert "update=true" in seen[limit].message
 
 
-def test_a_count_that_is_not_kept_any_more_is_inconclusive(measured: Measured) -> None:
+def test_a_count_that_is_missing_now_is_inconclusive(measured: Measured) -> None:
     counts = {"graph_breaks": 0, "recompiles": 2, "tokens": 500, "fallback_nodes": 3}
     seen = found(replace(measured, baseline=baseline(counts=counts)))
     assert seen["baseline.counts.fallback_nodes"].verdict == "inconclusive"

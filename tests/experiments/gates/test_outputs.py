@@ -31,14 +31,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "gate"
 
 
-def test_what_failed_comes_first() -> None:
+def test_failed_limits_come_first() -> None:
     lines = text_lines(GateResult(FOUND, [], False), GATE, has_baseline=False)
     assert lines[0] == "gate ci: fail (1 fail, 1 inconclusive, 1 pass)"
     assert "cell-a: grew" in lines[1]
     assert "no baseline=DIR" in lines[-1]
 
 
-def test_junit_counts_what_did_not_pass(folder: Path) -> None:
+def test_junit_counts_failures_and_errors(folder: Path) -> None:
     suite = ElementTree.parse(folder / "junit.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
     error = suite.find(".//error")
@@ -46,7 +46,7 @@ def test_junit_counts_what_did_not_pass(folder: Path) -> None:
     assert error.get("message") == "not measured: unsupported: <no GPU>"
 
 
-def test_benchmark_arrays_go_one_way_each(folder: Path) -> None:
+def test_each_benchmark_array_has_one_direction(folder: Path) -> None:
     bigger = json.loads((folder / "github-benchmark-bigger.json").read_text())
     smaller = json.loads((folder / "github-benchmark-smaller.json").read_text())
     assert [(one["name"], one["value"], one["range"]) for one in bigger] == [
@@ -65,7 +65,7 @@ def test_the_summary_is_appended_to_the_workflow_s(folder: Path) -> None:
     assert json.loads((folder / "verdict.json").read_text())["verdict"] == "fail"
 
 
-def test_what_is_said_cannot_become_markup(folder: Path) -> None:
+def test_messages_are_escaped(folder: Path) -> None:
     text = (folder / "summary.md").read_text()
     assert "unsupported: &lt;no GPU>" in text
 

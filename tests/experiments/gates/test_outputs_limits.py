@@ -10,7 +10,7 @@ from runtime_matrix.experiments.records.schema import Replay
 from tests.experiments.gates.judged import AGREEMENT, RUNTIME, changed, compared, found, speed, with_entry
 
 
-def test_timed_tokens_that_are_wrong_fail_and_no_speed_is_judged(measured: Measured) -> None:
+def test_wrong_timed_tokens_fail_without_a_verdict_on_speed(measured: Measured) -> None:
     fast = speed(-0.9)
     first, *others = fast.launches
     assert first.tokens is not None
@@ -25,7 +25,7 @@ def test_timed_tokens_that_are_wrong_fail_and_no_speed_is_judged(measured: Measu
 
 
 @pytest.mark.parametrize("name", ["replay", "agreement"])
-def test_what_is_computed_elsewhere_is_limited_too(measured: Measured, name: str) -> None:
+def test_replay_and_agreement_are_limited_too(measured: Measured, name: str) -> None:
     wrong = {
         "replay": changed(measured, replay=Replay(tokens=32, same_top_tokens=0, max_logprob_gap=20.4)),
         "agreement": with_entry(measured, "agreement", figures=AGREEMENT | {"max_logit_difference": 0.5}),
@@ -43,4 +43,4 @@ def test_weights_unlike_the_reference_s_must_agree_often_enough(measured: Measur
         other = compared(other, structs.replace(speed(), token_rule="share"))
         return found(other)["reference.outputs.agreement"].verdict
 
-    assert [judged(same) for same in (380, 280, 200)] == ["pass", "inconclusive", "fail"]  # of 384, 75 % wanted
+    assert [judged(same) for same in (380, 280, 200)] == ["pass", "inconclusive", "fail"]  # of 384, 75 % required

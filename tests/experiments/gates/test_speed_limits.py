@@ -11,7 +11,7 @@ from runtime_matrix.experiments.records.comparison import Block, Times
 from tests.experiments.gates.judged import LIMITS, compared, found, speed
 
 
-def test_speed_that_is_lost_fails_and_says_by_how_much(measured: Measured) -> None:
+def test_lost_speed_fails_with_its_loss(measured: Measured) -> None:
     seen = found(compared(measured, speed(0.08)))["reference.speedup.decode"]
     assert seen.verdict == "fail"
     assert "8.0 % too slow [" in seen.message
@@ -20,14 +20,14 @@ def test_speed_that_is_lost_fails_and_says_by_how_much(measured: Measured) -> No
     assert seen.value == pytest.approx(1 / 1.08, rel=0.01)
 
 
-def test_a_speed_that_was_promised_is_held_to(measured: Measured) -> None:
+def test_a_required_speedup_must_be_reached(measured: Measured) -> None:
     limits = LIMITS.replaced(speedup.REFERENCE, {"decode": 2.0})
     twice = compared(measured, speed(-0.5))
     assert found(twice, limits)["reference.speedup.decode"].verdict == "pass"
     assert found(measured, limits)["reference.speedup.decode"].verdict == "fail"
 
 
-def test_a_message_says_what_was_shown(measured: Measured) -> None:
+def test_a_message_has_the_loss_and_its_bounds(measured: Measured) -> None:
     """W5 of the audit: a gate of one number, 4 %, failed at 3 % and said "within 4 %"."""
     said = {}
     for slower in (0.0, 0.03, 0.04, 0.08):
@@ -48,7 +48,7 @@ def test_noise_that_hides_the_difference_is_inconclusive(measured: Measured) -> 
     assert "a quieter machine, more gate.interim_launches or a wider gate.must_find" in seen.message
 
 
-def test_a_cell_that_waits_is_judged_by_wall_time(measured: Measured) -> None:
+def test_a_cell_that_is_not_cpu_bound_is_judged_by_wall_time(measured: Measured) -> None:
     def waiting(block: Block | None) -> Block:
         assert block is not None
         times = block.candidate.decode
@@ -62,10 +62,10 @@ def test_a_cell_that_waits_is_judged_by_wall_time(measured: Measured) -> None:
     assert "wall time of one thread (it is not bound by its CPU time)" in seen.message
 
 
-def test_a_limit_far_below_what_is_measured_is_warned_of(measured: Measured) -> None:
+def test_a_limit_far_below_the_measured_speed_gives_a_warning(measured: Measured) -> None:
     seen = found(compared(measured, speed(-0.68)))["reference.speedup.decode"]
     assert seen.verdict == "pass"
-    assert "this limit lets 68 % of the speed be lost: set gate.reference.speedup.decode=3.0" in seen.message
+    assert "this limit allows a loss of 68 % of the speed: set gate.reference.speedup.decode=3.0" in seen.message
     assert "be lost" not in found(measured)["reference.speedup.decode"].message
 
 

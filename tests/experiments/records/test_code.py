@@ -11,6 +11,7 @@ import pytest
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import identity_of
+from runtime_matrix.experiments.records import code
 from runtime_matrix.experiments.records.code import code_of, declared_distributions
 
 
@@ -77,3 +78,12 @@ def test_options_that_change_figures_are_in_the_identity() -> None:
         "benchmark": {"code": {"limit": 3}},
         "unknown": {"to": "this version"},
     }
+
+
+@pytest.mark.parametrize("module", ["execution.worker.jobs", "timing.worker"])
+def test_the_digest_covers_every_package_that_a_measuring_process_imports(module: str) -> None:
+    imported = code._sources(f"runtime_matrix.experiments.{module}")
+    packages = {path.relative_to(code._ROOT).parts[1] for path in imported if "experiments" in path.parts}
+    assert {"evaluation", "execution"} <= packages
+    # Options are part of a cell's identity, and a record's form has a version of its own.
+    assert packages - {"__init__.py", "config", "records"} <= set(code._PARTS)

@@ -22,12 +22,12 @@ def shown(tmp_path: Path) -> list[Row]:
     return rows(read(sweep(tmp_path / "many", questions=600, has_garbage=True))[0])
 
 
-def test_a_cell_that_is_best_at_several_goals_has_one_card(shown: list[Row]) -> None:
+def test_a_cell_that_is_best_for_several_goals_has_one_card(shown: list[Row]) -> None:
     said = answers(shown)
     assert said is not None
     assert [card.row.runtime for card in said.cards] == ["onnxruntime", "eager"]
     fast, small = said.cards
-    assert fast.title == "Fastest tokens, most tokens an hour"
+    assert fast.title == "Fastest tokens, most tokens per hour"
     assert small.title == "Least memory"
     assert [name for name, _, _, is_won in fast.figures if is_won] == ["decode speed", "batched"]
     assert [name for name, _, _, is_won in small.figures if is_won] == ["peak memory"]
@@ -35,7 +35,7 @@ def test_a_cell_that_is_best_at_several_goals_has_one_card(shown: list[Row]) -> 
     assert (said.unshown, said.is_none_shown) == ([], False)
 
 
-def test_a_cell_that_computed_nothing_is_on_no_card_and_is_named(shown: list[Row]) -> None:
+def test_a_cell_with_wrong_output_is_on_no_card_and_is_an_alarm(shown: list[Row]) -> None:
     said = answers(shown)
     assert said is not None
     assert "t_garbage" not in [card.row.runtime for card in said.cards]
@@ -44,7 +44,7 @@ def test_a_cell_that_computed_nothing_is_on_no_card_and_is_named(shown: list[Row
     assert line.startswith("not compared: t_garbage: wrong output: 216 of 216 timed tokens")
 
 
-def test_what_too_few_items_leave_open_is_not_promised(found: list[Row]) -> None:
+def test_a_cell_with_too_few_items_is_listed_as_unshown(found: list[Row]) -> None:
     said = answers(found)
     assert said is not None
     assert [card.row.runtime for card in said.cards] == ["eager"]
@@ -56,7 +56,7 @@ def test_what_too_few_items_leave_open_is_not_promised(found: list[Row]) -> None
     assert "items would show it" in fast.why
 
 
-def test_the_next_best_is_named_with_what_it_costs_and_gains(shown: list[Row]) -> None:
+def test_the_runner_up_has_its_costs_and_gains(shown: list[Row]) -> None:
     said = answers(shown)
     assert said is not None
     other = said.cards[0].other
@@ -67,7 +67,7 @@ def test_the_next_best_is_named_with_what_it_costs_and_gains(shown: list[Row]) -
     )
 
 
-def test_of_the_reference_alone_there_are_no_cards(tmp_path: Path) -> None:
+def test_the_reference_alone_has_no_cards(tmp_path: Path) -> None:
     results = read(write(tmp_path, [make_record("eager")]))[0]
     said = answers(rows(results))
     assert said is not None
@@ -75,26 +75,26 @@ def test_of_the_reference_alone_there_are_no_cards(tmp_path: Path) -> None:
     assert page(results).count("-m runtime=eager,onnxruntime") == 1
 
 
-def test_a_known_price_is_a_goal(tmp_path: Path) -> None:
+def test_a_known_price_adds_the_goal_of_cost(tmp_path: Path) -> None:
     cells = [make_record("eager", price=1.0), make_record("slow", price=1.0, slowness=2)]
     results = read(write(tmp_path, cells, {"slow": 0.5}))[0]
     said = answers(rows(results))
     assert said is not None
     assert not said.without_price
     assert said.cards[0].title.endswith("cheapest tokens")
-    assert "No price an hour" not in page(results)
+    assert "No hourly price" not in page(results)
 
 
-def test_what_ran_one_after_the_other_is_not_ranked(tmp_path: Path) -> None:
+def test_cells_that_were_not_interleaved_are_not_ranked(tmp_path: Path) -> None:
     results = read(write(tmp_path, [make_record("eager", price=1.0), make_record("slow", price=1.0, slowness=2)]))[0]
     said = answers(rows(results))
     assert said is not None
-    assert [title for title, _ in said.not_ranked] == ["Most tokens an hour", "Cheapest tokens"]
-    assert "Most tokens an hour: not ranked, no batches were measured in turns" in page(results)
+    assert [title for title, _ in said.not_ranked] == ["Most tokens per hour", "Cheapest tokens"]
+    assert "Most tokens per hour: not ranked, no batches were measured in turns" in page(results)
 
 
 @pytest.mark.parametrize("status", ["unsupported", "crash"])
-def test_nothing_measured_is_no_answer(tmp_path: Path, status: Status) -> None:
+def test_without_measured_cells_there_are_no_cards(tmp_path: Path, status: Status) -> None:
     assert answers(rows(read(write(tmp_path, [make_record("eager", status=status, reason="no")]))[0])) is None
 
 

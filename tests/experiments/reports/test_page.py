@@ -54,7 +54,7 @@ class Static(HTMLParser):
             self.rows[-1][-1] += text
 
 
-def test_the_table_stands_there_without_javascript(swept: Path) -> None:
+def test_the_table_is_static_html(swept: Path) -> None:
     static = Static()
     static.feed(page(*read(swept)))
     start = next(
@@ -67,7 +67,7 @@ def test_the_table_stands_there_without_javascript(swept: Path) -> None:
     assert static.rows[start][0].split() == ["runtime"]
 
 
-def test_the_first_thing_is_one_sentence_and_its_bars(swept: Path, tmp_path: Path) -> None:
+def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Path) -> None:
     text = page(*read(swept))
     assert '<p class="verdict-said">onnxruntime is 2.5 times as fast as eager [' in text
     bars = text.split('<table class="bars">')[1].split("</table>")[0]
@@ -82,7 +82,7 @@ def test_the_first_thing_is_one_sentence_and_its_bars(swept: Path, tmp_path: Pat
     assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
 
 
-def test_wrong_output_is_red_and_no_status_breaks_a_class(tmp_path: Path) -> None:
+def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> None:
     text = page(*read(sweep(tmp_path, has_garbage=True)))
     line = text.split('<tr id="row-run-1-t_garbage"')[1].split("</tr>")[0]
     assert line.startswith(' data-id="run-1-t_garbage" class=" failed alarm">')
@@ -96,13 +96,13 @@ def test_wrong_output_is_red_and_no_status_breaks_a_class(tmp_path: Path) -> Non
     assert '<p class="alarm-said">not compared: t_garbage: wrong output: 216 of 216' in text
 
 
-def test_speeds_that_disagree_have_their_reason_below_the_table(tmp_path: Path) -> None:
+def test_speeds_of_two_clocks_that_disagree_have_a_note_below_the_table(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("gptq")]
     text = page(*read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09})))
     assert '<p class="fine">NOTE gptq: 0.62× by wall time, 1.09× by CPU time of one thread: ' in text
 
 
-def test_distributions_are_of_the_launches_in_turns_or_marked_alone(swept: Path, tmp_path: Path) -> None:
+def test_distributions_are_interleaved_or_marked_alone(swept: Path, tmp_path: Path) -> None:
     cell = data_of(page(*read(swept)))["cells"]["run-1-compile"]
     assert (cell["source"], cell["launches"]) == ("interleaved", 4)
     assert cell["counts"] == {"ttft_s": 4 * ROUNDS, "tpot_s": 4 * ROUNDS * STEPS}
@@ -112,7 +112,7 @@ def test_distributions_are_of_the_launches_in_turns_or_marked_alone(swept: Path,
     assert alone["counts"]["tpot_s"] == 310
 
 
-def test_nothing_is_asked_of_any_other_file(swept: Path) -> None:
+def test_the_page_loads_no_external_resource(swept: Path) -> None:
     text = page(*read(swept))
     static = Static()
     static.feed(text)
@@ -120,7 +120,7 @@ def test_nothing_is_asked_of_any_other_file(swept: Path) -> None:
     assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", text)
 
 
-def test_what_stands_in_records_cannot_become_part_of_the_page(tmp_path: Path) -> None:
+def test_markup_in_records_is_escaped(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
     write(tmp_path, [make_record("eager", status="error", reason=evil), make_record("compile", reason=evil)])
     text = page(*read(tmp_path))
@@ -128,7 +128,7 @@ def test_what_stands_in_records_cannot_become_part_of_the_page(tmp_path: Path) -
     assert text.count("</script>") == 2
 
 
-def test_flipped_items_stand_side_by_side(swept: Path) -> None:
+def test_flipped_items_have_both_answers(swept: Path) -> None:
     cells = data_of(page(*read(swept)))["cells"]
     flipped = cells["run-1-gptq"]["flipped"]
     assert flipped["differing"] == {"multiple_choice": 12}
@@ -146,7 +146,7 @@ def test_flipped_items_stand_side_by_side(swept: Path) -> None:
     assert cells["run-1-onnxruntime"]["flipped"] == {"differing": {}, "items": [], "reason": None}
 
 
-def test_where_the_wall_time_went_adds_up(swept: Path) -> None:
+def test_the_phases_add_up_to_the_wall_time(swept: Path) -> None:
     wall = dict(data_of(page(*read(swept)))["cells"]["run-1-eager"]["wall"])
     assert wall["reference's logits"] == 1.0
     assert wall["evaluate"] == 2.0
@@ -161,7 +161,7 @@ def test_where_the_wall_time_went_adds_up(swept: Path) -> None:
         (["export", "quantize"], {"import": 3.0, "load": 4.0, "build": 24.0}),
     ],
 )
-def test_an_engine_says_which_phases_build_something(
+def test_build_phases_are_those_of_the_engine(
     tmp_path: Path, build_phases: list[str] | None, expected: dict[str, float]
 ) -> None:
     phases_s = {"import": 2.0, "weights": 4.0, "export": 8.0, "quantize": 16.0}
@@ -171,7 +171,7 @@ def test_an_engine_says_which_phases_build_something(
     assert {name: s for name, s in cell["wall"] if name in ("import", "load", "build")} == expected
 
 
-def test_a_missing_items_file_is_said(swept: Path) -> None:
+def test_a_missing_items_file_is_the_reason(swept: Path) -> None:
     (swept / "run-1-gptq" / "items-multiple_choice.jsonl").unlink()
     flipped = data_of(page(*read(swept)))["cells"]["run-1-gptq"]["flipped"]
     assert flipped["items"] == []
@@ -196,7 +196,7 @@ def test_left_out_records_are_listed(swept: Path, capsys: pytest.CaptureFixture[
     assert len(said.splitlines()) == 5
 
 
-def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_path: Path) -> None:
+def test_a_folder_with_damaged_records_only_exits_with_1_and_an_empty_one_with_2(tmp_path: Path) -> None:
     assert main([str(tmp_path)]) == 2
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "record.json").write_text("{")
@@ -204,7 +204,7 @@ def test_a_folder_of_nothing_but_damaged_records_is_1_and_an_empty_one_2(tmp_pat
 
 
 @pytest.mark.parametrize("status", ["unsupported", "interrupted"])
-def test_a_folder_in_which_nothing_was_measured_still_has_a_page(tmp_path: Path, status: Status) -> None:
+def test_a_folder_without_measured_cells_has_a_page(tmp_path: Path, status: Status) -> None:
     write(tmp_path, [make_record("eager", status=status, reason="no such device")])
     text = page(*read(tmp_path))
     assert "no such device" in text
@@ -231,7 +231,7 @@ def test_fifty_cells_stay_below_2_mb(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
+def test_the_page_of_a_thousand_cells_takes_15_s_at_most(tmp_path: Path) -> None:
     folder = many(tmp_path, cells=1000, runs=1)
     start = time.process_time()  # CPU seconds: what else runs beside must not fail a test
     main([str(folder), "--format", "html"])
@@ -240,7 +240,7 @@ def test_a_thousand_cells_become_a_page_in_15_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_fifty_cells_measured_twenty_times_become_a_page_in_5_s(tmp_path: Path) -> None:
+def test_the_page_of_fifty_cells_measured_twenty_times_takes_5_s_at_most(tmp_path: Path) -> None:
     """The same files twenty times under other names: reading them is measured above."""
     results, _ = read(many(tmp_path, cells=50, runs=1))
     history = [_measured_on(day, result) for day in range(1, 21) for result in results]

@@ -87,7 +87,7 @@ def slide(page: Any, slider: str, value: float) -> None:
     )
 
 
-def test_it_sorts_both_ways_and_keeps_the_unknown_last(opened: Open) -> None:
+def test_sorting_works_both_ways_with_unknown_values_last(opened: Open) -> None:
     page = opened()
     button = page.locator("th[data-key=speedup_ratio] button")
     button.click()
@@ -98,7 +98,7 @@ def test_it_sorts_both_ways_and_keeps_the_unknown_last(opened: Open) -> None:
     assert names(page)[-1] == "offload"
 
 
-def test_it_filters_by_what_there_is_and_by_words(opened: Open) -> None:
+def test_filters_by_option_and_by_search(opened: Open) -> None:
     page = opened()
     page.select_option("select[name=runtime]", "gptq")
     assert names(page) == ["gptq"]
@@ -108,7 +108,7 @@ def test_it_filters_by_what_there_is_and_by_words(opened: Open) -> None:
     assert page.inner_text("#shown").startswith("1 of ")
 
 
-def test_it_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
+def test_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     """Columns are those of the benchmark, cells those that it was asked of, and failures, of which nobody knows."""
     silent = make_record("silent")
     kept = [entry for entry in silent.benchmarks if entry.benchmark != "multiple_choice"]
@@ -131,7 +131,7 @@ def test_it_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
-def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Path) -> None:
+def test_two_machines_with_one_profile_are_two_options(browser: Any, tmp_path: Path) -> None:
     other = make_record("eager", run="else")
     other = replace(other, environment=replace(other.environment, processor="Another"))
     write(tmp_path, [make_record("eager"), other])
@@ -144,7 +144,7 @@ def test_two_machines_with_one_profile_are_told_apart(browser: Any, tmp_path: Pa
     page.close()
 
 
-def test_limits_grey_out_what_does_not_qualify(opened: Open) -> None:
+def test_limits_grey_out_cells_that_do_not_qualify(opened: Open) -> None:
     page = opened()
     slide(page, "floor", 99)
     assert "out" in page.locator("#row-run-1-gptq").get_attribute("class")
@@ -155,7 +155,7 @@ def test_limits_grey_out_what_does_not_qualify(opened: Open) -> None:
     assert "qualify" in page.inner_text("#qualified")
 
 
-def test_the_front_is_drawn_and_said(opened: Open) -> None:
+def test_the_front_is_drawn_and_listed(opened: Open) -> None:
     page = opened()
     page.locator("#front-chart .point").first.wait_for()
     assert page.locator("#front-chart .point.front").count() == 3
@@ -165,7 +165,7 @@ def test_the_front_is_drawn_and_said(opened: Open) -> None:
     assert page.locator("#front-chart .point.dominated").count() == 1
 
 
-def test_a_cell_opens_shows_what_flipped_and_closes(opened: Open) -> None:
+def test_a_cell_opens_with_its_flipped_items_and_closes(opened: Open) -> None:
     page = opened()
     page.locator("#row-run-1-gptq th button").click()
     dialog = page.locator("dialog")
@@ -197,7 +197,7 @@ def test_the_keyboard_reaches_every_value_and_its_tooltip(opened: Open) -> None:
     assert page.locator("dialog").is_visible()
 
 
-def test_the_two_clocks_are_told_apart_in_tooltips(opened: Open) -> None:
+def test_tooltips_name_the_clock(opened: Open) -> None:
     page = opened()
     page.select_option("select[name=benchmark]", "*")
     page.locator("#row-run-1-compile td[data-key=cpu_speedup_ratio]").hover()
@@ -222,7 +222,7 @@ def test_a_cell_whose_tokens_were_wrong_is_red(browser: Any, tmp_path: Path) -> 
     page.close()
 
 
-def test_what_a_build_costs_is_told_in_tokens_and_requests(browser: Any, tmp_path: Path) -> None:
+def test_break_even_is_shown_in_tokens_and_requests(browser: Any, tmp_path: Path) -> None:
     built = make_record("onnxruntime")
     assert built.load is not None
     built = replace(built, load=replace(built.load, artifacts={"built": 0, "found": 1, "build_s": 12.3}))
@@ -232,11 +232,11 @@ def test_what_a_build_costs_is_told_in_tokens_and_requests(browser: Any, tmp_pat
     page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-onnxruntime")
     unfold(page)
     said = " ".join(page.inner_text("dialog").split())
-    assert re.search(r"Pays after 12,[\d]+ tokens \[12,\d+, 12,\d+\], after 1,2\d\d requests \[", said), said
-    assert "Warm start: what it builds was found in the cache." in said
-    assert "build found in the cache 12.3 s when it was built" in said
+    assert re.search(r"Breaks even after 12,[\d]+ tokens \[12,\d+, 12,\d+\], after 1,2\d\d requests \[", said), said
+    assert "Warm start: artifacts were cached." in said
+    assert "cached build 12.3 s when it was built" in said
     page.evaluate("location.hash = '#cell=run-1-slow'")
-    page.get_by_text("Never pays: it is slower than the reference.").wait_for()
+    page.get_by_text("Never breaks even: it is slower than the reference.").wait_for()
     page.close()
 
 
@@ -247,7 +247,7 @@ def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
     assert page.locator("#series .change").count() == 1
     assert "New level at" in page.inner_text("#series")
     page.select_option("#metric", "tpot_s_p50")
-    page.get_by_text("not interleaved, so that changes may be the machine's").first.wait_for()
+    page.get_by_text("not interleaved, so changes may come from the machine").first.wait_for()
     assert page.locator("#series .change").count() == 0
 
 
@@ -278,7 +278,7 @@ def test_it_fits_each_width_in_light_and_dark(opened: Open, width: int, scheme: 
     assert box[2] <= width
 
 
-def test_text_stands_out_from_its_ground(opened: Open) -> None:
+def test_text_has_enough_contrast(opened: Open) -> None:
     """WCAG's contrast of 4.5, for each text colour on each ground that it is used on."""
     contrast = """() => {
       const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
@@ -300,7 +300,7 @@ def test_text_stands_out_from_its_ground(opened: Open) -> None:
         assert min(opened(color_scheme=scheme).evaluate(contrast)) > 4.5
 
 
-def test_a_long_reason_widens_no_column(browser: Any, tmp_path: Path) -> None:
+def test_a_long_reason_does_not_widen_its_column(browser: Any, tmp_path: Path) -> None:
     write(tmp_path, [make_record("eager"), make_record("broken", status="error", reason="a long story " * 20)])
     assert main([str(tmp_path), "--format", "html"]) == 0
     page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -313,7 +313,7 @@ def test_a_long_reason_widens_no_column(browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
-def test_a_telephone_shows_who_failed_and_the_first_values(opened: Open) -> None:
+def test_a_narrow_screen_shows_failures_and_the_first_values(opened: Open) -> None:
     page = opened(360)
     assert page.locator("#row-run-1-offload th .status").is_visible()
     assert not page.locator("#row-run-1-offload td[data-key=status]").is_visible()

@@ -7,7 +7,7 @@ from pathlib import Path
 from runtime_matrix.experiments.report import main
 
 
-def test_questions_can_be_asked(swept: Path) -> None:
+def test_tables_can_be_queried(swept: Path) -> None:
     for _ in range(2):  # an earlier file is replaced
         assert main([str(swept), "--format", "sqlite"]) == 0
     with closing(sqlite3.connect(swept / "matrix.sqlite")) as database:

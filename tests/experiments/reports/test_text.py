@@ -29,7 +29,7 @@ from tests.experiments.recorded import make_record, sweep, write
 
 
 @pytest.mark.parametrize("columns", [60, 100, 600])
-def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], columns: int) -> None:
+def test_the_table_fits_and_names_the_columns_left_out(found: list[Row], columns: int) -> None:
     console = Console(width=columns, file=io.StringIO())
     render_table(found, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def test_the_table_fits_and_names_what_had_to_leave(found: list[Row], columns: i
     assert ("too narrow for" in said) == (columns < 600)
 
 
-def test_speed_and_accuracy_leave_last_and_what_left_is_named_by_importance(found: list[Row]) -> None:
+def test_speed_and_accuracy_are_left_out_last(found: list[Row]) -> None:
     console = Console(width=72, file=io.StringIO())
     render_table(found, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def test_wrong_output_is_marked_in_markdown_and_a_status_in_csv_and_json(tmp_pat
     assert row["throughput_tokens_per_s"] is None
 
 
-def test_a_row_with_two_speeds_says_why_below_the_table(tmp_path: Path) -> None:
+def test_speeds_of_two_clocks_that_disagree_have_a_note_below_the_table(tmp_path: Path) -> None:
     cells = [make_record("eager"), make_record("gptq")]
     found = rows(read(write(tmp_path, cells, {"gptq": 0.62}, cpu_speedups={"gptq": 1.09}))[0])
     console = Console(width=200, file=io.StringIO())
@@ -104,7 +104,7 @@ def test_times_of_a_cell_alone_are_marked(tmp_path: Path, found: list[Row]) -> N
     assert re.fullmatch(r"4,\d{3} \[4,\d{3}, 4,\d{3}\]", both["batched_tokens_per_s"])
 
 
-def test_no_column_promises_what_it_is_not() -> None:
+def test_titles_of_columns_are_exact() -> None:
     about = {column.key: column.about for column in COLUMNS}
     assert "wall time at the cell's own threads" in about["speedup_ratio"]
     assert "CPU time of one thread" in about["cpu_speedup_ratio"]
@@ -115,12 +115,12 @@ def test_no_column_promises_what_it_is_not() -> None:
     assert {column.key for column in COLUMNS if column.rank == 1} == {"speedup_ratio", "mcq_accuracy"}
 
 
-def test_csv_has_a_line_a_row(found: list[Row]) -> None:
+def test_csv_has_one_line_per_row(found: list[Row]) -> None:
     read = list(csv.DictReader(io.StringIO(csv_text(found))))
     assert [line["runtime"] for line in read] == [row.runtime for row in found]
 
 
-def test_json_is_as_its_published_schema_says(found: list[Row]) -> None:
+def test_json_matches_its_published_schema(found: list[Row]) -> None:
     schema = json.loads(MATRIX_SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads(json_text(found)), schema)
@@ -128,7 +128,7 @@ def test_json_is_as_its_published_schema_says(found: list[Row]) -> None:
         jsonschema.validate([{**found[0].flat(), "tpot_s_p50": "fast"}], schema)
 
 
-def test_a_record_is_as_its_published_schema_says() -> None:
+def test_a_record_matches_its_published_schema() -> None:
     schema = json.loads(RECORD_SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     for record in (make_record("eager"), make_record("offload", status="out_of_memory", reason="no room")):
@@ -137,18 +137,18 @@ def test_a_record_is_as_its_published_schema_says() -> None:
         jsonschema.validate({**to_plain(make_record("eager")), "status": "splendid"}, schema)
 
 
-def test_the_published_schemas_are_those_of_the_types() -> None:
+def test_the_published_schemas_are_up_to_date() -> None:
     for path, schema in ((MATRIX_SCHEMA, matrix_schema()), (RECORD_SCHEMA, record_schema())):
         assert path.read_text() == text_of(schema), f"write {path.name} again: it is text_of() of its schema"
 
 
 @pytest.mark.parametrize("form", ["md", "csv", "json"])
-def test_a_format_goes_where_it_is_told_to(swept: Path, tmp_path: Path, form: str) -> None:
+def test_out_writes_each_format(swept: Path, tmp_path: Path, form: str) -> None:
     assert main([str(swept), "--format", form, "--output", str(tmp_path / "out")]) == 0
     assert "onnxruntime" in (tmp_path / "out").read_text()
 
 
-def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_is_as_wide_as_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "93")
     assert width() == 93
     monkeypatch.setenv("COLUMNS", "wide")

@@ -26,7 +26,7 @@ def test_the_fastest_is_named_with_its_answers(tmp_path: Path) -> None:
     assert said.startswith("onnxruntime is 2.5 times as fast as eager [")
     assert "keeps 100.0 % of its scores on the items measured" in said
     assert [bar.runtime for bar in bars(found)] == ["onnxruntime", "gptq", "compile", "eager"]
-    assert bars(found)[-1].said == "the reference"
+    assert bars(found)[-1].speed == "the reference"
 
 
 def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
@@ -39,10 +39,10 @@ def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
     assert "twin takes 2 times as long as" in str(sentence(found))
     assert "answers" not in str(sentence(found))  # no answers were compared
     assert "scores" not in str(sentence(found))
-    assert {bar.said.split(" [")[0] for bar in bars(found)} == {"the reference", "takes 2 times as long as eager"}
+    assert {bar.speed.split(" [")[0] for bar in bars(found)} == {"the reference", "takes 2 times as long as eager"}
 
 
-def test_the_reference_alone_says_how_to_compare_it(tmp_path: Path) -> None:
+def test_the_reference_alone_gets_the_command_of_a_comparison(tmp_path: Path) -> None:
     command = "python -m experiments.run runtime=eager model=local model.path=m"
     record = replace(make_record("eager"), command=command)
     said = str(sentence(matrix(write(tmp_path, [record]))))
@@ -50,7 +50,7 @@ def test_the_reference_alone_says_how_to_compare_it(tmp_path: Path) -> None:
     assert bars(matrix(tmp_path)) == []
 
 
-def test_of_work_that_was_wrong_no_speed_is_told(tmp_path: Path) -> None:
+def test_wrong_output_has_no_speed(tmp_path: Path) -> None:
     (garbage,) = [row for row in matrix(sweep(tmp_path, has_garbage=True)) if row.runtime == "t_garbage"]
     said = compared_words(garbage, "eager")
     assert said.startswith("t_garbage cannot be compared with eager: ")
@@ -65,10 +65,10 @@ def test_answers_are_of_the_items_measured(tmp_path: Path, share: float) -> None
     assert same == (share == 1.0)
 
 
-def test_one_launch_says_why_it_tells_no_speed(tmp_path: Path) -> None:
+def test_one_launch_has_no_speed_with_the_reason(tmp_path: Path) -> None:
     folder = sweep(tmp_path)
     for path in folder.glob("*/speed.json"):
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "launches": content["launches"][:1]}))
-    said = "No speeds are told: one launch has no spread: comparison.launches=2 or more tells speeds."
+    said = "No speeds are reported: one launch gives no interval: set comparison.launches=2 or more."
     assert sentence([row for row in matrix(folder) if row.status == "ok"]) == said

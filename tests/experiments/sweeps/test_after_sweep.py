@@ -121,7 +121,7 @@ def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_pa
     assert all(content["benchmarks"] == {} for content in contents.values())
     assert contents["lost"]["reason"].startswith("code: FileNotFoundError")
     assert contents["torn"]["reason"].startswith("code: JSONDecodeError")
-    assert contents["short"]["reason"] == "code: the two cells were asked different items (1 and 2)"
+    assert contents["short"]["reason"] == "code: the two cells answered different items (1 and 2)"
 
 
 def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp_path: Path) -> None:

@@ -35,14 +35,14 @@ def test_a_factor_is_of_off_over_on() -> None:
     assert [factor.low, factor.high] == pytest.approx([3.0, 3.0])
 
 
-def test_a_switch_that_changes_answers_is_no_switch() -> None:
+def test_a_switch_that_changes_answers_is_an_error() -> None:
     with pytest.raises(AssertionError, match="the answers differ"):
         measured(["a"], ["b"])
     with pytest.raises(AssertionError, match="scores differ"):
         measured([0.1], [0.2])
 
 
-def test_claims_stand_beside_our_factors(tmp_path: Path) -> None:
+def test_the_table_has_claims_and_our_factors(tmp_path: Path) -> None:
     switch = Switch("overlap", "benchmark.code.overlap", lambda: None, lambda: None)
     factors = {"overlap": Factor(factor=1.2, low=1.1, high=1.3, clock="wall")}
     write_table([switch], factors, tmp_path / "ablation.md", "a command")

@@ -9,13 +9,13 @@ from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.validation.proof_figures import RULE, drawn
 
 
-def test_gates_are_drawn_by_the_rule_of_the_gate_that_is_proved() -> None:
+def test_the_rule_of_resampled_gates_is_that_of_gate_ci() -> None:
     gate: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
     limits = speedup.REFERENCE.launch_limits(gate[speedup.REFERENCE], gate, None, RULE.level)
     assert {limit.rule for limit in limits} == {RULE}
 
 
-def test_drawn_gates_pass_without_a_slowdown_and_fail_with_one_of_5_percent() -> None:
+def test_resampled_gates_pass_without_a_slowdown_and_fail_with_one_of_5_percent() -> None:
     source = random.Random(0)
     launches = [source.gauss(0.0, 0.01) for _ in range(60)]
     assert drawn(launches, 300)["pass"] >= 0.99

@@ -22,7 +22,7 @@ def test_the_simulation_writes_its_table_and_draws_the_same_each_time(
     assert all("**" not in row for row in rows[:1])
 
 
-def test_what_misses_its_target_is_bold() -> None:
+def test_a_figure_that_misses_its_target_is_bold() -> None:
     assert str(Figure(3.0, 0.5, most=1.0)) == "3.00 → 0.50"
     assert str(Figure(3.0, 1.5, most=1.0)) == "3.00 → **1.50**"
     assert str(Figure(None, 90.0, least=95.0)) == "**90.00**"

