@@ -77,7 +77,7 @@ def test_what_fails_is_1_and_its_reason(compare: Compare) -> None:
     [
         (["runtime=fkae"], "did you mean 'fake'"),
         (["against=eagr"], "did you mean 'eager'"),
-        (["-m", "runtime=fake,eager"], "two runtimes are compared, not a sweep"),
+        (["-m", "runtime=fake,eager"], "compare takes two runtimes, not a sweep"),
         (["runtime=fake,eager"], "several values are a sweep: add -m"),
         (["--fast"], "--fast is not an option; known: cfg, config-dir, help, multirun"),
         (["--hlep"], "did you mean 'help'"),

@@ -119,7 +119,7 @@ def test_mistakes(say: Say, main: Callable[[], int], words: list[str], says: str
 def test_a_launcher_that_would_measure_nothing_is_refused(say: Say) -> None:
     code, _, error = say(run.main, "-m", "hydra/launcher=joblib", "runtime=fake,eager", *SMALL)
     assert code == 2
-    assert error.startswith("error: hydra/launcher=joblib: cells take turns on one machine")
+    assert error.startswith("error: hydra/launcher=joblib: Hydra's launchers cannot be used")
 
 
 def test_help_explains_each_value(say: Say) -> None:
