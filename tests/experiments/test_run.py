@@ -152,7 +152,7 @@ def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
     sweep = ("-m", *FAKE, "seed=1,2,3", "stop_after_s=0", "resume=true")
     done = run(*sweep)
     assert done.returncode == 3  # nothing was measured yet
-    assert "3 cells are left; the same command with resume=true goes on" in done.stdout
+    assert "3 cells are left; the same command with resume=true continues" in done.stdout
     assert records(tmp_path) == []
     whole = run(*(word for word in sweep if word != "stop_after_s=0"))
     assert whole.returncode == 0
