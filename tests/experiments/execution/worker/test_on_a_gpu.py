@@ -46,7 +46,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[_Worker, li
     held = iter(range(10**9))
     monkeypatch.setattr(device, "resolve", lambda hw: ("cuda", None))
     monkeypatch.setattr(device, "used_bytes", lambda name: lambda: next(held) if name == "cuda" else 0)
-    monkeypatch.setattr(interleaved_worker, "_stay_on", lambda cores: done.append("pinned"))
+    monkeypatch.setattr(interleaved_worker, "_pin_to", lambda cores: done.append("pinned"))
     words = ["runtime=fake", "model=random", "runtime.engine.vocabulary=512", f"artifacts_dir={tmp_path}"]
     return _Worker(plan(compose(words), ""), None), done
 
