@@ -26,7 +26,7 @@ from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.validation.proof_table import write_table
 from runtime_matrix.experiments.validation.proving import STAGES, Proof
 
-_OWN = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
+_OWN_OPTIONS = {"launches": "60", "gates": "6", "only": None, "runtimes": "eager,fake"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prove(words: Sequence[str]) -> int:
-    own, given = own_words(words, _OWN)
+    own, given = own_words(words, _OWN_OPTIONS)
     counts = {name: str(own[name]) for name in ("launches", "gates")}
     for name, value in counts.items():
         if not value.isdigit() or int(value) < 2:

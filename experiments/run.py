@@ -16,7 +16,7 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, recorded_command
 from runtime_matrix.experiments.sweeps.sweep import run_sweep
 
-_OF_HYDRA = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
+_HYDRA_FLAGS = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
 
 
 def main() -> int:
@@ -29,11 +29,11 @@ def main() -> int:
 
 def _run() -> int:
     words = sys.argv[1:]
-    if any(word.partition("=")[0] in _OF_HYDRA for word in words):
+    if any(word.partition("=")[0] in _HYDRA_FLAGS for word in words):
         _hydra(lambda _: None)
         return 0
     asks_for_help = any(word in ("-h", "--help") for word in words)
-    given = read_arguments([word for word in words if word not in ("-h", "--help")], _OF_HYDRA)
+    given = read_arguments([word for word in words if word not in ("-h", "--help")], _HYDRA_FLAGS)
     if asks_for_help:
         print(as_typed(help_text(given.overrides, given.folders)))
         return 0

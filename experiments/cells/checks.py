@@ -18,8 +18,8 @@ from runtime_matrix.experiments.tasks import files
 from runtime_matrix.runtimes.base import Unsupported
 
 # Modules whose constructors check their options and import nothing large.
-_CONSTRUCTED = ("runtime_matrix.runtimes.weights.", "runtime_matrix.runtimes.placements.")
-_NOT_OF_USERS = {"dtype", "weights", "placement"}  # arguments that an engine receives besides its options
+_CHECKED_MODULES = ("runtime_matrix.runtimes.weights.", "runtime_matrix.runtimes.placements.")
+_ENGINE_ARGUMENTS = {"dtype", "weights", "placement"}  # arguments that an engine receives besides its options
 
 
 def check_configuration(config: CellConfig) -> None:
@@ -70,15 +70,15 @@ def _check_target(key: str, target: Any) -> None:
 def _check_options(key: str, part: JsonObject) -> None:
     """Refuse options that the constructor does not take; inherited constructors are checked when they are called."""
     given = part.keys() - NO_OPTIONS
-    for name in sorted(given & _NOT_OF_USERS):
+    for name in sorted(given & _ENGINE_ARGUMENTS):
         raise UserError(f"{key}.{name} is not an option here: use {key.partition('.')[0]}.{name}")
     known = constructor_options(part["target"])
     unknown = sorted(given - known) if known is not None else []
     if unknown:
         name = part["target"].rpartition(":")[2]
-        options = did_you_mean(unknown[0], (known or set()) - _NOT_OF_USERS)
+        options = did_you_mean(unknown[0], (known or set()) - _ENGINE_ARGUMENTS)
         raise UserError(f"{key}.{unknown[0]} is not an option of {name}{options}")
-    if module_of(part["target"]).startswith(_CONSTRUCTED):
+    if module_of(part["target"]).startswith(_CHECKED_MODULES):
         try:
             load_class(part["target"])(**{name: part[name] for name in given})
         except (Unsupported, TypeError, ValueError) as error:

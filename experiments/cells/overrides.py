@@ -14,7 +14,7 @@ from runtime_matrix.experiments.config.arguments import Arguments, read_argument
 from runtime_matrix.experiments.config.compose import compose, show
 from runtime_matrix.experiments.config.errors import UserError
 
-_OF_THE_RUNTIME = ("runtime=", "runtime.", "runtime/", "+runtime")
+_RUNTIME_PREFIXES = ("runtime=", "runtime.", "runtime/", "+runtime")
 
 
 def own_words(words: Sequence[str], defaults: dict[str, str | None]) -> tuple[dict[str, str | None], Arguments]:
@@ -44,7 +44,7 @@ def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = (
         show([compose(job) for job in jobs], is_resolved=True)
         raise SystemExit(0)
     candidates = [plan(compose(job), command) for job in jobs]
-    shared = [word for word in jobs[0] if not word.startswith(_OF_THE_RUNTIME)]
+    shared = [word for word in jobs[0] if not word.startswith(_RUNTIME_PREFIXES)]
     models = {(cell.facts.digest, cell.config.hw.name) for cell in candidates}
     if len(models) > 1:
         raise UserError("cells of several models or hardware profiles have no common reference: name one of each")

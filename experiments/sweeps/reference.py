@@ -17,7 +17,7 @@ from runtime_matrix.experiments.records.schema import CellIdentity
 from runtime_matrix.experiments.tasks.task import QualityTask, Task
 from runtime_matrix.runtimes import artifacts
 
-_OF_THE_JOB = ("journal.jsonl", "output.log", "manifest.json")  # files of the process that computed the outputs
+_JOB_FILES = ("journal.jsonl", "output.log", "manifest.json")  # files of the process that computed the outputs
 
 
 class _NotComputedError(Exception):
@@ -42,7 +42,7 @@ def place_reference(cell: Cell, folder: Path, identity: CellIdentity, compute: C
     except _NotComputedError as error:
         return error.outcome
     for file in stored.iterdir():
-        if file.name not in _OF_THE_JOB:
+        if file.name not in _JOB_FILES:
             _link(file, folder / file.name)
     return Outcome("ok", None, 0)
 
@@ -59,7 +59,7 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
         "seed": config.seed,
         "agreement": asdict(config.agreement),
         "scoring": asdict(config.scoring),
-        "benchmarks": {task.name: _of_task(task, options) for task, options in config.benchmark.items()},
+        "benchmarks": {task.name: _task_key(task, options) for task, options in config.benchmark.items()},
         "environment": identity.environment_hash,
         "code": identity.code.digest if identity.code is not None else None,
         # Uncommitted changes have no identity, so the outputs are valid only in this run.
@@ -68,7 +68,7 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
     return key
 
 
-def _of_task(task: Task[object], options: object) -> JsonObject | None:
+def _task_key(task: Task[object], options: object) -> JsonObject | None:
     """Return what the reference's outputs for a benchmark depend on; None if it needs none."""
     if type(task).write_reference is Task.write_reference:
         return None

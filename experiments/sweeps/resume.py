@@ -36,8 +36,8 @@ def recorded_cells(results: Path, tries: int) -> list[Record]:
     def is_settled(record: Record) -> bool:
         if record.status in FAILED:
             return failures[_same(record)] >= tries
-        is_of_check = record.status == "unsupported" and not record.jobs.keys() - {"check"}
-        return record.status in ("ok", "unsupported") and not is_of_check
+        failed_check = record.status == "unsupported" and not record.jobs.keys() - {"check"}
+        return record.status in ("ok", "unsupported") and not failed_check
 
     settled = [record for record in reversed(records) if is_settled(record)]
     return sorted(settled, key=lambda record: record.status != "ok")  # a failure after a success does not discard it

@@ -75,12 +75,12 @@ class _Comparison:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            done = launch([self._reference, *self._alive], self._options, tick, self._fork)
-            if 0 in done.failures:
+            result = launch([self._reference, *self._alive], self._options, tick, self._fork)
+            if 0 in result.failures:
                 for runner in list(self._alive):
-                    self._drop(runner, f"the reference: {done.failures[0]}")
+                    self._drop(runner, f"the reference: {result.failures[0]}")
                 break
-            self._keep(done)
+            self._store(result)
             if not self._alive:
                 break
             on_launch(number + 1, self._stored[self._alive[0].folder])
@@ -88,14 +88,14 @@ class _Comparison:
                 break
         return self._reasons
 
-    def _keep(self, done: RunningLaunch) -> None:
-        self._reference_launches.append(done.stored(0))
+    def _store(self, result: RunningLaunch) -> None:
+        self._reference_launches.append(result.stored(0))
         self._write(self._reference, self._reference_launches, None)
         for index, runner in enumerate(list(self._alive), start=1):
-            if index in done.failures:
-                self._drop(runner, done.failures[index])
+            if index in result.failures:
+                self._drop(runner, result.failures[index])
                 continue
-            self._stored[runner.folder].append(done.stored(index))
+            self._stored[runner.folder].append(result.stored(index))
             self._write(runner, self._stored[runner.folder], None)
             speed = self._speed(runner, self._stored[runner.folder], None)
             timed_problem = problem(speed, _record(runner).agreement_figures())

@@ -105,23 +105,23 @@ def launch(
 
     The first runner is the reference. `tick` is called while a process is waited for. `fork`: see `runner.started`.
     """
-    done = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
-    order = random.Random(done.seed)
+    running = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
+    order = random.Random(running.seed)
     blocks, before = planned_blocks(options), read_machine()
     with started(runners, tick, fork) as workers:
         present = dict(enumerate(workers))
         for is_one_thread in (False, True):
             setting_blocks = [block for block in blocks if (block.threads == 1) == is_one_thread]
             # With one thread of their own, cells have been measured already; on a GPU, host time is not the cell's.
-            if setting_blocks and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
-                _measure(done, present, runners, setting_blocks, options, order, tick)
+            if setting_blocks and not (is_one_thread and (running.threads == 1 or "cuda" in running.devices)):
+                _measure(running, present, runners, setting_blocks, options, order, tick)
         gpus = list(read_machine().gpus)  # with their clocks and temperatures under load
-    done.machine = replace(machine_change(before), gpus=gpus)
-    return done
+    running.machine = replace(machine_change(before), gpus=gpus)
+    return running
 
 
 def _measure(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     runners: Sequence[Runner],
     blocks: Sequence[PlannedBlock],
@@ -131,31 +131,33 @@ def _measure(
 ) -> None:
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
     shapes = tuple(block.shape for block in blocks)
-    cores = _shared_cores(blocks[0].threads or done.threads, order)
+    cores = _shared_cores(blocks[0].threads or running.threads, order)
 
     def setting(index: int) -> Setting:
         return Setting(blocks[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
 
-    _ask_all(done, present, lambda index: ("device",), lambda index, device: done.devices.add(device))
+    _ask_all(running, present, lambda index: ("device",), lambda index, device: running.devices.add(device))
 
     def on_loaded(index: int, loaded: Loaded) -> None:
-        done.memory.setdefault(index, loaded.memory)
-        done.max_batch[index] = loaded.max_batch
+        running.memory.setdefault(index, loaded.memory)
+        running.max_batch[index] = loaded.max_batch
 
     # A GPU's memory is counted for all processes together, so there the cells load one after the other.
-    _ask_all(done, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in done.devices)
+    _ask_all(
+        running, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in running.devices
+    )
     for block in blocks:
-        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
+        _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
         if block.name == "own":
-            _repeat(done, present, block)
+            _repeat(running, present, block)
     for index in [index for index in present if index > 0]:
         if 0 in present:
-            with _noting(done, present, 0):  # the reference scores the tokens
-                _compare_tokens(done, present[0], index, runners, [block.name for block in blocks])
+            with _noting(running, present, 0):  # the reference scores the tokens
+                _compare_tokens(running, present[0], index, runners, [block.name for block in blocks])
 
 
 def _ask_all(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     order: Callable[[int], tuple[Any, ...]],
     on_result: Callable[[int, Any], None],
@@ -165,16 +167,16 @@ def _ask_all(
     workers = list(present.items())
     for group in [workers] if together else [[pair] for pair in workers]:
         for index, worker in group:
-            with _noting(done, present, index):
+            with _noting(running, present, index):
                 worker.send(*order(index))
         for index, worker in group:
             if index in present:
-                with _noting(done, present, index):
+                with _noting(running, present, index):
                     on_result(index, worker.result())
 
 
 def _run_block(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     vocabulary: int,
     block: PlannedBlock,
@@ -182,31 +184,33 @@ def _run_block(
     order: random.Random,
     tick: Tick,
 ) -> None:
-    rounds = done.rounds.setdefault(block.name, {})
-    prompts = done.prompts.setdefault(block.name, [])
+    rounds = running.rounds.setdefault(block.name, {})
+    prompts = running.prompts.setdefault(block.name, [])
     end = time.monotonic() + seconds * len(present)
     for number in range(block.rounds):
         if number >= _FEWEST_ROUNDS and time.monotonic() > end:
             break
-        key = f"{done.seed} {block.name} {number}"
+        key = f"{running.seed} {block.name} {number}"
         prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
         tick()
-        able = [index for index in sorted(present) if block.shape.batch <= (done.max_batch[index] or block.shape.batch)]
-        for index in _turns(able, number, order):
-            with _noting(done, present, index):
+        indices = [
+            index for index in sorted(present) if block.shape.batch <= (running.max_batch[index] or block.shape.batch)
+        ]
+        for index in _turns(indices, number, order):
+            with _noting(running, present, index):
                 result = present[index].ask("round", prompts[-1], block.shape.new_tokens)
                 rounds.setdefault(index, []).append(result)
 
 
-def _repeat(done: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
+def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
     """Repeat the last rounds, to detect runtimes that cache prompts: they are faster then."""
-    numbers = range(len(done.prompts[block.name]))[-_REPEATS:]
+    numbers = range(len(running.prompts[block.name]))[-_REPEATS:]
     for number in numbers:
         for index in sorted(present):
-            with _noting(done, present, index):
-                again = present[index].ask("round", done.prompts[block.name][number], block.shape.new_tokens)
-                times = done.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
-                times.fresh_s.append(done.rounds[block.name][index][number].wall_s)
+            with _noting(running, present, index):
+                again = present[index].ask("round", running.prompts[block.name][number], block.shape.new_tokens)
+                times = running.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
+                times.fresh_s.append(running.rounds[block.name][index][number].wall_s)
                 times.again_s.append(again.wall_s)
 
 
@@ -218,21 +222,21 @@ def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
 
 
 def _compare_tokens(
-    done: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
+    running: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
 ) -> None:
     """Compare the timed tokens of a cell with those of the reference in the same rounds, and add the counts."""
     rows = [
         TimedRow(prompt, reference_tokens, tokens)
         for name in names
-        if 0 in done.rounds[name] and index in done.rounds[name]
+        if 0 in running.rounds[name] and index in running.rounds[name]
         for prompts, first, second in zip(
-            done.prompts[name], done.rounds[name][0], done.rounds[name][index], strict=False
+            running.prompts[name], running.rounds[name][0], running.rounds[name][index], strict=False
         )
         for prompt, reference_tokens, tokens in zip(prompts, first.tokens, second.tokens, strict=True)
     ]
     exact = computes_the_same(runners[index], runners[0])
-    done.tokens[index] = compare_rows(
-        rows, exact, lambda requests: reference.ask("score", requests), done.tokens.get(index)
+    running.tokens[index] = compare_rows(
+        rows, exact, lambda requests: reference.ask("score", requests), running.tokens.get(index)
     )
 
 
@@ -242,12 +246,12 @@ def computes_the_same(runner: Runner, reference: Runner) -> bool:
 
 
 @contextmanager
-def _noting(done: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
+def _noting(running: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
     """Record a lost worker as the failure of its cell, which takes no further turns."""
     try:
         yield
     except Lost as lost:
-        done.failures[index] = str(lost)
+        running.failures[index] = str(lost)
         present.pop(index, None)
 
 

@@ -210,7 +210,7 @@ class _Worker:
         return [list(result.top1_margins) for result in scored]
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
-        """Return wall times at the start and after each token, CPU times at the start, after the first and last token."""
+        """Return wall times at the start and after each token; CPU times at the start, after the first and the last."""
         from runtime_matrix.experiments.evaluation.decoding import decode_batch
 
         clock, synchronize = self._clock, self._runtime.synchronize
