@@ -22,10 +22,8 @@ from runtime_matrix.experiments.reports.schema import row_keys
 from runtime_matrix.experiments.reports.sqlite import write_sqlite
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
-_FILES = {
-    "html": PAGE_FILE,
-    "sqlite": "matrix.sqlite",
-}  # binary or large formats are written into the folder, not to the terminal
+# Formats that are written into the folder, because they are not for a terminal.
+_FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import time
 
 NAME = "RUNTIME_MATRIX_RUN"
 _PATIENCE_S = 2.0  # time in which processes may end by themselves
-_GIVE_UP_S = 5.0  # then a process that the kernel does not end is left
+_GIVE_UP_S = 5.0  # after SIGKILL; a process that the kernel does not end is left
 _TICK_S = 0.05
 _TRACKER = b"multiprocessing.resource_tracker"  # ends by itself after it has removed resources of the others
 _own: tuple[int, str] | None = None  # the process that created the mark, and the mark

@@ -158,9 +158,8 @@ def child_environment(threads: int) -> Iterator[None]:
     # through NVML does not.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of nvidia-smi, instead of the fastest first
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # spinning threads would take the cores of the process that is timed
+    # Spinning threads would take the cores of the process that is timed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A child that crashed or skipped Python's shutdown leaves semaphores behind.
     warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
     os.environ["PYTHONWARNINGS"] = ",".join(warnings)

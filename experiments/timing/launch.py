@@ -115,7 +115,7 @@ def launch(
             # With one thread of their own, cells have been measured already; on a GPU, host time is not the cell's.
             if setting_blocks and not (is_one_thread and (running.threads == 1 or "cuda" in running.devices)):
                 _measure(running, present, runners, setting_blocks, options, order, tick)
-        gpus = list(read_machine().gpus)  # with their clocks and temperatures under load
+        gpus = list(read_machine().gpus)  # read while they are warm from the last rounds
     running.machine = replace(machine_change(before), gpus=gpus)
     return running
 

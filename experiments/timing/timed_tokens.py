@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from runtime_matrix.experiments.records.comparison import TimedTokens
 
 Request = tuple[list[int], int]  # token ids, and the index of the first scored one
-Force = Callable[
-    [list[Request]], list[list[float]]
-]  # per token: log-probability of the reference's own choice minus that of the token (nats)
+# Per scored token: the log-probability of the reference's own choice minus that of the token, in nats.
+Force = Callable[[list[Request]], list[list[float]]]
 _NONE = TimedTokens(tokens=0, missing=0, forced=0, forced_top=0, max_gap=0.0)
 
 

@@ -238,9 +238,8 @@ class _Worker:
         if self._ended_s is None:
             return 0.0
         ended, own = self._ended_s
-        handing_over = min(
-            _HAND_OVER_S, time.thread_time() - own
-        )  # bounded, because signal handlers run in this thread too
+        # Bounded, because signal handlers run in this thread too.
+        handing_over = min(_HAND_OVER_S, time.thread_time() - own)
         return max(0.0, now - ended - handing_over)
 
     def _end(self) -> None:
