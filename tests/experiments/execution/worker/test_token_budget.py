@@ -48,5 +48,5 @@ def test_too_little_memory_for_one_row_is_out_of_memory(fake: tuple[Runtime, Tra
 
 
 def test_an_unknown_peak_is_an_error(fake: tuple[Runtime, Traits]) -> None:
-    with pytest.raises(ValueError, match="give batch=null"):
+    with pytest.raises(ValueError, match="use batch=null"):
         fit(*fake, free_bytes=10**9, peak_bytes_of=peaks(None, None))
