@@ -183,7 +183,7 @@ def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
         (["model=random", "benchmark.latency.prompt_tokens=2000"], "exceed the model's context of 1024"),
         (["results_dir=/proc/nowhere", "model=random"], "cannot be written"),
         (["artifacts_dir=/proc/nowhere", "model=random"], "artifacts_dir=/proc/nowhere cannot be written"),
-        (["-m", "hydra/launcher=joblib", "runtime=eager,fake"], "would measure nothing here"),
+        (["-m", "hydra/launcher=joblib", "runtime=eager,fake"], "Hydra's launchers cannot be used"),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(run: Run, overrides: list[str], says: str) -> None:
