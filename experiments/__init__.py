@@ -1,4 +1,4 @@
-"""The commands, and the shared evaluation core below them."""
+"""The commands, and the packages that they are built from."""
 
 if __name__ == "experiments":  # `python -m experiments.run` in a checkout: Python imports the folder above the command
     import sys

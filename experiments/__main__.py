@@ -1,6 +1,6 @@
-"""The program `runtime-matrix COMMAND …`, also as `python -m experiments COMMAND …`: the same commands.
+"""The program `runtime-matrix COMMAND …`; `python -m experiments COMMAND …` runs the same commands.
 
-Only here are commands imported when they are called: `--help` and completion start without torch.
+Commands are imported only when they are called, so that `--help` and completion start without importing torch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from runtime_matrix.experiments.config.program import as_typed, command_line
 
 COMMANDS = {
     "run": "measure a cell or a sweep",
-    "compare": "two runtimes: faster, smaller, the same answers?",
-    "gate": "judge runtimes by limits, for CI",
-    "calibrate": "what this machine can tell apart",
-    "proof": "how often the gates are wrong, with slowdowns of known size",
-    "cache": "what is kept of graphs, engines and quantized weights",
-    "report": "the matrix of recorded cells: a page, tables, data",
-    "advise": "the best measured cell for a goal, and what to try next",
+    "compare": "compare the speed, memory and outputs of two runtimes",
+    "gate": "check runtimes against limits, for CI",
+    "calibrate": "measure the noise of this machine: the smallest difference that it can detect",
+    "proof": "measure the error rates of the gates with slowdowns of known size",
+    "cache": "list and prune the stored graphs, engines and quantized weights",
+    "report": "show the matrix of recorded cells as a page, a table or data",
+    "advise": "name the best measured cell for a goal, and what to try next",
 }
-_COMPOSING = ("run", "compare", "gate", "calibrate", "proof")  # they take Hydra's overrides
+_COMPOSING = ("run", "compare", "gate", "calibrate", "proof")  # commands that take Hydra's overrides
 _COMPLETION = """\
 # bash: eval "$(runtime-matrix --completion)"; zsh: autoload -U +X bashcompinit && bashcompinit first
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
@@ -34,7 +34,7 @@ complete -o nospace -o default -C 'runtime-matrix --complete' runtime-matrix"""
 
 
 def main() -> int:
-    """Hand the rest of the command line to the command."""
+    """Run the command that the first word names and return its exit code; 2 for a user's mistake."""
     return speaking(_main)
 
 
@@ -57,15 +57,16 @@ def _main() -> int:
 
 def _help() -> str:
     start = command_line("COMMAND")
-    commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  {name:10} {summary}" for name, summary in COMMANDS.items())
     return as_typed(
-        f"usage: {start} …\n\n{commands}\n\n{start} --help says more; --version; --completion prints what a shell "
-        "reads to complete commands, options and their values.\nThe first ten minutes: python -m experiments.run"
+        f"usage: {start} …\n\n{commands}\n\n{start} --help describes a command; --version prints the version;\n"
+        "--completion prints the shell code that completes commands, options and values.\n"
+        "To start: python -m experiments.run"
     )
 
 
 def _candidates(line: str) -> Iterator[str]:
-    """Yield the words that may stand at the end of an unfinished line, as `complete -C` of bash wants them."""
+    """Yield the completions of an unfinished line, in the format that bash's `complete -C` reads."""
     words = line.split(" ")[1:]
     if len(words) <= 1:
         yield from (f"{name} " for name in COMMANDS if name.startswith("".join(words)))
@@ -74,13 +75,13 @@ def _candidates(line: str) -> Iterator[str]:
 
 
 def _overrides(line: str) -> list[str]:
-    """Return what Hydra's own completion of bash says of a line of overrides."""
+    """Return the completions of a line of overrides from Hydra's own bash completion."""
     from runtime_matrix.experiments import run
 
     os.environ["COMP_LINE"], sys.argv = f"{run.__name__} {line}", ["run", "--shell-completion", "query=bash"]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         run.main()
-    return printed.getvalue().split()
+    return output.getvalue().split()
 
 
 if __name__ == "__main__":

@@ -23,49 +23,49 @@ from runtime_matrix.experiments.reports.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Advise; 3 where no measured cell qualifies, 1 where records had to be left out, 2 for a user's mistake."""
-    asked = _parser().parse_args(argv)
-    return speaking(lambda: _advise(asked))
+    """Print the advice. Return 3 if no cell qualifies, 1 if records were left out, 2 for a user's mistake."""
+    options = _parser().parse_args(argv)
+    return speaking(lambda: _advise(options))
 
 
-def _advise(asked: argparse.Namespace) -> int:
-    limits = (asked.min_accuracy, asked.max_memory_gib, asked.max_ttft_s)
-    wish = Constraints(asked.goal, *limits, asked.usd_per_hour, asked.accept_unshown)
-    found, was_left_out = _rows(Path(asked.folder))
-    found = _of_one_model(found, asked.model)
-    chosen = choose(found, wish)
-    here = {hw: machine(environment(), hw) for hw in {row.hw for row in found}}
-    said = [*advice_lines(chosen, wish), *caveats(found, here, wish)]
-    steps = next_steps(found, wish)
+def _advise(options: argparse.Namespace) -> int:
+    limits = (options.min_accuracy, options.max_memory_gib, options.max_ttft_s)
+    constraints = Constraints(options.goal, *limits, options.usd_per_hour, options.accept_unshown)
+    matrix, has_refused = _rows(Path(options.folder))
+    matrix = _of_one_model(matrix, options.model)
+    choice = choose(matrix, constraints)
+    machines = {hw: machine(environment(), hw) for hw in {row.hw for row in matrix}}
+    lines = [*advice_lines(choice, constraints), *caveats(matrix, machines, constraints)]
+    steps = next_steps(matrix, constraints)
     if steps:
-        said += ["", "try next:", *(f"  {step.command}\n      {step.why}" for step in steps)]
-    print(clean("\n".join(said)))
-    if chosen.best is None:
+        lines += ["", "try next:", *(f"  {step.command}\n      {step.why}" for step in steps)]
+    print(clean("\n".join(lines)))
+    if choice.best is None:
         return 3
-    return 1 if was_left_out else 0
+    return 1 if has_refused else 0
 
 
 def _rows(path: Path) -> tuple[list[Row], bool]:
-    """Return the rows of a folder of records, or of a published matrix (JSON, or a folder with matrix.json)."""
+    """Return the rows of a folder of records or of a published matrix, and whether records were left out."""
     file = published_file(path)
     if file is not None:
         return published_rows(file, row_keys()), False
     results, refused = read(path)
-    for place, reason in refused:
-        print(clean(f"left out: {place}: {reason}"), file=sys.stderr)
+    for record_path, reason in refused:
+        print(clean(f"left out: {record_path}: {reason}"), file=sys.stderr)
     if not results:
-        raise UserError(f"none of the records of {path} can be read; measure again")
+        raise UserError(f"{path} has no readable record; measure again")
     return rows(results), bool(refused)
 
 
-def _of_one_model(found: Sequence[Row], name: str | None) -> list[Row]:
-    """Return the rows of the model that was asked for, or of the one that there is. UserError where it is open."""
-    models = {row.model for row in found}
+def _of_one_model(matrix: Sequence[Row], name: str | None) -> list[Row]:
+    """Return the rows of the named or only model; UserError if it is not recorded, or several are and none is named."""
+    models = {row.model for row in matrix}
     if name is None and len(models) > 1:
         raise UserError(f"cells of several models are recorded: choose with --model {' or '.join(sorted(models))}")
     if name is not None and name not in models:
         raise UserError(f"--model {name} is not recorded{did_you_mean(name, models)}")
-    return [row for row in found if name in (None, row.model)]
+    return [row for row in matrix if name in (None, row.model)]
 
 
 def _positive(text: str) -> float:
@@ -77,22 +77,27 @@ def _positive(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(command_line("advise"), description=as_typed(__doc__ or ""))
-    parser.add_argument("folder", nargs="?", default="results/runs", help="records, or a matrix.json (%(default)s)")
-    parser.add_argument("--goal", choices=GOALS, default="latency", help="what to be best at (%(default)s)")
     parser.add_argument(
-        "--min-accuracy", type=_positive, metavar="SHARE", help="of the reference's score, as a lower bound: 0.99"
+        "folder", nargs="?", default="results/runs", help="folder of records, or a matrix.json (%(default)s)"
+    )
+    parser.add_argument("--goal", choices=GOALS, default="latency", help="what to optimize (%(default)s)")
+    parser.add_argument(
+        "--min-accuracy",
+        type=_positive,
+        metavar="SHARE",
+        help="smallest share of the reference's score, for the lower bound: 0.99",
     )
     parser.add_argument(
         "--accept-unshown",
         action="store_true",
-        help="let a cell qualify by its estimate where its lower bound does not reach --min-accuracy",
+        help="accept a cell whose estimate reaches --min-accuracy, even if its lower bound does not",
     )
     parser.add_argument(
-        "--max-memory-gib", type=_positive, metavar="GIB", help="peak, on the device where there is one"
+        "--max-memory-gib", type=_positive, metavar="GIB", help="largest peak memory, of the GPU if there is one"
     )
-    parser.add_argument("--max-ttft-s", type=_positive, metavar="S", help="time to the first token, median")
-    parser.add_argument("--usd-per-hour", type=_positive, metavar="USD", help="what the machine costs, for --goal cost")
-    parser.add_argument("--model", help="where cells of several models are recorded")
+    parser.add_argument("--max-ttft-s", type=_positive, metavar="S", help="largest median time to first token")
+    parser.add_argument("--usd-per-hour", type=_positive, metavar="USD", help="price of the machine, for --goal cost")
+    parser.add_argument("--model", help="name of the model, if cells of several models are recorded")
     return parser
 
 

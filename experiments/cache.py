@@ -1,4 +1,4 @@
-"""`python -m experiments.cache`: list what is kept of graphs, engines and quantized weights, and make it smaller."""
+"""`python -m experiments.cache`: list the stored graphs, engines and quantized weights, and prune them."""
 
 from __future__ import annotations
 
@@ -15,42 +15,49 @@ from runtime_matrix.runtimes.artifacts import Entry, entries, prune
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """List or prune; 2 for a user's mistake."""
-    asked = _parser().parse_args(argv)
-    return speaking(lambda: _cache(asked))
+    """List the entries, after pruning if asked. Return 2 for a user's mistake."""
+    options = _parser().parse_args(argv)
+    return speaking(lambda: _cache(options))
 
 
-def _cache(asked: argparse.Namespace) -> int:
-    folder = Path(asked.folder)
+def _cache(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: nothing was built yet, or artifacts_dir is another")
-    if asked.prune is not None:
-        if asked.prune < 0:
-            raise UserError(f"--prune {asked.prune} must be at least 0 GiB")
-        removed = prune(folder, int(asked.prune * 2**30))
+        raise UserError(f"{folder} is not a folder: nothing was built yet, or it is not the run's artifacts_dir")
+    if options.prune is not None:
+        if options.prune < 0:
+            raise UserError(f"--prune {options.prune} must be at least 0 GiB")
+        removed = prune(folder, int(options.prune * 2**30))
         print(f"removed {len(removed)} entries, {_mib(removed)}")
-    kept = entries(folder)
-    for one in kept:
-        when = datetime.datetime.fromtimestamp(one.used_at).strftime("%Y-%m-%d %H:%M")
-        print(f"{one.kind:8} {one.folder.name[:12]}  {_mib([one]):>12}  used {when}  {_made_from(one)}")
-    print(f"{len(kept)} entries, {_mib(kept)} in {folder}")
+    stored = entries(folder)
+    for entry in stored:
+        when = datetime.datetime.fromtimestamp(entry.used_at).strftime("%Y-%m-%d %H:%M")
+        print(f"{entry.kind:8} {entry.folder.name[:12]}  {_mib([entry]):>12}  used {when}  {_made_from(entry)}")
+    print(f"{len(stored)} entries, {_mib(stored)} in {folder}")
     return 0
 
 
-def _mib(found: Sequence[Entry]) -> str:
-    return f"{sum(one.size_bytes for one in found) / 2**20:,.1f} MiB"
+def _mib(stored: Sequence[Entry]) -> str:
+    return f"{sum(entry.size_bytes for entry in stored) / 2**20:,.1f} MiB"
 
 
-def _made_from(one: Entry) -> str:
-    weights = one.made_from.get("weights") or {}
-    parts = [f"model {str(one.made_from.get('model'))[:8]}", *(f"{key} {value}" for key, value in weights.items())]
+def _made_from(entry: Entry) -> str:
+    weights = entry.made_from.get("weights") or {}
+    parts = [f"model {str(entry.made_from.get('model'))[:8]}", *(f"{key} {value}" for key, value in weights.items())]
     return ", ".join(parts)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(command_line("cache"), description=as_typed(__doc__ or ""))
-    parser.add_argument("folder", nargs="?", default="results/runs/artifacts", help="artifacts_dir (%(default)s)")
-    parser.add_argument("--prune", type=float, metavar="GIB", help="keep at most so much; 0 removes all")
+    parser.add_argument(
+        "folder", nargs="?", default="results/runs/artifacts", help="the artifacts_dir of the runs (%(default)s)"
+    )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        metavar="GIB",
+        help="remove the least recently used entries beyond this size; 0 removes all",
+    )
     return parser
 
 

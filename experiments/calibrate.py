@@ -1,12 +1,12 @@
-"""What can this machine tell apart? An A/A run: one runtime against itself, interleaved, in fresh processes.
+"""Measure the noise of this machine: an A/A run of one runtime against itself, interleaved, in fresh processes.
 
   python -m experiments.calibrate                                 eager, the bundled model, 12 launches
   python -m experiments.calibrate runtime=onnxruntime launches=30 model=local model.path=DIR
 
-Prints the noise of a launch, whether launches follow one another or drift within, the smallest difference that a number
-of launches tells apart, and the launches that a difference needs; keeps them in RESULTS_DIR/calibration.json, where
-`python -m experiments.gate` reads them. Words of its own: launches. All of Hydra's overrides of
-`python -m experiments.run` are taken.
+It prints the noise of a launch, whether launches are correlated or drift, the smallest difference that a number of
+launches detects, and the number of launches that a difference needs. They are stored in RESULTS_DIR/calibration.json,
+where `python -m experiments.gate` reads them. Own option: launches. It also takes all overrides of
+`python -m experiments.run`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner
 
-_LEVEL = 0.996  # of the last of four looks, which has four tenths of an error of 1 %
+_LEVEL = 0.996  # of the last of four interim analyses, which spends four tenths of an error rate of 1 %
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Calibrate. Return 3 if the runtime is unsupported here, 1 if a measurement failed, 2 for a user's mistake."""
     return run_command(argv, __doc__, _calibrate)
 
 
@@ -45,27 +46,27 @@ def _calibrate(words: Sequence[str]) -> int:
     command = recorded_command("calibrate", words)
     reference, candidates = cells(given, runtime, command, ["benchmark=[memory]"])
     if len(candidates) > 1:
-        raise UserError("one runtime is calibrated at a time: runtime=NAME")
+        raise UserError("calibrate takes one runtime at a time: runtime=NAME")
     results = Path(reference.config.results_dir)
     with Progress(2, reference.config.progress) as progress:
         first, second = measure_cells([reference, candidates[0]], progress)
         if first.status != "ok":
             print(f"{first.runtime.name}: {first.status}: {first.reason}")
             return 3 if first.status == "unsupported" else 1
-        home = results / second.record_id
-        progress.note("speed: both take turns")
+        folder = results / second.record_id
+        progress.note("speed, interleaved")
         reasons = compare_speed(
             Runner(reference, results / first.record_id),
-            [Runner(candidates[0], home)],
+            [Runner(candidates[0], folder)],
             replace(reference.config.comparison, launches=int(count)),
             Clock.CPU,
             lambda done, launches: progress.note(f"launch {done} of {count}"),
             tick=progress.tick,
         )
-    if reasons[home]:
-        print(f"not compared: {reasons[home]}")
+    if reasons[folder]:
+        print(f"not compared: {reasons[folder]}")
         return 1
-    speed = read_speed(home)
+    speed = read_speed(folder)
     launches = speed.launches if speed is not None else []
     clocks = {
         clock.value: calibrate(
@@ -81,7 +82,7 @@ def _calibrate(words: Sequence[str]) -> int:
     for calibration in clocks.values():
         for line in calibration_lines(calibration):
             print(line)
-    print(f"kept in {path}, where the gate reads it")
+    print(f"written: {path}, where the gate reads it")
     return 0
 
 

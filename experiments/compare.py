@@ -1,13 +1,12 @@
-"""Compare two runtimes: faster or slower, smaller or larger, the same answers or not, each with its interval.
+"""Compare two runtimes in speed, memory and outputs; every difference has its interval.
 
   python -m experiments.compare runtime=onnxruntime against=eager
   python -m experiments.compare runtime=compile against=eager model=local model.path=DIR comparison.launches=10
-  python -m experiments.compare runtime=eager against=eager      what this machine cannot tell apart
+  python -m experiments.compare runtime=eager against=eager      the noise of this machine
 
-Both are measured alone for memory and answers, then together for speed: alive at once, one computing at a time, in as
-many launches of fresh processes as it takes until the interval is narrower than comparison.ci_width (at most
-comparison.most_launches). All of Hydra's overrides of `python -m experiments.run` are taken; `against` names the
-runtime to compare with (default: eager).
+Each is measured alone for memory and outputs. For speed, both processes are alive and take turns. Launches of fresh
+processes are added until the interval is narrower than comparison.ci_width, at most comparison.most_launches.
+Own option: against, the runtime to compare with (eager). It also takes all overrides of `python -m experiments.run`.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from runtime_matrix.experiments.timing.runner import Runner
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Compare. Return 3 if the failing runtimes are unsupported here, 1 for other failures, 2 for a user's mistake."""
     return run_command(argv, __doc__, _compare)
 
 
@@ -40,7 +40,7 @@ def _compare(words: Sequence[str]) -> int:
     command = recorded_command("compare", words)
     reference, candidates = cells(given, str(own["against"]), command, ["comparison.launches=null"])
     if len(candidates) > 1:
-        raise UserError("two runtimes are compared, not a sweep: runtime=NAME against=NAME")
+        raise UserError("compare takes two runtimes, not a sweep: runtime=NAME against=NAME")
     candidate = candidates[0]
     results = Path(candidate.config.results_dir)
     with Progress(2, candidate.config.progress) as progress:
@@ -54,24 +54,24 @@ def _compare(words: Sequence[str]) -> int:
 
         def on_launch(done: int, launches: Sequence[Launch]) -> None:
             speedup = ratio(launches, "decode", Clock.WALL)
-            shown = f": decode {speedup.estimate:.3f}× [{speedup.low:.3f}, {speedup.high:.3f}]" if speedup else ""
-            progress.note(f"launch {done}{shown}")
+            suffix = f": decode {speedup.estimate:.3f}× [{speedup.low:.3f}, {speedup.high:.3f}]" if speedup else ""
+            progress.note(f"launch {done}{suffix}")
 
-        homes = [results / record.record_id for record in (first, second)]
-        progress.note("speed: both take turns")
+        folders = [results / record.record_id for record in (first, second)]
+        progress.note("speed, interleaved")
         reasons = compare_speed(
-            Runner(reference, homes[0]),
-            [Runner(candidate, homes[1])],
+            Runner(reference, folders[0]),
+            [Runner(candidate, folders[1])],
             candidate.config.comparison,
             Clock.WALL,
             on_launch,
             tick=progress.tick,
         )
     (result,) = attach([second], results)
-    for line in verdict_lines(result, first.runtime.name, reasons[homes[1]]):
+    for line in verdict_lines(result, first.runtime.name, reasons[folders[1]]):
         print(line)
-    print(f"records: {homes[0]} and {homes[1]}")
-    return 1 if reasons[homes[1]] else 0
+    print(f"records: {folders[0]} and {folders[1]}")
+    return 1 if reasons[folders[1]] else 0
 
 
 if __name__ == "__main__":

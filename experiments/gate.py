@@ -1,18 +1,18 @@
-"""Judge runtimes by limits: a gate for CI.
+"""Check runtimes against limits: a gate for CI.
 
-  python -m experiments.gate                                             eager against itself: what this machine sees
-  python -m experiments.gate runtime=onnxruntime                         by conf/gate/ci.yaml, against eager
-  python -m experiments.gate -m runtime=compile,onnxruntime              several, measured together
-  python -m experiments.gate runtime=compile baseline=DIR                against what an earlier run left as well
-  python -m experiments.gate runtime=compile baseline=DIR update=true    make or renew that baseline
-  python -m experiments.gate gate=speed gate.must_find=0.1               another gate, another loss that must be found
+  python -m experiments.gate                                             eager against itself: false alarms
+  python -m experiments.gate runtime=onnxruntime                         the limits of conf/gate/ci.yaml, against eager
+  python -m experiments.gate -m runtime=compile,onnxruntime              several runtimes, measured together
+  python -m experiments.gate runtime=compile baseline=DIR                against a stored baseline as well
+  python -m experiments.gate runtime=compile baseline=DIR update=true    write or replace that baseline
+  python -m experiments.gate gate=speed gate.must_find=0.1               another gate and another loss to detect
 
-Words of its own: gate (an option of conf/gate, or a YAML file; ci), baseline (a folder), update, against (the reference
-runtime; eager), output (a folder for the summary and the files that CI systems read; RESULTS_DIR/gate). All of Hydra's
-overrides of `python -m experiments.run` are taken, gate.* among them.
+Own options: gate (an option of conf/gate, or a YAML file; ci), baseline (a folder), update, against (the reference
+runtime; eager), output (a folder for the summary and the files for CI systems; RESULTS_DIR/gate). It also takes gate.*
+and all overrides of `python -m experiments.run`.
 
-Exit codes: 0 every limit holds; 1 one is broken, also when measured once more; 2 a mistake; 3 inconclusive: too much
-noise to tell, a cell or a benchmark missing, nothing measured; 130 interrupted.
+Exit codes: 0 every limit holds; 1 a limit is broken, also in a second measurement; 2 a user's mistake; 3 inconclusive:
+too much noise, a missing cell or benchmark, or nothing measured; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Judge the runtimes, or write a baseline; the module's docstring has the exit codes."""
     return run_command(argv, __doc__, _gate)
 
 
@@ -44,12 +45,12 @@ def _gate(words: Sequence[str]) -> int:
     for line in text_lines(judgement, request.gate, has_baseline=request.baseline is not None):
         print(line)
     write_outputs(judgement, request.gate, request.output, request.reference.command)
-    print(f"what CI systems read: {request.output}")
+    print(f"files for CI systems: {request.output}")
     return EXIT[judgement.verdict]
 
 
 def _update(request: GateRequest) -> int:
-    """Measure, and write what later runs are judged against."""
+    """Measure the candidates and write their baselines, which later runs are judged against."""
     assert request.baseline is not None
     with Progress(len(request.candidates) + 1, request.reference.config.progress) as progress:
         measured = measure_for_baseline(request.reference, request.candidates, request.gate, progress)
@@ -58,10 +59,12 @@ def _update(request: GateRequest) -> int:
         print(f"{label}: {record.status}: {record.reason}; no baseline is written")
     if failed:
         return 3 if all(record.status == "unsupported" for _, record in failed) else 1
-    for cell, found in zip(request.candidates, measured, strict=True):
-        made = make_baseline(cell, found.result, found.against)
-        changes = difference(request.baseline, made)
-        print(f"wrote {write_baseline(made, request.baseline)}: {'; '.join(changes) or 'the same figures as before'}")
+    for cell, outcome in zip(request.candidates, measured, strict=True):
+        baseline = make_baseline(cell, outcome.result, outcome.against)
+        changes = difference(request.baseline, baseline)
+        print(
+            f"wrote {write_baseline(baseline, request.baseline)}: {'; '.join(changes) or 'the same figures as before'}"
+        )
     return 0
 
 

@@ -22,79 +22,84 @@ from runtime_matrix.experiments.reports.schema import row_keys
 from runtime_matrix.experiments.reports.sqlite import write_sqlite
 
 FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
-_FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}  # what is not for a terminal goes into the folder itself
+# Formats that are written into the folder, because they are not for a terminal.
+_FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show the matrix; 1 where records had to be left out, 2 for a user's mistake."""
-    asked = _parser().parse_args(argv)
-    return speaking(lambda: _difference(*asked.diff) if asked.diff else _report(asked))
+    """Show the matrix. Return 1 if records were left out, 2 for a user's mistake."""
+    options = _parser().parse_args(argv)
+    return speaking(lambda: _difference(*options.diff) if options.diff else _report(options))
 
 
-def _report(asked: argparse.Namespace) -> int:
-    folder = Path(asked.folder)
-    if asked.open and asked.format == "table":
-        asked.format = "html"
+def _report(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
+    if options.open and options.format == "table":
+        options.format = "html"
     file = published_file(folder)
     if file is not None:
-        return _show(published_rows(file, row_keys()), [], [], asked)
-    results, refused = read(folder, None if asked.all else NEWEST)
+        return _show(published_rows(file, row_keys()), [], [], options)
+    results, refused = read(folder, None if options.all else NEWEST)
     for path, reason in refused:
         print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
     if not results:
-        print(f"error: none of the {len(refused)} records of {folder} can be read; measure again", file=sys.stderr)
+        print(f"error: none of the {len(refused)} records of {folder} is readable; measure again", file=sys.stderr)
         return 1
-    found = [] if asked.format == "html" else rows(results, asked.all)  # the page makes its own
-    return _show(found, results, refused, asked)
+    matrix = [] if options.format == "html" else rows(results, options.all)  # the page derives its own rows
+    return _show(matrix, results, refused, options)
 
 
-def _show(found: Sequence[Row], results: Results, refused: Refused, asked: argparse.Namespace) -> int:
-    if asked.format == "table" and asked.output is None:
+def _show(matrix: Sequence[Row], results: Results, refused: Refused, options: argparse.Namespace) -> int:
+    if options.format == "table" and options.output is None:
         from rich.console import Console
 
-        text.render_table(found, Console(width=text.width()))
-    elif asked.output is None and asked.format not in _FILES:
-        sys.stdout.write(_render(found, asked))
+        text.render_table(matrix, Console(width=text.width()))
+    elif options.output is None and options.format not in _FILES:
+        sys.stdout.write(_render(matrix, options))
     else:
-        _write(found, results, refused, asked)
+        _write(matrix, results, refused, options)
     return 1 if refused else 0
 
 
-def _write(found: Sequence[Row], results: Results, refused: Refused, asked: argparse.Namespace) -> None:
-    folder = Path(asked.folder)
-    path = Path(asked.output) if asked.output else (folder if folder.is_dir() else folder.parent) / _FILES[asked.format]
+def _write(matrix: Sequence[Row], results: Results, refused: Refused, options: argparse.Namespace) -> None:
+    folder = Path(options.folder)
+    path = (
+        Path(options.output)
+        if options.output
+        else (folder if folder.is_dir() else folder.parent) / _FILES[options.format]
+    )
     try:
-        if asked.format == "html":
+        if options.format == "html":
             if results:
-                write_page(results, refused, path, asked.all)
+                write_page(results, refused, path, options.all)
             else:
-                write_atomic(path, page_of_rows(found))
-        elif asked.format == "sqlite":
-            write_sqlite(found, results, path)
+                write_atomic(path, page_of_rows(matrix))
+        elif options.format == "sqlite":
+            write_sqlite(matrix, results, path)
         else:
-            write_atomic(path, _render(found, asked))
+            write_atomic(path, _render(matrix, options))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; --output names another file") from error
     print(f"written: {path}")
-    if asked.open:
+    if options.open:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
 
 
-def _render(found: Sequence[Row], asked: argparse.Namespace) -> str:
-    if asked.format == "json":
-        return text.json_text(found)
-    return text.csv_text(found) if asked.format == "csv" else text.markdown(found, asked.wide)
+def _render(matrix: Sequence[Row], options: argparse.Namespace) -> str:
+    if options.format == "json":
+        return text.json_text(matrix)
+    return text.csv_text(matrix) if options.format == "csv" else text.markdown(matrix, options.wide)
 
 
 def _difference(first: str, second: str) -> int:
     both = [read(Path(folder)) for folder in (first, second)]
-    for path, reason in [one for _, refused in both for one in refused]:
+    for path, reason in [record for _, refused in both for record in refused]:
         print(text.clean(f"left out: {path}: {reason}"), file=sys.stderr)
     (old, _), (new, _) = both
-    found = rows([*old, *new], all=True)  # together, so that a cell has one name in both
-    for line in lines(latest(found[: len(old)]), latest(found[len(old) :])):
+    matrix = rows([*old, *new], all=True)  # together, so that a cell has the same name in both
+    for line in lines(latest(matrix[: len(old)]), latest(matrix[len(old) :])):
         print(line)
     return 1 if any(refused for _, refused in both) else 0
 
@@ -105,16 +110,16 @@ def _parser() -> argparse.ArgumentParser:
         "folder",
         nargs="?",
         default="results/runs",
-        help="where the records are, or a published matrix.json (default: %(default)s)",
+        help="folder of records, or a published matrix.json (default: %(default)s)",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, default="table", help="table on the terminal; html the page (%(default)s)"
+        "--format", choices=FORMATS, default="table", help="table: on the terminal; html: the page (%(default)s)"
     )
-    parser.add_argument("--output", metavar="FILE", help="write there; html and sqlite are else put into the folder")
-    parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    parser.add_argument("--wide", action="store_true", help="all columns in md, not only the most important ones")
-    parser.add_argument("--all", action="store_true", help="every record, not only the latest of each cell")
-    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="what changed from the folder A to the folder B")
+    parser.add_argument("--output", metavar="FILE", help="file to write; default for html and sqlite: in the folder")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--wide", action="store_true", help="with md: all columns, not only the most important ones")
+    parser.add_argument("--all", action="store_true", help="show every record, not only the latest of each cell")
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="show what changed from folder A to folder B")
     return parser
 
 

@@ -16,24 +16,24 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, recorded_command
 from runtime_matrix.experiments.sweeps.sweep import run_sweep
 
-_OF_HYDRA = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
+_HYDRA_FLAGS = ("--hydra-help", "--info", "-i", "--shell-completion", "-sc")
 
 
 def main() -> int:
-    """Compose, check, measure. Returns the exit code that docs/sweep.md explains."""
+    """Compose the configuration, check it and measure. Return an exit code of docs/sweep.md."""
     if "--version" in sys.argv[1:]:
         return speaking(lambda: print(version_text()) or 0)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and what went wrong is said here, in one line
-    return measuring(_run, "what was measured is recorded; resume=true goes on from there")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and errors are printed in one line
+    return measuring(_run, "completed cells are recorded; resume=true continues")
 
 
 def _run() -> int:
     words = sys.argv[1:]
-    if any(word.partition("=")[0] in _OF_HYDRA for word in words):
+    if any(word.partition("=")[0] in _HYDRA_FLAGS for word in words):
         _hydra(lambda _: None)
         return 0
     asks_for_help = any(word in ("-h", "--help") for word in words)
-    given = read_arguments([word for word in words if word not in ("-h", "--help")], _OF_HYDRA)
+    given = read_arguments([word for word in words if word not in ("-h", "--help")], _HYDRA_FLAGS)
     if asks_for_help:
         print(as_typed(help_text(given.overrides, given.folders)))
         return 0
@@ -41,8 +41,8 @@ def _run() -> int:
         key, _, value = word.lstrip("+").partition("=")
         if key == "hydra/launcher" and value != "basic":
             raise UserError(
-                f"{word}: cells take turns on one machine, or their times would mean nothing; a launcher of Hydra's "
-                "would measure nothing here. Leave it out, or start a sweep on each machine"
+                f"{word}: Hydra's launchers cannot be used, because comparable times need cells that run one after the "
+                "other on one machine. Leave it out, or start one sweep per machine"
             )
     if given.shown not in (None, "job"):
         sys.argv[1:] = [f"--cfg={given.shown}", *given.overrides]
@@ -60,13 +60,13 @@ def _run() -> int:
 
 
 def _composed(given: Arguments) -> list[tuple[Any, list[str]]]:
-    """Return the configuration of each job that the command line asks for, with its overrides."""
+    """Return the configuration and the overrides of each job of the command line."""
     from hydra.core.hydra_config import HydraConfig
 
     composed: list[tuple[Any, list[str]]] = []
 
     def collect(config: Any) -> None:
-        # Hydra runs the jobs of a sweep one after the other in this process; a comparison needs them all at once.
+        # Hydra runs jobs one after the other in this process, but a comparison needs all configurations at once.
         composed.append((config, list(HydraConfig.get().overrides.task)))
 
     sys.argv[1:] = [*(["-m"] if given.is_sweep else []), *given.overrides]
@@ -75,7 +75,7 @@ def _composed(given: Arguments) -> list[tuple[Any, list[str]]]:
 
 
 def _hydra(job: Callable[[Any], None]) -> None:
-    """Let Hydra read `sys.argv`, and hand the configuration of each job to `job`."""
+    """Compose `sys.argv` with Hydra and call `job` with the configuration of each job; UserError for a mistake."""
     import hydra
 
     search_packages()

@@ -22,7 +22,7 @@ def options(group: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in options("runtime") if name != "custom"])
-def test_a_runtime(name: str) -> None:
+def test_each_runtime_preset_composes(name: str) -> None:
     config: CellConfig = build(CellConfig, compose([f"runtime={name}", "model=random"]))
     assert issubclass(load_class(config.runtime.engine["target"]), Runtime)
     assert config.reference.title == "eager"
@@ -53,7 +53,7 @@ def test_the_full_experiment_has_every_preset_but_those_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("group", ["runtime/weights", "runtime/placement", "model/architecture"])
-def test_a_part(group: str) -> None:
+def test_each_preset_of_a_part_composes(group: str) -> None:
     for name in options(group):
         words = [f"{group}={name}", "model=random", *(["runtime=onnxruntime"] if name in ("int8", "int4") else [])]
         config: CellConfig = build(CellConfig, compose(words))
@@ -64,12 +64,12 @@ def test_a_part(group: str) -> None:
 
 
 @pytest.mark.parametrize("name", options("gate"))
-def test_a_gate(name: str) -> None:
+def test_each_gate_composes(name: str) -> None:
     gate: GateConfig = build(GateConfig, compose_gate(name, []), "gate")
     check(gate)
     assert gate.name == name
 
 
-def test_files_stay_short() -> None:
+def test_preset_files_are_short() -> None:
     long = [path for path in Path(CONF).rglob("*.yaml") if len(path.read_text().splitlines()) > 20]
     assert [path.name for path in long] == ["config.yaml"]

@@ -1,1 +1,1 @@
-"""Cells: planned from a configuration, run in a child process each, supervised, recorded."""
+"""Cells: planned from a configuration, checked and identified. `execution` runs them."""

@@ -1,4 +1,4 @@
-"""From a checked configuration to a cell: which model, which data, which hardware. Reads files, never torch."""
+"""Plan a cell from a configuration: its model, data and hardware. Files are read; torch is not imported."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.schema import Code
 from runtime_matrix.runtimes.base import Hardware, ModelSource
 
-_FEWEST_ROWS = 8  # that an engine with fixed bounds is built for
+_FEWEST_ROWS = 8  # smallest batch for which an engine with fixed bounds is built
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the matrix to be: picklable, since it travels to the child process."""
+    """One row of the matrix, before it is measured. It is picklable, because it is sent to child processes."""
 
     config: CellConfig
     resolved: JsonObject  # the configuration as plain data, for the record
@@ -37,11 +37,13 @@ class Cell:
 
     @property
     def label(self) -> str:
+        """Return RUNTIME-MODEL-HARDWARE, for folders and progress; it is not unique."""
         parts = [self.config.runtime.title, self.model_name, self.config.hw.name]
         return "-".join(parts)
 
     @property
     def model_name(self) -> str:
+        """Return the model's name without slashes: its folder, its id on the hub, or its kind."""
         model = self.config.model
         if model.kind == "local":
             return Path(str(model.path)).name
@@ -49,14 +51,17 @@ class Cell:
 
     @property
     def is_reference(self) -> bool:
+        """Whether the cell runs exactly the reference's runtime, dtype included."""
         return self.config.runtime == self.config.reference
 
     @property
     def is_reference_in_own_dtype(self) -> bool:
+        """Whether the cell runs the reference's runtime, in any dtype."""
         return dataclasses.replace(self.config.runtime, dtype=self.config.reference.dtype) == self.config.reference
 
     @property
     def config_hash(self) -> str:
+        """Return 16 hex digits of everything that affects figures: options, model and benchmark versions."""
         later = {name: version for name, version in self.config.benchmark.versions().items() if version > 1}
         text = json.dumps(
             [identity_of(CellConfig, self.resolved), self.facts.digest, *([later] if later else [])], sort_keys=True
@@ -65,21 +70,22 @@ class Cell:
 
     @property
     def code(self) -> Code:
-        """The code that the cell runs, see `records.code`: of its runtime and of the reference."""
+        """Return the code of the cell's runtime and of its reference, see `records.code`."""
         return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"])])
 
     @property
     def uses_responses(self) -> bool:
-        """Is what was answered before, by the same runtime over the same model, not asked again?"""
+        """Whether cached responses of the same runtime and model are reused."""
         mode = self.config.responses.mode
         return mode == "use" or (mode == "keep" and self.config.resume)
 
     @property
     def threads(self) -> int:
+        """Return the number of CPU threads: `hw.threads`, or one per core that this process may use."""
         return self.config.hw.threads or len(os.sched_getaffinity(0))
 
     def with_token_budget(self, tokens: int) -> Cell:
-        """Return the cell with this budget for everything that is batched and not timed by the row."""
+        """Return the cell with this token budget for scoring, generation and the benchmarks that batch."""
         config = dataclasses.replace(
             self.config,
             scoring=dataclasses.replace(self.config.scoring, token_budget=tokens),
@@ -89,35 +95,36 @@ class Cell:
         return dataclasses.replace(self, config=config)
 
     def hardware(self, device: str) -> Hardware:
+        """Return what a runtime is loaded on; `device` is cpu or cuda."""
         return Hardware(device, self.threads, self.artifacts, self.config.hw.facts.compute_capability)
 
 
 def baselines(cells: Sequence[Cell]) -> set[int]:
-    """Return the indexes of the cells that the others of a sweep are compared with, by model and profile.
+    """Return the indexes of the cells that the others of a sweep are compared with, one or more per model and profile.
 
-    It is the reference. Where a sweep has none, as one in bfloat16 has, it is the reference in the cells' own dtype:
-    speeds need a baseline that does the same work. The logits are compared with those of the reference in any case.
+    This is the reference. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells' dtype,
+    because speeds need a baseline that does the same work. Logits are always compared with the reference's.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for index, cell in enumerate(cells):
         groups.setdefault((cell.facts.digest, cell.config.hw.name), []).append(index)
-    found: set[int] = set()
+    indexes: set[int] = set()
     for group in groups.values():
         exact = [index for index in group if cells[index].is_reference]
-        found |= set(exact or [index for index in group if cells[index].is_reference_in_own_dtype][:1])
-    return found
+        indexes |= set(exact or [index for index in group if cells[index].is_reference_in_own_dtype][:1])
+    return indexes
 
 
 def plan(resolved: JsonObject, command: str) -> Cell:
-    """Check everything that the configuration and the files alone show; UserError for the first mistake found."""
+    """Return the cell of a configuration, checked as far as possible without torch; UserError for the first mistake."""
     shape = resolved.get("model", {}).get("architecture")
     if isinstance(shape, str):
-        raise UserError(f"model.architecture={shape}: a shape is chosen with a slash, model/architecture={shape}")
+        raise UserError(f"model.architecture={shape}: choose a shape with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, _named(resolved))
     resolved = _with_rows(_named(resolved), config)
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
-        raise UserError("no benchmark is chosen: give at least one, as in 'benchmark=[latency,perplexity]'")
+        raise UserError("no benchmark is chosen: name at least one, as in 'benchmark=[latency,perplexity]'")
     check_configuration(config)
     artifacts = Path(config.artifacts_dir)
     folder = _folder(config)
@@ -131,7 +138,7 @@ def plan(resolved: JsonObject, command: str) -> Cell:
 
 
 def _named(resolved: JsonObject) -> JsonObject:
-    """Return the configuration with a runtime of the user's own under its class's name, where no other is given."""
+    """Return the configuration with a custom runtime named after its class, unless it has a name."""
     runtime = resolved.get("runtime")
     if not isinstance(runtime, dict) or runtime.get("name") != "custom":
         return resolved
@@ -140,15 +147,15 @@ def _named(resolved: JsonObject) -> JsonObject:
 
 
 def _with_rows(resolved: JsonObject, config: CellConfig) -> JsonObject:
-    """Return the configuration with engines built for as many rows as are asked for, where `max_batch` is null."""
-    comparison, made = config.comparison, dict(resolved)
-    asked = [_FEWEST_ROWS, *(task.rows(options) for task, options in config.benchmark.items())]
-    asked += [comparison.batch, comparison.batched or 0] if comparison.enabled else []
+    """Return the configuration with a `max_batch` of null replaced by the largest batch that is needed."""
+    comparison, completed = config.comparison, dict(resolved)
+    rows = [_FEWEST_ROWS, *(task.rows(options) for task, options in config.benchmark.items())]
+    rows += [comparison.batch, comparison.batched or 0] if comparison.enabled else []
     for which in ("runtime", "reference"):
-        engine = made[which]["engine"]
+        engine = completed[which]["engine"]
         if "max_batch" in engine and engine["max_batch"] is None:
-            made[which] = {**made[which], "engine": {**engine, "max_batch": max(asked)}}
-    return made
+            completed[which] = {**completed[which], "engine": {**engine, "max_batch": max(rows)}}
+    return completed
 
 
 def _folder(config: CellConfig) -> Path | None:
@@ -163,13 +170,13 @@ def _folder(config: CellConfig) -> Path | None:
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    """Return the folder that a hub's model is kept in, downloading what is not there yet."""
+    """Return the local folder of a hub model, downloading missing files; UserError if that fails."""
     from huggingface_hub import snapshot_download
 
     try:
-        wanted = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except Exception as error:  # the hub's client raises a dozen unrelated kinds
+        patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises unrelated classes
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model.id={name} at revision {revision} could not be fetched: {first}; "

@@ -1,4 +1,4 @@
-"""The whole configuration of a cell, and the benchmarks that it has chosen."""
+"""The configuration of a cell, with its chosen benchmarks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class BenchmarksConfig:
-    """The benchmarks that are chosen, with their options. Which ones there are is in the registry."""
+    """The chosen benchmarks with their options; `tasks.registry` has all benchmarks."""
 
     options: Mapping[str, Any] = field(default_factory=dict)  # by name: an instance of the benchmark's Config
 
     @classmethod
     def build_plain(cls, value: object, where: str) -> BenchmarksConfig:
-        """Return the plain configuration as typed options; UserError for what no benchmark is, or takes."""
+        """Return the plain configuration as typed options; UserError for an unknown benchmark or option."""
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a mapping; found {value!r}")
         chosen = {str(name): options for name, options in value.items() if options is not None}
@@ -44,14 +44,15 @@ class BenchmarksConfig:
 
     @classmethod
     def identity_plain(cls, value: JsonObject) -> JsonObject:
-        """Return the part of the plain configuration that decides figures."""
-        known = benchmarks()  # a record may name what another installation has
+        """Return the part of the plain configuration that affects figures."""
+        known = benchmarks()  # records may name benchmarks of another installation
         return {
             name: identity_of(known[name].Config, options) if name in known and isinstance(options, dict) else options
             for name, options in value.items()
         }
 
     def chosen(self) -> list[str]:
+        """Return the names of the chosen benchmarks in the order of the registry."""
         return [task.name for task, _ in self.items()]
 
     def items(self) -> Iterator[tuple[Task[Any], Any]]:
@@ -59,19 +60,21 @@ class BenchmarksConfig:
         yield from sorted(((task_of(name), config) for name, config in self.options.items()), key=_position)
 
     def of(self, task: Task[C]) -> C | None:
-        """Return the options of a benchmark; None where it is not chosen."""
+        """Return the options of a benchmark; None if it is not chosen."""
         config: C | None = self.options.get(task.name)
         return config
 
     def versions(self) -> dict[str, int]:
-        """Return the version of each benchmark that is chosen: figures of two versions are never compared."""
+        """Return the version of each chosen benchmark; figures of different versions are never compared."""
         return {task.name: task.version for task, _ in self.items()}
 
     @property
     def use_hardware_peak(self) -> bool:
+        """Whether a chosen benchmark relates its figures to the hardware peak."""
         return any(task.uses_hardware_peak for task, _ in self.items())
 
     def with_token_budget(self, tokens: int) -> BenchmarksConfig:
+        """Return the configuration with this token budget in each benchmark that has one."""
         changed = {task.name: task.with_token_budget(config, tokens) for task, config in self.items()}
         return dataclasses.replace(self, options=changed)
 
@@ -82,7 +85,7 @@ def _position(pair: tuple[Task[Any], Any]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class CellConfig:
-    """Everything that decides what a cell measures, and how it is run."""
+    """All options of a cell. Fields outside the identity change no figure."""
 
     runtime: RuntimeConfig
     reference: RuntimeConfig
@@ -95,9 +98,9 @@ class CellConfig:
     generation: GenerationConfig
     responses: ResponsesConfig = outside_identity()
     sandbox: SandboxConfig
-    comparison: ComparisonConfig = outside_identity()  # kept beside the speeds that it is of
+    comparison: ComparisonConfig = outside_identity()  # stored with the speeds that it produced
     batch: str | None = among("auto")
-    monitoring: JsonObject = outside_identity()  # of the exporters that are installed, which read it
+    monitoring: JsonObject = outside_identity()  # validated by the installed exporters
     seed: int = least(0, most=2**63 - 1)
     results_dir: str = outside_identity()
     artifacts_dir: str = outside_identity()

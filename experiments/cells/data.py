@@ -1,4 +1,4 @@
-"""Where data beside that of the benchmarks lies: the bundled file, or the user's own."""
+"""Locate the calibration text and the draft model: bundled, or the user's own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ BUNDLED = BUNDLED_DATA.parent
 
 
 def calibration_path(data: str) -> Path:
-    """Return the text by which weights are calibrated."""
+    """Return the path of the calibration text; it may not exist."""
     return BUNDLED_DATA / "calibration.txt" if data == "bundled" else Path(data).expanduser()
 
 
 def draft_folder(draft_model: str) -> Path:
-    """Return the folder of the model that guesses ahead: the user's own, or the bundled model's draft."""
+    """Return the folder of the draft model; it may not exist."""
     return BUNDLED / "draft" if draft_model == "bundled" else Path(draft_model).expanduser()

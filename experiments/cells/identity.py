@@ -1,4 +1,4 @@
-"""Which records are of the same cell, over versions of this program: a later one may have brought options."""
+"""Decide which records belong to the same cell, across versions of this program that added options."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from runtime_matrix.experiments.config.validate import identity_of
 from runtime_matrix.experiments.records.schema import Record
 
 _ABSENT = object()
-_MOST_TOLD = 4  # options
+_MOST_SHOWN = 4  # options
 
 
 def cell_names(records: Sequence[Record]) -> list[str]:
     """Return a name for each record's cell: the configuration hash of its first record among these.
 
-    Records are of one cell where their hashes are equal, or where one has options that the other's version did not
-    know, and all that both know are equal.
+    Two records belong to the same cell if their hashes match, or if they differ only in options unknown to one
+    program version.
     """
-    names: dict[tuple[str, ...], str] = {}  # by what is compared exactly, and the hash
-    latest: dict[tuple[str, ...], dict[str, JsonObject]] = {}  # by what is compared exactly: name → configuration
+    names: dict[tuple[str, ...], str] = {}  # by exact key and hash
+    latest: dict[tuple[str, ...], dict[str, JsonObject]] = {}  # by exact key: name → configuration
     cells = []
     for record in records:
         exact, config = _exact(record), _measured(record)
@@ -34,46 +34,48 @@ def cell_names(records: Sequence[Record]) -> list[str]:
 
 
 def variants(records: Sequence[Record], names: Sequence[str]) -> list[str | None]:
-    """Return what tells each record's cell from others of the same runtime and model; None where nothing has to.
+    """Return the options that distinguish each record's cell from others of its runtime and model; None without others.
 
-    `names` are the cells', as from `cell_names`.
+    `names` are those that `cell_names` returns for the records.
     """
     alike: dict[tuple[str, str], dict[str, JsonObject]] = {}  # by runtime and model: cell → its options
     for record, name in zip(records, names, strict=True):
         key = (record.runtime.name, record.model.digest)
         alike.setdefault(key, {})[name] = _measured(record)
-    told = {key: _told(cells) for key, cells in alike.items()}
+    differences = {key: _differences(cells) for key, cells in alike.items()}
     return [
-        told[record.runtime.name, record.model.digest].get(name) for record, name in zip(records, names, strict=True)
+        differences[record.runtime.name, record.model.digest].get(name)
+        for record, name in zip(records, names, strict=True)
     ]
 
 
-def _told(cells: Mapping[str, JsonObject]) -> dict[str, str]:
-    """Return the options of each cell in which it differs from another; empty for a single cell."""
+def _differences(cells: Mapping[str, JsonObject]) -> dict[str, str]:
+    """Return the options in which each cell differs from another, as one text; empty for a single cell."""
     if len(cells) < 2:
         return {}
     chosen = {
-        name: [key for key, asked in (one.get("benchmark") or {}).items() if asked] for name, one in cells.items()
+        name: [key for key, options in (config.get("benchmark") or {}).items() if options]
+        for name, config in cells.items()
     }
     shared = set.intersection(*map(set, chosen.values()))
-    options = {name: _comparable(one, shared) for name, one in cells.items()}
-    told = {}
-    for name, mine in options.items():
-        keys = [key for key in mine if any(other.get(key, _ABSENT) != mine[key] for other in options.values())]
-        words = [f"{key.removeprefix('benchmark.')}={_shown(mine[key])}" for key in keys if mine[key] is not None]
-        if any(set(one) != shared for one in chosen.values()):
+    comparable = {name: _comparable(config, shared) for name, config in cells.items()}
+    texts = {}
+    for name, options in comparable.items():
+        keys = [key for key in options if any(other.get(key, _ABSENT) != options[key] for other in comparable.values())]
+        words = [f"{key.removeprefix('benchmark.')}={_shown(options[key])}" for key in keys if options[key] is not None]
+        if any(set(benchmarks) != shared for benchmarks in chosen.values()):
             words.insert(0, f"benchmark=[{','.join(chosen[name])}]")
-        more = f" and {len(words) - _MOST_TOLD} more" if len(words) > _MOST_TOLD else ""
-        told[name] = ", ".join(words[:_MOST_TOLD]) + more or name[:6]
-    return told
+        more = f" and {len(words) - _MOST_SHOWN} more" if len(words) > _MOST_SHOWN else ""
+        texts[name] = ", ".join(words[:_MOST_SHOWN]) + more or name[:6]
+    return texts
 
 
 def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
-    """Return the options that two cells may differ in: of the hardware its name and threads alone."""
-    hw, asked = config.get("hw") or {}, config.get("benchmark") or {}
-    kept = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference")}
-    kept["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
-    return _options({**kept, "benchmark": {key: value for key, value in asked.items() if key in benchmarks}})
+    """Return the options that distinguish cells, flattened; of the hardware, only name and threads."""
+    hw, chosen = config.get("hw") or {}, config.get("benchmark") or {}
+    parts = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference")}
+    parts["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
+    return _flat({**parts, "benchmark": {key: value for key, value in chosen.items() if key in benchmarks}})
 
 
 def _shown(value: object) -> str:
@@ -81,16 +83,19 @@ def _shown(value: object) -> str:
 
 
 def _exact(record: Record) -> tuple[str, ...]:
-    """Return what must be equal whatever a version knows; the chosen benchmarks have no keys in common to differ in."""
+    """Return what must be equal in all versions of the program.
+
+    It names the chosen benchmarks, because records of different benchmarks may have all common options equal.
+    """
     chosen = record.config.get("benchmark") or {}
-    versions = record.benchmark_versions  # of records that know none, all are the first
+    versions = record.benchmark_versions  # records without versions are of version 1
     return (
         record.runtime.name,
         record.runtime.dtype,
         record.model.digest,
         record.hw.name,
         str(record.hw.threads),
-        ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, asked in chosen.items() if asked is not None)),
+        ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
 
 
@@ -99,13 +104,14 @@ def _measured(record: Record) -> JsonObject:
 
 
 def _is_later_version(config: JsonObject, other: JsonObject) -> bool:
-    one, two = _options(config), _options(other)
-    common = one.keys() & two.keys()
-    return one.keys() != two.keys() and all(one[key] == two[key] for key in common)
+    first, second = _flat(config), _flat(other)
+    common = first.keys() & second.keys()
+    return first.keys() != second.keys() and all(first[key] == second[key] for key in common)
 
 
-def _options(config: JsonObject, prefix: str = "") -> JsonObject:
-    found: JsonObject = {}
+def _flat(config: JsonObject, prefix: str = "") -> JsonObject:
+    """Return the options of a nested configuration under dotted keys."""
+    options: JsonObject = {}
     for key, value in config.items():
-        found |= _options(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
+        options |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return options

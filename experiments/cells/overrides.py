@@ -1,6 +1,6 @@
-"""From a command line to the cells that are compared: one reference, one or several candidates.
+"""Turn a command line into the cells to compare: one reference, one or several candidates.
 
-Besides Hydra's overrides, commands take words of their own, such as `against=eager`.
+Besides Hydra's overrides, commands take options of their own, such as `against=eager`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from runtime_matrix.experiments.config.arguments import Arguments, read_argument
 from runtime_matrix.experiments.config.compose import compose, show
 from runtime_matrix.experiments.config.errors import UserError
 
-_OF_THE_RUNTIME = ("runtime=", "runtime.", "runtime/", "+runtime")
+_RUNTIME_PREFIXES = ("runtime=", "runtime.", "runtime/", "+runtime")
 
 
 def own_words(words: Sequence[str], defaults: dict[str, str | None]) -> tuple[dict[str, str | None], Arguments]:
-    """Return the values of the command's own words, and what is left for Hydra."""
-    found, left = dict(defaults), []
+    """Return the values of the command's own options, and the parsed rest; UserError for an unknown flag."""
+    values, remaining = dict(defaults), []
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key in defaults:
-            found[key] = value
+            values[key] = value
         else:
-            left.append(word)
-    return found, read_arguments(left)
+            remaining.append(word)
+    return values, read_arguments(remaining)
 
 
 def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = ()) -> tuple[Cell, list[Cell]]:
-    """Return the reference and the candidates of a sweep over what is given; UserError for a mistake.
+    """Return the reference and the candidates of a command line; UserError for a mistake.
 
-    `extra` are overrides that hold unless the user's say otherwise. With `--cfg job`, the configurations are printed
-    and SystemExit is raised.
+    `extra` are overrides that apply unless the user sets the same keys. With `--cfg job`, the configurations are
+    printed and SystemExit is raised.
     """
-    named = {word.lstrip("+~").partition("=")[0] for word in given.overrides}
-    words = [*given.overrides, *(word for word in extra if word.partition("=")[0] not in named)]
+    keys = {word.lstrip("+~").partition("=")[0] for word in given.overrides}
+    words = [*given.overrides, *(word for word in extra if word.partition("=")[0] not in keys)]
     jobs = expand([*words, f"runtime@reference={against}"])
     if len(jobs) > 1 and not given.is_sweep:
         raise UserError("several values are a sweep: add -m, as in -m runtime=compile,onnxruntime")
@@ -44,15 +44,15 @@ def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = (
         show([compose(job) for job in jobs], is_resolved=True)
         raise SystemExit(0)
     candidates = [plan(compose(job), command) for job in jobs]
-    shared = [word for word in jobs[0] if not word.startswith(_OF_THE_RUNTIME)]
+    shared = [word for word in jobs[0] if not word.startswith(_RUNTIME_PREFIXES)]
     models = {(cell.facts.digest, cell.config.hw.name) for cell in candidates}
     if len(models) > 1:
-        raise UserError("cells of several models or machines have no reference in common: one at a time")
+        raise UserError("cells of several models or hardware profiles have no common reference: name one of each")
     return plan(compose([f"runtime={against}", *shared]), command), candidates
 
 
 def expand(words: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each job of a sweep, as Hydra's own sweeper would."""
+    """Return the overrides of each job of a sweep, as Hydra's own sweeper would; UserError for bad syntax."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -61,10 +61,10 @@ def expand(words: Sequence[str]) -> list[list[str]]:
     except OverrideParseException as error:
         raise UserError(f"{error.override}: {str(error).splitlines()[0]}") from error
     choices: list[list[str]] = []
-    for word, one in zip(words, overrides, strict=True):
-        if one.is_sweep_override():
-            key: Any = one.get_key_element()
-            choices.append([f"{key}={value}" for value in one.sweep_string_iterator()])
+    for word, override in zip(words, overrides, strict=True):
+        if override.is_sweep_override():
+            key: Any = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
             choices.append([word])
     return [list(job) for job in itertools.product(*choices)]

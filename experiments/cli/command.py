@@ -1,4 +1,4 @@
-"""What every command that measures does around its work: help, a user's mistake in one line, an order to end."""
+"""Run a command: help and version, users' mistakes in one line, exit codes, and an orderly end at a signal."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runtime_matrix.experiments.config.program import as_typed, drop_second_name
 from runtime_matrix.experiments.execution import guard
 from runtime_matrix.experiments.records.environment import commit
 
-# After an order to end: when the processes of the run are ended by force, and when the command itself is.
+# After the first signal: when the processes of the run are killed, and when the command itself exits.
 _FORCE_S, _LAST_S = 18.0, 23.0
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-_PATIENCE_S = 0.3  # for what ends by itself; cells have been ended by then
+_PATIENCE_S = 0.3  # for processes that end by themselves; cells have ended by then
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal told the command to end."""
+    """A signal ended the command; `exit_code` is 128 and the signal's number."""
 
     def __init__(self, number: int):
         super().__init__()
@@ -36,9 +36,12 @@ def run_command(
     argv: Sequence[str] | None,
     help_text: str | None,
     work: Callable[[Sequence[str]], int],
-    when_interrupted: str = "what was measured is recorded",
+    when_interrupted: str = "completed cells are recorded",
 ) -> int:
-    """Hand the words of the command line to `work` and return its exit code, or what `measuring` returns."""
+    """Print help or version, or call `work` with the words of the command line; return the exit code of `measuring`.
+
+    `argv` None: the words of `sys.argv`. `when_interrupted` says what is kept after a signal.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if "--version" in words:
         return speaking(lambda: print(version_text()) or 0)
@@ -48,17 +51,17 @@ def run_command(
 
 
 def version_text() -> str:
-    """Return the version, and the commit of a checkout."""
+    """Return the program's version, with the commit in a checkout."""
     import importlib.metadata
 
-    at = commit()
-    return f"runtime-matrix {importlib.metadata.version('runtime-matrix')}" + (f" ({at[:10]})" if at else "")
+    digest = commit()
+    return f"runtime-matrix {importlib.metadata.version('runtime-matrix')}" + (f" ({digest[:10]})" if digest else "")
 
 
 def measuring(work: Callable[[], int], when_interrupted: str) -> int:
-    """Return the exit code of `work`; 2 for a mistake, 128 and the signal's number when a signal ended it.
+    """Return the exit code of `work`; 2 for a user's mistake, 128 and the signal's number after a signal.
 
-    SIGINT, SIGTERM and SIGHUP end it in order, within 25 s; a second signal ends it at once. No process is left.
+    SIGINT, SIGTERM and SIGHUP end it within 25 s; a second signal ends it at once. No process is left running.
     """
 
     def stoppable() -> int:
@@ -74,14 +77,14 @@ def measuring(work: Callable[[], int], when_interrupted: str) -> int:
 
 
 def speaking(work: Callable[[], int]) -> int:
-    """Return the exit code of `work`; 2 for a mistake, 1 where a file cannot be written, 141 when nobody reads on.
+    """Return the exit code of `work`; 2 for a user's mistake, 1 for an unwritable file, 141 for a closed pipe.
 
-    What it says may go to a locale that lacks characters, to a pipe that is closed, or nowhere.
+    Output works in a locale that lacks characters, with a closed pipe, and without standard streams.
     """
     drop_second_name()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed when we were started
+        if stream is None:  # it was closed when the program started
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -101,22 +104,22 @@ def speaking(work: Callable[[], int]) -> int:
         if error.errno not in _CANNOT_WRITE:
             raise
         where = f": {error.filename}" if error.filename else " in the standard output"
-        print(f"error: {error.strerror}{where}; what was recorded before is whole", file=sys.stderr)
+        print(f"error: {error.strerror}{where}; earlier records are complete", file=sys.stderr)
         _discard_output()
         return 1
 
 
 def _discard_output() -> None:
-    """Let the interpreter end without another attempt to write what is left."""
-    with contextlib.suppress(OSError):  # an output without a number is no file
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+    """Redirect the standard output, so that the interpreter does not flush it again at exit."""
+    with contextlib.suppress(OSError):  # a stream without a file descriptor
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn the first signal into `Stopped`; at the second, end everything."""
+    """Raise `Stopped` at the first signal; at the second, end all processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,7 +137,7 @@ def _stoppable() -> Iterator[None]:
 
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # as under nohup
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # ignored, as under nohup
             before[number] = signal.signal(number, stop)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`run --help`: what can be asked for, with the comments that stand beside each value in `conf/`."""
+"""The text of `run --help`: every option with its comment from `conf/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime_matrix.experiments.config.compose import CONF, places
 
 _HEAD = """\
-Measure how a language model runs: speed, memory and accuracy of a runtime, in one record.
+Measure the speed, memory and accuracy of a runtime with a language model, in one record per cell.
 
   python -m experiments.run                                        one cell: eager, the bundled model
   python -m experiments.run -m runtime=eager,compile,onnxruntime   a sweep, and its matrix
@@ -20,20 +20,20 @@ Measure how a language model runs: speed, memory and accuracy of a runtime, in o
 Options of each group (GROUP=OPTION; runtime=gptq --help shows that option's values):
 """
 _TAIL = """\
-Flags: -m a sweep over values with commas; --config-dir DIR options of your own; --cfg job the configuration instead of
-a measurement; --version; --hydra-help and --shell-completion are Hydra's own.
+Flags: -m sweeps over comma-separated values; --config-dir DIR adds a folder of options; --cfg job prints the
+configuration and measures nothing; --version; --hydra-help and --shell-completion are Hydra's.
 python -m experiments.report shows the matrix again."""
 _INNER = ("runtime/weights", "runtime/placement", "model/architecture")
 _CHOICE = re.compile(r"^  - (?:override )?/?([\w@/]+): (.+?)(?: *#.*)?$", re.M)
-_LIST = re.compile(r"^  - (\w+): \[.*\]( #.*)?$", re.M)  # any number of options, and the comment beside them
+_LIST = re.compile(r"^  - (\w+): \[.*\]( #.*)?$", re.M)  # a list of options, and its comment
 _PACKAGE = re.compile(r"^# @package (\S+)", re.M)
 
 
 def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
-    """Return the help, for the options that the overrides choose. `folders` hold options beside ours."""
-    found = [*places(), *map(Path, folders)]
-    names = sorted({str(p.parent.relative_to(place)) for place in found for p in place.rglob("*.yaml")} - {"."})
-    groups = [f"  {name}: {', '.join(_options(found, name))}" for name in names]
+    """Return the help with the options that the overrides choose; `folders` are additional folders of presets."""
+    roots = [*places(), *map(Path, folders)]
+    names = sorted({str(path.parent.relative_to(root)) for root in roots for path in root.rglob("*.yaml")} - {"."})
+    groups = [f"  {name}: {', '.join(_options(roots, name))}" for name in names]
     text = (CONF / "config.yaml").read_text(encoding="utf-8")
     head, _, values = text.partition("\n\n")
     chosen = dict(_CHOICE.findall(head)) | {
@@ -41,40 +41,40 @@ def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
     }
     parts = [_HEAD, *groups, "\nEvery value (KEY=VALUE):\n", values.partition("\nhydra:")[0].rstrip(), ""]
     for group in ("runtime", "model", "hw"):
-        parts += _group(found, group, chosen)
+        parts += _group(roots, group, chosen)
     for group, comment in _LIST.findall(head):
         parts += [f"{group}:{comment}"]
         for option in chosen[group].strip("[]'").split(","):
-            parts += _listed(found, group, option.strip())
+            parts += _listed(roots, group, option.strip())
         parts.append("")
     return "\n".join([*parts, _TAIL])
 
 
-def _group(places: Sequence[Path], group: str, chosen: dict[str, str]) -> list[str]:
+def _group(roots: Sequence[Path], group: str, chosen: dict[str, str]) -> list[str]:
     option = chosen[group]
-    lines = _block(places, group, option, 0)
-    path = _path(places, group, option)
+    lines = _block(roots, group, option, 0)
+    path = _path(roots, group, option)
     inner = dict(_CHOICE.findall(path.read_text(encoding="utf-8"))) if path else {}
     for name in _INNER:
-        below = name.removeprefix(f"{group}/")
-        picked = chosen.get(name, inner.get(below))
-        if below != name and picked:
-            lines += _block(places, name, picked, 2)
+        part = name.removeprefix(f"{group}/")
+        preset = chosen.get(name, inner.get(part))
+        if part != name and preset:
+            lines += _block(roots, name, preset, 2)
     return [*lines, ""]
 
 
-def _block(places: Sequence[Path], group: str, option: str, indent: int) -> list[str]:
-    """Return an option's file as a block of YAML under the group's name."""
+def _block(roots: Sequence[Path], group: str, option: str, indent: int) -> list[str]:
+    """Return an option's file as indented YAML under the group's name."""
     lines = [f"{' ' * indent}{group.rpartition('/')[2]}: # {group}={option}"]
-    return lines + _indented(_text(places, group, option), indent + 2)
+    return lines + _indented(_text(roots, group, option), indent + 2)
 
 
-def _listed(places: Sequence[Path], group: str, option: str) -> list[str]:
-    """Return an option of a group of which several are chosen, below the group or the name that its package states."""
-    text = _text(places, group, option)
+def _listed(roots: Sequence[Path], group: str, option: str) -> list[str]:
+    """Return one of several options of a group, as YAML under its package's name."""
+    text = _text(roots, group, option)
     package = _PACKAGE.search(text)
-    below = package[1].removeprefix(group).lstrip(".") if package else ""  # Hydra's default is the group itself
-    return [f"  {below}:", *_indented(text, 4)] if below else _indented(text, 2)
+    name = package[1].removeprefix(group).lstrip(".") if package else ""  # Hydra's default is the group itself
+    return [f"  {name}:", *_indented(text, 4)] if name else _indented(text, 2)
 
 
 def _indented(text: str, indent: int) -> list[str]:
@@ -82,15 +82,15 @@ def _indented(text: str, indent: int) -> list[str]:
     return [f"{' ' * indent}{line}" for line in text.strip().splitlines()]
 
 
-def _text(places: Sequence[Path], group: str, option: str) -> str:
-    path = _path(places, group, option)
+def _text(roots: Sequence[Path], group: str, option: str) -> str:
+    path = _path(roots, group, option)
     return path.read_text(encoding="utf-8") if path else ""
 
 
-def _path(places: Sequence[Path], group: str, option: str) -> Path | None:
-    paths = [place / group / f"{option}.yaml" for place in places]
+def _path(roots: Sequence[Path], group: str, option: str) -> Path | None:
+    paths = [root / group / f"{option}.yaml" for root in roots]
     return next((path for path in paths if path.is_file()), None)
 
 
-def _options(places: Sequence[Path], group: str) -> list[str]:
-    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
+def _options(roots: Sequence[Path], group: str) -> list[str]:
+    return sorted({path.stem for root in roots for path in (root / group).glob("*.yaml")})

@@ -1,1 +1,1 @@
-"""What can be configured: the schema, its checks, and how Hydra composes it."""
+"""The configuration: its schema, its validation, and its composition by Hydra."""

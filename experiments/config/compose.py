@@ -1,4 +1,4 @@
-"""Hydra's side of things: a composed configuration as plain data, and its errors as one line each."""
+"""Compose configurations with Hydra into plain data, and turn its errors into one line each."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from runtime_matrix.experiments.config.plugins import preset_folders
 from runtime_matrix.experiments.config.validate import unknown_key
 
 CONF = Path(__file__).parents[2] / "conf"
-_LISTS = ("benchmark", "monitoring")  # groups of which any number of presets are chosen
-# Mappings that take keys of the user's own.
+_LISTS = ("benchmark", "monitoring")  # groups from which several presets can be chosen
+# Mappings that accept any key.
 _OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
 
 
 def places() -> list[Path]:
-    """Return the folders in which Hydra looks for presets: ours, then those of packages."""
+    """Return the folders of presets in search order: the built-in one, then those of installed packages."""
     return [CONF, *preset_folders()]
 
 
 def options(group: str) -> list[str]:
-    """Return the names of a group's presets."""
-    return sorted({path.stem for place in places() for path in (place / group).glob("*.yaml")})
+    """Return the names of a group's presets, sorted and without duplicates."""
+    return sorted({path.stem for folder in places() for path in (folder / group).glob("*.yaml")})
 
 
 @cache
 def search_packages() -> None:
-    """Let Hydra find the presets of packages as well. Once per process."""
+    """Add the presets of installed packages to Hydra's search path, once per process."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -50,7 +50,7 @@ def search_packages() -> None:
 
 
 def compose(overrides: Sequence[str]) -> JsonObject:
-    """Return the configuration that `python -m experiments.run` would use with these overrides."""
+    """Return the configuration of `python -m experiments.run` with these overrides; UserError for a mistake."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
@@ -63,7 +63,7 @@ def compose(overrides: Sequence[str]) -> JsonObject:
 
 
 def compose_option(group: str, option: str, words: Sequence[str] = ()) -> JsonObject:
-    """Return an option of a group with the defaults that it names and with overrides, and nothing of other groups."""
+    """Return a preset with its defaults and the overrides `words`, without other groups; UserError for a mistake."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
@@ -72,30 +72,30 @@ def compose_option(group: str, option: str, words: Sequence[str] = ()) -> JsonOb
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             with warnings.catch_warnings():
-                # Of an option without `_self_`, which needs none where it is composed below another one.
+                # Hydra warns of presets without `_self_`, which need none when composed below another preset.
                 warnings.simplefilter("ignore", UserWarning)
                 composed = hydra_compose(f"{group}/{option}", overrides=list(words))
-            found: JsonObject = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+            config: JsonObject = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         except Exception as error:
             raise explain(error) from error
-    return _without_hints(found[group])
+    return _without_hints(config[group])
 
 
 def read_option(path: Path) -> JsonObject:
-    """Return what an option's file says itself, without its defaults. UserError where it cannot be read."""
+    """Return the content of a preset file, without its defaults; UserError for an unreadable file."""
     from omegaconf import OmegaConf
 
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # YAML's own errors are of a dozen kinds
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # YAML's errors have no common class
         raise UserError(f"{path} cannot be read: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} must be a mapping: see conf/runtime/eager.yaml")
-    return found
+    return content
 
 
 def _without_hints(runtime: JsonObject) -> JsonObject:
-    """Return a runtime without the hints of its preset, which `advice/hints.py` reads and no cell is made of."""
+    """Return a runtime without the hints of its preset, which only `advice/hints.py` reads."""
     return {key: value for key, value in runtime.items() if key != "hints"}
 
 
@@ -107,46 +107,52 @@ def show(configs: Sequence[Any], is_resolved: bool) -> None:
 
 
 def compose_gate(name: str, words: Sequence[str]) -> JsonObject:
-    """Return a gate, an option of `conf/gate` or any YAML file, with `gate.KEY=VALUE` put in and `~gate.KEY` out."""
+    """Return a gate from `conf/gate` or any YAML file, with `gate.KEY=VALUE` set and `~gate.KEY` removed.
+
+    UserError for an unknown gate, an unreadable file or a limit that does not exist.
+    """
     from omegaconf import OmegaConf
 
-    named = [place / "gate" / f"{name}.yaml" for place in places()]
-    path = Path(name) if name.endswith((".yaml", ".yml")) else next((one for one in named if one.is_file()), named[0])
+    presets = [folder / "gate" / f"{name}.yaml" for folder in places()]
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        path = next((preset for preset in presets if preset.is_file()), presets[0])
     if not path.is_file():
         raise UserError(f"gate={name} is not an option{did_you_mean(name, options('gate'))}, or a YAML file")
     try:
         given = [word.lstrip("+").removeprefix("gate.") for word in words if not word.startswith("~")]
-        made = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(given))
-        resolved: Any = OmegaConf.to_container(made, resolve=True)
-    except Exception as error:  # YAML's own errors are of a dozen kinds
+        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(given))
+        resolved: Any = OmegaConf.to_container(merged, resolve=True)
+    except Exception as error:  # YAML's errors have no common class
         raise UserError(f"gate={name} cannot be read: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
     if not isinstance(resolved, dict):
         raise UserError(f"gate={name} must be a mapping: see conf/gate/ci.yaml")
     for word in words:
         if word.startswith("~"):
-            _take_out(resolved, word)
+            _remove_limit(resolved, word)
     return resolved
 
 
-def _take_out(gate: JsonObject, word: str) -> None:
-    """Remove the limit that `~gate.KEY` names; UserError where there is none."""
+def _remove_limit(gate: JsonObject, word: str) -> None:
+    """Remove the limit that `~gate.KEY` names; UserError if there is none."""
     *path, last = word.lstrip("~").removeprefix("gate.").split(".")
-    place: Any = gate
+    limits: Any = gate
     for key in path:
-        place = place.get(key) if isinstance(place, dict) else None
-    if not isinstance(place, dict | list) or last not in place:
-        known = gate if place is None else place
+        limits = limits.get(key) if isinstance(limits, dict) else None
+    if not isinstance(limits, dict | list) or last not in limits:
+        known = gate if limits is None else limits
         raise UserError(f"{word}: the gate has no such limit{did_you_mean(last, map(str, known))}")
-    if isinstance(place, list):
-        place.remove(last)
-    elif isinstance(place[last], dict | list):
-        place[last] = type(place[last])()  # all limits of a kind
+    if isinstance(limits, list):
+        limits.remove(last)
+    elif isinstance(limits[last], dict | list):
+        limits[last] = type(limits[last])()  # all limits of a kind
     else:
-        del place[last]
+        del limits[last]
 
 
 def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
-    """Return the resolved configuration as plain data; UserError for keys that a `+` made up or values left open."""
+    """Return the resolved configuration as plain data; UserError for unknown keys added with `+` and missing values."""
     from omegaconf import OmegaConf
 
     for word in overrides:
@@ -161,7 +167,7 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     resolved.pop("experiment", None)
     resolved |= {key: _without_hints(resolved[key]) for key in ("runtime", "reference") if key in resolved}
     for group in _LISTS:
-        resolved.setdefault(group, {})  # with none chosen, the group leaves nothing behind
+        resolved.setdefault(group, {})  # a group without a chosen preset is absent
     return resolved
 
 
@@ -169,13 +175,13 @@ def _check_override(override: str) -> None:
     key, _, value = override.lstrip("+").partition("=")
     if key in _LISTS:
         names = [name.strip() for name in value.strip("[]'\" ").split(",")]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{key}={value} names {twice} twice")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise UserError(f"{key}={value} names {duplicate} twice")
 
 
 def explain(error: Exception) -> UserError:
-    """Return Hydra's or OmegaConf's exception as one line that says what to do; other exceptions are raised again."""
+    """Return an exception of Hydra or OmegaConf as one line with the remedy; raise any other exception again."""
     from hydra.errors import HydraException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -188,14 +194,14 @@ def explain(error: Exception) -> UserError:
         return UserError("a group cannot be null: leave it out, or give an option, as in 'benchmark=[latency]'")
     if not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
-    said = re.sub(r"\s+", " ", str(error)).strip()
-    if "Ambiguous value" in said:
-        word = said.partition("'")[2].partition("'")[0]
+    message = re.sub(r"\s+", " ", str(error)).strip()
+    if "Ambiguous value" in message:
+        word = message.partition("'")[2].partition("'")[0]
         return UserError(f"{word}: several values are a sweep: add -m, as in -m {word}")
     known = getattr(error, "options", None)
-    wanted = getattr(error, "missing_cfg_file", None)
-    if wanted is not None:
-        group, _, option = str(wanted).rpartition("/")
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing is not None:
+        group, _, option = str(missing).rpartition("/")
         known = options(group) if known is None else known
         return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, known))}")
     cause = error.__cause__
@@ -203,7 +209,7 @@ def explain(error: Exception) -> UserError:
         known = list(cause.parent_node) if _is_mapping(cause.parent_node) else []
         if "not in struct" in str(cause) or "not in" in str(cause):
             return UserError(unknown_key(str(cause.full_key), map(str, known)) if known else str(cause))
-    return UserError(said.partition(" full_key:")[0])
+    return UserError(message.partition(" full_key:")[0])
 
 
 def _is_mapping(node: Any) -> bool:
@@ -216,9 +222,9 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
     from omegaconf import OmegaConf
 
     tree: Any = OmegaConf.to_container(config, resolve=False) if not isinstance(config, dict) else config
-    found: list[str] = []
+    keys: list[str] = []
     for key, value in tree.items():
-        found.append(f"{prefix}{key}")
+        keys.append(f"{prefix}{key}")
         if isinstance(value, dict):
-            found += _keys(value, f"{prefix}{key}.")
-    return found
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys

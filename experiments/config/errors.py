@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the configuration, the data or the command line alone show (exit code 2)."""
+"""The exception for users' mistakes in the configuration, the data or the command line (exit code 2)."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ _MOST_NAMED = 10
 
 
 class UserError(Exception):
-    """One line: what is wrong, what was found, what to do. Printed without a traceback."""
+    """A user's mistake in one line: what is wrong, what was found, what to do. It is printed without a traceback."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the nearest known word, else the list of known words."""
+    """Return `"; did you mean 'x'?"` for the nearest known word, or a list of at most ten known words."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if near:

@@ -1,4 +1,4 @@
-"""What a model's folder holds, read without torch: its limits, its digest, and whether its files are whole."""
+"""Inspect a model's folder without torch: its limits, its digest, and whether its files are complete."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", *_LENGTHS),
 )
-_MOST = 2**31  # of any size in a configuration
+_MOST = 2**31  # bound of any size in a configuration
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the work of a token follows from."""
+    """The sizes that determine the work per token."""
 
     layers: int
     kv_heads: int
     head_width: int
     hidden: int
     vocabulary: int
-    is_tied: bool  # the head is the embedding
+    is_tied: bool  # the output head shares the embedding's weights
 
     @classmethod
     def of(cls, config: JsonObject) -> ModelShape | None:
-        """Read it from a configuration in transformers' words; None where they are others."""
+        """Read the shape from a transformers configuration; None if its keys differ."""
         try:
             heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
             return cls(
@@ -54,7 +54,7 @@ class ModelShape:
 
 
 class Tensor(TypedDict):
-    """A tensor in the header of a file of safetensors."""
+    """A tensor's entry in the header of a safetensors file."""
 
     dtype: str
     shape: list[int]
@@ -62,6 +62,8 @@ class Tensor(TypedDict):
 
 @dataclass(frozen=True)
 class ModelFacts:
+    """What a model's files state about it; None where they do not."""
+
     folder: Path | None
     model_type: str
     max_length: int | None  # tokens
@@ -72,13 +74,13 @@ class ModelFacts:
     weight_disk_bytes: int | None
     has_tokenizer: bool
     shape: ModelShape | None = None
-    quantized: str | None = None  # the method that made the stored weights small, as its configuration names it
+    quantized: str | None = None  # the quantization method of the stored weights, as its configuration names it
 
 
 def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
-    """Check a folder in Hugging Face's layout. UserError for what is missing, damaged or does not fit together.
+    """Check a folder in Hugging Face's layout. UserError for missing, damaged or inconsistent files.
 
-    Digests of large files are remembered under `cache`, by path, size and time of change.
+    Digests of files are cached in `cache` by path, size and modification time.
     """
     if not folder.is_dir():
         raise UserError(f"model.path={folder} is not a folder; give the folder that holds config.json")
@@ -87,7 +89,7 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
     except UserError:
         raise
     except (AttributeError, TypeError, KeyError, ValueError, IndexError, RecursionError) as error:
-        raise UserError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from error
+        raise UserError(f"{folder} is not a readable model: {type(error).__name__}: {error}") from error
 
 
 def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
@@ -129,7 +131,7 @@ def _size(folder: Path | str, config: JsonObject, key: str) -> int:
 
 
 def random_facts(architecture: JsonObject, seed: int) -> ModelFacts:
-    """Return the facts of a model with seeded random weights; it has no tokenizer and no files."""
+    """Return the facts of a model with seeded random weights; UserError for an impossible architecture."""
     for key in ("model_type", "vocab_size"):
         if key not in architecture:
             raise UserError(f"model.architecture has no {key}; set +model.architecture.{key}=…")
@@ -156,25 +158,24 @@ def _check_architecture(architecture: JsonObject) -> None:
     hidden, heads = architecture.get("hidden_size"), architecture.get("num_attention_heads")
     if hidden and heads and not architecture.get("head_dim") and hidden % heads:
         raise UserError(
-            f"model.architecture.hidden_size={hidden} is no multiple of num_attention_heads={heads}: change one of them"
+            f"model.architecture.hidden_size={hidden} is not a multiple of num_attention_heads={heads}: change one"
         )
 
 
 def title(facts: ModelFacts, name: str) -> str:
-    """Return a name that tells a stranger what the model is: `Llama 3.4M (bundled)`."""
+    """Return a name with type and size, such as `Llama 3.4M (bundled)`."""
     kind = facts.model_type.replace("_", " ")
     count = stored_parameters(facts.folder) if facts.folder is not None else None
-    unit, said = next(
-        ((unit, said) for unit, said in ((1e9, "B"), (1e6, "M"), (1e3, "K")) if (count or 0) >= unit), (1, "")
-    )
-    size = f" {count / unit:.3g}{said}" if count else ""
+    units = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
+    unit, suffix = next(((unit, suffix) for unit, suffix in units if (count or 0) >= unit), (1, ""))
+    size = f" {count / unit:.3g}{suffix}" if count else ""
     return f"{kind[:1].upper()}{kind[1:]}{size} ({name})"
 
 
 def stored_parameters(folder: Path) -> int | None:
-    """Return how many weights the safetensors files of a folder hold, a head that is the embedding left out.
+    """Return the number of weights in a folder's safetensors files, tied ones counted once.
 
-    None where they are packed, where other parts than a language model lie beside it, or for other files.
+    None for packed weights, for models with parts besides the language model, and for other formats.
     """
     config, files = _json(folder / "config.json"), _weights(folder)
     is_tied = bool(config.get("tie_word_embeddings", False))
@@ -190,7 +191,7 @@ def stored_parameters(folder: Path) -> int | None:
 
 
 def _header(path: Path) -> dict[str, Tensor]:
-    """Return the tensors that a file of safetensors says it holds."""
+    """Return the tensors that the header of a safetensors file lists."""
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -201,17 +202,17 @@ def _json(path: Path) -> JsonObject:
         raise UserError(f"{path.parent} has no {path.name}: it is not a model; give the folder that has one")
     _check_regular(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} must hold a JSON object; found {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object; found {type(content).__name__}")
+    return content
 
 
 def _check_regular(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"{path} is no file: a folder, a pipe or a device; download the model again")
+        raise UserError(f"{path} is a folder, a pipe or a device, not a file; download the model again")
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -245,9 +246,9 @@ def _check_safetensors(path: Path) -> None:
             header = json.loads(file.read(header_bytes))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             if 8 + header_bytes + max(ends) != size:
-                raise ValueError(f"{8 + header_bytes + max(ends)} bytes are declared, {size} found")
+                raise ValueError(f"the header declares {8 + header_bytes + max(ends)} bytes, the file has {size}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise UserError(f"{path} is not whole: {error}; download or save the model again") from error
+        raise UserError(f"{path} is damaged: {error}; download or save the model again") from error
 
 
 def _check_tokenizer(path: Path, vocabulary: int) -> None:
@@ -261,38 +262,38 @@ def _check_tokenizer(path: Path, vocabulary: int) -> None:
     if largest >= vocabulary:
         raise UserError(
             f"the tokenizer does not fit the model: {path} has the id {largest}, "
-            f"config.json a vocabulary of {vocabulary}"
+            f"config.json has a vocabulary of {vocabulary}"
         )
 
 
 def _digest(files: list[Path], cache: Path | None) -> str:
-    known = _known(cache)
-    before = dict(known)
+    digests = _cached_digests(cache)
+    before = dict(digests)
     parts = []
     for file in sorted(files):
         stat = file.stat()
         key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        if key not in known:
+        if key not in digests:
             with open(file, "rb") as stream:
-                known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-        parts.append(f"{file.name}:{known[key]}")
-    if cache is not None and known != before:
-        _remember(cache, known)
+                digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        parts.append(f"{file.name}:{digests[key]}")
+    if cache is not None and digests != before:
+        _store_digests(cache, digests)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _known(cache: Path | None) -> dict[str, str]:
+def _cached_digests(cache: Path | None) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
         if cache is not None:
-            found = json.loads((cache / "digests.json").read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            content = json.loads((cache / "digests.json").read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
     return {}
 
 
-def _remember(cache: Path, known: Mapping[str, str]) -> None:
-    with contextlib.suppress(OSError):  # only time is lost
+def _store_digests(cache: Path, digests: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):  # then the files are hashed again next time
         cache.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=cache)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dict(known), file)
+            json.dump(dict(digests), file)
         os.replace(temporary, cache / "digests.json")

@@ -1,7 +1,7 @@
-"""The type of open JSON."""
+"""The type of JSON objects whose keys are not fixed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-JsonObject = dict[str, Any]  # whose keys the reading module does not know: a configuration, another program's file
+JsonObject = dict[str, Any]  # keys unknown to the reader: a configuration, another program's file

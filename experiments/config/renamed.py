@@ -1,4 +1,4 @@
-"""Names of earlier versions: an old option is refused with its new name; old records and matrices are read."""
+"""Names of earlier versions: old options are refused with their new name; old records and matrices stay readable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPTIONS = {
     "scoring.exact": "scoring.batch_invariant",
     "scoring.share_stem": "scoring.share_question",
 }
-FIGURES = {  # of a row, by how their keys begin or end
+FIGURES = {  # parts of the keys of a row's figures
     "pays_after_tokens": "break_even_tokens",
     "pays_after_requests": "break_even_requests",
     "same_texts_ratio": "output_match_rate",
@@ -20,17 +20,17 @@ FIGURES = {  # of a row, by how their keys begin or end
 
 
 def new_option(key: str) -> str | None:
-    """Return what an option is called today; None for one that was not renamed."""
+    """Return the current name of a renamed option; None for any other."""
     return OPTIONS.get(key)
 
 
 def with_new_options(section: str, options: dict[str, object]) -> dict[str, object]:
-    """Return a section of a configuration, such as `comparison`, under the names of today."""
+    """Return the options of a section, such as `comparison`, under their current names."""
     return {OPTIONS.get(f"{section}.{key}", f".{key}").rpartition(".")[2]: value for key, value in options.items()}
 
 
 def new_figure(key: str) -> str:
-    """Return the key of a row's figure as it is called today."""
+    """Return the current key of a row's figure."""
     for old, new in FIGURES.items():
         key = key.replace(old, new)
     return key

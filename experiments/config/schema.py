@@ -1,4 +1,4 @@
-"""What can be configured, as frozen dataclasses: what a key may hold stands beside it."""
+"""The configuration as frozen dataclasses; each field states its valid values."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from runtime_matrix.experiments.config.validate import among, least, outside_ide
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
+    """An engine that executes weights in a placement."""
+
     name: str
     dtype: str = among("float32", "bfloat16", "float16")
-    engine: JsonObject  # name, target, and the options of that engine's constructor
-    weights: JsonObject  # name, target, and the options of those weights
+    engine: JsonObject  # name, target, and the options of its constructor
+    weights: JsonObject  # name, target, and the options of its constructor
     placement: JsonObject
 
     @property
     def title(self) -> str:
-        """Return the preset's name, with the weights where they are not the preset's own."""
+        """Return the preset's name, followed by weights or bits that differ from the preset's own."""
         name = str(self.weights["name"])
         title = self.name if name in ("full", self.name) else f"{self.name}+{name}"
         bits = self.weights.get("bits")
@@ -27,19 +29,19 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RequirementsConfig:
-    """What must be there for a profile to be true. None and 0: nothing."""
+    """What a machine must have to match a hardware profile. None and 0 require nothing."""
 
-    device_name: str | None  # a part of the name that the driver gives
-    memory_gb: float | None = least(0)  # as the maker states it; the driver shows a tenth less
+    device_name: str | None  # a substring of the driver's name of the device
+    memory_gb: float | None = least(0)  # as in the datasheet; the driver reports about 10 % less
     devices: int = least(0)
-    without: tuple[str, ...] | None = None  # parts of the names of other cards, which these facts are not of
+    without: tuple[str, ...] | None = None  # substrings of the names of other cards, to which these facts do not apply
 
 
 @dataclass(frozen=True, kw_only=True)
 class HwFacts:
-    """What the maker states of one device; None where it is not known or depends on the machine."""
+    """The manufacturer's figures of one device; None if unknown or dependent on the machine."""
 
-    compute_capability: str | None  # of CUDA, such as 8.0
+    compute_capability: str | None  # of CUDA, such as "8.0"
     bandwidth_gb_per_s: float | None = least(0)
     peak_tflops: dict[str, float] = least(0)  # by dtype, dense
     price_usd_per_hour: float | None = least(0)
@@ -48,7 +50,7 @@ class HwFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendedConfig:
-    """Settings that are known to work; nothing follows them unasked."""
+    """Settings that are known to work; they are shown and never applied."""
 
     dtype: str | None
     weights: str | None
@@ -58,16 +60,18 @@ class RecommendedConfig:
 
     @property
     def advice(self) -> str:
-        """Return the words to run with these settings, and what they ask for beside; empty where nothing is known."""
+        """Return the overrides for these settings, and the limits to observe; empty if there are none."""
         words = {"runtime.dtype=": self.dtype, "runtime/weights=": self.weights, "benchmark.latency.batch=": self.batch}
-        limits = {" tokens a sequence": self.max_tokens, " GiB of a device": self.max_memory_gib}
-        given = " ".join(f"{key}{value}" for key, value in words.items() if value is not None)
-        most = " and ".join(f"{value:g}{what}" for what, value in limits.items() if value is not None)
-        return given + (f", with at most {most}" if most else "")
+        limits = {" tokens per sequence": self.max_tokens, " GiB per device": self.max_memory_gib}
+        overrides = " ".join(f"{key}{value}" for key, value in words.items() if value is not None)
+        bounds = " and ".join(f"{value:g}{unit}" for unit, value in limits.items() if value is not None)
+        return overrides + (f", with at most {bounds}" if bounds else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HwConfig:
+    """A hardware profile. `threads` None: all cores that the process may use."""
+
     name: str
     device: str = among("auto", "cpu", "cuda")
     threads: int | None = least(1)
@@ -79,6 +83,8 @@ class HwConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    """The model: `path` is for local, `id` and `revision` for hub, `architecture` and `seed` for random."""
+
     kind: str = among("bundled", "local", "hub", "random")
     path: str | None
     id: str | None
@@ -89,6 +95,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementConfig:
+    """The check against the reference before timing, in greedy `token_ids` and forced `continuations`."""
+
     enabled: bool
     token_ids: int = least(1)
     continuations: int = least(1)
@@ -96,7 +104,7 @@ class AgreementConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
-    """The text by which a method that needs one quantizes."""
+    """The calibration text of quantization methods that need one; `tokens` are per sequence."""
 
     data: str
     sequences: int = least(1)
@@ -105,7 +113,7 @@ class CalibrationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """How continuations are scored; each switch changes the time and no answer."""
+    """How continuations are scored. Each switch changes the time and no output."""
 
     token_budget: int | None = least(1, default=None)
     cache_budget: int = least(1, default=32768)
@@ -119,6 +127,8 @@ class ScoringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
+    """How texts are generated. No switch changes a greedy text."""
+
     token_budget: int = least(1, default=16384)
     refill: bool = True
     host_sync_interval: int | None = least(1, default=None)
@@ -129,14 +139,14 @@ class GenerationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResponsesConfig:
-    """Whether what a runtime answered is kept, and used again. Benchmarks of time always run."""
+    """Whether responses are cached and reused. Timed benchmarks never use the cache."""
 
     mode: str = among("never", "keep", "use")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """How speed is compared: interleaved, in launches of fresh processes. None: not measured."""
+    """How speed is compared: interleaved, in launches of fresh processes. Blocks that are None are not measured."""
 
     enabled: bool
     first_look: bool = outside_identity()
@@ -158,6 +168,8 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
+    """Limits per generated program. `workers` None: one per processor."""
+
     workers: int | None = least(1, most=1024, identity=False)
     cpu_s: int = least(1)
     wall_s: float = least(1)

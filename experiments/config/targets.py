@@ -1,4 +1,4 @@
-"""Which class a `target` names: MODULE:CLASS of anybody's, or of ours with or without `runtime_matrix.` before it."""
+"""Resolve a `target`, MODULE:CLASS. Modules of this package may omit the prefix `runtime_matrix.`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-NO_OPTIONS = frozenset(("name", "target", "named_bits"))  # keys of a part that its constructor does not get
+NO_OPTIONS = frozenset(("name", "target", "named_bits"))  # keys of a part that are not passed to its constructor
 _PACKAGE = "runtime_matrix"
 _FOLDER = Path(__file__).parents[2]
 
 
 def module_of(target: str) -> str:
-    """Return the full name of a target's module; nothing is imported."""
+    """Return the full name of a target's module without importing it."""
     module = target.partition(":")[0]
     path = _FOLDER.joinpath(*module.split("."))
     is_ours = module != "" and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
@@ -20,9 +20,10 @@ def module_of(target: str) -> str:
 
 
 def full_name(target: str) -> str:
-    """Return MODULE:CLASS under the one name that a class of ours has."""
+    """Return MODULE:CLASS with the module's full name, so that equal classes compare equal."""
     return f"{module_of(target)}:{target.partition(':')[2]}"
 
 
 def load_class(target: str) -> Any:
+    """Import and return a target's class; ImportError or AttributeError if there is none."""
     return getattr(importlib.import_module(module_of(target)), target.partition(":")[2])

@@ -1,6 +1,6 @@
-"""Strict making of frozen dataclasses from plain mappings.
+"""Build frozen dataclasses from plain mappings, strictly.
 
-Hydra's own checks let `+typo=1`, negative sizes and wrong elements of lists through; these do not.
+Hydra's own checks accept `+typo=1`, negative sizes and list elements of the wrong type; these reject them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ Keys = Sequence[str] | Callable[[], Sequence[str]]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a field may hold, and what it is for. None: no such rule."""
+    """The valid values of a field, and whether it belongs to the cell's identity. None: no such rule."""
 
     least: float | None = None
     most: float | None = None
-    keys: Keys | None = None  # of a mapping; a callable is called whenever a value is checked
+    keys: Keys | None = None  # valid keys of a mapping; a callable is evaluated at each check
     among: Sequence[str] | None = None
     may_be_empty: bool = False
     identity: bool = True  # whether another value can change a figure
 
     @classmethod
     def of(cls, part: Field[Any]) -> Rule:
+        """Return the rule of a dataclass field; one that accepts any value if the field has none."""
         rule = part.metadata.get("rule", _NO_RULE)
         assert isinstance(rule, Rule)
         return rule
 
     def field(self, **kwargs: Any) -> Any:
+        """Return a dataclass field with this rule; `kwargs` are those of `dataclasses.field`."""
         return field(metadata={"rule": self}, **kwargs)
 
 
@@ -50,41 +52,44 @@ def least(
     identity: bool = True,
     **kwargs: Any,
 ) -> Any:
-    """Return a field whose value, or each element of it, lies between; `keys` are the known ones of a mapping.
+    """Return a field whose value, or each element of it, is from `smallest` to `most`.
 
-    `identity`: whether another value can change a figure, see `outside_identity`.
+    `keys`: the valid keys of a mapping. `identity`: see `outside_identity`.
     """
     return Rule(least=smallest, most=most, keys=keys, identity=identity).field(**kwargs)
 
 
 def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwargs: Any) -> Any:
+    """Return a field whose value, or each element of it, is one of `words`. `identity`: see `outside_identity`."""
     return Rule(among=words, may_be_empty=may_be_empty, identity=identity).field(**kwargs)
 
 
 def outside_identity(**kwargs: Any) -> Any:
-    """Return a field that says where or how a cell is run, and changes no figure: it tells no two cells apart."""
+    """Return a field that changes no figure, such as a path: cells that differ only in it are the same cell."""
     return Rule(identity=False).field(**kwargs)
 
 
 def identity_of(kind: Any, value: JsonObject) -> JsonObject:
-    """Return the part of a plain configuration that decides its figures. Keys that `kind` does not know stay."""
+    """Return the part of a plain configuration that affects figures. Keys that are not fields of `kind` stay."""
     if hasattr(kind, "identity_plain"):
         plain: JsonObject = kind.identity_plain(value)
         return plain
     hints, parts = typing.get_type_hints(kind), {part.name: part for part in fields(kind)}
-    found = {}
+    identity = {}
     for key, element in value.items():
         if key in parts and not Rule.of(parts[key]).identity:
             continue
-        inner = next((one for one in (hints.get(key), *typing.get_args(hints.get(key))) if is_dataclass(one)), None)
-        found[key] = identity_of(inner, element) if inner is not None and isinstance(element, dict) else element
-    return found
+        hint = hints.get(key)
+        inner = next((part for part in (hint, *typing.get_args(hint)) if is_dataclass(part)), None)
+        identity[key] = identity_of(inner, element) if inner is not None and isinstance(element, dict) else element
+    return identity
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
-    """Return `value` as the type `kind`. UserError names the key that is unknown, missing, mistyped or out of range.
+    """Return `value` as the type `kind`; UserError for a key that is unknown, missing, mistyped or out of range.
 
-    A kind whose keys depend on what is installed has `build_plain(value, where)`, which is called instead.
+    `where` is the key of `value` in the configuration. A kind whose keys depend on the installation has a method
+    `build_plain(value, where)`, which is called instead.
     """
     if hasattr(kind, "build_plain"):
         return kind.build_plain(value, where)
@@ -112,10 +117,10 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
-    """Return the line for a key that nobody knows: what it is called today, or what may have been meant."""
-    today = new_option(name)
-    if today is not None:
-        return f"{name} is called {today} today"
+    """Return the error message for an unknown key: its current name if it was renamed, else a similar key."""
+    current = new_option(name)
+    if current is not None:
+        return f"{name} was renamed to {current}"
     return f"{name} is not a known key{did_you_mean(name.rpartition('.')[2], known)}"
 
 
@@ -127,14 +132,14 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in hints:
             raise UserError(unknown_key(f"{prefix}{key}", hints))
-    made = {}
+    arguments = {}
     for part in fields(kind):
         if part.name in value:
-            made[part.name] = build(hints[part.name], value[part.name], prefix + part.name)
-            _check_range(made[part.name], Rule.of(part), prefix + part.name)
+            arguments[part.name] = build(hints[part.name], value[part.name], prefix + part.name)
+            _check_range(arguments[part.name], Rule.of(part), prefix + part.name)
         elif part.default is MISSING and part.default_factory is MISSING:
             raise UserError(f"{prefix}{part.name} is missing: set {prefix}{part.name}=…")
-    return kind(**made)
+    return kind(**arguments)
 
 
 def _check_range(value: Any, rule: Rule, where: str) -> None:

@@ -1,1 +1,1 @@
-"""Cells run in processes of their own, supervised."""
+"""Run each cell in its own processes, and supervise them."""

@@ -1,7 +1,7 @@
-"""Ends what a run has started, however the run ends: each process that it starts carries a mark in its environment.
+"""End all processes of a run, however the run ends: each of them carries a mark in its environment.
 
-Also a script: `python guard.py MARK` waits until its standard input ends, which is when the run has ended (by `kill -9`
-too), and ends what is left. It imports nothing of ours.
+As a script, `python guard.py MARK` waits for the end of its standard input, which comes when the run ends, also after
+`kill -9`; then it ends the remaining processes. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import sys
 import time
 
 NAME = "RUNTIME_MATRIX_RUN"
-_PATIENCE_S = 2.0  # in which processes end by themselves
-_GIVE_UP_S = 5.0  # a process that the kernel does not let go
+_PATIENCE_S = 2.0  # time in which processes may end by themselves
+_GIVE_UP_S = 5.0  # after SIGKILL; a process that the kernel does not end is left
 _TICK_S = 0.05
-_TRACKER = b"multiprocessing.resource_tracker"  # ends by itself, when it has removed what the others left
-_own: tuple[int, str] | None = None  # the process that made the mark, and the mark
+_TRACKER = b"multiprocessing.resource_tracker"  # ends by itself after it has removed resources of the others
+_own: tuple[int, str] | None = None  # the process that created the mark, and the mark
 
 
 def mark() -> str:
-    """Return the mark of what this process starts. The first call starts the guard."""
+    """Return the mark for child processes of this process. The first call starts the guard."""
     global _own
     if _own is None or _own[0] != os.getpid():
         _own = (os.getpid(), secrets.token_hex(8))
@@ -32,12 +32,13 @@ def mark() -> str:
 
 
 def end_all(patience_s: float = 0.0) -> None:
-    """End every process that carries this process's mark: by itself within `patience_s`, or by SIGKILL."""
+    """Wait `patience_s` for the processes with this process's mark to end by themselves, then send SIGKILL."""
     if _own is not None and _own[0] == os.getpid():
         end_marked(_own[1], patience_s)
 
 
 def end_marked(value: str, patience_s: float) -> None:
+    """Wait `patience_s` for the processes with this mark to end by themselves, then send SIGKILL."""
     start = time.monotonic()
     while left := marked(value):
         waited = time.monotonic() - start
@@ -50,7 +51,7 @@ def end_marked(value: str, patience_s: float) -> None:
 
 
 def marked(value: str) -> list[int]:
-    """Return the processes that carry the mark; none where /proc does not show environments."""
+    """Return the ids of the processes with this mark; none if /proc does not show environments."""
     try:
         numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -66,12 +67,12 @@ def _carries(process: int, value: str) -> bool:
         with open(f"/proc/{process}/cmdline", "rb") as file:
             return _TRACKER not in file.read()
     except OSError:
-        return False  # it has ended, or is another user's
+        return False  # the process has ended, or belongs to another user
 
 
 def _kill(process: int, value: str) -> None:
     with contextlib.suppress(OSError):
-        handle = os.pidfd_open(process)  # so that a number that was given anew meanwhile is not hit
+        handle = os.pidfd_open(process)  # so that a process that reuses the id is not killed
         try:
             if _carries(process, value):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -80,19 +81,19 @@ def _kill(process: int, value: str) -> None:
 
 
 def _start(value: str) -> None:
-    reading, _writing = os.pipe()  # the writing end stays open as long as this process lives
+    read_end, _write_end = os.pipe()  # the write end stays open until this process ends
     os.posix_spawn(
         sys.executable,
         [sys.executable, "-I", "-S", __file__, value],
         {key: text for key, text in os.environ.items() if key != NAME},
         file_actions=[
-            (os.POSIX_SPAWN_DUP2, reading, 0),
+            (os.POSIX_SPAWN_DUP2, read_end, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ],
-        setsid=True,  # a Ctrl-C is not for it
+        setsid=True,  # so that Ctrl-C does not end it
     )
-    os.close(reading)
+    os.close(read_end)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
-"""What the fork server imports before it forks a cell, beyond the libraries that `supervise` names."""
+"""Import what the fork server needs before it forks a cell, besides the packages that `supervisor` lists."""
 
-import runtime_matrix.runtimes.engines.eager  # noqa: F401  # imported for its side effect: it is there when a child wants it
+import runtime_matrix.runtimes.engines.eager  # noqa: F401  # imported so that children find it loaded

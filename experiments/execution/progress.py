@@ -1,4 +1,4 @@
-"""What is going on: one live line on a terminal, plain lines in a log."""
+"""Show the progress of a sweep: one live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-HEARTBEAT_S = 4.0  # a log hears something at least every five seconds: ticks come every half second
+HEARTBEAT_S = 4.0  # with ticks every 0.5 s, a log gets a line at least every 5 s
 
 
 class Deadline:
-    """When to begin nothing more; `seconds` None: never."""
+    """The time after which no cell is started; `seconds` None: no limit."""
 
     def __init__(self, seconds: float | None):
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def is_over(self, needed_s: float = 0.0) -> bool:
-        """Say whether less time is left than that."""
+        """Return whether less than `needed_s` is left."""
         return self._end is not None and time.monotonic() + needed_s > self._end
 
 
 class Progress:
-    """Hears of cells, benchmarks, phases and items; `total` is the number of cells. Silent when not enabled.
+    """Shows the current cell, benchmark, phase and items; `total` is the number of cells.
 
-    In a log, a line comes at least every few seconds while `hear` or `tick` is called.
+    In a log, a line is written at least every few seconds while `hear` or `tick` is called.
     """
 
     def __init__(self, total: int, is_enabled: bool = True, clock: Callable[[], float] = time.monotonic):
@@ -33,8 +33,8 @@ class Progress:
         self._done = 0
         self._label = ""
         self._benchmark = self._phase = self._items = self._left = ""
-        self._note = ""  # what goes on when all cells are measured
-        self._since = self._cell_since = self._said_at = clock()
+        self._note = ""  # the current step after all cells are measured
+        self._since = self._cell_since = self._shown_at = clock()
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -53,52 +53,54 @@ class Progress:
             self._live.stop()
 
     def start(self, label: str) -> None:
+        """Show that a cell is started."""
         self._label, self._cell_since = label, self._clock()
         self._begin("")
-        self._say(self._where())
+        self._show(self._where())
 
     def hear(self, message: tuple[Any, ...] | None) -> None:
-        """Take ("benchmark", name), ("phase", name), ("items", done, total), or None for time going by."""
+        """Show ("benchmark", name), ("phase", name) or ("items", done, total); None is a tick."""
         if message is None:
             self.tick()
         elif message[0] == "benchmark":
             self._begin(message[1])
-            self._say(self._where())
+            self._show(self._where())
         elif message[0] == "phase":
             self._phase, self._items, self._left, self._since = message[1], "", "", self._clock()
             self.tick()
         elif message[0] == "items":
             self._count(*message[1:])
             if self._live is not None:
-                self._say(self._where() + self._left)
+                self._show(self._where() + self._left)
             self.tick()
 
     def tick(self) -> None:
-        """Note that time goes by: says in a log what still goes on, when nothing was said for some seconds."""
-        if self._live is None and self._clock() - self._said_at >= HEARTBEAT_S:
-            self._say(f"{self._where()}, {self._clock() - self._since:.0f} s{self._left}")
+        """Repeat the current line in a log if none was written for some seconds."""
+        if self._live is None and self._clock() - self._shown_at >= HEARTBEAT_S:
+            self._show(f"{self._where()}, {self._clock() - self._since:.0f} s{self._left}")
 
     def expect(self, total: int) -> None:
-        """Begin again: this many cells are to come."""
+        """Restart the count for this many cells."""
         self._total, self._done, self._note = total, 0, ""
 
     def note(self, text: str) -> None:
-        """Say what goes on when all cells are measured."""
+        """Show a step that belongs to no cell."""
         self._note, self._since = text, self._clock()
-        self._say(text)
+        self._show(text)
 
     def tell(self, line: str) -> None:
-        """Say something that stays on the terminal."""
+        """Print a line that stays on the terminal."""
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:
-            self._say(line)
+            self._show(line)
 
     def finish(self, status: str, reason: str | None, was_resumed: bool = False) -> None:
+        """Print the result of the current cell."""
         seconds = self._clock() - self._cell_since
-        how = "recorded earlier" if was_resumed else f"{seconds:.1f} s"
+        duration = "recorded earlier" if was_resumed else f"{seconds:.1f} s"
         self._done += 1
-        line = f"[{self._done}/{self._total}] {self._label}: {status} ({how})" + (f": {reason}" if reason else "")
+        line = f"[{self._done}/{self._total}] {self._label}: {status} ({duration})" + (f": {reason}" if reason else "")
         self.tell(line)
 
     def _begin(self, benchmark: str) -> None:
@@ -106,7 +108,7 @@ class Progress:
         self._since = self._clock()
 
     def _where(self) -> str:
-        """Return which cell, benchmark and phase is going on, and how far it is."""
+        """Return the current cell, benchmark, phase and count of items as one line."""
         if self._note:
             return self._note
         parts = [f"[{self._done + 1}/{self._total}] {self._label}", self._benchmark, self._phase]
@@ -117,8 +119,8 @@ class Progress:
         self._items = f" {done}/{total}"
         self._left = f", {seconds / done * (total - done):.0f} s left" if done else ""
 
-    def _say(self, line: str) -> None:
-        self._said_at = self._clock()
+    def _show(self, line: str) -> None:
+        self._shown_at = self._clock()
         if self._live is not None:
             self._live.update(line.replace("[", r"\["))
         elif self._is_enabled:

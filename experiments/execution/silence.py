@@ -1,11 +1,11 @@
-"""Imported first by the fork server: what packages print while they are imported belongs into nobody's terminal.
+"""Silence the output that packages print at import; the fork server imports this module first.
 
-A cell's own output goes to its log, from its first line on.
+The output of a cell goes to its log.
 """
 
 import os
 
-_nowhere = os.open(os.devnull, os.O_WRONLY)
-os.dup2(_nowhere, 1)
-os.dup2(_nowhere, 2)
-os.close(_nowhere)
+_devnull = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_devnull, 1)
+os.dup2(_devnull, 2)
+os.close(_devnull)

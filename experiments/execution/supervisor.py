@@ -1,4 +1,4 @@
-"""Runs jobs in child processes: a process group and a time limit each, whatever happens comes back as an outcome."""
+"""Run jobs in child processes with a process group and a time limit each; every ending becomes an outcome."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ from runtime_matrix.experiments.measurement.memory import MemoryTrace
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Status
 
-_SILENCE = "runtime_matrix.experiments.execution.silence"  # importing it closes this process's output
+_SILENCE = "runtime_matrix.experiments.execution.silence"  # importing it silences the process
 _PREFORK_IMPORTS = "runtime_matrix.experiments.execution.prefork_imports"
-_GRACE_S = 10.0  # between the request to end, when a batch in flight is written, and the order to
-_LAST_S = 5.0
-_CANNOT_FORK = 3  # the exit code of a forked process that could not use a GPU
+_GRACE_S = 10.0  # between SIGTERM, after which the current batch is still written, and SIGKILL
+_LAST_S = 5.0  # to wait for a process after SIGKILL
+_CANNOT_FORK = 3  # exit code of a forked process that could not use a GPU
 _SET_FOR_CHILDREN = (
     *(guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"),
     *("PYTORCH_NVML_BASED_CUDA_CHECK", "CUDA_DEVICE_ORDER"),
 )
-_TICK_S = 0.5  # one reading of /proc each: some 50 µs of a core that is measured
+_TICK_S = 0.5  # each tick reads /proc once: about 50 µs of a core that is being measured
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """How a job ended; `exit_code` is None if its process did not start or did not end."""
+
     status: Status
     reason: str | None
     exit_code: int | None
 
 
 def preload(model_types: set[str], *modules: str) -> list[str]:
-    """Return what a fork server imports before it forks: what cells of these model types need in any case, and more."""
+    """Return the modules that a fork server imports: those for these transformers model types, and `modules`."""
     kinds = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(model_types)]
     return [_SILENCE, "torch", "transformers", *kinds, *modules, _PREFORK_IMPORTS]
 
 
 def stop_server() -> None:
-    """End the fork server, so that the next process comes from a fresh interpreter, with a memory layout of its own."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # the module has no public way
+    """End the fork server, so that the next process comes from a new server with a new memory layout."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public function
 
 
 class Children:
-    """Starts the processes of a sweep: forked from a server that has imported torch, or each from a new interpreter."""
+    """Starts the processes of a sweep: `launch` is fork, from a server that has imported torch, or exec."""
 
     def __init__(self, launch: str, model_types: set[str], threads: int):
         self._threads = threads
@@ -73,20 +75,20 @@ class Children:
         on_progress: Callable[[Any], None] = lambda _: None,
         *arguments: Any,
     ) -> Outcome:
-        """Run one job to its end, its time limit or a Ctrl-C (which ends the child and goes on to the caller).
+        """Run one job until it ends or reaches `limit_s`; KeyboardInterrupt ends the child and is raised again.
 
-        `arguments` are the job's own.
+        `arguments` are passed to the job.
         """
         self.wait_for_server(on_progress)
-        receiving, sending = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=child.main, args=(job, cell, folder, sending, *arguments), daemon=False)
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=child.main, args=(job, cell, folder, sender, *arguments), daemon=False)
         if not self._start(process, on_progress):
-            return Outcome("crash", "its process could not be started: the fork server was ended twice", None)
-        sending.close()
+            return Outcome("crash", "its process could not be started: the fork server ended twice", None)
+        sender.close()
         killed_before = _kernel_kills()
         try:
             trace = MemoryTrace(process.pid)
-            finished = _watch(process, receiving, time.monotonic() + limit_s, on_progress, trace)
+            finished = _watch(process, receiver, time.monotonic() + limit_s, on_progress, trace)
         except KeyboardInterrupt:
             end_process(process)
             raise
@@ -104,7 +106,7 @@ class Children:
             try:
                 with child_environment(self._threads):
                     process.start()
-            except (EOFError, OSError):  # somebody ended the fork server: the next attempt starts another one
+            except (EOFError, OSError):  # the fork server was ended: the next attempt starts another one
                 self._is_ready = self._context.get_start_method() != "forkserver"
                 self.wait_for_server(on_progress)
             else:
@@ -112,7 +114,7 @@ class Children:
         return False
 
     def wait_for_server(self, on_progress: Callable[[Any], None]) -> None:
-        """Return when the server has imported what it is to import, which takes seconds, with ticks meanwhile."""
+        """Wait some seconds until the fork server has imported its modules; call `on_progress(None)` meanwhile."""
         if not self._is_ready and not wait_for_server(self._context, self._threads, lambda: on_progress(None)):
             stop_server()
             self._context = multiprocessing.get_context("spawn")
@@ -120,14 +122,14 @@ class Children:
 
 
 def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> bool:
-    """Start the fork server of a context, and call `tick` until it has imported what it is to import.
+    """Start the fork server of a context, and call `tick` until it has imported its modules.
 
-    False where CUDA was initialised by that: then no process that is forked from it can use a GPU.
+    Return False if an import initialised CUDA: then no forked process can use a GPU.
     """
     first = context.Process(target=_check_fork, daemon=True)
 
-    def start() -> None:  # returns when the server answers
-        with contextlib.suppress(EOFError, OSError):  # it was ended: the process that is started next says so
+    def start() -> None:  # returns when the server replies
+        with contextlib.suppress(EOFError, OSError):  # it was ended; the next start reports it
             first.start()
 
     starting = threading.Thread(target=start, daemon=True)
@@ -136,32 +138,33 @@ def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> boo
         while starting.is_alive():
             starting.join(_TICK_S)
             tick()
-    with contextlib.suppress(AssertionError):  # it was not started
+    with contextlib.suppress(AssertionError):  # the process was not started
         first.join(_LAST_S)
     return bool(first.exitcode != _CANNOT_FORK)
 
 
 @contextlib.contextmanager
 def child_environment(threads: int) -> Iterator[None]:
-    """Set what is read while torch is imported, in a fork server or a child; the caller's own stays as it was.
+    """Set the environment that torch reads at import, in a fork server or a child; it is restored at the end.
 
-    A child imports its parent's `__main__` again: of a script without a guard that would start everything anew. What a
-    child runs is in our modules, so it is shown an empty one.
+    A child imports its parent's `__main__` again. Without a guard in the user's script that would run it again, so
+    children see an empty `__main__`; they need only our modules.
     """
     before, main = dict(os.environ), sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     os.environ[guard.NAME] = guard.mark()
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    # Packages ask for a GPU while they are imported. By CUDA's own answer no process that is forked later could use
-    # one; the driver's library answers without that.
+    # Packages look for a GPU at import. A query through CUDA would keep forked processes from using it; a query
+    # through NVML does not.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts, and not the fastest first
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from whoever has the turn
-    # A child that crashed, or left without Python's shutdown, cannot give its semaphores back itself.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of nvidia-smi, instead of the fastest first
+    # Spinning threads would take the cores of the process that is timed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A child that crashed or skipped Python's shutdown leaves semaphores behind.
     warnings = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])
     os.environ["PYTHONWARNINGS"] = ",".join(warnings)
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-        del os.environ[name]  # options of the pytest that we run under are not those of the one in a cell
+        del os.environ[name]  # a surrounding pytest must not configure the pytest of a cell
     try:
         yield
     finally:
@@ -178,24 +181,24 @@ def _check_fork() -> None:
 
 
 def _watch(
-    process: Any, receiving: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
+    process: Any, receiver: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
 ) -> bool:
-    """Hand progress on until the process ends; False when the deadline came first."""
-    sources = [receiving, process.sentinel]
+    """Forward progress until the process ends; return False if the deadline comes first."""
+    sources = [receiver, process.sentinel]
     while True:
         ready = wait(sources, timeout=max(0.0, min(_TICK_S, deadline - time.monotonic())))
         trace.take()
-        if receiving in ready:
+        if receiver in ready:
             try:
-                on_progress(receiving.recv())
+                on_progress(receiver.recv())
             except (EOFError, OSError):
-                sources.remove(receiving)
+                sources.remove(receiver)
             continue
         if process.sentinel in ready:
             return True
         if time.monotonic() >= deadline:
             return False
-        on_progress(None)  # a tick, so that a clock can go on
+        on_progress(None)
 
 
 def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) -> Outcome:
@@ -215,11 +218,12 @@ def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) 
 
 
 def end_process(process: Any) -> None:
+    """End a process and its group, see `end_processes`."""
     end_processes([process])
 
 
 def end_processes(processes: Sequence[Any]) -> None:
-    """End processes and their groups, all at the same time: TERM, then KILL."""
+    """End processes and their groups, all at the same time: SIGTERM, and SIGKILL after 10 s."""
     for sign, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _LAST_S)):
         until = time.monotonic() + patience_s
         left = [process for process in processes if process.exitcode is None]
@@ -232,7 +236,7 @@ def end_processes(processes: Sequence[Any]) -> None:
 
 
 def _sweep_group(pid: int | None) -> None:
-    _signal_group(pid, signal.SIGKILL)  # whatever the cell left running
+    _signal_group(pid, signal.SIGKILL)  # processes that the cell left running
 
 
 def _signal_group(pid: int | None, sign: signal.Signals) -> None:
@@ -242,7 +246,7 @@ def _signal_group(pid: int | None, sign: signal.Signals) -> None:
 
 
 def _kernel_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory since it started (0 where it does not say)."""
+    """Return how many processes the kernel has killed for lack of memory since boot; 0 if it does not report them."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
             if line.startswith("oom_kill "):

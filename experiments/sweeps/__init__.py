@@ -1,1 +1,1 @@
-"""Many cells one after the other, then compared."""
+"""Sweeps: cells measured one after the other, then compared with their reference."""

@@ -1,4 +1,4 @@
-"""What a sweep adds when its cells are measured: each against the reference, in answers and in speed."""
+"""Compare the measured cells of a sweep with their reference, in outputs and in speed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from runtime_matrix.experiments.records.store import OUTPUT_DIFF_FILE, read_spee
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner, Tick
 
-_CLOCK = Clock.WALL  # of the matrix
-Say = Callable[[str], None]
+_CLOCK = Clock.WALL  # as in the matrix
+Log = Callable[[str], None]
 
 
 def compare_with_reference(
     cells: Sequence[Cell],
     records: Sequence[Record],
     results: Path,
-    say: Say,
+    log: Log,
     deadline: Deadline | None = None,
     tick: Tick = lambda: None,
 ) -> bool:
-    """Write `output_diff.json` and `speed.json` beside the record of each cell that ran as its reference did.
+    """Write `output_diff.json` and `speed.json` beside the record of each cell whose reference was measured too.
 
-    Return False when the deadline left launches out.
+    Return False if the deadline left launches out.
     """
     groups: dict[tuple[str, str], list[tuple[Cell, Record]]] = {}
     for cell, record in zip(cells, records, strict=True):
@@ -42,7 +42,7 @@ def compare_with_reference(
         references = [pair for pair in group if pair[1].is_reference]
         others = [pair for pair in group if not pair[1].is_reference]
         if references and others:
-            _compare_group(references[0], others, results, say, deadline, tick)
+            _compare_group(references[0], others, results, log, deadline, tick)
     return deadline is None or not deadline.is_over()
 
 
@@ -50,31 +50,31 @@ def _compare_group(
     reference: tuple[Cell, Record],
     others: Sequence[tuple[Cell, Record]],
     results: Path,
-    say: Say,
+    log: Log,
     deadline: Deadline | None,
     tick: Tick,
 ) -> None:
     cell, reference_record = reference
-    home, name = results / reference_record.record_id, reference_record.runtime.name
+    folder, name = results / reference_record.record_id, reference_record.runtime.name
     for _, record in others:
         compare_outputs(record, reference_record, results)
     options = cell.config.comparison
     candidates = [
         Runner(other, results / record.record_id)
         for other, record in others
-        if not _is_compared(results / record.record_id, options)  # resumed
+        if not _is_compared(results / record.record_id, options)  # a resumed cell may have its comparison
     ]
     if not options.enabled or not candidates:
         return
 
     def on_launch(done: int, launches: Sequence[Launch]) -> None:
         speedup = ratio(launches, "decode", _CLOCK)
-        shown = f", decode {speedup.estimate:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup else ""
-        say(f"speed against {name}: launch {done}{shown}")
+        suffix = f", decode {speedup.estimate:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup else ""
+        log(f"speed against {name}: launch {done}{suffix}")
 
-    say(f"speed against {name}")
+    log(f"speed against {name}")
     compare_speed(
-        Runner(cell, home),
+        Runner(cell, folder),
         candidates,
         options,
         _CLOCK,
@@ -86,16 +86,16 @@ def _compare_group(
 
 
 def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
-    """Say whether a resumed cell has what these options ask for; with others it is compared again."""
+    """Return whether a resumed cell has a complete comparison with the same options."""
     speed = read_speed(folder)
     if speed is None or speed.options != plain(options) or speed.reason is not None:
         return False
-    # A deadline may have ended a comparison after fewer launches than were asked for.
+    # A deadline may have ended the comparison early.
     return len(speed.launches) >= (options.launches or 2)
 
 
 def compare_outputs(record: Record, reference: Record, results: Path) -> None:
-    """Write what `answers.compare` finds for two records that lie below `results`."""
+    """Write `output_diff.json` for a record; both records are in `results`."""
     folder = results / record.record_id
     diff = compare(record, reference, folder, results / reference.record_id)
     write_atomic(folder / OUTPUT_DIFF_FILE, json.dumps(to_plain(diff), indent=1, allow_nan=False) + "\n")

@@ -1,6 +1,6 @@
-"""A first verdict while a sweep is still going on: the first cell beside the reference, from a few short launches.
+"""A first verdict while a sweep runs: the first cell against the reference, from a few short launches.
 
-It is said and not kept: the comparison at the end, of all cells together, is what the matrix shows.
+It is printed and not stored; the matrix shows the comparison of all cells at the end.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ _LAUNCHES, _ROUNDS = 3, 4
 
 
 class FirstLook:
-    """Takes the records of a sweep as they come; speaks once, when more cells are still to come."""
+    """Receives the records of a sweep and prints one verdict while cells remain.
 
-    def __init__(self, cells: Sequence[Cell], results: Path, say: Callable[[str], None], tell: Callable[[str], None]):
-        self._cells, self._results, self._say, self._tell = list(cells), results, say, tell
+    `note` replaces the progress line; `tell` prints a line that stays.
+    """
+
+    def __init__(self, cells: Sequence[Cell], results: Path, note: Callable[[str], None], tell: Callable[[str], None]):
+        self._cells, self._results, self._note, self._tell = list(cells), results, note, tell
         self._measured: list[tuple[Cell, Record]] = []
         self._is_over = not (cells[0].config.comparison.enabled and cells[0].config.comparison.first_look)
 
     def record(self, record: Record, deadline: Deadline, tick: Tick) -> None:
-        """Take the record of the next cell."""
+        """Add the record of the next cell, and compare if it completes the first pair."""
         cell = self._cells[len(self._measured)]
         self._measured.append((cell, record))
         is_last = len(self._measured) == len(self._cells)
@@ -43,7 +46,7 @@ class FirstLook:
             self._compare(*pair, tick)
 
     def _pair(self, record: Record) -> tuple[tuple[Cell, Record], tuple[Cell, Record]] | None:
-        """Return the reference and the first other cell of its model and hardware, where both are measured by now."""
+        """Return the reference and the first other cell of its model and hardware; None until both are measured."""
         alike = [
             (cell, other)
             for cell, other in self._measured
@@ -52,18 +55,19 @@ class FirstLook:
         reference = next((pair for pair in alike if pair[1].is_reference), None)
         other = next((pair for pair in alike if not pair[1].is_reference), None)
         if reference is None or other is None or (self._results / other[1].record_id / SPEED_FILE).exists():
-            return None  # the last: resumed, and compared already
+            return None  # in the last case the cell was resumed with its comparison
         return reference, other
 
     def _compare(self, reference: tuple[Cell, Record], other: tuple[Cell, Record], tick: Tick) -> None:
-        (cell, theirs), (candidate, mine) = reference, other
-        self._say(f"first look: {mine.runtime.name} beside {theirs.runtime.name}")
+        (cell, reference_record), (candidate, record) = reference, other
+        name = reference_record.runtime.name
+        self._note(f"first look: {record.runtime.name} against {name}")
         options = replace(
             cell.config.comparison, rounds=_ROUNDS, warmup=1, batched=None, long_new_tokens=None, one_thread_rounds=0
         )
         runners = [
-            Runner(cell, self._results / theirs.record_id),
-            Runner(candidate, self._results / mine.record_id),
+            Runner(cell, self._results / reference_record.record_id),
+            Runner(candidate, self._results / record.record_id),
         ]
         fork = cell.config.launch == "fork"
         launches: list[Launch] = []
@@ -73,11 +77,13 @@ class FirstLook:
             failures = measured.failures
             if not failures:
                 launches.append(measured.stored(1))
-        reason = "; ".join(f"{runners[index].cell.config.runtime.title}: {why}" for index, why in failures.items())
-        compare_outputs(mine, theirs, self._results)
-        first, second = attach([theirs, mine], self._results)
-        # Judged as any comparison is: of work that was wrong no speed is told.
+        reason = "; ".join(
+            f"{runners[index].cell.config.runtime.title}: {failure}" for index, failure in failures.items()
+        )
+        compare_outputs(record, reference_record, self._results)
+        first, second = attach([reference_record, record], self._results)
+        # The row applies the usual checks, so no speed is shown for wrong outputs.
         speed = speed_content(runners[0], runners[1], options, launches, fork, reason or None)
-        words = compared_words(rows([first, replace(second, speed=speed)], all=True)[1], theirs.runtime.name)
+        words = compared_words(rows([first, replace(second, speed=speed)], all=True)[1], name)
         left = len(self._cells) - len(self._measured)
-        self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells are to come")
+        self._tell(f"first look, {_LAUNCHES} short launches: {words}; {left} of {len(self._cells)} cells remain")

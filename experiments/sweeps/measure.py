@@ -1,4 +1,4 @@
-"""Cells measured one after the other, those of finished earlier runs left out where `resume` is set."""
+"""Measure cells one after the other; with `resume`, recorded cells are not measured again."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def measure_cells(
     on_record: Callable[[Record], None] = lambda record: None,
     deadline: Deadline | None = None,
 ) -> list[Record]:
-    """Measure each cell alone and return their records, those of finished earlier ones where `resume` is set.
+    """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
-    None is begun after the deadline: then there are fewer records than cells.
+    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder.
     """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
-    progress.note(f"records go to {results}")
+    progress.note(f"records are written to {results}")
     settle(results)
     machine = environment()
     recorded = recorded_cells(results, cells[0].config.tries) if cells[0].config.resume else []
@@ -49,22 +49,22 @@ def measure_cells(
     run_id = _stamp()
     sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
     records: list[Record] = []
-    compared_with = baselines(cells)
-    last_s = 0.0  # that the last cell took
+    references = baselines(cells)
+    last_s = 0.0  # duration of the last cell
     for index, cell in enumerate(cells):
-        here = _with_versions(machine, cell)
-        earlier = take(recorded, cell, here)
+        cell_environment = _with_versions(machine, cell)
+        earlier = take(recorded, cell, cell_environment)
         if earlier is None and deadline is not None and deadline.is_over(last_s):
             break
         start = time.monotonic()
         progress.start(cell.label)
-        is_reference = index in compared_with
+        is_reference = index in references
         if earlier is not None:
             record = replace(earlier, is_reference=is_reference)
         else:
             sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
             record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
-            identity = identity_of_cell(cell, run_id, record_id, here, is_reference, sweep)
+            identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, sweep)
             record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
         records.append(record)
         if earlier is None and record.status == "ok":
@@ -75,7 +75,7 @@ def measure_cells(
 
 
 def _with_versions(machine: Environment, cell: Cell) -> Environment:
-    """Return the environment, with the versions of the packages that this cell's runtime imports."""
+    """Return the environment with the versions of the packages that the cell's runtime imports."""
     return replace(machine, versions={**machine.versions, **cell.code.versions})
 
 

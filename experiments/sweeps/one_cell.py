@@ -1,4 +1,4 @@
-"""One cell of a sweep: its jobs one after the other, and a record whatever happens."""
+"""Measure one cell of a sweep: run its jobs and write its record, also after a failure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from runtime_matrix.experiments.tasks.registry import every_task
 
 
 class HardwarePeaks:
-    """What the machine can do at most: measured when the first cell that is timed begins, and journaled in each."""
+    """The hardware peaks, measured before the first timed cell and written to the journal of each."""
 
     def __init__(self, cells: Sequence[Cell], children: Children, progress: Progress):
         self._cells = [cell for cell in cells if cell.config.benchmark.use_hardware_peak]
@@ -41,17 +41,18 @@ class HardwarePeaks:
         self._known: dict[tuple[str, int], HardwarePeak | None] = {}  # by hardware profile and threads
 
     def write(self, cell: Cell, folder: Path) -> None:
+        """Write the hardware peak to the cell's journal, if its benchmarks use it; it is measured at most once."""
         if not cell.config.benchmark.use_hardware_peak:
             return
         key = (cell.config.hw.name, cell.threads)
         journal = folder / "journal.jsonl"
         if key in self._known:
-            known = self._known[key]
-            if known is not None:
-                Journal(journal).write("hardware_peak", known)
+            peak = self._known[key]
+            if peak is not None:
+                Journal(journal).write("hardware_peak", peak)
             return
-        alike = [one for one in self._cells if (one.config.hw.name, one.threads) == key]
-        dtypes = sorted({one.config.runtime.dtype for one in alike})
+        alike = [other for other in self._cells if (other.config.hw.name, other.threads) == key]
+        dtypes = sorted({other.config.runtime.dtype for other in alike})
         self._progress.hear(("benchmark", "hardware peak"))
         _timed("hardware_peak", cell, folder, self._children, self._progress.hear, dtypes)
         events = [event for event in read_journal(journal) if event["event"] == "hardware_peak"]
@@ -61,6 +62,10 @@ class HardwarePeaks:
 def measure_cell(
     cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress, peaks: HardwarePeaks
 ) -> Record:
+    """Measure a cell in `folder`, which is created, and return the record that was written; it names any failure.
+
+    After a signal the record is written too, and KeyboardInterrupt is raised again.
+    """
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
     with running(folder):
@@ -79,7 +84,7 @@ def measure_cell(
 
 
 def _jobs(cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress) -> Outcome:
-    """The reference first, so that agreement is known before any timing; what was timed is replayed afterwards."""
+    """Run the reference, so that outputs are checked before timing, then the benchmarks, then the replay."""
     journal = folder / "journal.jsonl"
     if cell.config.agreement.enabled:
         progress.hear(("benchmark", "reference"))
@@ -109,14 +114,14 @@ def _timed(
     cell: Cell,
     folder: Path,
     children: Children,
-    hear: Callable[[Any], None],
+    on_progress: Callable[[Any], None],
     *arguments: Any,
     journal: Path | None = None,
 ) -> Outcome:
-    """Run a job in a folder, and journal there, or in `journal`, the wall time that its process took."""
-    children.wait_for_server(hear)
+    """Run a job in a folder; write the wall time of its process to `journal`, by default the folder's own."""
+    children.wait_for_server(on_progress)
     start = time.monotonic()
-    outcome = children.run(name, cell, folder, cell.config.time_limit_s, hear, *arguments)
+    outcome = children.run(name, cell, folder, cell.config.time_limit_s, on_progress, *arguments)
     Journal(journal or folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
     return outcome
 
@@ -133,6 +138,7 @@ def _write(folder: Path, outcome: Outcome) -> Record:
 def identity_of_cell(
     cell: Cell, run_id: str, record_id: str, machine: Environment, is_reference: bool, sweep: Sweep
 ) -> CellIdentity:
+    """Return the part of a record that is known before the cell is measured; it starts now."""
     runtime = cell.config.runtime
     return CellIdentity(
         run_id=run_id,
@@ -166,6 +172,7 @@ def identity_of_cell(
 
 
 def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files of all benchmarks from a cell's folder."""
     for task in every_task().values():
         for name in task.temporary_files:
             (folder / name).unlink(missing_ok=True)

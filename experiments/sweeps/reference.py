@@ -1,4 +1,4 @@
-"""What cells are compared with: computed by the reference once, kept as an artifact, linked into each cell's folder."""
+"""The reference's outputs: computed once, stored as an artifact, and linked into the folder of each cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime_matrix.experiments.records.schema import CellIdentity
 from runtime_matrix.experiments.tasks.task import QualityTask, Task
 from runtime_matrix.runtimes import artifacts
 
-_OF_THE_JOB = ("journal.jsonl", "output.log", "manifest.json")  # of the process that computed it, not of the cell
+_JOB_FILES = ("journal.jsonl", "output.log", "manifest.json")  # files of the process that computed the outputs
 
 
 class _NotComputedError(Exception):
@@ -27,9 +27,9 @@ class _NotComputedError(Exception):
 
 
 def place_reference(cell: Cell, folder: Path, identity: CellIdentity, compute: Callable[[Path], Outcome]) -> Outcome:
-    """Put what the cell's benchmarks need of the reference into its folder; `compute` is called where nothing is kept.
+    """Link the reference's outputs into the cell's folder; `compute` is called if they are not stored yet.
 
-    Returns the outcome of computing it: a failure is kept nowhere, so that the next cell tries again.
+    Return the outcome of computing them. A failure is not stored, so the next cell tries again.
     """
 
     def build(scratch: Path) -> None:
@@ -38,19 +38,19 @@ def place_reference(cell: Cell, folder: Path, identity: CellIdentity, compute: C
             raise _NotComputedError(outcome)
 
     try:
-        kept = artifacts.entry(cell.artifacts, "reference", made_from(cell, identity), build)
+        stored = artifacts.entry(cell.artifacts, "reference", made_from(cell, identity), build)
     except _NotComputedError as error:
         return error.outcome
-    for file in kept.iterdir():
-        if file.name not in _OF_THE_JOB:
+    for file in stored.iterdir():
+        if file.name not in _JOB_FILES:
             _link(file, folder / file.name)
     return Outcome("ok", None, 0)
 
 
 def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
-    """Return all that the reference's outputs depend on, as JSON."""
+    """Return everything that the reference's outputs depend on, as JSON; it is the key of the artifact."""
     config = cell.config
-    made: JsonObject = plain({
+    key: JsonObject = plain({
         "model": cell.facts.digest,
         "reference": asdict(config.reference),
         "dtype": config.runtime.dtype,
@@ -59,17 +59,17 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
         "seed": config.seed,
         "agreement": asdict(config.agreement),
         "scoring": asdict(config.scoring),
-        "benchmarks": {task.name: _of_task(task, options) for task, options in config.benchmark.items()},
+        "benchmarks": {task.name: _task_key(task, options) for task, options in config.benchmark.items()},
         "environment": identity.environment_hash,
         "code": identity.code.digest if identity.code is not None else None,
-        # What is changed and not committed has no name of its own: it is good for this run.
+        # Uncommitted changes have no identity, so the outputs are valid only in this run.
         "run": identity.run_id if identity.environment.is_dirty is not False else None,
     })  # fmt: skip
-    return made
+    return key
 
 
-def _of_task(task: Task[object], options: object) -> JsonObject | None:
-    """Return what a benchmark's part depends on; None for one that needs nothing of the reference."""
+def _task_key(task: Task[object], options: object) -> JsonObject | None:
+    """Return what the reference's outputs for a benchmark depend on; None if it needs none."""
     if type(task).write_reference is Task.write_reference:
         return None
     data = task.path(options) if isinstance(task, QualityTask) else None
@@ -77,8 +77,8 @@ def _of_task(task: Task[object], options: object) -> JsonObject | None:
     return {"version": task.version, "options": asdict(options), "data": digest}  # type: ignore[call-overload]
 
 
-def _link(file: Path, place: Path) -> None:
+def _link(file: Path, target: Path) -> None:
     try:
-        os.link(file, place)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(file, place)
+        os.link(file, target)
+    except OSError:  # another file system, or a file system without hard links
+        shutil.copyfile(file, target)

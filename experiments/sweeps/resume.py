@@ -1,4 +1,4 @@
-"""What earlier runs left: cells without a record get one, and finished cells are not measured again."""
+"""Use the results of earlier runs: write missing records, and find cells that need not be measured again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from runtime_matrix.experiments.sweeps.one_cell import remove_temporary_files
 
 
 def settle(results: Path) -> None:
-    """Record what earlier runs left unrecorded because they were killed."""
+    """Write the missing records of runs that were killed, and remove their temporary files."""
     for folder, record in unfinished(results):
         write_record(folder, record)
         remove_temporary_files(folder)
 
 
 def recorded_cells(results: Path, tries: int) -> list[Record]:
-    """Return what is recorded as ok, as unsupported, or as failed for the last of so many tries; the newest first.
+    """Return the records that need no new measurement: ok, unsupported, or failed `tries` times; ok and newest first.
 
-    What the machine lacked before anything was loaded is tried again: it takes a second, and may have been installed.
+    A cell that failed its first check is measured again: the check takes a second, and the missing package may be
+    installed now.
     """
     records = [result.record for result in read_results(results)[0]]
     failures = Counter(_same(record) for record in records if record.status in FAILED)
@@ -35,27 +36,27 @@ def recorded_cells(results: Path, tries: int) -> list[Record]:
     def is_settled(record: Record) -> bool:
         if record.status in FAILED:
             return failures[_same(record)] >= tries
-        is_of_check = record.status == "unsupported" and not record.jobs.keys() - {"check"}
-        return record.status in ("ok", "unsupported") and not is_of_check
+        failed_check = record.status == "unsupported" and not record.jobs.keys() - {"check"}
+        return record.status in ("ok", "unsupported") and not failed_check
 
     settled = [record for record in reversed(records) if is_settled(record)]
-    return sorted(settled, key=lambda record: record.status != "ok")  # what was measured once stays measured
+    return sorted(settled, key=lambda record: record.status != "ok")  # a failure after a success does not discard it
 
 
 def _same(record: Record) -> tuple[str, str, str]:
-    """Return what records of the same cell, environment and code have in common."""
+    """Return a key that is equal for records of the same cell, environment and code."""
     return record.config_hash, record.environment_hash, repr(record.code)
 
 
-def take(recorded: list[Record], cell: Cell, here: Environment) -> Record | None:
-    """Return the newest record of the same cell, environment and code, and take it from the list.
+def take(recorded: list[Record], cell: Cell, current: Environment) -> Record | None:
+    """Remove the newest record of the same cell, environment and code from the list and return it; None without one.
 
-    One record stands for one cell: a runtime against itself needs two.
+    A record is used for one cell only, because a runtime against itself needs two.
     """
     if not recorded:
         return None
-    wanted = (cell.config_hash, environment_hash(here), cell.code)
+    key = (cell.config_hash, environment_hash(current), cell.code)
     for index, record in enumerate(recorded):
-        if (record.config_hash, record.environment_hash, record.code) == wanted:
+        if (record.config_hash, record.environment_hash, record.code) == key:
             return recorded.pop(index)
     return None

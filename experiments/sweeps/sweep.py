@@ -1,4 +1,4 @@
-"""A sweep: its cells one after the other, a record each whatever happens, then the matrix."""
+"""Run a sweep: measure its cells, compare them, export the results, and show the matrix."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from runtime_matrix.runtimes.artifacts import prune
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep measured."""
+    """The results of a sweep."""
 
-    records: list[Record]  # one per cell that was begun
-    results: list[Result]  # the same, with what comparing them found
+    records: list[Record]  # one per cell that was started
+    results: list[Result]  # the records with their comparisons
     is_whole: bool  # False: a deadline left cells or comparisons out
 
 
 def sweep(cells: Sequence[Cell]) -> Outcome:
-    """Measure each cell in a process of its own, compare them with their reference, and export the results.
+    """Measure each cell in its own process, compare the cells with their reference, and export the results.
 
-    UserError for exporters that cannot be configured; nothing is measured then.
+    UserError for exporters that cannot be configured, before anything is measured.
     """
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
@@ -47,7 +47,7 @@ def sweep(cells: Sequence[Cell]) -> Outcome:
     try:
         exporters.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
-            _tell_recommended(cells, progress)
+            _note_recommended(cells, progress)
             look = FirstLook(cells, results, progress.note, progress.tell)
 
             def on_record(record: Record) -> None:
@@ -70,29 +70,29 @@ def run_sweep(cells: Sequence[Cell]) -> int:
     outcome, results = sweep(cells), Path(cells[0].config.results_dir)
     if not outcome.is_whole:
         left = len(cells) - len(outcome.records)
-        what = f"{left} cells" if left else "comparisons"
-        print(f"stop_after_s: {what} are left; the same command with resume=true goes on")
+        missing = f"{left} cells" if left else "comparisons"
+        print(f"stop_after_s: {missing} are left; the same command with resume=true continues")
     _show(outcome.results, results)
     _write_page(results)
-    _keep_small(cells[0].artifacts, cells[0].config.artifacts_gib, outcome.records)
+    _prune(cells[0].artifacts, cells[0].config.artifacts_gib, outcome.records)
     return _exit_code(rows(outcome.results, all=True))
 
 
-def _tell_recommended(cells: Sequence[Cell], progress: Progress) -> None:
+def _note_recommended(cells: Sequence[Cell], progress: Progress) -> None:
     for hw in {cell.config.hw.name: cell.config.hw for cell in cells}.values():
         if hw.recommended.advice:
             progress.note(f"hw={hw.name} recommends {hw.recommended.advice}")
 
 
-def _keep_small(root: Path, gib: float, records: Sequence[Record]) -> None:
-    """Say what was built, and remove what was not used for longest where the cache has grown too large."""
+def _prune(root: Path, gib: float, records: Sequence[Record]) -> None:
+    """Print how many artifacts were built and reused; remove the least recently used beyond the size limit."""
     tallies = [record.load.artifacts for record in records if record.load is not None]
     built, reused = (int(sum(tally.get(name, 0) for tally in tallies)) for name in ("built", "found"))
     if built or reused:
-        print(f"artifacts: {built} built, {reused} found in {root}")
+        print(f"artifacts: {built} built, {reused} reused from {root}")
     removed = prune(root, int(gib * 2**30))
     if removed:
-        print(f"removed {len(removed)} artifacts that were not used for longest: artifacts_gib={gib:g}")
+        print(f"removed the {len(removed)} least recently used artifacts: artifacts_gib={gib:g}")
 
 
 def _show(compared: Sequence[Result], results: Path) -> None:
@@ -103,17 +103,17 @@ def _show(compared: Sequence[Result], results: Path) -> None:
 
 
 def _write_page(results: Path) -> None:
-    """Write the page of all that is recorded there. What was measured is kept, whatever becomes of the page."""
+    """Write the page of all records in the folder. A failure is reported and does not end the sweep."""
     try:
         write_page(*read(results, NEWEST), results / PAGE_FILE)
     except Exception as error:
         print(f"no page: {type(error).__name__}: {error}", file=sys.stderr)
     else:
-        print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is one file")
+        print(f"page: {results / PAGE_FILE}   open it in a browser, or send it: it is a single file")
 
 
 def _exit_code(matrix: Sequence[Row]) -> int:
-    """0 measured, 1 something failed, 3 nothing could be measured here."""
+    """Return 1 if a cell failed, else 0 if one was measured, else 3."""
     statuses = {row.status for row in matrix}
     if statuses & FAILED:
         return 1

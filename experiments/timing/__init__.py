@@ -1,1 +1,1 @@
-"""Speed: launches in which cells take turns."""
+"""Interleaved timing: launches in which cells take turns."""

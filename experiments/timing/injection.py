@@ -1,4 +1,4 @@
-"""Slowdowns of known size, put into a runtime to test what compares it."""
+"""Slowdowns of known size, injected into a runtime to test comparisons and gates."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.runtimes.base import LOGITS
 
 KINDS = ("compute", "sleep", "disk", "threads", "child", "rare", "late", "build", "unlucky_build")
-CONFIRM = "-confirm-"  # in the name of a folder of artifacts that a gate builds again
-_RARE_STEPS = 0.02  # of the steps are slow
-_LATE_FROM = 72  # tokens a row holds
+CONFIRM = "-confirm-"  # in the name of an artifacts folder that a gate builds to confirm a fail
+_RARE_STEPS = 0.02  # share of slow steps
+_LATE_FROM = 72  # tokens per row, beyond which steps are slow
 _SPIN = "import sys, time\nfor line in sys.stdin:\n end = time.perf_counter() + float(line)\n while time.perf_counter() < end: pass\n print(flush=True)"  # noqa: E501
 
 
 @dataclass(frozen=True)
 class Injection:
-    """`size` is the share of a call's time that is added: of all calls, or of those that the kind names.
+    """A slowdown: `size` is the share of a call's time that is added to it. UserError for an unknown kind.
 
-    compute: by computing. sleep, disk: by waiting. child: by computing in a child process. threads: none is added, and
-    half of the threads are taken away. rare: of one step in fifty. late: of steps behind 72 tokens. build: a share
-    drawn once for each folder of artifacts, normal with the deviation `size` around three times that: all builds are
-    slower. unlucky_build: of the first build only; one that is made to confirm a fail is as fast as without.
+    compute: by computing. sleep, disk: by waiting. child: by computing in a child process. threads: half of the threads
+    are removed instead. rare: to one step in fifty. late: to steps after 72 tokens. build: a share that is drawn once
+    per artifacts folder, normal with mean 3 `size` and deviation `size`, so that all builds are slower. unlucky_build:
+    only to the first build; a build that confirms a fail is not slowed.
     """
 
     kind: str
@@ -42,10 +42,11 @@ class Injection:
             raise UserError(f"injection {self.kind} is unknown; known: {', '.join(KINDS)}")
 
     def threads(self, threads: int) -> int:
+        """Return the number of threads that the runtime gets."""
         return max(1, threads // 2) if self.kind == "threads" else threads
 
     def wrap(self, runtime: Any, artifacts: Path) -> Any:
-        """Return the runtime with the slowdown in each of its calls."""
+        """Return the runtime with the slowdown added to its forward calls."""
         return runtime if self.kind == "threads" else _Slowed(runtime, self, artifacts)
 
 
@@ -88,22 +89,22 @@ class _Slowed:
 
 
 def _compute(seconds: float) -> None:
-    until, junk = time.perf_counter() + seconds, 0
-    while time.perf_counter() < until:
-        junk += sum(range(20))
+    end, total = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        total += sum(range(20))
 
 
 def _write_to_disk(seconds: float) -> None:
-    until = time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
     with tempfile.TemporaryFile() as file:
-        while time.perf_counter() < until:
+        while time.perf_counter() < end:
             file.write(b"0" * 4096)
             file.flush()
             os.fsync(file.fileno())
 
 
 class _Child:
-    """Computes in a process of its own for as long as it is told."""
+    """Computes for the requested time in a child process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen([sys.executable, "-c", _SPIN], stdin=-1, stdout=-1, text=True)

@@ -1,7 +1,7 @@
-"""Speed of several cells, interleaved: alive together, one computing at a time, in launches of fresh processes.
+"""Compare the speed of several cells, interleaved: in each launch, fresh processes are alive together and take turns.
 
-The launch is the unit of replication (Kalibera and Jones 2013): more rounds in the same processes narrow an interval
-around a number that another launch would not repeat.
+The launch is the unit of replication (Kalibera and Jones 2013): more rounds in the same processes narrow the interval
+around a value that another launch would not reproduce.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from runtime_matrix.experiments.timing.launch import RunningLaunch, computes_the
 from runtime_matrix.experiments.timing.runner import Runner, Tick
 
 _FORKED_FROM = 3  # candidates
-_NARROWEST_LAUNCHES = 4  # below, an interval from a variance of so few values is a guess
+_NARROWEST_LAUNCHES = 4  # with fewer, the variance is too uncertain for an interval
 
-OnLaunch = Callable[[int, Sequence[Launch]], None]  # launches done, the stored launches of the first candidate
-# By the folder of a candidate's record: are these launches all that is wanted?
+OnLaunch = Callable[[int, Sequence[Launch]], None]  # number of launches, stored launches of the first candidate
+# From the stored launches by the folder of the candidate's record: whether they suffice.
 Enough = Callable[[Mapping[Path, Sequence[Launch]]], bool]
 
 
@@ -53,11 +53,12 @@ def compare_speed(
     fork: bool = False,
     launcher: Launcher | None = None,
 ) -> dict[Path, str | None]:
-    """Run launches and write `speed.json` beside each record after each; return why some candidates have none.
+    """Run launches, write `speed.json` beside each record after each launch, and return the reason of each failure.
 
-    Without `enough`, as many launches as the options say: a width is of the ratio by `clock`. Cells that do not fit
-    into memory together are paired with the reference one by one. `fork`: see `runner.started`. `launcher` measures a
-    launch: real processes, unless another is given.
+    The result maps each candidate's folder to the reason, or None. Without `enough`, the options set the number of
+    launches or the width of the interval, which is of the ratio by `clock`. Cells that do not fit into memory together
+    are compared with the reference one by one. `fork`: see `runner.started`. `launcher` runs one launch; the default
+    starts real processes.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -65,7 +66,7 @@ def compare_speed(
         groups = [[candidate] for candidate in candidates]
     reasons: dict[Path, str | None] = {}
     for group in groups:
-        # One import serves all then; two cells are as soon there when each imports for itself.
+        # A fork server imports torch once for all cells, which is not faster for only two cells.
         fork_group = fork and len(group) >= _FORKED_FROM
         comparison = _Comparison(reference, group, options, fork_group, launcher or launch)
         reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline, tick)
@@ -73,7 +74,7 @@ def compare_speed(
 
 
 class _Comparison:
-    """A reference and its candidates, alive together."""
+    """The launches of a reference and its candidates."""
 
     def __init__(
         self,
@@ -87,18 +88,18 @@ class _Comparison:
         self._alive = list(candidates)
         self._stored: dict[Path, list[Launch]] = {runner.folder: [] for runner in candidates}
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
-        self._own: list[Launch] = []  # the reference's side of each launch
+        self._reference_launches: list[Launch] = []
 
     def run(self, on_launch: OnLaunch, enough: Enough, deadline: Deadline | None, tick: Tick) -> dict[Path, str | None]:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            done = self._launcher([self._reference, *self._alive], self._options, tick, self._fork)
-            if 0 in done.failures:
+            result = self._launcher([self._reference, *self._alive], self._options, tick, self._fork)
+            if 0 in result.failures:
                 for runner in list(self._alive):
-                    self._drop(runner, f"the reference: {done.failures[0]}")
+                    self._drop(runner, f"the reference: {result.failures[0]}")
                 break
-            self._keep(done)
+            self._store(result)
             if not self._alive:
                 break
             on_launch(number + 1, self._stored[self._alive[0].folder])
@@ -106,19 +107,19 @@ class _Comparison:
                 break
         return self._reasons
 
-    def _keep(self, done: RunningLaunch) -> None:
-        self._own.append(done.stored(0))
-        self._write(self._reference, self._own, None)
+    def _store(self, result: RunningLaunch) -> None:
+        self._reference_launches.append(result.stored(0))
+        self._write(self._reference, self._reference_launches, None)
         for index, runner in enumerate(list(self._alive), start=1):
-            if index in done.failures:
-                self._drop(runner, done.failures[index])
+            if index in result.failures:
+                self._drop(runner, result.failures[index])
                 continue
-            self._stored[runner.folder].append(done.stored(index))
+            self._stored[runner.folder].append(result.stored(index))
             self._write(runner, self._stored[runner.folder], None)
             speed = self._speed(runner, self._stored[runner.folder], None)
-            wrong = problem(speed, _record(runner).agreement_figures())
-            if wrong is not None and wrong.is_final:
-                self._drop(runner, f"{wrong.status}: {wrong.reason}")
+            timed_problem = problem(speed, _record(runner).agreement_figures())
+            if timed_problem is not None and timed_problem.is_final:
+                self._drop(runner, f"{timed_problem.status}: {timed_problem.reason}")
 
     def _drop(self, runner: Runner, reason: str) -> None:
         self._reasons[runner.folder] = reason
@@ -141,7 +142,7 @@ def speed_content(
     fork: bool,
     reason: str | None = None,
 ) -> Speed:
-    """Return what `speed.json` holds of a cell; `reason`: why there are not more launches."""
+    """Return the content of a cell's `speed.json`; `reason`: why there are no more launches."""
     return Speed(
         schema_version=SPEED_SCHEMA_VERSION,
         against=reference.folder.name,
@@ -169,7 +170,7 @@ def _is_narrow(launches: Sequence[Launch], options: ComparisonConfig, clock: Clo
 
 
 def _fit_together(runners: Sequence[Runner]) -> bool:
-    """Say whether the cells' peaks, as measured while each was alone, fit into what the machine has."""
+    """Return whether the memory peaks of the cells, measured alone, fit into the available memory together."""
     peaks = [_peaks(_record(runner)) for runner in runners]
     host, device = sum(host for host, _ in peaks), sum(device for _, device in peaks)
     available = available_bytes()
@@ -179,7 +180,7 @@ def _fit_together(runners: Sequence[Runner]) -> bool:
 
 
 def _peaks(record: Record) -> tuple[float, float]:
-    """Return the highest peaks of the host's memory and of the device's; 0 where nobody measured one."""
+    """Return the highest peaks of host and device memory in bytes; 0 if none was measured."""
     load, entries = record.load, record.benchmarks
     host = [load.peak_host_bytes if load else None, *(entry.figure("peak_host_bytes") for entry in entries)]
     device = [load.peak_device_bytes if load else None, *(entry.figure("peak_device_bytes") for entry in entries)]

@@ -1,4 +1,4 @@
-"""One launch of an interleaved comparison: fresh processes, alive together, one computing at a time."""
+"""One launch of an interleaved comparison: fresh processes that are alive together and take turns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REPEATS = 2
 
 @dataclass(frozen=True)
 class PlannedBlock:
-    """Rounds of one shape in a launch. `threads` None: the cell's own."""
+    """Rounds of one shape in a launch. `threads` None: the cell's own number."""
 
     name: str  # own, long, batched or one_thread
     threads: int | None
@@ -37,39 +37,39 @@ class PlannedBlock:
 
 
 def planned_blocks(options: ComparisonConfig) -> list[PlannedBlock]:
-    """Return what each launch measures, in its order."""
+    """Return the blocks of each launch in their order."""
     shape = Shape(options.batch, options.prompt_tokens, options.new_tokens)
-    planned = [PlannedBlock("own", None, shape, options.rounds)]
+    blocks = [PlannedBlock("own", None, shape, options.rounds)]
     if options.long_new_tokens is not None:
         long = Shape(options.batch, options.prompt_tokens, options.long_new_tokens)
-        planned.append(PlannedBlock("long", None, long, options.extra_rounds))
+        blocks.append(PlannedBlock("long", None, long, options.extra_rounds))
     if options.batched is not None:
         batched = Shape(options.batched, options.prompt_tokens, options.new_tokens)
-        planned.append(PlannedBlock("batched", None, batched, options.extra_rounds))
+        blocks.append(PlannedBlock("batched", None, batched, options.extra_rounds))
     if options.one_thread_rounds:
         short = Shape(options.batch, options.prompt_tokens, options.one_thread_new_tokens)
-        planned.append(PlannedBlock("one_thread", 1, short, options.one_thread_rounds))
-    return planned
+        blocks.append(PlannedBlock("one_thread", 1, short, options.one_thread_rounds))
+    return blocks
 
 
 @dataclass
 class RunningLaunch:
-    """What one set of fresh processes gave, by the index of the cell: 0 is the reference."""
+    """The results of one set of fresh processes, by the index of the cell; 0 is the reference."""
 
     seed: str = field(default_factory=lambda: secrets.token_hex(8))
     rounds: dict[str, dict[int, list[Round]]] = field(default_factory=dict)  # by block
-    prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one for each round
+    prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one entry per round
     tokens: dict[int, TimedTokens] = field(default_factory=dict)
     repeated: dict[int, Repeated] = field(default_factory=dict)
     memory: dict[int, PeakMemory] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)  # why a cell gave nothing
-    max_batch: dict[int, int | None] = field(default_factory=dict)  # that a cell takes
-    threads: int = 1  # at most, of a cell's own
+    failures: dict[int, str] = field(default_factory=dict)  # reasons of cells without results
+    max_batch: dict[int, int | None] = field(default_factory=dict)  # largest batch of a cell
+    threads: int = 1  # largest number of a cell's own
     devices: set[str] = field(default_factory=set)
     machine: MachineChange = field(default_factory=MachineChange)
 
     def stored(self, index: int) -> Launch:
-        """Return the launch of a cell as it is kept: its rounds and the reference's, which took turns."""
+        """Return the launch of a cell as it is stored: its rounds and those of the reference."""
         return Launch(
             own=self._block("own", index),
             long=self._block("long", index),
@@ -94,84 +94,89 @@ class RunningLaunch:
             candidate=_side(rounds[index]),
             reference=_side(rounds[0]),
             batch=len(prompts[0]),
-            prompt_tokens=[len(of_round[0]) for of_round in prompts],
+            prompt_tokens=[len(round_prompts[0]) for round_prompts in prompts],
         )
 
 
 def launch(
     runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None, fork: bool = False
 ) -> RunningLaunch:
-    """Start the cells together; for each setting let them load and warm up, then give each its turns."""
-    done = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
-    order = random.Random(done.seed)
-    planned, before = planned_blocks(options), read_machine()
+    """Start the cells together; for each setting, load and warm up all of them, then run their rounds in turns.
+
+    The first runner is the reference. `tick` is called while a process is waited for. `fork`: see `runner.started`.
+    """
+    running = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
+    order = random.Random(running.seed)
+    blocks, before = planned_blocks(options), read_machine()
     with started(runners, tick, fork) as workers:
         present = dict(enumerate(workers))
         for is_one_thread in (False, True):
-            mine = [block for block in planned if (block.threads == 1) == is_one_thread]
-            # A cell of one thread has measured it by then; on a GPU the host's time says nothing.
-            if mine and not (is_one_thread and (done.threads == 1 or "cuda" in done.devices)):
-                _measure(done, present, runners, mine, options, order, tick)
-        gpus = list(read_machine().gpus)  # warm from the last rounds
-    done.machine = replace(machine_change(before), gpus=gpus)
-    return done
+            setting_blocks = [block for block in blocks if (block.threads == 1) == is_one_thread]
+            # With one thread of their own, cells have been measured already; on a GPU, host time is not the cell's.
+            if setting_blocks and not (is_one_thread and (running.threads == 1 or "cuda" in running.devices)):
+                _measure(running, present, runners, setting_blocks, options, order, tick)
+        gpus = list(read_machine().gpus)  # read while they are warm from the last rounds
+    running.machine = replace(machine_change(before), gpus=gpus)
+    return running
 
 
 def _measure(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     runners: Sequence[Runner],
-    mine: Sequence[PlannedBlock],
+    blocks: Sequence[PlannedBlock],
     options: ComparisonConfig,
     order: random.Random,
     tick: Tick,
 ) -> None:
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
-    shapes = tuple(block.shape for block in mine)
-    cores = _shared_cores(mine[0].threads or done.threads, order)
+    shapes = tuple(block.shape for block in blocks)
+    cores = _shared_cores(blocks[0].threads or running.threads, order)
 
     def setting(index: int) -> Setting:
-        return Setting(mine[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
+        return Setting(blocks[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
 
-    _ask_all(done, present, lambda index: ("device",), lambda index, device: done.devices.add(device))
+    _ask_all(running, present, lambda index: ("device",), lambda index, device: running.devices.add(device))
 
     def on_loaded(index: int, loaded: Loaded) -> None:
-        done.memory.setdefault(index, loaded.memory)
-        done.max_batch[index] = loaded.max_batch
+        running.memory.setdefault(index, loaded.memory)
+        running.max_batch[index] = loaded.max_batch
 
-    # A GPU's memory is counted for all processes together: there one loads after the other.
-    _ask_all(done, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in done.devices)
-    for block in mine:
-        _run_block(done, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
+    # A GPU's memory is counted for all processes together, so there the cells load one after the other.
+    _ask_all(
+        running, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in running.devices
+    )
+    for block in blocks:
+        _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
         if block.name == "own":
-            _repeat(done, present, block)
+            _repeat(running, present, block)
     for index in [index for index in present if index > 0]:
         if 0 in present:
-            with _noting(done, present, 0):  # which is asked
-                _compare_tokens(done, present[0], index, runners, [block.name for block in mine])
+            with _noting(running, present, 0):  # the reference scores the tokens
+                _compare_tokens(running, present[0], index, runners, [block.name for block in blocks])
 
 
 def _ask_all(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     order: Callable[[int], tuple[Any, ...]],
-    on_answer: Callable[[int, Any], None],
+    on_result: Callable[[int, Any], None],
     together: bool = True,
 ) -> None:
-    """Give each worker its order, and hear their answers: all work side by side, or one after the other."""
+    """Send each worker its order and collect the results: from all at the same time, or one after the other."""
     workers = list(present.items())
     for group in [workers] if together else [[pair] for pair in workers]:
         for index, worker in group:
-            with _noting(done, present, index):
+            with _noting(running, present, index):
                 worker.send(*order(index))
         for index, worker in group:
             if index in present:
-                with _noting(done, present, index):
-                    on_answer(index, worker.result())
+                with _noting(running, present, index):
+                    on_result(index, worker.result())
 
 
 def _run_block(
-    done: RunningLaunch,
+    running: RunningLaunch,
     present: dict[int, Worker],
     vocabulary: int,
     block: PlannedBlock,
@@ -179,31 +184,33 @@ def _run_block(
     order: random.Random,
     tick: Tick,
 ) -> None:
-    rounds = done.rounds.setdefault(block.name, {})
-    prompts = done.prompts.setdefault(block.name, [])
-    until = time.monotonic() + seconds * len(present)
+    rounds = running.rounds.setdefault(block.name, {})
+    prompts = running.prompts.setdefault(block.name, [])
+    end = time.monotonic() + seconds * len(present)
     for number in range(block.rounds):
-        if number >= _FEWEST_ROUNDS and time.monotonic() > until:
+        if number >= _FEWEST_ROUNDS and time.monotonic() > end:
             break
-        key = f"{done.seed} {block.name} {number}"
+        key = f"{running.seed} {block.name} {number}"
         prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
         tick()
-        able = [index for index in sorted(present) if block.shape.batch <= (done.max_batch[index] or block.shape.batch)]
-        for index in _turns(able, number, order):
-            with _noting(done, present, index):
-                taken = present[index].ask("round", prompts[-1], block.shape.new_tokens)
-                rounds.setdefault(index, []).append(taken)
+        indices = [
+            index for index in sorted(present) if block.shape.batch <= (running.max_batch[index] or block.shape.batch)
+        ]
+        for index in _turns(indices, number, order):
+            with _noting(running, present, index):
+                result = present[index].ask("round", prompts[-1], block.shape.new_tokens)
+                rounds.setdefault(index, []).append(result)
 
 
-def _repeat(done: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
-    """Run the last rounds once more: a runtime that remembers what it was asked is faster then."""
-    numbers = range(len(done.prompts[block.name]))[-_REPEATS:]
+def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
+    """Repeat the last rounds, to detect runtimes that cache prompts: they are faster then."""
+    numbers = range(len(running.prompts[block.name]))[-_REPEATS:]
     for number in numbers:
         for index in sorted(present):
-            with _noting(done, present, index):
-                again = present[index].ask("round", done.prompts[block.name][number], block.shape.new_tokens)
-                times = done.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
-                times.fresh_s.append(done.rounds[block.name][index][number].wall_s)
+            with _noting(running, present, index):
+                again = present[index].ask("round", running.prompts[block.name][number], block.shape.new_tokens)
+                times = running.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
+                times.fresh_s.append(running.rounds[block.name][index][number].wall_s)
                 times.again_s.append(again.wall_s)
 
 
@@ -215,53 +222,54 @@ def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
 
 
 def _compare_tokens(
-    done: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
+    running: RunningLaunch, reference: Worker, index: int, runners: Sequence[Runner], names: Sequence[str]
 ) -> None:
-    """Add how the cell's timed tokens of these blocks compare with the reference's of the same rounds."""
+    """Compare the timed tokens of a cell with those of the reference in the same rounds, and add the counts."""
     rows = [
-        TimedRow(prompt, theirs, mine)
+        TimedRow(prompt, reference_tokens, tokens)
         for name in names
-        if 0 in done.rounds[name] and index in done.rounds[name]
+        if 0 in running.rounds[name] and index in running.rounds[name]
         for prompts, first, second in zip(
-            done.prompts[name], done.rounds[name][0], done.rounds[name][index], strict=False
+            running.prompts[name], running.rounds[name][0], running.rounds[name][index], strict=False
         )
-        for prompt, theirs, mine in zip(prompts, first.tokens, second.tokens, strict=True)
+        for prompt, reference_tokens, tokens in zip(prompts, first.tokens, second.tokens, strict=True)
     ]
     exact = computes_the_same(runners[index], runners[0])
-    done.tokens[index] = compare_rows(
-        rows, exact, lambda wanted: reference.ask("score", wanted), done.tokens.get(index)
+    running.tokens[index] = compare_rows(
+        rows, exact, lambda requests: reference.ask("score", requests), running.tokens.get(index)
     )
 
 
 def computes_the_same(runner: Runner, reference: Runner) -> bool:
+    """Return whether both compute the same function up to rounding, so that equal tokens are required."""
     return is_exact(runner.cell.resolved["runtime"], reference.cell.resolved["runtime"])
 
 
 @contextmanager
-def _noting(done: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
-    """Turn a worker that was lost into a failure of its cell, which takes no further turns."""
+def _noting(running: RunningLaunch, present: dict[int, Worker], index: int) -> Iterator[None]:
+    """Record a lost worker as the failure of its cell, which takes no further turns."""
     try:
         yield
     except Lost as lost:
-        done.failures[index] = str(lost)
+        running.failures[index] = str(lost)
         present.pop(index, None)
 
 
 def _side(rounds: Sequence[Round]) -> Side:
-    """Return the rounds of one cell as they are kept."""
-    steps = [len(taken.steps_wall_s) for taken in rounds]
+    """Return the rounds of one cell as they are stored."""
+    steps = [len(result.steps_wall_s) for result in rounds]
     return Side(
         prefill=Times(
-            wall_s=[taken.prefill_wall_s for taken in rounds], cpu_s=[taken.prefill_cpu_s for taken in rounds]
+            wall_s=[result.prefill_wall_s for result in rounds], cpu_s=[result.prefill_cpu_s for result in rounds]
         ),
         decode=Times(
-            wall_s=[sum(taken.steps_wall_s) / n for taken, n in zip(rounds, steps, strict=True)],
-            cpu_s=[taken.decode_cpu_s / n for taken, n in zip(rounds, steps, strict=True)],
+            wall_s=[sum(result.steps_wall_s) / n for result, n in zip(rounds, steps, strict=True)],
+            cpu_s=[result.decode_cpu_s / n for result, n in zip(rounds, steps, strict=True)],
         ),
-        steps_s=[[round(seconds, 7) for seconds in taken.steps_wall_s] for taken in rounds],
-        rounds_cpu_s=sum(taken.cpu_s for taken in rounds),
-        between_cpu_s=sum(taken.before_cpu_s for taken in rounds),
-        recompiles=_sum([taken.recompiles for taken in rounds]),
+        steps_s=[[round(seconds, 7) for seconds in result.steps_wall_s] for result in rounds],
+        rounds_cpu_s=sum(result.cpu_s for result in rounds),
+        between_cpu_s=sum(result.before_cpu_s for result in rounds),
+        recompiles=_sum([result.recompiles for result in rounds]),
     )
 
 
@@ -271,7 +279,7 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 
 def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
-    """Return as many cores as threads, other ones each launch: what a core adds must not become a constant."""
+    """Return as many cores as threads, drawn anew per launch, so that a slow core does not bias all launches."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     cores = sorted(os.sched_getaffinity(0))

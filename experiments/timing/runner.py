@@ -1,4 +1,4 @@
-"""The processes of a launch, as their parent sees them: orders go to each, and whatever ends one is a reason."""
+"""The parent's side of the processes of a launch: it sends orders, and turns failures into reasons."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ from runtime_matrix.experiments.execution.supervisor import (
 from runtime_matrix.experiments.timing import worker as interleaved_worker
 from runtime_matrix.experiments.timing.injection import Injection
 
-Tick = Callable[[], None]  # called every half second while something is waited for
+Tick = Callable[[], None]  # called every half second while waiting
 _TICK_S = 0.5
 _CLOSE_S = 2.0  # that a worker may take to free its runtime once all is compared
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A cell that is compared; `injection` adds a known slowdown, to test the comparison itself."""
+    """A cell to compare; `injection` adds a known slowdown, to test the comparison."""
 
     cell: Cell
-    folder: Path  # its record's
+    folder: Path  # of its record
     injection: Injection | None = None
 
 
 class Lost(Exception):
-    """A worker gave no answer. One line: why."""
+    """A worker did not reply; the message is the reason in one line."""
 
 
 class Worker:
-    """One process of a launch. Its time limit counts its own turns."""
+    """One process of a launch. The time limit counts only its own turns."""
 
     def __init__(self, process: Any, wire: Connection, limit_s: float, tick: Tick):
         self._process, self._wire, self._limit_s, self._tick = process, wire, limit_s, tick
 
     def ask(self, *order: Any) -> Any:
-        """Return the answer to an order. Lost where there is none."""
+        """Send an order and return its result; Lost if the worker failed, ended or timed out."""
         self.send(*order)
         return self.result()
 
     def send(self, *order: Any) -> None:
+        """Send an order without waiting; Lost if the worker has ended."""
         try:
             self._wire.send(order)
         except OSError as error:
@@ -62,7 +63,7 @@ class Worker:
         self._wire.close()
 
     def result(self) -> Any:
-        """Wait for the answer to what was sent."""
+        """Wait for the result of the last order; Lost if the worker failed, ended or timed out."""
         start = time.monotonic()
         while not wait([self._wire, self._process.sentinel], timeout=min(_TICK_S, self._left(start))):
             self._tick()
@@ -87,10 +88,10 @@ class Worker:
 
 @contextmanager
 def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterator[list[Worker]]:
-    """Start a fresh process for each cell, and call `tick` while they are waited for; all are ended with the block.
+    """Start a fresh process for each cell; all are ended with the block. `tick` is called while waiting for them.
 
-    `fork`: from a server that is started for them alone and has imported torch. All launches forked from one server
-    would share a memory layout, and intervals over them would be falsely narrow; so each has a server of its own.
+    `fork`: from a new fork server that has imported torch. Each launch has its own server, because launches from one
+    server would share a memory layout and their intervals would be too narrow.
     """
     context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
     if fork:
@@ -103,14 +104,14 @@ def started(runners: Sequence[Runner], tick: Tick, fork: bool = False) -> Iterat
     workers = []
     try:
         for runner in runners:
-            mine, theirs = context.Pipe()
-            arguments = (runner.cell, runner.folder / "speed.log", theirs, runner.injection)
+            wire, child_wire = context.Pipe()
+            arguments = (runner.cell, runner.folder / "speed.log", child_wire, runner.injection)
             process = context.Process(target=interleaved_worker.main, args=arguments)
             with child_environment(runner.cell.threads):
                 process.start()
-            theirs.close()
+            child_wire.close()
             processes.append(process)
-            workers.append(Worker(process, mine, runner.cell.config.time_limit_s, tick))
+            workers.append(Worker(process, wire, runner.cell.config.time_limit_s, tick))
         yield workers
         for worker in workers:
             worker.hang_up()

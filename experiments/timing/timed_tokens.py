@@ -1,4 +1,4 @@
-"""Were the timed tokens right? Those of each round against the reference's of the same round, or forced through it."""
+"""Check the timed tokens against those of the reference in the same round, or by scoring them with the reference."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.records.comparison import TimedTokens
 
-Request = tuple[list[int], int]  # ids, and the index of the first one that is scored
-Force = Callable[[list[Request]], list[list[float]]]  # how much likelier the reference's own choice was, each token
+Request = tuple[list[int], int]  # token ids, and the index of the first scored one
+# Per scored token: the log-probability of the reference's own choice minus that of the token, in nats.
+Force = Callable[[list[Request]], list[list[float]]]
 _NONE = TimedTokens(tokens=0, missing=0, forced=0, forced_top=0, max_gap=0.0)
 
 
 @dataclass(frozen=True)
 class TimedRow:
-    """Token ids of one row of a batch: what was asked, and what both cells said."""
+    """Token ids of one row of a batch: the prompt, and the tokens of both cells."""
 
     prompt: list[int]
     reference: list[int]
@@ -24,15 +25,15 @@ class TimedRow:
 def compare_rows(
     rows: Sequence[TimedRow], exact: bool, force: Force, earlier: TimedTokens | None = None
 ) -> TimedTokens:
-    """Return counts over the rows, added to `earlier` ones.
+    """Return counts over the rows, added to `earlier`.
 
-    Forced through the reference are the tokens of all rows; with `exact`, of those that differ from the reference's.
-    `missing` tokens were not produced.
+    `force` scores the tokens of all rows with the reference; with `exact`, only of rows that differ from the
+    reference's. `missing` counts tokens that were not produced.
     """
     before = earlier or _NONE
     differing = [row for row in rows if not exact or row.candidate != row.reference]
-    wanted = [([*row.prompt, *row.candidate], len(row.prompt)) for row in differing if row.candidate]
-    gaps = [gap for scored in force(wanted) for gap in scored] if wanted else []
+    requests = [([*row.prompt, *row.candidate], len(row.prompt)) for row in differing if row.candidate]
+    gaps = [gap for scored in force(requests) for gap in scored] if requests else []
     return TimedTokens(
         rows=before.rows + len(rows),
         same_rows=before.same_rows + sum(row.candidate == row.reference for row in rows),

@@ -1,7 +1,7 @@
-"""The process of a cell whose speed is compared: loads, warms up, then computes whenever it is told to.
+"""The interleaved worker, a process for one cell: it loads, warms up, and runs one round per order.
 
-A round is one generation, from a prompt that arrives with the order for it: nothing of it can be computed, or
-remembered, before. The tokens go back with the times, and what was computed between rounds is told too.
+A round is one generation. Its prompt arrives with the order, so that nothing can be computed or cached before. The
+tokens are returned with the times, and with the CPU time used between rounds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from runtime_matrix.experiments.measurement.processes import TreeClock, descenda
 from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
 
-_HAND_OVER_S = 2e-3  # CPU time that sending the tokens and receiving a prompt may take
+_HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a round generates."""
+    """The size of a round."""
 
     batch: int
     prompt_tokens: tuple[int, ...]  # shortest and longest
@@ -36,17 +36,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the rounds that follow are run."""
+    """How the following rounds are run."""
 
     threads: int
-    cores: tuple[int, ...]  # where rounds are computed; empty: anywhere
+    cores: tuple[int, ...]  # that all workers share; empty: no pinning
     shapes: tuple[Shape, ...]
-    warm_up: int  # rounds of each shape and shape bucket before those that count
+    warm_up: int  # untimed rounds of each shape and shape bucket
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading and warming up took, and what the runtime takes."""
+    """The memory peaks of loading and warming up, and the runtime's largest batch."""
 
     memory: PeakMemory
     max_batch: int | None
@@ -54,7 +54,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Round:
-    """What one generation took, and what it said. Seconds; `cpu` counts child processes."""
+    """The times and tokens of one generation. Times are in seconds; CPU times include child processes."""
 
     prefill_wall_s: float
     prefill_cpu_s: float
@@ -62,19 +62,21 @@ class Round:
     decode_cpu_s: float  # of all steps
     before_cpu_s: float  # since the round before
     recompiles: int | None
-    tokens: list[list[int]]  # a list for each prompt
+    tokens: list[list[int]]  # one list per prompt
 
     @property
     def wall_s(self) -> float:
+        """Return the wall time of the round in seconds."""
         return self.prefill_wall_s + sum(self.steps_wall_s)
 
     @property
     def cpu_s(self) -> float:
+        """Return the CPU time of the round in seconds, child processes included."""
         return self.prefill_cpu_s + self.decode_cpu_s
 
 
 def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
-    """Serve orders until the wire is closed; answers ("done", result) or ("failed", status, reason) to each.
+    """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
     Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
     """
@@ -105,20 +107,20 @@ class _Worker:
         self._traits: Any = None
         self._device = "cpu"
         self._clock = TreeClock()
-        # When the last round was over, by the clock and by this thread's own, which then hands results over and waits.
+        # End of the last round, in CPU time of the process tree and of this thread, which sends results after it.
         self._ended_s: tuple[float, float] | None = None
 
     def device(self) -> str:
-        """Return what the cell runs on: cpu or cuda."""
+        """Return the device of the cell, cpu or cuda."""
         from runtime_matrix.experiments.execution.worker.device import resolve
 
         self._device, _ = resolve(self._cell.config.hw)
         return self._device
 
     def load(self, setting: Setting) -> Loaded:
-        """Load, or load again for another setting; return the peaks of memory and the largest batch.
+        """Load, or load again for another setting; return the memory peaks and the largest batch.
 
-        What the device holds is told right only while no other process loads.
+        The peak of device memory is right only if no other process loads at the same time.
         """
         import dataclasses
 
@@ -144,8 +146,8 @@ class _Worker:
                 for shape in setting.shapes:
                     if shape.batch <= (self._traits.max_batch or shape.batch):
                         self._warm_up(shape, setting.warm_up)
-        if self._device == "cpu":  # on a GPU threads only launch and wait: on one core they would wait for each other
-            _stay_on(setting.cores)
+        if self._device == "cpu":  # on a GPU, threads that launch and wait would block each other on one core
+            _pin_to(setting.cores)
         self._warm_up(setting.shapes[0], 1)  # the first round on these cores
         peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
         memory = PeakMemory(
@@ -159,7 +161,7 @@ class _Worker:
         self._opened.close()
 
     def _warm_up(self, shape: Shape, rounds: int) -> None:
-        """Run rounds of every shape bucket that the range of prompts can fall into."""
+        """Run rounds in every shape bucket of the range of prompt lengths."""
         shortest, longest = min(shape.prompt_tokens), max(shape.prompt_tokens)
         by_bucket = {self._traits.buckets.pad_tokens(n): n for n in range(longest, shortest - 1, -1)}
         lengths = sorted(by_bucket.values()) if self._traits.buckets.tokens else [shortest, longest]
@@ -169,13 +171,13 @@ class _Worker:
                 self.round(draw_prompts(key, shape.batch, (length,), self._traits.vocabulary), shape.new_tokens)
 
     def round(self, prompts: Prompts, new_tokens: int) -> Round:
-        """Generate so many tokens from each prompt, and tell what that took."""
+        """Generate `new_tokens` tokens from each prompt; return times and tokens."""
         before_s, compiled = self._cpu_since_last_round(), self._recompiles()
         if self._device == "cuda":
             self._take_the_gpu(prompts)
         walls, cpus, tokens = self._generate(prompts, new_tokens)
         self._clock.refresh()
-        if descendants():  # those that were born meanwhile are in the clock only now
+        if descendants():  # the clock includes processes started in the round only after the refresh
             cpus[-1] = self._clock()
         self._end()
         after = self._recompiles()
@@ -190,8 +192,10 @@ class _Worker:
         )
 
     def _take_the_gpu(self, prompts: Prompts) -> None:
-        """Generate one token from other prompts of this shape, untimed: whoever computes first after another process
-        pays for the switch between their contexts, which would be counted with the prefill."""
+        """Generate one untimed token from other prompts of this shape.
+
+        The first work after another process includes the switch of GPU contexts, which would count as prefill.
+        """
         from runtime_matrix.experiments.evaluation.decoding import decode_batch
 
         others = draw_prompts(f"switch {os.getpid()}", len(prompts), (len(prompts[0]),), self._traits.vocabulary)
@@ -199,18 +203,18 @@ class _Worker:
         self._runtime.synchronize()
 
     def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
-        """Return, for each scored token, how much more likely the runtime's own first choice was (nats)."""
+        """Return per scored token the log-probability of the runtime's top token minus that of the token (nats)."""
         from runtime_matrix.experiments.evaluation.requests import ScoreRequest
         from runtime_matrix.experiments.evaluation.scoring import score
 
-        asked = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
-        scored = score(self._runtime, self._traits, asked, self._cell.config.scoring)
+        score_requests = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
+        scored = score(self._runtime, self._traits, score_requests, self._cell.config.scoring)
         self._clock.refresh()
-        self._end()  # this was asked for between rounds
+        self._end()  # scoring is not work of the runtime between rounds
         return [list(result.top1_margins) for result in scored]
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
-        """Return the wall time at the start and after each token; CPU time at the start, the first and last token."""
+        """Return wall times at the start and after each token; CPU times at the start, after the first and the last."""
         from runtime_matrix.experiments.evaluation.decoding import decode_batch
 
         clock, synchronize = self._clock, self._runtime.synchronize
@@ -218,7 +222,7 @@ class _Worker:
         cpus: list[float] = []
 
         def tick() -> None:
-            synchronize()  # what a call leaves unfinished is waited for
+            synchronize()  # asynchronous work of the call is part of the step
             walls.append(time.perf_counter())
             if len(walls) == 2:
                 cpus.append(clock())
@@ -232,13 +236,14 @@ class _Worker:
 
     def _cpu_since_last_round(self) -> float:
         now, known = self._clock(), self._clock.children
-        self._clock.refresh()  # reads /proc, which is not the runtime's doing
-        if self._clock.children != known:  # born since: all that they used was used between rounds
+        self._clock.refresh()  # reads /proc, which must not count as the runtime's CPU time
+        if self._clock.children != known:  # new processes used all their CPU time between rounds
             now = self._clock()
         if self._ended_s is None:
             return 0.0
         ended, own = self._ended_s
-        handing_over = min(_HAND_OVER_S, time.thread_time() - own)  # bounded: a signal handler runs in this thread too
+        # Bounded, because signal handlers run in this thread too.
+        handing_over = min(_HAND_OVER_S, time.thread_time() - own)
         return max(0.0, now - ended - handing_over)
 
     def _end(self) -> None:
@@ -249,13 +254,13 @@ class _Worker:
         return count
 
 
-def _stay_on(cores: Sequence[int]) -> None:
-    """Keep every thread of this process and its children on the cores that all workers share.
+def _pin_to(cores: Sequence[int]) -> None:
+    """Pin every thread of this process and its children to the cores that all workers share.
 
-    Cores of one machine differ by several percent while others use it, and a process left alone stays where it is: the
-    whole launch would be biased. Not before now, since workers load side by side.
+    Cores of a machine in use differ by several percent, and an unpinned process stays on its core, which would bias the
+    whole launch. It is pinned only after loading, because workers load at the same time.
     """
     tasks = [path for pid in (os.getpid(), *descendants()) for path in Path(f"/proc/{pid}/task").glob("*")]
     for task in tasks if cores else []:
-        with suppress(OSError):  # a thread that has just ended
+        with suppress(OSError):  # the thread has just ended
             os.sched_setaffinity(int(task.name), cores)

@@ -42,9 +42,7 @@ def test_speedups_by_cpu_time_of_an_earlier_version_rank_nothing(
     assert "decode speed" not in said
 
 
-def test_estimates_are_taken_where_that_is_wanted_and_said_to_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_accept_unshown_accepts_estimates_and_marks_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = [str(sweep(tmp_path, has_garbage=True)), "--min-accuracy", "0.99"]
     assert main(asked) == 0
     said = capsys.readouterr().out
@@ -57,7 +55,7 @@ def test_estimates_are_taken_where_that_is_wanted_and_said_to_be(
     assert "\nnote: accepted unshown: onnxruntime keeps 100.0 % [" in said
 
 
-def test_nothing_qualifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_code_3_if_no_cell_qualifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wish = ["--min-accuracy", "0.99", "--max-memory-gib", "0.05"]
     assert main([str(sweep(tmp_path)), *wish]) == 3
     said = capsys.readouterr().out.splitlines()
@@ -68,7 +66,7 @@ def test_nothing_qualifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([str(tmp_path), "--min-accuracy", "0.99", *relaxed]) == 0  # what it says is enough
 
 
-def test_another_machine_few_records_and_left_out_ones_are_said(
+def test_another_machine_few_records_and_unreadable_ones_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, [make_record("eager")])
@@ -92,7 +90,7 @@ def test_models_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([str(tmp_path), "--model", "bundled"]) == 0
 
 
-def test_a_file_that_is_no_matrix_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_matrix_is_a_user_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "matrix.json").write_text("[]")
     assert main([str(tmp_path / "matrix.json")]) == 2
     assert "is not a published matrix" in capsys.readouterr().err

@@ -59,14 +59,14 @@ def test_a_runtime_against_itself_has_an_interval(compare: Compare, tmp_path: Pa
     assert [path.parent for path in (tmp_path / "runs").glob("*/output_diff.json")] == [candidate.parent]
 
 
-def test_what_is_unsupported_here_is_3_and_its_reason(compare: Compare, tmp_path: Path) -> None:
+def test_an_unsupported_runtime_gives_exit_code_3_and_the_reason(compare: Compare, tmp_path: Path) -> None:
     done = compare(*FAKE, *QUICK, "runtime.engine.fault=unsupported")
     assert done.returncode == 3, done.stdout + done.stderr
     assert done.stdout.startswith("fake: unsupported: the fake runtime was told to be unsupported")
     assert list((tmp_path / "runs").glob("*/speed.json")) == []
 
 
-def test_what_fails_is_1_and_its_reason(compare: Compare) -> None:
+def test_a_failing_runtime_gives_exit_code_1_and_the_reason(compare: Compare) -> None:
     done = compare(*FAKE, *QUICK, "runtime.engine.fault=error")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "fake: error: RuntimeError: the fake runtime was told to fail" in done.stdout
@@ -77,7 +77,7 @@ def test_what_fails_is_1_and_its_reason(compare: Compare) -> None:
     [
         (["runtime=fkae"], "did you mean 'fake'"),
         (["against=eagr"], "did you mean 'eager'"),
-        (["-m", "runtime=fake,eager"], "two runtimes are compared, not a sweep"),
+        (["-m", "runtime=fake,eager"], "compare takes two runtimes, not a sweep"),
         (["runtime=fake,eager"], "several values are a sweep: add -m"),
         (["--fast"], "--fast is not an option; known: cfg, config-dir, help, multirun"),
         (["--hlep"], "did you mean 'help'"),
@@ -86,14 +86,14 @@ def test_what_fails_is_1_and_its_reason(compare: Compare) -> None:
         (["runtime=[fake"], "runtime=[fake: "),
     ],
 )
-def test_mistakes_are_one_line_and_2(compare: Compare, words: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_with_exit_code_2(compare: Compare, words: list[str], says: str) -> None:
     done = compare("model=random", "benchmark=[latency]", *words)
     assert done.returncode == 2, done.stdout + done.stderr
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_help_is_quick_and_without_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     code = "import sys, runtime_matrix.experiments.compare as c; assert c.main(['--help']) == 0"
     code += "; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -45,10 +45,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_results_dir_is_one_line(run: Run, small_disk: Path) -> None:
+def test_a_full_results_dir_is_reported_in_one_line(run: Run, small_disk: Path) -> None:
     done = run(*FAKE, "agreement.enabled=false", "progress=false", f"results_dir={small_disk}")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.fullmatch(r"error: No space left on device: \S+; what was recorded before is whole\n", done.stderr)
+    assert re.fullmatch(r"error: No space left on device: \S+; earlier records are complete\n", done.stderr)
     assert not list(small_disk.rglob(".record.json.*"))
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_cache_is_set_aside(tmp_path: Path) -> None:
     assert KeptTexts(path, "answers").get([b"key"]) == {b"key": "text"}
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+def test_an_unwritable_cache_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     kept = KeptTexts(tmp_path / "file" / "answers.sqlite", "answers")
     kept.put([(b"key", "text")])
@@ -85,7 +85,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     assert KeptTexts(None, "answers").get([b"key"]) == {}
 
 
-def test_a_run_with_damaged_caches_says_so_and_goes_on(run: Run, tmp_path: Path) -> None:
+def test_a_run_with_damaged_caches_reports_them_and_continues(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "artifacts"
     folder.mkdir()
     (folder / "verdicts.sqlite").write_bytes(os.urandom(4000))
@@ -109,7 +109,9 @@ ODD: list[tuple[tuple[str, ...], Any]] = [
 
 
 @pytest.mark.parametrize(("place", "value"), ODD, ids=lambda one: str(one)[:40])
-def test_one_odd_field_leaves_the_other_records(tmp_path: Path, place: tuple[str, ...], value: Any) -> None:
+def test_a_record_with_a_wrong_field_does_not_affect_the_others(
+    tmp_path: Path, place: tuple[str, ...], value: Any
+) -> None:
     folder = sweep(tmp_path)
     path = folder / "run-1-gptq" / "record.json"
     record = json.loads(path.read_text())
@@ -140,14 +142,14 @@ def test_one_odd_field_leaves_the_other_records(tmp_path: Path, place: tuple[str
     ids=str,
 )
 @pytest.mark.parametrize("form", ["table", "md", "html"])
-def test_locales_without_characters(tmp_path: Path, variables: dict[str, str], form: str) -> None:
+def test_output_works_in_a_locale_that_lacks_characters(tmp_path: Path, variables: dict[str, str], form: str) -> None:
     done = _report(sweep(tmp_path), form, variables=variables)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("into", "code"), [(">&-", 0), (">/dev/full", 1), ("| true", None)])
-def test_output_that_goes_nowhere(tmp_path: Path, into: str, code: int | None) -> None:
+def test_output_works_without_standard_streams(tmp_path: Path, into: str, code: int | None) -> None:
     done = _report(sweep(tmp_path), "csv", into=into)
     assert code is None or done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr
@@ -166,7 +168,7 @@ def _report(
     )
 
 
-def test_a_closed_pipe_is_141(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_gives_exit_code_141(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
 
     def work() -> int:
@@ -178,7 +180,7 @@ def test_a_closed_pipe_is_141(monkeypatch: pytest.MonkeyPatch) -> None:
 HARM = "=cmd|' /C calc'!A0 \x1b]0;TITLE\x07\x1b[31m <img src=x onerror=alert(1)> [link](javascript:alert(1))"
 
 
-def test_texts_of_others_are_inert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_and_markup_in_records_are_inert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record("eager", status="error", reason=HARM)
     harmful = rows([result(replace(record, runtime=replace(record.runtime, name=HARM)))])
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", clean(HARM))
@@ -198,7 +200,7 @@ def test_texts_of_others_are_inert(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_a_page_runs_its_own_scripts_alone(tmp_path: Path) -> None:
+def test_a_page_runs_only_its_own_scripts(tmp_path: Path) -> None:
     text = page(*read(sweep(tmp_path)))
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
     policy = html.unescape(policy)

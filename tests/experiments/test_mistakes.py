@@ -88,7 +88,7 @@ DATA: list[tuple[str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("task", "name", "content", "says"), DATA, ids=[f"{one[0]} {one[1]}" for one in DATA])
-def test_data(tmp_path: Path, task: str, name: str, content: str, says: str) -> None:
+def test_unreadable_data_is_refused_in_one_line(tmp_path: Path, task: str, name: str, content: str, says: str) -> None:
     path = tmp_path / name
     path.write_text(content)
     said = mistake(f"benchmark=[{task}]", f"benchmark.{task}.data={path}")
@@ -99,7 +99,7 @@ def test_data(tmp_path: Path, task: str, name: str, content: str, says: str) -> 
     "key", ["perplexity", "multiple_choice", "code", "extractive_qa", "summarization", "divergence"]
 )
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero"])
-def test_what_never_ends_is_not_read(tmp_path: Path, key: str, kind: str) -> None:
+def test_pipes_and_devices_are_not_read(tmp_path: Path, key: str, kind: str) -> None:
     path = Path(kind)
     if kind == "pipe":
         path = tmp_path / "pipe.jsonl"
@@ -117,7 +117,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["benchmark.latency.iterations=1000000000000"], "must be at most 100000"),
     (["runtime.name=../../x"], "no slash"),
     (["runtime.name=''"], "1 to 80 characters"),
-    (["runtime.name='a\nb'"], "no line end"),
+    (["runtime.name='a\nb'"], "no line break"),
     (["runtime.name=" + "x" * 300], "1 to 80 characters"),
     (["results_dir=''"], "results_dir is empty"),
     (["benchmark.code.k=[1,1]"], "has the same k twice"),
@@ -125,14 +125,20 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["runtime.engine.target=no_such_module:X"], "there is no module no_such_module here"),
     (["runtime.engine.target=runtimes"], "give MODULE:CLASS"),
     (["runtime.engine.target=3"], "give MODULE:CLASS"),
-    (["runtime=onnxruntime", "+runtime.engine.provder=cpu"], "is no option of OnnxRuntime; did you mean 'provider'?"),
-    (["runtime=gptq", "+runtime.weights.bit=3"], "runtime.weights.bit is no option of Gptq; did you mean 'bits'?"),
+    (
+        ["runtime=onnxruntime", "+runtime.engine.provder=cpu"],
+        "is not an option of OnnxRuntime; did you mean 'provider'?",
+    ),
+    (["runtime=gptq", "+runtime.weights.bit=3"], "runtime.weights.bit is not an option of Gptq; did you mean 'bits'?"),
     (["runtime=gptq", "runtime.weights.bits=5"], "gptq has 2, 3, 4, 8 bits, not 5: set runtime.weights.bits"),
     (["runtime=gptq", "runtime.weights.bits=many"], "runtime.weights: gptq has"),
     (["runtime=onnxruntime_int4", "runtime.weights.block_size=24"], "must be a power of two of at least 16"),
     (["runtime=nf4", "runtime.weights.scheme=nf5"], "runtime.weights.scheme=nf5 is unknown; known: nf4, int8"),
     (["runtime=offload", "+runtime.placement.max_memory={cpu: 1GB}"], "wants one of runtime.placement.layers=N"),
-    (["runtime=eager", "+runtime.engine.dtype=float16"], "runtime.engine.dtype is given as runtime.dtype"),
+    (
+        ["runtime=eager", "+runtime.engine.dtype=float16"],
+        "runtime.engine.dtype is not an option here: use runtime.dtype",
+    ),
     (["results_dir=${nothing}"], "Interpolation key 'nothing' not found"),
     (["results_dir=${artifacts_dir}"], "Recursive interpolation"),
     (["results_dir=${oc.env:NO_SUCH_VARIABLE}"], "'NO_SUCH_VARIABLE' not found"),
@@ -144,7 +150,7 @@ OPTIONS: list[tuple[list[str], str]] = [
         for key, value, says in (
             ("hidden_size", 0, "must be a number from 1"),
             ("hidden_size", -4, "must be a number from 1"),
-            ("hidden_size", 65, "is no multiple of num_attention_heads=8"),
+            ("hidden_size", 65, "is not a multiple of num_attention_heads=8"),
             ("num_hidden_layers", "two", "found 'two'"),
             ("vocab_size", 10**15, "must be a number from 1 to"),
         )
@@ -153,7 +159,7 @@ OPTIONS: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("words", "says"), OPTIONS, ids=[one[0][-1][:50] for one in OPTIONS])
-def test_options(words: list[str], says: str) -> None:
+def test_a_wrong_option_is_refused_in_one_line(words: list[str], says: str) -> None:
     assert says in mistake(*words)
 
 
@@ -191,16 +197,16 @@ def pipe(name: str) -> Callable[[Path], None]:
 
 
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "header a list": (header("[]"), "is not whole"),
-    "header deep": (header("[" * 100_000), "is not whole"),
-    "header empty": (header(""), "is not whole"),
+    "header a list": (header("[]"), "is damaged"),
+    "header deep": (header("[" * 100_000), "is damaged"),
+    "header empty": (header(""), "is damaged"),
     "index a list": (index({"weight_map": []}), "must name files beside it"),
     "index of numbers": (index({"weight_map": {"a": 3}}), "must name files beside it"),
     "index leads out": (index({"weight_map": {"a": "../../../../etc/passwd"}}), "must name files beside it"),
     "no vocabulary": (changed(vocab_size="gone"), "vocab_size must be a number"),
     "vocabulary a text": (changed(vocab_size="many"), "vocab_size must be a number"),
-    "text_config a text": (changed(text_config="x"), "is no model that can be read"),
-    "quantization a text": (changed(quantization_config="x"), "is no model that can be read"),
+    "text_config a text": (changed(text_config="x"), "is not a readable model"),
+    "quantization a text": (changed(quantization_config="x"), "is not a readable model"),
     "length a text": (changed(max_position_embeddings="many"), "max_position_embeddings must be a number"),
     "length 0": (changed(max_position_embeddings=0), "max_position_embeddings must be a number"),
     "type a list": (changed(model_type=["x"]), "has no model_type"),
@@ -211,7 +217,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models(tmp_path: Path, name: str) -> None:
+def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     edit, says = MODELS[name]
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED / "model", folder)
@@ -231,13 +237,13 @@ READ = [
 
 
 @pytest.mark.parametrize(("name", "content", "fields"), READ, ids=[one[0] for one in READ])
-def test_what_others_call_a_question_is_read(tmp_path: Path, name: str, content: str, fields: dict[str, str]) -> None:
+def test_other_field_names_can_be_mapped(tmp_path: Path, name: str, content: str, fields: dict[str, str]) -> None:
     (tmp_path / name).write_text(content)
     (question,) = questions.load(tmp_path / name, None, 0, fields).questions
     assert (question.text, question.choices, question.answer) == ("q", ("a", "b"), 1)
 
 
-def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"stem": "q"}')
     with pytest.raises(UserError, match=r"line 1: fields.question=query: no such field; found stem"):
         questions.load(tmp_path / "q.jsonl", None, 0, {"question": "query"})

@@ -58,7 +58,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run(tmp_path_factory.mktemp("whole"))
 
 
-def test_a_killed_run_goes_on_behind_its_last_batch(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_killed_run_continues_after_its_last_batch(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     process = subprocess.Popen(command(tmp_path), cwd=ROOT, start_new_session=True)
     kept = tmp_path / "artifacts" / "responses.sqlite"
     deadline = time.monotonic() + 120
@@ -89,13 +89,13 @@ def answered(path: Path) -> int:
         return 0
 
 
-def test_nothing_is_answered_unasked(tmp_path: Path) -> None:
+def test_cached_responses_are_reused_only_in_mode_use(tmp_path: Path) -> None:
     assert figures(run(tmp_path, *ASKED), "extractive_qa")["cached_responses"] == 0
     assert figures(run(tmp_path, *ASKED), "extractive_qa")["cached_responses"] == 0
     assert figures(run(tmp_path, *ASKED, "responses.mode=use"), "extractive_qa")["cached_responses"] == 20
 
 
-def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
+def test_timed_benchmarks_run_although_all_responses_are_cached(tmp_path: Path) -> None:
     words = ["benchmark=[throughput,latency]", "responses.mode=use", "benchmark.throughput.requests=2", *ALONE]
     words += ["benchmark.latency.iterations=2", "benchmark.latency.new_tokens=4"]
     first, second = run(tmp_path, *words), run(tmp_path, *words)
@@ -105,7 +105,7 @@ def test_benchmarks_of_time_run_whatever_is_known(tmp_path: Path) -> None:
     assert answered(tmp_path / "artifacts" / "responses.sqlite") == 0
 
 
-def test_what_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_cell_that_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     """So that slices of a sweep come to an end."""
     no_package = replace(make_record("tensorrt", run="a", status="unsupported"), jobs={"check": 0.3})
     no_kernel = make_record("nf4", run="a", status="unsupported")  # learned while it was loaded

@@ -80,7 +80,9 @@ def test_the_hardware_peak_is_measured_once_for_all_cells(run: Run, tmp_path: Pa
     assert not list(tmp_path.rglob("ceilings.json"))
 
 
-def test_options_of_a_pytest_around_us_reach_no_cell(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_a_surrounding_pytest_do_not_reach_a_cell(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")
     done = run(*FAKE, "agreement.enabled=false")
@@ -95,7 +97,7 @@ def test_no_hardware_peak_where_nothing_is_timed(run: Run, tmp_path: Path) -> No
     assert "hardware peak" not in done.stderr
 
 
-def test_an_exporter_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
+def test_a_failing_exporter_fails_no_cell(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra monitoring")
     (tmp_path / "file").touch()
     done = run(*FAKE, "agreement.enabled=false", f"monitoring.prometheus_file={tmp_path / 'file' / 'no.prom'}")
@@ -106,7 +108,7 @@ def test_an_exporter_that_fails_fails_no_cell(run: Run, tmp_path: Path) -> None:
     assert record["memory_trace"]["samples"]  # type: ignore[index]
 
 
-def test_nothing_measured_here_is_3(run: Run) -> None:
+def test_exit_code_3_if_nothing_could_be_measured(run: Run) -> None:
     done = run("hw=a100", *QUICK)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "hw=a100 needs 1 CUDA device named A100 with 80 GB; found no CUDA device" in done.stdout
@@ -114,7 +116,7 @@ def test_nothing_measured_here_is_3(run: Run) -> None:
     assert f"hw=a100 recommends {words}\n" in done.stderr
 
 
-def test_a_killed_run_resumes_and_measures_nothing_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
+def test_a_killed_run_resumes_without_measuring_a_cell_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
     sweep = ("-m", *FAKE, "runtime.engine.token_s=0.001,0.002,0.003", "resume=true")
     given = [*sweep, f"results_dir={tmp_path / 'runs'}", f"artifacts_dir={artifacts}"]
     parent = subprocess.Popen([sys.executable, "-m", "experiments.run", *given], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -152,7 +154,7 @@ def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
     sweep = ("-m", *FAKE, "seed=1,2,3", "stop_after_s=0", "resume=true")
     done = run(*sweep)
     assert done.returncode == 3  # nothing was measured yet
-    assert "3 cells are left; the same command with resume=true goes on" in done.stdout
+    assert "3 cells are left; the same command with resume=true continues" in done.stdout
     assert records(tmp_path) == []
     whole = run(*(word for word in sweep if word != "stop_after_s=0"))
     assert whole.returncode == 0
@@ -174,26 +176,26 @@ def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
         (["runtime.dtype=float23"], "did you mean 'float32'"),
         (["benchmark=[]"], "no benchmark is chosen"),
         (["model=local"], "model.path"),
-        (["model.path=."], "model.path is of model=local, and model=bundled would ignore it: add model=local"),
-        (["model.id=a/b"], "model.id is of model=hub"),
-        (["model=random", "model.path=."], "model.path is of model=local"),
-        (["model.seed=3"], "model.seed is of model=random"),
+        (["model.path=."], "model.path belongs to model=local; model=bundled would ignore it: add model=local"),
+        (["model.id=a/b"], "model.id belongs to model=hub"),
+        (["model=random", "model.path=."], "model.path belongs to model=local"),
+        (["model.seed=3"], "model.seed belongs to model=random"),
         (["generation.draft_model=."], "add generation.speculate=draft"),
         (["model=local", "model.path=/nowhere"], "is not a folder"),
         (["model=random", "benchmark.latency.prompt_tokens=2000"], "exceed the model's context of 1024"),
         (["results_dir=/proc/nowhere", "model=random"], "cannot be written"),
         (["artifacts_dir=/proc/nowhere", "model=random"], "artifacts_dir=/proc/nowhere cannot be written"),
-        (["-m", "hydra/launcher=joblib", "runtime=eager,fake"], "would measure nothing here"),
+        (["-m", "hydra/launcher=joblib", "runtime=eager,fake"], "Hydra's launchers cannot be used"),
     ],
 )
-def test_mistakes_are_one_line_and_2(run: Run, overrides: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_with_exit_code_2(run: Run, overrides: list[str], says: str) -> None:
     done = run(*overrides)
     assert done.returncode == 2, done.stdout + done.stderr
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_help_is_quick_and_without_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     code = "import sys, runtime_matrix.experiments.run as r\n"
     code += "sys.argv[1:] = ['--help']\ntry: r.main()\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
@@ -225,7 +227,7 @@ def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
     assert "model.id=someone/else" in missing.stderr
 
 
-def test_ctrl_c_leaves_a_record_and_130(tmp_path: Path, artifacts: Path) -> None:
+def test_ctrl_c_leaves_a_record_and_exit_code_130(tmp_path: Path, artifacts: Path) -> None:
     given = [*FAKE, "agreement.enabled=false", "runtime.engine.fault=hang", f"results_dir={tmp_path / 'runs'}"]
     command = [sys.executable, "-m", "experiments.run", *given, f"artifacts_dir={artifacts}"]
     # What a shell starts in the background ignores Ctrl-C, and hands that on: to the tests, and to what they start.

@@ -91,7 +91,7 @@ def records(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_sweep_of_a_gpu_in_slices_that_is_killed_and_goes_on(tmp_path: Path) -> None:
     first = run(tmp_path, "slices", *SWEEP, "stop_after_s=1")
-    assert "stop_after_s: 3 cells are left; the same command with resume=true goes on" in first
+    assert "stop_after_s: 3 cells are left; the same command with resume=true continues" in first
     assert list(records(tmp_path)) == ["eager+full"]
 
     sweep = start(tmp_path, "slices", *SWEEP)
@@ -144,4 +144,4 @@ def test_every_benchmark_keeps_within_an_engines_bounds(tmp_path: Path) -> None:
     assert asked is not None
     assert {*asked[1].split(","), "agreement"} == set(by_name)
     skipped = {name: entry["reason"] for name, entries in by_name.items() for entry in entries if entry["reason"]}
-    assert skipped == {"latency": "8 rows at once are asked for, and tensorrt takes 4"}
+    assert skipped == {"latency": "the benchmark needs batches of 8 rows; tensorrt takes 4"}

@@ -1,1 +1,1 @@
-"""What happens inside the process of a cell."""
+"""The code that runs in the processes of a cell."""

@@ -1,4 +1,4 @@
-"""What the benchmarks of a cell work with: its runtime, loaded when it is needed, timers, and where files go."""
+"""What the benchmarks of a cell use: its runtime, loaded at first use, its tokenizer, timers and folder."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoadedRuntime:
-    """A loaded runtime, and what it may be measured by."""
+    """A loaded runtime with the means to measure its memory."""
 
     runtime: Runtime
     traits: Traits
     device: str  # cpu or cuda
-    used_bytes: Callable[[], int] | None  # of the whole device, less what was used before loading; None on a CPU
-    load_peak_device_bytes: int | None = None  # in the same way, while it was loaded
+    used_bytes: Callable[[], int] | None  # of the whole device, above its level before loading; None on a CPU
+    load_peak_device_bytes: int | None = None  # likewise, while loading
 
 
 @dataclass
@@ -59,7 +59,7 @@ class CellBench:
     meter: PeakMeter
     report: Callable[[int, int], None]  # (done, total)
     opened: ExitStack  # closes what was loaded
-    timer: BenchmarkFixture | None = None  # of the test that runs
+    timer: BenchmarkFixture | None = None  # of the running test
     is_loaded: bool = False
     _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of the prompts
 
@@ -71,93 +71,114 @@ class CellBench:
 
     @property
     def runtime(self) -> Runtime:
+        """Return the runtime; the first access loads it."""
         return self._loaded.runtime
 
     @property
     def traits(self) -> Traits:
+        """Return what the runtime declares; the first access loads it."""
         return self._loaded.traits
 
     @property
     def device(self) -> str:
+        """Return cpu or cuda; the first access loads the runtime."""
         return self._loaded.device
 
     @property
     def used_bytes(self) -> Callable[[], int] | None:
+        """Return a function for the device memory above its level before loading; None on a CPU."""
         return self._loaded.used_bytes
 
     @property
     def load_peak_host_bytes(self) -> int | None:
+        """Return the peak of host memory while loading; None if unknown."""
         return self.meter.peaks_bytes["load"] if self._loaded else None
 
     @property
     def load_peak_device_bytes(self) -> int | None:
+        """Return the peak of device memory while loading; None on a CPU."""
         return self._loaded.load_peak_device_bytes
 
     @property
     def seed(self) -> int:
+        """Return the seed of prompts and samples."""
         return self.cell.config.seed
 
     @property
     def command(self) -> str:
+        """Return the command that measures the cell again."""
         return self.cell.command
 
     @property
     def artifacts(self) -> Path:
+        """Return the folder of stored graphs, engines and weights."""
         return self.cell.artifacts
 
     @property
     def eos_ids(self) -> Sequence[int]:
+        """Return the tokens that end a text."""
         return self.cell.facts.eos_ids
 
     @property
     def scoring(self) -> ScoringConfig:
+        """Return the options of scoring."""
         return self.cell.config.scoring
 
     @property
     def generation(self) -> GenerationConfig:
+        """Return the options of generation."""
         return self.cell.config.generation
 
     @property
     def sandbox(self) -> SandboxConfig:
+        """Return the limits of generated programs."""
         return self.cell.config.sandbox
 
     @property
     def runtime_config(self) -> RuntimeConfig:
+        """Return the configuration of the cell's runtime."""
         return self.cell.config.runtime
 
     @property
     def reference_config(self) -> RuntimeConfig:
+        """Return the configuration of the reference, in its own dtype."""
         return self.cell.config.reference
 
     @cached_property
     def drafter(self) -> Drafter | None:
-        """What guesses ahead of the runtime; loaded once, at the first text."""
-        found, _ = device.resolve(self.cell.config.hw)
-        return self.opened.enter_context(loading.opened_drafter(self.cell, found))
+        """Return the source of draft tokens, loaded at the first access; None without speculation."""
+        hw_device, _ = device.resolve(self.cell.config.hw)
+        return self.opened.enter_context(loading.opened_drafter(self.cell, hw_device))
 
     def require_text(self) -> Text:
+        """Return the tokenizer, or skip the benchmark if the model has none."""
         if self.text is None:
             self.skip("the model has no tokenizer")
         assert self.text is not None
         return self.text
 
     def require_rows(self, rows: int) -> None:
+        """Skip the benchmark if the runtime's largest batch is smaller than `rows`."""
         most = self.traits.max_batch
         if most is not None and rows > most:
-            self.skip(f"{rows} rows at once are asked for, and {self.cell.config.runtime.name} takes {most}")
+            self.skip(f"the benchmark needs batches of {rows} rows; {self.cell.config.runtime.name} takes {most}")
 
     def skip(self, reason: str) -> None:
+        """End the benchmark as skipped, by raising pytest's exception."""
         pytest.skip(reason)
 
-    # Answers
+    # Scores and texts
 
     def scorer(self, requests: int) -> Scorer:
+        """Return a scorer whose progress counts up to `requests`."""
         return Scorer(self, requests)
 
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
+        """Return the texts of each prompt, cached ones included; `on_text` is called when a text is finished."""
         return generated_answers(self, prompts, decoding, on_text or (lambda item, sample, result: None))
 
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
+        """Write one JSON line per item into the benchmark's file, and name the file in the entry."""
         path = self.folder / f"items-{entry.benchmark}.jsonl"
         with open(path, "w", encoding="utf-8") as file:
             for item in items:
@@ -168,23 +189,28 @@ class CellBench:
     # Time and memory
 
     def random_prompts(self, rows: int, tokens: int) -> list[list[int]]:
+        """Return seeded random token ids; equal arguments give equal prompts."""
         return random_prompts(rows, tokens, self.traits.vocabulary, self.seed)
 
     def first_call(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> StepTimer:
+        """Return the step times of the first generation of this shape, which may compile, build and allocate."""
         shape = (len(prompts), len(prompts[0]), new_tokens)
-        if shape not in self._first_calls:  # whichever benchmark needs it first runs it
+        if shape not in self._first_calls:  # the first benchmark that needs it runs it
             self._first_calls[shape], _ = self.timed_decode(prompts, new_tokens)
         return self._first_calls[shape]
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Return the greedy tokens of each row; prompts have equal lengths."""
         return decode_batch(self.runtime, self.traits, prompts, new_tokens)
 
     def timed_decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
+        """Return the wall time of each step, prefill first, and the greedy tokens of each row."""
         timer = StepTimer(time.perf_counter, self.runtime.synchronize)
         timer.start()
         return timer, decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step=timer.tick)
 
     def generate(self, requests: Sequence[GenerateRequest], token_budget: int) -> Figures:
+        """Generate for all requests at once within a token budget; return the figures, without the texts."""
         options, report = GenerationConfig(token_budget=token_budget), GenerationReport()
         generate(
             self.runtime, self.traits, requests, lambda ids: lambda token: "", options=options, report=report
@@ -193,21 +219,25 @@ class CellBench:
         return dict(report.figures())
 
     def rounds(self, work: Callable[[], T], rounds: int, warmup: int) -> list[T]:
+        """Time `work` with pytest-benchmark; return the results of the rounds after the warm-up."""
         assert self.timer is not None
         results: list[T] = []
         self.timer.pedantic(lambda: results.append(work()), rounds=rounds, warmup_rounds=warmup)
         return results[warmup:]
 
     def utilisation(self) -> UtilisationMeter:
+        """Return a context that measures how busy the CPU threads and the GPU are."""
         return UtilisationMeter(self.cell.threads, self.device, device.uuid() if self.device == "cuda" else None)
 
     def energy(self) -> EnergyMeter:
+        """Return a meter of the energy of the CPU or GPU; its figures are None without counters."""
         return EnergyMeter(self.device, device.uuid())
 
     @contextmanager
     def peak_memory(self, phase: str) -> Iterator[PhasePeak]:
+        """Measure the memory peaks of the block, in bytes; the yielded object has them when the block has ended."""
         peak = PhasePeak()
-        if self.is_loaded:  # otherwise it is loaded within, unless every answer is cached
+        if self.is_loaded:  # otherwise the block loads it, unless all responses are cached
             device.give_back_free(self.device)
         sampler = Sampler(self.used_bytes) if self.is_loaded and self.used_bytes is not None else None
         with sampler or nullcontext(), self.meter.phase(phase):

@@ -1,7 +1,7 @@
-"""Can what a runtime declares of its weights be true? By the model's own count of weights, and by what is held.
+"""Check what a runtime declares of its weights, against the model's number of weights and against memory.
 
-A declaration that the count rules out is an error: every figure that is derived from it would be false. What memory
-says is a note: a process reuses what it held before, and libraries keep copies of their own.
+A declaration that the number rules out is an error, because figures are derived from it. A doubt from memory is only a
+note, because processes reuse memory and libraries keep copies.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from runtime_matrix.experiments.records.schema import HeldWeights
 from runtime_matrix.runtimes.base import Traits
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_TOLERANCE = 0.05  # buffers; a graph's constants
-_PACKED_TOLERANCE = 0.10  # scales and zero points of weights that are otherwise as large as they were
-_SLACK_BYTES = 64 << 10  # the same of a model that has hardly any weights
-_FEWEST_BITS = 1  # a packed weight takes at least
-_NOISE_BYTES = 32 << 20  # a process's memory may shrink by this beside what it loads: what was free is used again
+_TOLERANCE = 0.05  # for buffers and the constants of a graph
+_PACKED_TOLERANCE = 0.10  # for scales and zero points of weights that are stored in full size
+_SLACK_BYTES = 64 << 10  # the same for a tiny model
+_FEWEST_BITS = 1  # per packed weight
+_NOISE_BYTES = 32 << 20  # memory that a process may free or reuse while it loads
 
 
 def wrong_declaration(traits: Traits, held: HeldWeights, parameters: int | None) -> str | None:
-    """Return in one line why the declared bytes or dtype cannot be true; None where they can, or nobody can say.
+    """Return in one line why the declared bytes or dtype cannot be true; None if they can, or if it is unknown.
 
-    Dense weights take their dtype's size each. Packed ones lie between one bit and that size. Of a model that is partly
-    elsewhere only the upper bound is known.
+    A dense weight takes the size of its dtype, a packed one between one bit and that size. If a part of the model is
+    elsewhere, only the upper bound applies.
     """
     size, declared = _BYTES.get(traits.dtype), traits.weight_bytes
     if traits.is_scripted or declared is None or parameters is None:
@@ -44,20 +44,22 @@ def wrong_declaration(traits: Traits, held: HeldWeights, parameters: int | None)
 
 
 def doubt(declared: int | None, gained_bytes: int | None, mapped_bytes: int) -> str | None:
-    """Return a note where the processes and the device gained less by loading than is declared to lie in memory.
+    """Return a note if loading added less memory, on host and device, than the declared bytes; else None.
 
-    Mapped files count whole: weights that were not read yet are there too.
+    Mapped files count in full, because they may hold weights that were not read yet.
     """
     if declared is None or gained_bytes is None or declared <= gained_bytes + mapped_bytes + _NOISE_BYTES:
         return None
-    return f"{declared / 2**20:.0f} MiB of weights are declared, and loading took {gained_bytes / 2**20:.0f} MiB"
+    return (
+        f"the runtime declares {declared / 2**20:.0f} MiB of weights, but loading took {gained_bytes / 2**20:.0f} MiB"
+    )
 
 
 def parameters_of(cell: Cell, declared: int | None = None, dtype: str = "float32") -> int | None:
-    """Return the model's own number of weights, tied ones once; None where its files do not tell.
+    """Return the model's number of weights, tied ones counted once; None if it is unknown.
 
-    The headers of its files are read first, which costs no memory. A file may hold more than a causal language model
-    takes over: where `declared` does not fit, the model is built without memory and counted.
+    It is read from the headers of the files, which needs no memory. Files may hold weights that a causal language model
+    does not use: if `declared` bytes do not match, the model is built on torch's meta device and counted.
     """
     if cell.facts.quantized is not None:
         return None
@@ -65,7 +67,7 @@ def parameters_of(cell: Cell, declared: int | None = None, dtype: str = "float32
     size = _BYTES.get(dtype)
     if stored is not None and (declared is None or size is None or abs(declared / size / stored - 1) <= _TOLERANCE):
         return stored
-    # Importing it would show in the peaks that are measured next: only where loading did so anyway.
+    # Importing transformers here would raise the memory peaks that are measured next.
     return _built(cell) if stored is not None or "transformers" in sys.modules else None
 
 
@@ -82,6 +84,6 @@ def _built(cell: Cell) -> int | None:
         )
         with torch.device("meta"):
             module = AutoModelForCausalLM.from_config(config)
-    except Exception:  # a model that transformers cannot build; its runtime could
+    except Exception:  # transformers cannot build the model, but the runtime did
         return None
     return int(sum(weight.numel() for weight in module.parameters()))

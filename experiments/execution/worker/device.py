@@ -1,4 +1,4 @@
-"""Whether a hardware profile fits this machine. Imports torch: for the child process."""
+"""Match hardware profiles to this machine, and read device memory. It imports torch, so only children use it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ from runtime_matrix.experiments.config.schema import HwConfig
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, available_bytes
 from runtime_matrix.runtimes.base import Unsupported
 
-_MEMORY_TOLERANCE = 0.15  # what a driver keeps for itself and error correction takes; 40 and 80 GB stay apart
-_SLICE = "MIG"  # in the driver's name of a part of a card
+_MEMORY_TOLERANCE = 0.15  # reserved by driver and error correction; 40 and 80 GB are still distinguished
+_SLICE = "MIG"  # in the driver's name of a slice of a card
 
 
 def resolve(hw: HwConfig) -> tuple[str, str | None]:
-    """Return the device to use and a stamp for a profile that does not fit but was insisted on.
+    """Return the device to use, and a note if the profile does not match but `allow_mismatch` is set.
 
-    Unsupported names what the profile needs, what was found, and a command that works here.
+    Unsupported if it does not match; the message names what is needed, what was found and a command that works here.
     """
     devices = _devices()
     missing = _misfit(hw, devices)
     if missing and not hw.allow_mismatch:
-        raise Unsupported(
-            f"hw={hw.name} needs {missing}; run it here with hw=auto, or insist with hw.allow_mismatch=true"
-        )
-    found = ", ".join(name for name, _ in devices) or "no CUDA device"
-    return present(hw), f"not a {hw.name}: {found}" if missing else None
+        raise Unsupported(f"hw={hw.name} needs {missing}; use hw=auto here, or run anyway with hw.allow_mismatch=true")
+    names = ", ".join(name for name, _ in devices) or "no CUDA device"
+    return present(hw), f"not a {hw.name}: {names}" if missing else None
 
 
 def misfit(hw: HwConfig) -> str | None:
-    """Return what the profile needs and what was found, or None where it is true of this machine."""
+    """Return what the profile needs and what was found; None if this machine matches it."""
     return _misfit(hw, _devices())
 
 
 def present(hw: HwConfig) -> str:
-    """Return the device that a cell uses here, whether or not it is the profile's.
+    """Return the device that a cell uses here, cpu or cuda, whether or not it matches the profile.
 
-    Of several CUDA devices, torch's current one is then the first that is the profile's.
+    The first CUDA device that matches the profile becomes torch's current device.
     """
     devices = _devices()
     if not devices or hw.device == "cpu":
@@ -46,15 +44,15 @@ def present(hw: HwConfig) -> str:
 
 
 def uuid() -> str | None:
-    """Return the name that NVIDIA's tools use for torch's current device; None without one, or with an older torch."""
+    """Return NVIDIA's UUID of torch's current device; None without one, or with an older torch."""
     import torch
 
-    found = getattr(torch.cuda.get_device_properties(), "uuid", None) if torch.cuda.is_available() else None
-    return None if found is None else f"GPU-{found}"
+    identifier = getattr(torch.cuda.get_device_properties(), "uuid", None) if torch.cuda.is_available() else None
+    return None if identifier is None else f"GPU-{identifier}"
 
 
 def _use(index: int) -> None:
-    """Make a CUDA device torch's current one, and the only one of programs that this process starts."""
+    """Make a CUDA device torch's current one, and the only one visible to programs that this process starts."""
     import torch
 
     if torch.cuda.device_count() < 2:
@@ -66,23 +64,23 @@ def _use(index: int) -> None:
 
 
 def _devices() -> list[tuple[str, float]]:
-    """Return the name and the gigabytes of each CUDA device."""
+    """Return the name and the memory in GB of each CUDA device."""
     import torch
 
     if not torch.cuda.is_available():
         return []
-    every = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [(one.name, one.total_memory / 1e9) for one in every]
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [(device.name, device.total_memory / 1e9) for device in devices]
 
 
 def used_bytes(device: str) -> Callable[[], int] | None:
-    """Return a function that tells what the device holds more than now; None for a CPU."""
+    """Return a function for the device memory in use above the level of this call; None for a CPU."""
     if device != "cuda":
         return None
     import torch
 
     torch.cuda.init()
-    index = torch.cuda.current_device()  # of this thread: one that samples has a current device of its own, the first
+    index = torch.cuda.current_device()  # a sampling thread would have its own current device, the first
 
     def all_used() -> int:
         free, total = torch.cuda.mem_get_info(index)
@@ -97,6 +95,7 @@ def used_bytes(device: str) -> Callable[[], int] | None:
 
 
 def free_bytes(device: str) -> int | None:
+    """Return the free memory of the GPU, or of the host for a CPU; None if unknown."""
     if device != "cuda":
         return available_bytes()
     import torch
@@ -105,7 +104,7 @@ def free_bytes(device: str) -> int | None:
 
 
 def give_back_free(device: str) -> None:
-    """Let torch give back what it keeps for later: it is not what the work needs."""
+    """Release the GPU memory that torch caches, because it is not needed by the work that is measured."""
     if device == "cuda":
         import torch
 
@@ -113,7 +112,7 @@ def give_back_free(device: str) -> None:
 
 
 def peak_bytes_of(used: Callable[[], int] | None, meter: PeakMeter, work: Callable[[], None]) -> int | None:
-    """Return the peak of memory during a call of `work`: of the device where `used` tells it, else of the host."""
+    """Return the memory peak of a call of `work`, in bytes: of the device if `used` measures it, else of the host."""
     if used is None:
         with meter.phase("fit"):
             work()
@@ -125,16 +124,16 @@ def peak_bytes_of(used: Callable[[], int] | None, meter: PeakMeter, work: Callab
 
 
 def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:
-    """Return what is needed and what was found, or None where the profile is true; devices are (name, gigabytes)."""
+    """Return what is needed and what was found; None if the profile matches. `devices` are (name, GB)."""
     needs = hw.requires
-    found = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
+    names = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
     if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < needs.devices:
-        return f"{_wanted(hw, bool(devices))}; found {found}"
+        return f"{_needed(hw, bool(devices))}; found {names}"
     return None
 
 
 def _fitting(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> list[int]:
-    """Return the indexes of the devices that are the profile's."""
+    """Return the indexes of the devices that match the profile."""
     needs = hw.requires
     return [
         index
@@ -146,7 +145,7 @@ def _fitting(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> list[int]:
     ]
 
 
-def _wanted(hw: HwConfig, has_devices: bool) -> str:
+def _needed(hw: HwConfig, has_devices: bool) -> str:
     needs = hw.requires
     if needs.device_name is None:
         return "a CUDA device"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def generated_answers(bench: CellBench, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText) -> Answers:
-    """Return the texts of each prompt. `on_text` is called with each as it is finished."""
+    """Return the texts of each prompt; `on_text` is called when a text is finished. Cached texts are finished first."""
     requests, cut = _requests(bench, bench.require_text(), prompts, decoding)
     return _Answering(bench, requests, decoding.samples, on_text).run(cut)
 
@@ -38,7 +38,7 @@ def _requests(
 
 
 class _Answering:
-    """Takes from the kept responses what is there, and asks the runtime for the others."""
+    """Takes texts from the response cache, and generates the missing ones."""
 
     def __init__(
         self,
@@ -49,25 +49,28 @@ class _Answering:
     ):
         self._bench, self._requests, self._on_text = bench, requests, on_text
         self._total, self._done = len(requests) * samples, 0
-        self._found: dict[tuple[int, int], Generated] = {}
+        self._texts: dict[tuple[int, int], Generated] = {}  # by item and sample
 
     def run(self, cut: int) -> Answers:
         eos_ids, responses = self._bench.eos_ids, self._bench.responses
         for item, request in enumerate(self._requests):
-            for sample, one in enumerate(responses.texts(request, eos_ids)):
-                if one is not None:
-                    self._take(item, sample, one)
-        cached = len(self._found)
+            for sample, text in enumerate(responses.texts(request, eos_ids)):
+                if text is not None:
+                    self._take(item, sample, text)
+        cached = len(self._texts)
         report = self._generate(eos_ids) if cached < self._total else {}
-        texts = [[self._found[item, s] for s in range(len(one.seeds))] for item, one in enumerate(self._requests)]
+        texts = [
+            [self._texts[item, sample] for sample in range(len(request.seeds))]
+            for item, request in enumerate(self._requests)
+        ]
         note = self._bench.responses.note
         return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, "cache_note": note, **report})
 
     def _generate(self, eos_ids: Sequence[int]) -> dict[str, float | None]:
-        """Ask for the samples that are missing, those of a prompt together."""
+        """Generate the missing samples, those of a prompt in one request."""
         bench, missing = self._bench, []
         for item, request in enumerate(self._requests):
-            samples = [sample for sample in range(len(request.seeds)) if (item, sample) not in self._found]
+            samples = [sample for sample in range(len(request.seeds)) if (item, sample) not in self._texts]
             if samples:
                 seeds = tuple(request.seeds[sample] for sample in samples)
                 missing.append((item, samples, dataclasses.replace(request, seeds=seeds)))
@@ -94,12 +97,12 @@ class _Answering:
         return report.figures()
 
     def _take(self, item: int, sample: int, result: Generated) -> None:
-        self._found[item, sample] = result
+        self._texts[item, sample] = result
         self._done += 1
         self._bench.report(self._done, self._total)
         self._on_text(item, sample, result)
 
 
 def _seed(seed: int, item: str, sample: int) -> int:
-    """Return a seed of the item's own, so that its text does not depend on which other items are asked."""
+    """Return a seed for one sample of one item, so that its text does not depend on the other items."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{item}/{sample}".encode()).digest()[:8], "big")

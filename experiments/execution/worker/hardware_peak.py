@@ -1,6 +1,6 @@
-"""The hardware peak: bytes copied per second and products of matrices per dtype, measured within a hard time budget.
+"""Measure the hardware peak within a time budget: copy bandwidth, and matrix products per dtype.
 
-Imports torch when it measures: for a child process.
+It imports torch when it measures, so only child processes use it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from typing import Any
 from runtime_matrix.experiments.measurement.machine import machine_change, read_machine
 from runtime_matrix.experiments.records.schema import HardwarePeak
 
-BUDGET_S = 2.5  # together with the reading of the machine and the last call that overruns, at most 3 s
+BUDGET_S = 2.5  # at most 3 s with reading the machine and an overrun of the last call
 _COPY_SHARE = 0.3  # of the budget
-_LARGEST_COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # far more than any cache holds
-_SMALLEST_COPY_BYTES = 1 << 26  # a smaller one might stay in a cache
+_LARGEST_COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # far more than any cache
+_SMALLEST_COPY_BYTES = 1 << 26  # a smaller copy might stay in a cache
 _WIDTHS = {"cpu": (128, 256, 512, 1024, 2048), "cuda": (1024, 2048, 4096, 8192)}
 _REPEATS = 5
 _DTYPES = ("float32", "bfloat16", "float16")
-_BLOCK = 1 << 20  # random numbers, repeated: constant data is multiplied with less power, and so faster
+_BLOCK = 1 << 20  # size of the repeated random block; constant data takes less power and so multiplies faster
 _HALF = ("bfloat16", "float16")
-_CUBE = 8  # doubling the width of a product: that many times the work
+_CUBE = 8  # factor of work when the width of a product doubles
 
 Clock = Callable[[], float]
 
 
 def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = time.perf_counter) -> HardwarePeak:
-    """Return the rates of copies and products, with how busy the machine was meanwhile.
+    """Return the rates of copies (bytes/s) and products (FLOP/s), and how busy the machine was meanwhile.
 
-    A rate is None where not even the smallest size could be tried in time, and left out where the device has no such
-    products. On a GPU both 16-bit types are measured where one is asked for: engines fall back from one to the other.
+    A rate is missing if the smallest size did not fit into the time, or if the device has no products of the dtype. On
+    a GPU both 16-bit types are measured if one is requested, because engines fall back from one to the other.
     """
     import torch
 
     torch.set_num_threads(threads)
-    torch.ones(1, device=device)  # a GPU's context is made with its first tensor, which takes seconds
+    torch.ones(1, device=device)  # the first tensor creates the GPU's context, which takes seconds
     before, start = read_machine(), clock()
     copy = _fastest_copy(device, start + _COPY_SHARE * BUDGET_S, clock)
-    asked = _asked(device, dtypes)
+    names = _measured_dtypes(device, dtypes)
     rates = {}
-    for index, name in enumerate(asked):
+    for index, name in enumerate(names):
         now = clock()
-        share_s = (start + BUDGET_S - now) / (len(asked) - index)  # what earlier ones left is shared among the rest
+        share_s = (start + BUDGET_S - now) / (len(names) - index)  # the remaining time is shared equally
         try:
             rates[name] = _fastest_product(device, name, now + share_s, clock)
-        except RuntimeError as error:  # as of an older GPU without bfloat16
+        except RuntimeError as error:  # for example, an older GPU without bfloat16
             print(f"no products of {name}: {error}", file=sys.stderr)
     change = machine_change(before)
     return HardwarePeak(
@@ -64,45 +64,45 @@ def measure(device: str, threads: int, dtypes: Sequence[str], clock: Clock = tim
     )
 
 
-def _asked(device: str, dtypes: Sequence[str]) -> list[str]:
+def _measured_dtypes(device: str, dtypes: Sequence[str]) -> list[str]:
     halves = _HALF if device == "cuda" and set(dtypes) & set(_HALF) else ()
     return [name for name in _DTYPES if name in dtypes or name in halves]
 
 
 def _fastest_copy(device: str, deadline: float, clock: Clock) -> float | None:
-    """Return the rate of the largest copy that fits: smaller ones may lie in a cache."""
+    """Return the rate of the largest copy that fits into the time, because smaller copies may stay in a cache."""
     import torch
 
     rate, size = None, _SMALLEST_COPY_BYTES
     while size <= _LARGEST_COPY_BYTES[device]:
         source = _random((size // 4,), device, "float32")
         target = torch.empty_like(source)
-        taken = _best(partial(target.copy_, source), device, deadline, clock)
-        if taken is None:
+        copy_s = _best(partial(target.copy_, source), device, deadline, clock)
+        if copy_s is None:
             break
-        rate = 2 * size / taken
-        if clock() + 2 * _REPEATS * taken > deadline:
+        rate = 2 * size / copy_s
+        if clock() + 2 * _REPEATS * copy_s > deadline:
             break
         size *= 2
     return rate
 
 
 def _fastest_product(device: str, dtype: str, deadline: float, clock: Clock) -> float | None:
-    """Return the best rate of products of growing width, none begun that would end after the deadline."""
+    """Return the best rate of products of growing width; none is started that would end after the deadline."""
     import torch
 
     best: float | None = None
-    taken = 0.0
+    product_s = 0.0
     for width in _WIDTHS[device]:
-        if best is not None and clock() + _CUBE * taken > deadline:
+        if best is not None and clock() + _CUBE * product_s > deadline:
             break
         matrix = _random((width, width), device, dtype)
         out = torch.empty_like(matrix)
-        found = _best(partial(torch.mm, matrix, matrix, out=out), device, deadline, clock)
-        if found is None:
+        shortest_s = _best(partial(torch.mm, matrix, matrix, out=out), device, deadline, clock)
+        if shortest_s is None:
             break
-        taken = found
-        best = max(best or 0.0, 2 * width**3 / taken)
+        product_s = shortest_s
+        best = max(best or 0.0, 2 * width**3 / product_s)
     return best
 
 
@@ -115,7 +115,7 @@ def _random(shape: tuple[int, ...], device: str, dtype: str) -> Any:
 
 
 def _best(call: Callable[[], Any], device: str, deadline: float, clock: Clock) -> float | None:
-    """Return the shortest of a few calls, of which none is begun that would end after the deadline."""
+    """Return the shortest time of a few calls, in seconds; none is started that would end after the deadline."""
     import torch
 
     shortest = math.inf

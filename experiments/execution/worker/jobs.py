@@ -1,8 +1,8 @@
-"""What happens inside the process of a cell: five jobs, of which a record needs `measure` only.
+"""The five jobs of a cell, each in its own process. A record needs only `measure`.
 
-`check`: whether the machine has what the runtime needs. `hardware_peak`: what it can do at most.
-`reference`: the reference's logits for the agreement prompts.
-`measure`: the benchmarks, under pytest. `replay`: the tokens that were timed, forced upon the reference.
+`check`: whether the machine has what the runtime needs. `hardware_peak`: copy bandwidth and matrix rates.
+`reference`: the reference's outputs that the benchmarks compare with. `measure`: the benchmarks, under pytest.
+`replay`: the timed tokens, scored by the reference.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes: Sequence[str] = ("float32",)) -> None:
-    """Run one job in this process; the outcome is in the journal, and in the exit code when it was a crash.
+    """Run one job and exit the process; the outcome is in the journal, or in the exit code after a crash.
 
-    `dtypes` are those whose hardware peak is measured.
+    `dtypes`: those of `hardware_peak`.
     """
     isolate(folder / "output.log")
     interruption.install()
@@ -61,23 +61,23 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
         Journal(folder / "journal.jsonl").write("failed", job=job, status=status, reason=reason)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Interpreter shutdown after engines with threads of their own may crash or hang; everything is on disk by now.
+    # Shutdown of the interpreter may crash or hang with engines that own threads; all results are on disk by now.
     os._exit(0)
 
 
 def isolate(log: Path) -> None:
-    """Become a process group that dies with its parent, and write into the log what is printed."""
+    """Become a process group that dies with its parent, and redirect all output to the log."""
     drop_second_name()
-    os.setsid()  # a process group of its own: what it started dies with it, and Ctrl-C reaches the parent only
+    os.setsid()  # its own process group, so that its children can be ended with it and Ctrl-C reaches only the parent
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A forked child inherits the end of the pipe by whose closing the fork server learns that its parent has ended.
+    # The fork server detects the end of its parent by the closing of a pipe, whose end a forked child inherits.
     alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
     if alive is not None:
         os.close(alive)
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
-    # A file, not a pipe: a grandchild that holds a pipe open turns a finished cell into a hang.
+    # A file, because a grandchild that keeps a pipe open would make a finished cell hang.
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -86,7 +86,7 @@ def isolate(log: Path) -> None:
 
 
 def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
-    """Ask whether the machine fits the profile and has what the runtime needs; the exception says what is missing."""
+    """Check that the machine matches the profile and has what the runtime needs; Unsupported names what is missing."""
     from runtime_matrix.experiments.execution.worker.device import misfit, present
     from runtime_matrix.experiments.execution.worker.loading import make_runtime
     from runtime_matrix.runtimes.base import Unsupported
@@ -99,10 +99,10 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     try:
         runtime.check(cell.hardware(present(cell.config.hw)))
     except Unsupported as error:
-        here = f"nor can runtime={cell.config.runtime.name} run here: {error}; runtime={reference} hw=auto does"
+        remedy = f"runtime={cell.config.runtime.name} cannot run here either: {error}; use runtime={reference} hw=auto"
     else:
-        here = "run it here with hw=auto, or insist with hw.allow_mismatch=true"
-    raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {here}")
+        remedy = "use hw=auto here, or run anyway with hw.allow_mismatch=true"
+    raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {remedy}")
 
 
 def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
@@ -124,11 +124,11 @@ def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
         f"--basetemp={folder / 'tmp'}",
         *("-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "-q"),
     ]
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed must not change a measurement
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other installed plugins must not change a measurement
     code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
-    if cell.facts.has_tokenizer:  # after all that is timed, and that memory is measured of
+    if cell.facts.has_tokenizer:  # after all measurements of time and memory
         plugin.journal.write("overlap", overlap_of(cell))
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
@@ -155,7 +155,7 @@ class _Reference:
 
 
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
-    """Leave what the cell's benchmarks need of the reference in the cell's folder."""
+    """Write the reference's outputs that the cell's benchmarks need into the folder."""
     from runtime_matrix.experiments.execution.worker.device import resolve
     from runtime_matrix.experiments.execution.worker.loading import load, make_runtime, make_text
     from runtime_matrix.experiments.execution.worker.plugin import cases

@@ -1,4 +1,4 @@
-"""Makes a runtime from its configuration; turns what went wrong into a status. For the child process."""
+"""Create and load a runtime from its configuration, and turn exceptions into statuses. Used in child processes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from runtime_matrix.experiments.records.environment import machine_facts
 from runtime_matrix.experiments.records.schema import Environment, HeldWeights, Status, to_plain
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
-_FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads without being told
-_OUT_OF_MEMORY = (  # in the words of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
+_FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads by default
+_OUT_OF_MEMORY = (  # messages of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
     *("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc"),
     *("failed to allocate memory", "is smaller than requested bytes", "status_alloc_failed"),
     "cudaerrormemoryallocation",
@@ -34,35 +34,38 @@ _OUT_OF_MEMORY = (  # in the words of torch, the system, C++, ONNX Runtime, cuBL
 
 
 def make_runtime(config: RuntimeConfig) -> Runtime:
-    """Return the unloaded runtime that the configuration's `target` names. Unsupported for a combination that it does
-    not take."""
+    """Return the unloaded runtime of a configuration; Unsupported for a combination that does not work."""
     engine = _class(config.engine)
     if not (isinstance(engine, type) and issubclass(engine, Runtime)):
-        raise Unsupported(f"runtime.engine.target={config.engine['target']} is no runtime: see runtimes/base.py")
+        raise Unsupported(
+            f"runtime.engine.target={config.engine['target']} is not a subclass of Runtime: see runtimes/base.py"
+        )
     options = _options(config.engine)
     form = "dense"
     if full_name(config.weights["target"]) != _FULL:
-        weights = _made(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
+        weights = _created(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
         form = weights.form
         if form not in engine.weight_forms:
             takes = " or ".join(sorted(engine.weight_forms))
             raise Unsupported(
-                f"runtime={config.name} takes {takes} weights and {config.weights['name']} are {form}: "
-                "see runtime/weights=… in docs/runtimes.md for what goes together"
+                f"runtime={config.name} takes {takes} weights, but {config.weights['name']} weights are {form}: "
+                "docs/runtimes.md lists what runtime/weights=… works with it"
             )
         options["weights"] = weights
     if _is_moved(config):
-        placement = _made(_class(config.placement), _options(config.placement), f"runtime.placement of {config.title}")
+        placement = _created(
+            _class(config.placement), _options(config.placement), f"runtime.placement of {config.title}"
+        )
         _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
         options["placement"] = placement
-    made: Runtime = _made(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
-    return made
+    runtime: Runtime = _created(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
+    return runtime
 
 
 def held_weights(config: RuntimeConfig, stored_method: str | None = None) -> HeldWeights:
-    """Return what the classes of a configuration's weights and placement declare of how weights are held.
+    """Return how weights are held, as declared by the classes of the weights and of the placement.
 
-    `stored_method` is what the stored weights were made small by: they are packed when they are only read.
+    `stored_method` is the quantization method of the stored weights; with one, they are packed.
     """
     weights = _class(config.weights)
     return HeldWeights(
@@ -73,7 +76,7 @@ def held_weights(config: RuntimeConfig, stored_method: str | None = None) -> Hel
 
 
 def _is_moved(config: RuntimeConfig) -> bool:
-    """Say whether a class places the weights; without one they stay where they were loaded."""
+    """Return whether a placement class moves the weights; without one, they stay where they were loaded."""
     return "target" in config.placement
 
 
@@ -81,7 +84,7 @@ def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, f
     name = config.placement["name"]
     if not is_placed:
         raise Unsupported(
-            f"runtime={config.name} holds its weights itself: runtime/placement={name} is for runtimes whose "
+            f"runtime={config.name} holds its weights itself: runtime/placement={name} works only with runtimes whose "
             "weights are a module, such as eager"
         )
     if not is_movable:
@@ -92,32 +95,34 @@ def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, f
 
 
 def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
-    """Load the runtime, with calibration text where its weights are made by one. Unsupported, before anything is
-    loaded, for stored weights that it cannot read."""
+    """Load the runtime, with calibration text if its weights need one.
+
+    Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read.
+    """
     method = cell.facts.quantized
     if method is not None and "packed" not in runtime.weight_forms:
         raise Unsupported(
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
-            "use runtime=eager, or the model that they were made from"
+            "use runtime=eager, or the original model"
         )
     if method is not None and _is_moved(config):
         _check_placement(config, True, False, f"stored {method}")
     if method is not None and full_name(config.weights["target"]) != _FULL:
-        raise Unsupported(f"the stored weights are quantized by {method} already: use runtime/weights=full")
+        raise Unsupported(f"the stored weights are already quantized by {method}: use runtime/weights=full")
     needs = getattr(_class(config.weights), "needs_calibration", False)
     return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
 
 
 def calibration_ids(cell: Cell) -> list[list[int]]:
-    """Return the sequences of `calibration`, of its text or, where a model has no tokenizer, random ones."""
-    asked, text = cell.config.calibration, make_text(cell)
+    """Return the calibration sequences: of the text, or seeded random ones if the model has no tokenizer."""
+    options, text = cell.config.calibration, make_text(cell)
     if text is None:
         source = random.Random(cell.config.seed)
         vocabulary = cell.facts.vocabulary
-        return [[source.randrange(vocabulary) for _ in range(asked.tokens)] for _ in range(asked.sequences)]
-    ids = text.encode(calibration_path(asked.data).read_text(encoding="utf-8"))
-    starts = range(0, min(len(ids), asked.sequences * asked.tokens), asked.tokens)
-    return [ids[start : start + asked.tokens] for start in starts]
+        return [[source.randrange(vocabulary) for _ in range(options.tokens)] for _ in range(options.sequences)]
+    ids = text.encode(calibration_path(options.data).read_text(encoding="utf-8"))
+    starts = range(0, min(len(ids), options.sequences * options.tokens), options.tokens)
+    return [ids[start : start + options.tokens] for start in starts]
 
 
 def _class(part: JsonObject) -> Any:
@@ -128,8 +133,8 @@ def _options(part: JsonObject) -> JsonObject:
     return {key: value for key, value in part.items() if key not in NO_OPTIONS}
 
 
-def _made(kind: Any, options: JsonObject, what: str) -> Any:
-    """Call a constructor. Unsupported where it does not take these options; what fails inside it is its own error."""
+def _created(kind: Any, options: JsonObject, what: str) -> Any:
+    """Call a constructor; Unsupported if it does not take these options. Exceptions inside it are raised unchanged."""
     with suppress(ValueError):  # some classes written in C have no signature
         signature = inspect.signature(kind)
         try:
@@ -140,7 +145,7 @@ def _made(kind: Any, options: JsonObject, what: str) -> Any:
 
 
 def make_text(cell: Cell) -> Text | None:
-    """Return the model's tokenizer, or None for a model that has none."""
+    """Return the model's tokenizer; None if it has none."""
     folder = cell.source.folder
     if folder is None or not cell.facts.has_tokenizer:
         return None
@@ -149,7 +154,7 @@ def make_text(cell: Cell) -> Text | None:
 
 @contextmanager
 def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
-    """Yield what guesses ahead of a runtime: None where nothing is to, else loaded like the runtime itself."""
+    """Yield the source of draft tokens, loaded with the cell's runtime; None without speculation."""
     options = cell.config.generation
     if options.speculate != "draft":
         yield Lookup(options.draft_tokens) if options.speculate == "lookup" else None
@@ -162,8 +167,8 @@ def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
         yield DraftModel(runtime, traits, options.draft_tokens)
 
 
-def make_responses(cell: Cell, found: Environment) -> Responses:
-    """Return what the cell's runtime answered before, under all that its answers may depend on; `found` is here."""
+def make_responses(cell: Cell, current: Environment) -> Responses:
+    """Return the response cache, keyed by everything that outputs may depend on; `current` is this environment."""
     config = cell.config
     hardware = cell.hardware(device.resolve(config.hw)[0])
     identity = {
@@ -173,15 +178,15 @@ def make_responses(cell: Cell, found: Environment) -> Responses:
         "seed": config.seed,
         "device": hardware.device,
         "threads": hardware.threads,
-        "machine": [machine_facts(found), found.versions],
+        "machine": [machine_facts(current), current.versions],
         "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
     }
-    keep = config.responses.mode != "never"
-    return Responses(cell.artifacts / "responses.sqlite" if keep else None, identity, cell.uses_responses)
+    is_stored = config.responses.mode != "never"
+    return Responses(cell.artifacts / "responses.sqlite" if is_stored else None, identity, cell.uses_responses)
 
 
 def classify(error: BaseException) -> tuple[Status, str]:
-    """Return the status that an exception stands for, and its reason in one line."""
+    """Return the status of an exception, and the reason in one line of at most 300 characters."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, Unsupported):
         return "unsupported", text

@@ -1,4 +1,4 @@
-"""The test items of a cell's benchmarks against the calibration text and, where it is known, the training text."""
+"""Compare the test items of a cell's benchmarks with the calibration text and, if known, the training text."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from runtime_matrix.experiments.tasks.task import QualityTask
 
 
 def overlap_of(cell: Cell) -> Overlap:
-    """Return for each benchmark of text how many items it has, and which share of them each text holds.
+    """Return for each benchmark of text its number of items, and the share of them that each text contains.
 
-    The share of the training text is None for a model whose training text nobody has here. It covers all items of a
-    benchmark's bundled data, whatever its limit.
+    The share of the training text is None if that text is unknown. It covers all items of a benchmark's bundled data,
+    regardless of its `limit`.
     """
     sets = texts_of(cell.config.benchmark)
     calibration = calibration_path(cell.config.calibration.data)
     seen = overlap.seen_of([calibration.read_text(encoding="utf-8", errors="replace")] if sets else [])
-    known = overlap.training_shares(cell.facts.digest)
+    training = overlap.training_shares(cell.facts.digest)
     shares = {
         name: OverlapShare(
-            items=len(found.items),
-            calibration=overlap.share(found.items, seen),
-            training=known.get(name) if found.are_bundled else None,
+            items=len(test_set.items),
+            calibration=overlap.share(test_set.items, seen),
+            training=training.get(name) if test_set.are_bundled else None,
         )
-        for name, found in sets.items()
+        for name, test_set in sets.items()
     }
     return Overlap(benchmarks=shares, words=overlap.WORDS, calibration_data=cell.config.calibration.data)
 
@@ -43,7 +43,7 @@ class TestSet:
 
 
 def texts_of(chosen: BenchmarksConfig) -> dict[str, TestSet]:
-    """Return the test items of each benchmark of text that is chosen; few-shot examples stand apart."""
+    """Return the test items of each chosen benchmark of text; few-shot examples are separate sets."""
     return {
         name: TestSet(items, config.data == "bundled")
         for task, config in chosen.items()

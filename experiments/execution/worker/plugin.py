@@ -1,4 +1,4 @@
-"""The pytest plugin of a cell: hands the cell over, loads its runtime once, journals one line a benchmark."""
+"""The pytest plugin of a cell: it loads the runtime once and writes one line per benchmark to the journal."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ class Case:
 
     @property
     def id(self) -> str:
+        """Return the name of the test case: BENCHMARK or BENCHMARK-POINT."""
         return f"{self.task.name}-{self.point}" if self.point else self.task.name
 
 
 def cases(cell: Cell) -> list[Case]:
-    """Return what a cell runs, in order: checks, then what measures memory, then the others."""
+    """Return what a cell runs, in order: checks, benchmarks that must be first, such as memory, and the others."""
     agreement = every_task()["agreement"]
     checks = [(agreement, cell.config.agreement)] if cell.config.agreement.enabled else []
     chosen = [*checks, *cell.config.benchmark.items()]
@@ -55,7 +56,7 @@ def cases(cell: Cell) -> list[Case]:
 
 
 class CellPlugin:
-    """`folder` takes the journal and the items; `progress` hears what goes on."""
+    """Runs the benchmarks of a cell: journal and items go to `folder`, progress messages to `progress`."""
 
     def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
         self.cell, self.folder, self._progress = cell, folder, progress
@@ -64,36 +65,40 @@ class CellPlugin:
         self.reason: str | None = None
         self._bench: CellBench | None = None
         self._opened = ExitStack()  # closes what was loaded
-        self._benchmark = ""  # which one runs
+        self._benchmark = ""  # the running one
         self._start = time.perf_counter()
 
-    @pytest.hookimpl(tryfirst=True)  # before the conftest file, which otherwise composes a cell of its own
+    @pytest.hookimpl(tryfirst=True)  # before conftest.py, which would otherwise compose a cell
     def pytest_configure(self, config: pytest.Config) -> None:
+        """Store the plugin for the fixtures in conftest.py."""
         config.stash[PLUGIN] = self
 
-    # pytest-benchmark measures the processor for a second to describe it; the record's environment knows it already.
     def pytest_benchmark_generate_machine_info(self) -> dict[str, str]:
+        """Refer to the record; pytest-benchmark would examine the processor for a second."""
         return {"see": "record.json"}
 
     def pytest_benchmark_generate_commit_info(self) -> dict[str, str]:
+        """Refer to the record, which has the commit."""
         return {"see": "record.json"}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        """Write the result of a benchmark to the journal when its test has ended."""
         outcome: Any = yield
         report: pytest.TestReport = outcome.get_result()
         if report.when == "call" or (report.when == "setup" and not report.passed):
             self._note(item, call, report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Report the benchmark that starts."""
         self._benchmark = nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
         self.tell("benchmark", self._benchmark)
 
     def bench(self) -> CellBench:
-        """Return what goes with the cell; its runtime is loaded now, unless it may be that all answers are known."""
+        """Return the bench of the cell; its runtime is loaded now, unless cached responses may make it unnecessary."""
         if self._bench is None:
             self._bench = self._make()
-            if self.cell.config.batch is not None:  # the budgets that fit are known once the runtime is there
+            if self.cell.config.batch is not None:  # token budgets can be measured only with a loaded runtime
                 self._bench.cell = self._fitted(self._bench)
         if not self.cell.uses_responses:
             assert self._bench.runtime
@@ -104,7 +109,8 @@ class CellPlugin:
         self._opened.close()
 
     def tell(self, *message: Any) -> None:
-        with suppress(OSError):  # nobody listens any more
+        """Send a progress message, see `Progress.hear`."""
+        with suppress(OSError):  # the parent has closed the pipe
             if self._progress is not None:
                 self._progress.send(message)
 
@@ -122,14 +128,14 @@ class CellPlugin:
         )
 
     def _environment(self) -> Environment:
-        """Return what the parent process found, which the journal begins with; plain pytest has no parent."""
+        """Return the environment at the start of the journal, or this process's own under plain pytest."""
         events = read_journal(self.folder / "journal.jsonl")
         first = events[0].get("cell") if events else None
         return typed(first["environment"], Environment) if first is not None else environment()
 
     def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")
-        found, stamp = device.resolve(self.cell.config.hw)
+        hw_device, mismatch = device.resolve(self.cell.config.hw)
         runtime = self._opened.enter_context(loading.make_runtime(self.cell.config.runtime))
         importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
 
@@ -139,21 +145,21 @@ class CellPlugin:
             with meter.loading_phase(name), timer.phase(name):
                 yield
 
-        used = device.used_bytes(found)  # before anything is loaded, and after the device's context is there
+        used = device.used_bytes(hw_device)  # after the device's context is created and before anything is loaded
         timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
 
         mapped = mapped_file_bytes()
         artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
         sampler = Sampler(used) if used is not None else None
         with meter.phase("load"), sampler or nullcontext():
-            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(found), phase)
+            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(hw_device), phase)
         on_device = max(0, used()) if used is not None else 0
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
         held = loading.held_weights(self.cell.config.runtime, self.cell.facts.quantized)
         wrong = self._wrong(traits, held)
         doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
         load = Load(
-            import_s=round(import_s, 4),  # and pytest's collecting
+            import_s=round(import_s, 4),  # including pytest's collection
             phases_s=timer.seconds,
             peak_host_bytes=meter.peaks_bytes["load"],
             peak_device_bytes=sampler.highest if sampler is not None else None,
@@ -162,27 +168,27 @@ class CellPlugin:
             weight_bytes=None if wrong else _whole(traits.weight_bytes),
             weight_disk_bytes=_whole(traits.weight_disk_bytes),
             dtype=traits.dtype,
-            device=found,
+            device=hw_device,
             held=held,
             build_phases=sorted(traits.build_phases),
             artifacts=dict(artifacts.tally),
             dtype_note=traits.dtype_note,
-            notes=[*traits.notes, *filter(None, (traits.dtype_note, stamp, doubt))],
+            notes=[*traits.notes, *filter(None, (traits.dtype_note, mismatch, doubt))],
         )
         self.journal.write("load", load)
         if wrong is not None:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
         self.tell("benchmark", self._benchmark)
-        return LoadedRuntime(runtime, traits, found, used, sampler.highest if sampler is not None else None)
+        return LoadedRuntime(runtime, traits, hw_device, used, sampler.highest if sampler is not None else None)
 
     def _fitted(self, bench: CellBench) -> Cell:
-        """Return the cell with the token budgets that fit, and journal what they are."""
+        """Return the cell with the largest token budgets that fit into memory, and write them to the journal."""
         runtime, traits, used = bench.runtime, bench.traits, bench.used_bytes
         self.tell("benchmark", "batch=auto")
         free = device.free_bytes(bench.device)
         if free is None:
-            raise ValueError("batch=auto needs the free memory, which this system does not tell: give batch=null")
+            raise ValueError("batch=auto needs the free memory, which this system does not report: use batch=null")
         fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
         self.journal.write("fit", fitting)
         return self.cell.with_token_budget(fitting.token_budget)
@@ -194,9 +200,9 @@ class CellPlugin:
         return declared.wrong_declaration(traits, held, count)
 
     def _check_vocabulary(self, traits: Traits) -> None:
-        wanted = self.cell.facts.vocabulary
-        if traits.vocabulary != wanted and not traits.is_scripted:
-            raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {wanted}")
+        vocabulary = self.cell.facts.vocabulary
+        if traits.vocabulary != vocabulary and not traits.is_scripted:
+            raise ValueError(f"the runtime has a vocabulary of {traits.vocabulary}, the model {vocabulary}")
 
     def _note(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         entry = item.stash.get(ENTRY, None) or OpenEntry(self._benchmark)
@@ -216,15 +222,15 @@ class CellPlugin:
                 self.status, self.reason = "error", reason
         counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
-        closed = Entry(
+        result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )
-        self.journal.write("benchmark", closed)
+        self.journal.write("benchmark", result)
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()
 
 
 def _whole(size: float | None) -> int | None:
-    """Return a size that a runtime declares, which may have been computed as a quotient."""
+    """Round a declared size, which may be a quotient, to whole bytes."""
     return None if size is None else round(size)

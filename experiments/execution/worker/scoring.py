@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scores a stream of requests, of which only `scoring.planning_window` are held at a time."""
+    """Scores a stream of requests; `scoring.planning_window` of them are in memory at a time."""
 
     def __init__(self, bench: CellBench, items: int):
         self._bench, self._items = bench, items
@@ -31,7 +31,7 @@ class Scorer:
             yield from self._chunk(chunk)
 
     def figures(self) -> Figures:
-        """Return what was run, for the record."""
+        """Return the counts for the record: tokens, padding, recompiles and cached responses."""
         after = self._recompiles()
         before = self._recompiles_before or 0
         return {
@@ -43,21 +43,21 @@ class Scorer:
 
     def _chunk(self, chunk: list[ScoreRequest]) -> list[Scored]:
         bench, responses, exact = self._bench, self._bench.responses, self._options.batch_invariant
-        known = responses.scores(chunk, exact)
-        missing = [index for index, one in enumerate(known) if one is None]
-        self._tell(len(chunk) - len(missing))
+        results = responses.scores(chunk, exact)
+        missing = [index for index, result in enumerate(results) if result is None]
+        self._report(len(chunk) - len(missing))
         if missing:
-            asked = [chunk[index] for index in missing]
+            requests = [chunk[index] for index in missing]
             with interruption.deferring():
-                for finished in score_batches(bench.runtime, bench.traits, asked, self._options, self._tally):
-                    responses.keep_scores([(asked[at], one) for at, one in finished], exact)
+                for batch in score_batches(bench.runtime, bench.traits, requests, self._options, self._tally):
+                    responses.keep_scores([(requests[index], result) for index, result in batch], exact)
                     interruption.check()
-                    for at, one in finished:
-                        known[missing[at]] = one
-                    self._tell(len(finished))
-        return [one for one in known if one is not None]
+                    for index, result in batch:
+                        results[missing[index]] = result
+                    self._report(len(batch))
+        return [result for result in results if result is not None]
 
-    def _tell(self, count: int) -> None:
+    def _report(self, count: int) -> None:
         self._done += count
         self._bench.report(self._done, self._items)
 

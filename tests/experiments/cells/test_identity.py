@@ -29,7 +29,7 @@ NEW: JsonObject = {
 }
 
 
-def test_options_that_a_later_version_brought_are_no_other_cell() -> None:
+def test_options_added_by_a_later_version_leave_the_cell_the_same() -> None:
     assert cell_names([record("a", OLD), record("b", NEW), record("b", NEW), record("a", OLD)]) == ["a"] * 4
 
 
@@ -42,7 +42,7 @@ def test_options_that_a_later_version_brought_are_no_other_cell() -> None:
         {"benchmark": {"latency": {"batch": [1, 4]}}},
     ],
 )
-def test_what_both_know_must_be_equal(changed: JsonObject) -> None:
+def test_options_of_both_versions_must_be_equal(changed: JsonObject) -> None:
     assert cell_names([record("a", OLD), record("b", NEW | changed)]) == ["a", "b"]
 
 
@@ -51,7 +51,7 @@ def test_within_one_version_the_hash_decides() -> None:
     assert cell_names([record("a", OLD), record("b", NEW, name="compile")]) == ["a", "b"]
 
 
-def test_where_a_cell_is_run_does_not_count() -> None:
+def test_paths_are_not_part_of_the_identity() -> None:
     assert cell_names([record("a", OLD | {"results_dir": "x"}), record("b", NEW | {"results_dir": "y"})]) == ["a", "a"]
 
 
@@ -62,7 +62,7 @@ def test_another_version_of_a_benchmark_is_another_cell() -> None:
     assert cell_names([record("a", OLD), second]) == ["a", "b"]
 
 
-def test_the_hash_of_a_cell_knows_the_versions_of_its_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_of_a_cell_covers_the_versions_of_its_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = plan(compose(["model=random", "benchmark=[latency]"]), "")
     before = cell.config_hash
     assert cell.config.benchmark.versions() == {"latency": 1}
@@ -73,7 +73,7 @@ def test_the_hash_of_a_cell_knows_the_versions_of_its_benchmarks(monkeypatch: py
     assert cell.config_hash == before  # as in records of before there were versions
 
 
-def test_rows_over_other_data_are_told_apart() -> None:
+def test_rows_over_different_data_are_different_cells() -> None:
     arc = {"multiple_choice": {"data": "arc.jsonl", "limit": 40, "shots": 1}}
     bundled = {"multiple_choice": {"data": "bundled", "limit": 40, "shots": 1}}
     found = [record("a", {"seed": 0, "benchmark": arc}), record("b", {"seed": 0, "benchmark": bundled})]

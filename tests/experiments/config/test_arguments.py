@@ -38,7 +38,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
-    """Return the cells that `run` would measure; they are kept instead."""
+    """Return the cells that `run` would measure; they are collected instead of measured."""
     cells: list[Cell] = []
 
     def keep(some: list[Cell]) -> int:
@@ -66,7 +66,7 @@ def options(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("flag", [["--config-dir", "{}"], ["-cd", "{}"], ["hydra.searchpath=['file://{}']"]])
-def test_a_folder_of_options(say: Say, planned: list[Cell], options: Path, flag: list[str]) -> None:
+def test_config_dir_adds_a_folder_of_presets(say: Say, planned: list[Cell], options: Path, flag: list[str]) -> None:
     words = [*(word.format(options) for word in flag), *SMALL]
     assert say(run.main, *words, "experiment=both")[0] == 0
     assert [cell.label.split("-")[0] for cell in planned] == ["fake", "mine"]
@@ -81,7 +81,7 @@ def test_a_folder_of_options(say: Say, planned: list[Cell], options: Path, flag:
         assert yaml.safe_load(out)["runtime"]["name"] == "mine"
 
 
-def test_a_file_of_options(say: Say, planned: list[Cell], tmp_path: Path) -> None:
+def test_a_preset_can_be_a_file(say: Say, planned: list[Cell], tmp_path: Path) -> None:
     path = tmp_path / "my_sweep.yaml"
     path.write_text("seed: 7\n")  # without the header that Hydra wants
     assert say(run.main, f"experiment={path}", "runtime=fake", *SMALL)[0] == 0
@@ -94,7 +94,7 @@ def test_a_file_of_options(say: Say, planned: list[Cell], tmp_path: Path) -> Non
     )
 
 
-def test_the_configurations_of_a_sweep(say: Say, planned: list[Cell]) -> None:
+def test_cfg_prints_the_configurations_of_a_sweep(say: Say, planned: list[Cell]) -> None:
     code, out, _ = say(run.main, "-m", "--cfg", "job", "runtime=fake,eager", *SMALL)
     assert code == 0
     assert [config["runtime"]["name"] for config in yaml.safe_load_all(out)] == ["fake", "eager"]
@@ -111,21 +111,21 @@ def test_the_configurations_of_a_sweep(say: Say, planned: list[Cell]) -> None:
     ],
 )
 @pytest.mark.parametrize("main", [run.main, compare.main, gate.main])
-def test_mistakes(say: Say, main: Callable[[], int], words: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_with_exit_code_2(say: Say, main: Callable[[], int], words: list[str], says: str) -> None:
     code, _, error = say(main, *words)
     assert (code, error) == (2, f"error: {says}\n")
 
 
-def test_a_launcher_that_would_measure_nothing_is_refused(say: Say) -> None:
+def test_launchers_of_hydra_are_refused(say: Say) -> None:
     code, _, error = say(run.main, "-m", "hydra/launcher=joblib", "runtime=fake,eager", *SMALL)
     assert code == 2
-    assert error.startswith("error: hydra/launcher=joblib: cells take turns on one machine")
+    assert error.startswith("error: hydra/launcher=joblib: Hydra's launchers cannot be used")
 
 
 def test_help_explains_each_value(say: Say) -> None:
     code, out, _ = say(run.main, "--help", "runtime=gptq")
     assert code == 0
-    assert "time_limit_s: 1800 # of one cell" in out
+    assert "time_limit_s: 1800 # per process of a cell" in out
     assert "  bits: 4 # 2, 3, 4 or 8" in " ".join(out.splitlines())
     assert "experiment: ablation, default, full, gpu, gpu_offload" in out
     assert "\nbenchmark:\n  latency:\n    batch: [1]" in out
@@ -133,7 +133,7 @@ def test_help_explains_each_value(say: Say) -> None:
     assert "@package" not in out
 
 
-def test_the_version(say: Say) -> None:
+def test_version_is_printed(say: Say) -> None:
     for main in (cli.main, compare.main, run.main):
         code, out, _ = say(main, "--version")
         assert code == 0
@@ -150,20 +150,22 @@ def test_the_version(say: Say) -> None:
         ("runtime-matrix report ", []),
     ],
 )  # fmt: skip
-def test_completion(say: Say, monkeypatch: pytest.MonkeyPatch, line: str, words: list[str]) -> None:
+def test_completion_offers_commands_and_options(
+    say: Say, monkeypatch: pytest.MonkeyPatch, line: str, words: list[str]
+) -> None:
     monkeypatch.setenv("COMP_LINE", line)
     code, out, _ = say(cli.main, "--complete")
     assert (code, [word for word in out.split("\n") if word]) == (0, words)
 
 
-def test_a_runtime_of_ones_own_is_called_by_its_class(say: Say, planned: list[Cell]) -> None:
+def test_a_custom_runtime_is_named_after_its_class(say: Say, planned: list[Cell]) -> None:
     words = ["runtime=custom", "runtime.engine.target=runtimes.engines.fake:Fake", *SMALL]
     assert say(run.main, *words)[0] == 0
     assert say(run.main, *words, "runtime.name=other")[0] == 0
     assert [cell.config.runtime.title for cell in planned] == ["Fake", "other"]
 
 
-def test_weights_of_other_bits_than_their_name_says(say: Say, planned: list[Cell]) -> None:
+def test_other_bits_than_the_preset_s_are_added_to_the_title(say: Say, planned: list[Cell]) -> None:
     for words in (["runtime=gptq"], ["runtime=gptq", "runtime.weights.bits=8"], ["runtime=gptq_3bit"],
                   ["runtime=onnxruntime_int4"], ["runtime=onnxruntime_int4", "runtime.weights.bits=8"],
                   ["runtime=eager", "runtime/weights=rounded"]):  # fmt: skip
@@ -173,7 +175,7 @@ def test_weights_of_other_bits_than_their_name_says(say: Say, planned: list[Cell
     ]
 
 
-def test_a_limit_is_taken_out_of_a_gate() -> None:
+def test_a_tilde_removes_a_limit_from_a_gate() -> None:
     made = prepare_words(["~gate.reference.accuracy.code", "~gate.baseline.speedup.prefill", *SMALL]).gate
     assert "code" not in made[accuracy.REFERENCE]
     assert prepare_words(["~gate.reference.accuracy", *SMALL]).gate[accuracy.REFERENCE] == {}

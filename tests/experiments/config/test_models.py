@@ -15,7 +15,7 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
-def test_facts_and_digest(folder: Path, tmp_path: Path) -> None:
+def test_facts_and_digest_of_a_folder(folder: Path, tmp_path: Path) -> None:
     facts = inspect_folder(folder, tmp_path)
     assert (facts.model_type, facts.vocabulary, facts.max_length) == ("llama", 128, 256)
     assert inspect_folder(folder, tmp_path).digest == facts.digest
@@ -27,11 +27,11 @@ def test_facts_and_digest(folder: Path, tmp_path: Path) -> None:
 def test_a_truncated_file_is_named(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(UserError, match=r"model.safetensors is not whole"):
+    with pytest.raises(UserError, match=r"model.safetensors is damaged"):
         inspect_folder(folder)
 
 
-def test_what_is_not_a_model(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"has no config\.json"):
         inspect_folder(tmp_path / "empty")
@@ -40,7 +40,7 @@ def test_what_is_not_a_model(folder: Path, tmp_path: Path) -> None:
         inspect_folder(folder)
 
 
-def test_a_tokenizer_that_does_not_fit(folder: Path, data_folder: Path) -> None:
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder: Path, data_folder: Path) -> None:
     shutil.copy(data_folder / "stories260K" / "tokenizer.json", folder / "tokenizer.json")
     with pytest.raises(UserError, match="the tokenizer does not fit the model"):
         inspect_folder(folder)

@@ -21,7 +21,7 @@ from tests.experiments.recorded import make_record, sweep
 
 
 @pytest.mark.parametrize(("old", "new"), OPTIONS.items())
-def test_an_old_option_is_refused_in_one_line_that_names_the_new_one(old: str, new: str) -> None:
+def test_an_old_option_is_refused_with_its_new_name(old: str, new: str) -> None:
     section, _, key = old.partition(".")
 
     def compose_with_it() -> None:
@@ -29,12 +29,12 @@ def test_an_old_option_is_refused_in_one_line_that_names_the_new_one(old: str, n
             build(GateConfig, compose_gate("ci", [f"{old}=1"]), "gate")
         compose([f"{old}=1"])
 
-    with pytest.raises(UserError, match=rf"^{old} is called {new} today$"):
+    with pytest.raises(UserError, match=rf"^{old} was renamed to {new}$"):
         compose_with_it()
     if section != "gate":
         plain = compose([])
         plain[section] = {**plain[section], key: 1}  # as in a preset of one's own
-        with pytest.raises(UserError, match=f"is called {new} today"):
+        with pytest.raises(UserError, match=f"was renamed to {new}"):
             build(CellConfig, plain)
 
 
@@ -54,7 +54,7 @@ def test_a_published_matrix_is_read_under_the_new_names(tmp_path: Path) -> None:
     assert new_figure("tpot_s_p50") == "tpot_s_p50"
 
 
-def test_output_differences_of_before_are_read(tmp_path: Path) -> None:
+def test_old_output_differences_are_read(tmp_path: Path) -> None:
     folder = sweep(tmp_path / "runs")
     for path in folder.rglob("output_diff.json"):
         path.rename(path.with_name("answers.json"))

@@ -48,7 +48,7 @@ def hits(modules: list[str], environment: dict[str, str]) -> int:
     return int(json.loads(answer))
 
 
-def test_the_preload_does_not_ask_cuda() -> None:
+def test_the_preload_does_not_query_cuda() -> None:
     with supervise.child_environment(1):
         environment = dict(os.environ)
     modules = supervise.preload(set(KINDS))
@@ -56,7 +56,7 @@ def test_the_preload_does_not_ask_cuda() -> None:
     assert hits(modules, environment) == 0
 
 
-def test_the_trap_catches() -> None:
+def test_the_trap_detects_a_query() -> None:
     with supervise.child_environment(1):
         environment = dict(os.environ)
     del environment["PYTORCH_NVML_BASED_CUDA_CHECK"]
@@ -65,7 +65,7 @@ def test_the_trap_catches() -> None:
         assert hits(supervise.preload({"llama"}), environment) > 1  # torchao asks while it is imported
 
 
-def test_a_server_that_cannot_fork_for_a_gpu_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_that_cannot_fork_for_a_gpu_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With a module among the preloaded ones that wakes CUDA, as a stand-in for the next package that does."""
     (tmp_path / "wakes.py").write_text("import torch\ntorch.cuda._is_in_bad_fork = lambda: True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -78,6 +78,6 @@ def test_a_server_that_cannot_fork_for_a_gpu_is_left(monkeypatch: pytest.MonkeyP
     assert children._context.get_start_method() == "spawn"
 
 
-def test_every_module_that_is_imported_ahead_of_time_is_there() -> None:
+def test_every_preloaded_module_exists() -> None:
     """A fork server passes over what it cannot import, and every cell would import it again."""
     assert all(importlib.util.find_spec(name) for name in supervise.preload(set(KINDS), "pytest"))

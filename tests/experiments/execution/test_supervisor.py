@@ -10,7 +10,7 @@ from runtime_matrix.experiments.execution import supervisor as supervise
 from runtime_matrix.experiments.execution.supervisor import Children, child_environment
 
 
-def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_start_of_the_server_is_shown_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks: list[Any] = []
     is_imported = threading.Event()
 
@@ -42,7 +42,7 @@ def test_a_server_that_takes_long_to_start_is_not_waited_for_in_silence(monkeypa
     assert len(ticks) == heard  # it is there
 
 
-def test_children_see_an_environment_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_have_their_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

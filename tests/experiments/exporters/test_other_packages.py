@@ -48,6 +48,6 @@ def test_help_explains_its_keys(program: Python) -> None:
     done = program("experiments.run", "--help", "monitoring=[prometheus,lines]")
     assert "\n  monitoring: lines, mlflow, prometheus\n" in done.stdout
     _, _, values = done.stdout.partition("\nmonitoring: # ")
-    assert "\n  prometheus_port: null # /metrics on loopback" in values
+    assert "\n  prometheus_port: null # serve /metrics on the loopback interface" in values
     assert "\n  lines_file: null # a text file that gets one line per cell\n" in values
     assert "mlflow:" not in values

@@ -65,7 +65,7 @@ def written(results: Path, name: str = "output_diff.json") -> list[str]:
     return sorted(path.parent.name for path in results.glob(f"*/{name}"))
 
 
-def test_answers_lie_beside_the_record(silent: Cell, tmp_path: Path) -> None:
+def test_output_differences_are_written_beside_the_record(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, "one"), recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "two")]
     compare_with_reference([silent] * 3, records, tmp_path, pytest.fail)
     assert written(tmp_path) == ["one", "two"]
@@ -75,7 +75,7 @@ def test_answers_lie_beside_the_record(silent: Cell, tmp_path: Path) -> None:
     assert written(tmp_path, "speed.json") == []
 
 
-def test_cells_meet_only_the_reference_of_their_own_model(silent: Cell, tmp_path: Path) -> None:
+def test_cells_are_compared_only_with_the_reference_of_their_model(silent: Cell, tmp_path: Path) -> None:
     records = [
         recorded(tmp_path, "base", is_reference=True),
         recorded(tmp_path, "mine"),
@@ -86,7 +86,7 @@ def test_cells_meet_only_the_reference_of_their_own_model(silent: Cell, tmp_path
     assert written(tmp_path) == ["mine"]
 
 
-def test_answers_that_are_no_numbers_do_not_end_the_sweep(silent: Cell, tmp_path: Path) -> None:
+def test_outputs_that_are_not_numbers_do_not_end_the_sweep(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, "base", is_reference=True), recorded(tmp_path, "broken")]
     entry = Entry(benchmark="multiple_choice", items_file="items.jsonl", status="ok")
     for record in records:
@@ -105,13 +105,13 @@ def test_answers_that_are_no_numbers_do_not_end_the_sweep(silent: Cell, tmp_path
     assert result.diff is not None
 
 
-def test_a_reference_that_failed_is_none(silent: Cell, tmp_path: Path) -> None:
+def test_a_failed_reference_is_not_compared_with(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, "base", is_reference=True, status="timeout"), recorded(tmp_path, "one")]
     compare_with_reference([silent] * 2, records, tmp_path, pytest.fail)
     assert written(tmp_path) == []
 
 
-def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_compared_have_the_reason(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in ("base", "lost", "torn", "short")]
     (tmp_path / "lost" / "items.jsonl").unlink()
     (tmp_path / "torn" / "items.jsonl").write_text('{"id": "0", "pro')
@@ -124,7 +124,7 @@ def test_answers_that_cannot_be_compared_leave_their_reason(silent: Cell, tmp_pa
     assert contents["short"]["reason"] == "code: the two cells answered different items (1 and 2)"
 
 
-def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp_path: Path) -> None:
+def test_a_benchmark_that_cannot_be_compared_does_not_affect_the_others(silent: Cell, tmp_path: Path) -> None:
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in ("base", "one")]
     entries = [Entry(benchmark=name, items_file=f"items-{name}.jsonl", status="ok") for name in ("last_word", "odd")]
     for record in records:
@@ -139,7 +139,7 @@ def test_a_benchmark_that_cannot_be_compared_leaves_the_others(silent: Cell, tmp
     assert content["reasons"] == {"odd": "odd: KeyError: 'is_right'"}
 
 
-def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> None:
+def test_speed_or_the_reason_is_written_beside_the_record(tmp_path: Path) -> None:
     words = ("comparison.launches=1", "time_limit_s=60")
     pairs = [
         (cell(*words), recorded(tmp_path, "base", is_reference=True)),
@@ -156,7 +156,7 @@ def test_speed_lies_beside_the_record_or_the_reason_why_not(tmp_path: Path) -> N
     assert said == ["speed against base", "speed against base: launch 1"]
 
 
-def test_what_was_compared_before_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_comparison_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("base", "resumed", "new", "more", "cut")
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in names]
     kept = replace(speed(launches(1.0), "base"), options=plain(cell().config.comparison))

@@ -33,15 +33,15 @@ def look(folder: Path, *words: str) -> list[str]:
 def test_a_pair_is_compared_before_the_last_cell(tmp_path: Path) -> None:
     (line,) = look(tmp_path, "runtime.engine.attention=eager")
     assert re.search(r": candidate (is|takes) .*eager.* \[", line), line
-    assert line.endswith("; 1 of 3 cells are to come")
+    assert line.endswith("; 1 of 3 cells remain")
 
 
-def test_of_a_cheat_no_speed_is_told(tmp_path: Path) -> None:
+def test_no_speed_is_shown_for_wrong_outputs(tmp_path: Path) -> None:
     (line,) = look(tmp_path, "runtime=custom", "runtime.engine.target=tests.experiments.cheats:Garbage")
     assert "times as" not in line
     assert "candidate cannot be compared with eager: " in line
 
 
-def test_a_runtime_that_ends_is_named(tmp_path: Path) -> None:
+def test_a_runtime_that_crashes_is_named(tmp_path: Path) -> None:
     (line,) = look(tmp_path, "runtime=fake", "runtime.engine.fault=crash")
     assert "candidate cannot be compared with eager: fake" in line

@@ -38,7 +38,7 @@ def test_a_long_phase_is_not_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines_over(progress, clock, 4.5, capsys) == ["[1/7] gptq-bundled-auto: latency, 4 s"]
 
 
-def test_items_that_come_often_are_said_seldom(capsys: pytest.CaptureFixture[str]) -> None:
+def test_frequent_items_are_logged_rarely(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     progress = Progress(1, clock=clock)
     progress.start("eager")
@@ -54,7 +54,7 @@ def test_items_that_come_often_are_said_seldom(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_a_note_goes_on_too_and_nothing_is_said_when_disabled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_is_repeated_and_nothing_is_shown_when_disabled(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     progress = Progress(1, clock=clock)
     progress.note("speed against eager: launch 2")
@@ -64,7 +64,7 @@ def test_a_note_goes_on_too_and_nothing_is_said_when_disabled(capsys: pytest.Cap
     assert lines_over(silent, clock, 60, capsys) == []
 
 
-def test_nothing_is_begun_for_which_the_time_left_does_not_do() -> None:
+def test_no_cell_is_started_that_would_end_after_the_deadline() -> None:
     deadline = Deadline(60.0)
     assert not deadline.is_over(10.0)
     assert deadline.is_over(61.0)

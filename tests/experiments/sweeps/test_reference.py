@@ -46,7 +46,7 @@ def folders(tmp_path: Path, *names: str) -> list[Path]:
     return made
 
 
-def test_two_runtimes_share_what_the_reference_left(tmp_path: Path) -> None:
+def test_two_runtimes_share_the_reference_s_outputs(tmp_path: Path) -> None:
     compute, (first, second) = Computing(), folders(tmp_path, "a", "b")
     for folder, runtime in ((first, "compile"), (second, "onnxruntime")):
         made = cell(tmp_path / "artifacts", f"runtime={runtime}")
@@ -60,12 +60,12 @@ def test_two_runtimes_share_what_the_reference_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "word", ["seed=1", "runtime.dtype=bfloat16", "agreement.continuations=2", "hw.threads=1", "model.seed=3"]
 )
-def test_what_its_outputs_depend_on_makes_another(tmp_path: Path, word: str) -> None:
+def test_another_input_of_the_reference_makes_another_artifact(tmp_path: Path, word: str) -> None:
     one, other = cell(tmp_path), cell(tmp_path, word)
     assert made_from(one, identity(one)) != made_from(other, identity(other))
 
 
-def test_options_of_benchmarks_that_need_nothing_of_it_make_no_other(tmp_path: Path) -> None:
+def test_options_of_other_benchmarks_do_not_change_the_artifact(tmp_path: Path) -> None:
     one, other = cell(tmp_path), cell(tmp_path, "benchmark.memory.new_tokens=3")
     assert made_from(one, identity(one)) == made_from(other, identity(other))
     words = ["model=bundled", "benchmark=[divergence]"]
@@ -73,14 +73,14 @@ def test_options_of_benchmarks_that_need_nothing_of_it_make_no_other(tmp_path: P
     assert made_from(one, identity(one)) != made_from(other, identity(other))
 
 
-def test_uncommitted_code_is_good_for_one_run(tmp_path: Path) -> None:
+def test_outputs_of_uncommitted_code_are_used_in_one_run_only(tmp_path: Path) -> None:
     made = cell(tmp_path)
     runs = [made_from(made, identity(made, run, is_dirty)) for run in ("a", "b") for is_dirty in (False, True)]
     assert runs[0] == runs[2]
     assert runs[1] != runs[3]
 
 
-def test_a_failure_is_kept_nowhere(tmp_path: Path) -> None:
+def test_a_failure_is_not_stored(tmp_path: Path) -> None:
     compute, (first, second) = Computing(Outcome("crash", "killed by SIGKILL", -9)), folders(tmp_path, "a", "b")
     made = cell(tmp_path / "artifacts")
     for folder in (first, second):

@@ -1,4 +1,4 @@
-"""Runtimes that cheat where they are timed, alive together with honest ones: each is found, and no honest one is."""
+"""Each runtime that cheats while it is timed is detected, and no honest runtime beside it is."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_honest_runtimes_have_no_problem(compared: dict[str, Speed], name: str) 
         ("Lazy", INVALID_TIMING),
     ],
 )
-def test_each_cheat_is_found(compared: dict[str, Speed], name: str, status: str) -> None:
+def test_each_cheat_is_detected(compared: dict[str, Speed], name: str, status: str) -> None:
     found = problem(compared[name], None)
     assert found is not None, compared[name]
     assert found.status == status, found

@@ -73,7 +73,7 @@ def launches(runner: Runner) -> list[Launch]:
     return stored(runner).launches
 
 
-def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
+def test_a_crash_does_not_end_the_other_cells(compared: Compared) -> None:
     reference, good = compared("reference"), compared("good")
     dying = compared("dying", "runtime.engine.fault=segfault")
     on_disk: list[int] = []
@@ -108,7 +108,7 @@ def test_one_that_dies_leaves_the_others_to_go_on(compared: Compared) -> None:
     assert len(launches(reference)) == LAUNCHES
 
 
-def test_one_that_hangs_ends_at_its_own_time_limit(compared: Compared) -> None:
+def test_a_hanging_cell_ends_at_its_own_time_limit(compared: Compared) -> None:
     reference, good = compared("reference"), compared("good")
     hanging = compared("hanging", "runtime.engine.fault=hang", "time_limit_s=2")
     start_s = time.monotonic()
@@ -118,14 +118,14 @@ def test_one_that_hangs_ends_at_its_own_time_limit(compared: Compared) -> None:
     assert len(launches(good)) == 1
 
 
-def test_a_runtime_s_own_words_are_the_reason(compared: Compared) -> None:
+def test_the_message_of_a_runtime_s_exception_is_the_reason(compared: Compared) -> None:
     runners = [compared("reference"), compared("bad", "runtime.engine.fault=unsupported")]
     found = launch(runners, options(runners[0]))
     assert found.failures[1].startswith("unsupported: the fake runtime was told to be unsupported")
     assert list(found.rounds["own"]) == list(found.memory) == [0]
 
 
-def test_no_more_launches_than_are_enough(compared: Compared) -> None:
+def test_launches_end_when_they_suffice(compared: Compared) -> None:
     reference, candidate = compared("reference"), compared("candidate")
     asked: list[int] = []
 
@@ -138,7 +138,7 @@ def test_no_more_launches_than_are_enough(compared: Compared) -> None:
     assert len(launches(candidate)) == 1
 
 
-def test_a_known_slowdown_is_seen(compared: Compared) -> None:
+def test_a_known_slowdown_is_measured(compared: Compared) -> None:
     same = compared("same", "runtime.engine.work=200")
     slowed = compared("slowed", "runtime.engine.work=200", injection=Injection("compute", 0.5))
     compare_speed(same, [slowed], replace(options(same), rounds=6), Clock.WALL)
@@ -150,7 +150,7 @@ def test_a_known_slowdown_is_seen(compared: Compared) -> None:
         assert wall.estimate < 0.95  # a busy machine blurs wall time
 
 
-def test_what_a_child_process_computes_counts_as_the_cell_s_own(compared: Compared) -> None:
+def test_cpu_time_of_child_processes_counts_for_the_cell(compared: Compared) -> None:
     same = compared("same", "runtime.engine.work=200")
     with_child = compared("child", "runtime.engine.work=200", injection=Injection("child", 1.0))
     compare_speed(same, [with_child], replace(options(same), rounds=6), Clock.WALL)
@@ -175,7 +175,7 @@ def test_a_dying_reference_is_the_reason_of_every_candidate(compared: Compared) 
         assert reason == "the reference: error: RuntimeError: the fake runtime was told to fail"
 
 
-def test_cells_too_large_for_one_another_meet_the_reference_one_by_one(
+def test_cells_too_large_together_are_compared_with_the_reference_one_by_one(
     compared: Compared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference, first, second = (compared(name) for name in ("reference", "first", "second"))

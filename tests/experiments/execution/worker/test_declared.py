@@ -35,7 +35,7 @@ def declared(mib: float, dtype: str = "float32", *words: str, is_scripted: bool 
     return wrong_declaration(traits, held_weights(cell(*words).config.runtime), COUNT)
 
 
-def test_full_weights_take_what_their_dtype_says() -> None:
+def test_full_weights_take_the_size_of_their_dtype() -> None:
     assert declared(13.01) is None
     assert declared(6.5, "bfloat16") is None
     assert declared(3.2) == "the runtime declares 3.2 MiB of float32 weights; the model has 13.0"
@@ -44,13 +44,13 @@ def test_full_weights_take_what_their_dtype_says() -> None:
     assert declared(13.0, "int8") == ("the runtime declares the dtype 'int8'; known: float32, bfloat16, float16")
 
 
-def test_rounded_weights_are_dense_and_take_what_full_ones_do() -> None:
+def test_rounded_weights_are_dense_and_as_large_as_full_ones() -> None:
     rounded = ("runtime/weights=rounded",)
     assert declared(13.01, "float32", *rounded) is None
     assert declared(3.2, "float32", *rounded) == "the runtime declares 3.2 MiB of float32 weights; the model has 13.0"
 
 
-def test_packed_weights_lie_between_a_bit_and_their_dtype() -> None:
+def test_packed_weights_take_between_one_bit_and_their_dtype() -> None:
     packed = ("runtime/weights=gptq",)
     assert declared(2.0, "float32", *packed) is None
     assert declared(13.3, "float32", *packed) is None
@@ -58,7 +58,7 @@ def test_packed_weights_lie_between_a_bit_and_their_dtype() -> None:
     assert "declares 20.0 MiB" in str(declared(20.0, "float32", *packed))
 
 
-def test_what_lies_elsewhere_and_what_is_unknown_is_not_held_against_a_runtime() -> None:
+def test_offloaded_or_unknown_weights_are_no_error() -> None:
     assert declared(0.5, "float32", "runtime=offload") is None
     assert "declares 20.0 MiB" in str(declared(20.0, "float32", "runtime=offload"))
     assert declared(0, is_scripted=True) is None
@@ -68,8 +68,8 @@ def test_what_lies_elsewhere_and_what_is_unknown_is_not_held_against_a_runtime()
     assert wrong_declaration(replace(unknown, weight_bytes=1), held, None) is None
 
 
-def test_memory_that_loading_did_not_take_is_doubted() -> None:
-    assert doubt(1000 * MIB, 100 * MIB, 0) == "1000 MiB of weights are declared, and loading took 100 MiB"
+def test_a_load_that_took_less_memory_than_declared_is_noted() -> None:
+    assert doubt(1000 * MIB, 100 * MIB, 0) == "the runtime declares 1000 MiB of weights, but loading took 100 MiB"
     assert doubt(1000 * MIB, 100 * MIB, 1000 * MIB) is None  # mapped and not yet read
     assert doubt(20 * MIB, -5 * MIB, 0) is None  # what was free before is used again
     assert doubt(None, 0, 0) is None
@@ -106,7 +106,7 @@ def test_weights_are_counted_in_the_files(tmp_path: Path, tiny_model: Path) -> N
     ],
     ids=" ".join,
 )
-def test_no_runtime_of_ours_is_accused(words: tuple[str, ...], artifacts: Path) -> None:
+def test_declarations_of_the_built_in_runtimes_are_accepted(words: tuple[str, ...], artifacts: Path) -> None:
     packages = {"onnx": "onnxruntime", "torchao": "torchao", "nf4": "bitsandbytes", "offload": "accelerate"}
     for part, package in packages.items():
         if part in words[0]:
@@ -131,7 +131,7 @@ class Liar(Eager):
 """
 
 
-def test_a_lie_is_an_error_in_one_line(
+def test_a_false_declaration_is_an_error_in_one_line(
     tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "liar.py").write_text(RUNTIME)

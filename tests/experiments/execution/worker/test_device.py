@@ -60,14 +60,14 @@ def test_a_profile_states_its_source(name: str) -> None:
         ("cpu", [], True),
     ],
 )
-def test_a_profile_is_true_or_refused(name: str, devices: list[tuple[str, float]], fits: bool) -> None:
+def test_a_profile_matches_or_is_refused(name: str, devices: list[tuple[str, float]], fits: bool) -> None:
     misfit = _misfit(profile(name), devices)
     assert (misfit is None) == fits
     if misfit and not devices:
         assert misfit == "1 CUDA device named 4090 with 24 GB; found no CUDA device"
 
 
-def test_of_several_cards_the_profiles_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_that_matches_the_profile_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stand-ins for torch's questions to the driver."""
     cards = [
         SimpleNamespace(name="Tesla T4", total_memory=int(15.8e9), uuid="11"),
@@ -87,15 +87,15 @@ def test_of_several_cards_the_profiles_own_is_used(monkeypatch: pytest.MonkeyPat
         device.resolve(profile("h100"))
 
 
-def test_elsewhere_the_line_says_what_is_needed_found_and_what_works_here(run: Run) -> None:
+def test_a_mismatch_names_what_is_needed_what_was_found_and_what_works(run: Run) -> None:
     done = run("hw=h100", "model=random", "benchmark=[memory]")
     assert done.returncode == 3
     shown = " ".join(done.stdout.split())
     assert "hw=h100 needs 1 CUDA device named H100 with 80 GB; found no CUDA device" in shown
-    assert "run it here with hw=auto, or insist with hw.allow_mismatch=true" in shown
+    assert "use hw=auto here, or run anyway with hw.allow_mismatch=true" in shown
 
 
-def test_who_insists_gets_every_row_stamped(run: Run, tmp_path: Path) -> None:
+def test_allow_mismatch_runs_and_marks_every_row(run: Run, tmp_path: Path) -> None:
     done = run("hw=h100", "hw.allow_mismatch=true", "model=random", "benchmark=[memory]")
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)

@@ -37,7 +37,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Measure:
     return measure
 
 
-def test_rates_of_the_asked_dtypes_only(measure: Measure) -> None:
+def test_only_the_requested_dtypes_are_measured(measure: Measure) -> None:
     found, seconds = measure(["float32"], {"float32": 2e11}, 3e10)
     assert found.flops_per_s == {"float32": pytest.approx(2e11)}
     assert found.copy_bytes_per_s == pytest.approx(3e10)
@@ -54,7 +54,7 @@ def test_a_dtype_without_kernels_stays_within_the_budget(measure: Measure, slow:
     assert found.flops_per_s == {name: pytest.approx(rate) for name, rate in rates.items()}
 
 
-def test_a_machine_that_is_slow_in_everything(measure: Measure) -> None:
+def test_a_slow_machine_stays_within_the_budget(measure: Measure) -> None:
     found, seconds = measure(["float32"], {"float32": 1e8}, 2e8)
     assert seconds <= 3
     assert found.flops_per_s["float32"] == pytest.approx(1e8)

@@ -41,10 +41,10 @@ def quantized(tiny_model: Path, tmp_path: Path) -> Path:
     ("words", "says"),
     [
         (["runtime=onnxruntime"], "quantized by awq, which runtime=onnxruntime cannot read: use runtime=eager"),
-        (["runtime/weights=nf4"], "quantized by awq already: use runtime/weights=full"),
+        (["runtime/weights=nf4"], "already quantized by awq: use runtime/weights=full"),
     ],
 )
-def test_a_quantized_checkpoint_where_it_cannot_be_read(
+def test_a_quantized_checkpoint_that_a_runtime_cannot_read_is_refused(
     quantized: Path, artifacts: Path, words: list[str], says: str
 ) -> None:
     made = cell(*words, "model=local", f"model.path={quantized}", artifacts=artifacts)
@@ -53,7 +53,7 @@ def test_a_quantized_checkpoint_where_it_cannot_be_read(
         load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
 
 
-def test_an_unknown_architecture_is_one_line(artifacts: Path) -> None:
+def test_an_unknown_architecture_is_reported_in_one_line(artifacts: Path) -> None:
     made = cell("model=random", "model.architecture.model_type=llamma", artifacts=artifacts)
     config = made.config.runtime
     with pytest.raises(Unsupported, match="model_type=llamma with these values is unknown to transformers"):
@@ -88,15 +88,15 @@ def test_a_type_error_inside_a_constructor_is_an_error(artifacts: Path) -> None:
         "[Errno 12] Cannot allocate memory",
     ],
 )
-def test_out_of_memory_in_everyone_s_words(said: str) -> None:
+def test_messages_of_all_libraries_for_out_of_memory_are_recognized(said: str) -> None:
     assert loading.classify(RuntimeError(said)) == ("out_of_memory", said)
 
 
-def test_other_errors_are_errors() -> None:
+def test_other_exceptions_have_the_status_error() -> None:
     assert loading.classify(RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"))[0] == "error"
 
 
-def test_weights_of_one_s_own_are_taken_whatever_they_are_called(artifacts: Path) -> None:
+def test_custom_weights_may_have_any_name(artifacts: Path) -> None:
     words = ("runtime.weights.target=runtimes.weights.rounded:Rounded", "+runtime.weights.bits=3")
     made = make_runtime(cell("runtime=eager", *words, "model=random", artifacts=artifacts).config.runtime)
     assert isinstance(made, Eager)
@@ -127,14 +127,14 @@ def test_how_weights_are_held_is_declared_by_their_class(words: list[str], held:
         (["runtime=compile", "runtime.engine.mode=cuda_graph"], "has CUDA graphs on a GPU only: none were used"),
     ],
 )
-def test_a_fallback_is_announced(artifacts: Path, words: list[str], note: str) -> None:
+def test_a_fallback_is_noted(artifacts: Path, words: list[str], note: str) -> None:
     made = cell(*words, "model=random", artifacts=artifacts)
     config = made.config.runtime
     traits = load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
     assert any(re.search(note, one) for one in traits.notes), traits.notes
 
 
-def test_another_dtype_is_compared_with_the_reference_of_both(run: Run, tmp_path: Path) -> None:
+def test_another_dtype_is_compared_with_the_reference_in_both_dtypes(run: Run, tmp_path: Path) -> None:
     done = run("runtime.dtype=bfloat16", "model=random", "benchmark=[memory]", "model.architecture.num_hidden_layers=2")
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
@@ -145,7 +145,7 @@ def test_another_dtype_is_compared_with_the_reference_of_both(run: Run, tmp_path
     assert same["max_logit_difference"] < agreement["figures"]["max_logit_difference"]
 
 
-def test_answers_of_other_instruction_sets_are_not_reused(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_of_other_instruction_sets_are_not_reused(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, identities = cell("runtime=fake", "model=random", artifacts=artifacts), []
 
     def responses(path: Path | None, identity: dict[str, object], uses: bool) -> None:

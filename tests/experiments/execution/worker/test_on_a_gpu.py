@@ -47,12 +47,12 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[_Worker, li
     held = iter(range(10**9))
     monkeypatch.setattr(device, "resolve", lambda hw: ("cuda", None))
     monkeypatch.setattr(device, "used_bytes", lambda name: lambda: next(held) if name == "cuda" else 0)
-    monkeypatch.setattr(interleaved_worker, "_stay_on", lambda cores: done.append("pinned"))
+    monkeypatch.setattr(interleaved_worker, "_pin_to", lambda cores: done.append("pinned"))
     words = ["runtime=fake", "model=random", "runtime.engine.vocabulary=512", f"artifacts_dir={tmp_path}"]
     return _Worker(plan(compose(words), ""), None), done
 
 
-def test_threads_are_not_kept_on_a_core_and_the_device_s_memory_is_told(worker: tuple[_Worker, list[str]]) -> None:
+def test_threads_are_not_pinned_and_device_memory_is_recorded(worker: tuple[_Worker, list[str]]) -> None:
     of_cell, done = worker
     assert of_cell.device() == "cuda"
     loaded = of_cell.load(Setting(2, (0,), (Shape(1, (4, 4), 2),), 1))
@@ -97,7 +97,7 @@ class Worker:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_one_loads_after_the_other_where_memory_is_counted_together(together: bool) -> None:
+def test_cells_load_one_after_the_other_on_a_gpu(together: bool) -> None:
     said: list[str] = []
     present: Any = {index: Worker(name, said) for index, name in enumerate("ab")}
     heard: list[Any] = []
@@ -109,7 +109,7 @@ def test_one_loads_after_the_other_where_memory_is_counted_together(together: bo
     assert said == (["a loads", "b loads", "a has loaded", "b has loaded"] if together else one_by_one)
 
 
-def test_the_host_s_cpu_time_holds_up_no_gate_on_a_gpu() -> None:
+def test_gates_on_a_gpu_ignore_the_host_s_cpu_time() -> None:
     limits = [
         SpeedLimit("a", "decode", clock, 0.0, Rule(0.01, 0.05, (2, 4), 0.95), mean_interval)
         for clock in (Clock.CPU, Clock.WALL)
@@ -134,11 +134,11 @@ def test_the_host_s_cpu_time_holds_up_no_gate_on_a_gpu() -> None:
         ("MIG-1", ""),
     ],
 )
-def test_cards_that_are_hidden_do_not_count(chosen: str | None, indexes: str) -> None:
+def test_hidden_cards_do_not_count(chosen: str | None, indexes: str) -> None:
     assert "".join(card["index"] for card in visible(CARDS, chosen)) == indexes
 
 
-def test_cards_are_told_as_the_driver_tells_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cards_are_named_as_by_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a script in place of nvidia-smi."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
@@ -184,14 +184,14 @@ def test_weights_are_computed_with_in_a_dtype_that_has_kernels(
     )
 
 
-def test_the_peak_is_of_random_numbers() -> None:
+def test_the_hardware_peak_uses_random_numbers() -> None:
     found = hardware_peak._random((3, 1 << 20), "cpu", "float32")
     assert found.shape == (3, 1 << 20)
     assert len(found[0, :1000].unique()) > 900
     assert math.isfinite(float(found.sum()))
 
 
-def test_a_dtype_without_products_costs_no_other_figure(
+def test_a_dtype_without_products_leaves_the_other_rates(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     multiply = torch.mm
@@ -208,13 +208,13 @@ def test_a_dtype_without_products_costs_no_other_figure(
     assert "no products of bfloat16: not on this device" in capsys.readouterr().err
 
 
-def test_both_halves_are_measured_where_an_engine_may_fall_back() -> None:
-    assert hardware_peak._asked("cuda", ["bfloat16"]) == ["bfloat16", "float16"]
-    assert hardware_peak._asked("cuda", ["float32"]) == ["float32"]
-    assert hardware_peak._asked("cpu", ["bfloat16"]) == ["bfloat16"]
+def test_both_16_bit_types_are_measured_on_a_gpu() -> None:
+    assert hardware_peak._measured_dtypes("cuda", ["bfloat16"]) == ["bfloat16", "float16"]
+    assert hardware_peak._measured_dtypes("cuda", ["float32"]) == ["float32"]
+    assert hardware_peak._measured_dtypes("cpu", ["bfloat16"]) == ["bfloat16"]
 
 
-def test_what_is_stored_in_four_bits_is_known_before_it_is_loaded() -> None:
+def test_four_bit_weights_are_recognized_before_loading() -> None:
     checkpoints = Path(__file__).parents[3] / "runtimes" / "checkpoints"
     for name in ("autogptq", "autoawq"):
         words = ["model=local", f"model.path={checkpoints / name}", "benchmark=[perplexity]"]
@@ -242,7 +242,7 @@ def test_the_memory_of_the_card_in_use_is_sampled_from_any_thread(monkeypatch: p
     assert asked == [1, 1]
 
 
-def test_energy_is_asked_of_the_card_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_is_read_by_the_card_s_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index=None: SimpleNamespace(uuid="11-22"))
     assert device.uuid() == "GPU-11-22"

@@ -40,7 +40,7 @@ def test_the_committed_shares_are_of_the_committed_model() -> None:
     assert overlap.training_shares("another model") == {}
 
 
-def test_data_of_ones_own(tmp_path: Path) -> None:
+def test_overlap_of_custom_data(tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(40)]
     (tmp_path / "calibration.txt").write_text(" ".join(words))
     (tmp_path / "text.txt").write_text(" ".join(words[10:30]) + "\n\n" + " ".join(reversed(words)))
@@ -55,5 +55,5 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["bundled", "random"])
-def test_without_text_there_is_nothing_to_overlap(model: str) -> None:
+def test_without_benchmarks_of_text_there_is_no_overlap(model: str) -> None:
     assert overlap_of(cell("benchmark=[latency]", f"model={model}")).benchmarks == {}

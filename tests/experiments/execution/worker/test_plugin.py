@@ -20,7 +20,7 @@ from runtime_matrix.runtimes.engines.fake import Fake
 from tests.experiments.test_run import Run, records
 
 
-def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> None:
+def test_a_figure_that_is_nan_is_an_error(tmp_path: Path) -> None:
     cell: Any = SimpleNamespace()
     plugin = CellPlugin(cell, tmp_path, None)
     item: Any = SimpleNamespace(stash={ENTRY: OpenEntry("perplexity", "test", figures={"perplexity": math.nan})})
@@ -33,7 +33,7 @@ def test_a_figure_that_is_nan_is_an_error_and_not_unknown(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("figures", [{"perplexity": 1.9}, {"perplexity": None}])
-def test_a_number_and_unknown_are_fine(tmp_path: Path, figures: dict[str, Any]) -> None:
+def test_numbers_and_null_are_valid_figures(tmp_path: Path, figures: dict[str, Any]) -> None:
     cell: Any = SimpleNamespace()
     plugin = CellPlugin(cell, tmp_path, None)
     item: Any = SimpleNamespace(stash={ENTRY: OpenEntry("perplexity", "test", figures=figures)})
@@ -47,16 +47,16 @@ def bench_of(cell: Any, runtime: Any, traits: Any, folder: Path) -> CellBench:
     return CellBench(cell, lambda: loaded, nothing, nothing, folder, nothing, nothing, ExitStack())
 
 
-def test_more_rows_than_a_runtime_takes_are_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_runtime_s_is_skipped_with_the_reason(tmp_path: Path) -> None:
     traits: Any = SimpleNamespace(max_batch=8)
     cell: Any = SimpleNamespace(config=SimpleNamespace(runtime=SimpleNamespace(name="tensorrt")))
     bench = bench_of(cell, None, traits, tmp_path)
     bench.require_rows(8)
-    with pytest.raises(pytest.skip.Exception, match="32 rows at once are asked for, and tensorrt takes 8"):
+    with pytest.raises(pytest.skip.Exception, match="needs batches of 32 rows; tensorrt takes 8"):
         bench.require_rows(32)
 
 
-def test_the_first_call_of_a_shape_is_run_once_whoever_asks(tmp_path: Path) -> None:
+def test_the_first_call_of_a_shape_is_run_once(tmp_path: Path) -> None:
     runtime = Fake(vocabulary=16, max_length=32)
     traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda name: nullcontext())
     bench = bench_of(None, runtime, traits, tmp_path)

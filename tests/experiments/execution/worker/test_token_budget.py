@@ -36,17 +36,17 @@ def test_the_budget_follows_from_two_measured_passes_and_leaves_a_margin(fake: t
     assert not found.was_capped
 
 
-def test_what_memory_does_not_bound_is_capped_and_says_so(fake: tuple[Runtime, Traits]) -> None:
+def test_a_budget_beyond_the_cap_is_capped_and_recorded_as_such(fake: tuple[Runtime, Traits]) -> None:
     found = fit(*fake, free_bytes=10**12, peak_bytes_of=peaks(5_000_000, 8_072_000))
     assert found.was_capped
     assert found.token_budget == 65536
 
 
-def test_not_even_a_row_is_an_out_of_memory(fake: tuple[Runtime, Traits]) -> None:
+def test_too_little_memory_for_one_row_is_out_of_memory(fake: tuple[Runtime, Traits]) -> None:
     with pytest.raises(MemoryError, match="a row of 128 tokens takes 128000 bytes, 10000 are free"):
         fit(*fake, free_bytes=10_000, peak_bytes_of=peaks(5_000_000, 8_072_000))
 
 
-def test_an_unknown_peak_is_an_error_and_no_guess(fake: tuple[Runtime, Traits]) -> None:
-    with pytest.raises(ValueError, match="give batch=null"):
+def test_an_unknown_peak_is_an_error(fake: tuple[Runtime, Traits]) -> None:
+    with pytest.raises(ValueError, match="use batch=null"):
         fit(*fake, free_bytes=10**9, peak_bytes_of=peaks(None, None))
