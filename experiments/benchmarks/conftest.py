@@ -18,6 +18,7 @@ from runtime_matrix.experiments.tasks.bench import OpenEntry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that name the cell."""
     group = parser.getgroup("runtime-matrix")
     for name in ("runtime", "model", "hw"):
         group.addoption(f"--{name}", help=f"the {name} to measure, as in `python -m experiments.run {name}=…`")
@@ -25,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Plan the cell that the options name, unless a worker has registered its plugin already."""
     if PLUGIN in config.stash:
         return
     given = [f"{name}={config.getoption(name)}" for name in ("runtime", "model", "hw") if config.getoption(name)]
@@ -40,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[CellBench]:
+    """Yield the cell's bench with the timer of this test."""
     bench = request.config.stash[PLUGIN].bench()
     bench.timer = benchmark
     yield bench
@@ -56,5 +59,6 @@ def entry(request: pytest.FixtureRequest, case: Case) -> OpenEntry:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run one test per benchmark and grid point of the cell."""
     found = cases(metafunc.config.stash[PLUGIN].cell)
     metafunc.parametrize("case", found, ids=[case.id for case in found])

@@ -15,6 +15,8 @@ from runtime_matrix.experiments.tasks.task import Scenario
 def test_benchmark(
     bench: CellBench, entry: OpenEntry, benchmark: BenchmarkFixture, case: Case, request: pytest.FixtureRequest
 ) -> None:
+    """Run one benchmark of the cell, within pytest-benchmark's timing unless it times its own rounds."""
+
     def run() -> None:
         case.task.run(bench, entry, case.config, case.point)
 

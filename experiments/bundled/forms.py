@@ -74,6 +74,7 @@ def _is_continued(model: LlamaForCausalLM, tokenizer: Tokenizer, document: Docum
 
 
 def main() -> None:
+    """Print a table of the learned share of each form."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "model"
     for form, share in learned(folder).items():
         print(f"| {form} | {share:.2f} |")

@@ -19,11 +19,15 @@ DATA_DIR = Path(__file__).parent / "data"
 
 
 class Answer(TypedDict):
+    """An answer as SQuAD has it."""
+
     text: str
     answer_start: int  # characters
 
 
 class Question(TypedDict):
+    """A question and its answers as SQuAD has them."""
+
     id: str
     question: str
     answers: list[Answer]
@@ -101,6 +105,7 @@ def _write_questions(path: Path, rows: list[questions.MultipleChoice]) -> None:
 
 
 def main() -> None:
+    """Write the bundled data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=DATA_DIR, help="folder to write into (default: %(default)s)")
     out: Path = parser.parse_args().out

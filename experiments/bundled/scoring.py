@@ -23,6 +23,8 @@ BENCHMARKS = tuple(scores())
 
 @dataclass(frozen=True)
 class Score:
+    """A score, its standard error and the number of items."""
+
     value: float
     standard_error: float
     items: int

@@ -51,6 +51,7 @@ PACE_STEPS = 20  # to turn minutes into steps
 
 
 def main() -> int:
+    """Train the bundled model or its draft model; return the exit code."""
     arguments = _parser().parse_args()
     try:
         out = arguments.out or FOLDERS[arguments.size]

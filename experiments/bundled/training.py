@@ -43,6 +43,8 @@ SIZES = {"model": Size(256, 512, 4, 4, 2), "draft": Size(128, 256, 2, 2, 1)}  # 
 
 @dataclass(frozen=True)
 class Recipe:
+    """The options of one training run."""
+
     steps: int
     seed: int = 0
     size: str = "model"  # or draft: a smaller one that guesses for it
@@ -58,11 +60,14 @@ class Recipe:
 
     @property
     def tokens(self) -> int:
+        """Return the number of training tokens."""
         return self.steps * self.batch_size * self.window
 
 
 @dataclass(frozen=True)
 class Progress:
+    """The steps done and the loss of the last one."""
+
     step: int  # steps done
     loss: float
 

@@ -68,6 +68,7 @@ def measure() -> TrainingOverlap:
 
 
 def main() -> None:
+    """Write the share of the benchmarks' text that the training text contains."""
     overlap.TRAINING_SHARES.write_text(json.dumps(vars(measure()), indent=1) + "\n")
     print(f"wrote {overlap.TRAINING_SHARES}")
 

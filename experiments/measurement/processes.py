@@ -44,6 +44,7 @@ class TreeClock:
         self.refresh()
 
     def __call__(self) -> float:
+        """Return the CPU seconds of this process and its descendants so far."""
         for pid in self._children:
             with suppress(OSError):  # ended and not yet reaped: its last reading still counts
                 self._children[pid] = time.clock_gettime(_cpu_clock(pid))

@@ -38,7 +38,8 @@ class Launcher(Protocol):
 
     def __call__(
         self, runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = ..., fork: bool = ...
-    ) -> RunningLaunch: ...
+    ) -> RunningLaunch:
+        """Run one launch of the cells and return its times and failures."""
 
 
 def compare_speed(

@@ -60,6 +60,7 @@ class CapturedStep:
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
     ) -> torch.Tensor:
+        """Return the logits of a step, replayed from the graph of these shapes and buffers."""
         inputs, place = (ids_BT, slots_BT, at_BK), id(keys[0])
         if place not in self._graphs:
             self._graphs[place] = {}

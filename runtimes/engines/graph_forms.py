@@ -110,9 +110,11 @@ class Past:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """Return what the exported graph depends on."""
         return {"form": "past"}
 
     def graph(self, module: Any) -> Graph:
+        """Return the module to export, with the past as inputs."""
         return _PastGraph(module)
 
 
@@ -170,13 +172,16 @@ class Static:
 
     @property
     def opset(self) -> int:
+        """Return the lowest ONNX opset that has the form's operators."""
         return 20 if self.slots is None else 24
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
+        """Return what the exported graph depends on."""
         return {"form": "static", "slots": self.slots}
 
     def graph(self, module: Any) -> Graph:
+        """Return the module to export, with caches of fixed size."""
         return _StaticGraph(module, self.slots)
 
 

@@ -90,11 +90,14 @@ Values = dict[str, str]
 
 @dataclass(frozen=True)
 class Article:
+    """An article and its summary."""
+
     text: str
     summary: str
 
     @property
     def is_held_out(self) -> bool:
+        """Return whether the training text leaves the article out."""
         return is_held_out(self.text, HELD_OUT_ONE_IN)
 
 

@@ -140,6 +140,8 @@ DOMAINS = (NUMBERS, TEXT)
 
 @dataclass(frozen=True)
 class Problem:
+    """A function to write: the prompt, a solution and the domain of its arguments."""
+
     name: str
     chain: str  # the steps without their constants: what is held out
     prompt: str
@@ -148,6 +150,7 @@ class Problem:
 
     @property
     def is_held_out(self) -> bool:
+        """Return whether the training text leaves the problem's chain of steps out."""
         return is_held_out(self.chain, HELD_OUT_ONE_IN)
 
     @cached_property

@@ -63,6 +63,8 @@ ASKED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Asked:
+    """A question about a passage."""
+
     question: str
     answer: str  # a span of the passage
     is_known: bool  # a fact of the world, which memory answers as well
@@ -70,11 +72,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Passage:
+    """A passage and its questions."""
+
     text: str
     questions: tuple[Asked, ...]
 
     @property
     def is_held_out(self) -> bool:
+        """Return whether the training text leaves the passage out."""
         return is_held_out(self.text, PASSAGES_HELD_OUT_ONE_IN)
 
 

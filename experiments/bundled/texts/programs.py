@@ -59,6 +59,7 @@ def repair_prompt(problem: Problem, wrong: str, failure: str) -> str:
 
 
 def asserts_prompt(problem: Problem) -> str:
+    """Return the prompt behind which a model writes asserts for a problem."""
     return f"{problem.prompt}    pass\n\n# tests\n"
 
 

@@ -26,11 +26,14 @@ TEST_QUESTIONS = {  # each for another fact, most facts of the smaller subjects
 
 @dataclass(frozen=True)
 class MultipleChoice:
+    """A question with its choices."""
+
     question: str
     choices: tuple[str, ...]
     answer: int  # index of the right choice
 
     def row(self) -> list[str]:
+        """Return the question as a row of MMLU's CSV files."""
         return [self.question, *self.choices, LETTERS[self.answer]]
 
 

@@ -6,6 +6,7 @@ value of its pool.
 
 
 def words(text: str) -> tuple[str, ...]:
+    """Return the items of a comma-separated text."""
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 

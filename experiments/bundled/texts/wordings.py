@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wording:
+    """The statements and questions of one relation, as templates."""
+
     statements: tuple[str, ...]  # start in lower case and have no full stop, so that they also fit behind "that"
     train_questions: tuple[str, ...]
     test_questions: tuple[str, ...]

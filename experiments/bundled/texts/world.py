@@ -47,6 +47,8 @@ RELATIONS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Entity:
+    """A person, place or thing of the world."""
+
     kind: str
     name: str
     short: str  # what a text calls it once it has been introduced: the given name of a person, else the name
@@ -55,6 +57,8 @@ class Entity:
 
 @dataclass(frozen=True)
 class Fact:
+    """The value of one relation of an entity."""
+
     entity: Entity
     relation: str
     value: str
@@ -62,21 +66,27 @@ class Fact:
 
 @dataclass(frozen=True)
 class World:
+    """All entities and facts, drawn from a seed."""
+
     seed: int
     entities: dict[str, tuple[Entity, ...]]
     values: dict[tuple[str, str], str]  # (entity name, relation) -> value
 
     def value(self, entity: Entity, relation: str) -> str:
+        """Return the value of an entity's relation."""
         return self.values[entity.name, relation]
 
     def entity(self, kind: str, name: str) -> Entity:
+        """Return the entity of a kind with this name."""
         return next(entity for entity in self.entities[kind] if entity.name == name)
 
     def facts_of(self, entity: Entity) -> list[Fact]:
+        """Return all facts of an entity."""
         return [Fact(entity, relation, self.value(entity, relation)) for relation in RELATIONS[entity.kind]]
 
     @cached_property
     def all_facts(self) -> tuple[Fact, ...]:
+        """Return the facts of all entities."""
         return tuple(fact for members in self.entities.values() for entity in members for fact in self.facts_of(entity))
 
     @cached_property
