@@ -21,6 +21,7 @@ from runtime_matrix.experiments.cells.overrides import own_words
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.evaluation.decoding import decode_batch, random_prompts
 from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+from runtime_matrix.runtimes.base import LoadRequest
 from runtime_matrix.runtimes.weights.full import load_module
 
 _PROMPT_TOKENS, _NEW_TOKENS = 64, 32
@@ -51,7 +52,6 @@ def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
     if name == "onnxruntime":
         graph = max(cell.artifacts.glob("onnx/*/model.onnx"), key=lambda path: path.parent.stat().st_mtime)
         return ours, partial(_onnx_loop, _session(graph)), traits.vocabulary
-    from runtime_matrix.runtimes.base import LoadRequest
 
     module = load_module(LoadRequest(cell.source, "float32", "sdpa", cell.hardware("cpu")))
     return ours, _compiled_loop(module) if name == "compile" else partial(_eager_loop, module), traits.vocabulary

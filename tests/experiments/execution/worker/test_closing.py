@@ -68,9 +68,9 @@ def by_runtime(events: Path) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_all_that_a_cell_loads_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
+def test_all_that_a_cell_loads_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
     draft = ("generation.speculate=draft", "generation.draft_model=bundled")
-    done = run(*COUNTED, *QUICK, *draft, "benchmark=[latency,extractive_qa]", "benchmark.extractive_qa.limit=2")
+    done = fresh_run(*COUNTED, *QUICK, *draft, "benchmark=[latency,extractive_qa]", "benchmark.extractive_qa.limit=2")
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(tmp_path)
     assert record["replay"] is not None
@@ -80,9 +80,9 @@ def test_all_that_a_cell_loads_is_closed(run: Run, events: Path, tmp_path: Path)
     assert sorted(per_process.values()) == [1, 1, 2]  # reference and replay; measuring, which loads a draft too
 
 
-def test_all_that_a_comparison_loads_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
+def test_all_that_a_comparison_loads_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
     alone = ("benchmark=[latency]", "agreement.enabled=false", "runtime.engine.token_s=0.0,0.001")
-    done = run("-m", *COUNTED, *QUICK, *alone)
+    done = fresh_run("-m", *COUNTED, *QUICK, *alone)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.rglob("speed.json"))
     found = by_runtime(events)
@@ -90,10 +90,10 @@ def test_all_that_a_comparison_loads_is_closed(run: Run, events: Path, tmp_path:
     assert len(found) >= 4  # each of two cells is measured, and compared in a process of its own
 
 
-def test_a_runtime_that_fails_to_load_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
+def test_a_runtime_that_fails_to_load_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
     with (tmp_path / "counted.py").open("a") as file:
         file.write(BROKEN)
     broken = [word.replace(":Counted", ":Broken") if word.startswith("runtime.") else word for word in COUNTED]
-    done = run(*broken, *QUICK, "benchmark=[latency]", "agreement.enabled=false")
+    done = fresh_run(*broken, *QUICK, "benchmark=[latency]", "agreement.enabled=false")
     assert done.returncode == 1, done.stdout + done.stderr
     assert list(by_runtime(events).values()) == [["load", "close"]]

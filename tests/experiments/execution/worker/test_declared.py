@@ -132,11 +132,13 @@ class Liar(Eager):
 
 
 def test_a_false_declaration_is_an_error_in_one_line(
-    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fresh_run: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "liar.py").write_text(RUNTIME)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
-    done = run("runtime=custom", "runtime.engine.target=liar:Liar", "benchmark=[latency]", "agreement.enabled=false")
+    done = fresh_run(
+        "runtime=custom", "runtime.engine.target=liar:Liar", "benchmark=[latency]", "agreement.enabled=false"
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     (path,) = (tmp_path / "runs").glob("*/record.json")
     record = json.loads(path.read_text())
