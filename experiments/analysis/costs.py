@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.records.comparison import Speed
-from runtime_matrix.experiments.records.metric import UNKNOWN, Display, Metric, number, with_interval
+from runtime_matrix.experiments.records.metric import NOT_INTERLEAVED, UNKNOWN, Display, Metric, number, with_interval
 from runtime_matrix.experiments.records.row import Figures, Row, Source, StartKind
 from runtime_matrix.experiments.records.schema import Entry, Load, Record
 
 _HOUR_S = 3600.0
-_ORDER = "Not interleaved, cells ran one after the other: an order of magnitude, no comparison."
 _PAYS = (
     "until the faster decoding makes up for a longer start than the reference's: loading, first call, and builds, also "
     "those found in the cache. 0 if it starts no later; unknown unless the cell is shown to be faster."
@@ -39,7 +38,7 @@ METRICS = (
         group="start",
         rank=5,
         display=number("{:.2f}"),
-        about=f"Loading, builds included. {_ORDER}",
+        about=f"Loading, builds included. {NOT_INTERLEAVED}",
     ),
     Metric(
         key="first_call_s",
@@ -47,7 +46,7 @@ METRICS = (
         unit="s",
         group="start",
         display=number("{:.2f}"),
-        about=f"The first generation, compilation included. {_ORDER}",
+        about=f"The first generation, compilation included. {NOT_INTERLEAVED}",
     ),
     Metric(
         key="start_kind",

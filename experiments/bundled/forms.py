@@ -65,7 +65,7 @@ def _asserts(model: Any, tokenizer: Tokenizer, problem: Problem) -> list[bool]:
 
 @torch.inference_mode()
 def _is_continued(model: LlamaForCausalLM, tokenizer: Tokenizer, document: Document) -> bool:
-    """Say whether each token of the text, its end too, is the likeliest after those before it."""
+    """Return whether each token of the text, its end included, is the likeliest after the tokens before it."""
     given, text = (tokenizer.encode(part, add_special_tokens=False).ids for part in (document.given, document.text))
     ids = [token_id(tokenizer, BOS), *given, *text, token_id(tokenizer, EOS)]
     likeliest = model(torch.tensor([ids])).logits[0].argmax(1).tolist()

@@ -17,6 +17,7 @@ from runtime_matrix.experiments.statistics.descriptive import percentile
 UNKNOWN = "n/a"
 AT = "@"  # separates a figure's key from its grid point: tpot_s_p50@b8-p64-n32
 _LARGE = 1e4  # from here on three significant digits are shown, the precision of a rate
+NOT_INTERLEAVED = "The cells ran one after the other: an order of magnitude, not a comparison."
 Group = Literal["cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"]
 GROUPS: tuple[Group, ...] = (
     *("cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"),

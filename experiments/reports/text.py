@@ -97,7 +97,9 @@ def _remarks(row: Row) -> list[str]:
 def _unfinished(rows: Sequence[Row]) -> list[str]:
     missing = max((row.get("sweep_missing_cells") or 0 for row in rows), default=0)
     cells_text = "1 cell of this sweep is" if missing == 1 else f"{missing:.0f} cells of this sweep are"
-    return [f"UNFINISHED: {cells_text} not recorded yet; the same command with resume=true goes on"] if missing else []
+    return (
+        [f"UNFINISHED: {cells_text} not recorded yet; the same command with resume=true continues"] if missing else []
+    )
 
 
 def markdown(rows: Sequence[Row], wide: bool = False) -> str:

@@ -11,11 +11,9 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import GenerateRequest
-from runtime_matrix.experiments.records.metric import Metric, figure, number, quotient
+from runtime_matrix.experiments.records.metric import NOT_INTERLEAVED, Metric, figure, number, quotient
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
-
-_ORDER = "The cells ran one after the other: an order of magnitude, not a comparison."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ class Throughput(Scenario[ThroughputConfig]):
             rank=6,
             display=number("{:,.0f}"),
             read=figure("tokens_per_s"),
-            about=f"All requests are available from the start. {_ORDER}",
+            about=f"All requests are available from the start. {NOT_INTERLEAVED}",
         ),
         Metric(
             key="throughput_rows_per_step",
@@ -85,7 +83,7 @@ class Throughput(Scenario[ThroughputConfig]):
             group="cost",
             rank=5,
             display=number("{:.3f}"),
-            about=f"From the device's energy counter, which includes everything else that ran. {_ORDER}",
+            about=f"From the device's energy counter, which includes everything else that ran. {NOT_INTERLEAVED}",
         ),
     )
 

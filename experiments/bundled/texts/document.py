@@ -13,5 +13,5 @@ class Document:
 
 
 def is_held_out(text: str, one_in: int) -> bool:
-    """Say whether a text belongs to the benchmarks, by its digest: the same answer in every run, for every seed."""
+    """Return whether a text belongs to the benchmarks, by its digest: the same in every run and for every seed."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % one_in == 0

@@ -218,5 +218,5 @@ def damaged(problem: Problem, rng: random.Random) -> str:
 
 
 def _is_telling(problem: Problem) -> bool:
-    """Say whether the checks tell answers apart: a function that always returns the same passes by chance."""
+    """Return whether the checks have different results: else a constant function could pass."""
     return len({repr(result) for _, result in problem.checks}) > 2

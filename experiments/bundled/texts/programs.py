@@ -64,7 +64,7 @@ def asserts_prompt(problem: Problem) -> str:
 
 
 def holds(problem: Problem, line: str) -> bool:
-    """Say whether an assert of a call with literals is true of the problem's solution; False for any other line.
+    """Return whether an assert of a call with literals is true of the problem's solution; False for any other line.
 
     What a model wrote is parsed and never run.
     """

@@ -99,7 +99,7 @@ def main() -> int:
 def _begin(arguments: argparse.Namespace) -> Results:
     """Return the earlier results of this machine. UserError for an unknown part or results of another machine."""
     if set(arguments.only.split(",")) - set(PARTS):
-        raise UserError(f"--only {arguments.only}: known are {', '.join(PARTS)}")
+        raise UserError(f"--only {arguments.only}: the parts are {', '.join(PARTS)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "peers.json"
     machine = _machine()

@@ -100,7 +100,7 @@ def test_an_unfinished_sweep_is_marked() -> None:
     ]
     assert [row["sweep_missing_cells"] for row in rows(whole[:2])] == [1, 1]
     assert (
-        "UNFINISHED: 1 cell of this sweep is not recorded yet; the same command with resume=true goes on"
+        "UNFINISHED: 1 cell of this sweep is not recorded yet; the same command with resume=true continues"
         in markdown(rows(whole[:2]))
     )
     assert "UNFINISHED" not in markdown(rows(whole))
