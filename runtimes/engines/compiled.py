@@ -180,7 +180,7 @@ class Compiled(Runtime):
         return self._loaded
 
     def _choose_step(self, plain: Step, with_torch_graphs: Step) -> str:
-        """Keep the faster of two CUDA-graph variants of the step, timed for one row, and return a note with the times."""
+        """Time two CUDA-graph variants of the step with one row, keep the faster, and return a note with the times."""
         steps: dict[str, Step] = {"a captured CUDA graph": CapturedStep(plain), "reduce-overhead": with_torch_graphs}
         cache = self.new_cache(1, _SMALLEST_CACHE)
         name, seconds = fastest({name: partial(self._try_step, step, cache) for name, step in steps.items()})
@@ -226,6 +226,7 @@ def _prepare_compiler(hw: Hardware) -> None:
     dynamo.config.recompile_limit = 64  # one graph per shape is intended; `counters` reports further ones as recompiles
     dynamo.config.accumulated_recompile_limit = 512
     # Dynamo stores compiled code per function, and all runtimes of a process share the functions of this module.
-    # Without a reset, graphs of an earlier runtime count towards the recompile limit, and each call checks their guards.
+    # Without a reset, graphs of an earlier runtime count towards the recompile limit, and each call checks
+    # their guards first.
     dynamo.reset()
     dynamo.utils.counters.clear()

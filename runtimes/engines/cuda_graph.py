@@ -129,7 +129,8 @@ class _Buffers:
 class CachePool:
     """Provides caches whose buffers are reused, so that CUDA graphs captured over them can be replayed.
 
-    Stale slots keep finite values. Used and unused buffers together never exceed the peak number of bytes in use.
+    Stale slots keep finite values. Unused buffers occupy at most as many bytes as were ever in use
+    at once.
     """
 
     def __init__(self, make: Callable[[int, int], SlotCache]):
