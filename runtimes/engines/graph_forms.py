@@ -169,8 +169,8 @@ class Static:
     `slots=None`, for ONNX Runtime: the number of slots is dynamic, attention covers all of them, and ScatterND writes
     the new tokens. ONNX Runtime has CUDA kernels for the operators of opset 20; some of opset 24 run on its CPU.
 
-    `slots` a number, for TensorRT: TensorScatter (opset 24) writes the new tokens. It is the only operator that TensorRT
-    executes in place, and it requires a fixed number of slots.
+    `slots` a number, for TensorRT: TensorScatter (opset 24) writes the new tokens. It is the only operator that
+    TensorRT executes in place, and it requires a fixed number of slots.
     """
 
     slots: int | None = None

@@ -90,7 +90,7 @@ def attend_by_products(
     scaling = others.get("scaling")
     folded = _fold(query * (width**-0.5 if scaling is None else scaling), groups)
     scores = torch.matmul(folded, key.transpose(2, 3)).view(rows, groups, heads // groups, tokens, -1)
-    # Each token attends to itself, so no row of the softmax is empty and the lowest finite number masks as well as -inf.
+    # Each token attends to itself, so no row of the softmax is empty: the lowest finite number masks like -inf.
     scores = torch.where(attention_mask[:, :, None], scores, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1).view(rows, groups, heads // groups * tokens, -1)
     return _unfold(torch.matmul(weights, value), query.shape), None
