@@ -17,7 +17,7 @@ _ATEN_GRAIN = 32768  # elements per thread: at::internal::GRAIN_SIZE
 
 
 def by_inductor(graph: Callable[..., Any], mode: str, hw: Hardware) -> Callable[..., Any]:
-    """Return a function that compiles at its first call for each shape; auto and cuda_graph mean torch's default mode."""
+    """Return `graph` compiled: at its first call for each shape. auto and cuda_graph use torch's default mode."""
     if mode not in ("auto", "cuda_graph", "default"):
         compiled: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
         return compiled

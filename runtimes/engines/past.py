@@ -54,7 +54,7 @@ class PastCache:
         return torch.cat([past, new], dim=2)[:, None]
 
     def advance(self, lengths: Sequence[int], tokens: int, present: Sequence[torch.Tensor]) -> None:
-        """Replace the past by `present` (B, H, P + T, D); the first `lengths[b]` of the `tokens` new ones of row b are real."""
+        """Replace the past by `present` (B, H, P + T, D). Of row b's `tokens` new ones, `lengths[b]` are real."""
         self.past = list(present)
         if tokens == 1 and self._seen_BS is not None and all(lengths):
             self.used_BP = self._seen_BS
