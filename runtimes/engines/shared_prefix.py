@@ -1,8 +1,8 @@
 """Attention of many rows that share one prefix, which is stored once.
 
 Attention over the prefix and over each row's own tokens is computed separately. The two results are merged by the
-logarithms of their softmax denominators, which is exact (Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). One matrix
-product covers the queries of all rows over the prefix. The tokens of new rows are packed into one row, so that the
+logarithms of their softmax denominators, which is exact (Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). One
+matrix product covers the queries of all rows over the prefix. The tokens of new rows are packed into one row, so that the
 layers process no padding.
 Shapes: B rows, H query heads, G key-value heads, T new tokens per row, N new tokens of all rows, M requested tokens of
 all rows, P tokens of the prefix, S own slots, D head width.
@@ -163,7 +163,7 @@ def attend_shared(
 def _merge(
     own_BHTD: torch.Tensor, own_sums_BHT: torch.Tensor, shared_BHTD: torch.Tensor, shared_sums_BHT: torch.Tensor
 ) -> torch.Tensor:
-    """Return attention over both parts: weights are the shares of their softmax denominators, of which sums are logs."""
+    """Return attention (B, H, T, D) over both parts; the sums are the logarithms of their softmax denominators."""
     weight_BHT1 = (shared_sums_BHT - own_sums_BHT).sigmoid()[..., None].to(own_BHTD.dtype)
     return torch.lerp(own_BHTD, shared_BHTD, weight_BHT1)
 
@@ -181,7 +181,7 @@ def _own_part(
 def _own_packed(
     query_1HND: torch.Tensor, key_1GND: torch.Tensor, value_1GND: torch.Tensor, packed: Packed, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return causal attention (1, H, N, D) within each row and log denominators (1, H, N), by groups of similar length."""
+    """Return causal attention (1, H, N, D) within each row, and the log of each softmax denominator (1, H, N)."""
     heads = query_1HND.shape[1]
     attended_1HND = torch.empty_like(query_1HND)
     sums_1HN = query_1HND.new_empty(1, heads, query_1HND.shape[2], dtype=torch.float32)

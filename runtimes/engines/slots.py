@@ -28,7 +28,7 @@ class Span:
 
     @classmethod
     def behind(cls, cache: SlotCache | None, rows: int, tokens: int, device: str) -> Span:
-        """Return the slots of `tokens` (T) new tokens after each row's cached ones; without a cache they start at slot 0.
+        """Return the slots of T = `tokens` new tokens after each row's cached ones; without a cache, from slot 0.
 
         ValueError if a row of the cache has too few slots.
         """
@@ -90,7 +90,7 @@ class SlotCache(Cache):
         self._held_B1: torch.Tensor | None = None
 
     def advance(self, lengths: Sequence[int]) -> None:
-        """Add the new tokens to each row's length. If all rows grow equally, the device's copy is updated without a transfer."""
+        """Add the new tokens to each row's length. If all rows grow equally, the device computes its own copy."""
         held_B1 = self._held_B1
         self.row_lengths = [old + new for old, new in zip(self._row_lengths, lengths, strict=True)]
         if held_B1 is not None and len(set(lengths)) == 1:

@@ -40,7 +40,7 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
     """
     logger = new_logger(trt)
     builder = trt.Builder(logger)
-    # Strongly typed: dtypes come from the graph. In TensorRT 11 and RTX this is the only mode, and the flag may be absent.
+    # Strongly typed: dtypes come from the graph. TensorRT 11 and RTX have no other mode, and the flag may be absent.
     if not hasattr(trt.INetworkDefinition, "add_kv_cache_update"):
         raise Unsupported(f"{trt.__name__} {trt.__version__} cannot write a cache in place: 10.15 or later can")
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)

@@ -32,7 +32,7 @@ _FORM = 3  # to be increased when the built engine changes
 
 
 class TensorRTPlan(StaticGraph):
-    """A built engine over caches of one size: TensorRT updates them in place, which requires a fixed number of slots."""
+    """A built engine over caches of one size: TensorRT's in-place update requires a fixed number of slots."""
 
     weight_forms = frozenset({"dense"})
 
@@ -146,7 +146,7 @@ class TensorRTPlan(StaticGraph):
         )
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
-        # A TensorRT engine runs on the GPU model that built it. An RTX engine is portable: it is finalized where it runs.
+        # A TensorRT engine runs on the GPU model that built it. An RTX engine is portable: it is finished where it runs.
         gpu = torch.cuda.get_device_name() if hw.device == "cuda" and torch.cuda.is_available() else None
         made_from = {
             "graph": graph.name,
