@@ -2,8 +2,8 @@
 
 Attention over the prefix and over each row's own tokens is computed separately. The two results are merged by the
 logarithms of their softmax denominators, which is exact (Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). One
-matrix product covers the queries of all rows over the prefix. The tokens of new rows are packed into one row, so that the
-layers process no padding.
+matrix product covers the queries of all rows over the prefix. The tokens of new rows are packed into one row, so that
+the layers process no padding.
 Shapes: B rows, H query heads, G key-value heads, T new tokens per row, N new tokens of all rows, M requested tokens of
 all rows, P tokens of the prefix, S own slots, D head width.
 """

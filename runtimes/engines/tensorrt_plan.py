@@ -146,7 +146,7 @@ class TensorRTPlan(StaticGraph):
         )
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
-        # A TensorRT engine runs on the GPU model that built it. An RTX engine is portable: it is finished where it runs.
+        # A TensorRT engine runs on the GPU model that built it. An RTX engine is portable: it is finalized on loading.
         gpu = torch.cuda.get_device_name() if hw.device == "cuda" and torch.cuda.is_available() else None
         made_from = {
             "graph": graph.name,
