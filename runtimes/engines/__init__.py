@@ -1,1 +1,1 @@
-"""Engines: one small file each, all behind `runtimes.base.Runtime`."""
+"""Engines: one small module per engine; each implements `runtimes.base.Runtime`."""

@@ -1,4 +1,4 @@
-"""The attention that the engines over a `transformers` module put in the place of its sdpa."""
+"""The attention function that replaces sdpa in a `transformers` module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KERNEL = "runtime_matrix_grouped"  # torch's fused kernel
 
 
 def use_kernel(module: Any, attention: str) -> None:
-    """Have the module attend by `attend` from now on, where it was loaded with sdpa and lets its attention be named."""
+    """Make the module use `attend`, if it was loaded with sdpa and supports a registered attention function."""
     if can_group(module, attention):
         register(KERNEL, attend)
         module.config.get_text_config()._attn_implementation = KERNEL
@@ -28,7 +28,10 @@ def attend(
     branch: BranchCall | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in the signature of transformers' interface; `branch` comes through the model's keyword arguments."""
+    """Return the attention output (B, T, H, D); the signature is that of transformers' `AttentionInterface`.
+
+    The model passes `branch` through as a keyword argument. None: attention without a shared prefix.
+    """
     if branch is not None:
         return attend_shared(module, query, key, value, attention_mask, branch, **others)
     return attend_by_kernel(module, query, key, value, attention_mask, **others)

@@ -1,4 +1,4 @@
-"""A runtime whose work another engine does, which is known when it is loaded at the latest."""
+"""A runtime that delegates to another engine, which is chosen at loading time at the latest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Chosen(Runtime):
-    """`load` of a subclass loads `_engine`, to which everything else is handed."""
+    """Base class: `load` of a subclass sets and loads `_engine`; all other methods delegate to it."""
 
     _engine: Runtime | None
 

@@ -1,6 +1,6 @@
-"""`torch.compile`: compiled prefill in shape buckets, and a compiled step over a static cache.
+"""`torch.compile`: a compiled prefill with shape buckets, and a compiled decode step over a static KV cache.
 
-Shapes: B rows, T new tokens, K wanted positions, V vocabulary.
+Shapes: B rows, T new tokens per row, K requested positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -38,23 +38,26 @@ from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
-# Takes a function of tensors, a mode and the hardware, and returns the function compiled, at its first call or now.
+# (function of tensors, mode, hardware) -> compiled function. Compilation may happen at the first call.
 CompileGraph = Callable[[Callable[..., Any], str, Hardware], Callable[..., Any]]
 
-# torch's own; cuda_graph: the default mode with its step captured by hand; auto: the faster one on this GPU.
+# torch.compile's modes, and two more. cuda_graph: the default mode, whose step is captured as a CUDA graph here.
+# auto: the faster of cuda_graph and reduce-overhead on this GPU.
 _MODES = ("auto", "cuda_graph", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _WITH_GRAPHS = ("auto", "cuda_graph", "reduce-overhead", "max-autotune")
 _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 _BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32)}
 _COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch._functorch.partitioners")
-# Slots are rounded up, since each size is a graph of its own; and no further, since each step reads them all.
+# Slot counts are rounded up because each size needs its own graph. The steps are small because each decode step
+# reads all slots.
 _SMALLEST_CACHE, _SLOTS = 128, 256
 
 
 class Compiled(Runtime):
-    """`compile_graph` compiles the graphs of prompts and steps; `mode` is what it is told.
+    """A model compiled by `compile_graph`, which receives `mode`: one function for prefill and one for decode steps.
 
-    A batch of rows is padded to `batch_buckets`, their tokens to `token_buckets`: each size is a graph of its own.
+    The number of rows is padded to `batch_buckets` and the tokens per row to `token_buckets`; each pair of sizes has
+    its own graph. Raises Unsupported for an unknown mode.
     """
 
     weight_forms = frozenset({"dense", "packed"})
@@ -79,7 +82,7 @@ class Compiled(Runtime):
         self._step: Step | None = None
         self._shapes: set[tuple[object, ...]] = set()
         self._pool: CachePool | None = None
-        self._tried = 0  # graphs that were compiled and found slower
+        self._tried = 0  # graphs that were compiled for comparison and discarded as slower
 
     @override
     def check(self, hw: Hardware) -> None:
@@ -177,12 +180,14 @@ class Compiled(Runtime):
         return self._loaded
 
     def _choose_step(self, plain: Step, with_torch_graphs: Step) -> str:
-        """Keep the faster way to replay a step, tried for one row, and return what tells which."""
+        """Time two CUDA-graph variants of the step with one row, keep the faster, and return a note with the times."""
         steps: dict[str, Step] = {"a captured CUDA graph": CapturedStep(plain), "reduce-overhead": with_torch_graphs}
         cache = self.new_cache(1, _SMALLEST_CACHE)
         name, seconds = fastest({name: partial(self._try_step, step, cache) for name, step in steps.items()})
         self._step, self._tried = steps[name], len(steps) - 1
-        return f"mode auto: {name}; " + ", ".join(f"{each}: {1e3 * s:.3f} ms a step" for each, s in seconds.items())
+        return f"mode auto: {name}; " + ", ".join(
+            f"{variant}: {1e3 * s:.3f} ms a step" for variant, s in seconds.items()
+        )
 
     def _try_step(self, step: Step, cache: SlotCache) -> None:
         self._step, cache.row_lengths = step, [1]
@@ -191,36 +196,37 @@ class Compiled(Runtime):
     def _run(self, plan: ForwardPlan) -> torch.Tensor:
         """Return the logits (B, K, V) in the module's dtype."""
         ids_BT, positions_BT, at_BK, cache = plan.ids_BT, plan.span.positions_BT, plan.at_BK, plan.cache
-        # The same number of positions everywhere but in scoring: there it varies, and must not compile anew.
-        many = at_BK.shape[1] > 1
-        if many:
+        # K is 1 except in scoring, where it varies. A dynamic dimension avoids a recompilation for each K.
+        is_scoring = at_BK.shape[1] > 1
+        if is_scoring:
             torch._dynamo.mark_dynamic(at_BK, 1)
         rows, tokens = ids_BT.shape
-        if cache is None or plan.span.extent == tokens:  # nothing is held yet
-            self._shapes.add(("prefill", rows, tokens, many))
+        if cache is None or plan.span.extent == tokens:  # the cache is empty
+            self._shapes.add(("prefill", rows, tokens, is_scoring))
             logits_BKV, keys, values = self._prefill(ids_BT, positions_BT, at_BK)
             if cache is not None:
                 keep(cache, keys, values)
             return self._own(logits_BKV)
-        self._shapes.add(("step", rows, tokens, many, cache.slots))
+        self._shapes.add(("step", rows, tokens, is_scoring, cache.slots))
         assert self._step is not None
         return self._own(self._step(ids_BT, positions_BT, at_BK, cache.keys, cache.values))
 
     def _own(self, logits_BKV: torch.Tensor) -> torch.Tensor:
-        """Return logits that the next call leaves alone: a CUDA graph writes into the same memory each time."""
+        """Return logits that the next call does not overwrite: a CUDA graph writes its output to the same memory."""
         return logits_BKV if self._pool is None else logits_BKV.clone()
 
 
 def _prepare_compiler(hw: Hardware) -> None:
-    """Have Inductor keep its code among the artifacts, allow a graph for each shape, and count from zero."""
+    """Put Inductor's cache into the artifacts folder, allow one graph per shape, and reset the counters."""
     import torch._dynamo as dynamo
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if os.environ.get(_CACHE_DIR, default_cache_dir()) == default_cache_dir():  # torch itself may have set that
+    if os.environ.get(_CACHE_DIR, default_cache_dir()) == default_cache_dir():  # torch itself may have set the default
         os.environ[_CACHE_DIR] = str((hw.artifacts / "inductor").resolve())
-    dynamo.config.recompile_limit = 64  # one graph a shape is meant; `counters` shows what goes beyond
+    dynamo.config.recompile_limit = 64  # one graph per shape is intended; `counters` reports further ones as recompiles
     dynamo.config.accumulated_recompile_limit = 512
-    # Compiled code belongs to functions of this file, which all runtimes of a process share: without this, graphs of
-    # one that was loaded before count against this one's limit, and its calls are compared with their guards first.
+    # Dynamo stores compiled code per function, and all runtimes of a process share the functions of this module.
+    # Without a reset, graphs of an earlier runtime count towards the recompile limit, and each call checks
+    # their guards first.
     dynamo.reset()
     dynamo.utils.counters.clear()

@@ -1,6 +1,6 @@
-"""The two graphs that `compile` makes of a module: a prompt's without a cache, and a step's over a whole static cache.
+"""The two functions that `compile` compiles: prefill without a cache, and a decode step over a whole static KV cache.
 
-Shapes: B rows, T new tokens, K wanted positions, V vocabulary, H key-value heads, N slots, D head width.
+Shapes: B rows, T new tokens per row, K requested positions, V vocabulary, H key-value heads, N slots, D head width.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from runtime_matrix.runtimes.engines.head import TracedHead
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.torch_module import TorchModule
 
-Tensors = list[torch.Tensor]  # one (B, H, N, D) a layer
+Tensors = list[torch.Tensor]  # one (B, H, N, D) per layer
 
 
 class Graphs:
-    """Both are functions of tensors alone, which is what a compiler takes."""
+    """Prefill and decode step as functions of tensors only, as a compiler requires."""
 
     def __init__(self, model: TorchModule):
         self._model, self._head = model, TracedHead(model.module)
@@ -26,16 +26,16 @@ class Graphs:
         self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor
     ) -> tuple[torch.Tensor, Tensors, Tensors]:
         """Return the logits (B, K, V), and the keys and values (B, H, T, D) of each layer."""
-        seen, positions = _Captured(), self._model.in_range(positions_BT)
+        captured, positions = _Captured(), self._model.in_range(positions_BT)
         self._head.want(at_BK)
-        outputs = self._model.module(input_ids=ids_BT, position_ids=positions, past_key_values=seen, use_cache=True)
+        outputs = self._model.module(input_ids=ids_BT, position_ids=positions, past_key_values=captured, use_cache=True)
         self._head.want(None)
-        return outputs.logits, seen.keys, seen.values
+        return outputs.logits, captured.keys, captured.values
 
     def step(
         self, ids_BT: torch.Tensor, slots_BT: torch.Tensor, at_BK: torch.Tensor, keys: Tensors, values: Tensors
     ) -> torch.Tensor:
-        """Return the logits (B, K, V); the new tokens are written into `keys` and `values` at their slots."""
+        """Return the logits (B, K, V); the new keys and values are written into `keys` and `values` at `slots_BT`."""
         self._head.want(at_BK)
         logits_BKV: torch.Tensor = self._model.module(
             input_ids=ids_BT,
@@ -49,7 +49,7 @@ class Graphs:
 
 
 class _Captured:
-    """Stands for an empty cache inside a graph, and keeps what the layers hand it."""
+    """Acts as an empty transformers cache inside a graph, and collects the keys and values of each layer."""
 
     def __init__(self) -> None:
         self.keys: Tensors = []
@@ -71,7 +71,7 @@ class _Captured:
 
 
 class _Static:
-    """Stands for the whole preallocated cache inside a graph: writes at each row's own slots, returns all of them."""
+    """Acts as the preallocated cache inside a graph: writes to the slots of each row and returns all slots."""
 
     def __init__(self, keys: Tensors, values: Tensors, slots_BT: torch.Tensor):
         self.keys, self.values, self.slots_BT = keys, values, slots_BT
@@ -85,7 +85,7 @@ class _Static:
 
 
 def keep(cache: SlotCache, keys: Tensors, values: Tensors) -> None:
-    """Write a prompt's keys and values (B, H, T, D) of each layer into the first slots."""
+    """Write the keys and values (B, H, T, D) of a prompt into the first T slots of each layer's buffers."""
     for layer, (key_BHTD, value_BHTD) in enumerate(zip(keys, values, strict=True)):
         cache.keys[layer][:, :, : key_BHTD.shape[2]] = key_BHTD
         cache.values[layer][:, :, : value_BHTD.shape[2]] = value_BHTD

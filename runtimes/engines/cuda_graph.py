@@ -1,7 +1,7 @@
-"""Replays a step as one CUDA graph: a small model's step is bound by its launches, a graph has one.
+"""Replays a decode step as one CUDA graph: kernel launches dominate the step of a small model, and a graph needs one.
 
-Needs a GPU, and has not run on one yet: what surrounds the capture is tested on a CPU.
-Shapes: B rows, T new tokens, K wanted positions, V vocabulary, H key-value heads, N slots, D head width.
+Needs a GPU, and has not run on one yet: only the code around the capture is tested, on a CPU.
+Shapes: B rows, T new tokens per row, K requested positions, V vocabulary, H key-value heads, N slots, D head width.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing_extensions import override
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.transfer import to_device
 
-_TRIES, _TRY_S = 3, 0.1  # each takes its turn so often, for at least so many seconds
-_WARMUPS = 3  # as torch's documentation asks: libraries allocate in their first calls, which a capture forbids
+_TRIES, _TRY_S = 3, 0.1  # rounds in which each variant is timed; minimum seconds per timing
+_WARMUPS = 3  # as torch's documentation recommends: libraries allocate in their first calls, which a capture forbids
 
 
 class Step(Protocol):
-    """Runs new tokens over a static cache: `keys` and `values` are one (B, H, N, D) a layer, written in place."""
+    """Runs new tokens over a static cache: `keys` and `values` hold one (B, H, N, D) per layer, written in place."""
 
     def __call__(
         self,
@@ -39,18 +39,18 @@ class Step(Protocol):
 
 
 class CapturedStep:
-    """A step that replays what was captured of another one, for the shapes of its inputs and these buffers.
+    """Captures `step` as a CUDA graph for each combination of input shapes and cache buffers, and replays it.
 
-    A graph holds addresses: of inputs of its own, and of the cache's buffers. It is therefore kept for as long as the
-    buffers live, and no longer: an address alone may belong to another cache by then. The next call overwrites the
-    output.
+    A graph contains addresses: those of its own input tensors, and those of the cache's buffers. It is therefore
+    deleted together with the buffers, since another cache may reuse their addresses. Each call overwrites the output
+    of the call before.
     """
 
     def __init__(self, step: Step):
         self._step = step
-        # By identity of a cache's first buffer; its other buffers live and die with it.
+        # Key: `id` of a cache's first buffer. All buffers of a cache have the same lifetime.
         self._graphs: dict[int, dict[tuple[Any, ...], tuple[Any, list[torch.Tensor], torch.Tensor]]] = {}
-        self._memory: Any = None  # that all graphs share: none is replayed while another one runs
+        self._memory: Any = None  # shared by all graphs, since only one is replayed at a time
 
     def __call__(
         self,
@@ -60,55 +60,55 @@ class CapturedStep:
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
     ) -> torch.Tensor:
-        """Return the logits of a step, replayed from the graph of these shapes and buffers."""
-        inputs, place = (ids_BT, slots_BT, at_BK), id(keys[0])
-        if place not in self._graphs:
-            self._graphs[place] = {}
-            weakref.finalize(keys[0], self._graphs.pop, place).atexit = False
-        graphs, shapes = self._graphs[place], tuple(tuple(value.shape) for value in inputs)
+        """Return the logits (B, K, V), replayed from the graph for these shapes and buffers."""
+        inputs, buffer_id = (ids_BT, slots_BT, at_BK), id(keys[0])
+        if buffer_id not in self._graphs:
+            self._graphs[buffer_id] = {}
+            weakref.finalize(keys[0], self._graphs.pop, buffer_id).atexit = False
+        graphs, shapes = self._graphs[buffer_id], tuple(tuple(value.shape) for value in inputs)
         if shapes not in graphs:
             graphs[shapes] = self._capture(inputs, keys, values)
-        graph, own, output = graphs[shapes]
-        for mine, value in zip(own, inputs, strict=True):
-            mine.copy_(value)
+        graph, graph_inputs, output = graphs[shapes]
+        for graph_input, value in zip(graph_inputs, inputs, strict=True):
+            graph_input.copy_(value)
         graph.replay()
         return output
 
     def _capture(
         self, inputs: Sequence[torch.Tensor], keys: list[torch.Tensor], values: list[torch.Tensor]
     ) -> tuple[Any, list[torch.Tensor], torch.Tensor]:
-        ids_BT, slots_BT, at_BK = own = [value.clone() for value in inputs]
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            for _ in range(_WARMUPS):  # each writes the same tokens into the same slots
+        ids_BT, slots_BT, at_BK = graph_inputs = [value.clone() for value in inputs]
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            for _ in range(_WARMUPS):  # repeating is safe: each call writes the same tokens into the same slots
                 self._step(ids_BT, slots_BT, at_BK, keys, values)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         self._memory = self._memory or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        # Of this thread alone: another one may ask for the device's free memory meanwhile.
+        # thread_local: another thread may query the device's free memory during the capture.
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
             output = self._step(ids_BT, slots_BT, at_BK, keys, values)
-        return graph, own, output
+        return graph, graph_inputs, output
 
 
 def fastest(
     ways: Mapping[str, Callable[[], Any]], clock: Callable[[], float] | None = None
 ) -> tuple[str, dict[str, float]]:
-    """Return the name of the fastest of some ways to do one thing, and the median seconds of a call of each.
+    """Return the name of the fastest of several equivalent functions, and the median seconds per call of each.
 
-    The default clock is that of torch.utils.benchmark, which waits for the GPU.
+    The default clock is that of torch.utils.benchmark, which synchronizes with the GPU.
     """
-    from torch.utils.benchmark import Timer  # it warms up
-    from torch.utils.benchmark import timer as waiting_clock
+    from torch.utils.benchmark import Timer  # it includes a warm-up
+    from torch.utils.benchmark import timer as synchronizing_clock
 
-    clock = clock or waiting_clock
+    clock = clock or synchronizing_clock
     timers = {name: Timer("call()", globals={"call": call}, timer=clock) for name, call in ways.items()}
-    tried: dict[str, list[float]] = {name: [] for name in ways}
+    medians: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_TRIES):
         for name, timer in timers.items():
-            tried[name].append(timer.blocked_autorange(min_run_time=_TRY_S).median)
-    seconds = {name: statistics.median(found) for name, found in tried.items()}
+            medians[name].append(timer.blocked_autorange(min_run_time=_TRY_S).median)
+    seconds = {name: statistics.median(values) for name, values in medians.items()}
     return min(seconds, key=lambda name: seconds[name]), seconds
 
 
@@ -127,19 +127,20 @@ class _Buffers:
 
 
 class CachePool:
-    """Hands out caches over buffers that live on, so that graphs over them can be replayed; stale slots are finite.
+    """Provides caches whose buffers are reused, so that CUDA graphs captured over them can be replayed.
 
-    It keeps unused buffers for as many bytes as were ever in use at once, and no more.
+    Stale slots keep finite values. Unused buffers occupy at most as many bytes as were ever in use
+    at once.
     """
 
     def __init__(self, make: Callable[[int, int], SlotCache]):
         self._make = make
-        self._free: list[_Buffers] = []  # in the order of their last use
+        self._free: list[_Buffers] = []  # least recently used first
         self._used_bytes = self._most_bytes = 0
 
     def take(self, rows: int, slots: int) -> PooledCache:
-        """Return an empty cache; when nobody holds it any more, its buffers are free again."""
-        index = next((at for at, free in enumerate(self._free) if free.shape == (rows, slots)), None)
+        """Return an empty cache; its buffers return to the pool when the cache is garbage collected."""
+        index = next((i for i, free in enumerate(self._free) if free.shape == (rows, slots)), None)
         buffers = self._made(rows, slots) if index is None else self._free.pop(index)
         self._used_bytes += buffers.nbytes
         self._most_bytes = max(self._most_bytes, self._used_bytes)
@@ -148,10 +149,10 @@ class CachePool:
         return cache
 
     def _made(self, rows: int, slots: int) -> _Buffers:
-        made = self._make(rows, slots)
-        for buffer in (*made.keys, *made.values):
-            torch._dynamo.mark_static_address(buffer)  # else torch's own graphs refuse to write into them
-        return _Buffers(made.keys, made.values)
+        cache = self._make(rows, slots)
+        for buffer in (*cache.keys, *cache.values):
+            torch._dynamo.mark_static_address(buffer)  # otherwise torch's CUDA graphs refuse to write into it
+        return _Buffers(cache.keys, cache.values)
 
     def _release(self, buffers: _Buffers) -> None:
         self._used_bytes -= buffers.nbytes
@@ -161,7 +162,7 @@ class CachePool:
 
 
 class PooledCache(SlotCache):
-    """A cache whose rows, where some are selected, move to buffers of the same pool."""
+    """A cache of a pool: `select` copies rows into buffers of the same pool."""
 
     def __init__(self, pool: CachePool, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]):
         super().__init__(keys, values, lengths)
@@ -169,9 +170,9 @@ class PooledCache(SlotCache):
 
     @override
     def select(self, rows: Sequence[int]) -> PooledCache:
-        chosen = self._pool.take(len(rows), self.slots)
+        selected = self._pool.take(len(rows), self.slots)
         index = to_device(torch.tensor(list(rows)), self.keys[0].device)
-        for mine, theirs in zip([*chosen.keys, *chosen.values], [*self.keys, *self.values], strict=True):
-            torch.index_select(theirs, 0, index, out=mine)
-        chosen.row_lengths = [self.row_lengths[row] for row in rows]
-        return chosen
+        for target, source in zip([*selected.keys, *selected.values], [*self.keys, *self.values], strict=True):
+            torch.index_select(source, 0, index, out=target)
+        selected.row_lengths = [self.row_lengths[row] for row in rows]
+        return selected

@@ -1,6 +1,6 @@
-"""Eager PyTorch over a `transformers` model: the reference when it computes in float32.
+"""Eager PyTorch over a `transformers` model; in float32 it is the reference.
 
-Shapes: B rows, T new tokens, K wanted positions, M wanted tokens of all rows, V vocabulary.
+Shapes: B rows, T new tokens per row, K requested positions, M requested tokens of all rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from runtime_matrix.runtimes.weights import full
 
 
 class Eager(Runtime):
-    """`attention` is sdpa, eager or flash_attention_2.
+    """A `transformers` model in eager mode; `attention` is sdpa, eager or flash_attention_2.
 
-    An attention or dtype that the device does not support falls back to one that it does, and a note says so. A dtype
-    that a CPU emulates is used as asked.
+    An attention or dtype that the device does not support is replaced by a supported one, which a note records. A
+    dtype that a CPU only emulates is not replaced.
     """
 
     weight_forms = frozenset({"dense", "packed"})
@@ -128,7 +128,7 @@ def _planned(
     at_BK: torch.Tensor | None,
     outputs: frozenset[str],
 ) -> ForwardPlan:
-    """Return what the forward needs; for a step nothing is sent to the device but the ids."""
+    """Return the plan of one forward; a decode step copies only the ids to the device."""
     branch, own = (cache, cache.own) if isinstance(cache, Branch) else (None, cache)
     packed = branch.packed(lengths, model.device) if branch is not None else None
     tokens = ids_BT.shape[1]
@@ -154,10 +154,10 @@ def _planned(
 
 
 def _wanted_tokens(at_BK: torch.Tensor, tokens: int, packed: Packed | None, device: str) -> torch.Tensor | None:
-    """Return (M,): the places of the wanted tokens among all that the layers see; None: the last layer runs for all."""
-    every = len(at_BK) * tokens if packed is None else sum(packed.lengths)
-    starts = range(0, every, tokens) if packed is None else packed.starts
-    wanted_M = last_layer.wanted_tokens(at_BK, starts, every)
+    """Return (M,): indices of the requested tokens in the layers' input; None: the last layer runs for all tokens."""
+    total = len(at_BK) * tokens if packed is None else sum(packed.lengths)
+    starts = range(0, total, tokens) if packed is None else packed.starts
+    wanted_M = last_layer.wanted_tokens(at_BK, starts, total)
     return None if wanted_M is None else to_device(wanted_M, device)
 
 
@@ -169,8 +169,8 @@ def _run(model: TorchModule, plan: ForwardPlan) -> torch.Tensor:
     if plan.branch is not None:
         return _run_branch(model, plan, plan.branch, held)
     if model.attention == FLASH:
-        # It knows no mask, which rows of different lengths need. The module is this engine's alone: each forward says
-        # anew which kernel it takes.
+        # FlashAttention 2 takes no mask, which rows of different lengths need. Each forward sets the kernel in the
+        # configuration, which is safe because no other engine uses this module.
         model.module.config._attn_implementation = FLASH if plan.mask_BTS is None else "sdpa"
     logits_BKV: torch.Tensor = model.module(
         input_ids=plan.ids_BT,
@@ -184,14 +184,16 @@ def _run(model: TorchModule, plan: ForwardPlan) -> torch.Tensor:
 
 def _run_branch(model: TorchModule, plan: ForwardPlan, branch: BranchCall, held: Any) -> torch.Tensor:
     ids_BT, positions_BT = plan.ids_BT, model.in_range(plan.span.positions_BT + branch.shared_tokens)
-    given: Mapping[str, Any] = {"attention_mask": plan.mask_BTS, "past_key_values": held, "use_cache": True}
+    options: Mapping[str, Any] = {"attention_mask": plan.mask_BTS, "past_key_values": held, "use_cache": True}
     packed = branch.packed
     if packed is not None:
         at = (packed.row_N, packed.token_N)
         ids_BT, positions_BT = ids_BT[at][None], positions_BT[at][None]
-        # A mask of its own keeps the model from making one; the packed attention needs none.
+        # A dummy mask keeps the model from building one; packed attention does not read it.
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device)
-        given = {"attention_mask": mask, "use_cache": False}
-    logits_BKV: torch.Tensor = model.module(input_ids=ids_BT, position_ids=positions_BT, branch=branch, **given).logits
+        options = {"attention_mask": mask, "use_cache": False}
+    logits_BKV: torch.Tensor = model.module(
+        input_ids=ids_BT, position_ids=positions_BT, branch=branch, **options
+    ).logits
     branch.check(model.module.config.get_text_config().num_hidden_layers)
     return logits_BKV

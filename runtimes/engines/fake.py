@@ -1,6 +1,6 @@
-"""A runtime with scripted times, answers and faults, for tests and for trying a configuration.
+"""A runtime with scripted times, predictions and faults, for tests and for trying out a configuration.
 
-After token t it predicts token (t + 1) modulo the vocabulary, by a wide margin.
+After token t it predicts token (t + 1) modulo the vocabulary size, by a margin of 10 in the logits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FAULTS = ("none", "segfault", "hang", "out_of_memory", "unsupported", "error", "
 
 
 class FakeCache:
-    """Counts tokens, and holds nothing."""
+    """Counts the tokens of each row and stores no tensors."""
 
     def __init__(self, lengths: list[int]):
         self.row_lengths = lengths
@@ -61,8 +61,12 @@ class FakeCache:
 
 
 class Fake(Runtime):
-    """`work` is matrix products a forward, for processor time; `fault` is what happens at the first forward
-    (`unsupported`: while loading)."""
+    """A runtime without a model.
+
+    `load_s` is the duration of loading, `token_s` that of each new token of the longest row, both in seconds. `work` is
+    a number of matrix products per forward, which use processor time. `fault`, one of `FAULTS`, occurs in the first
+    forward (`unsupported`: in `load`; `not_finite`: all logits become NaN). Raises Unsupported for an unknown fault.
+    """
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class Fake(Runtime):
             raise Unsupported("the fake runtime was told to be unsupported: set runtime.engine.fault=none")
         if (model.architecture or {}).get("vocab_size") is not None:
             self._vocabulary = int((model.architecture or {})["vocab_size"])
-        torch.set_num_threads(hw.threads)  # two threads that share one core wait for each other at every product
+        torch.set_num_threads(hw.threads)  # more threads than cores would wait for each other in every product
         with phase("weights"):
             time.sleep(self._load_s)
         self._traits = Traits(
@@ -124,14 +128,15 @@ class Fake(Runtime):
 
     @override
     def synchronize(self) -> None:
-        """Nothing runs ahead."""
+        """Do nothing: all work is synchronous."""
 
     @override
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resources are held."""
 
 
 def _suffer(fault: str) -> Any:
+    """Cause the fault; `none`, `unsupported` and `not_finite` have no effect here."""
     if fault == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if fault == "hang":

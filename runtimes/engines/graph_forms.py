@@ -1,14 +1,16 @@
-"""The two forms in which a `transformers` model becomes one ONNX graph: with a past that grows, or with fixed slots.
+"""The two forms in which a `transformers` model is exported as one ONNX graph: growing past, or fixed slots.
 
-Both take ids_BT, positions_BT, at_BK and key.i, value.i a layer, and give logits (B, K, V) and new_key.i, new_value.i.
+Inputs of both: ids_BT, positions_BT, at_BK, and key.i and value.i for layer i. Outputs: logits (B, K, V), and new_key.i
+and new_value.i.
 
-* `Past`: present = past + new. mask_BTS (B, 1, T, P + T) is true where a slot is seen; key.i is (B, H, P, D) and
-  new_key.i (B, H, P + T, D). Rows share the slots. Nothing is read that is not held: the form for a CPU.
-* `Static`: key.i is (B, H, N, D) and so is new_key.i, which may lie at the same address: the new tokens are written
-  where `positions` says, and slot = position. slots_S, which counts from 0, says how many slots are looked at. Nothing
-  held is copied at a step, and no address changes: the form for a GPU.
+* `Past`: present = past + new. mask_BTS (B, 1, T, P + T) is true where a token attends to a slot; key.i is (B, H, P, D)
+  and new_key.i (B, H, P + T, D). All rows use the same slot indices. No unused slots are read: the form for a CPU.
+* `Static`: key.i and new_key.i are both (B, H, N, D) and may share an address. New tokens are written at `positions`,
+  since slot = position. slots_S is arange(S): attention covers the first S slots. A step copies no cached keys or
+  values and changes no address: the form for a GPU.
 
-Shapes: B rows, T new tokens, K wanted positions, H key-value heads, P slots held, N slots, S seen slots, D head width.
+Shapes: B rows, T new tokens per row, K requested positions, H key-value heads, P slots of the past, N slots, S visible
+slots, D head width, E hidden width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,30 +25,31 @@ from typing_extensions import override
 
 from runtime_matrix.runtimes.engines.grouped_attention import use_products
 
-# All sizes of an example differ and exceed one: the exporter takes none for another or for a constant.
+# All sizes of the example inputs differ and exceed 1, so that the exporter does not merge two dimensions or take one
+# for a constant.
 _ROWS, _TOKENS, _PAST, _WANTED, _SLOTS = 2, 5, 7, 3, 19
 
 
 class Form(Protocol):
-    """What tells one form from another: its graph, and the version of ONNX that the graph needs."""
+    """A form of exported graph, with the ONNX opset that it needs."""
 
     @property
     def opset(self) -> int:
-        """The version of ONNX's operators that the graph needs."""
+        """Version of the ONNX operator set that the graph needs."""
         ...
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """JSON that tells graphs of this form from others."""
+        """JSON that distinguishes graphs of this form from others; part of the artifact key."""
         ...
 
     def graph(self, module: Any) -> Graph:
-        """Return what is exported of a `transformers` module."""
+        """Return the module to export, which wraps a `transformers` module."""
         ...
 
 
 class Graph(torch.nn.Module):
-    """A module whose inputs and outputs are the graph's; the head is applied to the wanted positions only."""
+    """A module whose inputs and outputs are those of the graph; the head is applied only at the requested positions."""
 
     def __init__(self, module: Any):
         super().__init__()
@@ -62,24 +65,24 @@ class Graph(torch.nn.Module):
 
     @property
     def held_names(self) -> list[str]:
-        """Inputs that hold the past: the keys of all layers, then their values."""
+        """Names of the cache inputs: the keys of all layers, then the values of all layers."""
         return [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(self.layers)]
 
     @abstractmethod
     def example(self) -> Mapping[str, torch.Tensor]:
-        """Return the inputs before the held ones, by name."""
+        """Return example inputs by name, without the cache inputs, which follow them."""
 
     @abstractmethod
     def dynamic(self) -> tuple[Any, ...]:
-        """Return which sizes of each input are free."""
+        """Return the dynamic dimensions of each input, as `torch.onnx.export` takes them."""
 
     @property
     @abstractmethod
     def held_slots(self) -> int:
-        """Slots of the example's keys and values."""
+        """Number of slots of the example's keys and values."""
 
     def held_example(self) -> list[torch.Tensor]:
-        """Return zeros (B, H, N, D) for each held input."""
+        """Return zeros (B, H, N, D) for each cache input."""
         shape = (_ROWS, self.heads, self.held_slots, self.width)
         return [torch.zeros(shape, dtype=self.module.dtype) for _ in range(2 * self.layers)]
 
@@ -104,17 +107,17 @@ class Graph(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Past:
-    """Present = past + new; opset 20 has all that it needs."""
+    """The form with a growing past; opset 20 has all operators that it needs."""
 
     opset: int = 20
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """Return what the exported graph depends on."""
+        """JSON that distinguishes graphs of this form from others; part of the artifact key."""
         return {"form": "past"}
 
     def graph(self, module: Any) -> Graph:
-        """Return the module to export, with the past as inputs."""
+        """Return the module to export, with the past as cache inputs."""
         return _PastGraph(module)
 
 
@@ -145,7 +148,7 @@ class _PastGraph(Graph):
 
 
 class _Concatenated:
-    """Stands for transformers' cache inside the graph: present = past + new, a layer at a time."""
+    """Acts as transformers' cache inside the graph: present = past + new, for each layer."""
 
     def __init__(self, held: Sequence[torch.Tensor]):
         self.keys, self.values = list(held[: len(held) // 2]), list(held[len(held) // 2 :])
@@ -161,23 +164,25 @@ class _Concatenated:
 
 @dataclass(frozen=True)
 class Static:
-    """`slots` null: any number, of which all are looked at, written by ScatterND, for ONNX Runtime.
+    """The form with fixed slots, in two variants.
 
-    A number: that many, written by TensorScatter. TensorRT runs that in place (and knows no other way), and wants the
-    number fixed. ONNX Runtime has kernels on CUDA for the operators of opset 20; of opset 24, which has TensorScatter,
-    it leaves some to the CPU.
+    `slots=None`, for ONNX Runtime: the number of slots is dynamic, attention covers all of them, and ScatterND writes
+    the new tokens. ONNX Runtime has CUDA kernels for the operators of opset 20; some of opset 24 run on its CPU.
+
+    `slots` a number, for TensorRT: TensorScatter (opset 24) writes the new tokens. It is the only operator that
+    TensorRT executes in place, and it requires a fixed number of slots.
     """
 
     slots: int | None = None
 
     @property
     def opset(self) -> int:
-        """Return the lowest ONNX opset that has the form's operators."""
+        """The lowest ONNX opset that has the form's operators."""
         return 20 if self.slots is None else 24
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """Return what the exported graph depends on."""
+        """JSON that distinguishes graphs of this form from others; part of the artifact key."""
         return {"form": "static", "slots": self.slots}
 
     def graph(self, module: Any) -> Graph:
@@ -197,12 +202,12 @@ class _StaticGraph(Graph):
 
     @override
     def example(self) -> Mapping[str, torch.Tensor]:
-        seen = min(_PAST + _TOKENS + 1, self.held_slots) if self.slots else self.held_slots
+        visible = min(_PAST + _TOKENS + 1, self.held_slots) if self.slots else self.held_slots
         return {
             "ids": torch.ones(_ROWS, _TOKENS, dtype=torch.long),
             "positions": torch.arange(_PAST, _PAST + _TOKENS).expand(_ROWS, -1).contiguous(),
             "at": torch.zeros(_ROWS, _WANTED, dtype=torch.long),
-            "slots": torch.arange(seen),
+            "slots": torch.arange(visible),
         }
 
     @override
@@ -222,14 +227,14 @@ class _StaticGraph(Graph):
         held: list[torch.Tensor],
     ) -> tuple[torch.Tensor, ...]:
         mask = slots <= positions[:, None, :, None]
-        kind = _Scattered if self.slots is None else _Updated
-        # Padding may lie beyond the last position that a learned position table has.
-        known = positions if self.max_position is None else positions.clamp(max=self.max_position - 1)
-        return self.run(ids, known, mask, at, kind(held, positions, slots))
+        cache_class = _Scattered if self.slots is None else _Updated
+        # Padding may have positions beyond the end of a learned position table.
+        clamped = positions if self.max_position is None else positions.clamp(max=self.max_position - 1)
+        return self.run(ids, clamped, mask, at, cache_class(held, positions, slots))
 
 
 class _Scattered(_Concatenated):
-    """Writes the new tokens into the slots that they have."""
+    """Writes the new keys and values to their slots by ScatterND."""
 
     def __init__(self, held: Sequence[torch.Tensor], positions_BT: torch.Tensor, slots_S: torch.Tensor):
         super().__init__(held)
@@ -247,11 +252,11 @@ class _Scattered(_Concatenated):
         return held_BHND.index_put(index, new_BHTD)
 
     def looked_at(self, held_BHND: torch.Tensor) -> torch.Tensor:
-        return held_BHND  # whoever calls gives as many slots as are to be seen
+        return held_BHND  # the caller passes buffers with exactly the visible slots
 
 
 class _Updated(_Scattered):
-    """The same by the operator that is made for it; a token's slots follow each other."""
+    """Writes the new keys and values by TensorScatter; the new tokens of a row occupy consecutive slots."""
 
     @override
     def written(self, held_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:

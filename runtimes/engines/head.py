@@ -1,6 +1,6 @@
-"""The head, applied to the wanted positions only; hooks keep whatever a model does behind its head.
+"""Applies the head only at the requested positions, by hooks: what a model computes after its head stays as it is.
 
-Shapes: B rows, T new tokens, K wanted positions, N tokens of all rows, E hidden width.
+Shapes: B rows, T new tokens per row, K requested positions, N tokens of all rows, E hidden width.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ Inputs = tuple[torch.Tensor, ...]
 
 
 def gather(hidden_BTE: torch.Tensor, at_BK: torch.Tensor) -> torch.Tensor:
-    """Return (B, K, E): the wanted positions of each row."""
+    """Return (B, K, E): the hidden states at the requested positions of each row."""
     return hidden_BTE.gather(1, at_BK[:, :, None].expand(-1, -1, hidden_BTE.shape[-1]))
 
 
 def apply_to_wanted(module: Any) -> None:
-    """Have the module's head applied to what the plan of the forward that runs asks for."""
+    """Register a hook that applies the module's head only at the positions of the current forward's plan."""
     module.get_output_embeddings().register_forward_pre_hook(_gather_planned)
 
 
 def _gather_planned(head: Any, inputs: Inputs) -> Inputs | None:
     plan = CURRENT.get()
-    if plan is None:  # the module is called by someone else
+    if plan is None:  # the call does not come from an engine's forward
         return None
     (hidden_BTE,) = inputs
     packed = plan.packed
@@ -40,9 +40,9 @@ def _gather_planned(head: Any, inputs: Inputs) -> Inputs | None:
 
 
 class TracedHead:
-    """The same within a graph that is traced, where `at` is one of its inputs: a compiler follows no context variable.
+    """As `apply_to_wanted`, for a traced graph, which has the positions as an input.
 
-    What is traced says `want`, calls the module, and says `want(None)`.
+    Compilers do not trace context variables. The traced function calls `want(at_BK)`, the module and `want(None)`.
     """
 
     def __init__(self, module: Any):
@@ -50,7 +50,7 @@ class TracedHead:
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
 
     def want(self, at_BK: torch.Tensor | None) -> None:
-        """Have the head applied to these positions; None: to all."""
+        """Set the positions (B, K) at which the head is applied; None: all positions."""
         self._at_BK = at_BK
 
     def _gather(self, head: Any, inputs: Inputs) -> Inputs | None:

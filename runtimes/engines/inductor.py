@@ -1,4 +1,4 @@
-"""torch's own compiler, as it is used here."""
+"""Compilation by Inductor, torch's own compiler."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 
 from runtime_matrix.runtimes.base import Hardware, Unsupported
 
-_ATEN_GRAIN = 32768  # elements a thread, at::internal::GRAIN_SIZE
+_ATEN_GRAIN = 32768  # elements per thread: at::internal::GRAIN_SIZE
 
 
 def by_inductor(graph: Callable[..., Any], mode: str, hw: Hardware) -> Callable[..., Any]:
-    """Return the graph, compiled at its first call for each shape. `mode` is torch's; auto, cuda_graph: default."""
+    """Return `graph` compiled: at its first call for each shape. auto and cuda_graph use torch's default mode."""
     if mode not in ("auto", "cuda_graph", "default"):
         compiled: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False, mode=mode)
         return compiled
-    # Without a GPU the calls between kernels are a third of a small model's step: those too in C++. And where
-    # threads wait passively, waking them for little work costs more than it saves: as much for each as in ATen.
+    # On a CPU, calling the kernels takes a third of a small model's step: cpp_wrapper makes these calls from C++.
+    # Threads wait passively, and waking them for little work costs more than it saves: hence ATen's minimum per thread.
     options: dict[str, str | int | bool | Callable[..., Any]] = {
         "cpp_wrapper": hw.device == "cpu",
         "cpp.min_chunk_size": _ATEN_GRAIN,
@@ -34,7 +34,7 @@ def by_inductor(graph: Callable[..., Any], mode: str, hw: Hardware) -> Callable[
 def require_compiler(device: str) -> None:
     """Raise Unsupported where the compiler that Inductor calls is missing; `device` is cpu or cuda."""
     if device != "cpu":
-        # Triton compiles its kernels itself, and what launches them with the C compiler.
+        # Triton compiles its kernels itself, and their launcher with the C compiler.
         if not any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang", "cc")))):
             raise Unsupported("torch.compile needs a C compiler on a GPU, for Triton; none was found: install gcc")
         return

@@ -1,4 +1,4 @@
-"""Exports a `transformers` model as one ONNX graph, for every engine that reads ONNX; `graph_forms` says which."""
+"""Exports a `transformers` model as one ONNX graph, for all engines that read ONNX; `graph_forms` has the forms."""
 
 from __future__ import annotations
 
@@ -36,26 +36,27 @@ _EXPORTER = (
     "onnxscript.function_libs.torch_lib.ops",
     "onnx.reference",
 )
-_VERSION = 2  # raised when what is written changes
+_VERSION = 2  # to be increased when the exported graph changes
 
 
 def check(extra: str) -> None:
-    """Raise Unsupported where what exports a graph is not installed; `extra` brings it."""
+    """Raise Unsupported if the export packages are missing; `extra` is the project's extra that installs them."""
     require("onnx", extra)
     require("onnxscript", extra)
 
 
 def _onnxruntime_version() -> str:
-    """Return the version of the module, which several distributions bring: onnxruntime, onnxruntime-gpu."""
+    """Return the version of the module, which several distributions provide: onnxruntime, onnxruntime-gpu."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
 def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phase: Phase, form: Form) -> Path:
-    """Return the folder of the model's graph in that form from the artifact cache, exported (and packed) if not there.
+    """Return the folder of the model's graph in the artifact cache; export it, and quantize `onnx` weights, if missing.
 
-    What exporting imports goes under `phase("import")`, and is imported only where something is exported.
+    Imports of the exporter are timed under `phase("import")`; they happen only if the graph is exported. Raises
+    Unsupported for a model that cannot be exported.
     """
     packer = cast(GraphWeights, weights) if weights.form == "onnx" else None
     made_from = {
@@ -86,7 +87,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
 
 
 def context_length(model: ModelSource) -> int | None:
-    """Return how many tokens the model's configuration allows, or None where it states no limit."""
+    """Return the maximum number of tokens per row from the model's configuration; None: it states no limit."""
     from transformers import AutoConfig
 
     if model.folder is None:
@@ -95,7 +96,7 @@ def context_length(model: ModelSource) -> int | None:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Return the bytes of the graph's constants, in the types that it holds them in."""
+    """Return the size of the graph's initializers in bytes, in their stored types."""
     import onnx
 
     tensors = onnx.load(folder / GRAPH, load_external_data=False).graph.initializer
@@ -111,7 +112,10 @@ def _bits(kind: int) -> int:
 
 
 def export(module: Any, folder: Path, form: Form) -> None:
-    """Write a `transformers` module as `model.onnx` (and its weights beside it) into `folder`."""
+    """Write a `transformers` module as `model.onnx` into `folder`, with its weights in the same folder.
+
+    Raises Unsupported if `torch.onnx.export` cannot export the module.
+    """
     graph = form.graph(module).eval()
     example = graph.example()
     try:

@@ -1,4 +1,4 @@
-"""ONNX Runtime over an exported graph: with a past that grows on a CPU, with fixed slots on a GPU."""
+"""ONNX Runtime over an exported graph: with a growing past on a CPU, with fixed slots on a GPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ from runtime_matrix.runtimes.weights.packages import import_all, require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(bfloat16)": torch.bfloat16}
-_ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # ONNX's numbers
-_SLOTS = 256  # a cache's slots are rounded up to so many: ONNX Runtime plans its memory for each shape that it meets
+_ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # TensorProto.DataType
+_SLOTS = 256  # slot counts are rounded up to a multiple: ONNX Runtime plans its memory for each new shape
 
 
 class OnnxRuntime(Chosen):
-    """`provider` null takes the one that fits the device; another one that cannot run is an error, never a fallback."""
+    """A model run by ONNX Runtime with one execution provider.
+
+    `provider=None` selects the provider of the device. A provider that cannot run raises Unsupported; there is no
+    fallback.
+    """
 
     weight_forms = frozenset({"dense", "onnx"})
     distributions = ("onnxruntime", "onnxruntime-gpu", "onnx")
@@ -65,7 +69,7 @@ class OnnxRuntime(Chosen):
 
 @dataclass(frozen=True)
 class _Session:
-    """A session over an exported graph, and what the graph says of itself."""
+    """A session over an exported graph, with the properties read from the graph."""
 
     session: Any
     held_names: Sequence[str]  # inputs that hold keys and values
@@ -76,7 +80,7 @@ class _Session:
 
 @dataclass(frozen=True)
 class _Loader:
-    """Exports a model and opens a session over its graph, as an engine was told to."""
+    """Exports a model and opens a session over its graph."""
 
     dtype: str
     provider: str
@@ -90,7 +94,7 @@ class _Loader:
         form: Form,
         provider_options: Callable[[], dict[str, str]] = dict,
     ) -> _Session:
-        """Load under the phases import, export and session, in which the provider's options are asked for."""
+        """Load in the phases import, export and session; `provider_options` is called in the phase session."""
         torch.set_num_threads(hw.threads)
         with phase("import"):
             import_all(("onnx", "onnxruntime"))
@@ -123,7 +127,7 @@ class _Loader:
 
 
 class OnCpu(PastGraph):
-    """Arrays lie where tensors do; binding each costs more than running gains."""
+    """Passes tensors as NumPy arrays of the same memory: I/O binding of each tensor would cost more than it saves."""
 
     def __init__(self, loader: _Loader):
         self._loader = loader
@@ -143,9 +147,9 @@ class OnCpu(PastGraph):
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        wanted = self._names if keep else self._names[:1]
-        made = self._session.run(wanted, {name: value.numpy() for name, value in inputs.items()})
-        logits_BKV, *present = map(torch.from_numpy, made)
+        names = self._names if keep else self._names[:1]
+        arrays = self._session.run(names, {name: value.numpy() for name, value in inputs.items()})
+        logits_BKV, *present = map(torch.from_numpy, arrays)
         return logits_BKV, present
 
     @override
@@ -154,7 +158,7 @@ class OnCpu(PastGraph):
 
 
 class OnGpu(StaticGraph):
-    """All inputs and outputs are bound to torch's memory. Runs on a stream beside torch's; the host does not wait."""
+    """Binds all inputs and outputs to torch's memory; runs asynchronously on a stream that is ordered with torch's."""
 
     def __init__(self, loader: _Loader):
         self._loader = loader
@@ -196,7 +200,7 @@ class OnGpu(StaticGraph):
             bind(binding.bind_input, name, value)
         for name, held in zip(self._held_names, (*cache.keys, *cache.values), strict=True):
             bind(binding.bind_input, name, held)
-            bind(binding.bind_output, f"new_{name}", held)  # the same place: nothing is copied
+            bind(binding.bind_output, f"new_{name}", held)  # the same address: the cache is updated in place
         bind(binding.bind_output, "logits", call.logits_BKV)
         return binding
 
@@ -206,7 +210,7 @@ class OnGpu(StaticGraph):
 
 
 def _without_waiting() -> Any:
-    """Return options of a run that comes back when its work is enqueued."""
+    """Return run options with which a call returns once its work is enqueued."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
@@ -226,14 +230,14 @@ def _check_provider(provider: str) -> None:
 
 
 def _provider_options(provider: str, stream: int) -> dict[str, str]:
-    """Return what a provider is told: on CUDA, no TF32 as float32, torch's device, our stream, no spare memory."""
+    """Return the provider's options. CUDA: full float32 instead of TF32, torch's device, `stream`, no spare memory."""
     if provider != _PROVIDERS["cuda"]:
         return {}
     return {
         "use_tf32": "0",
         "device_id": str(torch.cuda.current_device() if torch.cuda.is_available() else 0),
         "user_compute_stream": str(stream),
-        "arena_extend_strategy": "kSameAsRequested",  # by default each extension doubles what is held
+        "arena_extend_strategy": "kSameAsRequested",  # by default each extension doubles the arena
     }
 
 
@@ -242,11 +246,11 @@ def _session(graph: Path, provider: str, provider_options: dict[str, str], threa
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # A spinning pool takes the core from whatever is measured beside it.
+    # Spinning threads would take cores from processes that are measured at the same time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=[(provider, provider_options)])
-    if session.get_providers()[0] != provider:  # listed providers that cannot load are replaced in silence
+    if session.get_providers()[0] != provider:  # ONNX Runtime silently replaces providers that cannot load
         raise Unsupported(
             f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"
         )

@@ -1,7 +1,8 @@
-"""The key-value cache of an engine whose graph takes the past and gives past + new: ONNX Runtime on a CPU.
+"""The KV cache for graphs whose input is the past and whose output is past + new: ONNX Runtime on a CPU.
 
-All rows share the slots; `used_BP` says which of them a row really holds.
-Shapes: B rows, L keys and values of all layers, H heads, P slots held, T new tokens, S = P + T, D head width.
+All rows use the same slot indices; `used_BP` is true where a slot holds a token of the row.
+Shapes: B rows, L tensors (keys and values of all layers), H key-value heads, P slots, T new tokens per row, S = P + T,
+D head width.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import torch
 
 from runtime_matrix.runtimes.engines.rewind import check_rewind
 
-_SPARSE = 1.25  # slots to the longest row's tokens, above which moving all rows' tokens to the front pays
+_SPARSE = 1.25  # ratio of slots to the longest row's tokens from which on compacting all rows saves time
 
 
 @dataclass(frozen=True)
 class PastShape:
-    """What a cache is made of, whatever its rows."""
+    """The properties of a cache that do not depend on its rows."""
 
     tensors: int  # L
     heads: int
@@ -27,14 +28,14 @@ class PastShape:
 
 
 class PastCache:
-    """`past` is read by a step; `advance` makes what the step gave the past."""
+    """Implements `runtimes.base.Cache`. `past` holds L tensors (B, H, P, D); `advance` replaces them after a step."""
 
     def __init__(self, shape: PastShape, rows: int):
         self._shape = shape
         self.row_lengths = [0] * rows
         self.used_BP = torch.zeros(rows, 0, dtype=torch.bool)
         self.past = [torch.zeros(rows, shape.heads, 0, shape.width, dtype=shape.dtype)] * shape.tensors
-        self._seen_BS: torch.Tensor | None = None  # by the last step of one token a row
+        self._seen_BS: torch.Tensor | None = None  # slots visible in the last call with one token per row
 
     @property
     def lengths(self) -> list[int]:
@@ -42,7 +43,7 @@ class PastCache:
         return list(self.row_lengths)
 
     def mask(self, tokens: int) -> torch.Tensor:
-        """Return (B, 1, T, S). Padding sees itself, since a row of the softmax without any slot would be NaN."""
+        """Return (B, 1, T, S). Padding attends to itself, since a softmax over no slot would be NaN."""
         rows = len(self.row_lengths)
         if tokens == 1:
             own = torch.ones(rows, 1, dtype=torch.bool)
@@ -53,7 +54,7 @@ class PastCache:
         return torch.cat([past, new], dim=2)[:, None]
 
     def advance(self, lengths: Sequence[int], tokens: int, present: Sequence[torch.Tensor]) -> None:
-        """Make `present` the past: of row b, the first `lengths[b]` of the new tokens count."""
+        """Replace the past by `present` (B, H, P + T, D). Of row b's `tokens` new ones, `lengths[b]` are real."""
         self.past = list(present)
         if tokens == 1 and self._seen_BS is not None and all(lengths):
             self.used_BP = self._seen_BS
@@ -62,7 +63,7 @@ class PastCache:
         self.row_lengths = [old + new for old, new in zip(self.row_lengths, lengths, strict=True)]
 
     def first_row(self) -> PastCache:
-        """Return a cache of row 0 that reads the same memory: valid for as long as this one does not change."""
+        """Return a cache of row 0 that shares this cache's memory; valid until this cache changes."""
         row = PastCache(self._shape, 1)
         row.row_lengths, row.used_BP = self.row_lengths[:1], self.used_BP[:1]
         row.past = [held[:1] for held in self.past]
@@ -70,30 +71,30 @@ class PastCache:
 
     def select(self, rows: Sequence[int]) -> PastCache:
         """Return a copy of the given rows, in that order."""
-        chosen = PastCache(self._shape, len(rows))
-        chosen.row_lengths = [self.row_lengths[row] for row in rows]
+        selected = PastCache(self._shape, len(rows))
+        selected.row_lengths = [self.row_lengths[row] for row in rows]
         used_BP = self.used_BP[list(rows)]
-        kept = used_BP.any(dim=0).nonzero()[:, 0]  # slots that none of the rows uses are left behind
-        chosen.used_BP = used_BP[:, kept].contiguous()
+        kept = used_BP.any(dim=0).nonzero()[:, 0]  # drops slots that none of the rows uses
+        selected.used_BP = used_BP[:, kept].contiguous()
         index = torch.tensor(list(rows))
-        chosen.past = [held.index_select(0, index).index_select(2, kept) for held in self.past]
-        return chosen
+        selected.past = [held.index_select(0, index).index_select(2, kept) for held in self.past]
+        return selected
 
     def rewind(self, lengths: Sequence[int]) -> None:
         """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
         check_rewind(self.row_lengths, lengths)
-        # A row's used slots are in the order of its tokens, so its first n are its first n tokens.
-        wanted = torch.tensor(list(lengths))[:, None]
-        used_BP = self.used_BP & (self.used_BP.cumsum(dim=1) <= wanted)
+        # A row's used slots are in token order, so its first n used slots hold its first n tokens.
+        lengths_B1 = torch.tensor(list(lengths))[:, None]
+        used_BP = self.used_BP & (self.used_BP.cumsum(dim=1) <= lengths_B1)
         self.row_lengths = list(lengths)
         columns = used_BP.any(dim=0).nonzero()
         slots = int(columns[-1]) + 1 if len(columns) else 0
-        if slots < used_BP.shape[1]:  # a tail that no row uses would only grow
+        if slots < used_BP.shape[1]:  # an unused tail would never be reused and would only grow
             self.past = [held[:, :, :slots].contiguous() for held in self.past]
         self.used_BP = used_BP[:, :slots].contiguous()
 
     def replace(self, rows: Sequence[int], source: PastCache) -> None:
-        """Put row i of `source` in the place of row `rows[i]`."""
+        """Replace row `rows[i]` by row i of `source`."""
         index = list(rows)
         for row, length in zip(index, source.row_lengths, strict=True):
             self.row_lengths[row] = length
@@ -102,20 +103,20 @@ class PastCache:
         if source.used_BP.shape[1] <= self.used_BP.shape[1] <= _SPARSE * slots:
             self._write(index, source)
             return
-        # Each row's tokens move to the front: otherwise the slots would grow with every token of every row.
-        moved = []
-        for mine, theirs in zip(self.past, source.past, strict=True):
-            held = _front(mine, self.used_BP, slots)
-            held[index] = _front(theirs, source.used_BP, slots)
-            moved.append(held)
-        self.past = moved
+        # Compact the tokens of each row: otherwise the number of slots would grow with each token of each row.
+        compacted = []
+        for own, other in zip(self.past, source.past, strict=True):
+            held = _front(own, self.used_BP, slots)
+            held[index] = _front(other, source.used_BP, slots)
+            compacted.append(held)
+        self.past = compacted
         self.used_BP = _first(self.row_lengths, slots)
 
     def _write(self, rows: Sequence[int], source: PastCache) -> None:
-        """Put rows over others that hold as many slots or more."""
+        """Overwrite rows by those of a source that has at most as many slots."""
         slots = source.used_BP.shape[1]
-        for mine, theirs in zip(self.past, source.past, strict=True):
-            mine[rows, :, :slots] = theirs
+        for own, other in zip(self.past, source.past, strict=True):
+            own[rows, :, :slots] = other
         self.used_BP[rows, :slots] = source.used_BP
 
 
@@ -125,7 +126,7 @@ def _first(lengths: Sequence[int], slots: int) -> torch.Tensor:
 
 
 def _front(held_BHPD: torch.Tensor, used_BP: torch.Tensor, slots: int) -> torch.Tensor:
-    """Return (B, H, slots, D): the used slots of each row at the front, in their order."""
+    """Return (B, H, slots, D): the used slots of each row moved to the front, in their order."""
     rows, heads, _, width = held_BHPD.shape
     front = held_BHPD.new_zeros(rows, heads, slots, width)
     order_BP = torch.argsort((~used_BP).int(), dim=1, stable=True)[:, :slots]

@@ -1,8 +1,8 @@
-"""Rows that go on from one prefix in a graph of the form `Past`: one row of the graph, whose mask keeps them apart.
+"""Rows that share a prefix in a graph of the form `Past`: they are packed into one row, and the mask separates them.
 
-The prefix is held once and nothing is padded. A row pays for the others' slots, which it attends to and ignores: so
-batches want to be small beside the prefix. Shapes: B rows, T new tokens of a row, N of all rows, K wanted positions,
-P slots held, S = P + N.
+The prefix is stored once and nothing is padded. Each row also computes scores for the other rows' slots, which the mask
+discards: packing pays only if the new tokens of a batch are few in comparison with the prefix.
+Shapes: B rows, T new tokens per row, N new tokens of all rows, K requested positions, P slots, S = P + N.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 @dataclass(frozen=True)
 class PackedRows:
-    """What the graph is given in place of the rows."""
+    """The graph's inputs for the packed rows."""
 
     ids_1N: torch.Tensor
     positions_1N: torch.Tensor
     mask_1NS: torch.Tensor  # (1, 1, N, S)
-    at_1K: torch.Tensor  # wanted tokens of all rows: B × K
-    row_N: torch.Tensor
+    at_1K: torch.Tensor  # indices into N of the requested tokens of all rows: (1, B × K)
+    row_N: torch.Tensor  # the row of each token
 
 
 class PastBranch:
-    """`memory` has one row, whose slots all rows share; `seen_BP` says which of them each row sees, in its order."""
+    """A cache of rows that share the slots of the only row of `memory`; `seen_BP` is true where a row sees a slot."""
 
     def __init__(self, memory: PastCache, seen_BP: torch.Tensor, lengths: Sequence[int], keeps: bool):
         self.memory, self.keeps = memory, keeps
@@ -36,7 +36,7 @@ class PastBranch:
 
     @classmethod
     def from_trunk(cls, trunk: PastCache, rows: int, keeps: bool) -> PastBranch:
-        """Return rows that go on from row 0 of `trunk` and read it in place; `keeps`: they hold what comes."""
+        """Return rows that continue row 0 of `trunk` and read it in place; `keeps`: new tokens are stored."""
         memory = trunk.first_row()
         branch = cls(memory, memory.used_BP.expand(rows, -1), memory.row_lengths * rows, keeps)
         branch._shared_tokens = memory.row_lengths[0]
@@ -48,7 +48,7 @@ class PastBranch:
         return list(self._lengths)
 
     def pack(self, ids_BT: torch.Tensor, lengths: Sequence[int], at_BK: torch.Tensor) -> PackedRows:
-        """Return the first `lengths[b]` of the new tokens (B, T) of each row in one row of all, with its mask."""
+        """Pack the first `lengths[b]` of the new tokens of each row b into one row, with its mask."""
         lengths_B = torch.tensor(list(lengths))
         starts_B = lengths_B.cumsum(0) - lengths_B
         row_N = torch.repeat_interleave(lengths_B)
@@ -63,7 +63,7 @@ class PastBranch:
         )
 
     def advance(self, lengths: Sequence[int], packed: PackedRows, present: Sequence[torch.Tensor]) -> None:
-        """Make `present` the past, in which each row sees its own new tokens."""
+        """Replace the past by `present` (1, H, P + N, D), in which each row sees its own new tokens only."""
         tokens = len(packed.row_N)
         self.memory.advance([tokens], tokens, present)
         own_BN = torch.arange(len(self._lengths))[:, None] == packed.row_N
@@ -71,20 +71,21 @@ class PastBranch:
         self._lengths = [old + new for old, new in zip(self._lengths, lengths, strict=True)]
 
     def select(self, rows: Sequence[int]) -> PastBranch:
-        """Return rows that read the same memory, in that order; nothing is copied."""
+        """Return the given rows, in that order, over the same memory; no keys or values are copied."""
         index = list(rows)
-        chosen = PastBranch(self.memory.first_row(), self._seen_BP[index], [self._lengths[at] for at in index], True)
-        chosen._shared_tokens = self._shared_tokens
-        return chosen
+        lengths = [self._lengths[row] for row in index]
+        selected = PastBranch(self.memory.first_row(), self._seen_BP[index], lengths, True)
+        selected._shared_tokens = self._shared_tokens
+        return selected
 
     def rewind(self, lengths: Sequence[int]) -> None:
-        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer."""
+        """Keep the first `lengths[b]` tokens of row b. ValueError where it holds fewer, or below the prefix."""
         own = [length - self._shared_tokens for length in self._lengths]
         check_rewind(own, [length - self._shared_tokens for length in lengths])
-        wanted_B1 = torch.tensor(list(lengths))[:, None]
-        self._seen_BP = self._seen_BP & (self._seen_BP.cumsum(dim=1) <= wanted_B1)
+        lengths_B1 = torch.tensor(list(lengths))[:, None]
+        self._seen_BP = self._seen_BP & (self._seen_BP.cumsum(dim=1) <= lengths_B1)
         self._lengths = list(lengths)
 
     def replace(self, rows: Sequence[int], source: PastBranch) -> None:
-        """Raise NotImplementedError: rows that share one memory do not take each other's places."""
-        raise NotImplementedError("rows that share one memory do not take each other's places: scoring never asks")
+        """Raise NotImplementedError: rows that share one memory cannot be replaced."""
+        raise NotImplementedError("rows that share one memory cannot be replaced: scoring does not need it")

@@ -1,6 +1,6 @@
-"""An engine over a graph whose past grows, on a CPU: what is held is what is read.
+"""Base class of engines over a graph with a growing past, on a CPU: a step reads only the slots that are in use.
 
-Shapes: B rows, T new tokens, K wanted positions, V vocabulary.
+Shapes: B rows, T new tokens per row, K requested positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class PastGraph(Runtime):
-    """An engine over the form `Past` of `graph_forms`. `load` sets what is declared here; `_execute` runs one step."""
+    """An engine over the form `Past` of `graph_forms`. `load` sets the attributes below; `_execute` runs the graph."""
 
     _traits: Traits
     _shape: PastShape
@@ -31,9 +31,9 @@ class PastGraph(Runtime):
 
     @abstractmethod
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        """Return the logits (B, K, V), and where `keep`, the present of each of the past's tensors.
+        """Return the logits (B, K, V) and, if `keep`, the graph's new keys and values in the order of the cache.
 
-        `inputs` are contiguous.
+        All tensors of `inputs` are contiguous.
         """
 
     @override
@@ -82,8 +82,8 @@ class PastGraph(Runtime):
         return Outputs(logits_1KV.view(*at_BK.shape, -1).float())
 
     def _run(self, inputs: Tensors, held: PastCache, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        given = {name: value.contiguous() for name, value in inputs.items()}
-        return self._execute({**given, **dict(zip(self._held_names, held.past, strict=True))}, keep)
+        contiguous = {name: value.contiguous() for name, value in inputs.items()}
+        return self._execute({**contiguous, **dict(zip(self._held_names, held.past, strict=True))}, keep)
 
     def _positions(self, past: Sequence[int], tokens: int) -> torch.Tensor:
         last = self._last_position
@@ -93,8 +93,8 @@ class PastGraph(Runtime):
 
     @property
     def _last_position(self) -> int:
-        return (self._max_length or sys.maxsize) - 1  # padding may lie beyond it
+        return (self._max_length or sys.maxsize) - 1  # positions of padding are clamped to it
 
     @override
     def synchronize(self) -> None:
-        """Nothing is done later."""
+        """Do nothing: `_execute` is synchronous."""

@@ -1,8 +1,9 @@
-"""What one forward over a `transformers` module needs: a value, made at its beginning and handed to each step.
+"""The plan of one forward over a `transformers` module: an immutable value, created at the start of the forward.
 
-The module's hooks are called by transformers, which hands them no arguments of ours: they read `CURRENT`, which holds
-the plan for as long as its forward runs, in its own thread alone.
-Shapes: B rows, T new tokens, K wanted positions, M wanted tokens of all rows, N tokens of all rows, S visible slots.
+transformers calls the module's hooks and passes them no arguments of this project. Therefore the hooks read the context
+variable `CURRENT`, which holds the plan during its forward, in its own thread only.
+Shapes: B rows, T new tokens per row, K requested positions, M requested tokens of all rows, N tokens of all rows,
+S visible slots.
 """
 
 from __future__ import annotations
@@ -19,27 +20,29 @@ from runtime_matrix.runtimes.engines.slots import SlotCache, Span
 
 @dataclass(frozen=True, eq=False)
 class ForwardPlan:
-    """All tensors lie on the device that computes."""
+    """The inputs of one forward. All tensors are on the device that computes."""
 
     ids_BT: torch.Tensor
     span: Span  # where the new tokens go
-    at_BK: torch.Tensor  # indices into T: whose outputs are returned
-    cache: SlotCache | None = None  # of a branch: its own slots; None: nothing is kept
-    outputs: frozenset[str] = LOGITS  # what is returned, see `base.Traits`
-    mask_BTS: torch.Tensor | None = None  # (B, 1, T, S); None: one token that sees all slots, or a causal square
+    at_BK: torch.Tensor  # indices into T of the requested positions
+    cache: SlotCache | None = None  # for a branch, its own slots; None: no keys and values are kept
+    outputs: frozenset[str] = LOGITS  # names of the outputs to return, see `base.Traits`
+    mask_BTS: torch.Tensor | None = (
+        None  # (B, 1, T, S); None: one token that sees all slots, or causal attention without a past
+    )
     branch: BranchCall | None = None
-    last_M: torch.Tensor | None = None  # what the last layer is run for, indices into all tokens; None: for all
+    last_M: torch.Tensor | None = None  # indices of the tokens for which the last layer runs; None: all
 
     @property
     def packed(self) -> Packed | None:
-        """Where the tokens of each row are in one row of all; None: the layers see (B, T)."""
+        """Layout of the rows that are packed into one; None: the layers' input is (B, T)."""
         return self.branch.packed if self.branch is not None else None
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of what the layers see, without the width: (B, T), or (1, N) where rows are packed."""
+        """Shape of the layers' input without the hidden width: (B, T), or (1, N) if rows are packed."""
         packed = self.packed
         return self.ids_BT.shape if packed is None else torch.Size((1, len(packed.row_N)))
 
 
-CURRENT: ContextVar[ForwardPlan | None] = ContextVar("the plan of the forward that runs", default=None)
+CURRENT: ContextVar[ForwardPlan | None] = ContextVar("plan of the current forward", default=None)

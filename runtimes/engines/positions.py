@@ -1,4 +1,4 @@
-"""Which tokens' outputs a forward returns. Shapes: B rows, T new tokens of a row, K wanted positions."""
+"""The positions at which a forward returns outputs. Shapes: B rows, T new tokens per row, K requested positions."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def last_positions(lengths: Sequence[int]) -> torch.Tensor:
 
 
 def is_step(tokens: int, at_BK: torch.Tensor | None) -> bool:
-    """Say whether each row has one new token, and its outputs are wanted: then K = 1 and every index is 0."""
+    """Return whether this is a decode step: one new token per row, outputs at that token (K = 1, all indices 0)."""
     return tokens == 1 and (at_BK is None or at_BK.shape[1] == 1)

@@ -1,10 +1,11 @@
-"""Attention of many rows over one prefix that is held once: over the prefix, over each row's own part, then merged.
+"""Attention of many rows that share one prefix, which is stored once.
 
-The two parts are merged by the logarithm of their sums of exponentials, which gives attention over both exactly
-(Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). Queries of all rows meet the prefix in one product.
-New rows are packed: one row of all their tokens, so that the layers see no padding.
-Shapes: B rows, H query heads, G key-value heads, T new tokens of a row, N of all rows, P tokens of the prefix,
-S own slots, D head width.
+Attention over the prefix and over each row's own tokens is computed separately. The two results are merged by the
+logarithms of their softmax denominators, which is exact (Juravsky et al. 2024, *Hydragen*, arXiv 2402.05099). One
+matrix product covers the queries of all rows over the prefix. The tokens of new rows are packed into one row, so that
+the layers process no padding.
+Shapes: B rows, H query heads, G key-value heads, T new tokens per row, N new tokens of all rows, M requested tokens of
+all rows, P tokens of the prefix, S own slots, D head width.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from runtime_matrix.runtimes.engines.rewind import check_rewind
 from runtime_matrix.runtimes.engines.slots import SlotCache
 
 _CANNOT = "this model's attention cannot share a prefix: set scoring.share_prefix=false"
-_ALIKE = 0.75  # shortest to longest of the rows that attend together
+_ALIKE = 0.75  # minimum ratio of the shortest to the longest row of a padded group
 
 
 class Branch:
-    """Rows that go on from row 0 of `trunk`, each with slots of its own."""
+    """A cache of rows that continue row 0 of `trunk`; `own` holds the later tokens of each row."""
 
     def __init__(self, trunk: SlotCache, own: SlotCache):
         self.trunk, self.own = trunk, own
@@ -44,53 +45,53 @@ class Branch:
         self.own.rewind([length - self.shared_tokens for length in lengths])
 
     def replace(self, rows: Sequence[int], source: Branch) -> None:
-        """Put row i of `source` in the place of row `rows[i]`. ValueError for rows of another prefix."""
+        """Replace row `rows[i]` by row i of `source`. ValueError for rows of another prefix."""
         if source.trunk is not self.trunk:
-            raise ValueError("rows of another prefix cannot take a place among these")
+            raise ValueError("rows of another prefix cannot replace rows of this one")
         self.own.replace(rows, source.own)
 
     def packed(self, lengths: Sequence[int], device: str) -> Packed | None:
-        """Return where each row's first `lengths[b]` tokens are in one row of all; None: rows hold some already."""
+        """Return the layout of packed rows of `lengths[b]` tokens; None if a row holds own tokens already."""
         return Packed(lengths, device) if not any(self.own.row_lengths) else None
 
 
 class BranchCall:
-    """One forward of a branch: it is made for it, and reaches each layer through the model's keyword arguments.
+    """The state of one forward of a branch; the model passes it to each layer as a keyword argument.
 
-    `last_M` are the packed tokens that the last layer is asked for; None: all.
+    `last_M` are the indices of the packed tokens for which the last layer runs; None: all.
     """
 
     def __init__(self, branch: Branch, packed: Packed | None, last_M: torch.Tensor | None):
         self._trunk, self._own, self._last_M = branch.trunk, branch.own, last_M
         self.packed, self.shared_tokens = packed, branch.shared_tokens
-        self._attended = 0  # layers that have attended to the prefix
+        self._attended = 0  # number of layers that have attended to the prefix
 
     def keep(self, layer: int, key_1GND: torch.Tensor, value_1GND: torch.Tensor) -> None:
-        """Write the first tokens of rows that held none, from their packed form into the slots."""
+        """Write the packed keys and values of new rows into the rows' own slots; no effect if rows are not packed."""
         if self.packed is not None and self._own.slots:
-            at = (self.packed.row_N, slice(None), self.packed.token_N)
-            self._own.keys[layer][at] = key_1GND[0].transpose(0, 1)
-            self._own.values[layer][at] = value_1GND[0].transpose(0, 1)
+            index = (self.packed.row_N, slice(None), self.packed.token_N)
+            self._own.keys[layer][index] = key_1GND[0].transpose(0, 1)
+            self._own.values[layer][index] = value_1GND[0].transpose(0, 1)
 
     def prefix(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return keys and values (1, G, P, D)."""
+        """Return the prefix's keys and values (1, G, P, D) of a layer, and count the layer."""
         self._attended += 1
         held = slice(0, self.shared_tokens)
         return self._trunk.keys[layer][:1, :, held], self._trunk.values[layer][:1, :, held]
 
     def wanted(self, layer: int) -> torch.Tensor | None:
-        """Return the packed tokens (M,) that the layer is asked for; None: all."""
+        """Return indices (M,) of the packed tokens for which the layer runs; None: all."""
         is_last = layer + 1 == len(self._trunk.keys)
         return self._last_M if is_last and self.packed is not None else None
 
     def check(self, layers: int) -> None:
-        """Raise RuntimeError unless so many layers have attended to the prefix, each once."""
+        """Raise RuntimeError unless the prefix was attended to `layers` times in this forward."""
         if self._attended != layers:
             raise RuntimeError(_CANNOT)
 
 
 class Packed:
-    """Where the tokens of each row are in one row of all: of token n, `row_N` and `token_N` say which it is."""
+    """Layout of rows packed into one: packed token n is token `token_N[n]` of row `row_N[n]`."""
 
     def __init__(self, lengths: Sequence[int], device: str):
         self.lengths = list(lengths)
@@ -101,7 +102,7 @@ class Packed:
         self.token_N = (torch.arange(int(lengths_B.sum())) - starts_B.repeat_interleave(lengths_B)).to(device)
 
     def alike(self) -> Iterator[tuple[int, int]]:
-        """Yield (first row, row behind the last): neighbours of like length, whose padding costs little."""
+        """Yield (first, end) of groups of consecutive rows with similar lengths, whose padding costs little."""
         first = 0
         for row in range(1, len(self.lengths) + 1):
             longest = max(self.lengths[first:row])
@@ -111,8 +112,10 @@ class Packed:
 
 
 def can_share(module: Any, attention: str, device: str) -> bool:
-    """Can this attention stand for the model's own? That must be a scaled softmax and nothing more, on a processor:
-    no kernel for CUDA that gives the sums for masks and float32 has been tried here."""
+    """Return whether `attend_shared` can replace the model's attention: plain scaled softmax attention on a CPU.
+
+    On CUDA no kernel that returns the softmax denominators with masks and in float32 has been tried.
+    """
     config = module.config.get_text_config()
     has_more = any(getattr(config, name, None) for name in ("attn_logit_softcapping", "attn_logit_softcap"))
     return (
@@ -133,9 +136,10 @@ def attend_shared(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention to a branch's own tokens and to its prefix, in the signature of transformers' interface.
+    """Return attention (B, T, H, D) over a branch's prefix and own tokens (Hydragen, see above).
 
-    ValueError for a model that adds to its scores what is not known here.
+    The signature is that of transformers' `AttentionInterface`; packed rows have the shape (1, N, H, D). ValueError for
+    a model that adds other terms to its scores.
     """
     if others.get("s_aux") is not None or others.get("position_bias") is not None:
         raise ValueError(_CANNOT)
@@ -151,7 +155,7 @@ def attend_shared(
         merged_BHTD = _merge(own_BHTD, own_sums_BHT, *_shared_part(query, *prefix, scale))
     else:
         shared = _shared_part(query[:, :, wanted_M], *prefix, scale)
-        merged_BHTD = own_BHTD.clone()  # of the other tokens it is wrong, and nobody looks
+        merged_BHTD = own_BHTD.clone()  # wrong for the other tokens, whose outputs are not used
         merged_BHTD[:, :, wanted_M] = _merge(own_BHTD[:, :, wanted_M], own_sums_BHT[:, :, wanted_M], *shared)
     return merged_BHTD.transpose(1, 2).contiguous(), None
 
@@ -159,6 +163,7 @@ def attend_shared(
 def _merge(
     own_BHTD: torch.Tensor, own_sums_BHT: torch.Tensor, shared_BHTD: torch.Tensor, shared_sums_BHT: torch.Tensor
 ) -> torch.Tensor:
+    """Return attention (B, H, T, D) over both parts; the sums are the logarithms of their softmax denominators."""
     weight_BHT1 = (shared_sums_BHT - own_sums_BHT).sigmoid()[..., None].to(own_BHTD.dtype)
     return torch.lerp(own_BHTD, shared_BHTD, weight_BHT1)
 
@@ -166,9 +171,9 @@ def _merge(
 def _own_part(
     query_BHTD: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    groups = query_BHTD.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    repeats = query_BHTD.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     is_causal = mask is None and query_BHTD.shape[2] > 1
     return _attend(query_BHTD, key, value, scale, mask, is_causal)
 
@@ -176,9 +181,9 @@ def _own_part(
 def _own_packed(
     query_1HND: torch.Tensor, key_1GND: torch.Tensor, value_1GND: torch.Tensor, packed: Packed, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Causal attention of each row to itself, rows of like length together."""
+    """Return causal attention (1, H, N, D) within each row, and the log of each softmax denominator (1, H, N)."""
     heads = query_1HND.shape[1]
-    found_1HND = torch.empty_like(query_1HND)
+    attended_1HND = torch.empty_like(query_1HND)
     sums_1HN = query_1HND.new_empty(1, heads, query_1HND.shape[2], dtype=torch.float32)
     for first, last in packed.alike():
         lengths = packed.lengths[first:last]
@@ -189,11 +194,11 @@ def _own_packed(
         else:
             rows = [torch.split(states, lengths) for states in part]
             query, key, value = (pad_sequence(list(row), batch_first=True).transpose(1, 2) for row in rows)
-        found_BHTD, sums_BHT = _own_part(query, key, value, None, scale)
-        at = (packed.row_N[here] - first, slice(None), packed.token_N[here])
-        found_1HND[0, :, here] = found_BHTD[at].transpose(0, 1)
-        sums_1HN[0, :, here] = sums_BHT[at].transpose(0, 1)
-    return found_1HND, sums_1HN
+        attended_BHTD, sums_BHT = _own_part(query, key, value, None, scale)
+        index = (packed.row_N[here] - first, slice(None), packed.token_N[here])
+        attended_1HND[0, :, here] = attended_BHTD[index].transpose(0, 1)
+        sums_1HN[0, :, here] = sums_BHT[index].transpose(0, 1)
+    return attended_1HND, sums_1HN
 
 
 def _shared_part(
@@ -202,12 +207,12 @@ def _shared_part(
     rows, heads, tokens, width = query_BHTD.shape
     groups = key_1GPD.shape[1]
     folded = query_BHTD.reshape(rows, groups, heads // groups, tokens, width).permute(1, 0, 2, 3, 4)
-    # Contiguous queries are read a fifth faster, which pays for the copy.
+    # The kernel is a fifth faster with contiguous queries, which outweighs the copy.
     queries = folded.reshape(1, groups, -1, width).contiguous()
-    found, sums = _attend(queries, key_1GPD, value_1GPD, scale, None, False)
+    attended, sums = _attend(queries, key_1GPD, value_1GPD, scale, None, False)
     shape = (groups, rows, heads // groups, tokens)
-    found = found.reshape(*shape, width).permute(1, 0, 2, 3, 4).reshape(query_BHTD.shape)
-    return found, sums.reshape(shape).permute(1, 0, 2, 3).reshape(rows, heads, tokens)
+    attended = attended.reshape(*shape, width).permute(1, 0, 2, 3, 4).reshape(query_BHTD.shape)
+    return attended, sums.reshape(shape).permute(1, 0, 2, 3).reshape(rows, heads, tokens)
 
 
 def _attend(
@@ -218,9 +223,9 @@ def _attend(
     mask: torch.Tensor | None,
     is_causal: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the attention and the logarithm of each softmax's denominator (B, H, T), by torch's own kernel."""
+    """Return attention (B, H, T, D) and the log of each softmax denominator (B, H, T), by torch's CPU flash kernel."""
     bias = None if mask is None else torch.zeros_like(mask, dtype=query_BHTD.dtype).masked_fill_(~mask, -torch.inf)
-    found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    attended, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query_BHTD, key_BHSD, value_BHSD, 0.0, is_causal, attn_mask=bias, scale=scale
     )
-    return found, sums
+    return attended, sums

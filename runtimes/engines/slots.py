@@ -1,7 +1,7 @@
-"""The key-value cache of the engines with fixed slots: one preallocated slot a position and row, so slot = position.
+"""The KV cache of engines with fixed slots: one preallocated slot per row and position, so slot = position.
 
-Ragged rows, rewinding and refilling then need lengths only: what lies behind a row's length is never attended to.
-Shapes: B rows, H key-value heads, N slots, T new tokens, D head width.
+Rows of different lengths, rewinding and refilling only change lengths: slots beyond a row's length are not attended to.
+Shapes: B rows, H key-value heads, N slots, T new tokens per row, D head width.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from runtime_matrix.runtimes.transfer import to_device
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Where the new tokens of a forward go. Slot = position."""
+    """The slots to which the new tokens of a forward are written. Slot = position."""
 
     positions_BT: torch.Tensor  # on the device
-    start: int | None  # the slot that is the first of every row; None: rows differ
-    extent: int  # slots that the tokens may look at: what the longest row holds afterwards, padding included
+    start: int | None  # first slot, if it is the same in all rows; None: rows differ
+    extent: int  # number of visible slots: the longest row's length after the forward, padding included
 
     @classmethod
     def behind(cls, cache: SlotCache | None, rows: int, tokens: int, device: str) -> Span:
-        """Return where `tokens` (T) new ones of each row go behind what is held; without a cache from slot 0 on.
+        """Return the slots of T = `tokens` new tokens after each row's cached ones; without a cache, from slot 0.
 
-        ValueError where a row of the cache has fewer slots.
+        ValueError if a row of the cache has too few slots.
         """
         if cache is None:
             return cls(torch.arange(tokens, device=device).repeat(rows, 1), 0, tokens)
@@ -40,26 +40,29 @@ class Span:
 
     @property
     def needs_mask(self) -> bool:
-        """Without one the model takes its fastest kernel: for one token that sees all slots, or a causal square."""
+        """Whether a mask is needed. Without one the model uses its fastest kernel.
+
+        No mask is needed for one new token that sees all slots, or for causal attention without a past.
+        """
         return self.start is None or (self.positions_BT.shape[1] > 1 and self.start > 0)
 
 
 class SlotCache(Cache):
     """Implements `runtimes.base.Cache` for the rows, and transformers' `Cache` for the model's layers.
 
-    `keys` and `values` hold one (B, H, N, D) tensor a layer, zero at first: stale slots are masked, but must be finite.
+    `keys` and `values` hold one (B, H, N, D) tensor per layer, initially 0: masked slots must hold finite numbers too.
     """
 
     def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]):
         super().__init__(layers=[])
         self.keys, self.values = keys, values
         self.row_lengths = lengths
-        self.prepared: dict[Any, Any] = {}  # what an engine has made for these buffers; it goes with them
+        self.prepared: dict[Any, Any] = {}  # an engine's objects for these buffers, with the same lifetime
         self._span = _NOWHERE
 
     @classmethod
     def empty(cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str) -> SlotCache:
-        """Return an empty cache for a model of that configuration, which is transformers'."""
+        """Return an empty cache for a model with the transformers configuration `config`."""
         text = config.get_text_config()
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -67,7 +70,7 @@ class SlotCache(Cache):
 
     @classmethod
     def zeros(cls, layers: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> SlotCache:
-        """Return an empty cache of buffers of that shape (B, H, N, D)."""
+        """Return an empty cache with buffers of `shape` (B, H, N, D)."""
         keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)] for _ in range(2))
         return cls(keys, values, [0] * shape[0])
 
@@ -78,7 +81,7 @@ class SlotCache(Cache):
 
     @property
     def row_lengths(self) -> Sequence[int]:
-        """Tokens held by each row, not to be changed in place."""
+        """Tokens held by each row, as an immutable sequence; assign to change it."""
         return self._row_lengths
 
     @row_lengths.setter
@@ -87,14 +90,14 @@ class SlotCache(Cache):
         self._held_B1: torch.Tensor | None = None
 
     def advance(self, lengths: Sequence[int]) -> None:
-        """Count the new tokens of each row. Where rows grow alike the device counts too, and nothing is sent there."""
+        """Add the new tokens to each row's length. If all rows grow equally, the device computes its own copy."""
         held_B1 = self._held_B1
         self.row_lengths = [old + new for old, new in zip(self._row_lengths, lengths, strict=True)]
         if held_B1 is not None and len(set(lengths)) == 1:
             self._held_B1 = held_B1 + lengths[0]
 
     def next_positions(self, tokens: int) -> torch.Tensor:
-        """Return (B, T): the slots of each row's next tokens, on the device. ValueError where a row has fewer."""
+        """Return (B, T): the slots of each row's next tokens, on the device. ValueError if a row has too few slots."""
         extent = max(self._row_lengths) + tokens
         if extent > self.slots and self.slots:
             raise ValueError(f"the cache has {self.slots} slots a row; {extent} are needed")
@@ -105,7 +108,7 @@ class SlotCache(Cache):
 
     @property
     def slots(self) -> int:
-        """Of each row."""
+        """Number of slots per row (N)."""
         return self.keys[0].shape[2]
 
     def select(self, rows: Sequence[int]) -> SlotCache:
@@ -122,20 +125,20 @@ class SlotCache(Cache):
             self.row_lengths = lengths
 
     def replace(self, rows: Sequence[int], source: SlotCache) -> None:
-        """Put row i of `source` in the place of row `rows[i]`."""
+        """Replace row `rows[i]` by row i of `source`."""
         index, used = to_device(torch.tensor(list(rows)), self.keys[0].device), max(source.row_lengths)
-        for mine, theirs in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
-            mine[index, :, :used] = theirs[:, :, :used]
+        for own, other in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
+            own[index, :, :used] = other[:, :, :used]
         lengths = self.lengths
         for row, length in zip(rows, source.row_lengths, strict=True):
             lengths[row] = length
         self.row_lengths = lengths
 
     def begin(self, span: Span) -> None:
-        """Say where the next forward's tokens go; `update` is then called once a layer."""
+        """Set the slots of the next forward; the model then calls `update` once per layer."""
         self._span = span
 
-    # transformers' side of the class
+    # Methods of transformers' `Cache`
 
     @override
     def update(
@@ -168,7 +171,7 @@ _NOWHERE = Span(torch.empty(0, 0, dtype=torch.long), None, 0)
 
 
 class NoCache(Cache):
-    """Stands for a cache where nothing is kept: without one, some models ask the device whether rows are packed."""
+    """A cache that stores nothing: without a cache, some models read from the device whether rows are packed."""
 
     def __init__(self) -> None:
         super().__init__(layers=[])
@@ -189,5 +192,5 @@ class NoCache(Cache):
 
 
 def round_up(size: int, step: int) -> int:
-    """Return the smallest multiple of `step` that holds `size`."""
+    """Return the smallest multiple of `step` that is at least `size`."""
     return -(-size // step) * step

@@ -1,8 +1,8 @@
-"""What ONNX Runtime and TensorRT share on a GPU: a graph with fixed slots, whose inputs and outputs are torch's.
+"""Base class of ONNX Runtime and TensorRT on a GPU: a graph with fixed slots over torch's memory.
 
-At a step nothing changes but the tokens and their positions, which are written into buffers that stay. ONNX Runtime
-binds a cache's buffers once; TensorRT again when the seen slots or the cache change.
-Shapes: B rows, T new tokens, K wanted positions, N slots, V vocabulary.
+From one decode step to the next only the tokens and their positions change; they are copied into fixed buffers. ONNX
+Runtime binds a cache's buffers once; TensorRT binds them again when the number of visible slots or the cache changes.
+Shapes: B rows, T new tokens per row, K requested positions, N slots, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runtime_matrix.runtimes.transfer import to_device
 
 @dataclass(frozen=True)
 class Layout:
-    """What the graph's caches and logits are made of."""
+    """Sizes and dtypes of the graph's caches and logits."""
 
     layers: int
     heads: int
@@ -36,7 +36,7 @@ class Layout:
 
 @dataclass
 class Call:
-    """Buffers of one shape of call over one cache, and what the engine has bound them to."""
+    """Buffers for calls of one shape over one cache; `bound` is the engine's binding of them."""
 
     ids_BT: torch.Tensor
     positions_BT: torch.Tensor
@@ -46,27 +46,27 @@ class Call:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """The graph's inputs but for the held ones, by name."""
+        """The graph's inputs by name, without the cache inputs."""
         return {"ids": self.ids_BT, "positions": self.positions_BT, "at": self.at_BK}
 
     @property
     def is_step(self) -> bool:
-        """One new token a row, of which the outputs are wanted."""
+        """Whether this is a decode step: one new token and one requested position per row."""
         return self.ids_BT.shape[1] == self.at_BK.shape[1] == 1
 
 
 class StaticGraph(Runtime):
-    """An engine over the form `Static` of `graph_forms`. `load` sets what is declared here."""
+    """An engine over the form `Static` of `graph_forms`. `load` sets the attributes below."""
 
     _traits: Traits
     _layout: Layout
 
     @abstractmethod
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
-        """Enqueue the call behind what the device was given, and do not wait. Slots below `extent` are looked at."""
+        """Enqueue the call after the work already enqueued, without waiting. Attention covers slots below `extent`."""
 
     def _slots(self, capacity: int) -> int:
-        """Return how many slots a row gets that shall hold so many tokens."""
+        """Return the number of slots of a row with room for `capacity` tokens."""
         return capacity
 
     @override
@@ -90,26 +90,28 @@ class StaticGraph(Runtime):
         tokens, device = ids_BT.shape[1], self._layout.device
         held = cache if cache is not None else self.new_cache(len(lengths), tokens)
         positions_BT = held.next_positions(tokens)
-        wanted = 1 if at_BK is None else at_BK.shape[1]
-        call = held.prepared.get((tokens, wanted))
+        outputs_per_row = 1 if at_BK is None else at_BK.shape[1]
+        call = held.prepared.get((tokens, outputs_per_row))
         if call is None:
-            if at_BK is None or (tokens == wanted == 1):
+            if at_BK is None or (tokens == outputs_per_row == 1):
                 at_BK = torch.zeros(len(lengths), 1, dtype=torch.long) if tokens == 1 else last_positions(lengths)
             call = self._new_call(to_device(ids_BT, device), positions_BT, to_device(at_BK, device))
             if call.is_step:
-                held.prepared[tokens, wanted] = call
+                held.prepared[tokens, outputs_per_row] = call
         else:
             call.ids_BT.copy_(to_device(ids_BT, device))
             call.positions_BT.copy_(positions_BT)
         self._execute(call, held, max(held.row_lengths) + tokens)
         held.advance(lengths)
-        return Outputs(call.logits_BKV.to(torch.float32, copy=call.is_step))  # the next step overwrites its own
+        return Outputs(
+            call.logits_BKV.to(torch.float32, copy=call.is_step)
+        )  # copied: the next step overwrites the buffer
 
     def _new_call(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Call:
         layout = self._layout
         size = (*at_BK.shape, layout.vocabulary)
         logits_BKV = torch.empty(size, dtype=layout.logits_dtype, device=layout.device)
-        # Copies: what the caller gave may change before the device reads it.
+        # Copies, because the caller may change its tensors before the device reads them.
         ids_BT, positions_BT, at_BK = (value.clone().contiguous() for value in (ids_BT, positions_BT, at_BK))
         return Call(ids_BT, positions_BT, at_BK, logits_BKV)
 
@@ -120,14 +122,14 @@ class StaticGraph(Runtime):
 
 
 class OwnStream:
-    """A stream beside torch's current one: work on it takes its turn among the current one's, without a wait."""
+    """A CUDA stream ordered with torch's current one: a `with` block runs in sequence, without blocking the host."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
 
     @property
     def handle(self) -> int:
-        """CUDA's handle of the stream."""
+        """The `cudaStream_t` of the stream as an integer."""
         return int(self._stream.cuda_stream)
 
     def __enter__(self) -> int:

@@ -1,4 +1,4 @@
-"""TensorRT, TensorRT-RTX or torch-tensorrt, whichever is installed; and one line that says what is missing."""
+"""TensorRT, TensorRT-RTX or torch-tensorrt, whichever is installed; otherwise an error that names what is missing."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from runtime_matrix.runtimes.base import (
 from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.chosen import Chosen
 
-# In the order of `auto`; of RTX's two modules the first is the public one, and the second holds it all.
+# In the order in which `auto` tries them. tensorrt_rtx is the public module; its bindings alone suffice.
 _MODULES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
     "torch_tensorrt": ("torch_tensorrt",),
 }
-# Of the GPUs that TensorRT-RTX has kernels for, as its support matrix lists them: Turing, Ampere, Ada and Blackwell of
-# workstations. Neither A100 (8.0) nor H100 (9.0) is among them.
+# Compute capabilities with TensorRT-RTX kernels according to its support matrix: workstation GPUs of the generations
+# Turing, Ampere, Ada and Blackwell. A100 (8.0) and H100 (9.0) are not among them.
 _RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
 _EXTRAS = "pip install 'runtime-matrix[tensorrt]' or 'runtime-matrix[tensorrt-rtx]'"
 
 
 class TensorRT(Chosen):
-    """`backend` is auto, tensorrt, tensorrt_rtx or torch_tensorrt.
+    """A model run by TensorRT; `backend` is auto, tensorrt, tensorrt_rtx or torch_tensorrt.
 
-    `build_only` builds the engine into the artifact cache, which the first two do without a GPU, and stops there.
-    `max_batch` rows of `max_tokens` bound what the engine is built for; null: as many tokens as the model holds, and
+    `build_only`: `load` builds the engine into the artifact cache and then raises Unsupported; torch_tensorrt cannot.
+    `max_batch` rows of `max_tokens` tokens are the largest sizes of the engine. `max_tokens=None`: the model's maximum,
     at most 2048.
     """
 
@@ -90,7 +90,7 @@ class TensorRT(Chosen):
         return TensorRTPlan(module, self._dtype, bounds, self._build_only, self._weights)
 
     def _found(self, hw: Hardware) -> tuple[str, Any]:
-        """Return the backend and its module. Unsupported names what is needed, what was found and what helps."""
+        """Return the backend and its module. Unsupported names the requirement, what was found, and the remedy."""
         backends = list(_MODULES) if self._backend == "auto" else [self._backend]
         if self._build_only:
             backends = [name for name in backends if name != "torch_tensorrt"]
@@ -113,13 +113,13 @@ class TensorRT(Chosen):
                     break
                 try:
                     return backend, importlib.import_module(name)
-                except Exception as error:  # their libraries raise plain exceptions where one of theirs is missing
+                except Exception as error:  # these packages raise plain exceptions if one of their libraries is missing
                     errors.append(f"{name} does not load ({str(error).strip().splitlines()[0][:120]})")
         raise Unsupported(f"{'; '.join(errors) or f'{backends[0]} is not installed'}: {_EXTRAS}")
 
 
 def _capability(hw: Hardware) -> str | None:
-    """Return the compute capability of the GPU that is there, else of the one that the profile means."""
+    """Return the compute capability of this machine's GPU; without a GPU, the one that the hardware profile states."""
     if hw.device == "cuda" and torch.cuda.is_available():
         return ".".join(map(str, torch.cuda.get_device_capability()))
     return hw.compute_capability
@@ -127,5 +127,5 @@ def _capability(hw: Hardware) -> str | None:
 
 def _installed() -> str:
     names = [name for names in _MODULES.values() for name in names]
-    found = [name for name in names if importlib.util.find_spec(name) is not None]
-    return ", ".join(found) if found else f"no tensorrt ({_EXTRAS})"
+    installed = [name for name in names if importlib.util.find_spec(name) is not None]
+    return ", ".join(installed) if installed else f"no tensorrt ({_EXTRAS})"

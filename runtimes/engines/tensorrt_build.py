@@ -1,6 +1,6 @@
-"""Builds TensorRT's engine of a graph with fixed slots, and says in one line what it refuses.
+"""Builds a TensorRT engine from a graph with fixed slots, and turns TensorRT's errors into one-line exceptions.
 
-Shapes: B rows, T new tokens, K wanted positions, S seen slots.
+Shapes: B rows, T new tokens per row, K requested positions, S visible slots.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ _OUT_OF_MEMORY = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an engine is built for."""
+    """The largest sizes and the GPU for which an engine is built."""
 
     batch: int
-    tokens: int  # of a row
-    compute_capability: str | None = None  # that it is built for, such as 8.6; None: the builder's own choice
+    tokens: int  # per row
+    compute_capability: str | None = None  # target GPU, such as 8.6; None: the builder's default
 
     @property
     def slots(self) -> int:
-        """Of each row of a cache, padding and guesses behind the last token included."""
+        """Slots per row of a cache, with room for padding and speculative tokens after the last token."""
         return self.tokens + min(self.tokens, _PADDING)
 
 
 def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
-    """Return the serialized engine. Needs no GPU with TensorRT-RTX. Unsupported for a graph that TensorRT refuses."""
+    """Return the serialized engine. TensorRT-RTX needs no GPU. Unsupported if TensorRT rejects the graph.
+
+    MemoryError if the build runs out of memory.
+    """
     logger = new_logger(trt)
     builder = trt.Builder(logger)
-    # Types come from the graph. TensorRT 11 and RTX know nothing else, and may not have the flag.
+    # Strongly typed: dtypes come from the graph. TensorRT 11 and RTX have no other mode, and the flag may be absent.
     if not hasattr(trt.INetworkDefinition, "add_kv_cache_update"):
         raise Unsupported(f"{trt.__name__} {trt.__version__} cannot write a cache in place: 10.15 or later can")
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -46,14 +49,14 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
     if not parser.parse_from_file(str(graph)):
         raise Unsupported(f"TensorRT cannot read the graph: {parser.get_error(0)}")
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # which is on by default: float32 means float32 here
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; without it float32 is computed in float32
     if bounds.compute_capability is not None:
         name = f"SM{bounds.compute_capability.replace('.', '')}"
         config.num_compute_capabilities = 1
         if not config.set_compute_capability(getattr(trt.ComputeCapability, name), 0):
             raise Unsupported(f"TensorRT-RTX does not build for compute capability {bounds.compute_capability}")
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    # Smallest, usual and largest sizes: B, T, S, K.
+    # Minimum, typical and maximum sizes: B, T, S, K.
     usual, tokens = min(64, bounds.tokens), bounds.tokens
     prompt = ((1, 1, 1, 1), (1, usual, usual, 1), (bounds.batch, tokens, bounds.slots, tokens))
     step = ((1, 1, 1, 1), (1, 1, max(1, tokens // 2), 1), (bounds.batch, 1, bounds.slots, 1))
@@ -69,18 +72,18 @@ def build(trt: Any, graph: Path, bounds: Bounds) -> bytes:
 
 
 def refusal(what: str, logger: Any, otherwise: type[Exception] = Unsupported) -> Exception:
-    """Return the exception for what TensorRT said last: MemoryError where it was about memory."""
+    """Return an exception with TensorRT's last error: MemoryError if that concerns memory, else `otherwise`."""
     kind = MemoryError if any(sign in logger.last.lower() for sign in _OUT_OF_MEMORY) else otherwise
     return kind(f"{what}: {logger.last}")
 
 
 def _shape(value: Any, rows: int, tokens: int, seen: int, wanted: int) -> tuple[int, ...]:
-    known = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, wanted), "slots": (seen,)}
-    return known.get(value.name, (rows, *value.shape[1:]))
+    shapes = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, wanted), "slots": (seen,)}
+    return shapes.get(value.name, (rows, *value.shape[1:]))
 
 
 def new_logger(trt: Any) -> Any:
-    """Return a logger that keeps the last error, and writes warnings and errors to the cell's log."""
+    """Return a logger with the last error in `last`; it writes warnings and errors to stderr, the cell's log."""
 
     class Last(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

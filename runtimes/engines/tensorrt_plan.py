@@ -1,6 +1,7 @@
-"""TensorRT's own interface over a graph with fixed slots: one engine with a profile for the prompt and one for steps.
+"""TensorRT's own API over a graph with fixed slots: one engine with two optimization profiles, prefill and decode.
 
-Shapes: B rows, T new tokens, K wanted positions, N slots, S seen slots, H heads, D head width, V vocabulary.
+Shapes: B rows, T new tokens per row, K requested positions, N slots, S visible slots, H key-value heads, D head width,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from runtime_matrix.runtimes.engines.tensorrt_build import Bounds, build, new_lo
 from runtime_matrix.runtimes.weights import full
 
 _PLAN = "model.plan"
-_MOST_TOKENS = 2048  # of a row: what the prompt's profile needs in between grows with their square
-_SEEN = 256  # slots; what is looked at is rounded up to so many
-_RTX_DEFAULT = "8.6, 8.9 or 12.0"  # of which GPUs RTX builds for where it is told nothing
-_FORM = 3  # raised when what is built changes
+_MOST_TOKENS = 2048  # per row: the intermediate memory of the prefill profile grows with the square
+_SEEN = 256  # the number of visible slots is rounded up to a multiple of this
+_RTX_DEFAULT = "8.6, 8.9 or 12.0"  # compute capabilities for which RTX builds by default
+_FORM = 3  # to be increased when the built engine changes
 
 
 class TensorRTPlan(StaticGraph):
-    """A built engine over caches of one size: TensorRT writes them in place, and wants their slots fixed."""
+    """A built engine over caches of one size: TensorRT's in-place update requires a fixed number of slots."""
 
     weight_forms = frozenset({"dense"})
 
     def __init__(
         self,
-        trt: Any,  # the module tensorrt or tensorrt_rtx: their interfaces are one
+        trt: Any,  # the module tensorrt or tensorrt_rtx, which have the same API
         dtype: str,
-        bounds: tuple[int, int | None],  # batch, tokens; None: by the model
+        bounds: tuple[int, int | None],  # batch, tokens per row; None: the model's maximum
         build_only: bool = False,
         weights: Weights | None = None,
     ):
@@ -48,7 +49,9 @@ class TensorRTPlan(StaticGraph):
         self._engine: Any = None
         self._runtime: Any = None
         self._contexts: list[Any] = []
-        self._ready: dict[bool, tuple[weakref.ref[Call], int]] = {}  # what each context is set for: call, seen slots
+        self._ready: dict[
+            bool, tuple[weakref.ref[Call], int]
+        ] = {}  # per context (key: is_step), its current call and visible slots
         self._memory: torch.Tensor | None = None
 
     @override
@@ -56,10 +59,10 @@ class TensorRTPlan(StaticGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         batch, tokens = self._wanted
-        # RTX builds for the architectures that it is told, TensorRT for the GPU that is there.
+        # RTX builds for the given compute capability, TensorRT for the GPU of this machine.
         target = hw.compute_capability if self._is_rtx else None
-        most = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)
-        bounds = Bounds(batch, tokens or most, target)
+        default_tokens = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)
+        bounds = Bounds(batch, tokens or default_tokens, target)
         with phase("export"):
             graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, Static(bounds.slots))
         with phase("build"):
@@ -78,7 +81,7 @@ class TensorRTPlan(StaticGraph):
             vocabulary=self._layout.vocabulary,
             max_length=bounds.tokens,
             dtype=self._dtype,
-            weight_bytes=onnx_graph.weight_bytes(graph),  # the plan holds its kernels too
+            weight_bytes=onnx_graph.weight_bytes(graph),  # from the graph, since the plan also contains kernels
             weight_disk_bytes=plan.stat().st_size,
             max_batch=bounds.batch,
             build_phases=frozenset({"export", "build"}),
@@ -98,38 +101,40 @@ class TensorRTPlan(StaticGraph):
 
     @override
     def _slots(self, capacity: int) -> int:
-        most = len(self._slots_N)  # the layer that writes in place wants one number
-        if capacity > most:
+        slots = len(self._slots_N)  # the in-place cache update requires a fixed number of slots
+        if capacity > slots:
             raise ValueError(
-                f"TensorRT holds {most} slots a row, and {capacity} are needed: raise runtime.engine.max_tokens"
+                f"TensorRT holds {slots} slots a row, and {capacity} are needed: raise runtime.engine.max_tokens"
             )
-        return most
+        return slots
 
     @override
     def _execute(self, call: Call, cache: SlotCache, extent: int) -> None:
-        # Shapes change in steps: each new one makes TensorRT plan its memory anew.
-        seen = min(round_up(extent, _SEEN), len(self._slots_N))
+        # Visible slots are rounded up because TensorRT plans its memory again for each new shape.
+        visible = min(round_up(extent, _SEEN), len(self._slots_N))
         context = self._contexts[call.is_step]
-        earlier, earlier_seen = self._ready.get(call.is_step, (None, 0))
-        if earlier is None or earlier() is not call or earlier_seen != seen:
-            self._ready.pop(call.is_step, None)  # until it is set whole
-            self._set(context, call, cache, seen)
-            self._ready[call.is_step] = (weakref.ref(call), seen)
+        previous, previous_visible = self._ready.get(call.is_step, (None, 0))
+        if previous is None or previous() is not call or previous_visible != visible:
+            self._ready.pop(call.is_step, None)  # so that a failure in `_set` leaves no entry
+            self._set(context, call, cache, visible)
+            self._ready[call.is_step] = (weakref.ref(call), visible)
         assert self._memory is not None
         context.set_device_memory(self._memory.data_ptr(), self._memory.numel())  # the other context may have grown it
         with self._stream as stream:
             if not context.execute_async_v3(stream):
                 raise refusal("TensorRT refused the step", self._logger, RuntimeError)
 
-    def _set(self, context: Any, call: Call, cache: SlotCache, seen: int) -> None:
-        """Tell the context the shapes and addresses of a call."""
+    def _set(self, context: Any, call: Call, cache: SlotCache, visible: int) -> None:
+        """Set the shapes and addresses of a call in the context."""
         held = dict(zip(self._held_names, (*cache.keys, *cache.values), strict=True))
-        for name, value in {**call.inputs, "slots": self._slots_N[:seen], **held}.items():
+        for name, value in {**call.inputs, "slots": self._slots_N[:visible], **held}.items():
             if not context.set_input_shape(name, tuple(value.shape)):
                 raise RuntimeError(self._out_of_bounds(name, tuple(value.shape), call.is_step))
             context.set_tensor_address(name, value.data_ptr())
         for name, value in held.items():
-            context.set_tensor_address(f"new_{name}", value.data_ptr())  # the same place: nothing is copied
+            context.set_tensor_address(
+                f"new_{name}", value.data_ptr()
+            )  # the same address: the cache is updated in place
         context.set_tensor_address("logits", call.logits_BKV.data_ptr())
         self._make_memory(context)
 
@@ -141,7 +146,7 @@ class TensorRTPlan(StaticGraph):
         )
 
     def _plan(self, graph: Path, bounds: Bounds, hw: Hardware) -> Path:
-        # An engine of TensorRT fits the GPU that built it; one of RTX any, as it is finished where it runs.
+        # A TensorRT engine runs on the GPU model that built it. An RTX engine is portable: it is finalized on loading.
         gpu = torch.cuda.get_device_name() if hw.device == "cuda" and torch.cuda.is_available() else None
         made_from = {
             "graph": graph.name,
@@ -160,7 +165,7 @@ class TensorRTPlan(StaticGraph):
 
     def _start(self, plan: Path) -> None:
         self._stream = OwnStream()
-        # The logger must outlive everything that was made with it.
+        # The logger must outlive all objects created with it.
         self._logger = new_logger(self._trt)
         self._runtime = self._trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
@@ -175,7 +180,7 @@ class TensorRTPlan(StaticGraph):
         self._stream.synchronize()
 
     def _new_context(self) -> Any:
-        """Return a context without memory of its own, see `_make_memory`."""
+        """Return a context without device memory; `_make_memory` provides it."""
         trt = self._trt
         own = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self._is_rtx:
@@ -187,13 +192,14 @@ class TensorRTPlan(StaticGraph):
         return self._engine.create_execution_context(options)
 
     def _make_memory(self, context: Any) -> None:
-        """Have what the context needs for the shapes that were set: both use one buffer, one after the other.
+        """Ensure that the shared buffer is large enough for the context's current shapes.
 
-        Left to itself each holds as much as the largest shape of its profile takes: gigabytes for nothing.
+        Both contexts use one buffer in turn. By default each context allocates memory for the largest shape of its
+        profile, which wastes gigabytes.
         """
         needed = context.update_device_memory_size_for_shapes()
         if self._memory is None or self._memory.numel() < needed:
-            self._memory = None  # freed before the larger one is asked for
+            self._memory = None  # freed before the larger buffer is allocated
             self._ready.clear()
             self._memory = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._layout.device)
 

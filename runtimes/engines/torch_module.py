@@ -1,6 +1,6 @@
-"""A loaded `transformers` module, and what the engines that call it share: eager and `compile`.
+"""A loaded `transformers` module with the code that the engines eager and `compile` share.
 
-Shapes: B rows, T new tokens, S visible slots.
+Shapes: B rows, T new tokens per row, S visible slots.
 """
 
 from __future__ import annotations
@@ -22,33 +22,36 @@ from runtime_matrix.runtimes.weights.packages import import_all
 
 @dataclass(eq=False)
 class TorchModule:
-    """A module in inference mode. It computes on `device`; `attention` is the one it was loaded with."""
+    """A module in inference mode on `device`; `attention` is transformers' name of the implementation that it uses."""
 
     module: Any
     device: str
     attention: str
-    max_position: int | None  # tokens a row may hold; None: no limit is stated
+    max_position: int | None  # maximum number of tokens per row; None: the model states no limit
     traits: Traits
-    _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # by rows
+    _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
-        """Return an empty cache of so many slots a row, in the module's dtype."""
+        """Return an empty cache with `slots` slots per row, in the module's dtype."""
         return SlotCache.empty(self.module.config, rows, slots, self.module.dtype, self.device)
 
     def in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
-        """Return (B, T): padding may lie beyond the last position that a learned position table has."""
+        """Return the positions (B, T) clamped to the model's limit: padding may exceed a learned position table."""
         return positions_BT if self.max_position is None else positions_BT.clamp(max=self.max_position - 1)
 
     def mask(self, positions_BT: torch.Tensor, slots: int) -> torch.Tensor:
-        """Return (B, 1, T, S): a token sees the slots up to its own position."""
-        seen = torch.arange(slots, device=self.device) <= positions_BT[:, None, :, None]
+        """Return the mask (B, 1, T, S): a token sees the slots up to its own position.
+
+        It is additive for the eager implementation, and boolean otherwise.
+        """
+        visible = torch.arange(slots, device=self.device) <= positions_BT[:, None, :, None]
         if self.attention != "eager":
-            return seen
-        lowest = torch.finfo(self.module.dtype).min  # the eager kernel adds its mask
-        return torch.zeros(seen.shape, dtype=self.module.dtype, device=self.device).masked_fill(~seen, lowest)
+            return visible
+        lowest = torch.finfo(self.module.dtype).min  # the eager implementation adds the mask to the scores
+        return torch.zeros(visible.shape, dtype=self.module.dtype, device=self.device).masked_fill(~visible, lowest)
 
     def first_B1(self, rows: int) -> torch.Tensor:
-        """Return zeros (B, 1), kept on the device: what a step wants of each row, without sending anything there."""
+        """Return zeros (B, 1), the `at_BK` of a decode step; cached on the device to avoid a transfer at each step."""
         if rows not in self._firsts:
             self._firsts[rows] = torch.zeros(rows, 1, dtype=torch.long, device=self.device)
         return self._firsts[rows]
@@ -61,7 +64,7 @@ class TorchModule:
 
 @dataclass(frozen=True)
 class TorchLoader:
-    """Loads a module as an engine was told to; `dtype` and `attention` are what was asked for."""
+    """Loads a module; `dtype` and `attention` are the configured ones, which the device may not support."""
 
     dtype: str
     attention: str
@@ -69,7 +72,7 @@ class TorchLoader:
     placement: Placement | None = None  # None: all weights lie on the device that computes
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where the weights or the placement lack something."""
+        """Raise Unsupported if a requirement of the weights or the placement is missing."""
         self.weights.check(hw)
         if self.placement is not None:
             self.placement.check(hw)
@@ -77,14 +80,14 @@ class TorchLoader:
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> TorchModule:
-        """Load under the phases import, weights and place. Unsupported as `Runtime.load`."""
+        """Load in the phases import, weights and place. Raises Unsupported as `Runtime.load` does."""
         torch.set_num_threads(hw.threads)
         dtype, notes = usable_dtype(self.dtype, hw.device, gpu_dtypes(self.weights, model))
         name, more = usable_attention(self.attention, dtype, hw.device)
         with phase("import"):
             import_all(full.modules_of(model))
             import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
-        # What is placed afterwards may be larger than the device: it is loaded on the host.
+        # With a placement, the module may exceed the device's memory, so it is loaded on the host.
         where = hw if self.placement is None else replace(hw, device="cpu")
         with phase("weights"):
             module = self.weights.load(LoadRequest(model, dtype, name, where, calibration_ids))

@@ -1,6 +1,6 @@
-"""torch-tensorrt under `torch.compile`: the subgraphs that it takes become TensorRT engines, the rest stays torch's.
+"""torch-tensorrt as a backend of `torch.compile`: supported subgraphs become TensorRT engines, torch runs the rest.
 
-Written against its documentation; TensorRT's libraries were not within reach, so it has not run yet.
+Written from its documentation. It has not run yet, because TensorRT's libraries were not available.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, U
 from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.compiled import Compiled
 
-_CACHE_BYTES = 64 << 30  # of built engines; its default of 5 GB does not hold those of one large model
+_CACHE_BYTES = 64 << 30  # limit of the engine cache; the default of 5 GB is too small for one large model
 
 
 class TorchTensorRT(Chosen):
-    """`compile` with another compiler and without its modes: the same static cache and shape buckets.
+    """The engine `compile` with another backend and without modes: the same static cache and shape buckets.
 
-    Unsupported where TensorRT takes no part of the model: what would be timed is not TensorRT then.
+    `load` raises Unsupported if TensorRT runs no part of the model, since timings would then be torch's.
     """
 
     weight_forms = Compiled.weight_forms
@@ -32,7 +32,7 @@ class TorchTensorRT(Chosen):
         self._engine = Compiled(
             dtype, mode="default", batch_buckets=batch_buckets, weights=weights, compile_graph=by_tensorrt
         )
-        self._counted = (-1, 0)  # graphs that were compiled when engines were counted, and engines
+        self._counted = (-1, 0)  # number of compiled graphs at the last count of engines; number of engines
 
     @override
     def check(self, hw: Hardware) -> None:
@@ -64,28 +64,28 @@ class TorchTensorRT(Chosen):
 
 
 def by_tensorrt(graph: Callable[..., Any], mode: str, hw: Hardware) -> Callable[..., Any]:
-    """Return the graph, of which torch-tensorrt builds engines at the first call for each shape; it has no modes."""
+    """Return the compiled graph; engines are built at the first call for each shape. `mode` has no effect."""
     compiled: Callable[..., Any] = torch.compile(
         graph,
         fullgraph=True,
         dynamic=False,
         backend="torch_tensorrt",
         options={
-            # Built engines are found again only where their weights may be exchanged.
+            # torch-tensorrt caches only engines whose weights are refittable.
             "immutable_weights": False,
             "cache_built_engines": True,
             "reuse_cached_engines": True,
             "engine_cache_dir": str((hw.artifacts / "torch_tensorrt").resolve()),
             "engine_cache_size": _CACHE_BYTES,
-            # By default each mask is taken for a causal one of a square: a step behind a cache would see one slot.
+            # The default treats each mask as causal without a past: a decode step would see one slot only.
             "attn_bias_is_causal": False,
-            "disable_tf32": True,  # float32 means float32 here
-            "pass_through_build_failures": True,  # by default torch runs in silence what TensorRT cannot build
+            "disable_tf32": True,  # float32 is computed in float32
+            "pass_through_build_failures": True,  # by default torch silently runs subgraphs that TensorRT cannot build
         },
     )
     return compiled
 
 
 def _living_engines() -> int:
-    """Return how many of torch-tensorrt's modules are alive; each runs one engine, as a part of a compiled graph."""
-    return sum(type(thing).__name__.endswith("TorchTensorRTModule") for thing in gc.get_objects())
+    """Return the number of live torch-tensorrt modules; each runs one engine as a part of a compiled graph."""
+    return sum(type(instance).__name__.endswith("TorchTensorRTModule") for instance in gc.get_objects())

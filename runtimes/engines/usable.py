@@ -1,4 +1,4 @@
-"""The dtype and attention that a device can compute in, nearest to what was asked for."""
+"""Selects the dtype and attention that a device supports, closest to the configured ones."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from runtime_matrix.runtimes.base import ModelSource, Unsupported, Weights
 
 FLASH = "flash_attention_2"
-_FLASH_CAPABILITY = (8, 0)  # of a CUDA device: flash-attn 2 has kernels for Ampere and later
+_FLASH_CAPABILITY = (8, 0)  # minimum compute capability: flash-attn 2 has kernels for Ampere and later
 
 
 def gpu_dtypes(weights: Weights, model: ModelSource) -> Sequence[str]:
-    """Return the dtypes that the weights' kernels on a GPU take, the preferred one first; empty: any."""
+    """Return the dtypes that the weights' GPU kernels support, the preferred one first; empty: any dtype."""
     restricted = getattr(weights, "gpu_dtypes", None)
     return restricted(model) if restricted is not None else ()
 
 
 def usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[str, ...]]:
-    """Return transformers' name of the attention, and notes of what was replaced. Unsupported for an unknown one."""
+    """Return transformers' name of the attention and notes of replacements. Unsupported for an unknown name."""
     if wanted not in ("sdpa", "eager", FLASH):
         raise Unsupported(f"runtime.engine.attention={wanted} is unknown: use sdpa, eager or flash_attention_2")
     if wanted != FLASH:
@@ -37,12 +37,14 @@ def usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[s
 
 
 def _needs_capability() -> str:
-    found, needed = (".".join(map(str, one)) for one in (torch.cuda.get_device_capability(), _FLASH_CAPABILITY))
+    found, needed = (
+        ".".join(map(str, capability)) for capability in (torch.cuda.get_device_capability(), _FLASH_CAPABILITY)
+    )
     return f"compute capability {needed} (found {found})"
 
 
 def usable_dtype(wanted: str, device: str, kernels: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
-    """Return the dtype by torch's name, and notes of what was replaced. `kernels` are the weights' `gpu_dtypes`."""
+    """Return torch's name of the dtype and notes of replacements. `kernels` are the weights' `gpu_dtypes`."""
     if device == "cuda" and kernels and wanted not in kernels:
         return kernels[0], (f"these weights have no kernels for {wanted} on a GPU: {kernels[0]} was used",)
     if wanted == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
