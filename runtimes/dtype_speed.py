@@ -49,7 +49,7 @@ def dtype_note(dtype: str, device: str) -> str | None:
 def _seconds(dtype: str, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the shortest time of a matrix product in seconds.
 
-    The minimum excludes the first call, which creates kernels, unless the time limit leaves only that call.
+    The first call also creates kernels. Its time is the minimum only if the time limit allows no second call.
     """
     import torch
 

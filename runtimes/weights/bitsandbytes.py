@@ -1,4 +1,7 @@
-"""Quantization with bitsandbytes: NF4 (Dettmers et al. 2023, arXiv 2305.14314), int8 (Dettmers et al. 2022, 2208.07339)."""
+"""Quantization with bitsandbytes.
+
+NF4: Dettmers et al. 2023, arXiv 2305.14314. int8 (LLM.int8()): Dettmers et al. 2022, arXiv 2208.07339.
+"""
 
 from __future__ import annotations
 
