@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
 
 Phase = Callable[[str], AbstractContextManager[None]]  # the caller's timer for a load phase: `with phase("export"):`
@@ -107,9 +107,7 @@ class LoadRequest:
     dtype: str  # dtype of the computation, by its torch name, such as bfloat16
     attention: str  # attention implementation in transformers: sdpa, eager or flash_attention_2
     hw: Hardware  # the module is returned on `hw.device`
-    calibration_ids: Sequence[
-        Sequence[int]
-    ] = ()  # one list of token ids per sequence; empty unless `needs_calibration`
+    calibration_ids: Sequence[Sequence[int]] = ()  # token ids, one list per sequence; empty unless `needs_calibration`
 
 
 class Weights(Protocol):

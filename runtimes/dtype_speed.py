@@ -29,9 +29,8 @@ def products_ratio(dtype: str) -> float:
     if dtype == "float32":
         return 1.0
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # several threads wait for each other, for whole time slices if another process uses a core
+    # Several threads wait for each other, for whole time slices if another process uses a core.
+    torch.set_num_threads(1)
     try:
         return _seconds("float32") / _seconds(dtype)
     finally:

@@ -30,7 +30,7 @@ _BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
 # Version of the quantization in the artifact key; increase it when the same options give different weights.
 # Version 1 destroyed the weights in AWQ in float32.
 _RECIPE = 2
-_FEWEST_TOKENS = 4096  # with fewer calibration tokens, the estimate of which weights matter is too poor
+_FEWEST_TOKENS = 4096  # with fewer tokens, a layer's inputs do not show reliably which weights matter
 
 
 class Gptq:
