@@ -1,7 +1,7 @@
-"""The content-addressed cache of what is expensive to build: graphs, engines, quantized weights.
+"""A content-addressed cache of artifacts that are expensive to build: graphs, engines, quantized weights.
 
-An entry is a folder named by the digest of what it was made from. It appears whole or not at all; one whose files no
-longer have the sizes and digests that it was stored with is built again.
+An entry is a folder named by the digest of its key. It is created atomically. An entry is rebuilt if the size or digest
+of one of its files has changed since it was stored.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from pathlib import Path
 from runtime_matrix.runtimes.base import ReadOnlyJson
 
 _MANIFEST = "manifest.json"
-_READ_WHOLE_BYTES = 2**28  # a tenth of a second
+_READ_WHOLE_BYTES = 2**28  # hashing this much takes a tenth of a second
 _END_BYTES = 2**20
-# By this process; `build_s`: what making the entries took, those that were found included.
+# Counts of this process. `build_s` is the build time of all its entries in seconds, cached entries included.
 tally: dict[str, float] = {"built": 0, "found": 0, "build_s": 0.0}
-on_build: Callable[[str], None] | None = None  # told what is about to be built, which may take minutes
+on_build: Callable[[str], None] | None = None  # called with the kind before a build, which may take minutes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies in the cache under one key; `made_from` is the key."""
+    """A cached artifact; `made_from` is its key."""
 
     folder: Path
     kind: str
     size_bytes: int
-    used_at: float  # seconds since the epoch
+    used_at: float  # last use, in seconds since the epoch
     made_from: ReadOnlyJson
 
 
 def entry(root: Path, kind: str, made_from: ReadOnlyJson, build: Callable[[Path], None]) -> Path:
-    """Return the folder of the entry, calling `build(folder)` only when it is absent or damaged.
+    """Return the folder of the entry with the key `made_from`; build it if it is absent or damaged.
 
-    Two processes that want the same entry build it once. `made_from` must be JSON; it is kept in the manifest.
+    `build(folder)` writes the files of the entry into an empty folder. A file lock ensures that concurrent processes
+    build an entry only once. `made_from` must be JSON; it is stored in the manifest.
     """
-    text = json.dumps(made_from, sort_keys=True)
-    folder = root / kind / hashlib.sha256(text.encode()).hexdigest()[:24]
+    key = json.dumps(made_from, sort_keys=True)
+    folder = root / kind / hashlib.sha256(key.encode()).hexdigest()[:24]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_whole(folder):
             tally["found"] += 1
             tally["build_s"] += _build_s(folder)
-            os.utime(folder / _MANIFEST)  # when it was used last
+            os.utime(folder / _MANIFEST)  # its modification time is the entry's time of last use
         else:
             tally["built"] += 1
             if on_build is not None:
@@ -62,41 +63,41 @@ def entry(root: Path, kind: str, made_from: ReadOnlyJson, build: Callable[[Path]
 
 
 def entries(root: Path) -> list[Entry]:
-    """Return what is kept, the least recently used first; a folder without a readable manifest is left out."""
-    found = []
+    """Return the entries, least recently used first; folders without a readable manifest are skipped."""
+    readable = []
     for manifest in root.glob(f"*/*/{_MANIFEST}"):
         try:
             made_from = json.loads(manifest.read_text(encoding="utf-8"))["made_from"]
             size = sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file())
-            found.append(Entry(manifest.parent, manifest.parents[1].name, size, manifest.stat().st_mtime, made_from))
+            readable.append(Entry(manifest.parent, manifest.parents[1].name, size, manifest.stat().st_mtime, made_from))
         except (OSError, ValueError, KeyError):
             continue
-    return sorted(found, key=lambda one: one.used_at)
+    return sorted(readable, key=lambda artifact: artifact.used_at)
 
 
 def prune(root: Path, most_bytes: int) -> list[Entry]:
-    """Remove the least recently used entries until the rest takes `most_bytes`; return what was removed.
+    """Remove the least recently used entries until the rest takes at most `most_bytes`; return the removed entries.
 
-    An entry that another process is building or looking up is left alone.
+    Entries that another process is building or looking up are skipped.
     """
-    kept = entries(root)
-    total, removed = sum(one.size_bytes for one in kept), []
-    for one in kept:
+    oldest_first = entries(root)
+    total, removed = sum(artifact.size_bytes for artifact in oldest_first), []
+    for artifact in oldest_first:
         if total <= most_bytes:
             break
-        with open(one.folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        with open(artifact.folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
-            shutil.rmtree(one.folder, ignore_errors=True)
-        total -= one.size_bytes
-        removed.append(one)
+            shutil.rmtree(artifact.folder, ignore_errors=True)
+        total -= artifact.size_bytes
+        removed.append(artifact)
     return removed
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether every file of the entry is as it was stored."""
+    """Return whether every file of the entry still has its stored fingerprint."""
     try:
         files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(_fingerprint(folder / name) == stored for name, stored in files.items())
@@ -105,9 +106,10 @@ def is_whole(folder: Path) -> bool:
 
 
 def _build(folder: Path, made_from: ReadOnlyJson, build: Callable[[Path], None]) -> None:
-    for left in folder.parent.glob(f"{folder.name}.*"):  # of a process that was killed: its lock is ours now
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+    # We hold the lock, so any scratch folder of this entry was left by a process that was killed.
+    for leftover in folder.parent.glob(f"{folder.name}.*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     start_s = time.monotonic()
     try:
@@ -125,12 +127,15 @@ def _build(folder: Path, made_from: ReadOnlyJson, build: Callable[[Path], None])
 
 
 def _build_s(folder: Path) -> float:
-    """Return what making the entry took; 0 for one of an earlier version, which did not say."""
+    """Return the build time of the entry in seconds; 0 for entries of earlier versions, which did not store it."""
     return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("build_s", 0.0))
 
 
 def _fingerprint(path: Path) -> list[int | str]:
-    """Return size and digest; of a file too large to read at every start, the digest of its two ends."""
+    """Return the size in bytes and the SHA-256 digest of a file.
+
+    Only the first and last `_END_BYTES` of a large file are hashed, because reading all of it at every start is slow.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         if size <= _READ_WHOLE_BYTES:

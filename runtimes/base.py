@@ -1,6 +1,6 @@
-"""The contract of a runtime: token ids in, logits out. No strings, prompts, clocks, batching policy or printing.
+"""The runtime interface: token ids in, logits out. No strings, prompts, clocks, batching policy or printing.
 
-Shapes: B batch (rows), T new tokens a row, K positions whose outputs are asked for, V vocabulary.
+Shape suffixes: B batch (rows), T new tokens per row, K positions per row whose outputs are returned, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -12,83 +12,86 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-if TYPE_CHECKING:  # torch costs seconds to import, and the command line reads this module
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
 
-Phase = Callable[[str], AbstractContextManager[None]]  # the caller's stop watch: `with phase("export"):`
-ReadOnlyJson = Mapping[str, Any]  # whose keys the reading module does not know: a configuration in transformers' words
-LOGITS = frozenset({"logits"})  # what `Runtime.forward` returns unless it is asked for something else
+Phase = Callable[[str], AbstractContextManager[None]]  # the caller's timer for a load phase: `with phase("export"):`
+ReadOnlyJson = Mapping[str, Any]  # JSON with keys defined elsewhere, such as a transformers configuration
+LOGITS = frozenset({"logits"})  # the default outputs of `Runtime.forward`
 
 
 class Unsupported(Exception):
-    """This machine or installation cannot run what was asked. One line: what is missing and what to install or do."""
+    """The machine or installation does not support the request.
+
+    The message is one line: what is missing and what to install or change.
+    """
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the weights come from: a folder in Hugging Face's layout, or an architecture with seeded random weights."""
+    """Source of the weights: a folder in Hugging Face format, or an architecture with seeded random weights."""
 
-    digest: str
+    digest: str  # identifies the model's content; part of artifact keys
     folder: Path | None = None
-    architecture: ReadOnlyJson | None = None
+    architecture: ReadOnlyJson | None = None  # transformers configuration, `model_type` included
     seed: int = 0
-    stored_method: str | None = None  # that made the folder's weights small, such as gptq; None: they are plain
+    stored_method: str | None = None  # quantization method of the folder's weights, such as gptq; None: not quantized
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a runtime is to run on."""
+    """The device, CPU threads and artifact folder that a runtime uses."""
 
     device: str  # "cpu" or "cuda"
     threads: int
-    artifacts: Path = Path("results/runs/artifacts")  # where built graphs and compile caches are kept
-    compute_capability: str | None = None  # of the GPU that is meant, such as 8.0; None: of the one that is there
+    artifacts: Path = Path("results/runs/artifacts")  # folder of built graphs and compile caches
+    compute_capability: str | None = None  # of the target GPU, such as 8.0; None: that of the installed GPU
 
 
 @dataclass(frozen=True)
 class Buckets:
-    """Sizes that a compiled or built engine wants; empty means that every size is as good as another."""
+    """Sizes to which a compiled engine pads its inputs, in ascending order. Empty: inputs are not padded."""
 
     batch: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
 
     def pad_batch(self, rows: int) -> int:
-        """Return how many rows a batch of `rows` is padded to."""
+        """Return the number of rows to which a batch of `rows` rows is padded."""
         return _round_up(rows, self.batch)
 
     def pad_tokens(self, tokens: int) -> int:
-        """Return how many tokens a row of `tokens` is padded to."""
+        """Return the number of tokens to which a row of `tokens` tokens is padded."""
         return _round_up(tokens, self.tokens)
 
 
 def _round_up(size: int, steps: tuple[int, ...]) -> int:
-    """Return the smallest step that holds `size`; beyond the largest step, `size` itself (it costs a recompile)."""
+    """Return the smallest step of at least `size`; above the largest step, `size` itself (which costs a recompile)."""
     return next((step for step in steps if step >= size), size)
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a loaded runtime declares. The core reads these values and never the runtime's name."""
+    """Properties of a loaded runtime. The core depends on these values, never on the runtime's name."""
 
-    vocabulary: int
-    max_length: int | None  # tokens a row may hold; None: the model states no limit
-    dtype: str  # what the weights are really computed in
-    weight_bytes: int | None  # in memory
-    weight_disk_bytes: int | None = None
-    outputs: frozenset[str] = LOGITS  # what `forward` can be asked for
-    max_batch: int | None = None
+    vocabulary: int  # V, the last dimension of the logits
+    max_length: int | None  # most tokens per row; None: the model states no limit
+    dtype: str  # the dtype that the computation really uses
+    weight_bytes: int | None  # in memory; None: unknown
+    weight_disk_bytes: int | None = None  # None: unknown, or the weights were never on disk
+    outputs: frozenset[str] = LOGITS  # the outputs that `forward` supports
+    max_batch: int | None = None  # rows; None: no limit
     buckets: Buckets = field(default_factory=Buckets)
-    shares_prefix: bool = False  # True: many rows read one prefix without a copy of it
-    packs_rows: bool = False  # True: such rows cost their tokens only, whatever they are padded to
-    batch_tokens: int = 4096  # that a batch runs best with; fewer where they should stay in a processor's caches
-    dtype_note: str | None = None  # where the processor emulates the dtype: that it does, and how slowly
-    notes: tuple[str, ...] = ()  # announced fallbacks, kept in the record
-    is_scripted: bool = False  # it holds no model: what it answers was written beforehand
-    build_phases: frozenset[str] = frozenset()  # of `load`: those that make something which a later start finds
+    shares_prefix: bool = False  # True: `branch` lets many rows read one cached prefix without copying it
+    packs_rows: bool = False  # True: rows of a `branch` cache are computed without their padding
+    batch_tokens: int = 4096  # best size of a batch, in tokens; smaller where activations should fit the CPU caches
+    dtype_note: str | None = None  # warning that the processor emulates the dtype, with the measured slowdown
+    notes: tuple[str, ...] = ()  # fallbacks that the runtime took, stored in the record
+    is_scripted: bool = False  # True: there is no model, and the outputs are predefined
+    build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
 
 
 def check_outputs(wanted: frozenset[str], traits: Traits) -> None:
-    """Raise ValueError where `forward` is asked for outputs that the traits do not name."""
+    """Raise ValueError if `wanted` has outputs that are not in `traits.outputs`."""
     unknown = wanted - traits.outputs
     if unknown:
         raise ValueError(
@@ -98,168 +101,180 @@ def check_outputs(wanted: frozenset[str], traits: Traits) -> None:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Which module `Weights.load` is to return."""
+    """Arguments of `Weights.load`."""
 
     model: ModelSource
-    dtype: str  # that is computed in, by torch's name, such as bfloat16
-    attention: str  # transformers' name of it: sdpa, eager or flash_attention_2
-    hw: Hardware  # the module's tensors lie on its device
-    calibration_ids: Sequence[Sequence[int]] = ()  # token ids of sequences; empty unless `needs_calibration`
+    dtype: str  # dtype of the computation, by its torch name, such as bfloat16
+    attention: str  # attention implementation in transformers: sdpa, eager or flash_attention_2
+    hw: Hardware  # the module is returned on `hw.device`
+    calibration_ids: Sequence[Sequence[int]] = ()  # token ids, one list per sequence; empty unless `needs_calibration`
 
 
 class Weights(Protocol):
-    """How a model's weights come into memory: as stored, or made smaller.
+    """Loads a model's weights, as stored or quantized.
 
-    `form` is what an engine must be able to take: `dense` (a module of plain tensors), `packed` (a module whose layers
-    have kernels of their own) or `onnx` (an exported graph is made smaller: see `GraphWeights`). Weights whose kernels
-    on a GPU take some dtypes only have a method `gpu_dtypes(model)` that returns them, the preferred one first. A class
-    that does not state `keeps_values` is taken for one that changes them.
+    `form` is the form that an engine must support: `dense` (a module of plain tensors), `packed` (a module whose
+    quantized layers have their own kernels) or `onnx` (the exported graph is quantized: see `GraphWeights`).
+
+    If the GPU kernels support only some dtypes, the class has a method `gpu_dtypes(model)` that returns these, the
+    preferred one first. A class without `keeps_values` counts as one that changes the values.
     """
 
     form: ClassVar[str]
-    keeps_values: ClassVar[bool]  # whether weights have the values that were stored, but for the runtime's dtype
+    keeps_values: ClassVar[bool]  # whether the stored values are unchanged, except for the cast to the runtime's dtype
     needs_calibration: ClassVar[bool]
-    packages: ClassVar[tuple[str, ...]]  # modules that loading imports beside those of torch and transformers
-    # What brings these modules, by the names of package indexes: records keep their versions. It is read from the text
-    # of the class, since importing it may take seconds: a tuple of string literals, not inherited by subclasses.
+    packages: ClassVar[tuple[str, ...]]  # modules that loading imports, other than torch and transformers
+    # Names on the package index of the distributions that contain these modules; records store their versions. The
+    # value is parsed from the source of the class, because importing the class may take seconds. It must therefore be
+    # a tuple of string literals, and subclasses do not inherit it.
     distributions: ClassVar[tuple[str, ...]]
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """JSON that tells these weights from others: artifacts made from them depend on it."""
+        """JSON that identifies these weights: part of the key of every artifact built from them."""
         ...
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where the machine or installation lacks what making them needs; nothing is loaded."""
+        """Raise Unsupported if the machine or installation cannot load these weights. Loads nothing."""
         ...
 
     def load(self, request: LoadRequest) -> Any:
-        """Return a `transformers` causal language model in inference mode. Unsupported for what cannot be made."""
+        """Return a `transformers` causal language model in inference mode.
+
+        Raises Unsupported if these weights are not available for the model.
+        """
         ...
 
 
 class GraphWeights(Weights, Protocol):
-    """Weights of the form `onnx`: `load` returns the dense module, whose exported graph is packed afterwards."""
+    """Weights of the form `onnx`: `load` returns the dense module, and `pack` quantizes the graph exported from it."""
 
-    packers: ClassVar[tuple[str, ...]]  # modules that packing imports beside `packages`
+    packers: ClassVar[tuple[str, ...]]  # modules that `pack` imports in addition to `packages`
 
     def pack(self, dense: Path, folder: Path) -> None:
-        """Write the packed form of the graph `model.onnx` in the folder `dense` into `folder`, by the same name."""
+        """Quantize the graph `model.onnx` in the folder `dense` and write it to `folder` under the same name."""
         ...
 
 
 class Placement(Protocol):
-    """Where the parts of a loaded module lie. A class that states no `is_whole` is taken for one that moves some."""
+    """Distributes the parts of a loaded module over devices, host memory and disk.
 
-    packages: ClassVar[tuple[str, ...]]  # modules that placing imports
-    distributions: ClassVar[tuple[str, ...]]  # as of `Weights`
-    is_whole: ClassVar[bool]  # whether all weights lie on the device that computes
-    weight_forms: ClassVar[frozenset[str]]  # forms of `Weights` that it can move
+    A class without `is_whole` counts as one that moves some parts off the compute device.
+    """
+
+    packages: ClassVar[tuple[str, ...]]  # modules that `place` imports
+    distributions: ClassVar[tuple[str, ...]]  # as in `Weights`
+    is_whole: ClassVar[bool]  # whether all weights are on the compute device
+    weight_forms: ClassVar[frozenset[str]]  # supported values of `Weights.form`
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where the machine or installation cannot place anything so; nothing is loaded."""
+        """Raise Unsupported if the machine or installation does not support this placement. Loads nothing."""
         ...
 
     def place(self, module: Any, hw: Hardware) -> Any:
-        """Return the module, ready to run. Unsupported when it cannot lie so."""
+        """Return the module, ready to run. Raises Unsupported if this placement does not work for the module."""
         ...
 
 
 class Cache(Protocol):
-    """What a runtime remembers of its rows. Opaque but for these: lengths, repeat or select rows, rewind, replace."""
+    """The KV cache of a runtime, one sequence per row. Callers use only the members below; the rest is opaque."""
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens held by each row."""
+        """The number of cached tokens of each row."""
         ...
 
     def select(self, rows: Sequence[int]) -> Cache:
-        """Return a cache of the given rows, in that order; a row may be named several times. The source stays valid."""
+        """Return a cache of the given rows, in that order; rows may repeat. This cache stays valid."""
         ...
 
     def rewind(self, lengths: Sequence[int]) -> None:
-        """Forget all but the first `lengths[b]` tokens of row b, in place. ValueError when a row holds fewer."""
+        """Truncate row b to its first `lengths[b]` tokens, in place. Raises ValueError if a row has fewer."""
         ...
 
     def replace(self, rows: Sequence[int], source: Any) -> None:
-        """Put row i of `source`, a cache of the same runtime, in the place of row `rows[i]`."""
+        """Overwrite row `rows[i]` with row i of `source`, a cache of the same runtime."""
         ...
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward was asked for."""
+    """The outputs of one call of `Runtime.forward`."""
 
     logits_BKV: torch.Tensor  # float32, on the runtime's device
 
 
 class Runtime(ABC):
-    """A way to execute a model. `load` comes first, `close` last and any number of times.
+    """An engine that runs a model. Call `load` first and `close` last; `close` may be called more than once.
 
-    As a context manager it closes itself at the end of the block: `with make_runtime(config) as runtime:`.
+    As a context manager, a runtime closes at the end of the block: `with make_runtime(config) as runtime:`.
     """
 
-    weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # forms of `Weights` that it can take
-    places_modules: ClassVar[bool] = False  # whether its constructor takes a `placement`
-    distributions: ClassVar[tuple[str, ...]] = ()  # as of `Weights`
+    weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # supported values of `Weights.form`
+    places_modules: ClassVar[bool] = False  # whether the constructor has a parameter `placement`
+    distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
 
-    def check(self, hw: Hardware) -> None:  # noqa: B027  # nothing is needed unless an engine says so
-        """Raise Unsupported where packages, a GPU, a compiler or whatever else the runtime needs are missing.
+    def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements
+        """Raise Unsupported if a requirement of the runtime is missing, such as a package, a GPU or a compiler.
 
-        Asked before anything else is done for a cell; it loads, exports and builds nothing.
+        Called before any other work on a benchmark cell; it loads, exports and builds nothing.
         """
 
     @abstractmethod
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        """Load or build, each stage under `phase(name)`. Unsupported when the machine or installation cannot.
+        """Load the model or build the engine, with each stage inside `with phase(name)`; return the traits.
 
-        What a package costs to import goes under `import`, so that it can be told from what a model costs to load.
+        `calibration_ids` has one list of token ids per sequence. Package imports belong in the phase `import`, so that
+        import time is separate from model load time. Raises Unsupported if the machine or installation cannot run the
+        model.
         """
 
     @abstractmethod
     def new_cache(self, rows: int, capacity: int) -> Cache:
-        """Return an empty cache in which each row can hold `capacity` tokens, padding included."""
+        """Return an empty cache of `rows` rows with space for `capacity` tokens per row, padding included."""
 
     @abstractmethod
     def forward(
         self,
         ids_BT: torch.Tensor,
         lengths: Sequence[int],
-        cache: Any = None,  # one that this runtime made
+        cache: Any = None,  # from `new_cache` or `branch` of this runtime
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
-        """Run the new tokens of each row behind what its cache holds; the cache grows by `lengths`, in place.
+        """Run the new tokens of each row after its cached tokens and append them to the cache, in place.
 
-        Rows are padded on the right: of row b the first `lengths[b]` ids count. `at_BK` names the new tokens (indices
-        into T) whose outputs are returned; None: the last real one of each row (K = 1). Without a cache nothing stays.
-        `outputs` names what is returned. ValueError for what `Traits.outputs` does not name (`check_outputs`), and
-        where a row of the cache has too few slots.
+        Rows are right-padded: the first `lengths[b]` ids of row b are tokens, the rest is padding. `at_BK` holds the
+        positions (indices into T) whose outputs are returned; None: the last token of each row (K = 1). Without a
+        cache, rows start at position 0 and no state is kept. `outputs` names the outputs to return.
+
+        Raises ValueError if an output is not in `Traits.outputs` (`check_outputs`), or if a row of the cache has too
+        little space.
         """
 
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:
-        """Return a cache of rows that go on from row 0 of `cache` and read it in place: nothing is copied.
+        """Return a cache of `rows` rows that all continue row 0 of `cache`, the shared prefix, without copying it.
 
-        Each row can hold `capacity` tokens of its own (0: one forward, of which nothing is kept). `lengths` count those
-        of the shared row too, below which a row cannot be rewound. `cache` must not change meanwhile. Only where
-        `Traits.shares_prefix`.
+        Each row has space for `capacity` tokens of its own (0: for a single forward, which stores nothing). Its
+        `lengths` include the prefix, and a row cannot be rewound into the prefix. `cache` must not change while the
+        branch is in use. Supported only if `Traits.shares_prefix`.
         """
         raise NotImplementedError
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Return when all work that was asked for is done."""
+        """Block until all submitted work has finished."""
 
     def counters(self) -> dict[str, int]:
-        """Return exact counts since loading: compiled graphs, recompiles, graph breaks, fallback nodes."""
+        """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""
         return {}
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything. Closing twice is allowed, and closing what was never loaded."""
+        """Free all resources. Safe to call twice, and before `load`."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
-"""Whether a processor computes products of matrices in a dtype, or emulates them: measured, never read from flags.
+"""Detects whether PyTorch has a fast matrix product for a dtype on this CPU, by measurement and not by CPU flags.
 
-PyTorch falls back to plain loops where there is no kernel, which are tens to hundreds of times slower than float32.
+Without such a kernel PyTorch falls back to plain loops, which are tens to hundreds of times slower than float32.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ import time
 from collections.abc import Callable
 from functools import cache
 
-_WIDTH = 128  # on one core a product takes 0.06 ms in float32, 25 ms in the slowest loops seen
-_SPENT_S = 0.05  # on each dtype, and the call that was begun before: 0.2 s in all
+_WIDTH = 128  # of square matrices; on one core a product takes 0.06 ms in float32, 25 ms in the slowest loops observed
+_SPENT_S = 0.05  # time limit per dtype, plus the call already running; 0.2 s in total
 _REPEATS = 50
-_EMULATED = 0.25  # of float32's rate: kernels reach 0.3 (by conversion) to 4 times it, loops 0.002 to 0.05 times
+# Threshold, relative to float32's rate: kernels reach 0.3 (by conversion) to 4 times that rate, loops 0.002 to 0.05.
+_EMULATED = 0.25
 
 
 def is_emulated(dtype: str) -> bool:
-    """Say whether products in the dtype are so slow on this processor that there is no kernel for them."""
+    """Return whether matrix products in `dtype` are so slow on this processor that they must be emulated."""
     return products_ratio(dtype) < _EMULATED
 
 
 @cache
 def products_ratio(dtype: str) -> float:
-    """Return the rate of products in the dtype divided by float32's, on one core."""
+    """Return the rate of matrix products in `dtype` relative to float32, measured on one core."""
     import torch
 
     if dtype == "float32":
         return 1.0
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other, by time slices where other work holds a core
+    # Several threads wait for each other, for whole time slices if another process uses a core.
+    torch.set_num_threads(1)
     try:
         return _seconds("float32") / _seconds(dtype)
     finally:
@@ -36,7 +38,7 @@ def products_ratio(dtype: str) -> float:
 
 
 def dtype_note(dtype: str, device: str) -> str | None:
-    """Return what a record says of a dtype that its processor emulates; None where it does not."""
+    """Return the note for the record if the processor emulates `dtype`, else None."""
     if device != "cpu" or not is_emulated(dtype):
         return None
     ratio = products_ratio(dtype)
@@ -44,7 +46,10 @@ def dtype_note(dtype: str, device: str) -> str | None:
 
 
 def _seconds(dtype: str, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the shortest time of a product; the first, in which kernels are made, counts only if there is no time."""
+    """Return the shortest time of a matrix product in seconds.
+
+    The first call also creates kernels. Its time is the minimum only if the time limit allows no second call.
+    """
     import torch
 
     matrix = torch.ones(_WIDTH, _WIDTH, dtype=getattr(torch, dtype))

@@ -1,1 +1,1 @@
-"""Placements: where the parts of a model lie while it runs."""
+"""Placements: the distribution of a model over devices, host memory and disk."""

@@ -1,1 +1,1 @@
-"""How weights are loaded and made small."""
+"""Loading and quantization of weights."""

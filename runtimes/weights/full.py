@@ -14,19 +14,17 @@ from typing import Any, ClassVar
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
 
-# Everything of the model is visible to every token: the cache and masks of our engines know no window.
+# Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
 _FULL_ATTENTION = {"full_attention"}
-_DRAWN_FORM = 2  # raised when what is drawn changes
-_ROWS_AT_ONCE = 4096  # of a matrix, drawn in float32
-_KEPT_PARAMETERS = 100_000_000  # drawing fewer takes a second
-
-
+_DRAWN_FORM = 2  # version of the random weights in the artifact key; increase it when `_drawn` changes them
+_ROWS_AT_ONCE = 4096  # matrix rows drawn at once, in float32
+_KEPT_PARAMETERS = 100_000_000  # smaller models are not cached: drawing them takes about a second
 HALF_DTYPES = ("float16", "bfloat16")
-_HALF_METHODS = ("gptq", "awq")  # whose kernels on a GPU compute in 16 bits only
+_HALF_METHODS = ("gptq", "awq")  # methods whose GPU kernels support only 16-bit dtypes
 
 
 class Full:
-    """The weights as they are stored, in the dtype of the runtime."""
+    """The weights as stored, cast to the dtype of the runtime."""
 
     form: ClassVar[str] = "dense"
     keeps_values: ClassVar[bool] = True
@@ -36,48 +34,53 @@ class Full:
     identity: ClassVar[Mapping[str, str | int | None]] = {"name": "full"}
 
     def check(self, hw: Hardware) -> None:
-        """Nothing beside torch and transformers is needed."""
+        """Do nothing: only torch and transformers are required."""
 
     def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
-        """Return the dtypes that the stored weights' kernels on a GPU take, the preferred one first; empty: any."""
+        """Return the dtypes that the GPU kernels of the stored weights support, preferred first; empty: any dtype."""
         return HALF_DTYPES if model.stored_method in _HALF_METHODS else ()
 
     def load(self, request: LoadRequest) -> Any:
-        """Return the module in inference mode."""
+        """Return the module in inference mode, as `load_module` does."""
         return load_module(request)
 
 
 def load_module(request: LoadRequest) -> Any:
-    """Return a `transformers` causal language model in inference mode. Unsupported for what our engines cannot run."""
+    """Return a `transformers` causal language model on the device, in inference mode.
+
+    Raises Unsupported if the model has layers other than full attention, or an unknown architecture.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model, kind = request.model, getattr(torch, request.dtype)
+    model, dtype = request.model, getattr(torch, request.dtype)
     folder = model.folder or _kept(model, request.hw)
     if folder is not None:
         module = AutoModelForCausalLM.from_pretrained(
-            folder, config=_config_of(folder), dtype=kind, attn_implementation=request.attention
+            folder, config=_config_of(folder), dtype=dtype, attn_implementation=request.attention
         )
     else:
-        module = _random(model, request.attention).to(kind)
+        module = _random(model, request.attention).to(dtype)
     layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
     if layer_types - _FULL_ATTENTION:
         raise Unsupported(
-            f"the model has layers of the kinds {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
+            f"the model has layers of the types {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
             "only full attention is supported"
         )
-    on_device: Any = module  # the annotations of `to` do not know its own arguments
-    return on_device.to(request.hw.device).eval().requires_grad_(False)
+    untyped: Any = module  # Any: transformers' annotations of `to` lack its arguments
+    return untyped.to(request.hw.device).eval().requires_grad_(False)
 
 
 def _config_of(folder: Path) -> Any:
-    """Return the model's configuration, told the name of its weights where it is not transformers' (AutoGPTQ's is)."""
+    """Return the model's configuration, with the name of the weight file if that is non-standard, as AutoGPTQ's is."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
-    indexes, files = (sorted(path.name for path in folder.glob(f"*.safetensors{end}")) for end in (".index.json", ""))
+    indexes, files = (
+        sorted(path.name for path in folder.glob(f"*.safetensors{suffix}")) for suffix in (".index.json", "")
+    )
     names = indexes or files
     if names and not names[0].startswith("model") and not list(folder.glob("pytorch_model*.bin")):
         config.transformers_weights = names[0]
@@ -85,24 +88,24 @@ def _config_of(folder: Path) -> Any:
 
 
 def modules_of(model: ModelSource) -> tuple[str, ...]:
-    """Return the modules that loading the model imports, for the phase `import`."""
-    kind = (model.architecture or {}).get("model_type")
+    """Return the names of the modules that loading the model imports. They are imported in the phase `import`."""
+    model_type = (model.architecture or {}).get("model_type")
     if model.folder is not None:
         with suppress(OSError, ValueError):
-            kind = json.loads((model.folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    name = str(kind).replace("-", "_")
+            model_type = json.loads((model.folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    name = str(model_type).replace("-", "_")
     return ("transformers", f"transformers.models.{name}.modeling_{name}")
 
 
 def weight_bytes(module: Any) -> int:
-    """Return the bytes of all parameters and buffers, tied ones once, packed ones as they lie in memory."""
-    # What is offloaded lies on the device `meta`: not in memory.
-    tensors = [part for one in (*module.parameters(), *module.buffers()) for part in _parts(one)]
+    """Return the size in bytes of all parameters and buffers; tied tensors once, packed ones at their packed size."""
+    # Offloaded tensors are on the device `meta` and take no memory.
+    tensors = [part for tensor in (*module.parameters(), *module.buffers()) for part in _parts(tensor)]
     return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors if t.device.type != "meta"}.values())
 
 
 def _parts(tensor: Any) -> list[Any]:
-    """Return the plain tensors that a packed one is made of."""
+    """Return the plain tensors of a packed tensor, with its scales; of a plain tensor, the tensor itself."""
     parts = [tensor]
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
@@ -113,7 +116,7 @@ def _parts(tensor: Any) -> list[Any]:
 
 
 def disk_bytes(folder: Path | None) -> int | None:
-    """Return the bytes of the weight files; None for weights that never were on disk."""
+    """Return the size in bytes of the weight files in `folder`; None if there are none."""
     if folder is None:
         return None
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
@@ -121,7 +124,10 @@ def disk_bytes(folder: Path | None) -> int | None:
 
 
 def _random(model: ModelSource, attention: str = "sdpa") -> Any:
-    """Return seeded weights, drawn in float32 on the CPU whatever the dtype and device: the same for every runtime."""
+    """Return a model with seeded random weights.
+
+    They are always drawn in float32 on the CPU, so that they are the same for every dtype, device and runtime.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -131,16 +137,17 @@ def _random(model: ModelSource, attention: str = "sdpa") -> Any:
 
 
 def _kept(model: ModelSource, hw: Hardware) -> Path | None:
-    """Return the folder of a large random model, drawn once and kept in bfloat16 as published models are.
+    """Return the cached folder of a large random model; None for a small model, which is not cached.
 
-    Drawing billions of numbers takes minutes, and a cell loads the model several times. None for a small one.
+    Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
+    stored in bfloat16, as published models are.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        shape = AutoModelForCausalLM.from_config(_config(model.architecture or {}))
-    if sum(weight.numel() for weight in shape.parameters()) < _KEPT_PARAMETERS:
+        skeleton = AutoModelForCausalLM.from_config(_config(model.architecture or {}))
+    if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
         return None
 
     def draw(folder: Path) -> None:
@@ -155,10 +162,10 @@ def _kept(model: ModelSource, hw: Hardware) -> Path | None:
 
 
 def _drawn(model: ModelSource, threads: int) -> Any:
-    """Return a large random model in bfloat16: each tensor is drawn by a generator of its own, many at once.
+    """Return a large random model in bfloat16. Tensors are drawn in parallel, each with its own seeded generator.
 
-    Matrices are normal with the deviation that the configuration names, norms are 1, biases 0. The same on any machine
-    and for any number of threads.
+    Matrices are normally distributed with the configuration's `initializer_range` as standard deviation; norm weights
+    are 1 and biases 0. The result does not depend on the machine or the number of threads.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -167,7 +174,7 @@ def _drawn(model: ModelSource, threads: int) -> Any:
     with torch.device("meta"):
         module: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     stored = set(module.state_dict())
-    if any(name in stored for name, _ in module.named_buffers()):  # whose values we do not know
+    if any(name in stored for name, _ in module.named_buffers()):  # buffers with values unknown to us
         return _random(model).to(torch.bfloat16)
     module = module.to_empty(device="cpu")
     deviation = float(getattr(config.get_text_config(), "initializer_range", 0.02))
@@ -191,9 +198,11 @@ def _config(architecture: ReadOnlyJson) -> Any:
     from transformers import AutoConfig
 
     options = dict(architecture)
-    kind = options.pop("model_type")
+    model_type = options.pop("model_type")
     try:
-        return AutoConfig.for_model(kind, **options)
+        return AutoConfig.for_model(model_type, **options)
     except ValueError as error:
-        known = f"transformers {importlib.metadata.version('transformers')}"
-        raise Unsupported(f"model.architecture.model_type={kind} with these values is unknown to {known}") from error
+        library = f"transformers {importlib.metadata.version('transformers')}"
+        raise Unsupported(
+            f"model.architecture.model_type={model_type} with these values is unknown to {library}"
+        ) from error

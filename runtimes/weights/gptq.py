@@ -1,7 +1,7 @@
 """GPTQ (Frantar et al. 2022, arXiv 2210.17323) and AWQ (Lin et al. 2023, arXiv 2306.00978), both by gptqmodel.
 
-gptqmodel patches transformers when it is imported: it quantizes in a process of its own, and what it wrote is kept by
-content. 3 and 2 bits have no fast kernels on a CPU: they are for memory.
+Importing gptqmodel patches transformers, so quantization runs in a separate process. The quantized model is stored in
+the artifact cache. There are no fast CPU kernels for 2 and 3 bits; these save memory only.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
 
 _BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
-_RECIPE = 2  # raised when the same options make other weights; 1: AWQ in float32 lost its weights
-_FEWEST_TOKENS = 4096  # with fewer, a layer's inputs say too little about which weights matter
+# Version of the quantization in the artifact key; increase it when the same options give different weights.
+# Version 1 destroyed the weights in AWQ in float32.
+_RECIPE = 2
+_FEWEST_TOKENS = 4096  # with fewer tokens, a layer's inputs do not show reliably which weights matter
 
 
 class Gptq:
-    """`method` is gptq or awq; `group_size` inputs share a scale."""
+    """Calibrated quantization by `method` (gptq or awq) to `bits`, with one scale per group of `group_size` inputs.
+
+    Raises Unsupported for an unknown method, or if the method does not support `bits`.
+    """
 
     form: ClassVar[str] = "packed"
     keeps_values: ClassVar[bool] = False
@@ -50,19 +55,22 @@ class Gptq:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """What artifacts that are made from these weights depend on."""
+        """JSON that identifies these weights in artifact keys."""
         return {"name": self._method, "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where gptqmodel is missing."""
+        """Raise Unsupported if gptqmodel is missing."""
         require("gptqmodel", self._method)
 
     def gpu_dtypes(self, model: ModelSource) -> tuple[str, ...]:
-        """Return the dtypes that the weights' kernels on a GPU take, the preferred one first."""
-        return full.HALF_DTYPES  # of gptqmodel's kernels: Marlin, ExLlama, GEMM
+        """Return the dtypes that the GPU kernels support, preferred first."""
+        return full.HALF_DTYPES  # the dtypes of gptqmodel's kernels: Marlin, ExLlama, GEMM
 
     def load(self, request: LoadRequest) -> Any:
-        """Return the module, quantized now or earlier. Unsupported where the calibration text is too short."""
+        """Return the quantized module, from the artifact cache if possible.
+
+        Raises Unsupported if the calibration text is too short, or if `group_size` does not divide a layer's width.
+        """
         self.check(request.hw)
         model, calibration_ids = request.model, request.calibration_ids
         tokens = sum(map(len, calibration_ids))
@@ -71,17 +79,17 @@ class Gptq:
                 f"the calibration text has {tokens} tokens and {self._method} needs {_FEWEST_TOKENS}: give a longer "
                 "text with calibration.data=FILE, or more calibration.sequences"
             )
-        made_in = quantizing_dtype(request.hw.device)
+        dtype = quantizing_dtype(request.hw.device)
         made_from = {
             "model": model.digest,
             "weights": dict(self.identity),
-            "dtype": made_in,
+            "dtype": dtype,
             "recipe": _RECIPE,
             "calibration": hashlib.sha256(json.dumps([list(ids) for ids in calibration_ids]).encode()).hexdigest(),
             **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},
         }
         folder = artifacts.entry(
-            request.hw.artifacts, self._method, made_from, lambda folder: self._quantize(request, folder, made_in)
+            request.hw.artifacts, self._method, made_from, lambda folder: self._quantize(request, folder, dtype)
         )
         return full.load_module(replace(request, model=ModelSource(model.digest, folder, None, 0)))
 
@@ -102,16 +110,22 @@ class Gptq:
         environment = os.environ | {"GPTQMODEL_CPU_WORKERS": str(max(2, hw.threads)), "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "runtime_matrix.runtimes.weights.gptq_worker"]
-        text = json.dumps(vars(order))
-        # It leaves logs where it runs.
-        done = subprocess.run(
-            command, input=text, encoding="utf-8", errors="replace", capture_output=True, env=environment, cwd=folder
+        order_json = json.dumps(vars(order))
+        # gptqmodel writes logs into its working directory.
+        process = subprocess.run(
+            command,
+            input=order_json,
+            encoding="utf-8",
+            errors="replace",
+            capture_output=True,
+            env=environment,
+            cwd=folder,
         )
         shutil.rmtree(folder / "logs", ignore_errors=True)
-        sys.stderr.write(done.stderr[-5000:])  # into the cell's log
-        if done.returncode:
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            raise RuntimeError(f"gptqmodel could not quantize: {lines[-1] if lines else done.returncode}")
+        sys.stderr.write(process.stderr[-5000:])  # the log of the benchmark cell
+        if process.returncode:
+            lines = [line for line in process.stderr.strip().splitlines() if line.strip()]
+            raise RuntimeError(f"gptqmodel could not quantize: {lines[-1] if lines else process.returncode}")
         for path in (folder / "made").iterdir():
             path.rename(folder / path.name)
         (folder / "made").rmdir()
@@ -128,15 +142,16 @@ class Gptq:
 
 
 def quantizing_dtype(device: str) -> str:
-    """Return the dtype to quantize in: "auto", gptqmodel's own choice, where that is fast, else float32.
+    """Return the dtype of the quantization: "auto" (gptqmodel's choice), or float32 if that choice would be slow.
 
-    On a CPU gptqmodel chooses bfloat16, whatever the processor. The weights are rounded to 4 bits or so afterwards.
+    On a CPU gptqmodel always chooses bfloat16, even if the processor emulates it. The choice hardly affects the
+    weights, which are then rounded to about 4 bits.
     """
     return "float32" if device == "cpu" and is_emulated("bfloat16") else "auto"
 
 
 def _saved(model: ModelSource, folder: Path, hw: Hardware) -> Path:
-    """Save a model that never was on disk, since gptqmodel reads folders."""
+    """Save a random model to `folder`, because gptqmodel only reads folders; return the folder."""
     request = LoadRequest(model, "float32", "sdpa", replace(hw, device="cpu"))
     full.load_module(request).save_pretrained(folder)
     return folder

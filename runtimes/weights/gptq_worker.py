@@ -1,4 +1,4 @@
-"""Quantizes a model folder with gptqmodel, in a process of its own, which reads what to do as JSON from its input."""
+"""Quantizes a model folder with gptqmodel, in a separate process that reads an `Order` as JSON from standard input."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from typing_extensions import override
 
 @dataclass(frozen=True)
 class Order:
-    """What to quantize, how, and where to write it."""
+    """The arguments of the process: the model, the quantization method and the output folder."""
 
-    source: str  # a folder
-    out: str
+    source: str  # folder of the model
+    out: str  # folder of the quantized model
     device: str
-    dtype: str  # torch's, or auto: gptqmodel's own choice
+    dtype: str  # torch's name, or auto: gptqmodel chooses
     method: str  # gptq or awq
     bits: int
     group_size: int
-    calibration_ids: list[list[int]]
+    calibration_ids: list[list[int]]  # one list of token ids per sequence
 
 
 def main() -> None:
-    """Quantize what the order on standard input says."""
+    """Quantize the model that the JSON `Order` on standard input describes."""
     order = Order(**json.load(sys.stdin))
     import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     from gptqmodel.quantization import FORMAT, METHOD
 
     is_awq = order.method == "awq"
-    form = {"method": METHOD.AWQ, "format": FORMAT.GEMM} if is_awq else {}
-    config = QuantizeConfig(bits=order.bits, group_size=order.group_size, **form)
+    method_options = {"method": METHOD.AWQ, "format": FORMAT.GEMM} if is_awq else {}
+    config = QuantizeConfig(bits=order.bits, group_size=order.group_size, **method_options)
     dtype = order.dtype if order.dtype == "auto" else getattr(torch, order.dtype)
     model = GPTQModel.load(order.source, config, device=order.device, dtype=dtype)
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in order.calibration_ids]
     if is_awq and dtype is torch.float32:
         from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 
-        # It refuses what it can do: layers that were quantized in float32 are packed with scales in float16.
+        # The class rejects float32 although it supports it: it packs layers quantized in float32 with float16 scales.
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
         _search_on_copies()
-    backend = {"backend": BACKEND.AWQ_TORCH} if is_awq and order.device == "cpu" else {}
-    model.quantize(rows, batch_size=4, **backend)
+    backend_options = {"backend": BACKEND.AWQ_TORCH} if is_awq and order.device == "cpu" else {}
+    model.quantize(rows, batch_size=4, **backend_options)
     model.save(order.out)
 
 
 def _search_on_copies() -> None:
-    """Keep gptqmodel 7.6's search for scales from destroying weights in float32 on a CPU.
+    """Patch the scale search of AWQ in gptqmodel 7.6, which destroys float32 weights on a CPU.
 
-    It tries each scale on the weights themselves and then restores them from what it kept: `weight.detach()` converted
-    to float32 on the CPU, which is no copy where they are that already.
+    The search modifies the weights in place for each scale and then restores them from a backup. The backup is
+    `weight.detach()` converted to float32 on the CPU. For weights that are already float32 on the CPU, this conversion
+    does not copy, so the backup shares their memory. The patch makes `detach` return a copy.
     """
     import torch
     from gptqmodel.looper.awq_processor import AWQProcessor

@@ -1,4 +1,4 @@
-"""Weights packed within an exported ONNX graph: dynamic int8, and 4 or 8 bits in blocks (MatMulNBits)."""
+"""Quantization of exported ONNX graphs by ONNX Runtime: dynamic int8, and 4 or 8 bits in blocks (MatMulNBits)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 
 _GRAPH = "model.onnx"
-_FLOAT = 1  # MatMulNBits' accuracy levels: activations in float32 …
-_INT8 = 4  # … or in int8
+# Values of MatMulNBits' attribute `accuracy_level`: the dtype of the activations.
+_FLOAT = 1  # float32
+_INT8 = 4  # int8
 
 
 class _InGraph:
-    """What weights have in common that are loaded dense and packed within the exported graph."""
+    """Base class of weights that are loaded dense and quantized in the exported graph."""
 
     form: ClassVar[str] = "onnx"
     keeps_values: ClassVar[bool] = False
@@ -24,27 +25,27 @@ class _InGraph:
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where ONNX Runtime is missing."""
+        """Raise Unsupported if ONNX Runtime is missing."""
         require("onnxruntime", "onnx" if hw.device == "cpu" else "onnx-gpu")
 
     def load(self, request: LoadRequest) -> Any:
-        """Return the dense module, of which the graph is exported."""
+        """Return the dense module, from which the graph is exported."""
         return full.load_module(request)
 
 
 class DynamicInt8(_InGraph):
-    """Activations are quantized as they come, weights once."""
+    """int8 weights, quantized once per output channel; activations are quantized to int8 at run time."""
 
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
-    packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)  # what packing imports beside them
+    packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """What artifacts that are made from these weights depend on."""
+        """JSON that identifies these weights in artifact keys."""
         return {"name": "int8", "method": "dynamic"}
 
     def pack(self, dense: Path, folder: Path) -> None:
-        """Write the packed form of the graph in `dense` into `folder`."""
+        """Quantize the graph in the folder `dense` and write it to `folder`."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(
@@ -58,7 +59,11 @@ class DynamicInt8(_InGraph):
 
 
 class Blocks(_InGraph):
-    """`bits` 4 or 8, with a scale a block of `block_size` inputs; activations in int8 where `int8_activations`."""
+    """Weights of 4 or 8 `bits`, with one scale per block of `block_size` inputs.
+
+    Activations are computed in int8 if `int8_activations`, else in float32. Raises Unsupported for other `bits`, or if
+    `block_size` is not a power of two of at least 16.
+    """
 
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
@@ -72,11 +77,11 @@ class Blocks(_InGraph):
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """What artifacts that are made from these weights depend on."""
+        """JSON that identifies these weights in artifact keys."""
         return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
 
     def pack(self, dense: Path, folder: Path) -> None:
-        """Write the packed form of the graph in `dense` into `folder`."""
+        """Quantize the graph in the folder `dense` and write it to `folder`."""
         import onnx
         from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
@@ -86,6 +91,6 @@ class Blocks(_InGraph):
             accuracy_level=_INT8 if self._int8 else _FLOAT,
             bits=self._bits,
         )
-        made = MatMulNBitsQuantizer(onnx.load(dense / _GRAPH), algo_config=config)
-        made.process()
-        made.model.save_model_to_file(str(folder / _GRAPH), use_external_data_format=True)
+        quantizer = MatMulNBitsQuantizer(onnx.load(dense / _GRAPH), algo_config=config)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(folder / _GRAPH), use_external_data_format=True)

@@ -1,4 +1,4 @@
-"""Imports packages, and says in one line which extra brings one that is missing."""
+"""Imports of optional packages, with a one-line error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from runtime_matrix.runtimes.base import Unsupported
 
 
 def require(module: str, extra: str) -> None:
-    """Raise Unsupported unless the module can be found."""
+    """Raise Unsupported if the module is not installed; the message names the extra that installs it."""
     if importlib.util.find_spec(module) is None:
         raise Unsupported(f"{module} is not installed: pip install 'runtime-matrix[{extra}]'")
 
 
 def import_all(modules: Iterable[str]) -> None:
-    """Import what is there, ahead of its use; what is missing or broken is said where it is used."""
+    """Import the modules ahead of their use. Failures are ignored: the code that uses a module reports them."""
     for module in modules:
         with suppress(Exception):
             importlib.import_module(module)

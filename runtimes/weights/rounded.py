@@ -1,6 +1,6 @@
-"""Weights rounded to the nearest of few values, computed in the runtime's dtype: what bits alone cost.
+"""Simulated round-to-nearest quantization: weights are rounded, then stored and computed in the runtime's dtype.
 
-No memory is saved and no speed is gained. It is the bar that a quantization method must clear.
+It saves neither memory nor time. It is the accuracy baseline that a quantization method must exceed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from runtime_matrix.runtimes.weights import full
 
 
 class Rounded:
-    """`bits` 2 to 8; `group_size` weights of an output row share a scale, null: the whole row."""
+    """Weights rounded to `bits` (2 to 8), with one scale per `group_size` inputs of an output row; None: per row.
+
+    Raises Unsupported for other `bits`.
+    """
 
     form: ClassVar[str] = "dense"
     keeps_values: ClassVar[bool] = False
@@ -31,20 +34,20 @@ class Rounded:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """What artifacts that are made from these weights depend on."""
+        """JSON that identifies these weights in artifact keys."""
         return {"name": "rounded", "bits": self._bits, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
-        """Nothing beside torch and transformers is needed."""
+        """Do nothing: only torch and transformers are required."""
 
     def load(self, request: LoadRequest) -> Any:
-        """Return the module with rounded weights. Unsupported for layers that groups do not divide."""
+        """Return the module with rounded weights. Raises Unsupported if groups do not divide a layer's width."""
         import torch
 
         module = full.load_module(request)
         embedding = module.get_input_embeddings().weight
         for name, part in module.named_modules():
-            # A head that is tied to the embedding keeps it: rounding one would round the other.
+            # A head tied to the embedding is not rounded: that would round the embedding as well.
             if isinstance(part, torch.nn.Linear) and part.weight is not embedding:
                 check_groups(name, part.in_features, self._group_size)
                 part.weight.data = round_to_nearest(part.weight.float(), self._bits, self._group_size).to(
@@ -54,9 +57,9 @@ class Rounded:
 
 
 def round_to_nearest(weight_OI: torch.Tensor, bits: int, group_size: int | None = None) -> torch.Tensor:
-    """Return (O, I): rounded symmetrically to `bits`, with one scale for each group of an output row.
+    """Return the weights (O outputs x I inputs) rounded symmetrically to `bits`, with one scale per group.
 
-    A group is `group_size` inputs, which must divide I; None: the whole row.
+    A group is `group_size` consecutive inputs of an output row, and `group_size` must divide I. None: the whole row.
     """
     largest = 2 ** (bits - 1) - 1
     grouped = weight_OI.reshape(weight_OI.shape[0], -1, group_size or weight_OI.shape[1])
@@ -66,7 +69,7 @@ def round_to_nearest(weight_OI: torch.Tensor, bits: int, group_size: int | None 
 
 
 def check_groups(name: str, width: int, group_size: int | None) -> None:
-    """Raise Unsupported for a layer that groups do not divide."""
+    """Raise Unsupported if `group_size` does not divide `width`, the input width of the layer `name`."""
     if group_size is not None and (group_size < 1 or width % group_size):
         raise Unsupported(
             f"runtime.weights.group_size={group_size} does not divide {name}, which is {width} wide: use a divisor"

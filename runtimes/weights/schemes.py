@@ -1,4 +1,4 @@
-"""Schemes of packages that pack weights in several ways."""
+"""Validation of the option `scheme` of packages with several quantization schemes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from runtime_matrix.runtimes.base import Unsupported
 
 
 def check_scheme(scheme: str, known: tuple[str, ...]) -> str:
-    """Return the scheme. Unsupported names the known ones where it is none of them."""
+    """Return `scheme`. Raises Unsupported if it is not in `known`."""
     if scheme not in known:
         raise Unsupported(f"runtime.weights.scheme={scheme} is unknown; known: {', '.join(known)}")
     return scheme

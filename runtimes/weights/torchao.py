@@ -1,6 +1,6 @@
-"""Weights packed by torchao: int8 weight-only, int8 with dynamic activations, int4 in groups.
+"""Quantization with torchao: int8 weight-only, int8 with dynamic activation quantization, and int4 in groups.
 
-On a CPU int4 is kept in one byte a weight: it shows what 4 bits cost in accuracy there, and saves nothing over int8.
+On a CPU each int4 weight takes one byte. There int4 shows the accuracy of 4 bits, but saves no memory over int8.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
 from runtime_matrix.runtimes.weights.schemes import check_scheme
 
-_INT4_CAPABILITY = (8, 0)  # of a CUDA device
+_INT4_CAPABILITY = (8, 0)  # least compute capability of a CUDA device for the int4 kernel
 SCHEMES = ("int8", "int8_dynamic", "int4")
 
 
 class TorchAo:
-    """`scheme` is int8, int8_dynamic or int4; `group_size` is int4's."""
+    """Quantizes all linear layers by `scheme` (int8, int8_dynamic or int4).
+
+    `group_size` is the number of inputs per scale; only int4 uses it. Raises Unsupported for an unknown scheme.
+    """
 
     form: ClassVar[str] = "packed"
     keeps_values: ClassVar[bool] = False
@@ -32,11 +35,11 @@ class TorchAo:
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
-        """What artifacts that are made from these weights depend on."""
+        """JSON that identifies these weights in artifact keys."""
         return {"name": "torchao", "scheme": self._scheme, "group_size": self._group_size}
 
     def check(self, hw: Hardware) -> None:
-        """Raise Unsupported where torchao is missing, or the GPU is too old for int4."""
+        """Raise Unsupported if torchao is missing, or if the GPU is too old for int4."""
         require("torchao", "quant")
         if self._scheme == "int4" and hw.device == "cuda":
             import torch
@@ -44,12 +47,12 @@ class TorchAo:
             capability = torch.cuda.get_device_capability()
             if capability < _INT4_CAPABILITY:
                 raise Unsupported(
-                    f"torchao's int4 kernel needs compute capability {_INT4_CAPABILITY[0]}.0 and found "
+                    f"torchao's int4 kernel needs compute capability {_INT4_CAPABILITY[0]}.0, but the GPU has "
                     f"{'.'.join(map(str, capability))}: use runtime/weights=torchao_int8"
                 )
 
     def load(self, request: LoadRequest) -> Any:
-        """Return the module with packed weights. Unsupported for layers that int4's groups do not divide."""
+        """Return the quantized module. Raises Unsupported if int4's `group_size` does not divide a layer's width."""
         self.check(request.hw)
         import torch
         from torchao import quantization
@@ -64,13 +67,12 @@ class TorchAo:
             for name, part in module.named_modules():
                 if isinstance(part, torch.nn.Linear):
                     check_groups(name, part.in_features, self._group_size)
-            on_device = (
-                request.hw.device == "cuda" and request.dtype == "bfloat16"
-            )  # int4's fast kernel computes in bfloat16
+            # The fast int4 kernel supports only bfloat16.
+            has_kernel = request.hw.device == "cuda" and request.dtype == "bfloat16"
             config = (
-                # The kernel within torch (tinygemm); torchao's default packing needs a package of its own.
+                # The packing of torch's own kernel (tinygemm); torchao's default packing needs another package.
                 quantization.Int4WeightOnlyConfig(group_size=self._group_size, int4_packing_format="tile_packed_to_4d")
-                if on_device
+                if has_kernel
                 else quantization.IntxWeightOnlyConfig(
                     torch.int4,  # type: ignore[attr-defined]
                     PerGroup(self._group_size),

@@ -134,7 +134,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["runtime=gptq", "runtime.weights.bits=many"], "runtime.weights: gptq has"),
     (["runtime=onnxruntime_int4", "runtime.weights.block_size=24"], "must be a power of two of at least 16"),
     (["runtime=nf4", "runtime.weights.scheme=nf5"], "runtime.weights.scheme=nf5 is unknown; known: nf4, int8"),
-    (["runtime=offload", "+runtime.placement.max_memory={cpu: 1GB}"], "wants one of runtime.placement.layers=N"),
+    (["runtime=offload", "+runtime.placement.max_memory={cpu: 1GB}"], "needs either runtime.placement.layers=N"),
     (
         ["runtime=eager", "+runtime.engine.dtype=float16"],
         "runtime.engine.dtype is not an option here: use runtime.dtype",

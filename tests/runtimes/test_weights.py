@@ -64,7 +64,7 @@ def test_what_cannot_be_rounded_says_what_can(
         (["runtime/weights=nf4", "runtime.weights.scheme=nf5"], "known: nf4, int8"),
         (["runtime/weights=torchao_int8", "runtime.weights.scheme=int9"], "known: int8, int8_dynamic, int4"),
         (["runtime=offload", "runtime.placement.to=cloud"], "known: host, disk"),
-        (["runtime=offload", "runtime.placement.layers=null"], "wants one of"),
+        (["runtime=offload", "runtime.placement.layers=null"], "needs either runtime.placement.layers=N"),
         (["runtime=compile", "runtime/placement=disk"], "runtime=compile holds its weights itself"),
         (["runtime=onnxruntime", "runtime/placement=host"], "runtime=onnxruntime holds its weights itself"),
         (["runtime=offload", "runtime/weights=nf4"], "runtime/placement=disk cannot move packed weights, such as nf4"),
