@@ -70,6 +70,7 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_wheel_has_one_import_package(python: Path) -> None:
     code = "from importlib.metadata import files; print({f.parts[0] for f in files('runtime-matrix')})"
     done = run(python.parent, python, "-c", code)
@@ -77,6 +78,7 @@ def test_a_wheel_has_one_import_package(python: Path) -> None:
     assert names - {"..", "__pycache__"} == {"runtime_matrix"}  # `..` is the program
 
 
+@pytest.mark.slow
 def test_tests_of_a_project_with_folders_of_our_names_run(python: Path, project: Path) -> None:
     done = run(project, python, "-m", "pytest", "-q")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
@@ -86,6 +88,7 @@ def test_tests_of_a_project_with_folders_of_our_names_run(python: Path, project:
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_program_measures_and_names_itself(python: Path, project: Path) -> None:
     program = python.parent / "runtime-matrix"
     done = run(project, program, "run", *SMALL, "progress=false")
@@ -115,6 +118,7 @@ def test_the_program_measures_and_names_itself(python: Path, project: Path) -> N
     assert "python -m experiments" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_a_gate_over_a_runtime_of_the_project(python: Path, project: Path) -> None:
     words = ["model=random", "agreement.enabled=false", "comparison.rounds=2", "comparison.one_thread_rounds=2"]

@@ -81,12 +81,14 @@ def test_rows_and_page_hold_what_is_derived_from_its_score(swept: tuple[Path, st
     assert "Texts that contain the answer" in page
 
 
+@pytest.mark.slow
 def test_advice_keeps_its_score(swept: tuple[Path, str], python: Python) -> None:
     results, _ = swept
     done = python("experiments.advise", str(results), "--goal", "memory", "--min-accuracy", "0.9")
     assert "of the reference's recall" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_gate_limits_its_score_and_the_axis(python: Python, data: Path, tmp_path: Path) -> None:
     (tmp_path / "ours.yaml").write_text(GATE)
     words = [f"gate={tmp_path / 'ours.yaml'}", "runtime=patient", "runtime/weights=full"]

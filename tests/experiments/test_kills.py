@@ -11,14 +11,15 @@ from tests.experiments.kills import OPTIONS, SCRIPTED, kill
 FAKE, BUILDS = SCRIPTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "what", "after_s"),
     [
         (BUILDS, "SIGTERM", 7.0),
         (BUILDS, "kill -9", 7.5),
-        pytest.param(BUILDS, "Ctrl-C twice", 8.0, marks=pytest.mark.slow),
+        (BUILDS, "Ctrl-C twice", 8.0),
         (FAKE, "SIGHUP", 1.0),
-        pytest.param(FAKE, "fork server", 6.0, marks=pytest.mark.slow),
+        (FAKE, "fork server", 6.0),
     ],
 )
 def test_no_process_is_left_and_no_row_lost(words: tuple[str, ...], what: str, after_s: float, tmp_path: Path) -> None:

@@ -89,12 +89,14 @@ def answered(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_cached_responses_are_reused_only_in_mode_use(tmp_path: Path) -> None:
     assert figures(run(tmp_path, *ASKED), "extractive_qa")["cached_responses"] == 0
     assert figures(run(tmp_path, *ASKED), "extractive_qa")["cached_responses"] == 0
     assert figures(run(tmp_path, *ASKED, "responses.mode=use"), "extractive_qa")["cached_responses"] == 20
 
 
+@pytest.mark.slow
 def test_timed_benchmarks_run_although_all_responses_are_cached(tmp_path: Path) -> None:
     words = ["benchmark=[throughput,latency]", "responses.mode=use", "benchmark.throughput.requests=2", *ALONE]
     words += ["benchmark.latency.iterations=2", "benchmark.latency.new_tokens=4"]

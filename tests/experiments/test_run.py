@@ -134,6 +134,7 @@ def test_a_killed_run_resumes_without_measuring_a_cell_twice(run: Run, tmp_path:
     assert len(ok) == len(set(ok)) == 3
 
 
+@pytest.mark.slow
 def test_an_engine_that_was_edited_is_measured_again(
     fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_an_engine_that_was_edited_is_measured_again(
     assert "error: ValueError: broken now" in broken.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_in_slices(run: Run, tmp_path: Path) -> None:
     sweep = ("-m", *FAKE, "seed=1,2,3", "stop_after_s=0", "resume=true")
     done = run(*sweep)
@@ -204,6 +206,7 @@ def test_help_does_not_import_torch() -> None:
     assert "GROUP=OPTION" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_found_in_the_local_cache_without_a_network(
     fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,7 @@ def draft(folder: Path, vocabulary: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_draft_changes_no_text(tmp_path: Path) -> None:
     plain, _ = texts_and_figures(tmp_path / "plain")
     itself = f"generation.draft_model={MODEL_DIR}"

@@ -53,8 +53,8 @@ class Case:
 
     @property
     def is_slow(self) -> bool:
-        """Say whether it compiles for a minute, beside `compile` which does so already."""
-        return issubclass(load_class(self.config.engine["target"]), Compiled) and self.config.title != "compile"
+        """Return whether the case compiles for minutes."""
+        return issubclass(load_class(self.config.engine["target"]), Compiled)
 
     def under_eager(self) -> Case | None:
         """Return the same weights under eager, in its own placement; None where eager cannot take them or is it."""

@@ -300,6 +300,7 @@ def in_a_process_of_its_own(names: Sequence[str]) -> list[str]:
     return [words[0] for words in lines if words[1:2] == ["PASSED"]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(OWN_PROCESS in os.environ, reason="starts itself")
 def test_checkpoints_of_other_makers_keep_the_contract() -> None:
     passed = in_a_process_of_its_own(["autogptq", "autoawq"])

@@ -133,7 +133,7 @@ def test_what_is_selected_moves_within_the_pool() -> None:
 
 def test_free_buffers_take_no_more_than_what_was_used_at_once() -> None:
     pool = CachePool(lambda rows, slots: SlotCache([torch.zeros(rows, 1, slots, 1)], [torch.zeros(0)], [0] * rows))
-    for slots in range(1, 40):
+    for slots in (1, 2, 3, 8, 21, 39):
         pool.take(1, slots)
         gc.collect()
         held = sum(free.nbytes for free in pool._free)

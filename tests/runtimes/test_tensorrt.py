@@ -175,6 +175,7 @@ def test_a_shape_beyond_the_profile_is_named_with_its_bounds(tiny_model: Path, a
         runtime.forward(torch.ones(9, 4, dtype=torch.long), [4] * 9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_card")
 def test_texts_up_to_the_last_token_may_be_guessed_for_and_scored_together(tiny_model: Path, artifacts: Path) -> None:
     """Guesses and padding stand behind the last token that an engine is built for."""
@@ -217,6 +218,7 @@ def test_what_tensorrt_says_of_memory_is_out_of_memory(tiny_model: Path, artifac
         assert (found, said in reason) == (status, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("capability", "says"),
     [
@@ -248,6 +250,7 @@ def test_auto_takes_rtx_where_it_has_kernels(
     assert runtime._found(Hardware("cuda", 1))[0] == "tensorrt"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_RTX, reason="tensorrt-rtx is not installed: pip install 'runtime-matrix[tensorrt-rtx]'")
 @pytest.mark.parametrize("name", ["t4", "rtx4090", "h100"])
 def test_rtx_builds_for_the_profiles_architecture(name: str, tiny_model: Path, artifacts: Path) -> None:

@@ -55,8 +55,8 @@ def test_what_cannot_be_rounded_says_what_can(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["runtime=onnxruntime", "runtime/weights=nf4"], "takes dense or onnx weights and nf4 are packed"),
-        (["runtime=eager", "runtime/weights=int8"], "takes dense or packed weights and int8 are onnx"),
+        (["runtime=onnxruntime", "runtime/weights=nf4"], "takes dense or onnx weights, but nf4 weights are packed"),
+        (["runtime=eager", "runtime/weights=int8"], "takes dense or packed weights, but int8 weights are onnx"),
         (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.bits=3"], "4 and 8 bits, not 3"),
         (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.block_size=24"], "power of two"),
         (["runtime=gptq", "runtime.weights.bits=5"], "gptq has 2, 3, 4, 8 bits, not 5"),
@@ -77,12 +77,14 @@ def test_what_does_not_go_together_is_refused_before_anything_is_loaded(words: l
         make_runtime(config.runtime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_graph_packed_in_blocks_answers_nearly_as_the_dense_one(tmp_path: Path, bits: int) -> None:
     pytest.importorskip("onnxruntime")
     _check_graph(Blocks(bits, 32), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_graph_packed_to_int8_answers_nearly_as_the_dense_one(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     _check_graph(DynamicInt8(), tmp_path)

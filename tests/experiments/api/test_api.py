@@ -29,6 +29,7 @@ def snippet() -> str:
     return code.replace('"comparison.launches=2"', ", ".join(map(repr, ("comparison.launches=2", *SHORT))))
 
 
+@pytest.mark.slow
 def test_the_documented_snippet_runs_unchanged(tmp_path: Path) -> None:
     assert len([line for line in snippet().splitlines() if line]) <= 10
     (tmp_path / "script.py").write_text(snippet())

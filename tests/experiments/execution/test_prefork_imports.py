@@ -56,6 +56,7 @@ def test_the_preload_does_not_query_cuda() -> None:
     assert hits(modules, environment) == 0
 
 
+@pytest.mark.slow
 def test_the_trap_detects_a_query() -> None:
     with supervise.child_environment(1):
         environment = dict(os.environ)

@@ -74,6 +74,7 @@ def words(tmp_path: Path) -> list[str]:
     return [f"gate={small_gate(tmp_path)}", "runtime=fake", "against=fake", "model=random", *SHORT]
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_a_slower_runtime_fails_as_a_test_with_its_loss(tmp_path: Path) -> None:
     """Over a runtime of another project, through the fixture; slow by computation, not by sleeping."""
@@ -95,6 +96,7 @@ def test_a_slower_runtime_fails_as_a_test_with_its_loss(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_each_limit_is_a_test(tmp_path: Path) -> None:
     given = ["--gate", small_gate(tmp_path), "--gate-with"]

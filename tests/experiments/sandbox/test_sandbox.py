@@ -97,6 +97,7 @@ def test_a_hostile_program_is_contained(attack: Attack, pool: Pool, outside: Out
     assert pool.submit(program(HONEST)).result(timeout=60).passed
 
 
+@pytest.mark.slow
 def test_the_attacks_succeed_without_a_sandbox(outside: Outside, tmp_path: Path) -> None:
     """Otherwise a corpus that attempts nothing would be contained as well. Harmless attempts only."""
     (tmp_path / "victim.txt").write_text("secret")
@@ -174,6 +175,7 @@ def unpacked(wheel: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(("is_wheel", "user"), [(False, 65534), (True, 0)])
 def test_attacks_are_contained_in_other_folders_and_as_other_users(

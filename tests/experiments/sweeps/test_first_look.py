@@ -6,6 +6,8 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.execution.progress import Deadline
@@ -36,6 +38,7 @@ def test_a_pair_is_compared_before_the_last_cell(tmp_path: Path) -> None:
     assert line.endswith("; 1 of 3 cells remain")
 
 
+@pytest.mark.slow
 def test_no_speed_is_shown_for_wrong_outputs(tmp_path: Path) -> None:
     (line,) = look(tmp_path, "runtime=custom", "runtime.engine.target=tests.experiments.cheats:Garbage")
     assert "times as" not in line

@@ -73,6 +73,7 @@ def launches(runner: Runner) -> list[Launch]:
     return stored(runner).launches
 
 
+@pytest.mark.slow
 def test_a_crash_does_not_end_the_other_cells(compared: Compared) -> None:
     reference, good = compared("reference"), compared("good")
     dying = compared("dying", "runtime.engine.fault=segfault")
@@ -108,6 +109,7 @@ def test_a_crash_does_not_end_the_other_cells(compared: Compared) -> None:
     assert len(launches(reference)) == LAUNCHES
 
 
+@pytest.mark.slow
 def test_a_hanging_cell_ends_at_its_own_time_limit(compared: Compared) -> None:
     reference, good = compared("reference"), compared("good")
     hanging = compared("hanging", "runtime.engine.fault=hang", "time_limit_s=2")
@@ -118,6 +120,7 @@ def test_a_hanging_cell_ends_at_its_own_time_limit(compared: Compared) -> None:
     assert len(launches(good)) == 1
 
 
+@pytest.mark.slow
 def test_the_message_of_a_runtime_s_exception_is_the_reason(compared: Compared) -> None:
     runners = [compared("reference"), compared("bad", "runtime.engine.fault=unsupported")]
     found = launch(runners, options(runners[0]))
@@ -125,6 +128,7 @@ def test_the_message_of_a_runtime_s_exception_is_the_reason(compared: Compared) 
     assert list(found.rounds["own"]) == list(found.memory) == [0]
 
 
+@pytest.mark.slow
 def test_launches_end_when_they_suffice(compared: Compared) -> None:
     reference, candidate = compared("reference"), compared("candidate")
     asked: list[int] = []
@@ -150,6 +154,7 @@ def test_a_known_slowdown_is_measured(compared: Compared) -> None:
         assert wall.estimate < 0.95  # a busy machine blurs wall time
 
 
+@pytest.mark.slow
 def test_cpu_time_of_child_processes_counts_for_the_cell(compared: Compared) -> None:
     same = compared("same", "runtime.engine.work=200")
     with_child = compared("child", "runtime.engine.work=200", injection=Injection("child", 1.0))
@@ -159,6 +164,7 @@ def test_cpu_time_of_child_processes_counts_for_the_cell(compared: Compared) -> 
     assert found.estimate == pytest.approx(0.5, rel=0.25)
 
 
+@pytest.mark.slow
 def test_cells_of_one_thread_need_one_set_of_rounds(compared: Compared) -> None:
     reference, candidate = (compared(name, "hw.threads=1") for name in ("reference", "candidate"))
     compare_speed(reference, [candidate], options(candidate), Clock.WALL)
@@ -166,6 +172,7 @@ def test_cells_of_one_thread_need_one_set_of_rounds(compared: Compared) -> None:
     assert ratio(launches(candidate), "decode", Clock.CPU) is not None
 
 
+@pytest.mark.slow
 def test_a_dying_reference_is_the_reason_of_every_candidate(compared: Compared) -> None:
     reference = compared("reference", "runtime.engine.fault=error")
     candidates = [compared("first"), compared("second")]
@@ -175,6 +182,7 @@ def test_a_dying_reference_is_the_reason_of_every_candidate(compared: Compared) 
         assert reason == "the reference: error: RuntimeError: the fake runtime was told to fail"
 
 
+@pytest.mark.slow
 def test_cells_too_large_together_are_compared_with_the_reference_one_by_one(
     compared: Compared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

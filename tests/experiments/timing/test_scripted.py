@@ -92,6 +92,7 @@ def test_a_gate_passes_and_fails_by_the_launches(
     assert ("failed twice" in done.stdout) is (verdict == "fail")
 
 
+@pytest.mark.slow
 def test_a_fail_that_is_gone_when_repeated_is_a_pass(script: Script, tmp_path: Path) -> None:
     candidates: list[Path] = []
 
@@ -106,6 +107,7 @@ def test_a_fail_that_is_gone_when_repeated_is_a_pass(script: Script, tmp_path: P
     assert "failed once, and not in a fresh repetition" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_baseline_is_kept_and_judged_against(script: Script, tmp_path: Path) -> None:
     script(slower_by(0.0))
     kept = f"baseline={tmp_path / 'kept'}"

@@ -80,6 +80,7 @@ def test_all_that_a_cell_loads_is_closed(fresh_run: Run, events: Path, tmp_path:
     assert sorted(per_process.values()) == [1, 1, 2]  # reference and replay; measuring, which loads a draft too
 
 
+@pytest.mark.slow
 def test_all_that_a_comparison_loads_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
     alone = ("benchmark=[latency]", "agreement.enabled=false", "runtime.engine.token_s=0.0,0.001")
     done = fresh_run("-m", *COUNTED, *QUICK, *alone)
@@ -90,6 +91,7 @@ def test_all_that_a_comparison_loads_is_closed(fresh_run: Run, events: Path, tmp
     assert len(found) >= 4  # each of two cells is measured, and compared in a process of its own
 
 
+@pytest.mark.slow
 def test_a_runtime_that_fails_to_load_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
     with (tmp_path / "counted.py").open("a") as file:
         file.write(BROKEN)

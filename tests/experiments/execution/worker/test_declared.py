@@ -89,6 +89,7 @@ def test_weights_are_counted_in_the_files(tmp_path: Path, tiny_model: Path) -> N
     assert models.stored_parameters(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
