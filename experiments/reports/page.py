@@ -27,6 +27,7 @@ from runtime_matrix.experiments.reports.flipped import Flipped
 from runtime_matrix.experiments.reports.page_data import PageData, axis_labels, page_data
 from runtime_matrix.experiments.reports.text import foot
 from runtime_matrix.experiments.reports.verdict import bars, sentence
+from runtime_matrix.experiments.tasks.registry import benchmarks
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -86,7 +87,7 @@ def page_of_rows(
         columns=columns,
         groups=_groups(columns),
         views=_views(columns),
-        benchmarks=list(dict.fromkeys(column.benchmark for column in columns if column.benchmark)),
+        benchmarks=_benchmarks(columns),
         rows=[_line(row, columns, marks) for row in rows],
         page_rank=PAGE,
         notes=foot(rows),
@@ -156,6 +157,12 @@ def _line(row: Row, columns: Sequence[Metric], marks: Mapping[tuple[str, str], s
 def status_class(row: Row) -> str:
     """Return a status as CSS classes: spaces become hyphens, and ` alarm` is added for failed timing."""
     return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
+
+
+def _benchmarks(columns: Sequence[Metric]) -> list[str]:
+    """Return the titles of the benchmarks that have columns, in the order of the matrix."""
+    titles = {column.benchmark for column in columns}
+    return [task.title for task in benchmarks().values() if task.title in titles]
 
 
 def _groups(columns: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:

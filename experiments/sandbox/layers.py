@@ -54,12 +54,19 @@ def no_new_privileges() -> None:
 
 
 def become_nobody(must_read: str) -> bool:
-    """Give up root for good and return True; return False and keep root if `must_read` would become unreadable."""
+    """Give up root for good and return True.
+
+    Return False and keep root if `must_read` would become unreadable, or if there is no other user: the user namespace
+    of a bubblewrap that root starts has root alone.
+    """
     if os.geteuid() != 0:
         return True
     if not readable_by_others(must_read):
         return False
-    os.setgroups([])
+    try:
+        os.setgroups([])
+    except PermissionError:
+        return False
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     prctl(_PR_SET_DUMPABLE, 1)  # otherwise /proc/self belongs to root and the user namespace cannot be mapped

@@ -97,27 +97,36 @@ class Pool:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
         if os.geteuid() == 0 and not readable_by_others(os.__file__):
-            self._copy = tempfile.TemporaryDirectory(
-                prefix="sandbox-python-"
-            )  # root's library is unreadable for the unprivileged user
+            # Root's library is unreadable for the unprivileged user.
+            self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
             os.chmod(self._copy.name, 0o755)
             self._library = _copied_library(Path(self._copy.name) / "python")
-        first = self._start()
-        self.level: list[str] = first.level
-        missing = [layer for layer in REQUIRED if layer not in self.level]
-        if missing and not allow_unsafe:
-            first.close()
+        try:
+            first = self._first(allow_unsafe)
+        except UserError:
             if self._copy is not None:
                 self._copy.cleanup()
-            raise UserError(
-                f"this host has no {' and no '.join(missing)}, which generated code requires: "
-                "use another host, or set sandbox.allow_unsafe=true"
-            )
+            raise
+        self.level: list[str] = first.level
         self._free: queue.SimpleQueue[_Grader | None] = queue.SimpleQueue()
         self._free.put(first)
         for _ in range(workers - 1):
             self._free.put(None)  # started on demand
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+
+    def _first(self, allow_unsafe: bool) -> _Grader:
+        grader = self._start()
+        missing = [layer for layer in REQUIRED if layer not in grader.level]
+        if missing and not allow_unsafe:
+            grader.close()
+            advice = (
+                "start it as a user other than root" if self._bubblewrap and os.geteuid() == 0 else "use another host"
+            )
+            raise UserError(
+                f"this host has no {' and no '.join(missing)}, which generated code requires: "
+                f"{advice}, or set sandbox.allow_unsafe=true"
+            )
+        return grader
 
     @property
     def note(self) -> str | None:

@@ -61,7 +61,7 @@ def test_auto_keeps_the_faster_step_and_says_which(
     step, graphs = runtime._step, Graphs(runtime._model)
     assert step is not None
     said = runtime._choose_step(step, by_inductor(graphs.step, "reduce-overhead", Hardware("cpu", 1, artifacts)))
-    assert said.startswith("mode auto: reduce-overhead; a captured CUDA graph: 2")
+    assert said.startswith("mode auto: reduce-overhead; a captured CUDA graph: ")
     logits = []
     for each in (runtime, eager):
         cache = each.new_cache(1, 100)
