@@ -134,6 +134,7 @@ def test_a_gate_over_a_runtime_of_the_project(python: Path, project: Path) -> No
     assert "launch 3" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_module_has_two_names(tmp_path: Path) -> None:
     """Of a checkout: in the command itself, and in a cell whose runtime tells what is imported there."""
     (tmp_path / "mine.py").write_text(

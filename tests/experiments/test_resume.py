@@ -58,6 +58,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_after_its_last_batch(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     process = subprocess.Popen(command(tmp_path), cwd=ROOT, start_new_session=True)
     kept = tmp_path / "artifacts" / "responses.sqlite"

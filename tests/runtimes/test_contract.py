@@ -255,6 +255,7 @@ def test_rows_branch_from_one_prefix_without_a_copy(subject: Subject, ids_BT: to
     assert trunk.lengths == [4]
 
 
+@pytest.mark.slow
 def test_compile_counts_its_graphs(model: Path, artifacts: Path, ids_BT: torch.Tensor) -> None:
     runtime = Compiled(batch_buckets=[2], token_buckets=[8])
     runtime.load(ModelSource("contract", model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
