@@ -67,6 +67,7 @@ def test_the_sweep_s_table_has_the_benchmark_s_column_and_the_engine_s_row(swept
     assert " ± " in row
 
 
+@pytest.mark.slow
 def test_rows_and_page_hold_what_is_derived_from_its_score(swept: tuple[Path, str], python: Python) -> None:
     results, _ = swept
     rows = json.loads(python("experiments.report", str(results), "--format", "json").stdout)

@@ -49,6 +49,7 @@ class SlowCapture:
         return [self._step(*given) for _ in range(20)][-1]
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_faster_step_and_says_which(
     tiny_model: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[100] == pytest.approx(recipe.peak_lr * recipe.final_lr_ratio)
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss_and_a_checkpoint_continues_them(
     world: World, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_the_attacks_succeed_without_a_sandbox(outside: Outside, tmp_path: Path)
 QUICK = [attack for attack in HOSTILE if attack not in EXHAUSTION]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "rlimits"])
 def test_without_one_layer_the_others_contain_the_attacks(layer: str, outside: Outside) -> None:
     with Pool(1, LIMITS, allow_unsafe=True, without=(layer,)) as pool:

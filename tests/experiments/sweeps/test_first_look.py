@@ -32,6 +32,7 @@ def look(folder: Path, *words: str) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_a_pair_is_compared_before_the_last_cell(tmp_path: Path) -> None:
     (line,) = look(tmp_path, "runtime.engine.attention=eager")
     assert re.search(r": candidate (is|takes) .*eager.* \[", line), line
