@@ -64,7 +64,7 @@ def test_a_gate_passes_fails_and_writes_a_baseline(gate: Gate, tmp_path: Path) -
     failed = gate(*words(tmp_path), kept)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "failed twice" in failed.stdout
-    assert "in the baseline and not in this run" in failed.stdout
+    assert "in the baseline but not in this run" in failed.stdout
     verdict = json.loads((tmp_path / "runs" / "gate" / "verdict.json").read_text())
     assert verdict["was_repeated"] is True
     assert {one["name"]: one["verdict"] for one in verdict["findings"]}["cell"] == "inconclusive"
