@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import layers
+import seccomp
 import values
 import zygote
 
@@ -134,7 +135,7 @@ def _confine(setup: Setup) -> tuple[list[str], Any]:
     filters = None
     if "seccomp" not in setup["without"]:
         with contextlib.suppress(OSError):
-            filters = layers.seccomp_filters("scratch" in level and "landlock" in level)
+            filters = seccomp.filters("scratch" in level and "landlock" in level)
             level.append("seccomp")
     return level, filters
 

@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import layers
+import seccomp
 import values
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ fractions json time array abc enum dataclasses contextlib sys os
 
 
 def serve(
-    orders: socket.socket, nothing: int, filters: tuple[layers.Filter, layers.Filter] | None, scratch: str | None
+    orders: socket.socket, nothing: int, filters: tuple[seccomp.Filter, seccomp.Filter] | None, scratch: str | None
 ) -> None:
     """Serve orders until the grader ends: an order with a socket starts a program, any other order ends it."""
     layers.die_with_parent()
@@ -93,7 +94,7 @@ def _clear(scratch: str) -> bool:
 def _begin(
     order: Order,
     grader: int,
-    own_filter: layers.Filter | None,
+    own_filter: seccomp.Filter | None,
     scratch: str | None,
     orders: socket.socket,
 ) -> None:
