@@ -236,7 +236,8 @@ class Bench(Protocol):
         ...
 
 
-class ReferenceBench(Protocol):
+@dataclass(frozen=True)
+class ReferenceBench:
     """What a benchmark may use of the loaded reference before the cell is measured."""
 
     folder: Path

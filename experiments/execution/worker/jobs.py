@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,12 +22,11 @@ from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.program import drop_second_name
-from runtime_matrix.experiments.config.schema import AgreementConfig, RuntimeConfig, ScoringConfig
+from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.evaluation import interruption
-from runtime_matrix.experiments.evaluation.requests import Tokenizer
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Replay
-from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.experiments.tasks.bench import ReferenceBench
 
 if TYPE_CHECKING:  # pytest is imported in a cell's process alone
     from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
@@ -141,19 +139,6 @@ def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
     Journal(folder / "journal.jsonl").write("hardware_peak", peak)
 
 
-@dataclass
-class _Reference:
-    """Implements `tasks.bench.ReferenceBench`."""
-
-    folder: Path
-    runtime: Runtime
-    traits: Traits
-    text: Tokenizer | None
-    seed: int
-    scoring: ScoringConfig
-    agreement: AgreementConfig
-
-
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Write the reference's outputs that the cell's benchmarks need into the folder."""
     from runtime_matrix.experiments.execution.worker.device import resolve
@@ -164,10 +149,11 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     hardware = cell.hardware(resolve(config.hw)[0])
 
     @contextmanager
-    def loaded(runtime_config: RuntimeConfig) -> Iterator[_Reference]:
+    def loaded(runtime_config: RuntimeConfig) -> Iterator[ReferenceBench]:
         with make_runtime(runtime_config) as runtime:
             traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
-            yield _Reference(folder, runtime, traits, make_text(cell), config.seed, config.scoring, config.agreement)
+            text = make_text(cell)
+            yield ReferenceBench(folder, runtime, traits, text, config.seed, config.scoring, config.agreement)
 
     chosen = {case.task.name: case for case in cases(cell)}.values()
     with loaded(config.reference) as reference:
