@@ -1,4 +1,5 @@
-# `make matrix` and `make test` need Python 3.11 or newer and nothing else; both can be run again at no cost.
+# `make matrix` and `make test` need Python 3.11 or newer; runtime=compile also needs g++ and Python's headers. What is
+# installed is not installed again.
 PYTHON ?= python3
 # A CPU build of torch, where the index would bring CUDA: make TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
@@ -8,7 +9,7 @@ BIN = .venv/bin
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
-# On a machine with an NVIDIA GPU, slice by slice: again until it says that nothing is left. It installs what lies in
+# For a machine with an NVIDIA GPU. It measures in slices: run it again until nothing is left. It installs what lies in
 # .wheels and nothing else, so that a machine without a network will do; torch and transformers must be there. The
 # records are packed without what was built, to be carried away: results/gpu-records.tgz.
 GPU_PYTHON ?= python3
@@ -18,7 +19,7 @@ gpu-matrix:
 		PYTHONPATH=.gpu-site $(GPU_PYTHON) -m experiments.run experiment=$$sweep results_dir=results/gpu-runs || code=$$?; \
 		tar czf results/gpu-records.tgz --exclude=artifacts -C results gpu-runs; done; exit $$code
 
-# What such a machine lacks, for its Python 3.12, on one that has a network.
+# Download what the GPU machine lacks, for Python 3.12. Run this on a machine with a network.
 gpu-wheels: .venv/installed
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .wheels antlr4-python3-runtime==4.9.3
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
@@ -61,5 +62,6 @@ test-all: test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,gptq,awq,quant,offload,tensorrt-rtx,dev]'
 	touch $@
 
+# Also removes results/runs, which holds your own measurements.
 clean:
 	rm -rf .venv .peers results/runs site

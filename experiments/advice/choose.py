@@ -13,7 +13,7 @@ from runtime_matrix.experiments.records.row import Row
 
 GOALS = ("latency", "throughput", "memory", "cost")
 GIB = 2**30
-NO_PRICE = "no hourly price is known: --usd-per-hour"
+NO_PRICE = "no hourly price is known: give --usd-per-hour"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _nothing_shown(recommendation: Recommendation, constraints: Constraints) -> 
     if needed:
         items, name = min(needed)
         note += f"; about {items:,} items in each benchmark would show it for {name}"
-    return [f"{note}; --accept-unshown goes by the estimates"]
+    return [f"{note}; --accept-unshown accepts estimates"]
 
 
 def describe(row: Row, constraints: Constraints) -> str:
@@ -131,7 +131,7 @@ def caveats(rows: Sequence[Row], local_machines: Mapping[str, str], constraints:
     notes = []
     if constraints.min_accuracy is not None and constraints.accept_unshown:
         notes += [
-            f"accepted unshown: {row.runtime} {why}"
+            f"accepted by its estimate alone: {row.runtime} {why}"
             for row in measured
             if (why := unshown(row, constraints.min_accuracy))
         ]

@@ -61,7 +61,7 @@ def judge_shares(
         )
         advice = ""
         if is_over:
-            text += f": grew {100 * (value / other - 1):.1f} %" if other else ": grew from nothing"
+            text += f": grew {100 * (value / other - 1):.1f} %" if other else ": grew from 0"
             advice = advice_on_growth(limits, name)
         verdict: Verdict = "fail" if is_over else "pass"
         bound = other * (1 + share)

@@ -119,7 +119,7 @@ def _answers(row: Row) -> str:
 
 def _where(row: Row) -> str:
     threads = f"{row.threads} thread{'s' if row.threads != 1 else ''}"
-    return f"a token at a time, {threads} of {row.processor or row.hw}"
+    return f"one token at a time, {threads} of {row.processor or row.hw}"
 
 
 def _inverse(low: float, high: float) -> str:

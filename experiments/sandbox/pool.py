@@ -32,12 +32,12 @@ from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setu
 LAYERS = {
     "rlimits": "taking all memory and time",
     "unprivileged": "acting as root",
-    "namespaces": "the network",
+    "namespaces": "using the network",
     "pids": "seeing other processes",
     "private_root": "seeing which files exist",
     "scratch": "sharing a folder",
     "landlock": "reading your files",
-    "seccomp": "most system calls",
+    "seccomp": "making most system calls",
 }
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
 _GRADER = Path(__file__).with_name("grader.py")
@@ -123,7 +123,7 @@ class Pool:
                 "start it as a user other than root" if self._bubblewrap and os.geteuid() == 0 else "use another host"
             )
             raise UserError(
-                f"this host has no {' and no '.join(missing)}, which generated code requires: "
+                f"generated code requires {', '.join(REQUIRED)}; this host lacks {', '.join(missing)}: "
                 f"{advice}, or set sandbox.allow_unsafe=true"
             )
         return grader

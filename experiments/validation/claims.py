@@ -14,7 +14,10 @@ CLAIMS: dict[str, tuple[str, str]] = {  # switch: (claim, why it differs)
     ),
     "shared prefix": (f"1.4–1.6× ({_STRATEGIES})", "the longer the examples beside the question, the more it gives"),
     "shared question": ("", ""),
-    "prefix, question and batches": (f"3–4× a question ({_GUIDE})", "four choices in one pass, and the examples once"),
+    "prefix, question and batches": (
+        f"3–4× per question ({_GUIDE})",
+        "four choices in one pass, and the examples once",
+    ),
     "sorting by length": (
         f"2–4× on short texts ({_TECHNIQUES}); 30–40 % cheaper ({_STRATEGIES})",
         "whole prompts of like length here; rows behind a prefix are packed and have no padding to save",

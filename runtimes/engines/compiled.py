@@ -186,7 +186,7 @@ class Compiled(Runtime):
         name, seconds = fastest({name: partial(self._try_step, step, cache) for name, step in steps.items()})
         self._step, self._tried = steps[name], len(steps) - 1
         return f"mode auto: {name}; " + ", ".join(
-            f"{variant}: {1e3 * s:.3f} ms a step" for variant, s in seconds.items()
+            f"{variant}: {1e3 * s:.3f} ms per step" for variant, s in seconds.items()
         )
 
     def _try_step(self, step: Step, cache: SlotCache) -> None:

@@ -100,7 +100,7 @@ class SlotCache(Cache):
         """Return (B, T): the slots of each row's next tokens, on the device. ValueError if a row has too few slots."""
         extent = max(self._row_lengths) + tokens
         if extent > self.slots and self.slots:
-            raise ValueError(f"the cache has {self.slots} slots a row; {extent} are needed")
+            raise ValueError(f"the cache has {self.slots} slots per row; {extent} are needed")
         device = self.keys[0].device
         if self._held_B1 is None:
             self._held_B1 = to_device(torch.tensor(self._row_lengths)[:, None], device)

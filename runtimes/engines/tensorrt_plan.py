@@ -104,7 +104,7 @@ class TensorRTPlan(StaticGraph):
         slots = len(self._slots_N)  # the in-place cache update requires a fixed number of slots
         if capacity > slots:
             raise ValueError(
-                f"TensorRT holds {slots} slots a row, and {capacity} are needed: raise runtime.engine.max_tokens"
+                f"TensorRT holds {slots} slots per row, and {capacity} are needed: raise runtime.engine.max_tokens"
             )
         return slots
 

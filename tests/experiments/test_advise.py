@@ -52,7 +52,7 @@ def test_accept_unshown_accepts_estimates_and_marks_them(tmp_path: Path, capsys:
     assert main([*asked, "--accept-unshown"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("run onnxruntime: ")
-    assert "\nnote: accepted unshown: onnxruntime keeps 100.0 % [" in said
+    assert "\nnote: accepted by its estimate alone: onnxruntime keeps 100.0 % [" in said
 
 
 def test_exit_code_3_if_no_cell_qualifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

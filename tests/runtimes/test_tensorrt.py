@@ -188,7 +188,7 @@ def test_texts_up_to_the_last_token_may_be_guessed_for_and_scored_together(tiny_
     scored = [ScoreRequest((*long, 5, 6, choice, 7), len(long)) for choice in (8, 9)]
     scored += [ScoreRequest((*short, *range(64, 72), choice), len(short)) for choice in (8, 9)]
     assert len(score(runtime, traits, scored, ScoringConfig())) == 4
-    with pytest.raises(ValueError, match=r"holds 64 slots a row, and 65 are needed: raise runtime\.engine\.max_tokens"):
+    with pytest.raises(ValueError, match=r"64 slots per row, and 65 are needed: raise runtime\.engine\.max_tokens"):
         runtime.new_cache(1, 65)
 
 

@@ -52,21 +52,21 @@ MEMORY = [
         "shorter sequences: a smaller cache",
         "benchmark.memory.prompt_tokens=32 benchmark.latency.prompt_tokens=32",
     ),
-    ("the last layers off the device: the last resort, and slow", "-m runtime=eager,offload"),
+    ("the last layers off the device: slow, a last resort", "-m runtime=eager,offload"),
 ]
 SPEED = [
     ("batching: what a larger batch gives", "'benchmark.latency.batch=[1,4,16]'"),
     ("flash attention, through PyTorch's sdpa", "runtime.engine.attention=sdpa"),
     ("compiled", "-m runtime=eager,compile"),
-    ("an engine of its own", "-m runtime=eager,onnxruntime"),
-    ("8 bits move fewer bytes a token", "-m runtime=eager,onnxruntime_int8"),
-    ("compiled over 8 bits", "-m runtime=eager,compile_torchao_int8"),
+    ("ONNX Runtime, another engine", "-m runtime=eager,onnxruntime"),
+    ("8-bit weights: fewer bytes per token", "-m runtime=eager,onnxruntime_int8"),
+    ("compiled, with 8-bit weights", "-m runtime=eager,compile_torchao_int8"),
     ("TensorRT", "-m runtime=eager,tensorrt"),
 ]
 ACCURACY = [
     ("more bits", "runtime=gptq runtime.weights.bits=8"),
     ("smaller groups: more scales for as many bits", "runtime=gptq runtime.weights.group_size=16"),
-    ("8 bits by another method", "-m runtime=eager,torchao_int8"),
+    ("8-bit weights by torchao", "-m runtime=eager,torchao_int8"),
 ]
 
 

@@ -329,7 +329,7 @@ def test_verdicts_are_cached_by_content(tmp_path: Path, pool: Pool) -> None:
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_programs_run_in_bubblewrap() -> None:
     if os.geteuid() == 0:  # its user namespace has root alone
-        with pytest.raises(UserError, match=r"has no unprivileged.*: start it as a user other than root"):
+        with pytest.raises(UserError, match=r"this host lacks unprivileged.*: start it as a user other than root"):
             Pool(1, LIMITS, bubblewrap=True)
         return
     with Pool(1, LIMITS, bubblewrap=True) as pool:
