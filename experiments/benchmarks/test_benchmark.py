@@ -21,8 +21,12 @@ def test_benchmark(
         case.task.run(bench, entry, case.config, case.point)
 
     benchmark.group, benchmark.name = case.task.name, case.id
-    if isinstance(case.task, Scenario) and case.task.times_rounds:
-        run()
-    else:
-        benchmark.pedantic(run, rounds=1)
+    try:
+        if isinstance(case.task, Scenario) and case.task.times_rounds:
+            run()
+        else:
+            benchmark.pedantic(run, rounds=1)
+    except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
+        benchmark.has_error = True
+        raise
     benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

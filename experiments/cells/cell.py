@@ -24,6 +24,9 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource
 _FEWEST_ROWS = 8  # smallest batch for which an engine with fixed bounds is built
 
 
+_TASKS = "runtime_matrix.experiments.tasks"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One row of the matrix, before it is measured. It is picklable, because it is sent to child processes."""
@@ -70,8 +73,20 @@ class Cell:
 
     @property
     def code(self) -> Code:
-        """Return the code of the cell's runtime and of its reference, see `records.code`."""
-        return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"])])
+        """Return the code of the cell's runtime, its reference and its benchmarks, see `records.code`."""
+        return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"]), *self._tasks])
+
+    @property
+    def reference_code(self) -> Code:
+        """Return the code that computes the reference's outputs."""
+        return code_of([*targets(self.resolved["reference"]), *self._tasks])
+
+    @property
+    def _tasks(self) -> list[str]:
+        """The MODULE:CLASS names of the benchmarks outside `tasks/`, which `records.code` does not cover."""
+        classes = [type(task) for task, _ in self.config.benchmark.items()]
+        own = f"{_TASKS}."
+        return [f"{cls.__module__}:{cls.__qualname__}" for cls in classes if not cls.__module__.startswith(own)]
 
     @property
     def uses_responses(self) -> bool:

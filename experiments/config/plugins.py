@@ -13,9 +13,12 @@ Engines, weights and placements need only a preset, whose `target` names the cla
 from __future__ import annotations
 
 import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+
+from runtime_matrix.experiments.config.errors import UserError
 
 TASKS = "runtime_matrix.tasks"
 EXPORTERS = "runtime_matrix.exporters"
@@ -29,8 +32,16 @@ class Broken(Exception):
 
 @cache
 def registered(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name, sorted; nothing is imported."""
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+    """Return the entry points of a group by name, sorted; nothing is imported.
+
+    UserError if two packages register one name: neither may silently replace the other.
+    """
+    points: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        other = points.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UserError(f"{group}: {other.value} and {point.value} are both called {point.name}; uninstall one")
+    return points
 
 
 def load(point: EntryPoint) -> object:
@@ -47,13 +58,24 @@ def load(point: EntryPoint) -> object:
 
 @cache
 def preset_folders() -> tuple[Path, ...]:
-    """Return the preset folders of installed packages; only parent packages are imported."""
-    folders = []
+    """Return the preset folders of installed packages; only parent packages are imported.
+
+    A package without such a folder is left out and reported on stderr.
+    """
+    folders: list[Path] = []
     for point in registered(_PRESETS).values():
         try:
             spec = importlib.util.find_spec(point.module)
-        except (ImportError, ValueError):
+        except Exception as error:  # a parent package may raise anything
+            _report(point, f"{type(error).__name__}: {error}")
             continue
         locations = spec.submodule_search_locations if spec is not None else None
-        folders += [Path(location) for location in locations or () if Path(location).is_dir()]
+        existing = [Path(location) for location in locations or () if Path(location).is_dir()]
+        if not existing:
+            _report(point, "there is no such folder")
+        folders += existing
     return tuple(folders)
+
+
+def _report(point: EntryPoint, reason: str) -> None:
+    print(f"the presets {point.name} of {point.module} are left out: {reason}", file=sys.stderr)

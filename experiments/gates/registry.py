@@ -73,6 +73,10 @@ def _of_packages() -> tuple[Axis, ...]:
         if not isinstance(axis, Axis):
             raise UserError(f"the gate axis {point.name} is not an Axis: {point.value}")
         package_axes.append(axis)
+    try:
+        _check([*_in_folder(tuple(folder.__path__)), *package_axes])
+    except ValueError as error:
+        raise UserError(f"{error}; uninstall the package of one") from error
     return tuple(package_axes)
 
 

@@ -167,14 +167,24 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _is_dirty() -> bool:
-    """Return whether the sources differ from the commit; untracked files count only in folders of code."""
+def _is_dirty() -> bool | None:
+    """Return whether the sources differ from the commit; untracked files count only in folders of code.
+
+    False for an installed wheel; None if git is missing or refuses, such as for the folder of another user.
+    """
+    if not _is_checkout():
+        return False
     changed = _git("status", "--porcelain", "--untracked-files=no")
-    return bool(changed or _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE))
+    untracked = _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE)
+    return None if changed is None or untracked is None else bool(changed or untracked)
+
+
+def _is_checkout() -> bool:
+    return (_SOURCE / ".git").exists()
 
 
 def _git(*arguments: str) -> str | None:
-    if not (_SOURCE / ".git").exists():
-        return None  # installed as a wheel
+    if not _is_checkout() or shutil.which("git") is None:
+        return None
     done = subprocess.run(["git", "-C", str(_SOURCE), *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None

@@ -62,7 +62,9 @@ def _compare_group(
     candidates = [
         Runner(other, results / record.record_id)
         for other, record in others
-        if not _is_compared(results / record.record_id, options)  # a resumed cell may have its comparison
+        if not _is_compared(
+            results / record.record_id, reference_record, options
+        )  # a resumed cell may have its comparison
     ]
     if not options.enabled or not candidates:
         return
@@ -85,10 +87,15 @@ def _compare_group(
     )
 
 
-def _is_compared(folder: Path, options: ComparisonConfig) -> bool:
-    """Return whether a resumed cell has a complete comparison with the same options."""
+def _is_compared(folder: Path, reference: Record, options: ComparisonConfig) -> bool:
+    """Return whether a resumed cell has a complete comparison with this reference and the same options."""
     speed = read_speed(folder)
-    if speed is None or speed.options != plain(options) or speed.reason is not None:
+    if (
+        speed is None
+        or speed.against != reference.record_id
+        or speed.options != plain(options)
+        or speed.reason is not None
+    ):
         return False
     # A deadline may have ended the comparison early.
     return len(speed.launches) >= (options.launches or 2)

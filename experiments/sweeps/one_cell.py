@@ -93,8 +93,8 @@ def _jobs(cell: Cell, folder: Path, identity: CellIdentity, children: Children, 
             return _timed("reference", cell, scratch, children, progress.hear, journal=journal)
 
         reference = place_reference(cell, folder, identity, compute)
-        if reference.status != "ok" and reference.status != "unsupported":
-            Journal(journal).write("no_reference", reason=reference.reason)
+        if reference.status != "ok":
+            Journal(journal).write("no_reference", job="reference", status=reference.status, reason=reference.reason)
     try:
         outcome = _timed("measure", cell, folder, children, progress.hear)
     finally:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,26 @@ def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
     assert f"page: {tmp_path / 'runs' / 'report.html'}" in done.stdout
     page = (tmp_path / "runs" / "report.html").read_text()
     assert all(f'class="status {status}"' in page for status in statuses.values())
+
+
+def test_a_failed_reference_is_in_the_record_and_its_output_in_the_folder(run: Run, tmp_path: Path) -> None:
+    done = run(*FAKE, "runtime@reference=fake", "reference.engine.fault=segfault")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(tmp_path)
+    assert record["failures"] == [
+        {"job": "reference", "status": "crash", "reason": "killed by SIGSEGV; see output.log"},
+    ]
+    (log,) = (tmp_path / "runs").glob("*/output.log")
+    assert "Segmentation fault" in log.read_text()
+
+
+def test_a_skipped_benchmark_leaves_the_others(run: Run, tmp_path: Path) -> None:
+    done = run("runtime=fake", "model=random", "benchmark=[memory,perplexity]", "agreement.enabled=false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(tmp_path)
+    entries: Any = record["benchmarks"]
+    assert {entry["benchmark"]: entry["status"] for entry in entries} == {"memory": "ok", "perplexity": "skipped"}
+    assert (tmp_path / "runs" / str(record["record_id"]) / "pytest-benchmark.json").exists()
 
 
 def test_the_hardware_peak_is_measured_once_for_all_cells(run: Run, tmp_path: Path) -> None:

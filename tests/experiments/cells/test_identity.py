@@ -105,3 +105,11 @@ def test_an_unfinished_sweep_is_marked() -> None:
     )
     assert "UNFINISHED" not in markdown(rows(whole))
     assert rows([result(record("a", OLD))])[0]["sweep_missing_cells"] is None
+
+
+def test_the_code_of_a_benchmark_outside_the_tasks_is_part_of_the_cell() -> None:
+    latency, memory, ablation = (
+        plan(compose([f"benchmark=[{name}]"]), "a test") for name in ("latency", "memory", "ablation")
+    )
+    assert latency.code == memory.code
+    assert ablation.code.digest != memory.code.digest

@@ -14,6 +14,7 @@ from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.analysis.matrix import machine, rows
 from runtime_matrix.experiments.config.compose import CONF
 from runtime_matrix.experiments.records.environment import (
+    commit,
     environment,
     environment_hash,
     machine_differences,
@@ -141,6 +142,15 @@ def test_an_untracked_file_makes_the_code_dirty(tmp_path: Path, monkeypatch: pyt
     assert environment().is_dirty is False
     (tmp_path / "runtimes" / "two.py").write_text("")
     assert environment().is_dirty is True
+
+
+def test_without_git_commit_and_changes_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime_matrix.experiments.records.environment._SOURCE", tmp_path)
+    assert (commit(), environment().is_dirty) == (None, False)  # an installed wheel
+    (tmp_path / ".git").mkdir()  # git refuses such a folder
+    assert (commit(), environment().is_dirty) == (None, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (commit(), environment().is_dirty) == (None, None)
 
 
 def test_slightly_more_memory_is_the_same_machine() -> None:

@@ -157,7 +157,7 @@ def test_speed_or_the_reason_is_written_beside_the_record(tmp_path: Path) -> Non
 
 
 def test_a_complete_comparison_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("base", "resumed", "new", "more", "cut")
+    names = ("base", "resumed", "new", "more", "cut", "other")
     records = [recorded(tmp_path, name, is_reference=name == "base") for name in names]
     kept = replace(speed(launches(1.0), "base"), options=plain(cell().config.comparison))
     others = {
@@ -165,6 +165,7 @@ def test_a_complete_comparison_is_not_repeated(tmp_path: Path, monkeypatch: pyte
         "new": replace(kept, reason="crash"),
         "more": replace(kept, options={**kept.options, "launches": 1}),
         "cut": replace(kept, launches=kept.launches[:1]),
+        "other": replace(kept, against="base-before"),  # the reference was measured again
     }
     for name, other in others.items():
         (tmp_path / name / "speed.json").write_text(json.dumps(to_plain(other)))
@@ -175,6 +176,6 @@ def test_a_complete_comparison_is_not_repeated(tmp_path: Path, monkeypatch: pyte
         return {}
 
     monkeypatch.setattr("runtime_matrix.experiments.sweeps.after_sweep.compare_speed", compare_speed)
-    compare_with_reference([cell()] * 5, records, tmp_path, lambda text: None)
-    assert compared == ["new", "more", "cut"]  # `cut`: a deadline came after the first launch
-    assert written(tmp_path) == ["cut", "more", "new", "resumed"]
+    compare_with_reference([cell()] * 6, records, tmp_path, lambda text: None)
+    assert compared == ["new", "more", "cut", "other"]  # `cut`: a deadline came after the first launch
+    assert written(tmp_path) == ["cut", "more", "new", "other", "resumed"]

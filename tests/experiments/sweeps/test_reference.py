@@ -36,6 +36,7 @@ class Computing:
         self.calls += 1
         (folder / "reference.npz").write_text(str(self.calls))
         (folder / "journal.jsonl").write_text("{}")
+        (folder / "output.log").write_text("Traceback")
         return self.outcome
 
 
@@ -58,11 +59,63 @@ def test_two_runtimes_share_the_reference_s_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["seed=1", "runtime.dtype=bfloat16", "agreement.continuations=2", "hw.threads=1", "model.seed=3"]
+    "word",
+    [
+        *("seed=1", "runtime.dtype=bfloat16", "agreement.continuations=2", "hw.threads=1", "model.seed=3"),
+        "calibration.tokens=9",
+    ],
 )
 def test_another_input_of_the_reference_makes_another_artifact(tmp_path: Path, word: str) -> None:
     one, other = cell(tmp_path), cell(tmp_path, word)
     assert made_from(one, identity(one)) != made_from(other, identity(other))
+
+
+def test_the_content_of_files_is_an_input(tmp_path: Path) -> None:
+    text, calibration = tmp_path / "text.txt", tmp_path / "calibration.txt"
+    text.write_text("One text. " * 400)
+    calibration.write_text("A text.")
+    words = ["model=bundled", "benchmark=[divergence]", f"benchmark.divergence.data={text}"]
+    keys = []
+    for changed in (None, text, calibration):
+        if changed is not None:
+            changed.write_text(changed.read_text() + "Another end.")
+        planned = cell(tmp_path / "artifacts", *words, f"calibration.data={calibration}")
+        keys.append(made_from(planned, identity(planned)))
+    assert keys[0] != keys[1]
+    assert keys[1] != keys[2]
+
+
+def test_benchmarks_without_a_reference_do_not_change_the_artifact(tmp_path: Path) -> None:
+    one, both = cell(tmp_path), cell(tmp_path, "benchmark=[latency,memory]")
+    assert made_from(one, identity(one)) == made_from(both, identity(both))
+
+
+def test_code_and_packages_of_a_runtime_do_not_change_its_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    engine = tmp_path / "engine_under_test.py"
+    engine.write_text("import jinja2\n\n\nclass Mine:\n    pass\n")
+    words = ["runtime=custom", "runtime.engine.target=engine_under_test:Mine"]
+    one, mine = cell(tmp_path), cell(tmp_path, *words)
+    assert one.code != mine.code
+    assert made_from(one, identity(one)) == made_from(mine, identity(mine))
+
+
+def test_cells_cannot_write_into_the_shared_files(tmp_path: Path) -> None:
+    (folder,) = folders(tmp_path, "a")
+    planned = cell(tmp_path / "artifacts")
+    place_reference(planned, folder, identity(planned), Computing())
+    assert (folder / "reference.npz").stat().st_mode & 0o777 == 0o444
+
+
+def test_outputs_that_cannot_be_stored_are_an_outcome(tmp_path: Path) -> None:
+    (folder,) = folders(tmp_path, "a")
+    (folder / "reference.npz").mkdir()  # a file cannot replace it
+    planned = cell(tmp_path / "artifacts")
+    outcome = place_reference(planned, folder, identity(planned), Computing())
+    assert outcome.status == "error"
+    assert str(outcome.reason).startswith("the reference's outputs cannot be stored: ")
 
 
 def test_options_of_other_benchmarks_do_not_change_the_artifact(tmp_path: Path) -> None:
@@ -86,4 +139,5 @@ def test_a_failure_is_not_stored(tmp_path: Path) -> None:
     for folder in (first, second):
         assert place_reference(made, folder, identity(made), compute) == compute.outcome
     assert compute.calls == 2
-    assert not list(first.iterdir())
+    assert [path.name for path in first.iterdir()] == ["output.log"]  # says why
+    assert (first / "output.log").read_text() == "Traceback"
