@@ -229,7 +229,7 @@ def test_programs_are_never_root(pool: Pool) -> None:
 
 
 def test_a_host_without_the_required_layers_is_refused_unless_unsafe_is_allowed() -> None:
-    with pytest.raises(UserError, match=r"no seccomp.*sandbox.allow_unsafe=true"):
+    with pytest.raises(UserError, match=r"lacks seccomp.*sandbox.allow_unsafe=true"):
         Pool(1, without=("seccomp",))
     with Pool(1, allow_unsafe=True, without=("seccomp", "landlock", "namespaces")) as pool:
         assert "seccomp" not in pool.level
