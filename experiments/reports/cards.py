@@ -73,7 +73,7 @@ class Answers:
     alarms: list[str]
     not_ranked: list[tuple[str, str]]  # goals without a ranking, and the reason
     without_price: bool
-    is_alone: bool  # only the reference is measured: the verdict names the next command
+    is_alone: bool  # only the reference is measured: the verdict names the next command, or the cells in red
 
 
 def answers(rows: Sequence[Row]) -> Answers | None:
@@ -98,7 +98,7 @@ def answers(rows: Sequence[Row]) -> Answers | None:
         model=measured[0].model_title or model,
         floor=floor,
         cards=[] if is_alone else [_card(row, recommendations) for row in _best(recommendations)],
-        lost=_named([row.runtime for row in measured if floor and (kept(row) or 1.0) < floor]),
+        lost=_named([row.runtime for row in measured if floor and (share := kept(row)) is not None and share < floor]),
         unshown=[Unshown(row.runtime, _speed(row), why) for row, why in unshown_rows],
         is_none_shown=bool(unshown_rows)
         and not any(floor and is_shown(row, floor) for row in measured if not row.is_reference),

@@ -58,14 +58,14 @@ const ratioText = (row, key) => `${row[key].toFixed(2)}× [${row[`${key}_low`].t
 function figures(row) {
   const ratio = row.speedup_ratio ? ratioText(row, "speedup_ratio") : row.is_reference ? "1×" : null;
   const alone = row.latency_source === "alone" ? ", alone" : "";
-  const kept = data.kept[row.record_id];
+  const kept = data.kept[row.record_id] ?? null;
   const entries = [
     ["decode speedup, wall time", ratio], ["CPU speedup, one thread", row.cpu_speedup_ratio ? ratioText(row, "cpu_speedup_ratio") : null],
     ["batch speedup", row.throughput_speedup_ratio ? ratioText(row, "throughput_speedup_ratio") : null],
     [`TTFT p50${alone}`, row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], [`TPOT p50${alone}`, row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
     row.batched_tokens_per_s ? ["batched", `${number(row.batched_tokens_per_s, 4)} tok/s`] : ["offline, alone", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null],
     ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "per million tokens, alone" : "per million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["scores kept", kept !== null && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "per million tokens, alone" : "per million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
   return element("dl", { class: "figures" }, ...entries.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }

@@ -178,6 +178,15 @@ def test_a_cell_opens_with_its_flipped_items_and_closes(opened: Open) -> None:
     page.wait_for_url(lambda address: "#cell" not in address)  # its event comes a moment later
 
 
+def test_a_cell_that_keeps_nothing_says_so(browser: Any, tmp_path: Path) -> None:
+    write(tmp_path, [make_record("eager"), make_record("gptq", accuracy=0.0)], {"gptq": 2.0})
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-gptq")
+    assert "scores kept 0.00 %" in " ".join(page.inner_text("dialog").split())
+    page.close()
+
+
 def test_a_cell_has_an_address_of_its_own(opened: Open) -> None:
     page = opened(address="#cell=run-1-offload")
     assert "killed by <the kernel>" in page.locator("dialog").inner_text()
