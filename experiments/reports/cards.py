@@ -10,6 +10,7 @@ from runtime_matrix.experiments.advice.choose import GOALS, Constraints, Recomme
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
 from runtime_matrix.experiments.advice.phrasing import exchange, not_compared, size
 from runtime_matrix.experiments.analysis.columns import is_alarm
+from runtime_matrix.experiments.analysis.ranking import memory_key
 from runtime_matrix.experiments.records.row import Row
 
 MIN_ACCURACY = 0.99
@@ -153,7 +154,7 @@ def _figures(row: Row, won: Mapping[str, Recommendation]) -> list[Figure]:
     ratio, ttft, tpot = row["speedup_ratio"], row["ttft_s_p50"], row["tpot_s_p50"]
     batched, offline = row["batched_tokens_per_s"], row["throughput_tokens_per_s"]
     dollars, share = row["usd_per_million_tokens"], kept(row)
-    peak = row["peak_device_bytes"] or row["peak_host_bytes"]
+    peak = row[memory_key(row)]
     alone = "alone" if row.latency_source == "alone" else ""
     price_alone = "alone" if row.price_source == "alone" else _interval(row, "usd_per_million_tokens", "{:.4f}")
     speed = f"{ratio:.2f}×" if ratio else "1×" if row.is_reference else ""

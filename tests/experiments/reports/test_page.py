@@ -16,11 +16,12 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Load, Status, to_plain
 from runtime_matrix.experiments.report import main
-from runtime_matrix.experiments.reports.page import page
+from runtime_matrix.experiments.reports.page import page, page_of_rows
 from runtime_matrix.experiments.reports.reading import PAGE_FILE, read
-from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
+from tests.experiments.recorded import ROUNDS, STEPS, changed_row, make_record, sweep, write
 
 
 def data_of(text: str) -> JsonObject:
@@ -94,6 +95,22 @@ def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> 
     assert data["cells"]["run-1-t_garbage"]["samples"] == {"ttft_s": [], "tpot_s": []}
     assert data["kept"].keys() == {"run-1-eager", "run-1-onnxruntime", "run-1-compile", "run-1-gptq"}
     assert '<p class="alarm-said">not compared: t_garbage: wrong output: 216 of 216' in text
+
+
+def test_the_front_of_a_device_is_by_its_memory(found: list[Row]) -> None:
+    """The points, the limit of memory and the front are by the same peak."""
+    peaks = {"eager": 100, "onnxruntime": 200, "compile": 50, "gptq": 300}  # compile needs more of the host
+    measured = [row for row in found if row.status == "ok"]
+    rows = [changed_row(row, peak_device_bytes=float(peaks[row.runtime] * 2**20)) for row in measured]
+    data = data_of(page_of_rows(rows))
+    assert data["peaks"] == {row.record_id: peaks[row.runtime] * 2**20 for row in rows}
+    dominated = data["fronts"]["speedup_ratio|mcq_accuracy"]["dominated"]
+    assert {name.removeprefix("run-1-"): bool(by) for name, by in dominated.items()} == {
+        "eager": True,
+        "onnxruntime": False,
+        "compile": False,
+        "gptq": True,
+    }
 
 
 def test_speeds_of_two_clocks_that_disagree_have_a_note_below_the_table(tmp_path: Path) -> None:
