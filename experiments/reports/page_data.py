@@ -9,7 +9,7 @@ from msgspec import Struct
 from runtime_matrix.experiments.advice.kept import kept
 from runtime_matrix.experiments.analysis.columns import COLUMNS, SCORES, SPEEDS, STAND_INS, higher_is_better
 from runtime_matrix.experiments.analysis.ranking import PEAK, bounds, memory_key, pareto
-from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Series
+from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Axis, Series
 from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING
@@ -52,7 +52,7 @@ class PageData(Struct, frozen=True, kw_only=True):
     kept: dict[str, float | None]  # by record
     peaks: dict[str, float | None]  # by record: the peak memory that the cell is judged by, bytes
     fronts: dict[str, PageFront]  # by both axes: "speedup_ratio|mcq_accuracy"
-    metrics: dict[str, str]
+    metrics: dict[str, Axis]  # of trends, by key
     axes: dict[str, str]
     cells: dict[str, Detail]  # by record
     trends: list[Series]

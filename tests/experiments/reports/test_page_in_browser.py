@@ -260,6 +260,21 @@ def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
     assert page.locator("#series .change").count() == 0
 
 
+def test_trends_are_in_the_unit_of_the_data(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    """The key of a metric, as of another package, says nothing about its unit."""
+    text = page_file.read_text()
+    changed = tmp_path / PAGE_FILE
+    changed.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text).replace("mcq_accuracy", "toxicity"))
+    page = browser.new_page()
+    page.goto(changed.as_uri())
+    page.select_option("#metric", "toxicity")
+    assert "ms" not in page.locator("#series svg").first.text_content()
+    page.select_option("#metric", "tpot_s_p50")
+    assert "ms" in page.locator("#series svg").first.text_content()
+    assert page.locator("#metric option:checked").inner_text() == "TPOT p50, ms"
+    page.close()
+
+
 def test_without_javascript_the_table_is_there(opened: Open) -> None:
     page = opened(java_script_enabled=False)
     assert page.locator("#cells tbody tr").count() == 5
