@@ -131,7 +131,7 @@ function memoryPanel(cell) {
 }
 
 function rooflinePanel(row, cell) {
-  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the machine’s copy bandwidth.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
+  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the machine’s copy bandwidth.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${row.dtype} rate.` : ""];
   if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No chart: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
   const packed = cell.roofline.is_packed ? `The roof is for ${cell.roofline.dtype}; operations are those of the full model, bytes those of its packed weights.` : "";
   return panel("Roofline", ["The hardware peak was measured on this machine.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));

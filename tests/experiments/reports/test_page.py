@@ -21,6 +21,7 @@ from runtime_matrix.experiments.records.schema import Load, Status, to_plain
 from runtime_matrix.experiments.report import main
 from runtime_matrix.experiments.reports.page import page, page_of_rows
 from runtime_matrix.experiments.reports.reading import PAGE_FILE, read
+from runtime_matrix.experiments.tasks.registry import every_task
 from tests.experiments.recorded import ROUNDS, STEPS, changed_row, make_record, sweep, write
 
 
@@ -186,6 +187,28 @@ def test_build_phases_are_those_of_the_engine(
     write(tmp_path, [structs.replace(make_record("eager"), load=load)])
     (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
     assert {name: s for name, s in cell["wall"] if name in ("import", "load", "build")} == expected
+
+
+def test_the_phase_of_a_benchmark_is_that_of_its_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A scenario of another package is timed as our own are; answers are evaluated."""
+    record = make_record("eager")
+    other = [replace(entry, benchmark="prompt_cache") for entry in record.benchmarks if entry.benchmark == "latency"]
+    tasks = {**every_task(), "prompt_cache": every_task()["latency"]}
+    monkeypatch.setattr("runtime_matrix.experiments.reports.detail.every_task", lambda: tasks)
+    write(tmp_path, [replace(record, benchmarks=other)])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert {name: s for name, s in cell["wall"] if name in ("warm-up", "measure", "evaluate")} == {
+        "warm-up": 1.0,
+        "measure": 1.0,
+    }
+
+
+def test_without_a_copy_bandwidth_there_is_no_roofline(tmp_path: Path) -> None:
+    record = make_record("eager")
+    assert record.hardware_peak is not None
+    write(tmp_path, [replace(record, hardware_peak=replace(record.hardware_peak, copy_bytes_per_s=None))])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert cell["roofline"] == {"reason": "the copy bandwidth was not measured"}
 
 
 def test_a_missing_items_file_is_the_reason(swept: Path) -> None:

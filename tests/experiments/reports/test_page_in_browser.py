@@ -187,6 +187,18 @@ def test_a_cell_that_keeps_nothing_says_so(browser: Any, tmp_path: Path) -> None
     page.close()
 
 
+def test_without_a_roofline_the_share_of_the_peak_names_the_dtype(browser: Any, tmp_path: Path) -> None:
+    record = make_record("eager")
+    assert record.hardware_peak is not None
+    write(tmp_path, [replace(record, hardware_peak=replace(record.hardware_peak, copy_bytes_per_s=None))])
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-eager")
+    said = " ".join(page.inner_text("dialog").split())
+    assert re.search(r"the copy bandwidth was not measured\. Prefill reaches \d+ % of its float32 rate\.", said), said
+    page.close()
+
+
 def test_a_cell_has_an_address_of_its_own(opened: Open) -> None:
     page = opened(address="#cell=run-1-offload")
     assert "killed by <the kernel>" in page.locator("dialog").inner_text()
