@@ -19,7 +19,7 @@ from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
-from runtime_matrix.experiments.records.metric import Metric
+from runtime_matrix.experiments.records.metric import GROUPS, Group, Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.cards import answers
 from runtime_matrix.experiments.reports.detail import Detail, detail
@@ -41,7 +41,9 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HASHES = "HASHES-OF-THE-SCRIPTS"
 # Defence in depth: markup from a record cannot run scripts or reach a network.
 _POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
-_GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
+# A reader asks for speed and answers first; the other groups follow in the order of every matrix.
+_FIRST: tuple[Group, ...] = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput")
+_GROUPS = (*_FIRST, *(group for group in GROUPS if group not in _FIRST))
 
 
 @dataclass(frozen=True)
