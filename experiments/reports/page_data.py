@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from runtime_matrix.experiments.advice.kept import kept
-from runtime_matrix.experiments.analysis.columns import COLUMNS, SCORES, SPEEDS, STAND_INS, higher_is_better
+from runtime_matrix.experiments.analysis.columns import COLUMNS, PAGE, SCORES, SPEEDS, STAND_INS, higher_is_better
 from runtime_matrix.experiments.analysis.ranking import PEAK, bounds, memory_key, pareto
 from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Axis, Series
 from runtime_matrix.experiments.records.metric import Metric
@@ -45,6 +45,7 @@ class PageData(Struct, frozen=True, kw_only=True):
     """The JSON that is embedded in the page."""
 
     columns: list[PageColumn]
+    page_rank: int  # columns up to this rank are shown at first
     keys: list[str]  # of the values in each row
     rows: list[list[Value]]
     marks: list[tuple[str, str, str]]  # record, column, "best" or "tied"
@@ -88,6 +89,7 @@ def page_data(
             )
             for column in columns
         ],
+        page_rank=PAGE,
         keys=keys,
         rows=[[_short(values.get(key)) for key in keys] for values in flat_rows],
         marks=[(record_id, key, mark) for (record_id, key), mark in marks.items()],

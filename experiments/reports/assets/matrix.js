@@ -94,7 +94,7 @@ function chooseColumns(view) {
   const isShown = (column) =>
     ALWAYS.has(column.key) ? true
     : column.group === "cell" && !view ? (column.rank <= 6 && isVaried(column.key))
-    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` : column.rank <= 4);
+    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` : column.rank <= data.page_rank);
   const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
   const hidden = data.columns.filter((column) => !isShown(column));
   style.textContent = hidden.map((column) => `#cells [data-key="${column.key}"]`).join(",") + "{display:none}";

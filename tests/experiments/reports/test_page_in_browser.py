@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.analysis.columns import PAGE
 from runtime_matrix.experiments.report import main
 from runtime_matrix.experiments.reports.reading import PAGE_FILE
 from tests.experiments.recorded import make_record, sweep, write
@@ -128,6 +129,20 @@ def test_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     assert page.locator("th[data-key=mcq_accuracy]").is_visible()
     assert not page.locator("th[data-key=weight_bytes]").is_visible()
     assert names(page) == ["broken", "eager"]
+    page.close()
+
+
+def test_the_data_say_which_columns_are_shown_at_first(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    text, shown = page_file.read_text(), {}
+    page = browser.new_page()
+    for rank in (PAGE, 1):
+        changed = tmp_path / f"{rank}.html"
+        changed.write_text(
+            re.sub(r"<meta http-equiv[^>]*>", "", text).replace(f'"page_rank":{PAGE}', f'"page_rank":{rank}')
+        )
+        page.goto(changed.as_uri())
+        shown[rank] = page.locator("th[data-rank='2']:not([data-group=cell])").first.is_visible()
+    assert shown == {PAGE: True, 1: False}
     page.close()
 
 
