@@ -17,6 +17,7 @@ from runtime_matrix.experiments.analysis.columns import PAGE, SCORES, SPEEDS, ST
 from runtime_matrix.experiments.analysis.matrix import latest, rows
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
+from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import GROUPS, Group, Metric
@@ -100,6 +101,7 @@ def page_of_rows(
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(rows),
         has_trends=bool(series),
+        commands={name: command_line(name) for name in ("advise", "report")},
         has_alarms=any(is_alarm(row) for row in rows),
         policy=_POLICY,
     )

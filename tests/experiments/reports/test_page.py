@@ -84,6 +84,13 @@ def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Pa
     assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
 
 
+def test_commands_are_as_the_program_was_started(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime_matrix.experiments.config.program._program", lambda: "runtime-matrix ")
+    text = page(*read(swept))
+    assert "<code>runtime-matrix advise --goal cost --usd-per-hour …</code>" in text
+    assert "<code>runtime-matrix report --format html</code>" in text
+
+
 def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> None:
     text = page(*read(sweep(tmp_path, has_garbage=True)))
     line = text.split('<tr id="row-run-1-t_garbage"')[1].split("</tr>")[0]
