@@ -212,7 +212,7 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("threads", ", ".join(sorted({str(row.threads) for row in rows}))),
         ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
         ("commit", ", ".join(commits[-3:]) or "not in git"),
-        ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("generated", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
 
 

@@ -26,7 +26,7 @@ function sheet(row, cell) {
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
-  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), leftPanel(cell)];
+  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), notesPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
 
@@ -147,9 +147,9 @@ function shapePanel(row, cell) {
   return panel("Batch and sequence", "New tokens per second over all rows of a batch, not interleaved.", (width) => shapeLines(width, cell.grid));
 }
 
-function leftPanel(cell) {
+function notesPanel(cell) {
   if (!cell.skipped.length && !cell.notes.length) return null;
-  return panel("Notes of the cell", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
+  return panel("Notes", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
 }
 
 function items(row, cell) {

@@ -196,8 +196,8 @@ function setUpLimits() {
     limits.floor = floor.value === floor.min ? 0 : Number(floor.value) / 100;
     const share = Number(ceiling.value) / 1000; // logarithmic: cells differ by factors
     limits.ceiling = share === 1 ? Infinity : smallest * (largest / smallest) ** share * 1.0005;
-    byId("floor-said").textContent = limits.floor ? percent(limits.floor) : "any share";
-    byId("ceiling-said").textContent = limits.ceiling === Infinity ? "any" : mebibytes(limits.ceiling);
+    byId("floor-text").textContent = limits.floor ? percent(limits.floor) : "any share";
+    byId("ceiling-text").textContent = limits.ceiling === Infinity ? "any" : mebibytes(limits.ceiling);
     for (const line of body.rows) line.classList.toggle("out", isLimited() && !qualifies(rowOf.get(line.dataset.id)));
     byId("qualified").textContent = isLimited() ? `${rows.filter(qualifies).length} of ${rows.length} cells qualify` : "";
     document.dispatchEvent(new Event("limits"));

@@ -71,7 +71,7 @@ def test_the_table_is_static_html(swept: Path) -> None:
 
 def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Path) -> None:
     text = page(*read(swept))
-    assert '<p class="verdict-said">onnxruntime is 2.5 times as fast as eager [' in text
+    assert '<p class="verdict-text">onnxruntime is 2.5 times as fast as eager [' in text
     bars = text.split('<table class="bars">')[1].split("</table>")[0]
     assert [line.split(">")[1].split("<")[0] for line in bars.split('<a href="#cell=')[1:]] == [
         *("onnxruntime", "gptq", "compile", "eager")
@@ -102,7 +102,7 @@ def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> 
     data = data_of(text)
     assert data["cells"]["run-1-t_garbage"]["samples"] == {"ttft_s": [], "tpot_s": []}
     assert data["kept"].keys() == {"run-1-eager", "run-1-onnxruntime", "run-1-compile", "run-1-gptq"}
-    assert '<p class="alarm-said">not compared: t_garbage: wrong output: 216 of 216' in text
+    assert '<p class="alarm-text">not compared: t_garbage: wrong output: 216 of 216' in text
 
 
 def test_the_front_of_a_device_is_by_its_memory(found: list[Row]) -> None:

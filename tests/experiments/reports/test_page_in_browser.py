@@ -174,8 +174,8 @@ def test_the_front_is_drawn_and_listed(opened: Open) -> None:
     page = opened()
     page.locator("#front-chart .point").first.wait_for()
     assert page.locator("#front-chart .point.front").count() == 3
-    assert "by onnxruntime" in page.inner_text("#lesser-said")
-    assert "offload (out of memory)" in page.inner_text("#lesser-said")
+    assert "by onnxruntime" in page.inner_text("#lesser-text")
+    assert "offload (out of memory)" in page.inner_text("#lesser-text")
     page.select_option("#x-axis", "prefill_speedup_ratio")
     assert page.locator("#front-chart .point.dominated").count() == 1
 
