@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from runtime_matrix.experiments.advice.kept import is_shown, kept, kept_scores, unshown, weakest
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.costs import price_of_tokens
-from runtime_matrix.experiments.analysis.ranking import Bounds, bounds
+from runtime_matrix.experiments.analysis.ranking import PEAK, Bounds, bounds, memory_key
 from runtime_matrix.experiments.records.row import Row
 
 GOALS = ("latency", "throughput", "memory", "cost")
@@ -146,7 +146,7 @@ def _accuracy(row: Row, floor: float, by_estimate: bool) -> Violation | None:
 
 def memory_gib(row: Row) -> float | None:
     """Return the peak memory on the device if there is one, else on the host; without imports."""
-    peak = row["peak_device_bytes"] or row["peak_host_bytes"]
+    peak = row[memory_key(row)]
     return None if peak is None else peak / GIB
 
 
@@ -166,7 +166,7 @@ def price(row: Row, constraints: Constraints) -> Bounds | None:
 def _measure(measured: Sequence[Row], constraints: Constraints) -> tuple[_Measure | None, str | None]:
     """Return the measure of the ranking, or None and the reason why there is none."""
     if constraints.goal == "memory":
-        return _Measure(_memory_bounds, False, "peak memory without imports"), None
+        return _Measure(lambda row: bounds(row, PEAK), False, "peak memory without imports"), None
     if len(measured) == 1:
         return _Measure(lambda row: (1.0, 1.0, 1.0), True, "choice: the only measured cell"), None
     if constraints.goal == "latency":
@@ -186,10 +186,6 @@ def _measure(measured: Sequence[Row], constraints: Constraints) -> tuple[_Measur
 
 def _has_price(measured: Sequence[Row], constraints: Constraints) -> bool:
     return constraints.usd_per_hour is not None or any(row.get("price_usd_per_hour") is not None for row in measured)
-
-
-def _memory_bounds(row: Row) -> Bounds | None:
-    return bounds(row, "peak_device_bytes" if row["peak_device_bytes"] else "peak_host_bytes")
 
 
 def _lone_tpot(row: Row) -> Bounds | None:

@@ -20,9 +20,15 @@ NOTHING = 1e-4
 # Half of the difference at which two peaks differ. Repeats of a cell were within 0.4 % in one sweep and 3 % between
 # sweeps. Some small ones were 16 MiB apart, because of a library's buffers: 58, 58, 59 and 74 MiB for `eager`.
 PEAK_NOISE, PEAK_NOISE_BYTES = 0.02, 8 * 2**20
+PEAK = "peak_bytes"  # the peak under a row's `memory_key`, as a key of `bounds`, `scope` and `pareto`
 _NAMED = 2  # number of dominating rows that are named
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 Bounds = tuple[float, float, float]  # low, value, high
+
+
+def memory_key(row: Row) -> str:
+    """Return the key of the peak memory that a row is judged by: on the device if there is one, else on the host."""
+    return "peak_device_bytes" if row.get("peak_device_bytes") else "peak_host_bytes"
 
 
 def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
@@ -30,6 +36,8 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
 
     `is_paired`: take the interval of a score's difference to the reference on the same items, without sampling error.
     """
+    if key == PEAK:
+        return bounds(row, memory_key(row))
     value = row.get(key)
     if key in STAND_INS:  # judged only in place of the other column, to which it is then equal
         return bounds(row, STAND_INS[key], is_paired) if value == row.get(STAND_INS[key]) else None
@@ -76,7 +84,7 @@ def scope(row: Row, key: str) -> tuple[str, ...]:
     """Return the scope of a value: two rows are comparable if theirs are equal."""
     if key in SPEEDS:
         return (row.run_id, row.model_digest)
-    if key in ("peak_host_bytes", "peak_device_bytes"):
+    if key in (PEAK, "peak_host_bytes", "peak_device_bytes"):
         return (row.model_digest, row.machine)
     return (row.model_digest,)
 

@@ -27,9 +27,23 @@ _SEGMENT, FEWEST = 4, 8
 _LAG_1, _LEVEL, _DRAWS = 0.5, 0.995, 4000
 _SERIES = 60  # series on a page, those with most points
 _DRAWN = sorted((column for column in COLUMNS if column.trend), key=lambda column: column.smallest_step is None)
-METRICS = {column.key: column.trend for column in _DRAWN}
 # The smallest step that matters, for the tested metrics: interleaved ratios and answers.
 SMALLEST = {column.key: column.smallest_step for column in _DRAWN if column.smallest_step is not None}
+
+
+class Axis(Struct, frozen=True, kw_only=True):
+    """The axis on which a metric's values are drawn."""
+
+    title: str
+    unit: str
+    factor: float  # from the row's seconds, bytes or share to `unit`
+
+
+# The units of columns that differ from those of their rows.
+_FACTORS = {"ms": 1e3, "MiB": 1 / 2**20}
+METRICS = {
+    column.key: Axis(title=column.trend, unit=column.unit, factor=_FACTORS.get(column.unit, 1.0)) for column in _DRAWN
+}
 
 
 class Metric(Struct, frozen=True, kw_only=True):

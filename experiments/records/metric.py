@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry
@@ -19,9 +19,7 @@ AT = "@"  # separates a figure's key from its grid point: tpot_s_p50@b8-p64-n32
 _LARGE = 1e4  # from here on three significant digits are shown, the precision of a rate
 NOT_INTERLEAVED = "The cells ran one after the other: an order of magnitude, not a comparison."
 Group = Literal["cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"]
-GROUPS: tuple[Group, ...] = (
-    *("cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"),
-)
+GROUPS: tuple[Group, ...] = get_args(Group)
 Better = Literal["high", "low", ""]
 Display = Callable[[Row, str], str]  # (row, key) to text
 Reader = Callable[[Entry], float | None]

@@ -10,6 +10,7 @@ from runtime_matrix.experiments.advice.choose import GOALS, Constraints, Recomme
 from runtime_matrix.experiments.advice.kept import is_shown, kept, unshown
 from runtime_matrix.experiments.advice.phrasing import exchange, not_compared, size
 from runtime_matrix.experiments.analysis.columns import is_alarm
+from runtime_matrix.experiments.analysis.ranking import memory_key
 from runtime_matrix.experiments.records.row import Row
 
 MIN_ACCURACY = 0.99
@@ -73,7 +74,7 @@ class Answers:
     alarms: list[str]
     not_ranked: list[tuple[str, str]]  # goals without a ranking, and the reason
     without_price: bool
-    is_alone: bool  # only the reference is measured: the verdict names the next command
+    is_alone: bool  # only the reference is measured: the verdict names the next command, or the cells in red
 
 
 def answers(rows: Sequence[Row]) -> Answers | None:
@@ -98,7 +99,7 @@ def answers(rows: Sequence[Row]) -> Answers | None:
         model=measured[0].model_title or model,
         floor=floor,
         cards=[] if is_alone else [_card(row, recommendations) for row in _best(recommendations)],
-        lost=_named([row.runtime for row in measured if floor and (kept(row) or 1.0) < floor]),
+        lost=_named([row.runtime for row in measured if floor and (share := kept(row)) is not None and share < floor]),
         unshown=[Unshown(row.runtime, _speed(row), why) for row, why in unshown_rows],
         is_none_shown=bool(unshown_rows)
         and not any(floor and is_shown(row, floor) for row in measured if not row.is_reference),
@@ -153,7 +154,7 @@ def _figures(row: Row, won: Mapping[str, Recommendation]) -> list[Figure]:
     ratio, ttft, tpot = row["speedup_ratio"], row["ttft_s_p50"], row["tpot_s_p50"]
     batched, offline = row["batched_tokens_per_s"], row["throughput_tokens_per_s"]
     dollars, share = row["usd_per_million_tokens"], kept(row)
-    peak = row["peak_device_bytes"] or row["peak_host_bytes"]
+    peak = row[memory_key(row)]
     alone = "alone" if row.latency_source == "alone" else ""
     price_alone = "alone" if row.price_source == "alone" else _interval(row, "usd_per_million_tokens", "{:.4f}")
     speed = f"{ratio:.2f}×" if ratio else "1×" if row.is_reference else ""

@@ -17,6 +17,8 @@ from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.statistics.descriptive import percentile
+from runtime_matrix.experiments.tasks.registry import every_task
+from runtime_matrix.experiments.tasks.task import Scenario
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 class Roofline(Struct, frozen=True, kw_only=True):
     """The hardware peak and the cell's points below it, as (operations per byte, operations per second)."""
 
-    bytes_per_s: float | None
+    bytes_per_s: float
     flops_per_s: float
     dtype: str | None
     is_packed: bool
@@ -206,11 +208,12 @@ def _benchmarks_s(ok: Sequence[Entry]) -> dict[str, float]:
     spent = {"warm-up": 0.0, "measure": 0.0, "evaluate": 0.0}
     for entry in ok:
         timed, whole = sum(entry.samples.get("total_s", [])), entry.duration_s
-        if entry.benchmark in ("latency", "throughput"):
+        task = every_task().get(entry.benchmark)
+        if isinstance(task, Scenario) and task.times_rounds:
             spent["measure"] += timed
             spent["warm-up"] += max(0.0, whole - timed) if whole else entry.figure("first_call_s") or 0.0
         else:
-            spent["measure" if entry.benchmark == "memory" else "evaluate"] += whole or timed
+            spent["measure" if isinstance(task, Scenario) else "evaluate"] += whole or timed
     return spent
 
 
@@ -240,6 +243,8 @@ def _roofline(record: Record, row: Row, shape: RequestShape | None, reference: R
         return NoRoofline(reason="latency was not measured")
     if not peak or not rate:
         return NoRoofline(reason=f"the hardware peak in {dtype or 'its dtype'} was not measured")
+    if not peak.copy_bytes_per_s:
+        return NoRoofline(reason="the copy bandwidth was not measured")
     if not record.held().is_whole:
         return NoRoofline(reason="the bytes that move are unknown if layers are offloaded")
     points = positions(record, row["ttft_s_p50"], row["tpot_s_p50"], shape, reference)

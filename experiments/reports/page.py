@@ -17,9 +17,10 @@ from runtime_matrix.experiments.analysis.columns import PAGE, SCORES, SPEEDS, ST
 from runtime_matrix.experiments.analysis.matrix import latest, rows
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
+from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
-from runtime_matrix.experiments.records.metric import Metric
+from runtime_matrix.experiments.records.metric import GROUPS, Group, Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.cards import answers
 from runtime_matrix.experiments.reports.detail import Detail, detail
@@ -41,7 +42,9 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HASHES = "HASHES-OF-THE-SCRIPTS"
 # Defence in depth: markup from a record cannot run scripts or reach a network.
 _POLICY = f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
-_GROUPS = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput", "start", "cost")  # as read
+# A reader asks for speed and answers first; the other groups follow in the order of every matrix.
+_FIRST: tuple[Group, ...] = ("cell", "speed", "latency", "answers", "memory", "agreement", "throughput")
+_GROUPS = (*_FIRST, *(group for group in GROUPS if group not in _FIRST))
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def page_of_rows(
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(rows),
         has_trends=bool(series),
+        commands={name: command_line(name) for name in ("advise", "report")},
         has_alarms=any(is_alarm(row) for row in rows),
         policy=_POLICY,
     )
@@ -208,7 +212,7 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("threads", ", ".join(sorted({str(row.threads) for row in rows}))),
         ("measured on", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"),
         ("commit", ", ".join(commits[-3:]) or "not in git"),
-        ("page made", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("generated", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
 
 

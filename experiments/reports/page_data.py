@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from runtime_matrix.experiments.advice.kept import kept
-from runtime_matrix.experiments.analysis.columns import COLUMNS, SCORES, SPEEDS, STAND_INS, higher_is_better
-from runtime_matrix.experiments.analysis.ranking import bounds, pareto
-from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Series
+from runtime_matrix.experiments.analysis.columns import COLUMNS, PAGE, SCORES, SPEEDS, STAND_INS, higher_is_better
+from runtime_matrix.experiments.analysis.ranking import PEAK, bounds, memory_key, pareto
+from runtime_matrix.experiments.analysis.trends import FEWEST, METRICS, Axis, Series
 from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING
@@ -45,13 +45,15 @@ class PageData(Struct, frozen=True, kw_only=True):
     """The JSON that is embedded in the page."""
 
     columns: list[PageColumn]
+    page_rank: int  # columns up to this rank are shown at first
     keys: list[str]  # of the values in each row
     rows: list[list[Value]]
     marks: list[tuple[str, str, str]]  # record, column, "best" or "tied"
     bounds: dict[str, dict[str, list[float]]]  # by record and key: low, value, high
     kept: dict[str, float | None]  # by record
+    peaks: dict[str, float | None]  # by record: the peak memory that the cell is judged by, bytes
     fronts: dict[str, PageFront]  # by both axes: "speedup_ratio|mcq_accuracy"
-    metrics: dict[str, str]
+    metrics: dict[str, Axis]  # of trends, by key
     axes: dict[str, str]
     cells: dict[str, Detail]  # by record
     trends: list[Series]
@@ -87,11 +89,13 @@ def page_data(
             )
             for column in columns
         ],
+        page_rank=PAGE,
         keys=keys,
         rows=[[_short(values.get(key)) for key in keys] for values in flat_rows],
         marks=[(record_id, key, mark) for (record_id, key), mark in marks.items()],
         bounds={row.record_id: _bounds(row) for row in rows},
         kept={row.record_id: _kept(row) for row in rows if row.status == "ok"},
+        peaks={row.record_id: row.get(memory_key(row)) for row in rows},
         fronts={f"{x}|{y}": _front(rows, x, y) for x in SPEEDS for y in SCORES if x in keys and y in keys},
         metrics=METRICS,
         axes=axis_labels(columns),
@@ -113,7 +117,7 @@ def _bounds(row: Row) -> dict[str, list[float]]:
 
 
 def _front(rows: Sequence[Row], x: str, y: str) -> PageFront:
-    front = pareto(rows, [(x, "high"), (y, "high" if higher_is_better(y) else "low"), ("peak_host_bytes", "low")])
+    front = pareto(rows, [(x, "high"), (y, "high" if higher_is_better(y) else "low"), (PEAK, "low")])
     return PageFront(dominated=dict(zip(front.record_ids, front.dominated_by, strict=True)), missing=front.missing)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.analysis.columns import PAGE, failures, is_alarm, known, speed_notes
+from runtime_matrix.experiments.analysis.consistency import contradictions
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.row import Row
@@ -73,7 +74,7 @@ def render_table(rows: Sequence[Row], console: Console) -> None:
 
 
 def foot(rows: Sequence[Row]) -> list[str]:
-    """Return the lines below a matrix: unfinished cells, speed notes, the legend, remarks on rows, and machines."""
+    """Return the lines below a matrix: unfinished cells, notes on speeds and contradictions, the legend, and more."""
     remarks: dict[str, list[str]] = {}  # runtimes by remark
     for row in rows:
         for text in _remarks(row):
@@ -85,7 +86,8 @@ def foot(rows: Sequence[Row]) -> list[str]:
             loads.setdefault(row.machine_description, []).extend([] if load is None else [load])
     machines = [name + (f", load {max(values):.1f}" if values else "") for name, values in loads.items()]
     remark_lines = [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in remarks.items()]
-    return [*_unfinished(rows), *speed_notes(rows), *NOTES, *remark_lines, *machines]
+    contradiction_lines = [f"NOTE contradiction in {text}" for text in contradictions(rows)]
+    return [*_unfinished(rows), *speed_notes(rows), *contradiction_lines, *NOTES, *remark_lines, *machines]
 
 
 def _remarks(row: Row) -> list[str]:

@@ -34,7 +34,7 @@ def sentence(rows: Sequence[Row]) -> str | None:
         return None
     compared = _latest(measured)
     if not compared:
-        return _nothing_compared(measured)
+        return _nothing_compared(rows)
     reference = next((row for row in compared if row.is_reference), None)
     against = reference.runtime if reference else "the reference"
     best = max(filter(_has_speed, compared), key=lambda row: row["speedup_ratio"] or 0.0)
@@ -96,12 +96,13 @@ def _latest(measured: Sequence[Row]) -> list[Row]:
     return [row for row in same_run if row.is_reference or _has_speed(row)]
 
 
-def _nothing_compared(measured: Sequence[Row]) -> str:
+def _nothing_compared(rows: Sequence[Row]) -> str:
+    if any(is_alarm(row) for row in rows):
+        return "No speed can be compared: see the cells in red."
+    measured = [row for row in rows if row.status == "ok"]
     if all(row.is_reference for row in measured):
         more = beside_reference(measured, "onnxruntime")
         return f"Only the reference, {measured[0].runtime}, is measured. Compare it with another runtime: {more}"
-    if any(is_alarm(row) for row in measured):
-        return "No speed can be compared: see the cells in red."
     if any(row.speedup_reason == ONE_LAUNCH for row in measured):
         return f"No speeds are reported: {ONE_LAUNCH}."
     return "No speeds were compared: a sweep with the reference in it does that, as in -m runtime=eager,onnxruntime."

@@ -65,7 +65,7 @@ class Latency(Scenario[LatencyConfig]):
             rank=3,
             display=milliseconds,
             read=percentile_of("ttft_s", 50),
-            trend="TTFT p50, s",
+            trend="TTFT p50",
             about=f"Time to the first token. {_TIME}",
         ),
         Metric(
@@ -76,7 +76,7 @@ class Latency(Scenario[LatencyConfig]):
             rank=2,
             display=milliseconds,
             read=percentile_of("tpot_s", 50),
-            trend="TPOT p50, s",
+            trend="TPOT p50",
             about=f"Time per output token. {_TIME}",
         ),
         Metric(

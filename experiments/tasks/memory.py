@@ -49,7 +49,7 @@ class Memory(Scenario[MemoryConfig]):
             better="low",
             display=number("{:,.0f}", _MIB),
             read=figure("peak_host_bytes"),
-            trend="peak, bytes",
+            trend="peak",
             about="Peak resident memory of the process and its live children during loading, prefill and decoding, "
             "minus what the process held after its imports.",
         ),

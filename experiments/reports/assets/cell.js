@@ -26,7 +26,7 @@ function sheet(row, cell) {
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
-  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), leftPanel(cell)];
+  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), notesPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
 
@@ -58,14 +58,14 @@ const ratioText = (row, key) => `${row[key].toFixed(2)}× [${row[`${key}_low`].t
 function figures(row) {
   const ratio = row.speedup_ratio ? ratioText(row, "speedup_ratio") : row.is_reference ? "1×" : null;
   const alone = row.latency_source === "alone" ? ", alone" : "";
-  const kept = data.kept[row.record_id];
+  const kept = data.kept[row.record_id] ?? null;
   const entries = [
     ["decode speedup, wall time", ratio], ["CPU speedup, one thread", row.cpu_speedup_ratio ? ratioText(row, "cpu_speedup_ratio") : null],
     ["batch speedup", row.throughput_speedup_ratio ? ratioText(row, "throughput_speedup_ratio") : null],
     [`TTFT p50${alone}`, row.ttft_s_p50 ? milliseconds(row.ttft_s_p50) : null], [`TPOT p50${alone}`, row.tpot_s_p50 ? milliseconds(row.tpot_s_p50) : null],
     row.batched_tokens_per_s ? ["batched", `${number(row.batched_tokens_per_s, 4)} tok/s`] : ["offline, alone", row.throughput_tokens_per_s ? `${number(row.throughput_tokens_per_s, 4)} tok/s` : null],
     ["peak", peakOf(row) ? mebibytes(peakOf(row)) : null],
-    ["scores kept", kept && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "per million tokens, alone" : "per million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
+    ["scores kept", kept !== null && !row.is_reference ? percent(kept, 2) : null], [row.price_source === "alone" ? "per million tokens, alone" : "per million tokens", row.usd_per_million_tokens ? `$${number(row.usd_per_million_tokens)}` : null],
   ];
   return element("dl", { class: "figures" }, ...entries.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
@@ -131,7 +131,7 @@ function memoryPanel(cell) {
 }
 
 function rooflinePanel(row, cell) {
-  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the machine’s copy bandwidth.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${cell.roofline.dtype} rate.` : ""];
+  const shares = [row.decode_mbu_ratio ? `Decoding moves ${percent(row.decode_mbu_ratio, 0)} of the machine’s copy bandwidth.` : "", row.prefill_mfu_ratio ? `Prefill reaches ${percent(row.prefill_mfu_ratio, 0)} of its ${row.dtype} rate.` : ""];
   if (cell.roofline.reason) return row.tpot_s_p50 ? panel("Roofline", [`No chart: ${cell.roofline.reason}.`, ...shares].join(" ")) : null;
   const packed = cell.roofline.is_packed ? `The roof is for ${cell.roofline.dtype}; operations are those of the full model, bytes those of its packed weights.` : "";
   return panel("Roofline", ["The hardware peak was measured on this machine.", ...shares, packed].filter(Boolean).join(" "), (width) => rooflineChart(width, cell.roofline));
@@ -147,9 +147,9 @@ function shapePanel(row, cell) {
   return panel("Batch and sequence", "New tokens per second over all rows of a batch, not interleaved.", (width) => shapeLines(width, cell.grid));
 }
 
-function leftPanel(cell) {
+function notesPanel(cell) {
   if (!cell.skipped.length && !cell.notes.length) return null;
-  return panel("Notes of the cell", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
+  return panel("Notes", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
 }
 
 function items(row, cell) {

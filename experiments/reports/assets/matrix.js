@@ -94,7 +94,7 @@ function chooseColumns(view) {
   const isShown = (column) =>
     ALWAYS.has(column.key) ? true
     : column.group === "cell" && !view ? (column.rank <= 6 && isVaried(column.key))
-    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` : column.rank <= 4);
+    : view === "*" || (view ? column.group === view || view === `of ${column.benchmark}` : column.rank <= data.page_rank);
   const style = byId("columns") ?? document.head.appendChild(element("style", { id: "columns" }));
   const hidden = data.columns.filter((column) => !isShown(column));
   style.textContent = hidden.map((column) => `#cells [data-key="${column.key}"]`).join(",") + "{display:none}";
@@ -196,8 +196,8 @@ function setUpLimits() {
     limits.floor = floor.value === floor.min ? 0 : Number(floor.value) / 100;
     const share = Number(ceiling.value) / 1000; // logarithmic: cells differ by factors
     limits.ceiling = share === 1 ? Infinity : smallest * (largest / smallest) ** share * 1.0005;
-    byId("floor-said").textContent = limits.floor ? percent(limits.floor) : "any share";
-    byId("ceiling-said").textContent = limits.ceiling === Infinity ? "any" : mebibytes(limits.ceiling);
+    byId("floor-text").textContent = limits.floor ? percent(limits.floor) : "any share";
+    byId("ceiling-text").textContent = limits.ceiling === Infinity ? "any" : mebibytes(limits.ceiling);
     for (const line of body.rows) line.classList.toggle("out", isLimited() && !qualifies(rowOf.get(line.dataset.id)));
     byId("qualified").textContent = isLimited() ? `${rows.filter(qualifies).length} of ${rows.length} cells qualify` : "";
     document.dispatchEvent(new Event("limits"));

@@ -134,12 +134,12 @@ function listFront() {
     return `${point.x[1].toFixed(2)}×, ${mebibytes(point.peak)}${tied.length ? `; answers tied with ${tied.slice(0, 3).join(", ")}` : ""}`;
   };
   const others = Object.entries(missing).map(([id, reason]) => `${rowOf.get(id).runtime} (${reason.replaceAll("_", " ")})`);
-  byId("front-said").replaceChildren(
+  byId("front-text").replaceChildren(
     element("h3", {}, "On the front"),
     front.length ? list(front, ties, 7) : element("p", { class: "fine" }, "No cell qualifies: relax a limit."),
     greyed ? element("p", { class: "fine" }, `${greyed} outside the limits.`) : "",
   );
-  byId("lesser-said").replaceChildren(
+  byId("lesser-text").replaceChildren(
     ...(lesser.length ? [element("h3", {}, "Dominated"), list(lesser, (point) => `by ${point.by.map((id) => rowOf.get(id).runtime).join(" and ")}`, 24)] : []),
     others.length ? element("p", { class: "fine" }, `Not judged: ${[...new Set(others)].slice(0, 8).join(", ")}${others.length > 8 ? " and others" : ""}.`) : "",
   );

@@ -26,9 +26,7 @@ function element(name, attributes = {}, ...children) {
 /** A status as CSS classes: spaces become hyphens, failed timing is an alarm. */
 const statusClass = (row) => row.status.replaceAll(" ", "-") + (data.alarms.includes(row.status) ? " alarm" : "");
 
-function peakOf(row) {
-  return row.peak_device_bytes ?? row.peak_host_bytes ?? null;
-}
+const peakOf = (row) => data.peaks[row.record_id];
 
 /** Whether a row is within both limits; with a limit set, an unmeasured value does not qualify. */
 function qualifies(row) {

@@ -36,14 +36,15 @@ function trendPanel(series, key) {
 
 function trendLine(width, series, key) {
   const { values, changes, ends } = series.metrics[key];
-  const factor = key.endsWith("bytes") ? 1 / MIB : key.startsWith("t") ? 1e3 : 1;
+  const { title, unit, factor } = data.metrics[key];
   const known = values.map((value, index) => [index, value === null ? null : value * factor]).filter(([, value]) => value !== null);
-  const intervals = (ends ?? []).map(([low, high], index) => [index, low, high]).filter(([, low]) => low !== null);
+  const intervals = (ends ?? []).map(([low, high], index) => [index, low, high]).filter(([, low, high]) => low !== null && high !== null)
+    .map(([index, low, high]) => [index, low * factor, high * factor]);
   const [low, high] = extent([...known.map(([, value]) => value), ...intervals.flatMap(([, low, high]) => [low, high])], 0.15);
   const drawn = plane(width, 160,
     { low: -0.3, high: values.length - 0.7, label: "", format: (index) => (Number.isInteger(index) ? series.commit[index] || series.at[index]?.slice(5, 10) || "" : "") },
-    { low: Math.max(0, low), high, label: factor === 1e3 ? "ms" : factor === 1 ? "" : "MiB", format: (value) => number(value) },
-    `${data.metrics[key]} of ${series.cell} over ${values.length} records`);
+    { low: Math.max(0, low), high, label: unit, format: (value) => number(value) },
+    `${title} of ${series.cell} over ${values.length} records`);
   drawn.marks.append(svg("path", { class: "line", d: path(known.map(([index, value]) => [drawn.x(index), drawn.y(value)])) }));
   for (const [index, from, to] of intervals) drawn.marks.append(svg("line", { class: "whisker", style: "--hue:var(--accent)", x1: drawn.x(index), x2: drawn.x(index), y1: drawn.y(from), y2: drawn.y(to) }));
   for (const [index, value] of known) {

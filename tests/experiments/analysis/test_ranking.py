@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.columns import COLUMNS
-from runtime_matrix.experiments.analysis.ranking import bounds, mark_best, pareto
+from runtime_matrix.experiments.analysis.ranking import PEAK, bounds, mark_best, memory_key, pareto
 from runtime_matrix.experiments.records.row import Row
 from tests.experiments.recorded import changed_row
 
@@ -59,6 +59,18 @@ def test_a_row_is_dominated_if_significantly_worse_on_one_axis_and_better_on_non
         "run-1-gptq": [],  # slower and less accurate, and the smallest
     }
     assert front.missing == {"run-1-offload": "out_of_memory"}
+
+
+def test_memory_is_that_of_the_device_if_there_is_a_peak_of_it(found: list[Row]) -> None:
+    """A cell of a GPU is judged by the device's memory, a cell without such a peak by the host's."""
+    on_host = changed_row(by_name(found)["eager"], peak_device_bytes=None)
+    on_device = [
+        changed_row(replace(on_host, record_id=str(mib)), peak_device_bytes=mib * 2**20, peak_host_bytes=host * 2**20)
+        for mib, host in ((100, 900), (200, 500))
+    ]
+    assert [memory_key(row) for row in (on_host, *on_device)] == ["peak_host_bytes", *["peak_device_bytes"] * 2]
+    front = pareto([on_host, *on_device], [("mcq_accuracy", "high"), (PEAK, "low")])
+    assert front.dominated_by == [[], ["run-1-eager"], ["run-1-eager", "100"]]  # 60 MiB on the host
 
 
 def test_a_difference_within_the_intervals_does_not_dominate(found: list[Row]) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.analysis.trends import change_points, trends
+from runtime_matrix.experiments.analysis.trends import METRICS, change_points, trends
 from tests.experiments.recorded import launches, make_record, result
 
 
@@ -53,6 +53,15 @@ def test_two_steps_are_found_and_a_small_one_is_ignored() -> None:
 @pytest.mark.parametrize(("values", "places"), [([2.0] * 10, []), ([2.0] * 6 + [3.0] * 6, [6]), ([1.0, 2.0], [])])
 def test_exact_values(values: list[float], places: list[int]) -> None:
     assert change_points(values) == places
+
+
+def test_each_metric_is_drawn_in_the_unit_of_its_column() -> None:
+    axes = {key: (axis.unit, axis.factor) for key, axis in METRICS.items() if axis.unit}
+    assert axes == {
+        "ttft_s_p50": ("ms", 1e3),
+        "tpot_s_p50": ("ms", 1e3),
+        "peak_host_bytes": ("MiB", 1 / 2**20),
+    }
 
 
 def test_the_same_cell_over_commits_on_one_machine_is_one_series() -> None:

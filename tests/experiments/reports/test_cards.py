@@ -35,6 +35,13 @@ def test_a_cell_that_is_best_for_several_goals_has_one_card(shown: list[Row]) ->
     assert (said.unshown, said.is_none_shown) == ([], False)
 
 
+def test_a_cell_that_keeps_nothing_is_below_the_floor(tmp_path: Path) -> None:
+    cells = [make_record("eager"), make_record("gptq", accuracy=0.0)]
+    said = answers(rows(read(write(tmp_path, cells, {"gptq": 2.0}))[0]))
+    assert said is not None
+    assert said.lost == ["gptq"]
+
+
 def test_a_cell_with_wrong_output_is_on_no_card_and_is_an_alarm(shown: list[Row]) -> None:
     said = answers(shown)
     assert said is not None

@@ -16,11 +16,13 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Load, Status, to_plain
 from runtime_matrix.experiments.report import main
-from runtime_matrix.experiments.reports.page import page
+from runtime_matrix.experiments.reports.page import page, page_of_rows
 from runtime_matrix.experiments.reports.reading import PAGE_FILE, read
-from tests.experiments.recorded import ROUNDS, STEPS, make_record, sweep, write
+from runtime_matrix.experiments.tasks.registry import every_task
+from tests.experiments.recorded import ROUNDS, STEPS, changed_row, make_record, sweep, write
 
 
 def data_of(text: str) -> JsonObject:
@@ -69,7 +71,7 @@ def test_the_table_is_static_html(swept: Path) -> None:
 
 def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Path) -> None:
     text = page(*read(swept))
-    assert '<p class="verdict-said">onnxruntime is 2.5 times as fast as eager [' in text
+    assert '<p class="verdict-text">onnxruntime is 2.5 times as fast as eager [' in text
     bars = text.split('<table class="bars">')[1].split("</table>")[0]
     assert [line.split(">")[1].split("<")[0] for line in bars.split('<a href="#cell=')[1:]] == [
         *("onnxruntime", "gptq", "compile", "eager")
@@ -80,6 +82,13 @@ def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Pa
     assert "runtime=eager,onnxruntime" in alone
     assert '<table class="bars">' not in alone
     assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
+
+
+def test_commands_are_as_the_program_was_started(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime_matrix.experiments.config.program._program", lambda: "runtime-matrix ")
+    text = page(*read(swept))
+    assert "<code>runtime-matrix advise --goal cost --usd-per-hour …</code>" in text
+    assert "<code>runtime-matrix report --format html</code>" in text
 
 
 def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> None:
@@ -93,7 +102,23 @@ def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> 
     data = data_of(text)
     assert data["cells"]["run-1-t_garbage"]["samples"] == {"ttft_s": [], "tpot_s": []}
     assert data["kept"].keys() == {"run-1-eager", "run-1-onnxruntime", "run-1-compile", "run-1-gptq"}
-    assert '<p class="alarm-said">not compared: t_garbage: wrong output: 216 of 216' in text
+    assert '<p class="alarm-text">not compared: t_garbage: wrong output: 216 of 216' in text
+
+
+def test_the_front_of_a_device_is_by_its_memory(found: list[Row]) -> None:
+    """The points, the limit of memory and the front are by the same peak."""
+    peaks = {"eager": 100, "onnxruntime": 200, "compile": 50, "gptq": 300}  # compile needs more of the host
+    measured = [row for row in found if row.status == "ok"]
+    rows = [changed_row(row, peak_device_bytes=float(peaks[row.runtime] * 2**20)) for row in measured]
+    data = data_of(page_of_rows(rows))
+    assert data["peaks"] == {row.record_id: peaks[row.runtime] * 2**20 for row in rows}
+    dominated = data["fronts"]["speedup_ratio|mcq_accuracy"]["dominated"]
+    assert {name.removeprefix("run-1-"): bool(by) for name, by in dominated.items()} == {
+        "eager": True,
+        "onnxruntime": False,
+        "compile": False,
+        "gptq": True,
+    }
 
 
 def test_speeds_of_two_clocks_that_disagree_have_a_note_below_the_table(tmp_path: Path) -> None:
@@ -169,6 +194,28 @@ def test_build_phases_are_those_of_the_engine(
     write(tmp_path, [structs.replace(make_record("eager"), load=load)])
     (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
     assert {name: s for name, s in cell["wall"] if name in ("import", "load", "build")} == expected
+
+
+def test_the_phase_of_a_benchmark_is_that_of_its_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A scenario of another package is timed as our own are; answers are evaluated."""
+    record = make_record("eager")
+    other = [replace(entry, benchmark="prompt_cache") for entry in record.benchmarks if entry.benchmark == "latency"]
+    tasks = {**every_task(), "prompt_cache": every_task()["latency"]}
+    monkeypatch.setattr("runtime_matrix.experiments.reports.detail.every_task", lambda: tasks)
+    write(tmp_path, [replace(record, benchmarks=other)])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert {name: s for name, s in cell["wall"] if name in ("warm-up", "measure", "evaluate")} == {
+        "warm-up": 1.0,
+        "measure": 1.0,
+    }
+
+
+def test_without_a_copy_bandwidth_there_is_no_roofline(tmp_path: Path) -> None:
+    record = make_record("eager")
+    assert record.hardware_peak is not None
+    write(tmp_path, [replace(record, hardware_peak=replace(record.hardware_peak, copy_bytes_per_s=None))])
+    (cell,) = data_of(page(*read(tmp_path)))["cells"].values()
+    assert cell["roofline"] == {"reason": "the copy bandwidth was not measured"}
 
 
 def test_a_missing_items_file_is_the_reason(swept: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.analysis.columns import PAGE
 from runtime_matrix.experiments.report import main
 from runtime_matrix.experiments.reports.reading import PAGE_FILE
 from tests.experiments.recorded import make_record, sweep, write
@@ -131,6 +132,20 @@ def test_filters_by_benchmark(browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
+def test_the_data_say_which_columns_are_shown_at_first(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    text, shown = page_file.read_text(), {}
+    page = browser.new_page()
+    for rank in (PAGE, 1):
+        changed = tmp_path / f"{rank}.html"
+        changed.write_text(
+            re.sub(r"<meta http-equiv[^>]*>", "", text).replace(f'"page_rank":{PAGE}', f'"page_rank":{rank}')
+        )
+        page.goto(changed.as_uri())
+        shown[rank] = page.locator("th[data-rank='2']:not([data-group=cell])").first.is_visible()
+    assert shown == {PAGE: True, 1: False}
+    page.close()
+
+
 def test_two_machines_with_one_profile_are_two_options(browser: Any, tmp_path: Path) -> None:
     other = make_record("eager", run="else")
     other = replace(other, environment=replace(other.environment, processor="Another"))
@@ -159,8 +174,8 @@ def test_the_front_is_drawn_and_listed(opened: Open) -> None:
     page = opened()
     page.locator("#front-chart .point").first.wait_for()
     assert page.locator("#front-chart .point.front").count() == 3
-    assert "by onnxruntime" in page.inner_text("#lesser-said")
-    assert "offload (out of memory)" in page.inner_text("#lesser-said")
+    assert "by onnxruntime" in page.inner_text("#lesser-text")
+    assert "offload (out of memory)" in page.inner_text("#lesser-text")
     page.select_option("#x-axis", "prefill_speedup_ratio")
     assert page.locator("#front-chart .point.dominated").count() == 1
 
@@ -176,6 +191,27 @@ def test_a_cell_opens_with_its_flipped_items_and_closes(opened: Open) -> None:
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
     page.wait_for_url(lambda address: "#cell" not in address)  # its event comes a moment later
+
+
+def test_a_cell_that_keeps_nothing_says_so(browser: Any, tmp_path: Path) -> None:
+    write(tmp_path, [make_record("eager"), make_record("gptq", accuracy=0.0)], {"gptq": 2.0})
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-gptq")
+    assert "scores kept 0.00 %" in " ".join(page.inner_text("dialog").split())
+    page.close()
+
+
+def test_without_a_roofline_the_share_of_the_peak_names_the_dtype(browser: Any, tmp_path: Path) -> None:
+    record = make_record("eager")
+    assert record.hardware_peak is not None
+    write(tmp_path, [replace(record, hardware_peak=replace(record.hardware_peak, copy_bytes_per_s=None))])
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / PAGE_FILE).as_uri()}#cell=run-1-eager")
+    said = " ".join(page.inner_text("dialog").split())
+    assert re.search(r"the copy bandwidth was not measured\. Prefill reaches \d+ % of its float32 rate\.", said), said
+    page.close()
 
 
 def test_a_cell_has_an_address_of_its_own(opened: Open) -> None:
@@ -249,6 +285,21 @@ def test_a_change_of_level_is_marked_in_the_trends(opened: Open) -> None:
     page.select_option("#metric", "tpot_s_p50")
     page.get_by_text("not interleaved, so changes may come from the machine").first.wait_for()
     assert page.locator("#series .change").count() == 0
+
+
+def test_trends_are_in_the_unit_of_the_data(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    """The key of a metric, as of another package, says nothing about its unit."""
+    text = page_file.read_text()
+    changed = tmp_path / PAGE_FILE
+    changed.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text).replace("mcq_accuracy", "toxicity"))
+    page = browser.new_page()
+    page.goto(changed.as_uri())
+    page.select_option("#metric", "toxicity")
+    assert "ms" not in page.locator("#series svg").first.text_content()
+    page.select_option("#metric", "tpot_s_p50")
+    assert "ms" in page.locator("#series svg").first.text_content()
+    assert page.locator("#metric option:checked").inner_text() == "TPOT p50, ms"
+    page.close()
 
 
 def test_without_javascript_the_table_is_there(opened: Open) -> None:

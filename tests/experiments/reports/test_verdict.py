@@ -50,6 +50,12 @@ def test_the_reference_alone_gets_the_command_of_a_comparison(tmp_path: Path) ->
     assert bars(matrix(tmp_path)) == []
 
 
+def test_cells_in_red_beside_the_reference_alone_are_named_first(tmp_path: Path) -> None:
+    cells = [make_record("eager"), make_record("t_garbage")]
+    red = matrix(write(tmp_path, cells, {"t_garbage": 165.0}, wrong={"t_garbage": "tokens"}))
+    assert sentence(red) == "No speed can be compared: see the cells in red."
+
+
 def test_wrong_output_has_no_speed(tmp_path: Path) -> None:
     (garbage,) = [row for row in matrix(sweep(tmp_path, has_garbage=True)) if row.runtime == "t_garbage"]
     said = compared_words(garbage, "eager")

