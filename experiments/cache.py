@@ -1,4 +1,4 @@
-"""`python -m experiments.cache`: list the stored graphs, engines and quantized weights, and prune them."""
+"""`python -m experiments.cache`: list and prune stored graphs, engines, quantized weights and reference outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _cache(options: argparse.Namespace) -> int:
     stored = entries(folder)
     for entry in stored:
         when = datetime.datetime.fromtimestamp(entry.used_at).strftime("%Y-%m-%d %H:%M")
-        print(f"{entry.kind:8} {entry.folder.name[:12]}  {_mib([entry]):>12}  used {when}  {_made_from(entry)}")
+        print(f"{entry.kind:9} {entry.folder.name[:12]}  {_mib([entry]):>12}  used {when}  {_made_from(entry)}")
     print(f"{len(stored)} entries, {_mib(stored)} in {folder}")
     return 0
 

@@ -71,7 +71,7 @@ def _calibrate(words: Sequence[str]) -> int:
     clocks = {
         clock.value: calibrate(
             {phase: values for phase in CPU_PHASES if len(values := log_ratios(launches, phase, clock)) > 1},
-            clock.said,
+            clock.phrase,
             _LEVEL,
             {phase: halves(launches, phase, clock) for phase in CPU_PHASES},
         )

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
@@ -100,7 +100,7 @@ def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
     text = config.get("text_config") or config
     generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     vocabulary = _size(folder, text, "vocab_size")
-    max_length = next((text[key] for key in _LENGTHS if text.get(key) is not None), None)
+    max_length = _max_length(text)
     if max_length is not None:
         max_length = _size(folder, {"max_position_embeddings": max_length}, "max_position_embeddings")
     has_tokenizer = (folder / "tokenizer.json").exists()
@@ -123,6 +123,10 @@ def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
     )
 
 
+def _max_length(config: JsonObject) -> Any:
+    return next((config[key] for key in _LENGTHS if config.get(key) is not None), None)
+
+
 def _size(folder: Path | str, config: JsonObject, key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < _MOST:
@@ -140,7 +144,7 @@ def random_facts(architecture: JsonObject, seed: int) -> ModelFacts:
     return ModelFacts(
         folder=None,
         model_type=str(architecture["model_type"]),
-        max_length=architecture.get("max_position_embeddings"),
+        max_length=_max_length(architecture),
         vocabulary=int(architecture["vocab_size"]),
         bos_id=None,
         eos_ids=(),

@@ -25,7 +25,7 @@ class Deadline:
 class Progress:
     """Shows the current cell, benchmark, phase and items; `total` is the number of cells.
 
-    In a log, a line is written at least every few seconds while `hear` or `tick` is called.
+    In a log, a line is written at least every few seconds while `on_message` or `tick` is called.
     """
 
     def __init__(self, total: int, is_enabled: bool = True, clock: Callable[[], float] = time.monotonic):
@@ -58,7 +58,7 @@ class Progress:
         self._begin("")
         self._show(self._where())
 
-    def hear(self, message: tuple[Any, ...] | None) -> None:
+    def on_message(self, message: tuple[Any, ...] | None) -> None:
         """Show ("benchmark", name), ("phase", name) or ("items", done, total); None is a tick."""
         if message is None:
             self.tick()

@@ -191,7 +191,7 @@ def _compare(
     def note(done: int, launches: Sequence[Launch]) -> None:
         slower = {clock: losses(launches, "decode", clock, 0.0) for clock in (Clock.WALL, Clock.CPU)}
         means = ", ".join(
-            f"{100 * sum(seen) / len(seen):+.1f} % {clock.said}" for clock, seen in slower.items() if seen
+            f"{100 * sum(seen) / len(seen):+.1f} % {clock.phrase}" for clock, seen in slower.items() if seen
         )
         progress.note(f"launch {done} of at most {gate.interim_launches[-1]}: decode against the reference: {means}")
 

@@ -91,7 +91,7 @@ def _speed_finding(
         math.exp(expected - end) for end in (interim.loss.estimate, interim.loss.high, interim.loss.low)
     )
     clock = limit.clock_of(launches)
-    text = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {measured.against}'s speed by {clock.said}"
+    text = f"{phase} at {value:.3f}× [{low:.3f}, {high:.3f}] of {measured.against}'s speed by {clock.phrase}"
     text += " (it is not bound by its CPU time)" if clock is not limit.clock else ""
     text += f", required {least:.3f}×, {interim.launches} launches: {_shown_loss(interim.loss, verdict, gate)}"
     advice = ""

@@ -17,16 +17,6 @@ from runtime_matrix.experiments.measurement.processes import descendants
 _PROC = Path("/proc")
 
 
-def resident_bytes() -> int | None:
-    """Return the resident size of this process alone."""
-    return _status("self", "VmRSS")
-
-
-def peak_bytes() -> int | None:
-    """Return the highest resident size of this process since the last `reset_peak`."""
-    return _status("self", "VmHWM")
-
-
 def tree_resident_bytes(proc: Path = _PROC) -> int | None:
     """Return the resident size of this process and its live descendants."""
     return _tree("VmRSS", proc)

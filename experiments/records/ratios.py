@@ -30,7 +30,7 @@ class Clock(Enum):
     ONE_THREAD_WALL = "one_thread_wall"  # wall time of the same rounds as CPU
 
     @property
-    def said(self) -> str:
+    def phrase(self) -> str:
         """Return the name of the clock for sentences."""
         return {"wall": "wall time", "cpu": "CPU time of one thread", "one_thread_wall": "wall time of one thread"}[
             self.value

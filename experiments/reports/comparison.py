@@ -29,7 +29,7 @@ def verdict_lines(result: Result, against: str, reason: str | None) -> list[str]
     for phase, clock in speeds:
         speedup = ratio(launches, phase, clock, 1 - _ERROR / len(speeds))
         assert speedup is not None
-        clock_text = f"{clock.said} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.said
+        clock_text = f"{clock.phrase} at {row['speedup_threads']} threads" if clock is Clock.WALL else clock.phrase
         lines.append(f"  {phase:10} {_than(speedup, 'faster', 'slower')}, {clock_text}")
     if launches and row.speed_note:
         lines.append(f"  {'':10} {row.speed_note}")

@@ -53,8 +53,8 @@ class HardwarePeaks:
             return
         alike = [other for other in self._cells if (other.config.hw.name, other.threads) == key]
         dtypes = sorted({other.config.runtime.dtype for other in alike})
-        self._progress.hear(("benchmark", "hardware peak"))
-        _timed("hardware_peak", cell, folder, self._children, self._progress.hear, dtypes)
+        self._progress.on_message(("benchmark", "hardware peak"))
+        _timed("hardware_peak", cell, folder, self._children, self._progress.on_message, dtypes)
         events = [event for event in read_journal(journal) if event["event"] == "hardware_peak"]
         self._known[key] = typed(events[-1], HardwarePeak) if events else None
 
@@ -71,7 +71,7 @@ def measure_cell(
     with running(folder):
         try:
             journal.write("cell", cell=identity)
-            outcome = _timed("check", cell, folder, children, progress.hear)
+            outcome = _timed("check", cell, folder, children, progress.on_message)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
                 outcome = _jobs(cell, folder, identity, children, progress)
@@ -87,21 +87,21 @@ def _jobs(cell: Cell, folder: Path, identity: CellIdentity, children: Children, 
     """Run the reference, so that outputs are checked before timing, then the benchmarks, then the replay."""
     journal = folder / "journal.jsonl"
     if cell.config.agreement.enabled:
-        progress.hear(("benchmark", "reference"))
+        progress.on_message(("benchmark", "reference"))
 
         def compute(scratch: Path) -> Outcome:
-            return _timed("reference", cell, scratch, children, progress.hear, journal=journal)
+            return _timed("reference", cell, scratch, children, progress.on_message, journal=journal)
 
         reference = place_reference(cell, folder, identity, compute)
         if reference.status != "ok":
             Journal(journal).write("no_reference", job="reference", status=reference.status, reason=reference.reason)
     try:
-        outcome = _timed("measure", cell, folder, children, progress.hear)
+        outcome = _timed("measure", cell, folder, children, progress.on_message)
     finally:
         remove_temporary_files(folder)
     if cell.config.agreement.enabled and outcome.status == "ok" and _has_timed_tokens(journal):
-        progress.hear(("benchmark", "replay"))
-        _timed("replay", cell, folder, children, progress.hear)
+        progress.on_message(("benchmark", "replay"))
+        _timed("replay", cell, folder, children, progress.on_message)
     return outcome
 
 

@@ -74,11 +74,11 @@ class _Slowed:
         self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
     ) -> Any:
         start = time.perf_counter()
-        made = self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        result = self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
         self._inner.synchronize()
         if self._is_slow(cache):
             self._spend(self._share * (time.perf_counter() - start))
-        return made
+        return result
 
     def _is_slow(self, cache: Any) -> bool:
         if self._kind == "rare":

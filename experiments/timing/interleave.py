@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from runtime_matrix.experiments.analysis.timed_work import problem
 from runtime_matrix.experiments.config.schema import ComparisonConfig
@@ -33,15 +32,6 @@ OnLaunch = Callable[[int, Sequence[Launch]], None]  # number of launches, stored
 Enough = Callable[[Mapping[Path, Sequence[Launch]]], bool]
 
 
-class Launcher(Protocol):
-    """Starts cells together and times them in turns: `launch.launch`, or one whose times are given."""
-
-    def __call__(
-        self, runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = ..., fork: bool = ...
-    ) -> RunningLaunch:
-        """Run one launch of the cells and return its times and failures."""
-
-
 def compare_speed(
     reference: Runner,
     candidates: Sequence[Runner],
@@ -52,14 +42,12 @@ def compare_speed(
     deadline: Deadline | None = None,
     tick: Tick = lambda: None,
     fork: bool = False,
-    launcher: Launcher | None = None,
 ) -> dict[Path, str | None]:
     """Run launches, write `speed.json` beside each record after each launch, and return the reason of each failure.
 
     The result maps each candidate's folder to the reason, or None. Without `enough`, the options set the number of
     launches or the width of the interval, which is of the ratio by `clock`. Cells that do not fit into memory together
-    are compared with the reference one by one. `fork`: see `runner.started`. `launcher` runs one launch; the default
-    starts real processes.
+    are compared with the reference one by one. `fork`: see `runner.started`.
     """
     if _fit_together([reference, *candidates]):
         groups = [list(candidates)]
@@ -69,7 +57,7 @@ def compare_speed(
     for group in groups:
         # A fork server imports torch once for all cells, which is not faster for only two cells.
         fork_group = fork and len(group) >= _FORKED_FROM
-        comparison = _Comparison(reference, group, options, fork_group, launcher or launch)
+        comparison = _Comparison(reference, group, options, fork_group)
         reasons |= comparison.run(on_launch, enough or _narrow_enough(options, clock), deadline, tick)
     return reasons
 
@@ -77,15 +65,8 @@ def compare_speed(
 class _Comparison:
     """The launches of a reference and its candidates."""
 
-    def __init__(
-        self,
-        reference: Runner,
-        candidates: Sequence[Runner],
-        options: ComparisonConfig,
-        fork: bool,
-        launcher: Launcher,
-    ):
-        self._reference, self._options, self._fork, self._launcher = reference, options, fork, launcher
+    def __init__(self, reference: Runner, candidates: Sequence[Runner], options: ComparisonConfig, fork: bool):
+        self._reference, self._options, self._fork = reference, options, fork
         self._alive = list(candidates)
         self._stored: dict[Path, list[Launch]] = {runner.folder: [] for runner in candidates}
         self._reasons: dict[Path, str | None] = {runner.folder: None for runner in candidates}
@@ -95,7 +76,7 @@ class _Comparison:
         for number in range(self._options.launches or self._options.most_launches):
             if deadline is not None and deadline.is_over():
                 break
-            result = self._launcher([self._reference, *self._alive], self._options, tick, self._fork)
+            result = launch([self._reference, *self._alive], self._options, tick, self._fork)
             if 0 in result.failures:
                 for runner in list(self._alive):
                     self._drop(runner, f"the reference: {result.failures[0]}")

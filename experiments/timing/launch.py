@@ -106,7 +106,7 @@ def launch(
     The first runner is the reference. `tick` is called while a process is waited for. `fork`: see `runner.started`.
     """
     running = RunningLaunch(threads=max(runner.cell.threads for runner in runners))
-    order = random.Random(running.seed)
+    generator = random.Random(running.seed)
     blocks, before = planned_blocks(options), read_machine()
     with started(runners, tick, fork) as workers:
         present = dict(enumerate(workers))
@@ -114,7 +114,7 @@ def launch(
             setting_blocks = [block for block in blocks if (block.threads == 1) == is_one_thread]
             # With one thread of their own, cells have been measured already; on a GPU, host time is not the cell's.
             if setting_blocks and not (is_one_thread and (running.threads == 1 or "cuda" in running.devices)):
-                _measure(running, present, runners, setting_blocks, options, order, tick)
+                _measure(running, present, runners, setting_blocks, options, generator, tick)
         gpus = list(read_machine().gpus)  # read while they are warm from the last rounds
     running.machine = replace(machine_change(before), gpus=gpus)
     return running
@@ -126,12 +126,12 @@ def _measure(
     runners: Sequence[Runner],
     blocks: Sequence[PlannedBlock],
     options: ComparisonConfig,
-    order: random.Random,
+    generator: random.Random,
     tick: Tick,
 ) -> None:
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
     shapes = tuple(block.shape for block in blocks)
-    cores = _shared_cores(blocks[0].threads or running.threads, order)
+    cores = _shared_cores(blocks[0].threads or running.threads, generator)
 
     def setting(index: int) -> Setting:
         return Setting(blocks[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
@@ -147,7 +147,7 @@ def _measure(
         running, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in running.devices
     )
     for block in blocks:
-        _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, order, tick)
+        _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, generator, tick)
         if block.name == "own":
             _repeat(running, present, block)
     for index in [index for index in present if index > 0]:
@@ -181,7 +181,7 @@ def _run_block(
     vocabulary: int,
     block: PlannedBlock,
     seconds: float,
-    order: random.Random,
+    generator: random.Random,
     tick: Tick,
 ) -> None:
     rounds = running.rounds.setdefault(block.name, {})
@@ -196,7 +196,7 @@ def _run_block(
         indices = [
             index for index in sorted(present) if block.shape.batch <= (running.max_batch[index] or block.shape.batch)
         ]
-        for index in _turns(indices, number, order):
+        for index in _turns(indices, number, generator):
             with _noting(running, present, index):
                 result = present[index].ask("round", prompts[-1], block.shape.new_tokens)
                 rounds.setdefault(index, []).append(result)
@@ -214,10 +214,10 @@ def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBl
                 times.again_s.append(again.wall_s)
 
 
-def _turns(indices: list[int], number: int, order: random.Random) -> list[int]:
+def _turns(indices: list[int], number: int, generator: random.Random) -> list[int]:
     if len(indices) == 2:
         return indices if number % 2 == 0 else indices[::-1]
-    order.shuffle(indices)
+    generator.shuffle(indices)
     return indices
 
 
@@ -278,9 +278,9 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _shared_cores(threads: int, order: random.Random) -> tuple[int, ...]:
+def _shared_cores(threads: int, generator: random.Random) -> tuple[int, ...]:
     """Return as many cores as threads, drawn anew per launch, so that a slow core does not bias all launches."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     cores = sorted(os.sched_getaffinity(0))
-    return tuple(order.sample(cores, min(threads, len(cores))))
+    return tuple(generator.sample(cores, min(threads, len(cores))))

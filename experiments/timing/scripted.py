@@ -1,4 +1,4 @@
-"""Launches whose times are given: what a comparison, a sweep or a gate makes of them is tried without processes."""
+"""A launcher with given times, to test comparisons and gates without starting processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime_matrix.experiments.timing.launch import PlannedBlock, RunningLaunch
 from runtime_matrix.experiments.timing.runner import Runner, Tick
 from runtime_matrix.experiments.timing.worker import Round
 
-_PREFILL_STEPS = 5  # a prefill takes so many steps' time
+_PREFILL_STEPS = 5  # duration of a prefill, in steps
 _PEAK_BYTES = 64 * 2**20
 
 
@@ -26,41 +26,46 @@ class ScriptedLauncher:
 
     def __init__(self, step_s: Callable[[Runner, int], float], noise: float = 0.005, seed: int = 0):
         self.launches = 0
-        self._step_s, self._noise, self._drawn = step_s, noise, random.Random(seed)
+        self._step_s, self._noise, self._random = step_s, noise, random.Random(seed)
 
     def __call__(
         self, runners: Sequence[Runner], options: ComparisonConfig, tick: Tick = lambda: None, fork: bool = False
     ) -> RunningLaunch:
         """Return a launch of these cells, the reference first."""
         number, self.launches = self.launches, self.launches + 1
-        done = RunningLaunch(seed=f"scripted {number}", threads=max(runner.cell.threads for runner in runners))
-        done.devices.add("cpu")
+        running = RunningLaunch(seed=f"scripted {number}", threads=max(runner.cell.threads for runner in runners))
+        running.devices.add("cpu")
         for block in planned_blocks(options):
-            self._fill(done, block, runners, number)
+            self._fill(running, block, runners, number)
         for index in range(len(runners)):
-            rounds = done.rounds["own"][index]
-            tokens = sum(len(row) for taken in rounds for row in taken.tokens)
-            done.memory[index] = PeakMemory(peak_host_bytes=_PEAK_BYTES)
-            done.repeated[index] = Repeated(fresh_s=[rounds[-1].wall_s], again_s=[rounds[-1].wall_s])
+            rounds = running.rounds["own"][index]
+            rows = [row for result in rounds for row in result.tokens]
+            running.memory[index] = PeakMemory(peak_host_bytes=_PEAK_BYTES)
+            running.repeated[index] = Repeated(fresh_s=[rounds[-1].wall_s], again_s=[rounds[-1].wall_s])
             if index > 0:
-                rows = len(rounds)
-                done.tokens[index] = TimedTokens(
-                    tokens=tokens, missing=0, forced=0, forced_top=0, max_gap=0.0, rows=rows, same_rows=rows
+                running.tokens[index] = TimedTokens(
+                    tokens=sum(map(len, rows)),
+                    missing=0,
+                    forced=0,
+                    forced_top=0,
+                    max_gap=0.0,
+                    rows=len(rows),
+                    same_rows=len(rows),
                 )
         tick()
-        return done
+        return running
 
-    def _fill(self, done: RunningLaunch, block: PlannedBlock, runners: Sequence[Runner], number: int) -> None:
+    def _fill(self, running: RunningLaunch, block: PlannedBlock, runners: Sequence[Runner], number: int) -> None:
         shape, vocabulary = block.shape, runners[0].cell.facts.vocabulary
-        keys = [f"{done.seed} {block.name} {place}" for place in range(block.rounds)]
-        done.prompts[block.name] = [draw_prompts(key, shape.batch, shape.prompt_tokens, vocabulary) for key in keys]
-        done.rounds[block.name] = {
+        keys = [f"{running.seed} {block.name} {place}" for place in range(block.rounds)]
+        running.prompts[block.name] = [draw_prompts(key, shape.batch, shape.prompt_tokens, vocabulary) for key in keys]
+        running.rounds[block.name] = {
             index: [self._round(self._step_s(runner, number), block) for _ in keys]
             for index, runner in enumerate(runners)
         }
 
     def _round(self, step_s: float, block: PlannedBlock) -> Round:
-        seconds = step_s * math.exp(self._drawn.gauss(0.0, self._noise))
+        seconds = step_s * math.exp(self._random.gauss(0.0, self._noise))
         steps = block.shape.new_tokens - 1
         return Round(
             prefill_wall_s=_PREFILL_STEPS * seconds,

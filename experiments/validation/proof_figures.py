@@ -100,7 +100,7 @@ def figures(folder: Path) -> ProofFigures:
         machine=_machine(),
         runs=_runs(folder),
         launches={
-            f"{runtime}, {load}, {clock.said}": _of_launches(
+            f"{runtime}, {load}, {clock.phrase}": _of_launches(
                 [event for event in launches if (event.runtime, event.load) == (runtime, load)], clock
             )
             for (runtime, load), count in sorted(kinds.items())

@@ -113,13 +113,7 @@ class Compiled(Runtime):
             with phase("try"):
                 notes += (self._choose_step(step, self._compile_graph(graphs.step, "reduce-overhead", hw)),)
         buckets = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
-        return replace(
-            loaded.traits,
-            notes=notes,
-            buckets=buckets,
-            max_batch=max(buckets.batch),
-            build_phases=frozenset({"try"}),
-        )
+        return replace(loaded.traits, notes=notes, buckets=buckets, max_batch=max(buckets.batch))
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SlotCache:

@@ -63,6 +63,7 @@ class _Captured:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
+    # transformers calls this and `get_mask_sizes` to make the causal mask of a prefill.
     def get_query_offset(self, layer_idx: int = 0) -> int:
         return 0
 

@@ -79,7 +79,7 @@ class Fake(Runtime):
         fault: str = "none",
     ):
         if fault not in FAULTS:
-            raise Unsupported(f"the fake runtime knows no fault {fault!r}; known: {', '.join(FAULTS)}")
+            raise Unsupported(f"runtime.engine.fault={fault} is unknown: use {', '.join(FAULTS)}")
         self._vocabulary, self._max_length = vocabulary, max_length
         self._load_s, self._token_s, self._fault = load_s, token_s, fault
         self._work = work
@@ -115,7 +115,7 @@ class Fake(Runtime):
         outputs: frozenset[str] = LOGITS,
     ) -> Outputs:
         check_outputs(outputs, self._traits)
-        _suffer(self._fault)
+        _cause(self._fault)
         time.sleep(self._token_s * max(lengths))
         for _ in range(self._work):
             torch.mm(_MATRIX, _MATRIX)
@@ -135,7 +135,7 @@ class Fake(Runtime):
         """Do nothing: no resources are held."""
 
 
-def _suffer(fault: str) -> Any:
+def _cause(fault: str) -> Any:
     """Cause the fault; `none`, `unsupported` and `not_finite` have no effect here."""
     if fault == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -39,8 +39,13 @@ _EXPORTER = (
 _VERSION = 2  # to be increased when the exported graph changes
 
 
-def check(extra: str) -> None:
-    """Raise Unsupported if the export packages are missing; `extra` is the project's extra that installs them."""
+def check(extra: str, weights: Weights) -> None:
+    """Raise Unsupported if the export packages are missing, or if the weights cannot be exported.
+
+    `extra` is the project's extra that installs the packages.
+    """
+    if getattr(weights, "needs_calibration", False):  # `exported` receives no calibration text
+        raise Unsupported("weights that need calibration cannot be exported as a graph: use runtime=eager with them")
     require("onnx", extra)
     require("onnxscript", extra)
 
@@ -90,9 +95,11 @@ def context_length(model: ModelSource) -> int | None:
     """Return the maximum number of tokens per row from the model's configuration; None: it states no limit."""
     from transformers import AutoConfig
 
-    if model.folder is None:
-        return dict(model.architecture or {}).get("max_position_embeddings")
-    return getattr(AutoConfig.from_pretrained(model.folder).get_text_config(), "max_position_embeddings", None)
+    if model.folder is not None:
+        config = AutoConfig.from_pretrained(model.folder)
+    else:
+        config = full.random_config(model.architecture or {})
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def weight_bytes(folder: Path) -> int:

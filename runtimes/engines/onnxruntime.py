@@ -46,15 +46,15 @@ class OnnxRuntime(Chosen):
     def check(self, hw: Hardware) -> None:
         extra = "onnx" if hw.device == "cpu" else "onnx-gpu"
         require("onnxruntime", extra)
-        onnx_graph.check(extra)
+        onnx_graph.check(extra, self._weights)
         self._weights.check(hw)
         if self._dtype != "float32" and hw.device == "cpu":
             raise Unsupported(f"ONNX Runtime does not run {self._dtype} on a CPU: use runtime.dtype=float32")
         _check_provider(self._provider or _PROVIDERS[hw.device])
         if hw.device == "cuda" and self._provider not in (None, _PROVIDERS["cuda"]):
             raise Unsupported(
-                f"runtime.engine.provider={self._provider}: on a GPU a cache is written in place, which is "
-                f"{_PROVIDERS['cuda']}'s alone: leave the provider out, or use runtime=tensorrt or hw=cpu"
+                f"runtime.engine.provider={self._provider}: on a GPU the cache is written in place, which only "
+                f"{_PROVIDERS['cuda']} supports: leave the provider out, or use runtime=tensorrt or hw=cpu"
             )
 
     @override
@@ -252,6 +252,7 @@ def _session(graph: Path, provider: str, provider_options: dict[str, str], threa
     session = onnxruntime.InferenceSession(graph, options, providers=[(provider, provider_options)])
     if session.get_providers()[0] != provider:  # ONNX Runtime silently replaces providers that cannot load
         raise Unsupported(
-            f"ONNX Runtime was asked for {provider} and runs {session.get_providers()[0]}: check its logs"
+            f"ONNX Runtime replaced {provider} with {session.get_providers()[0]}, because it could not load it: "
+            "see its log"
         )
     return session

@@ -22,6 +22,7 @@ from runtime_matrix.runtimes.base import (
 )
 from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.chosen import Chosen
+from runtime_matrix.runtimes.weights import full
 
 # In the order in which `auto` tries them. tensorrt_rtx is the public module; its bindings alone suffice.
 _MODULES = {
@@ -59,15 +60,19 @@ class TensorRT(Chosen):
             raise Unsupported(f"runtime.engine.backend={backend} is unknown: use auto, {', '.join(_MODULES)}")
         if build_only and backend == "torch_tensorrt":
             raise Unsupported("torch_tensorrt builds on a GPU only: use runtime.engine.backend=tensorrt_rtx")
-        self._dtype, self._backend, self._build_only, self._weights = dtype, backend, build_only, weights
+        self._dtype, self._backend, self._build_only = dtype, backend, build_only
+        self._weights: Weights = weights or full.Full()
         self._max_batch, self._max_tokens = max_batch, max_tokens
         self._engine: Runtime | None = None
 
     @override
     def check(self, hw: Hardware) -> None:
-        backend, _ = self._found(hw)
-        if backend != "torch_tensorrt":
-            onnx_graph.check("tensorrt-rtx" if backend == "tensorrt_rtx" else "tensorrt")
+        backend, module = self._select_backend(hw)
+        self._weights.check(hw)
+        if backend == "torch_tensorrt":
+            self._new_engine(backend, module).check(hw)
+        else:
+            onnx_graph.check("tensorrt-rtx" if backend == "tensorrt_rtx" else "tensorrt", self._weights)
 
     @override
     def load(
@@ -75,11 +80,11 @@ class TensorRT(Chosen):
     ) -> Traits:
         self.check(hw)
         with phase("import"):
-            backend, module = self._found(hw)
-        self._engine = self._made(backend, module)
+            backend, module = self._select_backend(hw)
+        self._engine = self._new_engine(backend, module)
         return self._engine.load(model, replace(hw, compute_capability=_capability(hw)), phase, calibration_ids)
 
-    def _made(self, backend: str, module: Any) -> Runtime:
+    def _new_engine(self, backend: str, module: Any) -> Runtime:
         if backend == "torch_tensorrt":
             from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
 
@@ -89,15 +94,16 @@ class TensorRT(Chosen):
         bounds = (self._max_batch, self._max_tokens)
         return TensorRTPlan(module, self._dtype, bounds, self._build_only, self._weights)
 
-    def _found(self, hw: Hardware) -> tuple[str, Any]:
+    def _select_backend(self, hw: Hardware) -> tuple[str, Any]:
         """Return the backend and its module. Unsupported names the requirement, what was found, and the remedy."""
         backends = list(_MODULES) if self._backend == "auto" else [self._backend]
         if self._build_only:
             backends = [name for name in backends if name != "torch_tensorrt"]
         elif hw.device != "cuda":
             raise Unsupported(
-                f"TensorRT needs an NVIDIA GPU; found torch {torch.__version__} on {hw.device}, {_installed()}: "
-                "runtime.engine.build_only=true builds the engine here, for another machine"
+                f"TensorRT needs an NVIDIA GPU; this machine computes on {hw.device} (torch {torch.__version__}; "
+                f"installed: {_installed()}). To build the engine here for another machine, set "
+                "runtime.engine.build_only=true"
             )
         errors = []
         capability = _capability(hw)
@@ -128,4 +134,4 @@ def _capability(hw: Hardware) -> str | None:
 def _installed() -> str:
     names = [name for names in _MODULES.values() for name in names]
     installed = [name for name in names if importlib.util.find_spec(name) is not None]
-    return ", ".join(installed) if installed else f"no tensorrt ({_EXTRAS})"
+    return ", ".join(installed) if installed else f"none; {_EXTRAS}"

@@ -50,7 +50,7 @@ class TorchTensorRT(Chosen):
             self.forward(torch.zeros((rows, 1), dtype=torch.long), [1] * rows, cache)
         if not self.counters()["tensorrt_engines"]:
             raise Unsupported(
-                "torch-tensorrt took no part of the model, which torch alone would run: use runtime=compile, or "
+                "torch-tensorrt converted no part of the model, so torch would run all of it: use runtime=compile, or "
                 "runtime.engine.backend=tensorrt"
             )
         return replace(traits, build_phases=traits.build_phases | {"build"})

@@ -132,7 +132,7 @@ def _random(model: ModelSource, attention: str = "sdpa") -> Any:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(model.seed)
-    config = _config(model.architecture or {})
+    config = random_config(model.architecture or {})
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
@@ -146,7 +146,7 @@ def _kept(model: ModelSource, hw: Hardware) -> Path | None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(_config(model.architecture or {}))
+        skeleton = AutoModelForCausalLM.from_config(random_config(model.architecture or {}))
     if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
         return None
 
@@ -170,7 +170,7 @@ def _drawn(model: ModelSource, threads: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = _config(model.architecture or {})
+    config = random_config(model.architecture or {})
     with torch.device("meta"):
         module: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     stored = set(module.state_dict())
@@ -194,7 +194,11 @@ def _drawn(model: ModelSource, threads: int) -> Any:
     return module
 
 
-def _config(architecture: ReadOnlyJson) -> Any:
+def random_config(architecture: ReadOnlyJson) -> Any:
+    """Return the transformers configuration of an architecture, with transformers' defaults for missing keys.
+
+    Raises Unsupported if transformers does not know the model type with these values.
+    """
     from transformers import AutoConfig
 
     options = dict(architecture)

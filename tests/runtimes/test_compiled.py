@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines import compiled
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.compiled_graphs import Graphs
@@ -23,8 +23,8 @@ from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.torch_tensorrt import by_tensorrt
 
 
-def load(runtime: Runtime, tiny_model: Path, artifacts: Path) -> None:
-    runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+def load(runtime: Runtime, tiny_model: Path, artifacts: Path) -> Traits:
+    return runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
 
 
 def test_the_fastest_way_is_told_with_the_time_of_each() -> None:
@@ -85,7 +85,8 @@ def test_the_graphs_are_compiled_by_what_the_engine_is_given(tiny_model: Path, a
     with eager, given:
         logits = []
         for each in (eager, given):
-            load(each, tiny_model, artifacts)
+            traits = load(each, tiny_model, artifacts)
+            assert not traits.build_phases  # a choice between steps is made at every start
             cache = each.new_cache(1, 100)
             each.forward(torch.arange(3, 11)[None], [8], cache)
             logits.append(each.forward(torch.tensor([[5]]), [1], cache).logits_BKV)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
+from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime, _provider_options, _session
+from runtime_matrix.runtimes.weights.full import Full
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")  # ONNX Runtime's own words for its silent fallback
@@ -19,7 +21,7 @@ def test_a_provider_that_is_listed_and_cannot_load_is_no_silent_fallback(
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: listed)
     runtime = OnnxRuntime(provider="CUDAExecutionProvider")
-    with pytest.raises(Unsupported, match="asked for CUDAExecutionProvider and runs CPUExecutionProvider"):
+    with pytest.raises(Unsupported, match="replaced CUDAExecutionProvider with CPUExecutionProvider"):
         runtime.load(ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts), lambda name: nullcontext())
 
 
@@ -55,3 +57,24 @@ def test_on_a_gpu_another_provider_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [name])
     with pytest.raises(Unsupported, match="leave the provider out, or use runtime=tensorrt or hw=cpu"):
         OnnxRuntime(provider=name).check(Hardware("cuda", 1))
+
+
+class Calibrated(Full):
+    needs_calibration = True
+
+
+def test_weights_that_need_a_calibration_text_are_refused_before_loading() -> None:
+    with pytest.raises(Unsupported, match="weights that need calibration cannot be exported as a graph"):
+        OnnxRuntime(weights=Calibrated()).check(Hardware("cpu", 1))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "length"),
+    [
+        ({"model_type": "gpt2", "n_positions": 96}, 96),
+        ({"model_type": "llama", "max_position_embeddings": 64}, 64),
+        ({"model_type": "llama"}, 2048),  # transformers' default, which eager reports too
+    ],
+)
+def test_the_length_of_a_random_model_is_that_of_its_configuration(architecture: dict[str, Any], length: int) -> None:
+    assert onnx_graph.context_length(ModelSource("random", architecture=architecture)) == length

@@ -22,11 +22,12 @@ from runtime_matrix.experiments.evaluation.speculation import Lookup
 from runtime_matrix.experiments.execution.worker.loading import classify
 from runtime_matrix.runtimes import artifacts as cache
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
-from runtime_matrix.runtimes.engines import tensorrt
+from runtime_matrix.runtimes.engines import compiled, tensorrt
 from runtime_matrix.runtimes.engines.tensorrt import TensorRT
 from runtime_matrix.runtimes.engines.tensorrt_build import refusal
 from runtime_matrix.runtimes.engines.tensorrt_plan import TensorRTPlan
 from runtime_matrix.runtimes.engines.torch_tensorrt import TorchTensorRT
+from runtime_matrix.runtimes.weights.full import Full
 from tests.runtimes import fake_tensorrt
 from tests.runtimes.fake_tensorrt import fake_plan, plan_of
 from tests.runtimes.stand_in_card import card
@@ -43,7 +44,7 @@ def why_not(runtime: TensorRT, model: Path, artifacts: Path) -> str:
 
 def test_without_a_gpu_it_says_what_is_needed_found_and_possible(tiny_model: Path, artifacts: Path) -> None:
     reason = why_not(TensorRT(), tiny_model, artifacts)
-    assert "needs an NVIDIA GPU; found torch" in reason
+    assert "needs an NVIDIA GPU; this machine computes on cpu (torch " in reason
     assert "runtime.engine.build_only=true" in reason
 
 
@@ -78,6 +79,28 @@ def test_rtx_builds_an_engine_without_a_gpu_and_finds_it_again(tmp_path: Path) -
     assert cache.tally["built"] == before
 
 
+class Missing(Full):
+    """Weights whose package is not installed."""
+
+    @override
+    def check(self, hw: Hardware) -> None:
+        raise Unsupported("the package of the weights is missing")
+
+
+def test_a_missing_requirement_is_reported_before_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(device: str) -> None:
+        raise Unsupported("no compiler")
+
+    (tmp_path / "fake_trt.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tensorrt, "_MODULES", {"tensorrt": ("fake_trt",), "torch_tensorrt": ("fake_trt",)})
+    monkeypatch.setattr(compiled, "require_compiler", no_compiler)
+    with pytest.raises(Unsupported, match="the package of the weights is missing"):
+        TensorRT(backend="tensorrt", build_only=True, weights=Missing()).check(Hardware("cpu", 1))
+    with pytest.raises(Unsupported, match="no compiler"):
+        TensorRT(backend="torch_tensorrt").check(Hardware("cuda", 1))
+
+
 class TorchTensorRTModule(torch.nn.Module):
     """Stands for torch-tensorrt's module of one engine, by whose name the engines are counted."""
 
@@ -106,7 +129,7 @@ def test_torch_tensorrt_runs_its_backend_or_is_unsupported(
         runtime = TorchTensorRT("float32", [1])
         source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, artifacts)
         if not takes_a_part:
-            with pytest.raises(Unsupported, match="took no part of the model"):
+            with pytest.raises(Unsupported, match="converted no part of the model"):
                 runtime.load(source, hardware, lambda name: nullcontext())
             return
         runtime.load(source, hardware, lambda name: nullcontext())
@@ -240,14 +263,14 @@ def test_auto_takes_rtx_where_it_has_kernels(
     monkeypatch.setattr(tensorrt, "_MODULES", modules)
     runtime = TensorRT()
     if says is None:
-        assert runtime._found(Hardware("cuda", 1))[0] == "tensorrt_rtx"
+        assert runtime._select_backend(Hardware("cuda", 1))[0] == "tensorrt_rtx"
         return
     with pytest.raises(Unsupported) as caught:
         runtime.check(Hardware("cuda", 1))
     assert says in str(caught.value)
     assert "pip install 'runtime-matrix[tensorrt]'" in str(caught.value)
     monkeypatch.setattr(tensorrt, "_MODULES", modules | {"tensorrt": ("fake_trt",)})
-    assert runtime._found(Hardware("cuda", 1))[0] == "tensorrt"
+    assert runtime._select_backend(Hardware("cuda", 1))[0] == "tensorrt"
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ class CellPlugin:
         self._opened.close()
 
     def tell(self, *message: Any) -> None:
-        """Send a progress message, see `Progress.hear`."""
+        """Send a progress message, see `Progress.on_message`."""
         with suppress(OSError):  # the parent has closed the pipe
             if self._progress is not None:
                 self._progress.send(message)

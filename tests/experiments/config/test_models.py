@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.config.models import inspect_folder
+from runtime_matrix.experiments.config.models import inspect_folder, random_facts
 
 
 @pytest.fixture
@@ -44,3 +44,8 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder: Path, data_fo
     shutil.copy(data_folder / "stories260K" / "tokenizer.json", folder / "tokenizer.json")
     with pytest.raises(UserError, match="the tokenizer does not fit the model"):
         inspect_folder(folder)
+
+
+@pytest.mark.parametrize("key", ["max_position_embeddings", "n_positions"])
+def test_a_random_models_length_has_either_name(key: str) -> None:
+    assert random_facts({"model_type": "gpt2", "vocab_size": 64, key: 96}, 0).max_length == 96

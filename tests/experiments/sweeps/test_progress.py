@@ -20,7 +20,7 @@ def lines_over(progress: Progress, clock: Clock, seconds: float, capsys: pytest.
     capsys.readouterr()
     for _ in range(round(seconds / 0.5)):
         clock.now += 0.5
-        progress.hear(None)
+        progress.on_message(None)
     return capsys.readouterr().err.splitlines()
 
 
@@ -28,12 +28,12 @@ def test_a_long_phase_is_not_silent(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     progress = Progress(7, clock=clock)
     progress.start("gptq-bundled-auto")
-    progress.hear(("benchmark", "load"))
-    progress.hear(("phase", "weights"))
-    progress.hear(("phase", "building gptq"))
+    progress.on_message(("benchmark", "load"))
+    progress.on_message(("phase", "weights"))
+    progress.on_message(("phase", "building gptq"))
     said = lines_over(progress, clock, 12, capsys)
     assert said == [f"[1/7] gptq-bundled-auto: load: building gptq, {seconds} s" for seconds in (4, 8, 12)]
-    progress.hear(("benchmark", "latency"))
+    progress.on_message(("benchmark", "latency"))
     assert capsys.readouterr().err == "[1/7] gptq-bundled-auto: latency\n"
     assert lines_over(progress, clock, 4.5, capsys) == ["[1/7] gptq-bundled-auto: latency, 4 s"]
 
@@ -42,11 +42,11 @@ def test_frequent_items_are_logged_rarely(capsys: pytest.CaptureFixture[str]) ->
     clock = Clock()
     progress = Progress(1, clock=clock)
     progress.start("eager")
-    progress.hear(("benchmark", "code"))
+    progress.on_message(("benchmark", "code"))
     capsys.readouterr()
     for done in range(1, 100):
         clock.now += 0.125
-        progress.hear(("items", done, 100))
+        progress.on_message(("items", done, 100))
     assert capsys.readouterr().err.splitlines() == [
         "[1/1] eager: code 32/100, 4 s, 8 s left",
         "[1/1] eager: code 64/100, 8 s, 4 s left",

@@ -75,6 +75,15 @@ def test_a_comparison_of_launches_that_differ_goes_on_to_the_last(script: Script
     assert "no difference larger than" in done.stdout
 
 
+def test_every_row_of_a_batch_is_counted(script: Script, tmp_path: Path) -> None:
+    script(slower_by(0.0))
+    done = compared(tmp_path, "comparison.batch=2", "comparison.rounds=3", "comparison.launches=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "runs").glob("*-01-*/speed.json")
+    (launch,) = json.loads(path.read_text())["launches"]
+    assert launch["tokens"]["rows"] == launch["tokens"]["same_rows"] == 2 * 3
+
+
 @pytest.mark.parametrize(
     ("share", "code", "verdict", "launches"),
     [(0.0, 0, "pass", 6), (0.2, 1, "fail", 12)],  # a fail is measured once more, afresh
