@@ -106,7 +106,7 @@ def known(rows: Sequence[Row]) -> list[Metric]:
     A warning column needs a row with a warning. A column is replaced by its stand-in if both are equal in every row
     that has both.
     """
-    columns = [column for column in _with_further(rows) if any(_has_value(column, row) for row in rows)]
+    columns = [column for column in with_further(rows) if any(_has_value(column, row) for row in rows)]
     columns = [column for column in columns if not column.is_warning or any(row.get(column.key) for row in rows)]
     for column in [column for column in columns if column.stand_in]:
         if _are_equal(rows, column.key, column.stand_in):
@@ -114,7 +114,7 @@ def known(rows: Sequence[Row]) -> list[Metric]:
     return columns
 
 
-def _with_further(rows: Sequence[Row]) -> list[Metric]:
+def with_further(rows: Sequence[Row]) -> list[Metric]:
     """Return all columns, with those of further grid points and parameters after the column that they resemble."""
     columns = list(COLUMNS)
     keys = dict.fromkeys(key for row in rows for key in row.figures if key not in _BY_KEY)
@@ -125,7 +125,7 @@ def _with_further(rows: Sequence[Row]) -> list[Metric]:
         base = key.partition(AT)[0]
         same_column = [index for index, column in enumerate(columns) if column.key == base]
         same_benchmark = [index for index, column in enumerate(columns) if column.benchmark == metric.benchmark]
-        columns.insert((same_column or same_benchmark)[-1] + 1, metric)
+        columns.insert((same_column or same_benchmark or [len(columns) - 1])[-1] + 1, metric)
     return columns
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime_matrix.experiments.analysis.columns import COLUMNS, SPEEDS
+from runtime_matrix.experiments.analysis.columns import SPEEDS, with_further
 from runtime_matrix.experiments.analysis.ranking import bounds
 from runtime_matrix.experiments.records.metric import UNKNOWN, Metric
 from runtime_matrix.experiments.records.row import Row
@@ -60,7 +60,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 def _changes(old: Row, new: Row) -> list[Change]:
     changes = []
-    for column in COLUMNS:
+    for column in with_further([old, new]):
         before, after = column.show(old), column.show(new)
         if before != after:
             changes.append(_change(column, old, new, before, after))

@@ -56,14 +56,17 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def compare(candidate: Record, reference: Record, candidate_folder: Path, reference_folder: Path) -> OutputDiff:
-    """Compare each benchmark with items in both folders; `reasons` has those that cannot be compared."""
-    reference_entries = {entry.benchmark: entry for entry in reference.benchmarks if entry.items_file}
+    """Compare each benchmark with items in both folders; `reasons` has those that cannot be compared.
+
+    Of several grid points the first one is compared, as its figures fill the row.
+    """
+    reference_entries = reference.entries()
     dtype = candidate.runtime.dtype if candidate.held().keeps_values else None
     diffs: dict[str, BenchmarkDiff] = {}
     reasons: dict[str, str] = {}
-    for entry in candidate.benchmarks:
-        name, other = entry.benchmark, reference_entries.get(entry.benchmark)
-        if other is None or not entry.items_file or not other.items_file or "failed" in (entry.status, other.status):
+    for name, entry in candidate.entries().items():
+        other = reference_entries.get(name)
+        if other is None or not entry.items_file or not other.items_file:
             continue
         try:
             candidate_items = read_items(candidate_folder / entry.items_file, name)

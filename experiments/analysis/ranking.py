@@ -17,9 +17,6 @@ from runtime_matrix.experiments.records.row import Row
 
 # Smaller relative differences come from the order of arithmetic or from padding, and are no reason to choose a cell.
 NOTHING = 1e-4
-# Half of the difference at which two peaks differ. Repeats of a cell were within 0.4 % in one sweep and 3 % between
-# sweeps. Some small ones were 16 MiB apart, because of a library's buffers: 58, 58, 59 and 74 MiB for `eager`.
-PEAK_NOISE, PEAK_NOISE_BYTES = 0.02, 8 * 2**20
 PEAK = "peak_bytes"  # the peak under a row's `memory_key`, as a key of `bounds`, `scope` and `pareto`
 _NAMED = 2  # number of dominating rows that are named
 _Z = 1.959964  # the normal distribution's two-sided 95 %
@@ -47,12 +44,10 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
         return _ends(row, key)
     if value is None:
         return None
-    if key == "weight_bytes":
-        return value, value, value
-    if key in ("peak_host_bytes", "peak_device_bytes"):
-        room = max(PEAK_NOISE * value, PEAK_NOISE_BYTES if key == "peak_host_bytes" else 0)
-        return value - room, value, value + room
     column = column_of(key)
+    if column is not None and column.noise_ratio is not None:
+        room = max(column.noise_ratio * value, column.noise_floor)
+        return value - room, value, value + room
     if column is None or not column.error:
         return None
     return (_paired(row, key, value) if is_paired else None) or _alone(value, row.get(error_key(key)))
@@ -84,7 +79,10 @@ def scope(row: Row, key: str) -> tuple[str, ...]:
     """Return the scope of a value: two rows are comparable if theirs are equal."""
     if key in SPEEDS:
         return (row.run_id, row.model_digest)
-    if key in (PEAK, "peak_host_bytes", "peak_device_bytes"):
+    if key == PEAK:
+        return scope(row, memory_key(row))
+    column = column_of(key)
+    if column is not None and column.is_of_machine:
         return (row.model_digest, row.machine)
     return (row.model_digest,)
 

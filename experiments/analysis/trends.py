@@ -46,7 +46,7 @@ METRICS = {
 }
 
 
-class Metric(Struct, frozen=True, kw_only=True):
+class MetricTrend(Struct, frozen=True, kw_only=True):
     """One metric of a cell over its records, oldest first."""
 
     values: list[float | None]
@@ -64,7 +64,7 @@ class Series(Struct, frozen=True, kw_only=True):
     processor: str | None
     at: list[str]  # start time of each record
     commit: list[str]
-    metrics: dict[str, Metric]
+    metrics: dict[str, MetricTrend]
 
 
 def trends(rows: Sequence[Row]) -> list[Series]:
@@ -134,7 +134,7 @@ def _series(rows: Sequence[Row]) -> Series:
     )
 
 
-def _metric(rows: Sequence[Row], key: str) -> Metric | None:
+def _metric(rows: Sequence[Row], key: str) -> MetricTrend | None:
     """Return the values with change points as indices among all values; None for fewer than two values.
 
     Change points are sought in interleaved ratios and in answers only: other times and peaks drift with the machine.
@@ -146,7 +146,7 @@ def _metric(rows: Sequence[Row], key: str) -> Metric | None:
     places, levels = list(known), list(known.values())
     changes = change_points(levels, SMALLEST[key]) if key in SMALLEST else []
     ends = [(_short(row.get(f"{key}_low")), _short(row.get(f"{key}_high"))) for row in rows]
-    return Metric(
+    return MetricTrend(
         values=[_short(value) for value in values],
         ends=ends if any(low is not None for low, _ in ends) else None,
         changes=[places[index] for index in changes],

@@ -7,7 +7,7 @@ from runtime_matrix.experiments.api.matrix import Matrix
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.cells.overrides import expand
 from runtime_matrix.experiments.config.compose import compose
-from runtime_matrix.experiments.config.program import command_line
+from runtime_matrix.experiments.config.program import recorded_command
 from runtime_matrix.experiments.sweeps.sweep import sweep
 
 
@@ -22,4 +22,4 @@ def measure(*overrides: str) -> Matrix:
 
 
 def _cells(overrides: tuple[str, ...]) -> list[Cell]:
-    return [plan(compose(job), command_line("run", job)) for job in expand(overrides)]
+    return [plan(compose(job), recorded_command("run", job)) for job in expand(overrides)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -16,7 +15,7 @@ from runtime_matrix.experiments.evaluation.requests import Continuations, Genera
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device, loading
-from runtime_matrix.experiments.tasks.perplexity import windows
+from runtime_matrix.experiments.tasks.perplexity import summarise, windows
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 
@@ -44,15 +43,23 @@ class Model:
     def score_all(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
         """Return the log-probabilities of each question's continuations, in nats; each context is computed once.
 
-        A question is a context and its continuations. Raises ValueError for an empty context.
+        A question is a context and its continuations. Raises ValueError for an empty context or continuation, and for
+        a question that exceeds the model's context.
         """
         contexts = [Continuations("", context, list(endings)) for context, endings in questions]
         if any(not question.stem for question in contexts):
             raise ValueError("a context is empty: give at least one token before the continuations")
-        requests = [requests for requests, _ in self._text.continuations(contexts)]
-        flat = [request for group in requests for request in group]
+        if any(not ending for question in contexts for ending in question.endings):
+            raise ValueError("a continuation is empty: give at least one token to score")
+        groups = self._text.continuations(contexts)
+        if any(was_cut for _, was_cut in groups):
+            raise ValueError(
+                f"a context and its continuation exceed the model's context of {self._cell.facts.max_length} tokens: "
+                "shorten the context"
+            )
+        flat = [request for requests, _ in groups for request in requests]
         scored = iter(score(self.runtime, self.traits, flat, self._cell.config.scoring))
-        return [[next(scored).total for _ in group] for group in requests]
+        return [[next(scored).total for _ in requests] for requests, _ in groups]
 
     def generate(
         self,
@@ -63,12 +70,20 @@ class Model:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> list[str]:
-        """Return one text per prompt, without the prompt. Temperature 0 is greedy; texts end before a stop string."""
+        """Return one text per prompt, without the prompt. Temperature 0 is greedy; texts end before a stop string.
+
+        Raises ValueError for a prompt that exceeds the model's context together with its new tokens.
+        """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        generator = random.Random(seed)
+        generator, limit = random.Random(seed), self._cell.facts.max_length
         requests = []
         for prompt in prompts:
-            ids, _ = self._text.prompt(prompt, max_new_tokens)
+            ids, was_cut = self._text.prompt(prompt, max_new_tokens)
+            if was_cut or (limit is not None and len(ids) + max_new_tokens > limit):
+                raise ValueError(
+                    f"a prompt and {max_new_tokens} new tokens exceed the model's context of {limit} tokens: shorten "
+                    "the prompt or lower max_new_tokens"
+                )
             seeds = (generator.getrandbits(63),)
             requests.append(GenerateRequest(ids, max_new_tokens, tuple(stop), temperature, top_p, seeds))
         options, eos_ids = self._cell.config.generation, self._cell.facts.eos_ids
@@ -78,15 +93,19 @@ class Model:
     def perplexity(self, text: str, window: int = 256) -> float:
         """Return the perplexity of a text per token, in disjoint windows of `window` tokens.
 
-        Raises ValueError for a text of fewer than two tokens.
+        Raises ValueError for a text without a token to score, and for windows that exceed the model's context.
         """
+        limit = self._cell.facts.max_length
+        if window < 2:
+            raise ValueError(f"window={window} must be at least 2: a token is scored after another one")
+        if limit is not None and window > limit:
+            raise ValueError(f"window={window} exceeds the model's context of {limit}")
         parts = windows(self._text.encode(text), self._text.bos_id, window)
         requests = [ScoreRequest(part.ids, part.first_scored) for part in parts]
         if not requests:
-            raise ValueError("the text has fewer than two tokens")
+            raise ValueError("the text has no token to score: give a longer one")
         scored = score(self.runtime, self.traits, requests, self._cell.config.scoring)
-        tokens = sum(len(part.logprobs) for part in scored)
-        return math.exp(-sum(part.total for part in scored) / tokens)
+        return summarise([part.logprobs for part in scored], len(text.encode())).perplexity
 
 
 def load(runtime: str = "eager", *overrides: str) -> Model:

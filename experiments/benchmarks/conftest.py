@@ -1,7 +1,8 @@
-"""Hands a cell to the benchmarks: the one that a run made, or one composed from this command line's options."""
+"""Fixtures of the benchmarks: the cell of the worker, or one composed from the options of this pytest command."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UserError as error:
         raise pytest.UsageError(str(error)) from error
     folder = Path(tempfile.mkdtemp(prefix="runtime-matrix-"))
+    # Registered first, so that it runs last: the plugin's files are still open.
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     plugin = CellPlugin(cell, folder, None)
     config.add_cleanup(plugin.close)
     config.pluginmanager.register(plugin, "cell")
@@ -60,5 +63,5 @@ def entry(request: pytest.FixtureRequest, case: Case) -> OpenEntry:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run one test per benchmark and grid point of the cell."""
-    found = cases(metafunc.config.stash[PLUGIN].cell)
-    metafunc.parametrize("case", found, ids=[case.id for case in found])
+    all_cases = cases(metafunc.config.stash[PLUGIN].cell)
+    metafunc.parametrize("case", all_cases, ids=[case.id for case in all_cases])

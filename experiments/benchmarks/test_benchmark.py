@@ -1,4 +1,7 @@
-"""Runs every benchmark of a cell; pytest-benchmark's JSON takes its times, and its figures as `extra_info`."""
+"""Runs every benchmark of a cell under pytest-benchmark.
+
+Its JSON contains the times and, as `extra_info`, the figures.
+"""
 
 from __future__ import annotations
 

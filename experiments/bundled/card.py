@@ -21,7 +21,7 @@ _ROWS = {
 
 
 @dataclass(frozen=True)
-class Making:
+class TrainingRun:
     """How the model was made, beside its recipe."""
 
     parameters: int
@@ -44,16 +44,16 @@ def _training(legs: Sequence[Recipe]) -> dict[str, str]:
 
 
 def write_card(
-    folder: Path, legs: Sequence[Recipe], making: Making, config: dict[str, Any], scores: dict[str, Scores]
+    folder: Path, legs: Sequence[Recipe], run: TrainingRun, config: dict[str, Any], scores: dict[str, Scores]
 ) -> None:
     """Write `README.md` into the model's folder; `config` is the model's configuration."""
     full = scores[FULL]
     text = _TEMPLATE.read_text(encoding="utf-8").format(
         **{**asdict(legs[0]), **_training(legs)},
         **config,
-        millions=making.parameters / 1e6,
-        facts=making.facts,
-        minutes=making.minutes,
+        millions=run.parameters / 1e6,
+        facts=run.facts,
+        minutes=run.minutes,
         scores=_table(["score", "items", *scores], [_row(label, key, scores) for label, key in _ROWS.items()]),
         forms=_table(["form", "learned"], [[form, f"{share:.2f}"] for form, share in learned(folder).items()]),
         subjects=_table(
@@ -64,7 +64,12 @@ def write_card(
 
 
 def write_draft_card(
-    folder: Path, legs: Sequence[Recipe], making: Making, config: dict[str, Any], accepted: dict[str, float], items: int
+    folder: Path,
+    legs: Sequence[Recipe],
+    run: TrainingRun,
+    config: dict[str, Any],
+    accepted: dict[str, float],
+    items: int,
 ) -> None:
     """Write the draft's `README.md`; `accepted` are guessed tokens that the model took for each of its steps."""
     text = (
@@ -73,8 +78,8 @@ def write_draft_card(
         .format(
             **{**asdict(legs[0]), **_training(legs)},
             **config,
-            millions=making.parameters / 1e6,
-            minutes=making.minutes,
+            millions=run.parameters / 1e6,
+            minutes=run.minutes,
             items=items,
             accepted=_table(["benchmark", "accepted"], [[name, f"{value:.2f}"] for name, value in accepted.items()]),
         )
@@ -83,8 +88,9 @@ def write_draft_card(
 
 
 def _row(label: str, key: str, scores: dict[str, Scores]) -> list[str]:
-    found: list[Score] = [getattr(one, key) for one in scores.values()]
-    return [label, f"{found[0].items:,}", *(f"{one.value:.3f} ± {one.standard_error:.3f}" for one in found)]
+    row_scores: list[Score] = [getattr(of_weights, key) for of_weights in scores.values()]
+    values = [f"{score.value:.3f} ± {score.standard_error:.3f}" for score in row_scores]
+    return [label, f"{row_scores[0].items:,}", *values]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

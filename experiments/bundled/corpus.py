@@ -17,11 +17,11 @@ HELD_OUT_STORIES = 900  # enough for 50,000 tokens with a margin
 CALIBRATION_DOCUMENTS = 400  # 40,000 tokens: more than methods ask for
 _CALIBRATION_SEED = 1_000_003  # no training run has it
 SEPARATOR = "\n\n"
-# Shares of the documents. Drills come first: what they teach, reading and summing up build on.
+# Shares of the documents. The warm-up has most drills, because reading and summarization build on them.
 WARM_UP_SHARDS = 8
 WARM_UP = {"drills": 40, "facts": 30, "reading": 15, "news": 5, "code": 10}
 MIXTURE = {"drills": 2, "facts": 31, "reading": 21, "news": 12, "code": 17, "programs": 12, "judged": 5}
-# The second leg of a training: more of what the first one learned least, reading whose deeds are whose.
+# The second leg has more of what the first learned least: passages where several people act.
 SECOND_LEG_SHARD = 10_000  # its first one: no text of the first leg comes again
 SECOND_LEG = {"drills": 4, "facts": 22, "reading": 40, "news": 9, "code": 13, "programs": 9, "judged": 3}
 # What techniques for better answers ask for, each as often as the others.
@@ -48,7 +48,7 @@ def training_documents(world: World, seed: int, shard: int) -> Iterator[Document
             case "judged":
                 yield questions.judged(world, rng)
             case _:
-                # A quiz states more facts a token than any other form.
+                # A quiz states more facts per token than any other form.
                 yield rng.choice(
                     (
                         lambda: Document(questions.quiz(world, rng)),

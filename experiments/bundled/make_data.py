@@ -75,12 +75,12 @@ def write_data(world: World, out: Path) -> None:
 
 def _paragraph(number: int, passage: passages.Passage) -> Paragraph:
     """Return SQuAD's form; an answer is written as it stands in the passage."""
-    asked: list[Question] = []
-    for index, one in enumerate(passage.questions):
-        start = passage.text.lower().index(one.answer.lower())
-        answer: Answer = {"text": passage.text[start : start + len(one.answer)], "answer_start": start}
-        asked.append({"id": f"passage-{number}-{index}", "question": one.question, "answers": [answer]})
-    return {"context": passage.text, "qas": asked}
+    qas: list[Question] = []
+    for index, question in enumerate(passage.questions):
+        start = passage.text.lower().index(question.answer.lower())
+        answer: Answer = {"text": passage.text[start : start + len(question.answer)], "answer_start": start}
+        qas.append({"id": f"passage-{number}-{index}", "question": question.question, "answers": [answer]})
+    return {"context": passage.text, "qas": qas}
 
 
 def _write(path: Path, text: str) -> None:
@@ -90,12 +90,6 @@ def _write(path: Path, text: str) -> None:
 
 def _write_lines(path: Path, items: Iterable[dict[str, str]]) -> None:
     _write(path, "".join(json.dumps(item) + "\n" for item in items))
-
-
-def read_questions(path: Path) -> list[list[str]]:
-    """Read one file of questions: rows of question, four choices, letter of the right one."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
 
 
 def _write_questions(path: Path, rows: list[questions.MultipleChoice]) -> None:

@@ -16,9 +16,9 @@ from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 FULL = "full"
 BITS = (8, 4, 3)
-GUESSED = tuple(name for name, score in scores().items() if score.has_texts)
 GUESSED_ITEMS = 100
-BENCHMARKS = tuple(scores())
+BENCHMARKS = ("perplexity", "multiple_choice", "code", "extractive_qa", "summarization")  # those of the card
+GUESSED = tuple(name for name in BENCHMARKS if scores()[name].has_texts)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one set of weights: fractions, 0 to 1, but for the perplexity."""
+    """The scores of one set of weights: 0 to 1, except perplexity."""
 
     perplexity: Score
     multiple_choice: Score
@@ -89,16 +89,16 @@ def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]
 
 
 def _scores(record: dict[str, Any]) -> Scores:
-    found = {entry["benchmark"]: entry["figures"] for entry in record["benchmarks"] if entry["status"] == "ok"}
-    text, choice, code = found["perplexity"], found["multiple_choice"], found["code"]
-    answers, summaries = found["extractive_qa"], found["summarization"]
-    asked = answers["items"]
+    figures = {entry["benchmark"]: entry["figures"] for entry in record["benchmarks"] if entry["status"] == "ok"}
+    text, choice, code = figures["perplexity"], figures["multiple_choice"], figures["code"]
+    answers, summaries = figures["extractive_qa"], figures["summarization"]
+    answer_items = answers["items"]
     return Scores(
         Score(text["perplexity"], text["standard_error"], text["tokens"]),
         Score(choice["accuracy"], choice["standard_error"], choice["items"]),
         Score(code["pass_at_1"], code["pass_at_1_standard_error"], code["items"]),
-        Score(answers["exact_match"] / 100, answers["exact_match_standard_error"] / 100, asked),
-        Score(answers["f1"] / 100, answers["f1_standard_error"] / 100, asked),
+        Score(answers["exact_match"] / 100, answers["exact_match_standard_error"] / 100, answer_items),
+        Score(answers["f1"] / 100, answers["f1_standard_error"] / 100, answer_items),
         Score(summaries["rougeL"] / 100, summaries["rougeL_standard_error"] / 100, summaries["items"]),
         choice["by_subject"],
     )

@@ -1,6 +1,6 @@
 """From text to token ids: the byte-level BPE tokenizer, and the windows that a training step sees.
 
-Legend: N windows, T tokens a window.
+Legend: N windows, T tokens per window.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,9 +42,9 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
     """Return the id of a token that the tokenizer must have."""
-    found: int | None = tokenizer.token_to_id(token)
-    assert found is not None, f"the tokenizer has no {token!r}"
-    return found
+    number: int | None = tokenizer.token_to_id(token)
+    assert number is not None, f"the tokenizer has no {token!r}"
+    return number
 
 
 def bundled_tokenizer(world: World, seed: int) -> Tokenizer:

@@ -24,7 +24,7 @@ from rich.progress import Progress as Bar
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from runtime_matrix.experiments.bundled.card import Making, write_card, write_draft_card
+from runtime_matrix.experiments.bundled.card import TrainingRun, write_card, write_draft_card
 from runtime_matrix.experiments.bundled.scoring import GUESSED_ITEMS, accepted_guesses, score
 from runtime_matrix.experiments.bundled.texts.world import World, build_world
 from runtime_matrix.experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
@@ -83,7 +83,7 @@ def make_model(out: Path, legs: Sequence[Recipe], minutes: float | None, *, resu
     trained_s = 0.0
     for number, recipe in enumerate(legs):
         before = read_model(out) if recipe.leg else None
-        trainer = Trainer(world, tokenizer, recipe, begun=before, compiled=shutil.which("g++") is not None)
+        trainer = Trainer(world, tokenizer, recipe, model=before, compiled=shutil.which("g++") is not None)
         if resume and number == 0:
             trainer.resume(checkpoint)
         with reporter(trainer.recipe.steps, trainer.step) as report:
@@ -124,12 +124,12 @@ def describe(world: World, legs: Sequence[Recipe], out: Path, minutes: float) ->
     """Score what was saved, as a user would load it, and write the card."""
     model = LlamaForCausalLM.from_pretrained(out)
     parameters = sum(weight.numel() for weight in model.parameters())
-    making, config = Making(parameters, len(world.all_facts), minutes), model.config.to_dict()
+    run, config = TrainingRun(parameters, len(world.all_facts), minutes), model.config.to_dict()
     with tempfile.TemporaryDirectory() as work:
         if legs[0].size == "draft":
-            write_draft_card(out, legs, making, config, accepted_guesses(out, Path(work)), GUESSED_ITEMS)
+            write_draft_card(out, legs, run, config, accepted_guesses(out, Path(work)), GUESSED_ITEMS)
         else:
-            write_card(out, legs, making, config, score(out, Path(work)))
+            write_card(out, legs, run, config, score(out, Path(work)))
     print(f"wrote {out}; its README.md holds the scores")
 
 

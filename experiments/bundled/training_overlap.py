@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from runtime_matrix.experiments.bundled.corpus import training_documents
+from runtime_matrix.experiments.bundled.scoring import BENCHMARKS
 from runtime_matrix.experiments.bundled.texts.world import build_world
 from runtime_matrix.experiments.bundled.training import LEGS, STEPS_PER_SHARD, first_shard_of
 from runtime_matrix.experiments.cells.cell import plan
@@ -19,7 +20,6 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.models import inspect_folder
 from runtime_matrix.experiments.execution.worker.overlap import texts_of
 from runtime_matrix.experiments.tasks import overlap
-from runtime_matrix.experiments.tasks.registry import scores
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def measure() -> TrainingOverlap:
     """Go through the training text, shard by shard, as training did."""
     from tokenizers import Tokenizer
 
-    names = ",".join(scores())
+    names = ",".join(BENCHMARKS)
     sets = texts_of(plan(compose([f"benchmark=[{names}]"]), "").config.benchmark)
-    asked = overlap.asked_of(item for found in sets.values() for item in found.items)
+    item_hashes = overlap.hashes_of(item for test_set in sets.values() for item in test_set.items)
     world = build_world()
     tokenizer = Tokenizer.from_file(str(BUNDLED / "model" / "tokenizer.json"))
     seen, documents, tokens = overlap.Seen(), 0, 0
@@ -55,7 +55,7 @@ def measure() -> TrainingOverlap:
             for text, encoded in zip(texts, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
                 if left <= 0:
                     break
-                seen.add(text, among=asked)
+                seen.add(text, among=item_hashes)
                 used = len(encoded.ids) + 2  # between the beginning and the end of a text
                 left, documents, tokens = left - used, documents + 1, tokens + used
     return TrainingOverlap(
@@ -63,7 +63,7 @@ def measure() -> TrainingOverlap:
         documents=documents,
         tokens=tokens,
         words=overlap.WORDS,
-        shares={name: overlap.share(found.items, seen) for name, found in sets.items()},
+        shares={name: overlap.share(test_set.items, seen) for name, test_set in sets.items()},
     )
 
 

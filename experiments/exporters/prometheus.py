@@ -22,6 +22,7 @@ from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Record
 from runtime_matrix.experiments.tasks.registry import every_task, scores
+from runtime_matrix.experiments.tasks.task import Scenario
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -139,15 +140,16 @@ class Prometheus(Exporter[PrometheusConfig]):
         for histogram, name in ((self._ttft, "ttft_s"), (self._tpot, "tpot_s")):
             for seconds in entry.samples.get(name, ()):
                 histogram.labels(*labels).observe(seconds)
-        if entry.benchmark == "latency":
-            self._tokens.labels(*labels).inc(len(entry.samples["tpot_s"]) * entry.parameters["batch"])
+        task = every_task().get(entry.benchmark)
+        timed_tokens = task.timed_new_tokens(entry) if isinstance(task, Scenario) else 0
+        if timed_tokens:
+            self._tokens.labels(*labels).inc(timed_tokens)
         for where in ("host", "device"):
             peak = entry.figure(f"peak_{where}_bytes")
             if peak is not None:
                 self._memory.labels(*labels, where).set(peak)
         if entry.benchmark == "throughput":
             self._throughput.labels(*labels).set(entry.figures["tokens_per_s"])
-            self._tokens.labels(*labels).inc(entry.parameters["new_tokens"])
         for key, value in _score_of(entry).items():
             if value is not None:
                 self._accuracy.labels(*labels, key).set(value)

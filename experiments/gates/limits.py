@@ -11,10 +11,9 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build, least
 from runtime_matrix.experiments.gates import registry
 from runtime_matrix.experiments.gates.axis import Limits, Part
-from runtime_matrix.experiments.tasks.registry import scores
+from runtime_matrix.experiments.tasks.registry import benchmarks, scores
 
 ACCURACY = tuple(scores())  # benchmarks whose answers are scored item by item
-_OTHERS = ("latency", "memory")
 T = TypeVar("T")
 
 
@@ -100,8 +99,8 @@ class GateConfig:
     def benchmarks(self, has_baseline: bool) -> list[str]:
         """Return the benchmarks that the limits need: at least one, as a record cannot be empty."""
         needed = {name for limits, value in self.chosen(has_baseline) for name in limits.benchmarks(value)}
-        known = (*_OTHERS, *ACCURACY)
-        return [name for name in (*known, *sorted(needed.difference(known))) if name in needed] or ["memory"]
+        known = benchmarks()
+        return [name for name in known if name in needed] + sorted(needed - known.keys()) or ["memory"]
 
     def plain(self) -> JsonObject:
         """Return the gate as plain data, defaults included."""

@@ -157,3 +157,4 @@ class Result:
     speed: Speed | None = None
     diff: OutputDiff | None = None
     speed_problem: str | None = None  # why the record's speed.json cannot be read
+    diff_problem: str | None = None  # why the record's output_diff.json cannot be read

@@ -56,8 +56,7 @@ def with_interval(pattern: str) -> Display:
         if value is None:
             return UNKNOWN
         shown = _formatted(value, pattern)
-        has_width = low is not None and high is not None and low < high
-        if not has_width or low is None or high is None:
+        if low is None or high is None or low >= high:
             return shown
         return f"{shown} [{_formatted(low, pattern)}, {_formatted(high, pattern)}]"
 
@@ -109,6 +108,9 @@ class Metric:
     display: Display = _PLAIN
     read: Reader | None = None  # reads the benchmark's entry; None: computed in `analysis/`
     error: str = ""  # name of the entry's figure that is its standard error
+    noise_ratio: float | None = None  # half of the relative difference at which two values differ; 0: they are exact
+    noise_floor: float = 0.0  # the least half-difference, in the metric's unit
+    is_of_machine: bool = False  # compared on one machine only
     is_number: bool = True
     is_warning: bool = False  # a column only if some row has a value other than 0
     smallest_step: float | None = None  # smallest relative change that trends report

@@ -114,24 +114,23 @@ def attach(records: Sequence[Record], results: Path) -> list[Result]:
 def _attached(record: Record, folder: Path) -> Result:
     names = (OUTPUT_DIFF_FILE, _EARLIER_OUTPUT_DIFF_FILE)
     path = next((folder / name for name in names if (folder / name).exists()), folder / OUTPUT_DIFF_FILE)
-    diff = _beside(path, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
-    speed, problem = None, None
-    try:
-        speed = _read(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
-    except (OSError, ValueError) as error:
-        problem = f"{SPEED_FILE} cannot be read: {error}"
-    return Result(record, folder, speed, diff, problem)
+    diff, diff_problem = _beside(path, OUTPUT_DIFF_SCHEMA_VERSION, OutputDiff)
+    speed, speed_problem = _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+    return Result(record, folder, speed, diff, speed_problem, diff_problem)
 
 
 def read_speed(folder: Path) -> Speed | None:
     """Return the interleaved comparison next to a record; None if it is missing or unreadable."""
-    return _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+    speed, _ = _beside(folder / SPEED_FILE, SPEED_SCHEMA_VERSION, Speed)
+    return speed
 
 
-def _beside(path: Path, version: int, kind: type[T]) -> T | None:
-    with contextlib.suppress(OSError, ValueError):
-        return _read(path, version, kind)
-    return None
+def _beside(path: Path, version: int, kind: type[T]) -> tuple[T | None, str | None]:
+    """Return a file next to a record, and why it cannot be read; a missing file is no problem."""
+    try:
+        return _read(path, version, kind), None
+    except (OSError, ValueError) as error:
+        return None, f"{path.name} cannot be read: {error}"
 
 
 def _read(path: Path, version: int, kind: type[T]) -> T | None:

@@ -36,8 +36,9 @@ def verdict_lines(result: Result, against: str, reason: str | None) -> list[str]
     memory = memory_ratio(launches)
     if memory:
         lines.append(f"  memory     {_than(memory, 'larger', 'smaller')}, peak without imports")
-    if diff is not None and diff.reason:
-        lines.append(f"  answers    not compared: {diff.reason}")
+    diff_reason = diff.reason if diff is not None else result.diff_problem
+    if diff_reason:
+        lines.append(f"  answers    not compared: {diff_reason}")
     for name, benchmark in diff.benchmarks.items() if diff is not None else ():
         lines += _answer_lines(name, benchmark)
     return lines + _divergence_lines(record)

@@ -63,7 +63,7 @@ class Flipped:
     def of(self, result: Result, share_bytes: int) -> FlippedItems:
         """Return the items of a cell, at most `share_bytes` of JSON. Unreadable files become the `reason`."""
         if result.diff is None:
-            return FlippedItems(differing={}, items=[], reason=None)
+            return FlippedItems(differing={}, items=[], reason=result.diff_problem)
         diffs = result.diff.benchmarks
         differing = {name: count for name, diff in diffs.items() if (count := _differing(diff))}
         items: list[FlippedItem] = []

@@ -46,3 +46,9 @@ def standard_error(scores: Sequence[float], clusters: Sequence[Hashable] | None 
         return independent
     squares = sum((sum(group) - mean * len(group)) ** 2 for group in totals.values())
     return max(independent, math.sqrt(squares * count / (count - 1)) / n)
+
+
+def percent_standard_error(scores: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float | None:
+    """Return `standard_error` in percentage points."""
+    error = standard_error(scores, clusters)
+    return None if error is None else 100 * error

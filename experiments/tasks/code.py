@@ -153,7 +153,7 @@ class Code(QualityTask[CodeConfig]):
             "items": result.items,
             "new_tokens": sum(map(len, ids.values())),
             **report,
-            "programs_cpu_s": sum(verdict.cpu_s or 0.0 for group in verdicts for verdict in group),
+            "programs_cpu_s": total_cpu_s(verdicts),
             **judge.figures(),
         }
 
@@ -233,6 +233,13 @@ def _items(
 def pass_at_k(samples: int, passed: int, k: int) -> float:
     """Return the unbiased estimate 1 − C(n−c, k) / C(n, k) (Chen et al. 2021)."""
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def total_cpu_s(verdicts: Sequence[Sequence[Verdict]]) -> float | None:
+    """Return the CPU time of all programs; None if that of any is unknown."""
+    times = [verdict.cpu_s for group in verdicts for verdict in group]
+    known_times = [seconds for seconds in times if seconds is not None]
+    return sum(known_times) if len(known_times) == len(times) else None
 
 
 def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:

@@ -18,10 +18,10 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import among, least
 from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
-from runtime_matrix.experiments.statistics.descriptive import standard_error
+from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
-from runtime_matrix.experiments.tasks.language import answer_words, chosen
+from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 STOP = ("\n",)
@@ -43,7 +43,7 @@ class ExtractiveQAConfig:
 
     data: str
     max_new_tokens: int = least(1)
-    language: str = among("auto", "english", "unicode")
+    language: str = among("auto", ENGLISH, UNICODE)
     limit: int | None = least(1)
 
 
@@ -124,18 +124,13 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
         entry.parameters = {"max_new_tokens": config.max_new_tokens, "language": language}
         entry.figures = {
             "exact_match": result.exact_match,
-            "exact_match_standard_error": _error(exact, clusters),
+            "exact_match_standard_error": percent_standard_error(exact, clusters),
             "f1": result.f1,
-            "f1_standard_error": _error(f1s, clusters),
+            "f1_standard_error": percent_standard_error(f1s, clusters),
             "items": result.items,
             "new_tokens": sum(len(item.ids) for item in items),
             **answers.figures,
         }
-
-
-def _error(scores: Sequence[float], clusters: Sequence[int]) -> float | None:
-    error = standard_error(scores, clusters)
-    return None if error is None else 100 * error
 
 
 TASK = ExtractiveQA()

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterable
 
 ENGLISH, UNICODE = "english", "unicode"
-LANGUAGES = ("auto", ENGLISH, UNICODE)
 _FOREIGN_SHARE = 0.005  # of the letters; English texts have fewer non-ASCII letters, mostly in names
 _PUNCTUATION = set(string.punctuation)
 _OWN_WORDS = re.compile(r"([぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003134f])")

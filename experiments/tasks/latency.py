@@ -162,6 +162,10 @@ class Latency(Scenario[LatencyConfig]):
         return [Shape(*sizes) for sizes in itertools.product(config.batch, config.prompt_tokens, config.new_tokens)]
 
     @override
+    def timed_new_tokens(self, entry: Entry) -> int:
+        return len(entry.samples["tpot_s"]) * int(entry.parameters["batch"])
+
+    @override
     def grid(self, config: LatencyConfig) -> Sequence[str]:
         return [shape.name for shape in self.shapes(config)]
 

@@ -38,7 +38,7 @@ class MultipleChoiceConfig:
     fields: dict[str, str]
     shots: int = least(0)
     style: str = among("texts", "letters")
-    normalise: str = among("bytes", "tokens", "none")
+    normalise: str = among(*NORMALISATIONS)
     limit: int | None = least(1)
 
 

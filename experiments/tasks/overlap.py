@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime_matrix.experiments.tasks.task import Texts
+
 WORDS = 13
 TRAINING_SHARES = Path(__file__).parents[1] / "bundled" / "training_overlap.json"  # of the bundled model
 _FEWEST = 4  # words; shorter sentences are too common to count
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[.?!:]\s|\n")
-Item = tuple[str, ...]  # the texts of one test item, such as a passage and a question
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Seen:
         self.runs |= runs if among is None else runs & among.runs
         self.sentences |= sentences if among is None else sentences & among.sentences
 
-    def holds(self, item: Item) -> bool:
+    def holds(self, item: Texts) -> bool:
         """Return whether any text of the item was seen."""
         texts = [words(text) for text in item]
         if all(len(text) < WORDS for text in texts):
@@ -60,7 +61,7 @@ def seen_of(texts: Iterable[str]) -> Seen:
     return seen
 
 
-def asked_of(items: Iterable[Item]) -> Seen:
+def hashes_of(items: Iterable[Texts]) -> Seen:
     """Return the hashes that can match any of the items, as the filter `among` for a long text."""
     hashes = Seen()
     for item in items:
@@ -70,12 +71,12 @@ def asked_of(items: Iterable[Item]) -> Seen:
     return hashes
 
 
-def share(items: Sequence[Item], seen: Seen) -> float | None:
+def share(items: Sequence[Texts], seen: Seen) -> float | None:
     """Return the share of the items that were seen, 0 to 1; None without items."""
     return sum(map(seen.holds, items)) / len(items) if items else None
 
 
-def paragraphs(text: str) -> list[Item]:
+def paragraphs(text: str) -> list[Texts]:
     """Return a text's paragraphs, between empty lines, as items."""
     return [(part,) for part in re.split(r"\n\s*\n", text) if part.strip()]
 

@@ -55,7 +55,7 @@ def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | 
         by_subject: dict[str, list[Question]] = {
             file.stem.removesuffix("_test"): _read_csv(file, fields) for file in tests
         }
-        examples = _shots(path / "dev", list(by_subject), shots)
+        examples = _shots(path / "dev", list(by_subject), shots, fields)
     else:
         is_json = path.suffix in (".jsonl", ".json")
         all_questions = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
@@ -72,11 +72,13 @@ def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | 
     return QuestionSet(questions, examples)
 
 
-def _shots(folder: Path, subjects: Sequence[str], shots: int) -> dict[str, list[Question]]:
+def _shots(
+    folder: Path, subjects: Sequence[str], shots: int, fields: Mapping[str, str] | None
+) -> dict[str, list[Question]]:
     examples: dict[str, list[Question]] = {}
     for subject in subjects if shots else ():
         file = folder / f"{subject}_dev.csv"
-        examples[subject] = _read_csv(file)
+        examples[subject] = _read_csv(file, fields)
         if len(examples[subject]) < shots:
             raise UserError(f"{file} has {len(examples[subject])} examples, but shots={shots}: lower shots")
     return examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -22,15 +22,34 @@ _PLACES = ("runtime_matrix.experiments.tasks", "runtime_matrix.experiments.valid
 def every_task() -> dict[str, Task[Any]]:
     """Return all benchmarks and checks by name, in the order of the matrix.
 
-    A registered benchmark that cannot be loaded is left out and reported on stderr.
+    A registered benchmark that cannot be loaded, or whose name or metric another one has, is left out and reported on
+    stderr.
     """
-    tasks = [*_own(), *_others()]
-    by_name: dict[str, Task[Any]] = {}
-    for task in sorted(tasks, key=lambda task: task.position):
-        if task.name in by_name:
-            raise UserError(f"two benchmarks are called {task.name}: {type(by_name[task.name])} and {type(task)}")
-        by_name[task.name] = task
-    return by_name
+    tasks: list[Task[Any]] = []
+    for task in _own():
+        conflict = _conflict(task, tasks)
+        if conflict is not None:
+            raise UserError(f"the benchmark {task.name} of {type(task).__module__}: {conflict}")
+        tasks.append(task)
+    for task in _others():
+        conflict = _conflict(task, tasks)
+        if conflict is None:
+            tasks.append(task)
+        else:
+            print(f"the benchmark {task.name} of {type(task).__module__} is left out: {conflict}", file=sys.stderr)
+    return {task.name: task for task in sorted(tasks, key=lambda task: task.position)}
+
+
+def _conflict(task: Task[Any], tasks: Sequence[Task[Any]]) -> str | None:
+    """Return why a task cannot be added to the tasks; None if it can."""
+    if any(task.name == other.name for other in tasks):
+        return "another benchmark has that name"
+    keys = {metric.key for other in tasks for metric in other.metrics}
+    for metric in task.metrics:
+        if metric.key in keys:
+            return f"the metric {metric.key} is declared twice"
+        keys.add(metric.key)
+    return None
 
 
 def benchmarks() -> dict[str, Task[Any]]:
@@ -54,14 +73,8 @@ def scores() -> dict[str, Score]:
 
 @cache
 def task_metrics() -> tuple[Metric, ...]:
-    """Return the metrics of all benchmarks; UserError if two share a key."""
-    by_key: dict[str, Metric] = {}
-    for task in every_task().values():
-        for metric in task.metrics:
-            if metric.key in by_key:
-                raise UserError(f"two benchmarks have a metric {metric.key}: the second is {task.name}")
-            by_key[metric.key] = replace(metric, benchmark="" if task.is_check else task.title)
-    return tuple(by_key.values())
+    """Return the metrics of all benchmarks; each key is there once."""
+    return tuple(_titled(metric, task) for task in every_task().values() for metric in task.metrics)
 
 
 def further_metric(key: str) -> Metric | None:
@@ -70,8 +83,12 @@ def further_metric(key: str) -> Metric | None:
     metric = next((metric for metric in task_metrics() if metric.key == base), None)
     for task in every_task().values() if metric is None else ():
         further = task.further(base)
-        metric = metric or (replace(further, benchmark=task.title) if further else None)
+        metric = metric or (_titled(further, task) if further else None)
     return metric.at(point) if metric is not None and at else metric
+
+
+def _titled(metric: Metric, task: Task[Any]) -> Metric:
+    return replace(metric, benchmark="" if task.is_check else task.title)
 
 
 def _own() -> Iterator[Task[Any]]:

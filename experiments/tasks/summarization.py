@@ -17,10 +17,10 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import among, least
 from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
-from runtime_matrix.experiments.statistics.descriptive import standard_error
+from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
-from runtime_matrix.experiments.tasks.language import ENGLISH, UnicodeTokenizer, chosen
+from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, UnicodeTokenizer, chosen
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
@@ -38,7 +38,7 @@ class SummarizationConfig:
     data: str
     fields: dict[str, str]
     max_new_tokens: int = least(1)
-    language: str = among("auto", "english", "unicode")
+    language: str = among("auto", ENGLISH, UNICODE)
     limit: int | None = least(1)
 
 
@@ -105,7 +105,10 @@ class Summarization(QualityTask[SummarizationConfig]):
         entry.parameters = {"max_new_tokens": config.max_new_tokens, "language": language}
         entry.figures = {
             **result.means,
-            **{f"{measure}_standard_error": _error([score[measure] for score in scores]) for measure in MEASURES},
+            **{
+                f"{measure}_standard_error": percent_standard_error([score[measure] for score in scores])
+                for measure in MEASURES
+            },
             "items": result.items,
             "new_tokens": sum(len(item.ids) for item in items),
             **answers.figures,
@@ -113,11 +116,6 @@ class Summarization(QualityTask[SummarizationConfig]):
 
     def _articles(self, config: SummarizationConfig) -> list[Article]:
         return load(self.path(config), config.limit, config.fields)
-
-
-def _error(scores: Sequence[float]) -> float | None:
-    error = standard_error(scores)
-    return None if error is None else 100 * error
 
 
 TASK = Summarization()

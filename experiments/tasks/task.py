@@ -110,6 +110,10 @@ class Scenario(Task[C]):
     def shapes(self, config: C) -> Sequence[Shape]:
         """Return the loads; must include the longest prompt and the most new tokens."""
 
+    def timed_new_tokens(self, entry: Entry) -> int:
+        """Return the number of new tokens that `run` timed for this entry; 0 if it times none."""
+        return 0
+
     @override
     def check_model(self, config: C, facts: ModelFacts) -> None:
         limit = facts.max_length
@@ -150,11 +154,11 @@ class QualityTask(Task[C]):
         return {}
 
 
-def percent_of_reference(score: Score, title: str, rank: int = 6) -> Metric:
+def percent_of_reference(score: Score, title: str) -> Metric:
     """Return the metric for a score as a percentage of the reference's score."""
     about = f"{title[:1].upper()}{title[1:]} as a percentage of the reference's."
     key = f"{score.metric}_percent_of_reference"
-    return Metric(key=key, title=f"{title}, % of reference's", about=about, rank=rank, display=number("{:.2f}"))
+    return Metric(key=key, title=f"{title}, % of reference's", about=about, rank=6, display=number("{:.2f}"))
 
 
 def flips(score: Score, title: str, rank: int = 8) -> Metric:
@@ -175,7 +179,7 @@ def rows_per_forward(prefix: str) -> Metric:
     """Return the metric for the mean batch size reached: rows per decode step, or per forward pass for scoring."""
 
     def read(entry: Entry) -> float | None:
-        texts = quotient("step_rows", "steps")(entry)
-        return texts if texts is not None else quotient("forward_rows", "forwards")(entry)
+        per_step = quotient("step_rows", "steps")(entry)
+        return per_step if per_step is not None else quotient("forward_rows", "forwards")(entry)
 
     return hidden(f"{prefix}_rows_per_forward", read)

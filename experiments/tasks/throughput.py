@@ -12,6 +12,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import GenerateRequest
 from runtime_matrix.experiments.records.metric import NOT_INTERLEAVED, Metric, figure, number, quotient
+from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 
@@ -90,6 +91,10 @@ class Throughput(Scenario[ThroughputConfig]):
     @override
     def shapes(self, config: ThroughputConfig) -> Sequence[Shape]:
         return [Shape(config.requests, max(config.prompt_tokens), config.new_tokens)]
+
+    @override
+    def timed_new_tokens(self, entry: Entry) -> int:
+        return int(entry.parameters["new_tokens"])
 
     @override
     def with_token_budget(self, config: ThroughputConfig, tokens: int) -> ThroughputConfig:

@@ -178,8 +178,9 @@ class CellBench:
         return generated_answers(self, prompts, decoding, on_text or (lambda item, sample, result: None))
 
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
-        """Write one JSON line per item into the benchmark's file, and name the file in the entry."""
-        path = self.folder / f"items-{entry.benchmark}.jsonl"
+        """Write one JSON line per item into the grid point's file, and name the file in the entry."""
+        point = f"-{entry.case}" if entry.case else ""
+        path = self.folder / f"items-{entry.benchmark}{point}.jsonl"
         with open(path, "w", encoding="utf-8") as file:
             for item in items:
                 plain = item if isinstance(item, dict) else dataclasses.asdict(item)

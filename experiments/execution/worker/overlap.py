@@ -10,7 +10,7 @@ from runtime_matrix.experiments.cells.config import BenchmarksConfig
 from runtime_matrix.experiments.cells.data import calibration_path
 from runtime_matrix.experiments.records.schema import Overlap, OverlapShare
 from runtime_matrix.experiments.tasks import overlap
-from runtime_matrix.experiments.tasks.task import QualityTask
+from runtime_matrix.experiments.tasks.task import QualityTask, Texts
 
 
 def overlap_of(cell: Cell) -> Overlap:
@@ -38,7 +38,7 @@ def overlap_of(cell: Cell) -> Overlap:
 class TestSet:
     """The test items of a benchmark, or its few-shot examples, as texts."""
 
-    items: Sequence[overlap.Item]
+    items: Sequence[Texts]
     are_bundled: bool
 
 

@@ -126,7 +126,7 @@ def _accuracy_finding(
     figures += f"{len(candidate.ids)} items"
     advice = ""
     if verdict == "fail":
-        items = measured.result.folder / f"items-{benchmark}.jsonl"
+        items = measured.result.folder / str(measured.result.record.entries()[benchmark].items_file)
         advice = f"see the items in {items}; more bits or another runtime, or a margin"
     elif verdict == "inconclusive":
         needed = items_needed(candidate.scores, other.scores, candidate.clusters, two_sided, is_share, margin)
@@ -177,11 +177,11 @@ def baseline_scores(baseline: Baseline, name: str, candidate: Scored) -> Scored:
 
 def accuracy(result: Result) -> dict[str, Scored]:
     """Return the scores of a record's items by benchmark. ValueError or KeyError for damaged files."""
-    files = {entry.benchmark: entry.items_file for entry in result.record.benchmarks if entry.status == "ok"}
+    entries = result.record.entries()
     return {
         name: scored(name, read_items(result.folder / file, name))
         for name in gate_limits.ACCURACY
-        if (file := files.get(name))
+        if name in entries and (file := entries[name].items_file)
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from runtime_matrix.experiments.analysis import columns
 from runtime_matrix.experiments.analysis.columns import COLUMNS, known
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.records.metric import Metric
@@ -57,3 +60,11 @@ def test_same_texts_name_their_benchmark(found: list[Row]) -> None:
     assert [columns[key].title for key in keys] == ["same texts", "same code", "same QA answers", "same summaries"]
     assert all(columns[key].rank > columns["output_match_rate"].rank for key in keys[1:])
     assert "the fewest" not in columns["output_match_rate"].about
+
+
+def test_a_further_metric_without_a_column_of_its_benchmark_is_last(
+    found: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = Metric(key="recall_at_5", title="recall@5", benchmark="recall")
+    monkeypatch.setattr(columns, "further_metric", lambda key: further if key == further.key else None)
+    assert columns.with_further(with_answers(found, {further.key: 0.5}))[-1] == further

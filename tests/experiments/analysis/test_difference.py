@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.analysis.difference import difference
+from runtime_matrix.experiments.records.metric import error_key
+from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.report import main
-from tests.experiments.recorded import make_record, sweep, write
+from tests.experiments.recorded import changed_row, make_record, sweep, write
 
 
 def test_nothing_changed_between_a_folder_and_itself(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +42,10 @@ def test_an_option_of_a_later_version_is_the_same_cell(tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert "peak MiB: 60 → 600 (worse)" in said
     assert "only in" not in said
+
+
+def test_columns_of_single_configurations_are_compared(found: list[Row]) -> None:
+    key = "code_pass_at_10"
+    rows = [changed_row(found[1], **{key: value, error_key(key): 0.01}) for value in (0.5, 0.9)]
+    (change,) = difference(rows[:1], rows[1:])[0]
+    assert (change.column, change.is_real) == ("code pass@10", True)

@@ -236,3 +236,15 @@ def test_a_near_tie_after_dividing_by_length_is_not_suspicious() -> None:
     near = Item(id="q", answer=0, predicted=0, is_right=True, worth=True, logprobs=[-10.0, -20.00001], lengths=[1, 2])
     other = replace(near, predicted=1, is_right=False, logprobs=[-10.00001, -20.0])
     assert compare_items("multiple_choice", [other] * 2, [near] * 2, "float32").suspicious_items == []
+
+
+def test_of_several_grid_points_the_first_is_compared(tmp_path: Path) -> None:
+    theirs = record(tmp_path / "a", {"code": [completion(0, [1]), completion(1, [1])]})
+    mine = record(tmp_path / "b", {"code": [completion(0, [1]), completion(1, [2])]})
+    further = Entry(benchmark="code", case="long", items_file="further.jsonl", status="ok")
+    for folder, number in (("a", 0), ("b", 9)):
+        (tmp_path / folder / "further.jsonl").write_text(json.dumps(to_plain(completion(number, [1]))) + "\n")
+    candidate, reference = (replace(made, benchmarks=[*made.benchmarks, further]) for made in (mine, theirs))
+    diff = compare(candidate, reference, tmp_path / "b", tmp_path / "a")
+    assert not diff.reasons
+    assert diff.benchmarks["code"].different_items == ["p1"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.analysis import ranking
 from runtime_matrix.experiments.analysis.columns import COLUMNS
 from runtime_matrix.experiments.analysis.ranking import PEAK, bounds, mark_best, memory_key, pareto
+from runtime_matrix.experiments.records.metric import Metric
 from runtime_matrix.experiments.records.row import Row
 from tests.experiments.recorded import changed_row
 
@@ -40,6 +43,19 @@ def test_speeds_of_two_runs_are_not_compared(found: list[Row]) -> None:
 
 def test_nothing_is_marked_if_all_are_tied(found: list[Row]) -> None:
     assert not [key for key in mark_best(found, COLUMNS) if key[1] == "weight_bytes"]
+
+
+def test_a_metric_of_a_package_is_judged_by_the_noise_that_it_declares(
+    found: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = Metric(
+        key="cache_bytes", title="cache", better="low", noise_ratio=0.1, noise_floor=30.0, is_of_machine=True
+    )
+    monkeypatch.setattr(ranking, "column_of", lambda key: metric)
+    rows = [changed_row(row, cache_bytes=value) for row, value in zip(found, (1000.0, 100.0), strict=False)]
+    assert [bounds(row, metric.key) for row in rows] == [(900.0, 1000.0, 1100.0), (70.0, 100.0, 130.0)]
+    assert mark_best(rows, [metric]) == {(rows[1].record_id, metric.key): "best"}
+    assert mark_best([rows[0], replace(rows[1], machine="another")], [metric]) == {}
 
 
 def test_a_score_without_a_difference_still_has_bounds(found: list[Row]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,12 @@ import pytest
 
 import runtime_matrix
 from runtime_matrix import Matrix, Model, UserError, load, measure, read_matrix
+from runtime_matrix.experiments.api import measuring
+from runtime_matrix.experiments.config import program
+from runtime_matrix.experiments.config.schema import ScoringConfig
+from runtime_matrix.experiments.evaluation.requests import ScoreRequest
+from runtime_matrix.experiments.evaluation.scoring import score
+from runtime_matrix.experiments.tasks.perplexity import windows
 from tests.conftest import ROOT
 from tests.experiments.recorded import sweep
 
@@ -67,6 +74,8 @@ def test_scores_cover_the_continuations_alone(model: Model) -> None:
     assert other < 0
     with pytest.raises(ValueError, match="a context is empty"):
         model.score("", ["x"])
+    with pytest.raises(ValueError, match="a continuation is empty"):
+        model.score("The town of", [" x", ""])
 
 
 def test_texts_are_greedy_or_sampled_with_a_seed(model: Model) -> None:
@@ -83,10 +92,39 @@ def test_texts_are_greedy_or_sampled_with_a_seed(model: Model) -> None:
 
 def test_perplexity_is_that_of_the_scores(model: Model) -> None:
     text = "The town lies by a river."
-    value = model.perplexity(text)
-    assert 1 < value < math.inf
-    with pytest.raises(ValueError, match="fewer than two tokens"):
+    parts = windows(model._text.encode(text), model._text.bos_id, 4)
+    requests = [ScoreRequest(part.ids, part.first_scored) for part in parts]
+    scores = score(model.runtime, model.traits, requests, ScoringConfig())
+    logprobs = [logprob for part in scores for logprob in part.logprobs]
+    assert len(parts) > 1
+    assert model.perplexity(text, window=4) == pytest.approx(math.exp(-statistics.fmean(logprobs)), rel=1e-4)
+    with pytest.raises(ValueError, match="no token to score"):
         model.perplexity("")
+    with pytest.raises(ValueError, match="window=1 must be at least 2"):
+        model.perplexity(text, window=1)
+
+
+def test_a_text_beyond_the_context_is_refused(model: Model) -> None:
+    limit = model._cell.facts.max_length
+    assert limit is not None
+    long = "The town lies by a river. " * limit
+    with pytest.raises(ValueError, match=f"a prompt and 8 new tokens exceed the model's context of {limit} tokens"):
+        model.generate(["The town", long], max_new_tokens=8)
+    with pytest.raises(ValueError, match=f"a prompt and {limit} new tokens exceed"):
+        model.generate("", max_new_tokens=limit)
+    with pytest.raises(ValueError, match=f"a context and its continuation exceed the model's context of {limit} "):
+        model.score(long, [" x"])
+    with pytest.raises(ValueError, match=f"window={limit + 1} exceeds the model's context of {limit}"):
+        model.perplexity("The town", window=limit + 1)
+
+
+def test_a_recorded_command_has_absolute_paths_outside_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "_program", lambda: "runtime-matrix ")
+    (cell,) = measuring._cells(("model=random", "results_dir=here"))
+    assert cell.command == f"runtime-matrix run model=random results_dir={tmp_path / 'here'}"
 
 
 def test_a_mistake_raises_the_message_of_the_command() -> None:

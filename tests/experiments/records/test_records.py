@@ -19,6 +19,8 @@ from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
 from runtime_matrix.experiments.records.schema import CellIdentity, Entry, to_plain
 from runtime_matrix.experiments.records.store import read_results, write_atomic
+from runtime_matrix.experiments.reports.comparison import verdict_lines
+from runtime_matrix.experiments.reports.flipped import Flipped
 from tests.experiments.recorded import make_record
 
 
@@ -129,3 +131,19 @@ def test_damaged_and_foreign_records_are_left_out_with_their_reason(tmp_path: Pa
         "damaged",
     ]
     assert "$.status" in refused[-1][1]
+
+
+def test_a_damaged_or_other_comparison_beside_a_record_is_reported(tmp_path: Path) -> None:
+    record = make_record("eager")
+    folder = tmp_path / record.record_id
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(to_plain(record)))
+    (folder / "output_diff.json").write_text('{"schema_version": 99}')
+    (folder / "speed.json").write_text("{")
+    (result,) = read_results(tmp_path)[0]
+    assert result.diff is None
+    assert result.speed_problem is not None and result.speed_problem.startswith("speed.json cannot be read")  # noqa: PT018
+    assert result.diff_problem is not None
+    assert result.diff_problem.startswith("output_diff.json cannot be read: it is not of schema 1")
+    assert f"  answers    not compared: {result.diff_problem}" in verdict_lines(result, "another", None)
+    assert Flipped(1000).of(result, 1000).reason == result.diff_problem

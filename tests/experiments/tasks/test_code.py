@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.tasks import code, problems
 
 PROBLEM = {
@@ -177,3 +178,9 @@ def test_summary_of_problems() -> None:
     found = code.summarise([(2, 1), (2, 2), (2, 0)], [1, 2])
     assert found.pass_at == {1: pytest.approx(0.5), 2: pytest.approx(2 / 3)}
     assert found.by_problem[1] == [0.5, 1.0, 0.0]
+
+
+def test_the_cpu_time_of_all_programs_is_unknown_if_one_is() -> None:
+    first, second = Verdict("passed", "", 0.5, 1.0), Verdict("passed", "", 0.25, 1.0)
+    assert code.total_cpu_s([[first], [second]]) == 0.75
+    assert code.total_cpu_s([[first, replace(second, cpu_s=None)]]) is None

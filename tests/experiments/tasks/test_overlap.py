@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from runtime_matrix.experiments.tasks.overlap import Seen, asked_of, paragraphs, seen_of, share
+from runtime_matrix.experiments.tasks.overlap import Seen, hashes_of, paragraphs, seen_of, share
 
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 TEXT = f"Before. {LONG} Behind.\nWhich river flows through Hartwell? The Umber."
@@ -30,7 +30,7 @@ def test_the_share_counts_items() -> None:
 def test_only_the_hashes_of_the_items_are_kept_of_a_long_text() -> None:
     items = [(LONG,), ("Which river flows through Hartwell?",), ("What is the name of the town?",)]
     seen = Seen()
-    seen.add(TEXT + " " + " ".join(map(str, range(1000))), among=asked_of(items))
+    seen.add(TEXT + " " + " ".join(map(str, range(1000))), among=hashes_of(items))
     assert len(seen.runs) == 2
     assert len(seen.sentences) == 1
     assert share(items, seen) == 2 / 3

@@ -17,6 +17,7 @@ from runtime_matrix.experiments.gates.limits import ACCURACY
 from runtime_matrix.experiments.reports.benchmark_table import with_table
 from runtime_matrix.experiments.tasks import registry
 from runtime_matrix.experiments.tasks.latency import TASK as LATENCY
+from runtime_matrix.experiments.tasks.latency import Latency
 from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
 from tests.conftest import ROOT
 
@@ -87,3 +88,29 @@ def test_a_grid_runs_each_point_and_reports_its_largest_batch() -> None:
     assert latency is not None
     assert list(LATENCY.grid(latency)) == ["b1-p64-n32", "b8-p64-n32"]
     assert LATENCY.rows(latency) == 8
+
+
+class SameName(Latency):
+    pass
+
+
+class SameMetric(Latency):
+    name = "another"
+
+
+def test_a_benchmark_of_a_package_with_a_taken_name_or_metric_is_reported_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "_others", lambda: iter((SameName(), SameMetric())))
+    assert list(registry.every_task.__wrapped__()) == list(registry.every_task())
+    first = LATENCY.metrics[0].key
+    assert capsys.readouterr().err.splitlines() == [
+        f"the benchmark latency of {__name__} is left out: another benchmark has that name",
+        f"the benchmark another of {__name__} is left out: the metric {first} is declared twice",
+    ]
+
+
+def test_a_name_taken_twice_by_our_own_files_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_own", lambda: iter((LATENCY, LATENCY)))
+    with pytest.raises(UserError, match="another benchmark has that name"):
+        registry.every_task.__wrapped__()

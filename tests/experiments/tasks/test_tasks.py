@@ -99,3 +99,13 @@ def test_two_choices_with_the_same_score_are_tied() -> None:
     ]
     assert [verdict.is_tied for verdict in verdicts] == [True, False]
     assert multiple_choice.summarise(verdicts).tied_items == 1
+
+
+def test_renamed_fields_apply_to_the_examples_too(tmp_path: Path) -> None:
+    for name, number in (("test", 1), ("dev", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"physics_{name}.csv").write_text(f"why,a,b,right\nq{number},x,y,B\n")
+    loaded = questions.load(tmp_path, None, 1, {"question": "why", "answer": "right"})
+    assert [question.text for question in loaded.questions] == ["q1"]
+    (example,) = loaded.shots_by_subject["physics"]
+    assert (example.text, example.choices, example.answer) == ("q2", ("x", "y"), 1)

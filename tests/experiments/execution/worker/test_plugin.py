@@ -92,3 +92,13 @@ def test_pytest_benchmark_s_json_holds_speed_memory_and_accuracy(run: Run, tmp_p
     assert found["memory"]["extra_info"]["peak_host_bytes"] > 0
     assert 0 <= found["multiple_choice"]["extra_info"]["accuracy"] <= 1
     assert found["multiple_choice"]["extra_info"]["parameters"]["shots"] == 1
+
+
+def test_each_grid_point_has_its_own_items_file(tmp_path: Path) -> None:
+    bench = bench_of(None, None, None, tmp_path)
+    for point in ("", "long"):
+        entry = OpenEntry("code", point)
+        bench.write_items(entry, [{"id": point}])
+        assert entry.items_file is not None
+        assert json.loads((tmp_path / entry.items_file).read_text()) == {"id": point}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items-code-long.jsonl", "items-code.jsonl"]
