@@ -116,8 +116,8 @@ class Weights(Protocol):
     `form` is the form that an engine must support: `dense` (a module of plain tensors), `packed` (a module whose
     quantized layers have their own kernels) or `onnx` (the exported graph is quantized: see `GraphWeights`).
 
-    If the GPU kernels support only some dtypes, the class has a method `gpu_dtypes(model)` that returns these, the
-    preferred one first. A class without `keeps_values` counts as one that changes the values.
+    Optional method `gpu_dtypes(model) -> Sequence[str]`: the dtypes that the GPU kernels support, the preferred one
+    first. Without it, any dtype. A class without `keeps_values` counts as one that changes the values.
     """
 
     form: ClassVar[str]

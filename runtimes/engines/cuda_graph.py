@@ -141,14 +141,14 @@ class CachePool:
     def take(self, rows: int, slots: int) -> PooledCache:
         """Return an empty cache; its buffers return to the pool when the cache is garbage collected."""
         index = next((i for i, free in enumerate(self._free) if free.shape == (rows, slots)), None)
-        buffers = self._made(rows, slots) if index is None else self._free.pop(index)
+        buffers = self._new_buffers(rows, slots) if index is None else self._free.pop(index)
         self._used_bytes += buffers.nbytes
         self._most_bytes = max(self._most_bytes, self._used_bytes)
         cache = PooledCache(self, buffers.keys, buffers.values, [0] * rows)
         weakref.finalize(cache, self._release, buffers).atexit = False
         return cache
 
-    def _made(self, rows: int, slots: int) -> _Buffers:
+    def _new_buffers(self, rows: int, slots: int) -> _Buffers:
         cache = self._make(rows, slots)
         for buffer in (*cache.keys, *cache.values):
             torch._dynamo.mark_static_address(buffer)  # otherwise torch's CUDA graphs refuse to write into it

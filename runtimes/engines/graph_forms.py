@@ -242,16 +242,16 @@ class _Scattered(_Concatenated):
 
     @override
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys[layer] = self.written(self.keys[layer], key)
-        self.values[layer] = self.written(self.values[layer], value)
-        return self.looked_at(self.keys[layer]), self.looked_at(self.values[layer])
+        self.keys[layer] = self.with_new(self.keys[layer], key)
+        self.values[layer] = self.with_new(self.values[layer], value)
+        return self.visible(self.keys[layer]), self.visible(self.values[layer])
 
-    def written(self, held_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
+    def with_new(self, held_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
         rows, heads = (torch.arange(size) for size in new_BHTD.shape[:2])
         index = (rows[:, None, None], heads[None, :, None], self.positions_BT[:, None, :])
         return held_BHND.index_put(index, new_BHTD)
 
-    def looked_at(self, held_BHND: torch.Tensor) -> torch.Tensor:
+    def visible(self, held_BHND: torch.Tensor) -> torch.Tensor:
         return held_BHND  # the caller passes buffers with exactly the visible slots
 
 
@@ -259,12 +259,12 @@ class _Updated(_Scattered):
     """Writes the new keys and values by TensorScatter; the new tokens of a row occupy consecutive slots."""
 
     @override
-    def written(self, held_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
+    def with_new(self, held_BHND: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
         inputs = (held_BHND, new_BHTD, self.positions_BT[:, 0])
         return torch.onnx.ops.symbolic(
             "TensorScatter", inputs, {"axis": 2}, dtype=held_BHND.dtype, shape=held_BHND.shape, version=24
         )
 
     @override
-    def looked_at(self, held_BHND: torch.Tensor) -> torch.Tensor:
+    def visible(self, held_BHND: torch.Tensor) -> torch.Tensor:
         return held_BHND[:, :, : self.seen]

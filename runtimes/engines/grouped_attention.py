@@ -23,10 +23,8 @@ PRODUCTS = "runtime_matrix_products"  # plain matrix products, for exported grap
 Attention = Callable[..., tuple[torch.Tensor, None]]  # in the signature of transformers' interface
 
 _FOLDED_TOKENS = 64  # with more tokens per row, the folded mask is larger than the copies that folding saves
-_UNKNOWN = (
-    "s_aux",
-    "softcap",
-)  # additions to the scores of some models, which transformers' function ignores or rejects
+# Additions to the scores of some models, which transformers' function ignores or rejects.
+_UNKNOWN = ("s_aux", "softcap")
 
 
 def register(name: str, attend: Attention) -> None:

@@ -103,9 +103,8 @@ class StaticGraph(Runtime):
             call.positions_BT.copy_(positions_BT)
         self._execute(call, held, max(held.row_lengths) + tokens)
         held.advance(lengths)
-        return Outputs(
-            call.logits_BKV.to(torch.float32, copy=call.is_step)
-        )  # copied: the next step overwrites the buffer
+        # Copied, because the next step overwrites the buffer.
+        return Outputs(call.logits_BKV.to(torch.float32, copy=call.is_step))
 
     def _new_call(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, at_BK: torch.Tensor) -> Call:
         layout = self._layout

@@ -77,8 +77,8 @@ def refusal(what: str, logger: Any, otherwise: type[Exception] = Unsupported) ->
     return kind(f"{what}: {logger.last}")
 
 
-def _shape(value: Any, rows: int, tokens: int, seen: int, wanted: int) -> tuple[int, ...]:
-    shapes = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, wanted), "slots": (seen,)}
+def _shape(value: Any, rows: int, tokens: int, slots: int, positions: int) -> tuple[int, ...]:
+    shapes = {"ids": (rows, tokens), "positions": (rows, tokens), "at": (rows, positions), "slots": (slots,)}
     return shapes.get(value.name, (rows, *value.shape[1:]))
 
 

@@ -44,21 +44,20 @@ class TensorRTPlan(StaticGraph):
         build_only: bool = False,
         weights: Weights | None = None,
     ):
-        self._trt, self._dtype, self._wanted, self._build_only = trt, dtype, bounds, build_only
+        self._trt, self._dtype, self._bounds, self._build_only = trt, dtype, bounds, build_only
         self._weights: Weights = weights or full.Full()
         self._engine: Any = None
         self._runtime: Any = None
         self._contexts: list[Any] = []
-        self._ready: dict[
-            bool, tuple[weakref.ref[Call], int]
-        ] = {}  # per context (key: is_step), its current call and visible slots
+        # Per context (key: is_step), its current call and visible slots.
+        self._ready: dict[bool, tuple[weakref.ref[Call], int]] = {}
         self._memory: torch.Tensor | None = None
 
     @override
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        batch, tokens = self._wanted
+        batch, tokens = self._bounds
         # RTX builds for the given compute capability, TensorRT for the GPU of this machine.
         target = hw.compute_capability if self._is_rtx else None
         default_tokens = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)

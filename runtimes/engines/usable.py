@@ -19,12 +19,12 @@ def gpu_dtypes(weights: Weights, model: ModelSource) -> Sequence[str]:
     return restricted(model) if restricted is not None else ()
 
 
-def usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[str, ...]]:
+def usable_attention(attention: str, dtype: str, device: str) -> tuple[str, tuple[str, ...]]:
     """Return transformers' name of the attention and notes of replacements. Unsupported for an unknown name."""
-    if wanted not in ("sdpa", "eager", FLASH):
-        raise Unsupported(f"runtime.engine.attention={wanted} is unknown: use sdpa, eager or flash_attention_2")
-    if wanted != FLASH:
-        return wanted, ()
+    if attention not in ("sdpa", "eager", FLASH):
+        raise Unsupported(f"runtime.engine.attention={attention} is unknown: use sdpa, eager or flash_attention_2")
+    if attention != FLASH:
+        return attention, ()
     lacks = [
         *(["a CUDA device"] if device != "cuda" else []),
         *([_needs_capability()] if device == "cuda" and torch.cuda.get_device_capability() < _FLASH_CAPABILITY else []),
@@ -33,20 +33,20 @@ def usable_attention(wanted: str, dtype: str, device: str) -> tuple[str, tuple[s
     ]
     if lacks:
         return "sdpa", (f"flash_attention_2 needs {', '.join(lacks)}: sdpa was used",)
-    return wanted, ("rows of different lengths used sdpa, since flash_attention_2 takes no mask",)
+    return attention, ("rows of different lengths used sdpa, since flash_attention_2 takes no mask",)
 
 
 def _needs_capability() -> str:
-    found, needed = (
+    present, needed = (
         ".".join(map(str, capability)) for capability in (torch.cuda.get_device_capability(), _FLASH_CAPABILITY)
     )
-    return f"compute capability {needed} (found {found})"
+    return f"compute capability {needed} (found {present})"
 
 
-def usable_dtype(wanted: str, device: str, kernels: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
+def usable_dtype(dtype: str, device: str, kernels: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
     """Return torch's name of the dtype and notes of replacements. `kernels` are the weights' `gpu_dtypes`."""
-    if device == "cuda" and kernels and wanted not in kernels:
-        return kernels[0], (f"these weights have no kernels for {wanted} on a GPU: {kernels[0]} was used",)
-    if wanted == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+    if device == "cuda" and kernels and dtype not in kernels:
+        return kernels[0], (f"these weights have no kernels for {dtype} on a GPU: {kernels[0]} was used",)
+    if dtype == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         return "float16", ("bfloat16 is not supported by this device: float16 was used",)
-    return wanted, ()
+    return dtype, ()
