@@ -188,9 +188,8 @@ def break_even(row: Row, reference: Row | None) -> Figures:
         interval = row.interval(ratio)
         if extra_s is not None and seconds and interval is not None and interval[1] > 1:
             estimate, low, high = interval
-            values = [
-                _count(extra_s, seconds, end) for end in (estimate, high, low)
-            ]  # the high speedup gives the low count
+            # The high speedup gives the low count.
+            values = [_count(extra_s, seconds, end) for end in (estimate, high, low)]
         figures |= dict(zip(_ends(f"break_even_{unit}"), values, strict=True))
     return figures
 

@@ -75,13 +75,8 @@ def compare(candidate: Record, reference: Record, candidate_folder: Path, refere
             )
         except DifferentItems as error:
             reasons[name] = str(error)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-        ) as error:  # items of other programs, or damaged ones
+        # Items of other programs, or damaged ones.
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             reasons[name] = f"{name}: {type(error).__name__}: {error}"
     return OutputDiff(
         schema_version=OUTPUT_DIFF_SCHEMA_VERSION,

@@ -166,11 +166,9 @@ def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequenc
     if abi < 1:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     handled = _ALL_BY_ABI[min(abi, 5)]
-    attributes = [
-        handled,
-        *([0b11] if abi >= 4 else []),
-        *([0b11] if abi >= 6 else []),
-    ]  # TCP; signals, abstract sockets
+    network = [0b11] if abi >= 4 else []  # bind and connect, TCP
+    scopes = [0b11] if abi >= 6 else []  # signals and abstract sockets
+    attributes = [handled, *network, *scopes]
     packed = struct.pack(f"{len(attributes)}Q", *attributes)
     ruleset = _check(_LIBC.syscall(444, packed, ctypes.c_size_t(len(packed)), ctypes.c_uint(0)))
     for paths, access in ((readable, _READ), (listable, _LIST), (writable, _READ | _WRITE)):

@@ -83,10 +83,8 @@ def filters(may_write: bool) -> tuple[Filter, Filter]:
             zygote += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
         else:
             zygote += _only_if(number, flags_at, 0x45, _CREATING, when_true=_DENY)
-    zygote += [
-        _jump(0x15, clone3, 0, 1),
-        _return(_NO_SUCH_CALL),
-    ]  # its flags are in memory, out of reach of BPF; glibc falls back to clone
+    # The flags of clone3 are in memory, out of reach of BPF; glibc falls back to clone.
+    zygote += [_jump(0x15, clone3, 0, 1), _return(_NO_SUCH_CALL)]
     zygote += _only_if(pair, 16, 0x15, _AF_UNIX, when_true=_ALLOW)
     zygote.append(_return(_DENY))
     program = [_load(0)]

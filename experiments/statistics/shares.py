@@ -115,9 +115,8 @@ def _tango_high(first: float, second: float, n: float, z: float, correction: flo
     def is_refuted(difference: float) -> bool:
         b = -first - second + (2 * n - first + second) * difference
         c = -second * difference * (1 - difference)
-        only_second = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (
-            4 * n
-        )  # maximum-likelihood share at this difference
+        # The maximum-likelihood share at this difference.
+        only_second = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
         variance = n * (2 * only_second + difference * (1 - difference))
         return variance > 0 and (first - second - n * difference + correction) / math.sqrt(variance) < -z
 

@@ -59,12 +59,11 @@ def _compare_group(
     for _, record in others:
         compare_outputs(record, reference_record, results)
     options = cell.config.comparison
+    # A resumed cell may have its comparison.
     candidates = [
         Runner(other, results / record.record_id)
         for other, record in others
-        if not _is_compared(
-            results / record.record_id, reference_record, options
-        )  # a resumed cell may have its comparison
+        if not _is_compared(results / record.record_id, reference_record, options)
     ]
     if not options.enabled or not candidates:
         return

@@ -53,8 +53,7 @@ def _put(part: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tens
 def _parts(layer: Any) -> list[Any]:
     attention, feed_forward = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
     parts = [getattr(attention, name, None) for name in ("q_proj", "o_proj")]
-    if hasattr(
-        feed_forward, "down_proj"
-    ):  # a mixture-of-experts block has no down_proj and may return more than one tensor
+    # A mixture-of-experts block has no down_proj and may return more than one tensor.
+    if hasattr(feed_forward, "down_proj"):
         parts.append(feed_forward)
     return [part for part in parts if part is not None]

@@ -131,9 +131,8 @@ class TensorRTPlan(StaticGraph):
                 raise RuntimeError(self._out_of_bounds(name, tuple(value.shape), call.is_step))
             context.set_tensor_address(name, value.data_ptr())
         for name, value in held.items():
-            context.set_tensor_address(
-                f"new_{name}", value.data_ptr()
-            )  # the same address: the cache is updated in place
+            # The same address as the input, because the cache is updated in place.
+            context.set_tensor_address(f"new_{name}", value.data_ptr())
         context.set_tensor_address("logits", call.logits_BKV.data_ptr())
         self._make_memory(context)
 

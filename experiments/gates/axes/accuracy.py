@@ -119,9 +119,8 @@ def _accuracy_finding(
     blank = LimitResult(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(candidate.ids))
     if loss_interval is None:
         return replace(blank, figures=f"{benchmark} has {len(candidate.ids)} items: too few for an interval")
-    value, low, high = (
-        scale * end + 0.0 for end in (loss_interval.estimate, loss_interval.low, loss_interval.high)
-    )  # never "-0"
+    ends = (loss_interval.estimate, loss_interval.low, loss_interval.high)
+    value, low, high = (scale * end + 0.0 for end in ends)  # + 0.0 turns -0.0 into 0.0
     figures = f"{benchmark} loses {value:.3g} {unit} [{low:.3g}, {high:.3g}], margin {margin * scale:g}, "
     figures += f"{len(candidate.ids)} items"
     advice = ""

@@ -217,11 +217,8 @@ def _timing(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
 
 def _run(command: list[str]) -> JsonObject:
     """Return the JSON in the last line of a script's output. UserError if the script fails."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(_ROOT),
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }  # spinning threads would count as CPU time
+    # Spinning threads would count as CPU time.
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
     completed = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
     if completed.returncode != 0:
         raise UserError(f"{command[2]} failed: {(completed.stderr.strip() or 'no message').splitlines()[-1]}")
