@@ -5,6 +5,7 @@ Hydra's own checks accept `+typo=1`, negative sizes and list elements of the wro
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 import typing
@@ -74,7 +75,7 @@ def identity_of(kind: Any, value: JsonObject) -> JsonObject:
     if hasattr(kind, "identity_plain"):
         plain: JsonObject = kind.identity_plain(value)
         return plain
-    hints, parts = typing.get_type_hints(kind), {part.name: part for part in fields(kind)}
+    hints, parts = _hints(kind), {part.name: part for part in fields(kind)}
     identity = {}
     for key, element in value.items():
         if key in parts and not Rule.of(parts[key]).identity:
@@ -83,6 +84,11 @@ def identity_of(kind: Any, value: JsonObject) -> JsonObject:
         inner = next((part for part in (hint, *typing.get_args(hint)) if is_dataclass(part)), None)
         identity[key] = identity_of(inner, element) if inner is not None and isinstance(element, dict) else element
     return identity
+
+
+@functools.cache  # a report asks for each record
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
@@ -127,7 +133,7 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise UserError(f"{where or 'the configuration'} must be a mapping; found {value!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -74,7 +75,7 @@ def ratio(launches: Launches, phase: str, clock: Clock, level: float = 0.95) -> 
 def seconds(launches: Launches, phase: str, side: SideName = "candidate") -> list[float]:
     """Return the wall seconds of a cell at its own threads per launch: the median over its rounds."""
     by_launch = [_times(launch, phase, Clock.WALL, side) for launch in launches]
-    return [float(np.median(times)) for times in by_launch if times]
+    return [median(times) for times in by_launch if times]
 
 
 def interval_of(values: Sequence[float], level: float = 0.95) -> Interval | None:
@@ -123,7 +124,7 @@ def thread_scaling(launches: Launches, side: SideName) -> float | None:
         for launch in launches
         if launch.one_thread is not None
     ]
-    logs = [math.log(float(np.median(one_s)) / float(np.median(own_s))) for one_s, own_s in pairs if one_s and own_s]
+    logs = [math.log(median(one_s) / median(own_s)) for one_s, own_s in pairs if one_s and own_s]
     return math.exp(float(np.mean(logs))) if logs else None
 
 
