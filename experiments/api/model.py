@@ -114,6 +114,8 @@ def load(runtime: str = "eager", *overrides: str) -> Model:
     `overrides` are those of `python -m experiments.run`, such as "model=local", "model.path=DIR", "hw.threads=4".
     Raises UserError for a mistake, and Unsupported if this machine or installation cannot run it.
     """
+    if "=" in runtime:
+        raise UserError(f"the first argument of load is the name of a runtime, such as 'eager'; found {runtime!r}")
     words = [f"runtime={runtime}", *overrides]
     cell = plan(compose(words), command_line("run", words))
     text = loading.make_text(cell)

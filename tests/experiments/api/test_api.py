@@ -130,12 +130,14 @@ def test_a_recorded_command_has_absolute_paths_outside_of_the_checkout(
 def test_a_mistake_raises_the_message_of_the_command() -> None:
     with pytest.raises(UserError, match="runtime=eagre is not an option; did you mean 'eager'"):
         load("eagre")
+    with pytest.raises(UserError, match="first argument of load is the name of a runtime.*found 'runtime=eager'"):
+        load("runtime=eager")
     with pytest.raises(UserError, match="benchmark=latncy is not an option"):
         measure("benchmark=[latncy]")
 
 
 def test_measure_returns_a_row_per_cell_and_failures_with_their_reason(tmp_path: Path) -> None:
-    words = ["runtime=fake,onnxruntime_int4", "runtime/weights=full,gptq", "model=random", "benchmark=[memory]"]
+    words = ["runtime=fake,eager", "runtime/weights=full,int8", "model=random", "benchmark=[memory]"]
     matrix = measure(*words, f"results_dir={tmp_path}", "comparison.enabled=false", "progress=false", "time_limit_s=60")
     assert len(matrix) == 4
     assert {row.status for row in matrix} >= {"ok", "unsupported"}
