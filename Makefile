@@ -4,6 +4,7 @@ PYTHON ?= python3
 # A CPU build of torch, where the index would bring CUDA: make TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 BIN = .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # modules are compiled once, not in each process
 
 .PHONY: matrix test test-all schema docs proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
@@ -44,12 +45,14 @@ proof: .venv/installed
 peers: .venv/installed
 	$(BIN)/python -m experiments.validation.peers.side_by_side --torch "$(TORCH)" $(PEERS)
 
+# Idle threads do not take cores from the tests beside them.
+test test-all: export OMP_WAIT_POLICY = PASSIVE
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not alone and not slow"
+	$(BIN)/mypy --num-workers 2
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not alone and not slow"
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 
 # With the tests that take minutes each: real quantization, whole sweeps on a stand-in for a card.

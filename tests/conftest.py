@@ -5,16 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.run import main
+from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks
 from tests.in_process import call
 
 ROOT = Path(__file__).parents[1]
 os.environ.pop("COLUMNS", None)  # readline sets it for the children of any Python that has imported it
+
+
+_PEAKS: dict[frozenset[str], dict[Any, Any]] = {}  # what `HardwarePeaks` knows, by the dtypes of the cells
+
+
+@pytest.fixture(autouse=True)
+def hardware_peaks(monkeypatch: pytest.MonkeyPatch) -> dict[frozenset[str], dict[Any, Any]]:
+    """Let the sweeps of this process share the hardware peaks, which take seconds of all cores, until cleared."""
+    of_one_sweep = HardwarePeaks.__init__
+
+    def shared(self: HardwarePeaks, cells: Sequence[Cell], *others: Any) -> None:
+        of_one_sweep(self, cells, *others)
+        self._known = _PEAKS.setdefault(frozenset(cell.config.runtime.dtype for cell in cells), {})
+
+    monkeypatch.setattr(HardwarePeaks, "__init__", shared)
+    return _PEAKS
 
 
 @pytest.fixture(scope="session")

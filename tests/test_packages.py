@@ -47,20 +47,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def swept(python: Python, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def sweep(python: Python, data: Path, folder: Path, *more: str) -> tuple[Path, str]:
     """Return the results of a sweep over both engines, and what it printed."""
-    folder = tmp_path_factory.mktemp("swept")
     words = ["benchmark=[latency,memory,recall]", f"benchmark.recall.data={data}", f"results_dir={folder / 'runs'}"]
     words += ["monitoring=[lines]", f"monitoring.lines_file={folder / 'lines.txt'}"]
-    done = python("experiments.run", *RUNTIMES, *SHORT, *words)
+    done = python("experiments.run", *RUNTIMES, *SHORT, *words, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len((folder / "lines.txt").read_text().splitlines()) == 2
     return folder / "runs", done.stdout
 
 
-def test_the_sweep_s_table_has_the_benchmark_s_column_and_the_engine_s_row(swept: tuple[Path, str]) -> None:
-    _, printed = swept
+@pytest.fixture(scope="module")
+def swept(python: Python, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the same of a sweep whose speeds were compared."""
+    return sweep(python, data, tmp_path_factory.mktemp("swept"))
+
+
+def test_the_sweep_s_table_has_the_benchmark_s_column_and_the_engine_s_row(
+    python: Python, data: Path, tmp_path: Path
+) -> None:
+    _, printed = sweep(python, data, tmp_path, "comparison.enabled=false")
     head = next(line for line in printed.splitlines() if line.startswith("runtime"))
     row = next(line for line in printed.splitlines() if line.startswith("patient"))
     assert " recall" in head

@@ -27,7 +27,7 @@ QUICK = (
     "model.architecture.num_hidden_layers=2",
     "comparison.launches=1",
 )
-FAKE = ("runtime=fake", "runtime@reference=fake", "model=random", "benchmark=[latency]", "comparison.launches=1")
+FAKE = ("runtime=fake", "runtime@reference=fake", "model=random", "benchmark=[latency]", "comparison.enabled=false")
 
 
 def records(tmp_path: Path) -> list[dict[str, object]]:
@@ -35,7 +35,7 @@ def records(tmp_path: Path) -> list[dict[str, object]]:
 
 
 def test_two_runtimes_agree_and_are_recorded(run: Run, tmp_path: Path) -> None:
-    done = run("-m", "runtime=eager,onnxruntime", *QUICK)
+    done = run("-m", "runtime=eager,onnxruntime", *QUICK, "comparison.enabled=false")
     assert done.returncode == 0, done.stdout + done.stderr
     found = records(tmp_path)
     assert [record["status"] for record in found] == ["ok", "ok"]
@@ -88,7 +88,10 @@ def test_a_skipped_benchmark_leaves_the_others(run: Run, tmp_path: Path) -> None
     assert (tmp_path / "runs" / str(record["record_id"]) / "pytest-benchmark.json").exists()
 
 
-def test_the_hardware_peak_is_measured_once_for_all_cells(run: Run, tmp_path: Path) -> None:
+def test_the_hardware_peak_is_measured_once_for_all_cells(
+    run: Run, tmp_path: Path, hardware_peaks: dict[frozenset[str], object]
+) -> None:
+    hardware_peaks.clear()
     done = run("-m", *FAKE, "agreement.enabled=false", "runtime.engine.token_s=0.001,0.002")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count(": hardware peak\n") == 1
@@ -138,7 +141,7 @@ def test_exit_code_3_if_nothing_could_be_measured(run: Run) -> None:
 
 
 def test_a_killed_run_resumes_without_measuring_a_cell_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
-    sweep = ("-m", *FAKE, "runtime.engine.token_s=0.001,0.002,0.003", "resume=true")
+    sweep = ("-m", *FAKE, "runtime.engine.token_s=0.001,0.002,0.003", "benchmark.latency.iterations=5", "resume=true")
     given = [*sweep, f"results_dir={tmp_path / 'runs'}", f"artifacts_dir={artifacts}"]
     parent = subprocess.Popen([sys.executable, "-m", "experiments.run", *given], cwd=ROOT, stderr=subprocess.DEVNULL)
     while not records(tmp_path):

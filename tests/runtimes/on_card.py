@@ -43,7 +43,7 @@ def on_card(
         patch.setattr(torch, "compile", lambda graph, **options: graph)  # which has no code for the stand-in
         runtime = ENGINES[name]()
         hardware = Hardware("cuda", 1, artifacts)
-        yield runtime, runtime.load(ModelSource(str(model), model), hardware, lambda phase: nullcontext()), waits
+        yield runtime, runtime.load(ModelSource(model.name, model), hardware, lambda phase: nullcontext()), waits
         runtime.close()
 
 

@@ -15,6 +15,8 @@ from msgspec import structs
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.gate import main
 from runtime_matrix.experiments.records.schema import to_plain
+from runtime_matrix.experiments.timing import interleave
+from runtime_matrix.experiments.timing.scripted import ScriptedLauncher
 from tests.conftest import ROOT
 from tests.experiments.gates.judged import baseline
 from tests.in_process import call
@@ -47,8 +49,9 @@ def small_gate(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.alone
-def test_a_gate_passes_fails_and_writes_a_baseline(gate: Gate, tmp_path: Path) -> None:
+def test_a_gate_writes_a_baseline_and_passes_against_it(gate: Gate, tmp_path: Path) -> None:
     kept = f"baseline={tmp_path / 'kept'}"
     made = gate(*words(tmp_path), kept, "update=true")
     assert made.returncode == 0, made.stdout + made.stderr
@@ -56,6 +59,14 @@ def test_a_gate_passes_fails_and_writes_a_baseline(gate: Gate, tmp_path: Path) -
     passed = gate(*words(tmp_path), kept)
     assert passed.returncode == 0, passed.stdout + passed.stderr
     assert "gate small: pass" in passed.stdout
+
+
+def test_more_memory_than_in_the_baseline_fails_and_a_missing_cell_is_inconclusive(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interleave, "launch", ScriptedLauncher(lambda runner, number: 0.002))
+    kept = f"baseline={tmp_path / 'kept'}"
+    assert gate(*words(tmp_path), kept, "update=true").returncode == 0
     path = tmp_path / "kept" / "fake-random-auto.json"
     content = json.loads(path.read_text())
     content["memory"]["weight_bytes"] = -1  # what is measured is more

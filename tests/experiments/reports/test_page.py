@@ -277,7 +277,7 @@ def test_fifty_cells_stay_below_2_mb(tmp_path: Path) -> None:
     assert sum(bool(cell["flipped"]["items"]) for cell in data_of(text)["cells"].values()) == 49
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_the_page_of_a_thousand_cells_takes_15_s_at_most(tmp_path: Path) -> None:
     folder = many(tmp_path, cells=1000, runs=1)
     start = time.process_time()  # CPU seconds: what else runs beside must not fail a test
@@ -286,7 +286,6 @@ def test_the_page_of_a_thousand_cells_takes_15_s_at_most(tmp_path: Path) -> None
     assert len(data_of((folder / PAGE_FILE).read_text())["rows"]) == 1000
 
 
-@pytest.mark.alone
 def test_the_page_of_fifty_cells_measured_twenty_times_takes_5_s_at_most(tmp_path: Path) -> None:
     """The same files twenty times under other names: reading them is measured above."""
     results, _ = read(many(tmp_path, cells=50, runs=1))

@@ -160,7 +160,8 @@ def test_responses_of_other_instruction_sets_are_not_reused(artifacts: Path, mon
 
 
 def test_batch_auto_is_measured_and_recorded(run: Run, tmp_path: Path) -> None:
-    done = run("batch=auto", "model=random", "benchmark=[throughput]", "model.architecture.num_hidden_layers=2")
+    short = ("benchmark.throughput.requests=4", "benchmark.throughput.new_tokens=4")
+    done = run("batch=auto", "model=random", "benchmark=[throughput]", "model.architecture.num_hidden_layers=2", *short)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
     fit = record["fit"]
