@@ -27,8 +27,8 @@ def launch_log_ratio(candidate_s: Sequence[float], reference_s: Sequence[float])
     of the machine affect both. Of the estimators tried, it varies least between launches, idle and under load.
     """
     pairs = min(len(candidate_s), len(reference_s))
-    logs = np.log(np.asarray(candidate_s)[:pairs] / np.asarray(reference_s)[:pairs])
-    return median(logs.tolist())  # faster than numpy's for so few values
+    logs: list[float] = np.log(np.asarray(candidate_s)[:pairs] / np.asarray(reference_s)[:pairs]).tolist()
+    return median(logs)  # faster than numpy's for so few values
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:

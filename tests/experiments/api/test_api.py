@@ -130,7 +130,7 @@ def test_a_recorded_command_has_absolute_paths_outside_of_the_checkout(
 def test_a_mistake_raises_the_message_of_the_command() -> None:
     with pytest.raises(UserError, match="runtime=eagre is not an option; did you mean 'eager'"):
         load("eagre")
-    with pytest.raises(UserError, match="first argument of load is the name of a runtime.*found 'runtime=eager'"):
+    with pytest.raises(UserError, match="first argument of load is the name of a runtime, such as 'eager'"):
         load("runtime=eager")
     with pytest.raises(UserError, match="benchmark=latncy is not an option"):
         measure("benchmark=[latncy]")
