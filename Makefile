@@ -57,7 +57,8 @@ test: .venv/installed
 
 # With the tests that take minutes each: real quantization, whole sweeps on a stand-in for a card.
 test-all: test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone"
+	$(BIN)/python -m pytest -q -m "slow and alone"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
