@@ -17,6 +17,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Python:
     return python_with(install(tmp_path_factory.mktemp("installed"), "weights"))
 
 
+@pytest.mark.slow
 def test_a_cell_of_another_package_is_measured_and_shown(installed: Python, tmp_path: Path, artifacts: Path) -> None:
     results = tmp_path / "runs"
     words = (*CELL, "model=random", f"results_dir={results}", f"artifacts_dir={artifacts}")

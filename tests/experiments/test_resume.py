@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,10 @@ def test_a_cell_that_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_done_for_a_cell_that_cannot_run(tmp_path: Path) -> None:
-    words = ["runtime=tensorrt", "model=random", "benchmark=[memory]"]
-    done = subprocess.run(command(tmp_path, *words), cwd=ROOT, capture_output=True, timeout=300, check=False)
+def test_nothing_is_done_for_a_cell_that_cannot_run(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = run("runtime=tensorrt", "model=random", "benchmark=[memory]")
     assert done.returncode == 3
     (journal,) = (tmp_path / "runs").glob("*/journal.jsonl")
     events = [json.loads(line) for line in journal.read_text().splitlines()]

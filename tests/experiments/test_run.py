@@ -140,6 +140,16 @@ def test_exit_code_3_if_nothing_could_be_measured(run: Run) -> None:
     assert f"hw=a100 recommends {words}\n" in done.stderr
 
 
+def test_a_resumed_sweep_measures_no_cell_twice(run: Run, tmp_path: Path) -> None:
+    sweep = ("-m", *FAKE, "agreement.enabled=false", "benchmark.latency.iterations=2", "resume=true")
+    assert run(*sweep, "runtime.engine.token_s=0.0,0.001").returncode == 0
+    again = run(*sweep, "runtime.engine.token_s=0.0,0.001,0.002")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stderr.count("recorded earlier") == 2
+    assert len(records(tmp_path)) == 3
+
+
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_measuring_a_cell_twice(run: Run, tmp_path: Path, artifacts: Path) -> None:
     sweep = ("-m", *FAKE, "runtime.engine.token_s=0.001,0.002,0.003", "benchmark.latency.iterations=5", "resume=true")
     given = [*sweep, f"results_dir={tmp_path / 'runs'}", f"artifacts_dir={artifacts}"]

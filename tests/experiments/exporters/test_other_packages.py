@@ -24,6 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Python:
     return python_with(site)
 
 
+@pytest.mark.slow
 def test_a_record_reaches_the_exporter_of_another_package(program: Python, tmp_path: Path) -> None:
     file = tmp_path / "cells.txt"
     where = [f"results_dir={tmp_path / 'runs'}", f"monitoring.lines_file={file}"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.experiments.test_run import Run, records
 
 SOURCE = """
@@ -19,7 +18,7 @@ class Counted(Fake):
     is_loaded = False
 
     def _note(self, what):
-        with open(os.environ["COUNTED"], "a") as file:
+        with open(EVENTS, "a") as file:
             file.write(f"{os.getpid()} {id(self)} {what}\\n")
 
     def load(self, *given):
@@ -54,10 +53,11 @@ QUICK = (
 @pytest.fixture
 def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file in which each load and each close is a line: process, runtime, which of the two."""
-    (tmp_path / "counted.py").write_text(SOURCE)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
-    monkeypatch.setenv("COUNTED", str(tmp_path / "events"))
-    return tmp_path / "events"
+    path = tmp_path / "events"
+    (tmp_path / "counted.py").write_text(f"EVENTS = {str(path)!r}\n{SOURCE}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "counted", raising=False)
+    return path
 
 
 def by_runtime(events: Path) -> dict[tuple[str, str], list[str]]:
@@ -68,9 +68,9 @@ def by_runtime(events: Path) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_all_that_a_cell_loads_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
+def test_all_that_a_cell_loads_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
     draft = ("generation.speculate=draft", "generation.draft_model=bundled")
-    done = fresh_run(*COUNTED, *QUICK, *draft, "benchmark=[latency,extractive_qa]", "benchmark.extractive_qa.limit=2")
+    done = run(*COUNTED, *QUICK, *draft, "benchmark=[latency,extractive_qa]", "benchmark.extractive_qa.limit=2")
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(tmp_path)
     assert record["replay"] is not None
@@ -81,9 +81,9 @@ def test_all_that_a_cell_loads_is_closed(fresh_run: Run, events: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_all_that_a_comparison_loads_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
+def test_all_that_a_comparison_loads_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
     alone = ("benchmark=[latency]", "agreement.enabled=false", "runtime.engine.token_s=0.0,0.001")
-    done = fresh_run("-m", *COUNTED, *QUICK, *alone)
+    done = run("-m", *COUNTED, *QUICK, *alone)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.rglob("speed.json"))
     found = by_runtime(events)
@@ -92,10 +92,10 @@ def test_all_that_a_comparison_loads_is_closed(fresh_run: Run, events: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_runtime_that_fails_to_load_is_closed(fresh_run: Run, events: Path, tmp_path: Path) -> None:
+def test_a_runtime_that_fails_to_load_is_closed(run: Run, events: Path, tmp_path: Path) -> None:
     with (tmp_path / "counted.py").open("a") as file:
         file.write(BROKEN)
     broken = [word.replace(":Counted", ":Broken") if word.startswith("runtime.") else word for word in COUNTED]
-    done = fresh_run(*broken, *QUICK, "benchmark=[latency]", "agreement.enabled=false")
+    done = run(*broken, *QUICK, "benchmark=[latency]", "agreement.enabled=false")
     assert done.returncode == 1, done.stdout + done.stderr
     assert list(by_runtime(events).values()) == [["load", "close"]]

@@ -20,7 +20,6 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.execution.worker.declared import doubt, parameters_of, wrong_declaration
 from runtime_matrix.experiments.execution.worker.loading import held_weights, load, make_runtime
 from runtime_matrix.runtimes.base import Traits
-from tests.conftest import ROOT
 
 MIB = 2**20
 COUNT = 3_410_176  # weights of the bundled model
@@ -133,13 +132,11 @@ class Liar(Eager):
 
 
 def test_a_false_declaration_is_an_error_in_one_line(
-    tmp_path: Path, fresh_run: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "liar.py").write_text(RUNTIME)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
-    done = fresh_run(
-        "runtime=custom", "runtime.engine.target=liar:Liar", "benchmark=[latency]", "agreement.enabled=false"
-    )
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run("runtime=custom", "runtime.engine.target=liar:Liar", "benchmark=[latency]", "agreement.enabled=false")
     assert done.returncode == 1, done.stdout + done.stderr
     (path,) = (tmp_path / "runs").glob("*/record.json")
     record = json.loads(path.read_text())
