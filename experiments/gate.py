@@ -7,6 +7,11 @@
   python -m experiments.gate runtime=compile baseline=DIR update=true    write or replace that baseline
   python -m experiments.gate gate=speed gate.must_find=0.1               another gate and another loss to detect
 
+Anything else can be judged as well; --help after these words describes each:
+
+  python -m experiments.gate --command 'A' --against 'B'                 any two programs: time, memory, numbers
+  python -m experiments.gate --answers NEW OLD --margin 1pt              answers: lm-eval, inspect_ai, EvalPlus, ours
+
 Own options: gate (an option of conf/gate, or a YAML file; ci), baseline (a folder), update, against (the reference
 runtime; eager), output (a folder for the summary and the files for CI systems; RESULTS_DIR/gate). It also takes gate.*
 and all overrides of `python -m experiments.run`.
@@ -18,22 +23,32 @@ too much noise, a missing cell or benchmark, or nothing measured; 130 interrupte
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.cli.command import run_command
+from runtime_matrix.experiments.cli.gate_flags import EXIT
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.gates.baseline import difference, make_baseline, write_baseline
 from runtime_matrix.experiments.gates.measure import measure_for_baseline
-from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
+from runtime_matrix.experiments.gates.outputs import report_of, text_lines, write_outputs
 from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
 from runtime_matrix.experiments.records.store import check_writable
 
-EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
+_WITHOUT_CELLS: dict[str, Callable[[Sequence[str]], int]] = {
+    "--command": gate_command.main,
+    "--answers": gate_answers.main,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge the runtimes, or write a baseline; the module's docstring has the exit codes."""
-    return run_command(argv, __doc__, _gate)
+    words = list(sys.argv[1:] if argv is None else argv)
+    for word in words:
+        gate = _WITHOUT_CELLS.get(word.partition("=")[0])
+        if gate is not None:
+            return gate(words)
+    return run_command(words, __doc__, _gate)
 
 
 def _gate(words: Sequence[str]) -> int:
@@ -41,12 +56,13 @@ def _gate(words: Sequence[str]) -> int:
     if request.is_update:
         return _update(request)
     check_writable(request.output)
-    judgement = judge(request)
-    for line in text_lines(judgement, request.gate, has_baseline=request.baseline is not None):
-        print(line)
-    write_outputs(judgement, request.gate, request.output, request.reference.command)
+    report = report_of(judge(request), request.gate, request.reference.command)
+    print("\n".join(text_lines(report)))
+    if request.baseline is None:
+        print("  not judged: gate.baseline, since no baseline=DIR is given")
+    write_outputs(report, request.output)
     print(f"files for CI systems: {request.output}")
-    return EXIT[judgement.verdict]
+    return EXIT[report.verdict]
 
 
 def _update(request: GateRequest) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runtime_matrix.experiments.api.measuring import measure
     from runtime_matrix.experiments.api.model import Model, load
     from runtime_matrix.experiments.config.errors import UserError
+    from runtime_matrix.experiments.gates.functions import RunOptions, gate_answers, gate_command
     from runtime_matrix.experiments.records.row import Row
     from runtime_matrix.runtimes.base import Unsupported
 
@@ -23,13 +24,28 @@ _PLACES = {
     "Matrix": "experiments.api.matrix",
     "Model": "experiments.api.model",
     "Row": "experiments.records.row",
+    "RunOptions": "experiments.gates.functions",
     "Unsupported": "runtimes.base",
     "UserError": "experiments.config.errors",
+    "gate_answers": "experiments.gates.functions",
+    "gate_command": "experiments.gates.functions",
     "load": "experiments.api.model",
     "measure": "experiments.api.measuring",
     "read_matrix": "experiments.api.matrix",
 }
-__all__ = ["Matrix", "Model", "Row", "Unsupported", "UserError", "load", "measure", "read_matrix"]
+__all__ = [
+    "Matrix",
+    "Model",
+    "Row",
+    "RunOptions",
+    "Unsupported",
+    "UserError",
+    "gate_answers",
+    "gate_command",
+    "load",
+    "measure",
+    "read_matrix",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Collection
 
 NAME = "RUNTIME_MATRIX_RUN"
 _PATIENCE_S = 2.0  # time in which processes may end by themselves
@@ -48,6 +49,16 @@ def end_marked(value: str, patience_s: float) -> None:
             for process in left:
                 _kill(process, value)
         time.sleep(_TICK_S)
+
+
+def end_new(value: str, known: Collection[int], patience_s: float) -> int:
+    """Wait `patience_s` for marked processes that are not `known` to end, kill the others and return their number."""
+    end = time.monotonic() + patience_s
+    while (left := [process for process in marked(value) if process not in known]) and time.monotonic() < end:
+        time.sleep(_TICK_S)
+    for process in left:
+        _kill(process, value)
+    return len(left)
 
 
 def marked(value: str) -> list[int]:

@@ -4,67 +4,94 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 from xml.etree import ElementTree
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.measure import GateResult
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports.text import markdown_cell
+from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 _WAYS = (("smaller", "lower"), ("bigger", "higher"))
 _ORDER = ("fail", "inconclusive", "pass")
 
 
-def text_lines(judgement: GateResult, gate: GateConfig, has_baseline: bool) -> list[str]:
+@dataclass(frozen=True)
+class GateReport:
+    """What is written about a gate. `gate` is its limits as plain data, `details` what its measurements were."""
+
+    name: str
+    gate: JsonObject
+    command: str
+    verdict: Verdict
+    findings: Sequence[LimitResult]
+    was_repeated: bool = False
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+def report_of(judgement: GateResult, gate: GateConfig, command: str) -> GateReport:
+    """Return the report on cells."""
+    records = [measured.result.record.record_id for measured in judgement.measured]
+    return GateReport(
+        gate.name,
+        gate.plain(),
+        command,
+        judgement.verdict,
+        judgement.findings,
+        judgement.was_repeated,
+        {"records": records},
+    )
+
+
+def text_lines(report: GateReport) -> list[str]:
     """Return the verdict and one line per limit, failed ones first."""
-    findings = _sorted(judgement.findings)
+    findings = _sorted(report.findings)
     width = max((len(finding.name) for finding in findings), default=0)
     several = len({finding.cell for finding in findings}) > 1
     lines = []
     for finding in findings:
         cell = f"{finding.cell}: " if several else ""
         lines.append(f"  {finding.verdict:12} {finding.name:{width}}  {cell}{finding.message}")
-    if not has_baseline:
-        lines.append("  not judged: gate.baseline, since no baseline=DIR is given")
-    return [headline(judgement, gate), *lines]
+    return [headline(report), *lines]
 
 
-def headline(judgement: GateResult, gate: GateConfig) -> str:
+def headline(report: GateReport) -> str:
     """Return one line with the gate's verdict and the number of limits by verdict."""
-    tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
+    tally = {verdict: sum(finding.verdict == verdict for finding in report.findings) for verdict in _ORDER}
     counts = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count) or "nothing was judged"
-    return f"gate {gate.name}: {judgement.verdict} ({counts})"
+    return f"gate {report.name}: {report.verdict} ({counts})"
 
 
-def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command: str) -> None:
+def write_outputs(report: GateReport, folder: Path) -> None:
     """Write all files into the folder. In a GitHub workflow, also append the summary to the step's summary.
 
     UserError if a file cannot be written.
     """
     files = {
-        "summary.md": markdown(judgement, gate, command),
-        "junit.xml": junit(judgement, gate),
-        "bencher.json": _json(bencher(judgement.findings)),
+        "summary.md": markdown(report),
+        "junit.xml": junit(report),
+        "bencher.json": _json(bencher(report.findings)),
         "verdict.json": _json(
             {
                 "schema_version": 1,
-                "gate": gate.plain(),
-                "command": command,
-                "verdict": judgement.verdict,
-                "was_repeated": judgement.was_repeated,
-                "records": [measured.result.record.record_id for measured in judgement.measured],
-                "findings": [asdict(finding) for finding in judgement.findings],
+                "gate": report.gate,
+                "command": report.command,
+                "verdict": report.verdict,
+                "was_repeated": report.was_repeated,
+                **report.details,
+                "findings": [asdict(finding) for finding in report.findings],
             }
         ),
     }
-    arrays = {f"github-benchmark-{way}.json": github_benchmark(judgement.findings, better) for way, better in _WAYS}
+    arrays = {f"github-benchmark-{way}.json": github_benchmark(report.findings, better) for way, better in _WAYS}
     files |= {name: _json(array) for name, array in arrays.items() if array}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,30 +107,30 @@ def write_outputs(judgement: GateResult, gate: GateConfig, folder: Path, command
         raise UserError(f"output={folder} cannot be written: {error.strerror}") from error
 
 
-def markdown(judgement: GateResult, gate: GateConfig, command: str) -> str:
+def markdown(report: GateReport) -> str:
     """Return a Markdown summary for a pull request."""
-    lines = [f"### {_MARKS[judgement.verdict]} {headline(judgement, gate)}", ""]
+    lines = [f"### {_MARKS[report.verdict]} {headline(report)}", ""]
     lines += ["| | cell | limit | measured | bound | what was found |", "| --- | --- | --- | ---: | ---: | --- |"]
-    for finding in _sorted(judgement.findings):
+    for finding in _sorted(report.findings):
         shown = [finding.cell, f"`{finding.name}`", _range(finding), _figure(finding.limit), finding.message]
         lines.append(" | ".join([f"| {_MARKS[finding.verdict]}", *map(markdown_cell, shown)]) + " |")
-    return "\n".join([*lines, "", f"`{command}`", ""])
+    return "\n".join([*lines, "", f"`{report.command}`", ""])
 
 
-def junit(judgement: GateResult, gate: GateConfig) -> str:
+def junit(report: GateReport) -> str:
     """Return JUnit XML with one test case per limit. Inconclusive is an error, since it is not a pass."""
-    tally = {verdict: sum(finding.verdict == verdict for finding in judgement.findings) for verdict in _ORDER}
+    tally = {verdict: sum(finding.verdict == verdict for finding in report.findings) for verdict in _ORDER}
     suite = ElementTree.Element(
         "testsuite",
-        name=f"gate {gate.name}",
-        tests=str(len(judgement.findings)),
+        name=f"gate {report.name}",
+        tests=str(len(report.findings)),
         failures=str(tally["fail"]),
         errors=str(tally["inconclusive"]),
         skipped="0",
     )
-    for finding in judgement.findings:
+    for finding in report.findings:
         message = finding.message
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{gate.name}.{finding.cell}", name=finding.name)
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{report.name}.{finding.cell}", name=finding.name)
         if finding.verdict != "pass":
             kind = "failure" if finding.verdict == "fail" else "error"
             ElementTree.SubElement(case, kind, message=message, type=finding.verdict).text = message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ import pytest
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.gates.answers.gate import AnswerJudgement
+from runtime_matrix.experiments.gates.findings import LimitResult
+from runtime_matrix.experiments.gates.functions import gate_answers, gate_command
 from runtime_matrix.experiments.gates.measure import GateResult
+from runtime_matrix.experiments.gates.programs.gate import ProgramJudgement
 from runtime_matrix.experiments.gates.request import GateRequest, judge, prepare_words
 
 
@@ -100,18 +104,47 @@ class GateCheck:
             judgement = _judge(prepare_words(words), self._config)
         except UserError as error:
             pytest.fail(f"error: {error}", pytrace=False)
-        if judgement.verdict != "pass":
-            broken = [
-                f"{finding.verdict}: {finding.name}: {finding.message}"
-                for finding in judgement.findings
-                if finding.verdict != "pass"
-            ]
-            pytest.fail("\n".join(broken or ["inconclusive: nothing was judged"]), pytrace=False)
+        _require_pass(judgement.findings)
         return judgement
+
+    def command(self, command: str | Sequence[str], against: str | Sequence[str], **options: Any) -> ProgramJudgement:
+        """Judge a program by another one; options and errors as in `runtime_matrix.gate_command`."""
+        try:
+            with _uncaptured(self._config):
+                judgement = gate_command(command, against, **options)
+        except UserError as error:
+            pytest.fail(f"error: {error}", pytrace=False)
+        _require_pass(judgement.findings)
+        return judgement
+
+    def answers(
+        self, candidate: str | Path, reference: str | Path, *, margin: float, **options: Any
+    ) -> AnswerJudgement:
+        """Judge answers by a reference's; options and errors as in `runtime_matrix.gate_answers`."""
+        try:
+            judgement = gate_answers(candidate, reference, margin=margin, **options)
+        except UserError as error:
+            pytest.fail(f"error: {error}", pytrace=False)
+        _require_pass(judgement.findings)
+        return judgement
+
+
+def _require_pass(findings: Sequence[LimitResult]) -> None:
+    """Fail the test with the limits that failed or are inconclusive."""
+    if findings and all(finding.verdict == "pass" for finding in findings):
+        return
+    broken = [
+        f"{finding.verdict}: {finding.name}: {finding.message}" for finding in findings if finding.verdict != "pass"
+    ]
+    pytest.fail("\n".join(broken or ["inconclusive: nothing was judged"]), pytrace=False)
 
 
 def _judge(request: GateRequest, config: pytest.Config) -> GateResult:
     """Measure and judge. Progress goes to the terminal, uncaptured, as a gate takes minutes."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+    with _uncaptured(config):
         return judge(request)
+
+
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return nullcontext() if capture is None else capture.global_and_fixture_disabled()

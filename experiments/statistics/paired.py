@@ -99,7 +99,7 @@ def loss(
     interval = _clustered(lost, clusters, level, repeats)
     if interval is None or not is_share:
         return interval
-    means = _cluster_means(lost, clusters)
+    means = cluster_means(lost.tolist(), clusters)
     if len(means) == len(lost):
         is_right_or_wrong = set(np.unique([*candidate, *reference])) <= {0.0, 1.0}
         if is_right_or_wrong:
@@ -153,7 +153,8 @@ def _clustered(
     return Interval(mean, mean - reach, mean + reach, level)
 
 
-def _cluster_means(values: NDArray[np.float64], clusters: Sequence[Hashable] | None) -> list[float]:
+def cluster_means(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[float]:
+    """Return the mean of each cluster's values; without clusters, the values."""
     groups: dict[Hashable, list[float]] = {}
     for name, value in zip(clusters if clusters is not None else range(len(values)), values, strict=True):
         groups.setdefault(name, []).append(float(value))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import mean_interval
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+T = TypeVar("T")
+IntervalOf = Callable[[Sequence[T], float], Interval | None]  # of the launches so far, at a two-sided level
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class Look:
     launches: int  # number of launches that it uses
 
 
-def look(
-    losses: Sequence[float],
-    rule: Rule,
-    interval: Callable[[Sequence[float], float], Interval | None] = mean_interval,
-) -> Look:
+def look(losses: Sequence[float], rule: Rule, interval: IntervalOf[float] = mean_interval) -> Look:
     """Return the first look with a pass or fail, otherwise the last possible look."""
+    return look_at(losses, rule, interval)
+
+
+def look_at(losses: Sequence[T], rule: Rule, interval: IntervalOf[T]) -> Look:
+    """Return what `look` returns, for launches that are more than one number each."""
     result = Look("inconclusive", None, len(losses))
     for place, count in enumerate(rule.looks):
         if len(losses) < count:

@@ -12,7 +12,7 @@ from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.measure import GateResult
-from runtime_matrix.experiments.gates.outputs import text_lines, write_outputs
+from runtime_matrix.experiments.gates.outputs import report_of, text_lines, write_outputs
 
 GATE: GateConfig = build(GateConfig, compose_gate("ci", []), "gate")
 FOUND = [
@@ -27,15 +27,14 @@ FOUND = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
-    write_outputs(GateResult(FOUND, [], False), GATE, tmp_path / "gate", "python -m experiments.gate")
+    write_outputs(report_of(GateResult(FOUND, [], False), GATE, "python -m experiments.gate"), tmp_path / "gate")
     return tmp_path / "gate"
 
 
 def test_failed_limits_come_first() -> None:
-    lines = text_lines(GateResult(FOUND, [], False), GATE, has_baseline=False)
+    lines = text_lines(report_of(GateResult(FOUND, [], False), GATE, ""))
     assert lines[0] == "gate ci: fail (1 fail, 1 inconclusive, 1 pass)"
     assert "cell-a: grew" in lines[1]
-    assert "no baseline=DIR" in lines[-1]
 
 
 def test_junit_counts_failures_and_errors(folder: Path) -> None:
@@ -72,7 +71,7 @@ def test_messages_are_escaped(folder: Path) -> None:
 
 def test_a_direction_without_a_figure_has_no_file(folder: Path) -> None:
     """github-action-benchmark ends with an error over an array without entries."""
-    write_outputs(GateResult(FOUND[:1], [], False), GATE, folder, "python -m experiments.gate")
+    write_outputs(report_of(GateResult(FOUND[:1], [], False), GATE, "python -m experiments.gate"), folder)
     assert (folder / "github-benchmark-bigger.json").exists()
     assert not (folder / "github-benchmark-smaller.json").exists()
 
@@ -90,4 +89,4 @@ def test_bencher_s_schema_and_limits_of_length(folder: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_outputs(GateResult(FOUND, [], False), GATE, tmp_path / "file" / "gate", "")
+        write_outputs(report_of(GateResult(FOUND, [], False), GATE, ""), tmp_path / "file" / "gate")

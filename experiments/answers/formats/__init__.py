@@ -1,0 +1,1 @@
+"""The file formats of answers: one module each, with its `FORMAT`."""

@@ -1,0 +1,1 @@
+"""A gate over the answer files of any evaluation program."""
