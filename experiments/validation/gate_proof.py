@@ -32,20 +32,20 @@ from runtime_matrix.experiments.validation.injected_answers import answer_event
 from runtime_matrix.experiments.validation.load import busy_cores
 
 _HERE = Path(__file__).parent
-_WORK = 1_000_000  # some 70 ms
+_WORK = 500_000  # some 35 ms
 _UNLUCKY = "1.1"  # the factor of the first build
 _BUILD_NOISE = 0.02
 # Case: options of the candidate, whether both sides are built, and the share of the requested gates.
 _CASES: dict[str, tuple[list[str], str, float]] = {
     "nothing": ([], "", 1.0),
-    "10 % more computation": (["compute=0.12"], "", 0.2),
-    "10 % more time asleep": (["sleep_s=0.009"], "", 0.2),
-    "10 % more memory": (["memory_mib=2"], "", 0.2),
-    "a spread of 30 % around the same centre": (["spread=0.3"], "", 0.2),
-    "three runs in ten take 1.7 times as long": (["rare=0.8"], "", 0.2),
-    "builds vary by 2 %, nothing else": ([], "varied", 0.4),
-    "one build 10 % slow, the next one not": ([], "unlucky", 0.2),
-    "10 % more computation, builds vary by 2 %": (["compute=0.12"], "varied", 0.2),
+    "10 % more computation": (["compute=0.15"], "", 0.1),
+    "10 % more time asleep": (["sleep_s=0.006"], "", 0.1),
+    "10 % more memory": (["memory_mib=2"], "", 0.1),
+    "a spread of 30 % around the same centre": (["spread=0.3"], "", 0.1),
+    "three runs in ten take 1.7 times as long": (["rare=0.8"], "", 0.1),
+    "builds vary by 2 %, nothing else": ([], "varied", 0.2),
+    "one build 10 % slow, the next one not": ([], "unlucky", 0.1),
+    "10 % more computation, builds vary by 2 %": (["compute=0.15"], "varied", 0.1),
 }
 _LOADED = ("nothing", "10 % more computation")
 
@@ -77,7 +77,7 @@ def _prove(options: argparse.Namespace) -> int:
 def _commands(folder: Path, journal: Journal, gates: int, note: Callable[[str], None]) -> None:
     done = [(event.case, event.load) for event in events(folder) if isinstance(event, CommandEvent)]
     plan = [(case, "as found", share) for case, (_, _, share) in _CASES.items()]
-    plan += [(case, "loaded", 0.2) for case in _LOADED]
+    plan += [(case, "loaded", 0.1) for case in _LOADED]
     for case, load, share in plan:
         count = max(2, round(gates * share))
         with busy_cores(load == "loaded" and done.count((case, load)) < count):

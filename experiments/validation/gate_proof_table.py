@@ -84,12 +84,12 @@ def _command_lines(commands: Sequence[CommandEvent]) -> Iterator[str]:
     commits = sorted({(event.commit or "unknown")[:7] for event in commands})
     yield from (
         "",
-        "## `gate --command`: a program of some 80 ms against itself",
+        "## `gate --command`: a program of some 50 ms against itself",
         "",
         "Limits on wall time, CPU time and memory, on the centre (2 % does not matter, 5 % does) and on the slow tail "
-        "(10 %, 25 %). A fail is measured again, after new builds where builds vary. *As found*: nothing was added to the load that the "
-        "machine had. *Loaded*: every core is busy "
-        f"with another program. Measured on {', '.join(days)}, commits {', '.join(commits)}.",
+        "(10 %, 25 %). A fail is measured again, after new builds where builds vary. "
+        "*As found*: nothing was added to the load that the machine had. *Loaded*: every core is busy with another "
+        f"program. Measured on {', '.join(days)}, commits {', '.join(commits)}.",
         "",
         "| load | injected | gates | failed before repetition | fail [95 %] | pass | inconclusive | limits that failed "
         "| turns | s | load, 1 min |",
