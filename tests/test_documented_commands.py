@@ -15,6 +15,7 @@ from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cells.overrides import cells, expand
+from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.gates.request import prepare_words
@@ -22,6 +23,7 @@ from runtime_matrix.experiments.report import main as report
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
+from tests.experiments.answers import written
 from tests.experiments.recorded import sweep
 
 DATA = ROOT / "experiments" / "bundled" / "data"
@@ -31,6 +33,10 @@ FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bun
 TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
 PUBLISHED = "results/amd-epyc-2-cores"
 TESTED = ("run", "gate", "compare", "report", "advise", "calibrate", "proof", "cache", "validation.simulation")
+
+
+class Reached(Exception):
+    """Raised in the place of measuring."""
 
 
 def words_of(command: str) -> list[str]:
@@ -59,7 +65,33 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         assert cell.config.benchmark.chosen()
 
 
-@pytest.mark.parametrize("command", commands("python -m experiments.gate "))
+GATES = commands("python -m experiments.gate ")
+
+
+@pytest.mark.parametrize("command", [command for command in GATES if "--command" in command])
+def test_a_gate_over_programs_is_planned(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("new", "old"):
+        (tmp_path / folder).mkdir()
+
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(gate_command, "judge_programs", reached)
+    options = gate_command.parser().parse_args(words_of(command))
+    with pytest.raises(Reached):
+        gate_command.gate(options, [])
+
+
+@pytest.mark.parametrize("command", [command for command in GATES if "--answers" in command])
+def test_a_gate_over_answers_is_judged(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("NEW", "OLD"):
+        written.lm_eval(tmp_path / folder, {task: [1.0] * 600 for task in ("arc_easy", "piqa")})
+    assert gate_answers.main(words_of(command)) == 0
+
+
+@pytest.mark.parametrize("command", [command for command in GATES if " --" not in command])
 def test_a_gate_is_planned(command: str, tmp_path: Path) -> None:
     words = words_of(command)
     request = prepare_words([*words, f"artifacts_dir={tmp_path}"])
@@ -75,10 +107,6 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
     reference, candidates = cells(read_arguments([*overrides, f"artifacts_dir={tmp_path}"]), against, command)
     assert len(candidates) == 1
     assert reference.config.runtime.weights["name"] == "full"
-
-
-class Reached(Exception):
-    """Raised in the place of measuring."""
 
 
 @pytest.mark.parametrize(

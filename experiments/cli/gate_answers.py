@@ -5,8 +5,8 @@
 
 NEW and OLD are files or folders: samples of lm-evaluation-harness (--log_samples), logs of inspect_ai, results of
 EvalPlus, or a cell's folder of this program. The gate passes if the loss, pooled over all tasks, is shown to be less
-than the margin, and fails if it is shown to be above 0 and is more than the margin. First it says which loss so many
-items can show. With --sequential, the gate may be repeated while items are added.
+than the margin, and fails if it is shown to be more. First it says which loss so many items can show. With
+--sequential, the gate may be repeated while items are added.
 
 Exit codes: 0 the limit holds; 1 it is broken; 2 a mistake: damaged files, or other tasks, items or questions;
 3 inconclusive: too few items for the margin.
@@ -36,12 +36,12 @@ def main(words: Sequence[str]) -> int:
 
 
 def _gate(options: argparse.Namespace, words: Sequence[str]) -> int:
-    if options.margin is None and not options.plan:
+    if options.margin is None:
         raise UserError("--answers needs a margin, the loss that is accepted: --margin 1pt")
     if options.output is not None:
         check_writable(options.output)
     limits = AnswerLimits(
-        margin=options.margin or 0.0,
+        margin=options.margin,
         each_task=options.each_task,
         is_sequential=options.sequential,
         alpha=options.alpha,

@@ -42,10 +42,11 @@ _DEFAULTS = ProgramLimits()
 def main(words: Sequence[str]) -> int:
     """Judge the command; return the exit code of the module's docstring."""
     options = parser().parse_args(["--help"] if {"-h", "--help"} & {*words} else words)
-    return measuring(lambda: _gate(options, words), "nothing is kept: a gate judges fresh measurements")
+    return measuring(lambda: gate(options, words), "nothing is kept: a gate judges fresh measurements")
 
 
-def _gate(options: argparse.Namespace, words: Sequence[str]) -> int:
+def gate(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Judge the command and print the report; return the exit code."""
     if options.against is None:
         raise UserError("--command needs another program to compare with: --against 'COMMAND'")
     programs = comparison(options.command, options.against, options.metric or DEFAULT, _runs(options))

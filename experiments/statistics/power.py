@@ -1,9 +1,12 @@
 """What a number of items can show, before any answer is looked at.
 
-The share of changed answers (flips) is not known beforehand, so it is an argument. Losses are shares of all items.
+The share of answers that change for the better as often as for the worse (flips) is not known beforehand, so it is an
+argument. Losses are shares of all items.
 """
 
 from __future__ import annotations
+
+import math
 
 from scipy import special
 
@@ -12,28 +15,18 @@ from runtime_matrix.experiments.statistics.shares import paired_proportions
 _STEPS = 40  # bisection steps
 
 
-def detectable_loss(items: int, flips: float, level: float, power: float = 0.8) -> float | None:
-    """Return the least loss whose lower bound exceeds 0 with probability `power`; None if no loss would be found.
+def detectable_loss(items: int, flips: float, margin: float, level: float, power: float = 0.8) -> float:
+    """Return the least loss whose lower bound exceeds `margin` with probability `power`, by the normal approximation.
 
-    `flips`: the share of items with another answer; the loss is the share that got worse, less the share that got
-    better. `level` is that of the two-sided interval.
+    `flips` change besides the loss. `level` is that of the two-sided interval. The result may exceed 1: no loss.
     """
-    changed = round(flips * items)
-    needed = next(
-        (
-            worse
-            for worse in range((changed + 1) // 2, changed + 1)
-            if paired_proportions(worse, changed - worse, items, level).low > 0
-        ),
-        None,
-    )
-    if needed is None or not changed:
-        return None
-    low, high = 0.5, 1.0  # of the share of changed answers that got worse
+    reach = float(special.ndtri((1 + level) / 2) + special.ndtri(power))
+    low, high = margin, 2.0
     for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if special.bdtrc(needed - 1, changed, middle) >= power else (middle, high)
-    return (2 * high - 1) * changed / items
+        loss = (low + high) / 2
+        deviation = math.sqrt(max(0.0, loss + flips - loss**2) / items)
+        low, high = (low, loss) if loss - margin >= reach * deviation else (loss, high)
+    return high
 
 
 def passing_margin(items: int, flips: float, level: float, power: float = 0.8) -> float:

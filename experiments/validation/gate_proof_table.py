@@ -24,7 +24,7 @@ _MUST_FAIL = (
     "three runs in ten take 1.7 times as long",
     "10 % more computation, builds vary by 2 %",
 )
-_MOST_FALSE, _LEAST_FOUND = 0.005, 0.9
+_MOST_FALSE, _LEAST_FOUND, _ALPHA = 0.005, 0.9, 0.05
 
 
 class CommandEvent(Struct, frozen=True, kw_only=True, tag_field="event", tag="command"):
@@ -143,12 +143,16 @@ def _missed_commands(commands: Sequence[CommandEvent]) -> Iterator[str]:
 
 
 def _missed_answers(answers: Sequence[AnswerEvent]) -> Iterator[str]:
-    """Yield the cases whose error rate is above 5 % by more than chance."""
+    """Yield the cases whose error rate is above 5 % by more than chance; at the margin, both verdicts are wrong."""
+    margin = MARGIN_POINTS / 100
     for case in dict.fromkeys(event.case for event in answers):
         group = [event for event in answers if event.case == case]
-        wrong = "pass" if group[0].loss >= MARGIN_POINTS / 100 else "fail"
-        if 0 < group[0].loss < MARGIN_POINTS / 100:
-            continue
-        count = sum(event.verdict == wrong for event in group)
-        if exact_proportion(count, len(group)).low > 0.05:
-            yield f"{case}: {count} of {len(group)} {wrong}"
+        wrong = [
+            verdict
+            for verdict, is_wrong in (("pass", group[0].loss >= margin), ("fail", group[0].loss <= margin))
+            if is_wrong
+        ]
+        for verdict in wrong:
+            count = sum(event.verdict == verdict for event in group)
+            if exact_proportion(count, len(group)).low > _ALPHA:
+                yield f"{case}: {count} of {len(group)} {verdict}"

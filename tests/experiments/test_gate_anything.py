@@ -104,11 +104,11 @@ def test_answers_are_judged(tmp_path: Path) -> None:
     )
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (1, "")
-    assert lines[0] == "what 1,000 independent items can show, with a probability of 80 %:"
+    assert lines[0] == "what 1,000 independent items can show of a margin of 1 points, with probability 80 %:"
     assert lines[4] == "gate answers: fail (1 fail)"
     assert "arc: 1,000 items, acc 50 against 55, 50 worse, 0 better, p " in done.stdout
     assert json.loads((tmp_path / "out" / "verdict.json").read_text())["findings"][0]["value"] == pytest.approx(5)
-    plan = call(gate_program.main, ["--answers", str(new), str(old), "--plan"])
+    plan = call(gate_program.main, ["--answers", str(new), str(old), "--margin", "1pt", "--plan"])
     assert (plan.returncode, plan.stdout.splitlines()) == (0, lines[:4])
 
 

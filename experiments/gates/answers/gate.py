@@ -10,7 +10,6 @@ from runtime_matrix.experiments.answers.pairing import Paired, pair, pooled
 from runtime_matrix.experiments.answers.reading import read_answers
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.gates.axes.accuracy import loss_verdict
 from runtime_matrix.experiments.gates.findings import LimitResult
 from runtime_matrix.experiments.gates.judge import overall
 from runtime_matrix.experiments.statistics.interval import Interval
@@ -81,10 +80,10 @@ def judge_answers(candidate: Path, reference: Path, limits: AnswerLimits) -> Ans
     single = judged if limits.each_task and len(judged) > 1 else []
     level = 1 - limits.alpha / (1 + len(single))
     findings = [_finding(everything, limits, level), *(_finding(task, limits, level) for task in single)]
-    return AnswerJudgement(findings, judged, plan(judged, level), left_out)
+    return AnswerJudgement(findings, judged, plan(judged, limits.margin, level), left_out)
 
 
-def plan(tasks: Sequence[Paired], level: float) -> list[str]:
+def plan(tasks: Sequence[Paired], margin: float, level: float) -> list[str]:
     """Return, in lines, which loss so many items can show; nothing for scores that are not shares.
 
     It uses the number of independent items alone, none of the scores.
@@ -92,14 +91,16 @@ def plan(tasks: Sequence[Paired], level: float) -> list[str]:
     if not all(task.is_share for task in tasks):
         return []
     items = sum(len(set(task.clusters)) for task in tasks)
-    lines = [f"what {items:,} independent items can show, with a probability of 80 %:"]
+    lines = [
+        f"what {items:,} independent items can show of a margin of {100 * margin:g} points, with probability 80 %:"
+    ]
     for flips in FLIPS:
-        found = detectable_loss(items, flips, 2 * level - 1)
-        margin = passing_margin(items, flips, 2 * level - 1)
-        loss_text = "no loss is found" if found is None else f"a loss of {100 * found:.2g} points is found"
+        fails = detectable_loss(items, flips, margin, 2 * level - 1)
+        loss_text = f"a loss of {100 * fails:.2g} points fails" if fails <= 1 else "no loss fails"
+        passing = passing_margin(items, flips, 2 * level - 1)
+        passes = "pass" if passing < margin else f"pass a margin of {100 * passing:.2g} points, not this one"
         lines.append(
-            f"  if {100 * flips:g} % of the answers change: {loss_text}, and equally good answers pass a margin of "
-            f"{100 * margin:.2g} points"
+            f"  if {100 * flips:g} % of the answers change besides: {loss_text}, equally good answers {passes}"
         )
     return lines
 
@@ -123,7 +124,7 @@ def table(tasks: Sequence[Paired]) -> list[str]:
 def _finding(task: Paired, limits: AnswerLimits, level: float) -> LimitResult:
     scale, unit = (100, "points") if task.is_share else (1, task.metric)
     interval = _interval(task, limits, 2 * level - 1)
-    verdict = loss_verdict(interval, limits.margin)
+    verdict = _verdict(interval, limits.margin)
     blank = LimitResult(CELL, task.name, verdict, "", unit, "lower", limit=limits.margin * scale, n=len(task.candidate))
     if interval is None:
         return replace(blank, figures=f"{len(task.candidate)} items: too few for an interval")
@@ -135,6 +136,15 @@ def _finding(task: Paired, limits: AnswerLimits, level: float) -> LimitResult:
     return replace(
         blank, figures=figures, advice=_advice(task, limits, level, verdict), value=value, low=low, high=high
     )
+
+
+def _verdict(interval: Interval | None, margin: float) -> Verdict:
+    """Return pass or fail if the loss is shown to be below or above the margin; each is wrong with at most `alpha`."""
+    if interval is None:
+        return "inconclusive"
+    if interval.high < margin or (margin == 0 and interval.high <= 0):
+        return "pass"
+    return "fail" if interval.low > margin else "inconclusive"
 
 
 def _interval(task: Paired, limits: AnswerLimits, level: float) -> Interval | None:
