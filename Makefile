@@ -63,7 +63,7 @@ test-all: test
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,gptq,awq,quant,offload,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,dev]'
 	touch $@
 
 # Also removes results/runs, which holds your own measurements.
