@@ -17,7 +17,7 @@ from runtime_matrix.experiments.harness.encoding import HarnessTokenizer
 from runtime_matrix.experiments.harness.language_model import HarnessLM, HarnessOptions
 
 NAME = "runtime_matrix"
-_ARGUMENTS = (
+ARGUMENTS = (
     *("runtime", "model_path", "dtype", "threads", "weights", "placement", "max_length", "max_gen_toks"),
     *("add_bos_token", "prefix_token_id", "think_end_token", "enable_thinking", "chat_template_args"),
 )
@@ -115,7 +115,7 @@ def _checked(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
     for key in overrides:
         if "." not in key and "/" not in key:
             raise UserError(
-                f"model_args: {key} is unknown{did_you_mean(key, _ARGUMENTS)}; options of `run` have a dot or a slash, "
+                f"model_args: {key} is unknown{did_you_mean(key, ARGUMENTS)}; options of `run` have a dot or a slash, "
                 "such as scoring.token_budget"
             )
     return overrides

@@ -14,9 +14,7 @@ BUNDLED = ROOT / "experiments" / "bundled" / "data"
 DOCUMENTS = 48
 
 _QUESTION = "Question: {{question}}\nAnswer:"
-_LETTERS = (
-    "{{question}}\n{% for choice in choices %}{{'ABCDEFGHIJ'[loop.index0]}}. {{choice}}\n{% endfor %}Answer:"
-)
+_LETTERS = "{{question}}\n{% for choice in choices %}{{'ABCDEFGHIJ'[loop.index0]}}. {{choice}}\n{% endfor %}Answer:"
 _ACC, _NORM = {"metric": "acc"}, {"metric": "acc_norm"}
 _EXACT = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
 _CHOICE = {"output_type": "multiple_choice", "doc_to_target": "answer", "metric_list": [_ACC, _NORM]}
@@ -143,7 +141,10 @@ def write_tasks(folder: Path, documents: int = DOCUMENTS) -> Path:
         task = {
             "task": f"local_{name}",
             "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(folder / f"{data}.json")}, "cache_dir": str(folder / "cache")},
+            "dataset_kwargs": {
+                "data_files": {"test": str(folder / f"{data}.json")},
+                "cache_dir": str(folder / "cache"),
+            },
             "test_split": "test",
             "fewshot_split": "test",
             **options,

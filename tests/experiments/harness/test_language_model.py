@@ -31,6 +31,9 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(BUNDLED, folder)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
+    generation = json.loads((folder / "generation_config.json").read_text())
+    del generation["max_new_tokens"]  # `hf` would generate as many tokens, whatever the task says
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
 
 
