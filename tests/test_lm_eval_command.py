@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from runtime_matrix import lm_eval as command
 from tests.conftest import ROOT
+from tests.documentation import commands
 from tests.experiments.harness.local_tasks import write_tasks
 from tests.in_process import call
 
@@ -42,6 +44,21 @@ def test_help_lists_the_arguments_of_the_model() -> None:
     done = call(command.main, ["--help"])
     assert done.returncode == 0
     assert all(name in done.stdout for name in ARGUMENTS)
+
+
+@pytest.mark.parametrize("line", commands("python -m runtime_matrix.lm_eval "))
+def test_a_documented_command_is_one_that_lm_eval_takes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval._cli.harness import HarnessCLI
+
+    from runtime_matrix.experiments.api.harness import ARGUMENTS
+
+    words = shlex.split(line)[3:]
+    if words == ["--help"]:
+        return
+    monkeypatch.setattr(sys, "argv", ["lm-eval", "run", *words])
+    parsed = HarnessCLI().parse_args()
+    assert parsed.tasks
+    assert all(key in ARGUMENTS or "." in key for key in parsed.model_args)
 
 
 @pytest.mark.parametrize(

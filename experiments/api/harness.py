@@ -25,7 +25,7 @@ ARGUMENTS = (
 _DEVICES = {None: "auto", "auto": "auto", "cpu": "cpu", "cuda": "auto", "cuda:0": "auto"}
 
 
-@register_model(NAME)  # type: ignore[untyped-decorator]
+@register_model(NAME)
 class RuntimeMatrixLM(HarnessLM):
     """Loads a model under a runtime. `batch_size` has no effect: batches follow `scoring.token_budget`.
 

@@ -99,9 +99,9 @@ class HarnessLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         order = sorted(range(len(rows)), key=lambda index: rows[index][0])
         scored = dict(zip(order, self._answering.score([score_requests[index] for index in order]), strict=True))
         answers = [_log_likelihood(scored[index]) for index in range(len(rows))]
-        for (key, _, _), answer in zip(requests, answers, strict=True):
-            if key is not None:
-                self.cache_hook.add_partial("loglikelihood", key, answer)
+        for request, answer in zip(requests, answers, strict=True):
+            if request[0] is not None:
+                self.cache_hook.add_partial("loglikelihood", request[0], answer)
         return answers
 
     def _row(self, key: Any, context: list[int], continuation: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

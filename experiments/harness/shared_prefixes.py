@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 Ids = tuple[int, ...]
 _OVERHEAD = 256  # tokens that a shared prefix must save: it takes a forward pass and splits batches
@@ -68,7 +69,7 @@ def _prefixes(common: Sequence[int]) -> list[tuple[int, int, int]]:
     return root.prefixes
 
 
-def _common(first: np.ndarray, second: np.ndarray) -> int:
+def _common(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> int:
     """Return the number of common first tokens, less than either length."""
     size = min(len(first), len(second)) - 1
     differs = first[:size] != second[:size]

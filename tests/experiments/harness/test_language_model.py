@@ -44,7 +44,7 @@ def theirs(folder: Path, **options: Any) -> Any:
 
 
 def ours(folder: Path, **options: Any) -> Any:
-    from runtime_matrix.lm_eval import RuntimeMatrixLM
+    from runtime_matrix.experiments.api.harness import RuntimeMatrixLM
 
     return RuntimeMatrixLM(model_path=str(folder), **options)
 
