@@ -24,6 +24,7 @@ from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
 from tests.experiments.answers import written
+from tests.experiments.harness.local_tasks import write_tasks
 from tests.experiments.recorded import sweep
 
 DATA = ROOT / "experiments" / "bundled" / "data"
@@ -57,6 +58,10 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         assert done.returncode == 0
         return
     places = {"model.path=DIR": f"model.path={tiny_model}", f"{TARGET}=MODULE:CLASS": f"{TARGET}={ENGINE}"}
+    if "lm_eval" in command:
+        folder = write_tasks(tmp_path / "tasks", documents=8)
+        places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}
+        places |= {"benchmark.lm_eval.include_path=DIR": f"benchmark.lm_eval.include_path={folder}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
