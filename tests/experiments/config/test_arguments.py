@@ -16,6 +16,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.gates.axes import accuracy, speedup
 from runtime_matrix.experiments.gates.request import prepare_words
 
+KINDS = ("_w4", "_w4a8", "_w8", "_w8a8")  # of ONNX graphs
 SMALL = ("model=random", "benchmark=[memory]")
 Say = Callable[..., tuple[int, str, str]]
 
@@ -144,7 +145,7 @@ def test_version_is_printed(say: Say) -> None:
     ("line", "words"),
     [
         ("runtime-matrix co", ["compare "]),
-        ("runtime-matrix run runtime=onnx", [f"runtime=onnxruntime{kind}" for kind in ("", "_w4", "_w4a8", "_w8", "_w8a8")]),
+        ("runtime-matrix run runtime=onnx", [f"runtime=onnxruntime{kind}" for kind in ("", *KINDS)]),
         ("runtime-matrix gate comparison.row", []),
         ("runtime-matrix gate comparison.rou", ["comparison.rounds="]),
         ("runtime-matrix report ", []),
