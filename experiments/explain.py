@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.analysis.explanation import explanation, reference_of
+from runtime_matrix.experiments.analysis.explanation import Explainer, reference_of
 from runtime_matrix.experiments.analysis.ladder import Ladder
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cli.command import measuring
@@ -56,9 +56,9 @@ def _explain(options: argparse.Namespace, command: str) -> int:
 def _print(chosen: Sequence[Result], results: Results) -> int:
     """Print the explanations, and return how many there are."""
     matrix, count = rows(results, all=True), 0
-    row_of = {row.record_id: row for row in matrix}
+    explainer, row_of = Explainer(results, matrix), {row.record_id: row for row in matrix}
     for result in chosen:
-        explained, row = explanation(result, results, matrix), row_of[result.record.record_id]
+        explained, row = explainer.explain(result), row_of[result.record.record_id]
         if explained is None:
             reason = "the reference" if result.record.is_reference else result.record.reason or "it has no reference"
             print(clean(f"{row.runtime}: {row.status}: {reason}"))
@@ -106,10 +106,10 @@ def _reference(result: Result, results: Results) -> Result:
 
 def _unprofiled(chosen: Sequence[Result], results: Results) -> list[Result]:
     """Return the cells that are slower than their reference for an unknown cause, and their references."""
-    matrix = rows(results, all=True)
+    explainer = Explainer(results, rows(results, all=True))
     needed: dict[str, Result] = {}
     for result in chosen:
-        explained = explanation(result, results, matrix)
+        explained = explainer.explain(result)
         if explained is not None and explained.needs_profile:
             for one in (_reference(result, results), result):
                 if read_profile(one.folder)[0] is None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from runtime_matrix.experiments.analysis.causes import NOT_PROFILED, Cause, Side, causes
-from runtime_matrix.experiments.analysis.ladder import Ladder, ladder
+from runtime_matrix.experiments.analysis.ladder import Ladder, Recorded, ladder
 from runtime_matrix.experiments.records.comparison import Result
-from runtime_matrix.experiments.records.profile import read_profile
+from runtime_matrix.experiments.records.profile import Profile, read_profile
 from runtime_matrix.experiments.records.row import Row
 
 
@@ -39,22 +39,26 @@ def reference_of(result: Result, results: Sequence[Result]) -> Result | None:
     return next(iter([*compared, *in_run]), None)
 
 
-def explanation(result: Result, results: Sequence[Result], rows: Sequence[Row]) -> Explanation | None:
-    """Return the explanation of a cell; None for a reference, a failed cell, or one without a reference.
+class Explainer:
+    """Explains the cells of a folder."""
 
-    `rows` has one row per result.
-    """
-    row_of = {row.record_id: row for row in rows}
-    reference = reference_of(result, results)
-    if reference is None or reference is result or result.record.status != "ok":
-        return None
-    profiles = [read_profile(one.folder) for one in (result, reference)]
-    sides = [
-        Side(one, row_of[one.record.record_id], kept)
-        for one, (kept, _) in zip((result, reference), profiles, strict=True)
-    ]
-    return Explanation(
-        causes=causes(*sides),
-        ladder=ladder(result, reference, [(one, row_of[one.record.record_id]) for one in results]),
-        problem=next((problem for _, problem in profiles if problem), None),
-    )
+    def __init__(self, results: Sequence[Result], rows: Sequence[Row]):
+        """`rows` has one row per result."""
+        self._results, self._rows = results, {row.record_id: row for row in rows}
+        self._recorded = Recorded((result, self._rows[result.record.record_id]) for result in results)
+
+    def explain(self, result: Result) -> Explanation | None:
+        """Return the explanation of a cell; None for a reference, a failed cell, or one without a reference."""
+        reference = reference_of(result, self._results)
+        if reference is None or reference is result or result.record.status != "ok":
+            return None
+        (own, problem), (other, other_problem) = (read_profile(one.folder) for one in (result, reference))
+        cell, base = self._side(result, own), self._side(reference, other)
+        return Explanation(
+            causes=causes(cell, base),
+            ladder=ladder(result, reference, self._recorded),
+            problem=problem or other_problem,
+        )
+
+    def _side(self, result: Result, profile: Profile | None) -> Side:
+        return Side(result, self._rows[result.record.record_id], profile)

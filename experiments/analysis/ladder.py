@@ -6,7 +6,8 @@ leave activations alone is declared by the preset (`weight_only`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -17,7 +18,6 @@ from runtime_matrix.experiments.config.targets import full_name
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
-from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.tasks.registry import scores
 
 WEIGHT_ONLY = "weight_only"  # key of weights that quantize activations: what they are without
@@ -92,9 +92,9 @@ def same_runtime(first: JsonObject, second: JsonObject) -> bool:
     return _key(first) == _key(second)
 
 
-def _key(runtime: JsonObject) -> JsonObject:
+def _key(runtime: JsonObject) -> str:
     parts = {part: _options(runtime[part]) for part in ("engine", "weights", "placement")}
-    return {**parts, "dtype": runtime["dtype"]}
+    return json.dumps({**parts, "dtype": runtime["dtype"]}, sort_keys=True)
 
 
 def _options(part: Mapping[str, object]) -> JsonObject:
@@ -102,33 +102,63 @@ def _options(part: Mapping[str, object]) -> JsonObject:
     return {**options, "target": full_name(str(part["target"]))} if "target" in part else options
 
 
-def ladder(cell: Result, reference: Result, others: Sequence[tuple[Result, Row]]) -> Ladder | None:
-    """Return the ladder of a cell from what was measured; None if it runs as the reference does.
+class Recorded:
+    """Records with their rows, by what their cells run: steps are looked up here."""
 
-    `others` are records with their rows, oldest first, among them the cell's own.
-    """
-    runtime, base = (side.record.config.get("runtime") for side in (cell, reference))
-    if not isinstance(runtime, dict) or not isinstance(base, dict):
-        return None
-    planned = rungs(runtime, base)
+    def __init__(self, pairs: Iterable[tuple[Result, Row]]):
+        self._pairs: dict[tuple[str, ...], list[tuple[Result, Row]]] = {}
+        for result, row in pairs:
+            runtime = _runtime(result)
+            if runtime is not None:
+                self._pairs.setdefault(_place(result, runtime), []).append((result, row))
+
+    def best(self, runtime: JsonObject, cell: Result) -> tuple[Result, Row] | None:
+        """Return the record of a runtime under the cell's conditions: measured, with a KL, of its run, the newest."""
+        fitting = self._pairs.get(_place(cell, runtime), [])
+        return max(fitting, key=lambda pair: _usefulness(pair, cell.record.run_id), default=None)
+
+
+def _runtime(result: Result) -> JsonObject | None:
+    """Return the plain runtime of a record; None if it does not hold one, as early records do not."""
+    runtime = result.record.config.get("runtime")
+    is_whole = isinstance(runtime, dict) and {"dtype", "engine", "weights", "placement"} <= runtime.keys()
+    return runtime if is_whole else None
+
+
+def _place(result: Result, runtime: JsonObject) -> tuple[str, ...]:
+    """Return a runtime with the model, profile and threads of a record, and the version of its divergence."""
+    record = result.record
+    version = record.benchmark_versions.get("divergence", 1)
+    return _key(runtime), record.model.digest, record.hw.name, str(record.hw.threads), str(version)
+
+
+def _usefulness(pair: tuple[Result, Row], run_id: str) -> tuple[bool, bool, bool, str]:
+    result, row = pair
+    is_ours = result.record.run_id == run_id
+    return row.status == "ok", row.get("kl_mean") is not None, is_ours, result.record.started_at
+
+
+def ladder(cell: Result, reference: Result, recorded: Recorded) -> Ladder | None:
+    """Return the ladder of a cell from what was measured; None if it runs as the reference does."""
+    runtime, base = _runtime(cell), _runtime(reference)
+    planned = rungs(runtime, base) if runtime is not None and base is not None else []
     if not planned:
         return None
-    near = [pair for pair in others if _is_near(pair[0].record, cell.record)]
-    steps = list(_measured(planned, near, cell.record.run_id))
+    steps = list(_measured(planned, cell, recorded))
     fault, verdict = _judged(steps)
     return Ladder(steps=steps, fault=fault, verdict=verdict)
 
 
-def _measured(planned: Sequence[Rung], near: Sequence[tuple[Result, Row]], run_id: str) -> Iterator[Step]:
-    """Yield each rung with the figures of its record: the newest, if possible of the same run and with a KL."""
+def _measured(planned: Sequence[Rung], cell: Result, recorded: Recorded) -> Iterator[Step]:
+    """Yield each rung with the figures of its record."""
     last_kl: float | None = 0.0
     for rung in planned:
-        fitting = [pair for pair in near if same_runtime(pair[0].record.config["runtime"], rung.runtime)]
-        if not fitting:
+        found = recorded.best(rung.runtime, cell)
+        if found is None:
             yield Step(change=rung.change, runtime=rung.title)
             last_kl = None
             continue
-        result, row = max(fitting, key=lambda pair: _usefulness(pair, run_id))
+        result, row = found
         kl = row.get("kl_mean")
         benchmark, difference = _worst_score(row)
         yield Step(
@@ -145,21 +175,6 @@ def _measured(planned: Sequence[Rung], near: Sequence[tuple[Result, Row]], run_i
             speedup=row.interval("speedup_ratio"),
         )
         last_kl = kl
-
-
-def _is_near(record: Record, other: Record) -> bool:
-    """Return whether two records are of the same model, profile and threads, and of equal benchmark versions."""
-    facts = [(one.model.digest, one.hw.name, one.hw.threads) for one in (record, other)]
-    versions = record.benchmark_versions
-    shared = versions.keys() & other.benchmark_versions.keys()
-    is_complete = isinstance(record.config.get("runtime"), dict)
-    return is_complete and facts[0] == facts[1] and all(versions[n] == other.benchmark_versions[n] for n in shared)
-
-
-def _usefulness(pair: tuple[Result, Row], run_id: str) -> tuple[bool, bool, bool, str]:
-    result, row = pair
-    is_ours = result.record.run_id == run_id
-    return row.status == "ok", row.get("kl_mean") is not None, is_ours, result.record.started_at
 
 
 def _flips(row: Row) -> float | None:

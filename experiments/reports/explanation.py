@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec import Struct
+
 from runtime_matrix.experiments.analysis.explanation import Explanation
 from runtime_matrix.experiments.analysis.ladder import Ladder, Step
 from runtime_matrix.experiments.records.metric import UNKNOWN
@@ -11,6 +13,19 @@ from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.tasks.registry import scores
 
 HEADER = ("change", "runtime", "KL nats", "added", "flips", "score", "decode speedup")
+
+
+class ShownLadder(Struct, frozen=True, kw_only=True):
+    """A ladder as texts, for the page."""
+
+    header: Sequence[str]
+    steps: Sequence[Sequence[str]]
+    verdict: str
+
+
+def shown(ladder: Ladder) -> ShownLadder:
+    """Return the ladder as texts."""
+    return ShownLadder(header=HEADER, steps=[step_texts(step) for step in ladder.steps], verdict=ladder.verdict)
 
 
 def lines(row: Row, explained: Explanation) -> Iterator[str]:
@@ -32,12 +47,6 @@ def ladder_table(ladder: Ladder) -> list[str]:
     return [
         "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
     ]
-
-
-def markdown(ladder: Ladder) -> list[str]:
-    """Return the ladder as a Markdown table."""
-    table: list[Sequence[str]] = [HEADER, ["---"] * len(HEADER), *(step_texts(step) for step in ladder.steps)]
-    return ["| " + " | ".join(texts) + " |" for texts in table]
 
 
 def step_texts(step: Step) -> tuple[str, ...]:

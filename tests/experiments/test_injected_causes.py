@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.causes import Side, slower
-from runtime_matrix.experiments.analysis.explanation import explanation
+from runtime_matrix.experiments.analysis.explanation import Explainer
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
@@ -143,7 +143,7 @@ def losses(folder: Path) -> list[tuple[str, str, str, str]]:
             for number, row in enumerate(matrix)
             if row.runtime == name and (row.dtype == "bfloat16") == (injected == "bfloat16")
         ]
-        explained = explanation(results[index], results, matrix)
+        explained = Explainer(results, matrix).explain(results[index])
         assert explained is not None
         assert explained.ladder is not None
         table.append((injected, change, explained.ladder.fault or "none", explained.ladder.verdict))
