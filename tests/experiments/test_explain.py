@@ -59,7 +59,7 @@ def test_a_damaged_profile_is_one_line(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["onnxruntim", "--no-profile"], 2, "onnxruntim is not recorded; did you mean"),
+        (["onnxruntim", "--no-profile"], 2, "onnxruntim is not recorded; known: compile, eager"),
         (["--ladder"], 2, "--ladder needs one cell"),
         (["eager"], 3, "eager: ok: the reference"),
     ],
