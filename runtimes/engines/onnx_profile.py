@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime_matrix.runtimes.operations import Kinds, Operation
 
-_KINDS = Kinds((
+KINDS = Kinds((
     ("quantization", r"^(Dynamic)?(Dequantize|Quantize)Linear$|^DynamicQuantizeLinear$"),
     ("attention", r"Attention|Softmax"),
     ("products", r"MatMul|Gemm"),
@@ -28,6 +28,6 @@ def operations(trace: Path, provider: str) -> list[Operation]:
         seconds[node] += event["dur"] / 1e6
         calls[node] += 1
     return [
-        Operation(_KINDS.of(name) if where == provider else "fallback", name, seconds[name, where], calls[name, where])
+        Operation(KINDS.of(name) if where == provider else "fallback", name, seconds[name, where], calls[name, where])
         for name, where in seconds
     ]

@@ -8,7 +8,7 @@ import torch
 
 from runtime_matrix.runtimes.operations import Kinds, Operation
 
-_KINDS = Kinds((
+KINDS = Kinds((
     ("quantization", r"quant|unpack|4bit|8bit|nf4|qparams|_shift|__[rl]shift__|bitwise"),
     ("attention", r"attention|softmax"),
     ("products", r"::(add|b|ba)?mm|matmul|linear|gemm|gemv|einsum|mkldnn|::dot|::mv\b|int_mm|pack_mm"),
@@ -29,5 +29,5 @@ def profiled(work: Callable[[], None], device: str) -> list[Operation]:
     for event in profiler.key_averages():
         microseconds = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
         if microseconds > 0 and event.device_type == torch.autograd.DeviceType.CPU:
-            operations.append(Operation(_KINDS.of(event.key), event.key, microseconds / 1e6, event.count))
+            operations.append(Operation(KINDS.of(event.key), event.key, microseconds / 1e6, event.count))
     return operations
