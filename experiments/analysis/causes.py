@@ -113,11 +113,12 @@ def _profiled(phase: str, cell: Side, reference: Side) -> tuple[str, str]:
 def _threads(cell: Side, own: PhaseProfile, other: PhaseProfile) -> tuple[str, str] | None:
     assert cell.profile is not None
     used, others = own.threads_used, other.threads_used
-    if others < _PARALLEL or used > _FEWER_THREADS * others:
+    if used is None or others is None or others < _PARALLEL or used > _FEWER_THREADS * others:
         return None
     return (
         "fewer threads",
-        f"it uses {used:.1f} of {cell.profile.threads} threads (CPU time / wall time), the reference {others:.1f}",
+        f"{used:.1f} threads share its work, of {cell.profile.threads} that it was given (CPU time of all / of the "
+        f"busiest); the reference's is shared by {others:.1f}",
     )
 
 

@@ -28,13 +28,9 @@ class PhaseProfile(Struct, frozen=True, kw_only=True):
 
     wall_s: float
     cpu_s: float  # child processes included
+    threads_used: float | None = None  # CPU time of all threads over that of the busiest; None: unknown
     profiled_s: float | None = None  # wall time under the profiler; None: the engine has none
     operations: list[OperationTime] = []
-
-    @property
-    def threads_used(self) -> float:
-        """Return the CPU time over the wall time: the threads that computed on average."""
-        return self.cpu_s / self.wall_s
 
     def kinds(self) -> dict[str, float]:
         """Return the seconds by kind of operation, and those `outside` them: Python, dispatch and waiting."""

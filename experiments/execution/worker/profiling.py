@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import draw_prompts
 from runtime_matrix.experiments.measurement.processes import TreeClock
+from runtime_matrix.experiments.measurement.threads import cpu_by_thread, threads_used
 from runtime_matrix.experiments.records.profile import (
     PROFILE_SCHEMA_VERSION,
     OperationTime,
@@ -89,12 +90,13 @@ class _Calls:
 
 def _phase(runtime: Runtime, call: Callable[[], None], steps: int) -> PhaseProfile:
     """Return the profile of a call of `steps` steps, per step: a median round, then rounds under the profiler."""
-    clock, times = TreeClock(), []
+    clock, times, before = TreeClock(), [], cpu_by_thread()
     for _ in range(_ROUNDS):
         clock.refresh()
         cpu_s, wall_s = clock(), time.perf_counter()
         call()
         times.append((time.perf_counter() - wall_s, clock() - cpu_s))
+    shared = threads_used(before, cpu_by_thread())
     wall_s, cpu_s = sorted(times)[len(times) // 2]
     spent_s: list[float] = []
 
@@ -108,6 +110,7 @@ def _phase(runtime: Runtime, call: Callable[[], None], steps: int) -> PhaseProfi
     return PhaseProfile(
         wall_s=wall_s / steps,
         cpu_s=cpu_s / steps,
+        threads_used=shared,
         profiled_s=spent_s[0] / calls if operations is not None else None,
         operations=[
             OperationTime(

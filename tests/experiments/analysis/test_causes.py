@@ -22,7 +22,13 @@ def profile(
         OperationTime(kind=kind, name=f"a {kind} node", seconds=ms / 1e3, calls=1) for kind, ms in kinds.items()
     ]
     profiled_s = None if profiled_ms is None else profiled_ms / 1e3
-    phase = PhaseProfile(wall_s=wall_ms / 1e3, cpu_s=used * wall_ms / 1e3, profiled_s=profiled_s, operations=operations)
+    phase = PhaseProfile(
+        wall_s=wall_ms / 1e3,
+        cpu_s=used * wall_ms / 1e3,
+        threads_used=used,
+        profiled_s=profiled_s,
+        operations=operations,
+    )
     return Profile(schema_version=PROFILE_SCHEMA_VERSION, threads=2, phases={"decode": phase, "prefill": phase}, **more)
 
 
@@ -40,7 +46,7 @@ GROWN = {**BASE, "products": 3.0}
 @pytest.mark.parametrize(
     ("cell", "cause", "says"),
     [
-        (side(profile(BASE, used=0.9)), "fewer threads", "0.9 of 2 threads"),
+        (side(profile(BASE, used=1.0)), "fewer threads", "1.0 threads share its work, of 2"),
         (side(profile(BASE, counters={"graph_breaks": 3})), "graph breaks", "at 3 places"),
         (side(profile(BASE, recompiles=2)), "recompiles", "2 graphs were compiled"),
         (side(profile(BASE), timed_recompiles=4.0), "recompiles", "4 graphs were compiled within timed rounds"),
@@ -63,7 +69,7 @@ def test_the_cause_of_a_slower_step_is_named_with_its_evidence(cell: Side, cause
 
 def test_work_too_small_for_threads_is_no_lack_of_threads() -> None:
     single = profile(BASE, used=1.0)
-    assert slower("decode", side(profile(GROWN, 4, 0.9, 4)), side(single)).cause == "slower products"
+    assert slower("decode", side(profile(GROWN, 4, 1.0, 4)), side(single)).cause == "slower products"
 
 
 def test_shares_are_applied_to_the_times_that_were_measured() -> None:
