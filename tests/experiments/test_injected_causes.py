@@ -17,7 +17,7 @@ from runtime_matrix.experiments.execution.supervisor import Children
 from runtime_matrix.experiments.records.profile import Profile, read_profile
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.sweeps.sweep import sweep
-from tests.experiments.recorded import make_record, result
+from tests.experiments.recorded import changed_row, make_record, result
 
 ENGINES = "tests.experiments.injected_engines"
 LARGE = (  # products that two threads divide
@@ -100,7 +100,7 @@ def side(cell: Cell, profile: Profile) -> Side:
     parts = {"weights": str(runtime.weights["name"]), "placement": str(runtime.placement["name"])}
     record = replace(record, runtime=replace(record.runtime, dtype=runtime.dtype, **parts))
     (row,) = rows([result(record)])
-    return Side(result(record), row, profile)
+    return Side(result(record), changed_row(row, decode_mbu_ratio=None), profile)  # an invented time has no bandwidth
 
 
 @pytest.mark.slow
