@@ -36,7 +36,8 @@ class Rung:
     @property
     def title(self) -> str:
         """Return the name of the runtime in the matrix."""
-        return build(RuntimeConfig, self.runtime, "runtime").title
+        config: RuntimeConfig = build(RuntimeConfig, self.runtime, "runtime")
+        return config.title
 
 
 class Step(Struct, frozen=True, kw_only=True):

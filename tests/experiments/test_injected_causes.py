@@ -76,7 +76,12 @@ STEPS = (
 
 
 def planned(words: tuple[str, ...], folder: Path) -> Cell:
-    own = (f"results_dir={folder}", "progress=false", "comparison.enabled=false", "benchmark=[divergence]")
+    own: tuple[str, ...] = (
+        f"results_dir={folder}",
+        "progress=false",
+        "comparison.enabled=false",
+        "benchmark=[divergence]",
+    )
     if not any(word.startswith("model") for word in words):
         own = (*own, "benchmark.divergence.tokens=4000")
     else:

@@ -20,8 +20,10 @@ def runtime(*words: str) -> JsonObject:
 
 
 EAGER = runtime("runtime=eager")
-W8A8 = ("runtime=onnxruntime_w8a8",)
-STEPS = {  # the words of a cell: its steps, and the KL of each
+W8A8: tuple[str, ...] = ("runtime=onnxruntime_w8a8",)
+STEPS: dict[
+    tuple[str, ...], dict[tuple[str, ...], float | None]
+] = {  # the words of a cell: its steps, and the KL of each
     W8A8: {("runtime=onnxruntime",): 1e-8, ("runtime=onnxruntime_w8",): 1e-5, W8A8: 1.5e-3},
 }
 
