@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.runtimes.engines import onnx_profile, torch_profile
-from runtime_matrix.runtimes.operations import Operation
 
 TORCH = {
     "aten::mm": "products",
