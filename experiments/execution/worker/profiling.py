@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.evaluation.batching import pad
 from runtime_matrix.experiments.evaluation.prompts import draw_prompts
+from runtime_matrix.experiments.execution.worker.device import resolve
+from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
 from runtime_matrix.experiments.measurement.processes import TreeClock
 from runtime_matrix.experiments.measurement.threads import cpu_by_thread, threads_used
 from runtime_matrix.experiments.records.profile import (
@@ -32,9 +35,6 @@ _WARM_UPS, _ROUNDS = 3, 5
 
 def profile(cell: Cell, folder: Path) -> None:
     """Write the profile of a cell's runtime to `folder`."""
-    from runtime_matrix.experiments.execution.worker.device import resolve
-    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
-
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     with make_runtime(cell.config.runtime) as runtime:
         traits = load(cell, runtime, cell.config.runtime, hardware, lambda name: nullcontext())
@@ -66,8 +66,6 @@ class _Calls:
     """The calls of a profile; `decode` continues the prompt of the last `prefill`, so that it computes steps alone."""
 
     def __init__(self, runtime: Runtime, traits: Traits):
-        from runtime_matrix.experiments.evaluation.batching import pad
-
         longest = traits.max_length or _PROMPT_TOKENS + _STEPS
         tokens = max(1, min(_PROMPT_TOKENS, longest - _STEPS))
         self._runtime, self._prompt_tokens = runtime, tokens
