@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from runtime_matrix.runtimes.operations import Operation
+
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
 
@@ -271,6 +273,13 @@ class Runtime(ABC):
     def counters(self) -> dict[str, int]:
         """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""
         return {}
+
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
+        """Run `work`, which calls `forward`, under the engine's own profiler, and return its operations.
+
+        None: the engine has no profiler, and `work` was not run. Profiling slows the calls, so it is never timed.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

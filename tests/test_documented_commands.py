@@ -18,6 +18,7 @@ from runtime_matrix.experiments.cells.overrides import cells, expand
 from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
 from runtime_matrix.experiments.validation.simulation import main as simulation
@@ -25,7 +26,7 @@ from tests.conftest import ROOT
 from tests.documentation import commands
 from tests.experiments.answers import written
 from tests.experiments.harness.local_tasks import write_tasks
-from tests.experiments.recorded import sweep
+from tests.experiments.recorded import make_record, sweep, write
 
 DATA = ROOT / "experiments" / "bundled" / "data"
 FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
@@ -33,7 +34,18 @@ PLACES = ("DIR", "FILE")
 FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
 TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
 PUBLISHED = "results/amd-epyc-2-cores"
-TESTED = ("run", "gate", "compare", "report", "advise", "calibrate", "proof", "cache", "validation.simulation")
+TESTED = (
+    "run",
+    "gate",
+    "compare",
+    "report",
+    "advise",
+    "calibrate",
+    "proof",
+    "cache",
+    "explain",
+    "validation.simulation",
+)
 
 
 class Reached(Exception):
@@ -152,6 +164,16 @@ def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pyte
     main = report if command.startswith("python -m experiments.report") else advise
     assert main(arguments if is_published else [str(folder), *arguments]) == 0
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.explain"))
+def test_an_explanation_reaches_the_cell(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path, [make_record("eager"), make_record("onnxruntime+w8"), make_record("onnxruntime+w4a8")])
+    words = [*words_of(command), "--results", str(folder)]
+    # These records hold no configuration from which the steps of a ladder could be planned.
+    assert explain(words) == (2 if "--ladder" in words else 0)
+    captured = capsys.readouterr()
+    assert "onnxruntime+w" in captured.out + captured.err
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.cache "))

@@ -1,8 +1,8 @@
-"""The five jobs of a cell, each in its own process. A record needs only `measure`.
+"""The six jobs of a cell, each in its own process. A record needs only `measure`.
 
 `check`: whether the machine has what the runtime needs. `hardware_peak`: copy bandwidth and matrix rates.
 `reference`: the reference's outputs that the benchmarks compare with. `measure`: the benchmarks, under pytest.
-`replay`: the timed tokens, scored by the reference.
+`replay`: the timed tokens, scored by the reference. `profile`: where the time goes, on demand and never timed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
         if job == "hardware_peak":
             _hardware_peak(cell, folder, dtypes)
         else:
-            jobs = {"check": _check, "reference": _reference, "measure": _measure, "replay": _replay}
+            jobs = {
+                **{"check": _check, "reference": _reference, "measure": _measure, "replay": _replay},
+                "profile": _profile,
+            }
             jobs[job](cell, folder, progress)
     except BaseException as error:
         from runtime_matrix.experiments.execution.worker.loading import classify
@@ -163,6 +166,12 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
         with loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype)) as reference:
             for case in chosen:
                 case.task.write_reference_in_own_dtype(reference)
+
+
+def _profile(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from runtime_matrix.experiments.execution.worker.profiling import profile
+
+    profile(cell, folder)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
