@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.analysis.timed_work import problem
+from runtime_matrix.experiments.analysis.audit import audit, problem
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.overrides import cells
 from runtime_matrix.experiments.config.arguments import read_arguments
@@ -65,7 +65,7 @@ def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_each_cheat_is_detected_and_no_honest_runtime(compared: dict[str, Speed]) -> None:
     honest = {name: speed for name, speed in compared.items() if name in HONEST}
     assert {(speed.reason, len(speed.launches)) for speed in honest.values()} == {(None, 2)}
-    problems = {name: problem(speed, None) for name, speed in compared.items()}
+    problems = {name: problem(audit(make_record(name), speed)) for name, speed in compared.items()}
     statuses = {name: None if found is None else found.status for name, found in problems.items()}
     assert statuses == {name: STATUSES[name] for name in statuses}, problems
     assert set(QUICK) <= set(statuses)
