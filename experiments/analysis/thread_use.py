@@ -1,8 +1,8 @@
 """Whether a cell computed with the threads that it was given, in its timed rounds.
 
 More threads than requested make a comparison unfair. Fewer make the row's number of threads and its thread scaling
-false. But no engine splits small work, so fewer threads are a failure only if the cell uses at most half of them for
-every shape, where the reference uses more for the same prompts.
+false. But engines do not split small work, so fewer threads are a failure only in batches, and only if the cell uses at
+most half of them where the reference uses more for the same prompts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import median
 
 from runtime_matrix.experiments.records.comparison import Launch, Side
 
-_ONE_THREAD = "one_thread"  # the block that is timed with one thread
+_ONE_THREAD, _BATCHED = "one_thread", "batched"  # blocks: timed with one thread; large enough to be split
 _MOST_CPU_RATIO = 1.1  # CPU time over wall time and threads; clocks differ by a few percent in short rounds
 
 
@@ -48,11 +48,10 @@ def threads(launches: Sequence[Launch], asked: int) -> ThreadUse | None:
             return ThreadUse(f"{_threads(count)} compute where {allowed} {_was(allowed)} requested", "", figures)
         if ratio is not None and ratio > _MOST_CPU_RATIO * allowed:
             return ThreadUse(f"uses {ratio:.2f} s of CPU time per second with {_threads(allowed)}", "", figures)
-    others = [_busy(launches, name, "reference") for name in counts if name != _ONE_THREAD]
-    reference = max((count for count in others if count is not None), default=0.0)
-    if computed <= asked / 2 < reference:
+    in_batches, reference = counts.get(_BATCHED), _busy(launches, _BATCHED, "reference")
+    if in_batches is not None and reference is not None and in_batches <= asked / 2 < reference:
         problem = (
-            f"{_threads(computed)} of {asked} {_computes(computed)}, {reference:g} of the reference on equal prompts"
+            f"{_threads(in_batches)} of {asked} {_computes(in_batches)} in batches, {reference:g} of the reference"
         )
         return ThreadUse(problem, "", figures)
     return ThreadUse(None, f"{_threads(computed)} of {asked} {_computes(computed)}", figures)
