@@ -88,12 +88,12 @@ class _Proof:
 
     def honest(self, count: int, progress: Progress) -> None:
         """Launch the honest runtimes in groups until there are `count` launches."""
-        for number in range(count):
-            done = sum(not line.is_lie for line in read_launches(self.folder))
-            if done >= count or self._deadline.is_over():
+        while not self._deadline.is_over():
+            done = Counter(line.name for line in read_launches(self.folder) if not line.is_lie)
+            if done.total() >= count:
                 return
-            group = HONEST[number % len(HONEST)]
-            progress.note(f"{done} of {count} honest launches")
+            progress.note(f"{done.total()} of {count} honest launches")
+            group = min(HONEST, key=lambda names: sum(done[name] for name in names))
             self._launches(group, [[f"runtime={name}"] for name in group], 1, progress, is_lie=False)
 
     def _launches(
