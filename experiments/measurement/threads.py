@@ -48,7 +48,9 @@ def busy_threads(
     least = _BUSY_SHARE * cpu_s / threads
     spent = [seconds - before.get(key, 0.0) for key, seconds in after.items()]
     busy = sum(seconds >= least for seconds in spent if seconds > 0)
-    return busy + (cpu_s - sum(spent) >= max(least, 1 / _TICKS if len({pid for pid, _ in after}) > 1 else 0.0))
+    own = os.getpid()
+    rounding_s = sum(pid != own for pid, _ in after) / _TICKS
+    return busy + (cpu_s - sum(spent) > least + rounding_s)
 
 
 def _tasks(pid: int) -> list[Path]:

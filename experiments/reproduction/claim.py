@@ -29,6 +29,7 @@ class Claim:
     reference: Cell
     launches: list[Launch]
     no_launches: str  # why there are none
+    is_own_reference: bool  # it has no speedup
     differences: list[str]  # of the machine, the versions and the code, from those of the record
     is_same_machine: bool
     result: Result | None = None
@@ -70,13 +71,16 @@ def claim_of_folder(folder: Path, places: Places, command: str) -> Claim:
         reference_folder = folder.parent / result.speed.against
         if (reference_folder / "record.json").is_file():
             reference_config = _result(reference_folder).record.config
+    against = result.speed.against if result.speed is not None else record.record_id
+    is_own_reference = record.is_reference and against == record.record_id
     differences, is_same_machine = differences_of_record(record, cell)
     return Claim(
         title=f"{record.runtime.name}, {record.record_id}",
         cell=cell,
         reference=plan(places.applied(_completed(reference_config, folder)), command),
-        launches=result.speed.launches if result.speed is not None and not record.is_reference else [],
-        no_launches="it is its own reference" if record.is_reference else result.speed_problem or "not interleaved",
+        launches=result.speed.launches if result.speed is not None and not is_own_reference else [],
+        no_launches=result.speed_problem or "not interleaved",
+        is_own_reference=is_own_reference,
         differences=differences,
         is_same_machine=is_same_machine,
         result=result,

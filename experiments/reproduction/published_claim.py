@@ -34,13 +34,14 @@ def claim_of_row(file: Path, rows: Sequence[Row], name: str | None, places: Plac
     cell = _planned(row, places, command)
     reference = _planned(references[0], places, command) if references else _reference_of(cell, command)
     differences, is_same_machine = differences_of_row(row, cell)
-    launches, reason = ([], "it is its own reference") if row.is_reference else _launches(file, row)
+    launches, reason = ([], "") if row.is_reference else _launches(file, row)
     return Claim(
         title=f"{row.runtime}, {row.record_id}",
         cell=cell,
         reference=reference,
         launches=launches,
         no_launches=reason,
+        is_own_reference=row.is_reference,
         differences=differences,
         is_same_machine=is_same_machine,
         figures=dict(row.figures),

@@ -54,7 +54,7 @@ def reproduce(claim: Claim, launches: int | None, progress: Progress) -> Reprodu
     elif dropped is not None:
         raise NotMeasured(dropped)
     elif not claim.launches:
-        if not _is_own_reference(claim):
+        if not claim.is_own_reference:
             findings.append(Finding("speed", "inconclusive", claim.no_launches))
     else:
         speeds = speed_findings(claim.launches, measured)
@@ -70,7 +70,7 @@ def reproduce(claim: Claim, launches: int | None, progress: Progress) -> Reprodu
 
 def _measured(claim: Claim, launches: int | None, progress: Progress) -> tuple[Result, str | None]:
     """Return the new record with its launches, and why they ended early."""
-    cells = [claim.cell] if _is_own_reference(claim) else [claim.reference, claim.cell]
+    cells = [claim.cell] if claim.is_own_reference else [claim.reference, claim.cell]
     records = measure_cells(cells, progress)
     for record in records:
         if record.status != "ok" and record.status not in FAILED_TIMING:
@@ -91,7 +91,3 @@ def _measured(claim: Claim, launches: int | None, progress: Progress) -> tuple[R
     reasons = compare_speed(first, [last], options, Clock.WALL, note, tick=progress.tick)
     (result,) = attach(records[-1:], results)
     return result, reasons[last.folder]
-
-
-def _is_own_reference(claim: Claim) -> bool:
-    return claim.cell.config.runtime == claim.reference.config.runtime

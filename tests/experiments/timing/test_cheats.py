@@ -24,15 +24,16 @@ pytestmark = pytest.mark.alone
 HONEST = ("eager", "onnxruntime")
 STATUSES = {
     **dict.fromkeys(HONEST),
-    **dict.fromkeys(("Garbage", "Defeat", "EarlyEnd"), WRONG_OUTPUT),
-    **dict.fromkeys(("Memo", "Between", "Lazy"), INVALID_TIMING),
+    **dict.fromkeys(("Garbage", "Defeat", "EarlyEnd", "Constant", "EightBits", "ThreeBits"), WRONG_OUTPUT),
+    **dict.fromkeys(("Memo", "KnownPrefix", "MoreThreads", "HalfThreads", "Helper"), INVALID_TIMING),
+    **dict.fromkeys(("Between", "Lazy", "AfterTheLast", "Orphan"), INVALID_TIMING),
     "Late": None,  # slower, and no cheat
 }
-QUICK = ("eager", "Garbage", "Memo", "Late")
+QUICK = ("eager", "Garbage", "KnownPrefix", "Helper", "Late")
 
 
 def _cell(results: Path, *words: str) -> Cell:
-    shape = ["rounds=4", "launches=2", "warmup=1", "batched=null", "one_thread_rounds=3"]
+    shape = ["rounds=4", "launches=2", "warmup=1", "batched=4", "extra_rounds=2", "one_thread_rounds=3"]
     given = ["benchmark=[latency]", "progress=false", f"results_dir={results}", *words]
     _, (cell,) = cells(read_arguments([*given, *(f"comparison.{word}" for word in shape)]), "eager", "test")
     return cell
