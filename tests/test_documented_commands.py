@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments import calibrate, proof
+from runtime_matrix.experiments import calibrate, proof, reproduce
 from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
@@ -19,6 +19,7 @@ from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
+from runtime_matrix.experiments.validation import audit_proof
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -30,7 +31,10 @@ PLACES = ("DIR", "FILE")
 FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
 TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
 PUBLISHED = "results/amd-epyc-2-cores"
-TESTED = ("run", "gate", "compare", "report", "advise", "calibrate", "proof", "cache", "validation.simulation")
+TESTED = (
+    *("run", "gate", "compare", "report", "reproduce", "advise", "calibrate", "proof", "cache"),
+    *("validation.simulation", "validation.audit_proof"),
+)
 
 
 def words_of(command: str) -> list[str]:
@@ -89,6 +93,10 @@ class Reached(Exception):
             for command in commands("python -m experiments.calibrate ")
         ),
         *((proof.main, proof, "Proof", command) for command in commands("python -m experiments.proof ")),
+        *(
+            (audit_proof.main, audit_proof, "AuditProof", command)
+            for command in commands("python -m experiments.validation.audit_proof ")
+        ),
     ],
 )
 def test_a_command_reaches_its_measurement(
@@ -119,6 +127,25 @@ def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pyte
     main = report if command.startswith("python -m experiments.report") else advise
     assert main(arguments if is_published else [str(folder), *arguments]) == 0
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.reproduce "))
+def test_a_record_is_about_to_be_reproduced(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(reproduce, "reproduce", reached)
+    monkeypatch.setattr(reproduce, "claim_of_folder", lambda folder, places, command: _Claim())
+    sweep(tmp_path / "runs")
+    places = {"RECORD": str(tmp_path / "runs" / "run-1-onnxruntime"), f"{PUBLISHED}/matrix.json": f"{ROOT / PUBLISHED}"}
+    with pytest.raises(Reached):
+        reproduce.main([*(places.get(word, word) for word in words_of(command)), "--results", str(tmp_path)])
+
+
+class _Claim:
+    """Stands for the claim of a record whose configuration is invented."""
+
+    title, differences, is_same_machine = "a record", (), True
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.cache "))

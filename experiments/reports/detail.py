@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.roofline import RequestShape, positions
 from runtime_matrix.experiments.analysis.speed_row import INTERLEAVED
+from runtime_matrix.experiments.records.audit import Check
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
@@ -81,6 +83,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     skipped: list[tuple[str, str, str | None]]  # benchmark, status, reason
     environment: dict[str, str | float | None]
     flipped: FlippedItems
+    audit: list[Check]
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def detail(result: Result, row: Row, flipped: FlippedItems, reference: Record | 
         skipped=[(entry.benchmark, entry.status, entry.reason) for entry in record.benchmarks if entry.status != "ok"],
         environment=_environment(record.environment, record.launch),
         flipped=flipped,
+        audit=audit(record, result.speed).checks if record.status == "ok" else [],
     )
 
 

@@ -57,7 +57,7 @@ def _prove(words: Sequence[str]) -> int:
     for name, value in own.items():
         if not str(value).isdigit() or int(str(value)) < 1:
             raise UserError(f"{name}={value} must be a number of at least 1")
-    proof = _Proof(given.overrides, recorded_command("validation.audit_proof", words), float(str(own["seconds"])))
+    proof = AuditProof(given.overrides, recorded_command("validation.audit_proof", words), float(str(own["seconds"])))
     with Progress(2, True) as progress:
         proof.lies(int(str(own["lying"])), progress)
         proof.honest(int(str(own["honest"])), progress)
@@ -67,7 +67,7 @@ def _prove(words: Sequence[str]) -> int:
     return 0 if is_proved else 1
 
 
-class _Proof:
+class AuditProof:
     """Measures the launches that are missing in the journal."""
 
     def __init__(self, overrides: Sequence[str], command: str, seconds: float):

@@ -16,6 +16,7 @@ from runtime_matrix.experiments.config import models
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, full_name, load_class
+from runtime_matrix.experiments.evaluation.probe import probe
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftModel, Lookup
 from runtime_matrix.experiments.evaluation.text import Text
@@ -147,8 +148,6 @@ def _created(kind: Any, options: JsonObject, what: str) -> Any:
 
 def take_probe(cell: Cell, runtime: Runtime, traits: Traits) -> Probe | ProbeFailure:
     """Return the runtime's answers to the audit's fixed batch, in the shapes of the cell's comparison."""
-    from runtime_matrix.experiments.evaluation.probe import probe
-
     options = cell.config.comparison
     try:
         return probe(runtime, traits, max(options.batch, options.batched or 0), options.prompt_tokens)

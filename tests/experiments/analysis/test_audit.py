@@ -23,12 +23,18 @@ def record(**changes: Any) -> Record:
 
 
 def launches(
-    probe: Probe = PROBE, rest_s: float = 0.0, repeated: Repeated = REPEATED, **busy: tuple[float, float]
+    probe: Probe = PROBE,
+    rest_s: float = 0.0,
+    repeated: Repeated = REPEATED,
+    busy: dict[str, tuple[float, float]] | None = None,
 ) -> list[Launch]:
     """Return two launches with evidence; `busy`: threads of the candidate and of the reference, by block."""
     evidence = TimedAudit(rest=Rest(wall_s=0.5, cpu_s=rest_s), probe=probe)
     made = [replace(launch, audit=evidence, repeated=repeated) for launch in recorded.launches(2.0, 2)]
-    return [_with_threads(launch, {"own": (2, 2), "batched": (2, 2), "one_thread": (1, 1)} | busy) for launch in made]
+    return [
+        _with_threads(launch, {"own": (2, 2), "batched": (2, 2), "one_thread": (1, 1), **(busy or {})})
+        for launch in made
+    ]
 
 
 def _with_threads(launch: Launch, busy: dict[str, tuple[float, float]]) -> Launch:
@@ -99,7 +105,7 @@ def test_rows_that_depend_on_their_order_are_found_in_either_process() -> None:
     ],
 )
 def test_other_threads_than_requested_are_found(busy: dict[str, tuple[float, float]], found: str | None) -> None:
-    threads = check("threads", launches(**busy))
+    threads = check("threads", launches(busy=busy))
     assert (threads.verdict, threads.found if found else None) == ("fail" if found else "pass", found)
 
 
