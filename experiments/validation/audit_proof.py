@@ -134,6 +134,7 @@ class AuditProof:
                     launch=None if index in measured.failures else measured.stored(index),
                     failure=measured.failures.get(index),
                     wall_s=time.monotonic() - start,
+                    commit=record.environment.commit,
                 ),
             )
 

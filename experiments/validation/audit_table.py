@@ -35,6 +35,7 @@ class ProofLaunch(Struct, frozen=True, kw_only=True):
     launch: Launch | None
     failure: str | None
     wall_s: float
+    commit: str | None = None  # of the program
 
 
 def read_launches(folder: Path) -> list[ProofLaunch]:
@@ -50,7 +51,10 @@ def write_table(folder: Path) -> tuple[Path, bool]:
     honest = _honest(lines, records)
     found = [failed for _, audits in lies if audits for failed in [any(one.verdict == "fail" for one in audits)]]
     false = sum(audited.verdict == "fail" for audits in honest.values() for audited in audits)
-    text = "\n".join([*_head(found, false, honest), *_lie_rows(lies), *_honest_rows(honest), *_margins(honest)])
+    commits = ", ".join(dict.fromkeys((line.commit or "unknown")[:7] for line in lines))
+    text = "\n".join(
+        [*_head(commits, found, false, honest), *_lie_rows(lies), *_honest_rows(honest), *_margins(honest)]
+    )
     write_atomic(folder / TABLE, text + "\n")
     return folder / TABLE, all(found) and len(found) == len(LIES) and not false
 
@@ -96,14 +100,14 @@ def _honest(lines: Sequence[ProofLaunch], records: dict[str, Record]) -> dict[st
     }
 
 
-def _head(found: Sequence[bool], false: int, honest: dict[str, list[Audit]]) -> list[str]:
-    here, count = environment(), sum(map(len, honest.values()))
+def _head(commits: str, found: Sequence[bool], false: int, honest: dict[str, list[Audit]]) -> list[str]:
+    count = sum(map(len, honest.values()))
     rate = exact_proportion(false, count) if count else None
     bound = f", a rate of at most {100 * rate.high:.1f} % at 95 % confidence" if rate is not None else ""
     return [
         "# The audit: lies found, and honest launches",
         "",
-        f"commit {(here.commit or 'unknown')[:7]}, {describe(here)}. `python -m experiments.validation.audit_proof`",
+        f"Measured at {commits}, {describe(environment())}. `python -m experiments.validation.audit_proof`",
         "",
         "| | audit fails | audit does not fail |",
         "| --- | ---: | ---: |",
