@@ -25,6 +25,7 @@ COMMANDS = {
     "cache": "list and prune the stored graphs, engines and quantized weights",
     "report": "show the matrix of recorded cells as a page, a table or data",
     "explain": "name the cause of what is slower, larger or less accurate than the reference",
+    "reproduce": "measure a record again, and test whether it is reproduced",
     "advise": "name the best measured cell for a goal, and what to try next",
 }
 _COMPOSING = ("run", "compare", "gate", "calibrate", "proof")  # commands that take Hydra's overrides

@@ -89,6 +89,7 @@ class Traits:
     dtype_note: str | None = None  # warning that the processor emulates the dtype, with the measured slowdown
     notes: tuple[str, ...] = ()  # fallbacks that the runtime took, stored in the record
     is_scripted: bool = False  # True: there is no model, and the outputs are predefined
+    caches_prompts: bool = False  # True: a repeated prompt may be faster than a new one; undeclared, it fails the audit
     build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments import calibrate, proof
+from runtime_matrix.experiments import calibrate, proof, reproduce
 from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
@@ -21,6 +21,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
+from runtime_matrix.experiments.validation import audit_proof
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -44,7 +45,9 @@ TESTED = (
     "proof",
     "cache",
     "explain",
+    "reproduce",
     "validation.simulation",
+    "validation.audit_proof",
 )
 
 
@@ -134,6 +137,10 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
             for command in commands("python -m experiments.calibrate ")
         ),
         *((proof.main, proof, "Proof", command) for command in commands("python -m experiments.proof ")),
+        *(
+            (audit_proof.main, audit_proof, "AuditProof", command)
+            for command in commands("python -m experiments.validation.audit_proof ")
+        ),
     ],
 )
 def test_a_command_reaches_its_measurement(
@@ -174,6 +181,25 @@ def test_an_explanation_reaches_the_cell(command: str, tmp_path: Path, capsys: p
     assert explain(words) == (2 if "--ladder" in words else 0)
     captured = capsys.readouterr()
     assert "onnxruntime+w" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.reproduce "))
+def test_a_record_is_about_to_be_reproduced(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(reproduce, "reproduce", reached)
+    monkeypatch.setattr(reproduce, "claim_of_folder", lambda folder, places, command: _Claim())
+    sweep(tmp_path / "runs")
+    places = {"RECORD": str(tmp_path / "runs" / "run-1-onnxruntime"), f"{PUBLISHED}/matrix.json": f"{ROOT / PUBLISHED}"}
+    with pytest.raises(Reached):
+        reproduce.main([*(places.get(word, word) for word in words_of(command)), "--results", str(tmp_path)])
+
+
+class _Claim:
+    """Stands for the claim of a record whose configuration is invented."""
+
+    title, differences, is_same_machine = "a record", (), True
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.cache "))

@@ -9,10 +9,12 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.explanation import Explanation
 from runtime_matrix.experiments.analysis.roofline import RequestShape, positions
 from runtime_matrix.experiments.analysis.speed_row import INTERLEAVED
+from runtime_matrix.experiments.records.audit import Check
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
@@ -83,6 +85,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     skipped: list[tuple[str, str, str | None]]  # benchmark, status, reason
     environment: dict[str, str | float | None]
     flipped: FlippedItems
+    audit: list[Check]
     causes: list[str] = []  # why it is slower or larger than its reference, one line each
     ladder: ShownLadder | None = None
 
@@ -128,6 +131,7 @@ def detail(
         flipped=flipped,
         causes=[cause.line for cause in explained.causes] if explained is not None else [],
         ladder=shown(explained.ladder) if explained is not None and explained.ladder is not None else None,
+        audit=audit(record, result.speed).checks if record.status == "ok" else [],
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 ASSETS = Path(__file__).with_name("assets")
-_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
+_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "audit", "cell", "trends", "main")  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
 _DETAILED = 300  # the latest cells get distributions and items; older ones only a row
 _FOLDED_BELOW = 15  # rows: filters are folded for fewer

@@ -129,6 +129,7 @@ def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
     code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
+    plugin.write_probe()
     if cell.facts.has_tokenizer:  # after all measurements of time and memory
         plugin.journal.write("overlap", overlap_of(cell))
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)

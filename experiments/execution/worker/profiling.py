@@ -17,7 +17,7 @@ from runtime_matrix.experiments.evaluation.prompts import draw_prompts
 from runtime_matrix.experiments.execution.worker.device import resolve
 from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
 from runtime_matrix.experiments.measurement.processes import TreeClock
-from runtime_matrix.experiments.measurement.threads import cpu_by_thread, threads_used
+from runtime_matrix.experiments.measurement.threads import thread_times, threads_used
 from runtime_matrix.experiments.records.profile import (
     PROFILE_SCHEMA_VERSION,
     OperationTime,
@@ -88,13 +88,13 @@ class _Calls:
 
 def _phase(runtime: Runtime, call: Callable[[], None], steps: int) -> PhaseProfile:
     """Return the profile of a call of `steps` steps, per step: a median round, then rounds under the profiler."""
-    clock, times, before = TreeClock(), [], cpu_by_thread()
+    clock, times, before = TreeClock(), [], thread_times()
     for _ in range(_ROUNDS):
         clock.refresh()
         cpu_s, wall_s = clock(), time.perf_counter()
         call()
         times.append((time.perf_counter() - wall_s, clock() - cpu_s))
-    shared = threads_used(before, cpu_by_thread())
+    shared = threads_used(before, thread_times())
     wall_s, cpu_s = sorted(times)[len(times) // 2]
     spent_s: list[float] = []
 
