@@ -28,6 +28,8 @@ from runtime_matrix.experiments.evaluation.requests import Generated as Generate
 from runtime_matrix.experiments.evaluation.requests import Scored as ScoredRequest
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.text import Text
+from runtime_matrix.experiments.harness.encoding import HarnessTokenizer
+from runtime_matrix.experiments.harness.language_model import HarnessLM, HarnessOptions
 from runtime_matrix.experiments.validation.peers import workloads
 from runtime_matrix.experiments.validation.peers.results import Asked, Compared, Generated, Scored
 from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
@@ -185,9 +187,6 @@ def _adapter(
     generation: GenerationConfig | None = None,
 ) -> Any:
     """Return the adapter that users call, over a runtime that is loaded without its configuration."""
-    from runtime_matrix.experiments.harness.encoding import HarnessTokenizer
-    from runtime_matrix.experiments.harness.language_model import HarnessLM, HarnessOptions
-
     facts = inspect_folder(folder)
     text = Text(folder, facts.bos_id, traits.max_length)
 
