@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch.autograd.profiler_util import DeviceType
 
 from runtime_matrix.runtimes.operations import Kinds, Operation
 
@@ -29,6 +28,6 @@ def profiled(work: Callable[[], None], device: str) -> list[Operation]:
     operations = []
     for event in profiler.key_averages():
         microseconds = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
-        if microseconds > 0 and event.device_type == DeviceType.CPU:
+        if microseconds > 0 and event.device_type.name == "CPU":
             operations.append(Operation(KINDS.of(event.key), event.key, microseconds / 1e6, event.count))
     return operations
