@@ -1,7 +1,7 @@
 """lm-evaluation-harness with the model `runtime_matrix`: its tasks on every runtime, through our evaluation core.
 
   python -m runtime_matrix.lm_eval --model_args runtime=onnxruntime,model_path=DIR --tasks hellaswag --num_fewshot 5
-  python -m runtime_matrix.lm_eval --model_args runtime=eager,dtype=bfloat16,runtime/weights=int8 --tasks …
+  python -m runtime_matrix.lm_eval --model_args runtime=eager,dtype=bfloat16,runtime/weights=w8a8 --tasks …
   python -m runtime_matrix.lm_eval ls tasks
 
 All other options are lm-eval's own. model_args:

@@ -34,7 +34,7 @@ from runtime_matrix.experiments.validation.audit_table import JOURNAL, ProofLaun
 
 # Groups that are launched together with the reference, which is one of the honest runtimes.
 HONEST = (
-    ("compile", "onnxruntime", "onnxruntime_int8", "onnxruntime_int4"),
+    ("compile", "onnxruntime", "onnxruntime_w8a8", "onnxruntime_w4a8"),
     ("gptq", "awq", "offload", "torchao_int8"),
     ("nf4", "compile_torchao_int8", "gptq_2bit", "gptq_3bit"),
 )
