@@ -47,7 +47,8 @@ def write_table(results: Results, path: Path) -> None:
 _PEER = "Theirs: the `hf` backend at batch size {}, unless the row names another."
 _EXPLAIN_SCORING = (
     "5 examples of 740 to 760 tokens per subject; questions of 110 tokens on average (97 with choices of 7 tokens). "
-    "Sharing alone can give at most (P + q) / (q + P / n) for a prefix P, a question q, n questions per subject."
+    "Sharing alone can give at most (P + q) / (q + P / n) for a prefix P, a question q, n questions per subject. "
+    "lm-eval's `onnxruntime-genai` adds no beginning-of-text token, so its answers are to other inputs."
 )
 
 

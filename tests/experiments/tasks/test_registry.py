@@ -28,11 +28,14 @@ def test_presets_and_benchmarks_correspond() -> None:
     assert sorted(BENCHMARKS) == options("benchmark")
 
 
+NEEDED = {"lm_eval": ["benchmark.lm_eval.tasks=[arc_easy]"]}  # options without a default
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_declares_what_is_derived_from_it(name: str) -> None:
     task = BENCHMARKS[name]
     assert is_dataclass(task.Config)
-    config: CellConfig = build(CellConfig, compose([f"benchmark=[{name}]"]))
+    config: CellConfig = build(CellConfig, compose([f"benchmark=[{name}]", *NEEDED.get(name, ())]))
     assert config.benchmark.chosen() == [name]
     assert config.benchmark.of(task) == config.benchmark.options[name]
     columns = {column.key: column for column in COLUMNS}
