@@ -24,6 +24,7 @@ COMMANDS = {
     "proof": "measure the error rates of the gates with slowdowns of known size",
     "cache": "list and prune the stored graphs, engines and quantized weights",
     "report": "show the matrix of recorded cells as a page, a table or data",
+    "claims": "set what others claim beside what was measured",
     "advise": "name the best measured cell for a goal, and what to try next",
 }
 _COMPOSING = ("run", "compare", "gate", "calibrate", "proof")  # commands that take Hydra's overrides
