@@ -61,7 +61,9 @@ def _all_rows(places: Sequence[Path]) -> list[Row]:
 def _rows(place: Path) -> list[Row]:
     """Return the rows of a folder of records, of the matrices in a folder, or of one matrix; UserError for a bad one."""
     if place.is_dir():
-        return _recorded(place) if cell_folders(place) else [row for path in _matrices(place) for row in _published(path)]
+        return (
+            _recorded(place) if cell_folders(place) else [row for path in _matrices(place) for row in _published(path)]
+        )
     if not place.is_file():
         raise UserError(f"{place} is not a folder or a file; measure first: python -m experiments.run")
     if place.suffix != ".json":
