@@ -59,7 +59,7 @@ def _all_rows(places: Sequence[Path]) -> list[Row]:
 
 
 def _rows(place: Path) -> list[Row]:
-    """Return the rows of a folder of records, of the matrices in a folder, or of one matrix; UserError for a bad one."""
+    """Return the rows of a folder of records, of the matrices in one, or of a matrix; UserError for a bad one."""
     if place.is_dir():
         return (
             _recorded(place) if cell_folders(place) else [row for path in _matrices(place) for row in _published(path)]

@@ -35,7 +35,7 @@ def evidence(claim: Claim, rows: Sequence[Row]) -> Evidence | None:
         if row.status != "ok" or (by.cell is not None and not _is_cell(row, by.cell)):
             continue
         measured = _of_row(claim, by, row, rows)
-        if measured is not None:
+        if measured is not None and all(map(math.isfinite, (measured.value, *measured.bounds))):
             return Evidence(measured, row)
     return None
 
@@ -113,10 +113,11 @@ def _interval(row: Row, key: str) -> Measured | None:
 
 
 def _quotient(value: Measured | None, before: Measured | None) -> Measured | None:
-    """Return the quotient of two positive figures. Their errors count as independent, which is wider for paired ones."""
+    """Return the quotient of two positive figures. Errors count as independent, which is wider for paired ones."""
     if value is None or before is None or min(*value.bounds, *before.bounds) <= 0:
         return None
-    log = math.log(value.value / before.value)
-    below = math.hypot(math.log(value.value / value.bounds[0]), math.log(before.bounds[1] / before.value))
-    above = math.hypot(math.log(value.bounds[1] / value.value), math.log(before.value / before.bounds[0]))
-    return Measured(math.exp(log), math.exp(log - below), math.exp(log + above))
+    (value_low, value_high), (before_low, before_high) = value.bounds, before.bounds
+    below = math.hypot(math.log(value.value / value_low), math.log(before_high / before.value))
+    above = math.hypot(math.log(value_high / value.value), math.log(before.value / before_low))
+    factor = value.value / before.value
+    return Measured(factor, factor * math.exp(-below), factor * math.exp(above))

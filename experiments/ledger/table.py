@@ -31,8 +31,8 @@ def text_lines(judged: Sequence[Judged]) -> Iterator[str]:
         yield document
         for one in group:
             yield f"  {one.claim.id:24} {one.claimed:20} | {one.measured:28} | {one.verdict}"
-            if why := _why(one):
-                yield f"      {why}"
+            if reason := why(one):
+                yield f"      {reason}"
     yield LEGEND
     yield from sources(judged)
     yield closing_line(judged)
@@ -59,10 +59,10 @@ def _cells(one: Judged) -> list[str]:
     claim = one.claim
     summary = f"`{claim.id}`: {claim.summary}" + (f" Baseline: {claim.baseline}." if claim.baseline else "")
     summary += f" Hardware: {claim.hardware}." if claim.hardware else ""
-    return [summary, claim.section, one.claimed, one.measured, one.verdict, _why(one)]
+    return [summary, claim.section, one.claimed, one.measured, one.verdict, why(one)]
 
 
-def _why(one: Judged) -> str:
+def why(one: Judged) -> str:
     """Return what measured a claim, why it is not measured or comparable, and the note."""
     by = one.claim.measured_by
     phrase = by.phrase if by is not None and one.evidence is not None else ""

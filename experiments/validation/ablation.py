@@ -98,8 +98,8 @@ def write_table(switches: Mapping[str, str], factors: Mapping[str, Figures], pat
     lines.append(
         f"{machine.processor}, {machine.cores} cores, torch {machine.versions['torch']}, "
         f"{datetime.date.today().isoformat()}, commit {(machine.commit or 'unknown')[:7]}, load "
-        f"{machine.load_average[0]:.1f}, `{command}`. The bundled model and data, on against off in turns in one process. "
-        "CPU time is that of the process and its children. A factor above 1 is a gain."
+        f"{machine.load_average[0]:.1f}, `{command}`. The bundled model and data, on against off in turns in one "
+        "process. CPU time is that of the process and its children. A factor above 1 is a gain."
     )
     lines += ["", "| switch | key | by CPU time [95 %] | by wall time [95 %] |", "| --- | --- | ---: | ---: |"]
     for name, key in switches.items():

@@ -171,7 +171,7 @@ class Switches:
 
     # Programs
 
-    def _judge(self, writing: Writing = Writing(), overlap: bool = False, workers: int = 2) -> list[bool]:  # noqa: B008
+    def _judge(self, writing: Writing = Writing(), overlap: bool = False, workers: int = 2) -> list[bool]:
         """Generate programs and run them, while others are generated or afterwards."""
         chosen, prompts = self._problems[:: writing.every], self._code_prompts[:: writing.every]
         verdicts: dict[int, Any] = {}
