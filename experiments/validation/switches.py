@@ -29,6 +29,7 @@ from runtime_matrix.experiments.validation.tasks.ablation import SWITCHES, Ablat
 
 OnDone = Callable[[int, int, Generated], None]
 _BUNDLED_MODEL = BUNDLED_DATA.parent / "model"
+_ONE_LOAD = "one load"
 _QA_TOKENS = 24
 _LOADS_PAIRS = 3  # each turn starts as many processes as there are questions
 
@@ -61,8 +62,9 @@ class Switches:
     def all(self) -> list[Switch]:
         """Return all switches in the order of the table."""
         work = self._works()
-        most_pairs = {"one load": _LOADS_PAIRS}
-        return [Switch(name, *work[name], most_pairs.get(name)) for name in SWITCHES]
+        most_pairs = {_ONE_LOAD: _LOADS_PAIRS}
+        names = [name for name in SWITCHES if name != _ONE_LOAD or self._config.loads > 0]
+        return [Switch(name, *work[name], most_pairs.get(name)) for name in names]
 
     def _works(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         """Return the work of each switch, on and off."""
@@ -95,7 +97,7 @@ class Switches:
             ),
             "verdict cache": (partial(self._run, 2, cached=True), partial(self._run, 2)),
             "response cache": (self._answered, self._score),
-            "one load": (self._one_load, self._load_each),
+            _ONE_LOAD: (self._one_load, self._load_each),
         }
 
     # Scores

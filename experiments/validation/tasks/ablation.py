@@ -46,7 +46,7 @@ class AblationConfig:
     pairs: int = least(1)  # turns of on and off
     questions: int = least(8)
     texts: int = least(1)  # of each kind
-    loads: int = least(1)  # questions, and processes, of the switch "one load"
+    loads: int = least(0)  # questions, and processes, of the switch "one load"; 0 leaves it out
     only: str | None = None  # switches whose name contains this text
 
 
