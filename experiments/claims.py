@@ -15,10 +15,10 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.ledger.claim import chosen, read_claims
 from runtime_matrix.experiments.ledger.judging import closing_line, judge
-from runtime_matrix.experiments.ledger.table import markdown, text_lines
 from runtime_matrix.experiments.records.published import published_rows
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.store import cell_folders, write_atomic
+from runtime_matrix.experiments.reports.claims_table import markdown, text_lines
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.reports.schema import row_keys
 from runtime_matrix.experiments.reports.text import clean

@@ -10,10 +10,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from runtime_matrix.experiments.config.compose import CONF, read_option
+from runtime_matrix.experiments.config.compose import CLAIMS, CONF, read_option
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 
-CLAIMS = CONF / "claims"
 FACTOR = "×"
 Quantity = Literal["time", "memory", "score", "money", "rate"]
 Direction = Literal["gain", "loss", "none", "level"]
@@ -114,7 +113,7 @@ def _problems(claim: Claim) -> Iterable[str]:
 
 
 @cache
-def read_claims(folder: Path = CLAIMS) -> tuple[Claim, ...]:
+def read_claims(folder: Path = CONF / CLAIMS) -> tuple[Claim, ...]:
     """Return the claims of all documents in a folder. UserError for a file that is not of this form."""
     claims: list[Claim] = []
     for path in sorted(folder.glob("*.yaml")):

@@ -20,12 +20,12 @@ from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
 from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.ledger.claim import read_claims
 from runtime_matrix.experiments.ledger.judging import Judged, judge
-from runtime_matrix.experiments.ledger.table import LEGEND, why
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import GROUPS, Group, Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.cards import answers
+from runtime_matrix.experiments.reports.claims_table import LEGEND, why
 from runtime_matrix.experiments.reports.detail import Detail, detail
 from runtime_matrix.experiments.reports.flipped import Flipped
 from runtime_matrix.experiments.reports.page_data import PageData, axis_labels, page_data

@@ -69,7 +69,7 @@ class Switches:
     def _works(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         """Return the work of each switch, on and off."""
         scoring, writing = self._scoring, self._writing
-        none = {"batch": False, "share_prefix": False, "share_question": False}
+        none: dict[str, Any] = {"batch": False, "share_prefix": False, "share_question": False}
         return {
             "batched rows": scoring(batch=False),
             "shared prefix": scoring(share_prefix=False),

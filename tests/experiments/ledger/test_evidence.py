@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.ledger.claim import MeasuredBy
 from runtime_matrix.experiments.ledger.evidence import evidence
 from runtime_matrix.experiments.ledger.judging import closing_line, judge
 from runtime_matrix.experiments.ledger.verdict import Measured
@@ -19,14 +20,8 @@ EAGER, FAST = rows([result(make_record("eager"), launches(1.0)), result(make_rec
 
 
 def measured(by: dict[str, Any], *of: Row, **more: Any) -> Measured | None:
-    found = evidence(claim(2, 3, **more, measured_by=MADE(**by)), of)
+    found = evidence(claim(2, 3, **more, measured_by=MeasuredBy(**by)), of)
     return None if found is None else found.measured
-
-
-def MADE(**by: Any) -> Any:
-    from runtime_matrix.experiments.ledger.claim import MeasuredBy
-
-    return MeasuredBy(**by)
 
 
 def test_a_speedup_over_the_reference_is_the_interleaved_one() -> None:
@@ -74,7 +69,9 @@ def test_two_figures_of_a_row_and_a_level() -> None:
     assert found.value == pytest.approx(1.6)
     assert found.bounds[0] < 1.4 < 1.8 < found.bounds[1]
     level = measured({"figure": "load_s", "scale": 1000}, EAGER, direction="level", unit="ms")
-    assert level == Measured(pytest.approx(100), None, None)
+    assert level is not None
+    assert level.value == pytest.approx(100)
+    assert level.low is level.high is None
 
 
 def test_a_switch_is_read_by_its_clock_and_the_newest_row_counts() -> None:
@@ -91,11 +88,11 @@ def test_a_switch_is_read_by_its_clock_and_the_newest_row_counts() -> None:
 
 
 def test_the_closing_line_counts_each_claim_once() -> None:
-    by = {"figure": "speedup_ratio", "cell": "onnxruntime", "over": "eager"}
+    by = MeasuredBy(figure="speedup_ratio", cell="onnxruntime", over="eager")
     claims = [
-        claim(2, 3, measured_by=MADE(**by)),
-        claim(4, 5, measured_by=MADE(**by)),
-        claim(4, 5, measured_by=MADE(**by), other_baseline="a CPU"),
+        claim(2, 3, measured_by=by),
+        claim(4, 5, measured_by=by),
+        claim(4, 5, measured_by=by, other_baseline="a CPU"),
         claim(2, 3),
     ]
     judged = judge(claims, [EAGER, FAST])

@@ -42,7 +42,8 @@ def test_a_factor_is_of_off_over_on_by_each_clock() -> None:
 
 def test_one_pair_has_no_interval_and_long_work_fewer_pairs() -> None:
     figures, turns = measured([True], [True], pairs=1)
-    assert (figures["cpu"], figures["cpu_low"], turns) == (pytest.approx(3.0), None, 4)
+    assert figures["cpu"] == pytest.approx(3.0)
+    assert (figures["cpu_low"], turns) == (None, 4)
     assert measured([True], [True], pairs=9, most_pairs=2)[1] == 6
 
 

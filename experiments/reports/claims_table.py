@@ -7,6 +7,7 @@ from itertools import groupby
 
 from runtime_matrix.experiments.ledger.judging import Judged, closing_line
 from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.reports.text import markdown_cell
 
 _HEAD = ("claim", "section", "claimed", "measured [95 %]", "verdict", "measured by; why not")
 LEGEND = (
@@ -22,7 +23,7 @@ def markdown(judged: Sequence[Judged], command: str) -> str:
         lines += [f"## {document}", "", _row(_HEAD), _row(["---"] * len(_HEAD))]
         lines += [_row(_cells(one)) for one in group]
         lines.append("")
-    return "\n".join([*lines, *(f"{line}\n" for line in sources(judged))])
+    return "\n".join([*lines, *(f"{markdown_cell(line)}\n" for line in sources(judged))])
 
 
 def text_lines(judged: Sequence[Judged]) -> Iterator[str]:
@@ -71,4 +72,4 @@ def why(one: Judged) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(markdown_cell, cells))} |"
