@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # modules are compiled once, not in each process
 
-.PHONY: matrix test test-all schema claims docs proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test test-all install-slow schema claims docs proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -64,12 +64,19 @@ test-all: test
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone"
 	$(BIN)/python -m pytest -q -m "slow and alone"
 
+# What only slow tests need, in environments of its own: inspect_ai, which opens the logs that we write.
+install-slow: .slow/inspect/installed
+.slow/inspect/installed:
+	$(PYTHON) -m venv .slow/inspect
+	.slow/inspect/bin/python -m pip install --quiet inspect_ai==0.3.285
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,gptq,awq,quant,offload,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,dev]'
 	touch $@
 
 # Also removes results/runs, which holds your own measurements.
 clean:
-	rm -rf .venv .peers results/runs site
+	rm -rf .venv .peers .slow results/runs site

@@ -24,6 +24,8 @@ COMMANDS = {
     "proof": "measure the error rates of the gates with slowdowns of known size",
     "cache": "list and prune the stored graphs, engines and quantized weights",
     "report": "show the matrix of recorded cells as a page, a table or data",
+    "explain": "name the cause of what is slower, larger or less accurate than the reference",
+    "reproduce": "measure a record again, and test whether it is reproduced",
     "claims": "set what others claim beside what was measured",
     "advise": "name the best measured cell for a goal, and what to try next",
 }

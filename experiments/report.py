@@ -1,4 +1,7 @@
-"""`python -m experiments.report`: the matrix of recorded cells, as a page, a table, Markdown, CSV, JSON or SQLite."""
+"""`python -m experiments.report`: the matrix of recorded cells, as a page, a table, Markdown, CSV, JSON or SQLite.
+
+`--format lm-eval` and `--format inspect` write the answers as files of lm-evaluation-harness and inspect_ai.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,16 @@ from runtime_matrix.experiments.records.published import published_file, publish
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports import text
+from runtime_matrix.experiments.reports.inspect_logs import write_inspect_logs
+from runtime_matrix.experiments.reports.lm_eval_files import write_lm_eval_files
 from runtime_matrix.experiments.reports.page import page_of_rows
 from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, Refused, Results, read, write_page
 from runtime_matrix.experiments.reports.schema import row_keys
 from runtime_matrix.experiments.reports.sqlite import write_sqlite
 
-FORMATS = ("table", "html", "md", "csv", "json", "sqlite")
+# Formats of other programs: a folder of files, by its name within the folder of records.
+_FOLDERS = {"lm-eval": ("lm-eval", write_lm_eval_files), "inspect": ("inspect", write_inspect_logs)}
+FORMATS = ("table", "html", "md", "csv", "json", "sqlite", *_FOLDERS)
 # Formats that are written into the folder, because they are not for a terminal.
 _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}
 
@@ -38,6 +45,8 @@ def _report(options: argparse.Namespace) -> int:
         options.format = "html"
     file = published_file(folder)
     if file is not None:
+        if options.format in _FOLDERS:
+            raise UserError(f"{file} is a published matrix without answers: --format {options.format} needs records")
         return _show(published_rows(file, row_keys()), [], [], options)
     results, refused = read(folder, None if options.all else NEWEST)
     for path, reason in refused:
@@ -45,8 +54,24 @@ def _report(options: argparse.Namespace) -> int:
     if not results:
         print(f"error: none of the {len(refused)} records of {folder} is readable; measure again", file=sys.stderr)
         return 1
+    if options.format in _FOLDERS:
+        return _export(results, refused, options)
     matrix = [] if options.format == "html" else rows(results, options.all)  # the page derives its own rows
     return _show(matrix, results, refused, options)
+
+
+def _export(results: Results, refused: Refused, options: argparse.Namespace) -> int:
+    """Write the answers as files of another program."""
+    name, write = _FOLDERS[options.format]
+    folder = Path(options.output) if options.output else Path(options.folder) / name
+    try:
+        paths = write(results, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}; --output names another folder") from error
+    if not paths:
+        raise UserError(f"no record of {options.folder} has answers: measure with a benchmark that scores answers")
+    print(f"written: {folder} ({len(paths)} {'cells' if options.format == 'lm-eval' else 'logs'})")
+    return 1 if refused else 0
 
 
 def _show(matrix: Sequence[Row], results: Results, refused: Refused, options: argparse.Namespace) -> int:
@@ -115,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="table: on the terminal; html: the page (%(default)s)"
     )
-    parser.add_argument("--output", metavar="FILE", help="file to write; default for html and sqlite: in the folder")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="file or folder to write; default for html, sqlite, lm-eval and inspect: in the folder",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--wide", action="store_true", help="with md: all columns, not only the most important ones")
     parser.add_argument("--all", action="store_true", help="show every record, not only the latest of each cell")

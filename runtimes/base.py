@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from runtime_matrix.runtimes.operations import Operation
+
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
 
@@ -87,6 +89,7 @@ class Traits:
     dtype_note: str | None = None  # warning that the processor emulates the dtype, with the measured slowdown
     notes: tuple[str, ...] = ()  # fallbacks that the runtime took, stored in the record
     is_scripted: bool = False  # True: there is no model, and the outputs are predefined
+    caches_prompts: bool = False  # True: a repeated prompt may be faster than a new one; undeclared, it fails the audit
     build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
 
 
@@ -271,6 +274,13 @@ class Runtime(ABC):
     def counters(self) -> dict[str, int]:
         """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""
         return {}
+
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
+        """Run `work`, which calls `forward`, under the engine's own profiler, and return its operations.
+
+        None: the engine has no profiler, and `work` was not run. Profiling slows the calls, so it is never timed.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -12,12 +12,13 @@ import pytest
 from runtime_matrix.experiments.__main__ import COMMANDS
 from tests.conftest import ROOT
 
-# Where our own modules are imported within functions: what imports torch, in files that every command reads, and the
-# entries of processes. The completion of the command line imports a command when it is asked for one.
+# Where our own modules are imported within functions: what imports torch or lm-eval, in files that every command
+# reads, and the entries of processes. The completion of the command line imports a command when it is asked for one.
 LAZY = {
     "experiments/__main__.py",
     "experiments/tasks/agreement.py",
     "experiments/tasks/divergence.py",
+    "experiments/tasks/lm_eval.py",
     "experiments/validation/tasks/ablation.py",
     "experiments/execution/worker/jobs.py",
     "experiments/timing/worker.py",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments import calibrate, proof
+from runtime_matrix.experiments import calibrate, proof, reproduce
 from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
@@ -19,13 +19,16 @@ from runtime_matrix.experiments.claims import main as claims
 from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
+from runtime_matrix.experiments.validation import audit_proof
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
 from tests.experiments.answers import written
-from tests.experiments.recorded import sweep
+from tests.experiments.harness.local_tasks import write_tasks
+from tests.experiments.recorded import make_record, sweep, write
 
 DATA = ROOT / "experiments" / "bundled" / "data"
 FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
@@ -43,7 +46,10 @@ TESTED = (
     "calibrate",
     "proof",
     "cache",
+    "explain",
+    "reproduce",
     "validation.simulation",
+    "validation.audit_proof",
 )
 
 
@@ -69,6 +75,10 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         assert done.returncode == 0
         return
     places = {"model.path=DIR": f"model.path={tiny_model}", f"{TARGET}=MODULE:CLASS": f"{TARGET}={ENGINE}"}
+    if "lm_eval" in command:
+        folder = write_tasks(tmp_path / "tasks", documents=8)
+        places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}
+        places |= {"benchmark.lm_eval.include_path=DIR": f"benchmark.lm_eval.include_path={folder}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
@@ -129,6 +139,10 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
             for command in commands("python -m experiments.calibrate ")
         ),
         *((proof.main, proof, "Proof", command) for command in commands("python -m experiments.proof ")),
+        *(
+            (audit_proof.main, audit_proof, "AuditProof", command)
+            for command in commands("python -m experiments.validation.audit_proof ")
+        ),
     ],
 )
 def test_a_command_reaches_its_measurement(
@@ -170,6 +184,35 @@ def test_claims_are_judged(
     monkeypatch.chdir(tmp_path)
     assert claims(words_of(command)) == 0
     assert " unmeasured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.explain"))
+def test_an_explanation_reaches_the_cell(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path, [make_record("eager"), make_record("onnxruntime+w8"), make_record("onnxruntime+w4a8")])
+    words = [*words_of(command), "--results", str(folder)]
+    # These records hold no configuration from which the steps of a ladder could be planned.
+    assert explain(words) == (2 if "--ladder" in words else 0)
+    captured = capsys.readouterr()
+    assert "onnxruntime+w" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.reproduce "))
+def test_a_record_is_about_to_be_reproduced(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(reproduce, "reproduce", reached)
+    monkeypatch.setattr(reproduce, "claim_of_folder", lambda folder, places, command: _Claim())
+    sweep(tmp_path / "runs")
+    places = {"RECORD": str(tmp_path / "runs" / "run-1-onnxruntime"), f"{PUBLISHED}/matrix.json": f"{ROOT / PUBLISHED}"}
+    with pytest.raises(Reached):
+        reproduce.main([*(places.get(word, word) for word in words_of(command)), "--results", str(tmp_path)])
+
+
+class _Claim:
+    """Stands for the claim of a record whose configuration is invented."""
+
+    title, differences, is_same_machine = "a record", (), True
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.cache "))

@@ -38,6 +38,10 @@ _CELL = (
         "The hardware profile and the number of threads.",
     ),
     _fact("status", "status", 2, lambda row, key: row.status, "Outcome of the cell."),
+    _fact(
+        *("audit", "audit", 7, lambda row, key: (row.audit or UNKNOWN).replace("_", " ")),
+        "Whether the timed work is the requested work: six checks. The cell's details have what each found.",
+    ),
 )
 _SAME_TEXTS = (
     Metric(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.costs import break_even, energy, money, start
 from runtime_matrix.experiments.analysis.rates import rates
 from runtime_matrix.experiments.analysis.roofline import peak_note
@@ -108,7 +109,8 @@ def machine(environment: Environment, hw: str) -> str:
 def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = None) -> Row:
     record, diff = result.record, result.diff
     entries = record.entries()
-    speed = speed_row(result, entries.get("latency"), entries.get("agreement"), level)
+    audited = audit(record, result.speed)
+    speed = speed_row(result, entries.get("latency"), entries.get("agreement"), level, audited)
     if speed.status in FAILED_TIMING:  # no rate of wrong work is shown
         entries.pop("throughput", None)
     throughput = entries.get("throughput")
@@ -144,6 +146,8 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         energy_reason=energy_reason,
         sandbox_note=_notes(entries, "sandbox_note"),
         cache_note=_notes(entries, "cache_note", "verdicts_note"),
+        audit=audited.verdict if record.status == "ok" else None,
+        audit_note=audited.note if record.status == "ok" else None,
         figures=figures,
     )
 

@@ -112,14 +112,18 @@ def compare_items(
         score=score.item_field,
         score_difference=_known(loss_interval.negated() if loss_interval else None),
     )
-    if candidate[0].is_right is not None:
+    if any(item.is_right is not None for item in candidate):
         diff = _with_flips(diff, candidate, reference)
-    if candidate[0].logprobs is not None:
-        probability = paired_difference(candidate_scores.probabilities or [], reference_scores.probabilities or [])
+    if candidate_scores.probabilities and reference_scores.probabilities:
+        probability = paired_difference(candidate_scores.probabilities, reference_scores.probabilities)
         diff = replace(diff, right_choice_probability_difference=_known(probability))
-        diff = _with_choices(diff, candidate, reference, dtype)
-    if candidate[0].text is not None:
-        diff = _with_texts(diff, candidate, reference)
+    # A benchmark may mix choices and texts, as lm-eval's tasks do.
+    choices = [pair for pair in zip(candidate, reference, strict=True) if all(item.logprobs for item in pair)]
+    if choices:
+        diff = _with_choices(diff, choices, dtype)
+    texts = [pair for pair in zip(candidate, reference, strict=True) if all(item.text is not None for item in pair)]
+    if texts:
+        diff = _with_texts(diff, texts)
     return diff
 
 
@@ -148,7 +152,7 @@ class Scored:
     ids: list[str]
     clusters: list[Hashable]
     scores: list[float]  # 0 to 1; for perplexity a window's log-probability over the mean number of tokens
-    probabilities: list[float] | None  # of the right choice, if choices were scored
+    probabilities: list[float] | None  # of the right choice, if all items have choices
 
 
 def scored(benchmark: str, items: Sequence[Item]) -> Scored:
@@ -161,7 +165,7 @@ def scored(benchmark: str, items: Sequence[Item]) -> Scored:
     names = [_present(item.id, "id") for item in items]
     ids = [f"{name}/{item.sample}" if item.sample else str(name) for name, item in zip(names, items, strict=True)]
     probabilities = None
-    if items and items[0].logprobs is not None:
+    if items and all(item.logprobs is not None for item in items):
         probabilities = [_probabilities(item)[item.answer] for item in items]
     clusters = [item.cluster if item.cluster is not None else name for name, item in zip(names, items, strict=True)]
     return Scored(
@@ -199,19 +203,16 @@ def _with_flips(diff: BenchmarkDiff, candidate: Sequence[Item], reference: Seque
     )
 
 
-def _with_choices(
-    diff: BenchmarkDiff, candidate: Sequence[Item], reference: Sequence[Item], dtype: str | None
-) -> BenchmarkDiff:
-    pairs = list(zip(candidate, reference, strict=True))
+def _with_choices(diff: BenchmarkDiff, pairs: Sequence[tuple[Item, Item]], dtype: str | None) -> BenchmarkDiff:
     changed = [(a, b) for a, b in pairs if a.predicted != b.predicted]
-    error, reference_error = _calibration(candidate), _calibration(reference)
+    error, reference_error = _calibration([a for a, _ in pairs]), _calibration([b for _, b in pairs])
     moved = [abs(x - y) for a, b in pairs for x, y in zip(_logprobs(a), _logprobs(b), strict=True)]
     suspicious = None
     if dtype is not None:
         suspicious = [b.id for a, b in changed if not _is_near(b, a.predicted, ROUNDING_NATS[dtype])]
     return replace(
         diff,
-        changed_answers=exact_proportion(len(changed), len(candidate)),
+        changed_answers=exact_proportion(len(changed), diff.items),
         calibration_error=_finite(error),
         reference_calibration_error=_finite(reference_error),
         calibration_error_difference=_finite(error - reference_error),
@@ -246,8 +247,7 @@ def _is_near(reference: Item, other: int, nats: float) -> bool:
     return bool(scores[first] - scores[other] <= nats / lengths[first] + nats / lengths[other])
 
 
-def _with_texts(diff: BenchmarkDiff, candidate: Sequence[Item], reference: Sequence[Item]) -> BenchmarkDiff:
-    pairs = list(zip(candidate, reference, strict=True))
+def _with_texts(diff: BenchmarkDiff, pairs: Sequence[tuple[Item, Item]]) -> BenchmarkDiff:
     same = sum(a.text == b.text for a, b in pairs)
     ids = [(a.ids, b.ids) for a, b in pairs if a.ids is not None and b.ids is not None]
     diverged = sorted(_first_difference(a, b) for a, b in ids if a != b)

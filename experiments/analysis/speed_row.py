@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from runtime_matrix.experiments.analysis.audit import problem
 from runtime_matrix.experiments.analysis.roofline import RequestShape, flops_ratio, memory_bandwidth_ratio
-from runtime_matrix.experiments.analysis.timed_work import problem, unchecked
+from runtime_matrix.experiments.analysis.timed_work import unchecked
+from runtime_matrix.experiments.records.audit import Audit
 from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.metric import UNKNOWN, Metric, number, with_interval
 from runtime_matrix.experiments.records.ratios import (
@@ -124,14 +126,14 @@ class SpeedRow:
     reason: str | None = None
 
 
-def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, level: float) -> SpeedRow:
+def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, level: float, audited: Audit) -> SpeedRow:
     """Return the speed figures of a row. `level`: of each ratio's interval; `latency`, `agreement`: the row's entries.
 
-    If the timed work was wrong, there is no speed, and `status` and `reason` are set.
+    If a check of the audit failed, there is no speed, and `status` and `reason` are set.
     """
     speed = result.speed
     launches = speed.launches if speed is not None else []
-    wrong = problem(speed, agreement) if speed is not None and launches else None
+    wrong = problem(audited)
     unusable_reason = wrong.reason if wrong else unchecked(speed, agreement) if speed is not None else None
     usable = [] if unusable_reason else launches
     times, source = _times(result, usable, None if wrong else latency)

@@ -1,7 +1,6 @@
-"""Checks that the timed work of a comparison's launches is the requested work.
+"""Checks that the timed work of a comparison's launches is the requested work; `audit.py` has their verdicts.
 
-Three checks: the timed tokens, no computation between the rounds, and no speed-up of repeated prompts (as in MLPerf's
-audit tests TEST01 and TEST04).
+Three checks: the timed tokens, no computation while the clock is stopped, and no speed-up of repeated prompts.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from scipy import special
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.records.comparison import Launch, Speed, TimedTokens, TokenRule
-from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry, Replay, Status
+from runtime_matrix.experiments.records.comparison import Launch, Repeated, Speed, TimedTokens, TokenRule
+from runtime_matrix.experiments.records.schema import Entry, Replay
 
 # Near ties of two tokens, in nats, that float32 rounding can swap; the logits of our engines differ by less than 2e-5.
 _ROUNDING_NATS = 1e-3
@@ -23,27 +22,13 @@ _BETWEEN_RATIO = 0.02  # share of the rounds' own CPU time
 _BETWEEN_ROUND_S = 5e-4  # per round: noise of the clocks
 # Time of a repeated prompt over that of the same prompt when it was new: honest runtimes are within a few percent of 1.
 _REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.7, 2
+_REMEMBERED_PREFILL_RATIO = 0.5  # a prefill is short, and its time varies more
+_REST_LAUNCH_S, _REST_RATIO = 0.01, 0.02  # CPU time per launch, and per wall time, after the last round
 
 
 def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
     """Return whether two configured runtimes compute the same up to rounding: the same weights, in float32."""
     return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A failed check; `status` and `reason` become the row's. `is_final`: more launches cannot change it."""
-
-    status: Status
-    reason: str
-    is_final: bool = True
-
-
-def problem(speed: Speed, agreement: Entry | None) -> Problem | None:
-    """Return the problem of a cell's timed work, or None. `agreement`: the entry of its agreement check."""
-    counts = [launch.tokens for launch in speed.launches if launch.tokens is not None]
-    token_problem = _wrong_tokens(counts, speed.token_rule, agreement) if counts else None
-    return token_problem or _between(speed.launches) or _remembers(speed.launches)
 
 
 def unchecked(speed: Speed, agreement: Entry | None) -> str | None:
@@ -62,36 +47,34 @@ def replay_problem(replay: Replay, exact: bool, agreement: Entry | None) -> str 
         forced_top=replay.same_top_tokens,
         max_gap=replay.max_logprob_gap,
     )
-    token_problem = _wrong_tokens([counts], "exact" if exact else "share", agreement)
-    return token_problem.reason if token_problem else None
+    return wrong_tokens([counts], "exact" if exact else "share", agreement)
 
 
 def _figure(agreement: Entry | None, name: str) -> float | None:
     return None if agreement is None else agreement.figure(name)
 
 
-def _wrong_tokens(counts: Sequence[TimedTokens], rule: TokenRule, agreement: Entry | None) -> Problem | None:
+def wrong_tokens(counts: Sequence[TimedTokens], rule: TokenRule, agreement: Entry | None) -> str | None:
+    """Return in what the timed tokens differ from the reference's; None if they do not, or cannot be judged."""
     tokens, missing = sum(count.tokens for count in counts), sum(count.missing for count in counts)
     forced, forced_top = sum(count.forced for count in counts), sum(count.forced_top for count in counts)
     gap = max(count.max_gap for count in counts)
     if missing:
-        return Problem(WRONG_OUTPUT, f"{missing} of {tokens + missing} timed tokens missing")
+        return f"{missing} of {tokens + missing} timed tokens missing"
     if rule == "exact":
         if gap <= _ROUNDING_NATS:
             return None
-        return Problem(
-            WRONG_OUTPUT,
+        return (
             f"{forced - forced_top:,} of {tokens:,} timed tokens are not the reference's, whose own are up to "
-            f"{gap:.3g} nats likelier",
+            f"{gap:.3g} nats likelier"
         )
     checked, top = _figure(agreement, "continuation_tokens"), _figure(agreement, "continuation_same_top")
     if not checked or top is None or not forced:
         return None
     if _is_share_lower(forced_top, forced, int(top), int(checked)):
-        return Problem(
-            WRONG_OUTPUT,
+        return (
             f"{100 * forced_top / forced:.1f} % of {forced:,} timed tokens are the "
-            f"reference's choice, {100 * top / checked:.1f} % in the agreement check",
+            f"reference's choice, {100 * top / checked:.1f} % in the agreement check"
         )
     return None
 
@@ -113,22 +96,64 @@ def _log_choose(n: int, k: int) -> float:
     return float(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
-def _between(launches: Sequence[Launch]) -> Problem | None:
+@dataclass(frozen=True)
+class LeftRunning:
+    """CPU time while the clock was stopped: between rounds and after the last one."""
+
+    problem: str | None
+    text: str
+    figures: dict[str, float]
+
+
+def left_running(launches: Sequence[Launch]) -> LeftRunning:
+    """Return what the candidate computed while the clock was stopped."""
     sides = [block.candidate for launch in launches for block in launch.blocks().values()]
     rounds = sum(len(side.decode.wall_s) for side in sides)
     between, own = sum(side.between_cpu_s for side in sides), sum(side.rounds_cpu_s for side in sides)
-    if between <= _BETWEEN_RATIO * own or between <= _BETWEEN_ROUND_S * rounds:
+    figures = {"between_cpu_s": between, "rounds_cpu_s": own}
+    problem = None
+    if between > _BETWEEN_RATIO * own and between > _BETWEEN_ROUND_S * rounds:
+        problem = (
+            f"computed between its rounds for {100 * between / own if own else math.inf:.0f} % of their CPU time "
+            f"({between:.2f} s over {rounds} rounds)"
+        )
+    text = f"{1000 * between:.1f} ms of CPU time between {rounds} rounds"
+    rests = [launch.audit.rest for launch in launches if launch.audit is not None]
+    if not rests:
+        return LeftRunning(problem, f"{text}; after the last round not recorded: the record is older", figures)
+    cpu_s, wall_s = sum(rest.cpu_s for rest in rests), sum(rest.wall_s for rest in rests)
+    figures |= {"rest_cpu_s": cpu_s, "rest_wall_s": wall_s}
+    if problem is None and cpu_s > _REST_LAUNCH_S * len(rests) and cpu_s > _REST_RATIO * wall_s:
+        problem = f"computed for {cpu_s:.2f} s within {wall_s:.1f} s after its last rounds"
+    return LeftRunning(problem, f"{text}, {1000 * cpu_s:.1f} ms in {wall_s:.1f} s after the last", figures)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Times of repeated prompts over those of new ones, the largest ratio of any launch."""
+
+    launches: int
+    ratio: float  # of whole rounds
+    prefill_ratio: float | None  # None in earlier records
+    fewest_launches: int = _REMEMBERED_LAUNCHES
+
+    @property
+    def problem(self) -> str | None:
+        """Return what is faster for repeated prompts; None if nothing is."""
+        if self.ratio <= _REMEMBERED_RATIO:
+            return f"a repeated prompt takes at most {self.ratio:.2f} of the time of a new one"
+        if self.prefill_ratio is not None and self.prefill_ratio <= _REMEMBERED_PREFILL_RATIO:
+            return f"the prefill of a repeated prompt takes at most {self.prefill_ratio:.2f} of the time of a new one"
         return None
-    return Problem(
-        INVALID_TIMING,
-        f"computed between its rounds for {100 * between / own if own else math.inf:.0f} % of their CPU time "
-        f"({between:.2f} s over {rounds} rounds)",
-    )
+
+    def figures(self) -> dict[str, float]:
+        """Return the ratios."""
+        prefill = {} if self.prefill_ratio is None else {"prefill_ratio": self.prefill_ratio}
+        return {"ratio": self.ratio, **prefill}
 
 
-def _remembers(launches: Sequence[Launch]) -> Problem | None:
-    repeated = [launch.repeated for launch in launches if launch.repeated is not None]
+def remembered(repeated: Sequence[Repeated]) -> Remembered:
+    """Return the ratios of launches with repeated prompts. ValueError without any."""
     ratios = [sum(times.again_s) / sum(times.fresh_s) for times in repeated]
-    if len(ratios) < _REMEMBERED_LAUNCHES or max(ratios) > _REMEMBERED_RATIO:
-        return None
-    return Problem(INVALID_TIMING, f"a repeated prompt takes at most {max(ratios):.2f} of the time of a new one")
+    prefills = [sum(times.again_prefill_s) / sum(times.new_prefill_s) for times in repeated if times.new_prefill_s]
+    return Remembered(len(ratios), max(ratios), max(prefills, default=None))

@@ -23,7 +23,7 @@ class Model:
     """A loaded model. As a context manager it frees everything at the end of the block."""
 
     def __init__(self, cell: Cell, runtime: Runtime, traits: Traits, text: Text):
-        self._cell, self._text = cell, text
+        self.cell, self.text = cell, text
         self.runtime, self.traits = runtime, traits
 
     def __enter__(self) -> Model:
@@ -51,14 +51,14 @@ class Model:
             raise ValueError("a context is empty: give at least one token before the continuations")
         if any(not ending for question in contexts for ending in question.endings):
             raise ValueError("a continuation is empty: give at least one token to score")
-        groups = self._text.continuations(contexts)
+        groups = self.text.continuations(contexts)
         if any(was_cut for _, was_cut in groups):
             raise ValueError(
-                f"a context and its continuation exceed the model's context of {self._cell.facts.max_length} tokens: "
+                f"a context and its continuation exceed the model's context of {self.cell.facts.max_length} tokens: "
                 "shorten the context"
             )
         flat = [request for requests, _ in groups for request in requests]
-        scored = iter(score(self.runtime, self.traits, flat, self._cell.config.scoring))
+        scored = iter(score(self.runtime, self.traits, flat, self.cell.config.scoring))
         return [[next(scored).total for _ in requests] for requests, _ in groups]
 
     def generate(
@@ -75,10 +75,10 @@ class Model:
         Raises ValueError for a prompt that exceeds the model's context together with its new tokens.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        generator, limit = random.Random(seed), self._cell.facts.max_length
+        generator, limit = random.Random(seed), self.cell.facts.max_length
         requests = []
         for prompt in prompts:
-            ids, was_cut = self._text.prompt(prompt, max_new_tokens)
+            ids, was_cut = self.text.prompt(prompt, max_new_tokens)
             if was_cut or (limit is not None and len(ids) + max_new_tokens > limit):
                 raise ValueError(
                     f"a prompt and {max_new_tokens} new tokens exceed the model's context of {limit} tokens: shorten "
@@ -86,8 +86,8 @@ class Model:
                 )
             seeds = (generator.getrandbits(63),)
             requests.append(GenerateRequest(ids, max_new_tokens, tuple(stop), temperature, top_p, seeds))
-        options, eos_ids = self._cell.config.generation, self._cell.facts.eos_ids
-        texts = generate(self.runtime, self.traits, requests, self._text.piecewise, eos_ids, options)
+        options, eos_ids = self.cell.config.generation, self.cell.facts.eos_ids
+        texts = generate(self.runtime, self.traits, requests, self.text.piecewise, eos_ids, options)
         return [text.text for (text,) in texts]
 
     def perplexity(self, text: str, window: int = 256) -> float:
@@ -95,16 +95,16 @@ class Model:
 
         Raises ValueError for a text without a token to score, and for windows that exceed the model's context.
         """
-        limit = self._cell.facts.max_length
+        limit = self.cell.facts.max_length
         if window < 2:
             raise ValueError(f"window={window} must be at least 2: a token is scored after another one")
         if limit is not None and window > limit:
             raise ValueError(f"window={window} exceeds the model's context of {limit}")
-        parts = windows(self._text.encode(text), self._text.bos_id, window)
+        parts = windows(self.text.encode(text), self.text.bos_id, window)
         requests = [ScoreRequest(part.ids, part.first_scored) for part in parts]
         if not requests:
             raise ValueError("the text has no token to score: give a longer one")
-        scored = score(self.runtime, self.traits, requests, self._cell.config.scoring)
+        scored = score(self.runtime, self.traits, requests, self.cell.config.scoring)
         return summarise([part.logprobs for part in scored], len(text.encode())).perplexity
 
 

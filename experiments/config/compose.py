@@ -14,6 +14,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.plugins import preset_folders
+from runtime_matrix.experiments.config.renamed import new_preset
 from runtime_matrix.experiments.config.validate import unknown_key
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -203,6 +204,9 @@ def explain(error: Exception) -> UserError:
     missing = getattr(error, "missing_cfg_file", None)
     if missing is not None:
         group, _, option = str(missing).rpartition("/")
+        current = new_preset(f"{group}={option}")
+        if current is not None:
+            return UserError(f"{group}={option} was renamed to {current}, because it quantizes activations too")
         known = options(group) if known is None else known
         return UserError(f"{group}={option} is not an option{did_you_mean(option, map(str, known))}")
     cause = error.__cause__

@@ -6,7 +6,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-NO_OPTIONS = frozenset(("name", "target", "named_bits"))  # keys of a part that are not passed to its constructor
+NO_OPTIONS = frozenset(
+    ("name", "target", "named_bits", "weight_only")
+)  # keys of a part that are not passed to its constructor
 _PACKAGE = "runtime_matrix"
 _FOLDER = Path(__file__).parents[2]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime_matrix.experiments.gates.audited import audit_findings
 from runtime_matrix.experiments.gates.axis import LaunchLimit
 from runtime_matrix.experiments.gates.baseline import Baseline
 from runtime_matrix.experiments.gates.findings import LimitResult, Measured
@@ -19,12 +20,13 @@ def findings(measured: Measured, gate: GateConfig, level: float) -> list[LimitRe
     """
     if measured.result.record.status != "ok":
         return [_not_measured(measured)]
-    return [
+    judged = [
         finding
         for limits in judged_limits()
         if limits.part == "reference" or measured.baseline is not None
         for finding in limits.judge(measured, gate[limits], gate, level)
     ]
+    return [*judged, *audit_findings(measured, judged)]
 
 
 def launch_limits(gate: GateConfig, baseline: Baseline | None, level: float) -> list[LaunchLimit]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.analysis.columns import SCORES
+from runtime_matrix.experiments.config.renamed import new_preset
 from runtime_matrix.experiments.ledger.claim import Claim, MeasuredBy
 from runtime_matrix.experiments.ledger.verdict import Measured
 from runtime_matrix.experiments.records.metric import error_key
@@ -42,7 +43,14 @@ def evidence(claim: Claim, rows: Sequence[Row]) -> Evidence | None:
 
 def _is_cell(row: Row, cell: str) -> bool:
     name, _, dtype = cell.partition("/")
-    return row.runtime == name and dtype in ("", row.dtype)
+    return _title(row) == name and dtype in ("", row.dtype)
+
+
+def _title(row: Row) -> str:
+    """Return the row's runtime under the current name of its weights: a published row keeps the earlier one."""
+    engine, _, weights = row.runtime.partition("+")
+    renamed = new_preset(f"runtime/weights={weights}")
+    return row.runtime if renamed is None else f"{engine}+{renamed.partition('=')[2]}"
 
 
 def _of_row(claim: Claim, by: MeasuredBy, row: Row, rows: Sequence[Row]) -> Measured | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.records.audit import Probe
 from runtime_matrix.experiments.records.schema import (
     SCHEMA_VERSION,
     Entry,
@@ -52,6 +53,7 @@ def assemble(
         "jobs": {event["name"]: event["wall_s"] for event in events if event["event"] == "job"},
         "memory_trace": parts.last(MemoryTrace, "memory_trace"),
         "replay": parts.last(Replay, "replay"),
+        "probe": parts.last(Probe, "probe"),
         "fit": parts.last(Fit, "fit"),
         "overlap": parts.last(Overlap, "overlap"),
         "failures": parts.all(Failure, "failed", "no_reference"),

@@ -20,7 +20,18 @@ from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.records.schema import Code
 
 _ROOT = Path(__file__).parents[2]
-_PARTS = ("benchmarks", "cells", "evaluation", "execution", "measurement", "sandbox", "statistics", "tasks", "timing")
+_PARTS = (
+    "benchmarks",
+    "cells",
+    "evaluation",
+    "execution",
+    "harness",
+    "measurement",
+    "sandbox",
+    "statistics",
+    "tasks",
+    "timing",
+)
 _OWN = ("runtimes", *(f"experiments/{part}" for part in _PARTS))  # what runs in a cell, not what only shows records
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.audit import TimedAudit
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
 
@@ -37,6 +38,7 @@ class Side(Struct, frozen=True, kw_only=True):
     rounds_cpu_s: float
     between_cpu_s: float  # between rounds, when nothing should be computed
     recompiles: int | None = None
+    busy_threads: float | None = None  # median over rounds of the threads that computed; None in earlier records
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -65,10 +67,15 @@ class TimedTokens(Struct, frozen=True, kw_only=True):
 
 
 class Repeated(Struct, frozen=True, kw_only=True):
-    """Wall seconds of rounds with repeated prompts, and of the same rounds when the prompts were new."""
+    """Wall seconds of rounds with repeated prompts, and of the same rounds when the prompts were new.
+
+    A prefill is compared with that of a new prompt of the same length, which is timed directly after.
+    """
 
     fresh_s: list[float]
     again_s: list[float]
+    new_prefill_s: list[float] = []
+    again_prefill_s: list[float] = []
 
 
 class PeakMemory(Struct, frozen=True, kw_only=True):
@@ -93,6 +100,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     tokens: TimedTokens | None = None
     repeated: Repeated | None = None
     seed: str | None = None
+    audit: TimedAudit | None = None  # of the candidate; None in earlier records
 
     def blocks(self) -> dict[str, Block]:
         """Return the measured blocks by name."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from runtime_matrix.experiments.records.audit import AuditVerdict
 from runtime_matrix.experiments.records.schema import Status
 
 Figures = dict[str, float | None]  # the figures of a row, by key
@@ -78,6 +79,11 @@ class Row(Struct, frozen=True, kw_only=True):
         str | None, Meta(description="What the sandbox did not prevent generated programs from doing.")
     ] = None
     cache_note: Annotated[str | None, Meta(description="What was wrong with cached responses or verdicts.")] = None
+    audit: Annotated[
+        AuditVerdict | None,
+        Meta(description="fail: the timed work is not the requested work; pass: every check of the audit passed."),
+    ] = None
+    audit_note: Annotated[str | None, Meta(description="What failed in the audit, or was not checked and why.")] = None
     figures: Figures = {}
 
     def __getitem__(self, key: str) -> float | None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from runtime_matrix.experiments.config.models import ModelShape
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.records.audit import Probe
 
 SCHEMA_VERSION = 2  # version 1 had no types
 
@@ -129,6 +130,7 @@ class Load(Struct, frozen=True, kw_only=True):
     held: HeldWeights | None = None  # None in records of earlier versions, see `Record.held`
     build_phases: list[str] | None = None  # phases whose results later starts find in the cache; None as for `held`
     dtype_note: str | None = None
+    caches_prompts: bool = False
     notes: list[str] = []
 
 
@@ -268,6 +270,7 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     load: Load | None
     benchmarks: list[Entry]
     replay: Replay | None
+    probe: Probe | None = None  # of the process whose answers were scored, for the audit
     exit_code: int | None = None
     finished_at: str | None = None
     hardware_peak: HardwarePeak | None = None

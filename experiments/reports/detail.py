@@ -9,12 +9,16 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.columns import is_alarm
+from runtime_matrix.experiments.analysis.explanation import Explanation
 from runtime_matrix.experiments.analysis.roofline import RequestShape, positions
 from runtime_matrix.experiments.analysis.speed_row import INTERLEAVED
+from runtime_matrix.experiments.records.audit import Check
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
+from runtime_matrix.experiments.reports.explanation import ShownLadder, shown
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.statistics.descriptive import percentile
 from runtime_matrix.experiments.tasks.registry import every_task
@@ -81,6 +85,9 @@ class Detail(Struct, frozen=True, kw_only=True):
     skipped: list[tuple[str, str, str | None]]  # benchmark, status, reason
     environment: dict[str, str | float | None]
     flipped: FlippedItems
+    audit: list[Check]
+    causes: list[str] = []  # why it is slower or larger than its reference, one line each
+    ladder: ShownLadder | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,13 @@ class _Requests:
     shape: RequestShape | None
 
 
-def detail(result: Result, row: Row, flipped: FlippedItems, reference: Record | None = None) -> Detail:
+def detail(
+    result: Result,
+    row: Row,
+    flipped: FlippedItems,
+    reference: Record | None = None,
+    explained: Explanation | None = None,
+) -> Detail:
     """Return the details of a cell. KeyError if a latency entry lacks a part of its shape."""
     record = result.record
     ok = [entry for entry in record.benchmarks if entry.status == "ok"]
@@ -116,6 +129,9 @@ def detail(result: Result, row: Row, flipped: FlippedItems, reference: Record | 
         skipped=[(entry.benchmark, entry.status, entry.reason) for entry in record.benchmarks if entry.status != "ok"],
         environment=_environment(record.environment, record.launch),
         flipped=flipped,
+        causes=[cause.line for cause in explained.causes] if explained is not None else [],
+        ladder=shown(explained.ladder) if explained is not None and explained.ladder is not None else None,
+        audit=audit(record, result.speed).checks if record.status == "ok" else [],
     )
 
 

@@ -133,4 +133,5 @@ def _wanted(item: _Item) -> str:
 
 
 def _choice(item: _Item, index: int) -> str:
-    return f"{_LETTERS[index]}. {item.choices[index]}" if item.choices else f"choice {_LETTERS[index]}"
+    name = _LETTERS[index] if index < len(_LETTERS) else str(index + 1)
+    return f"{name}. {item.choices[index]}" if item.choices else f"choice {name}"

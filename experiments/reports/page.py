@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.analysis.columns import PAGE, SCORES, SPEEDS, STAND_INS, is_alarm, known
+from runtime_matrix.experiments.analysis.explanation import Explainer
 from runtime_matrix.experiments.analysis.matrix import latest, rows
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 ASSETS = Path(__file__).with_name("assets")
-_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "cell", "trends", "main")  # in this order
+_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "audit", "cell", "trends", "main")  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
 _DETAILED = 300  # the latest cells get distributions and items; older ones only a row
 _FOLDED_BELOW = 15  # rows: filters are folded for fewer
@@ -67,7 +68,7 @@ def page(results: Sequence[Result], refused: Sequence[tuple[str, str]] = (), all
     """Return the page as HTML. `results`: of a folder, oldest first; `refused`: paths and reasons of unread records."""
     all_rows = rows(results, all=True)
     rows_shown = all_rows if all_records else latest(all_rows)
-    cells, broken = _cells(results, rows_shown)
+    cells, broken = _cells(results, rows_shown, Explainer(results, all_rows))
     return page_of_rows(rows_shown, [*refused, *broken], cells, trends(all_rows))
 
 
@@ -131,7 +132,9 @@ def _embedded(data: PageData) -> str:
     return json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _cells(results: Sequence[Result], rows: Sequence[Row]) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
+def _cells(
+    results: Sequence[Result], rows: Sequence[Row], explainer: Explainer
+) -> tuple[dict[str, Detail], list[tuple[str, str]]]:
     """Return the details by record id, and the folders of records without details, with the reason."""
     by_id = {result.record.record_id: result for result in results}
     newest = sorted(rows, key=lambda row: row.started_at)[-_DETAILED:]
@@ -145,7 +148,7 @@ def _cells(results: Sequence[Result], rows: Sequence[Row]) -> tuple[dict[str, De
         result = by_id[row.record_id]
         try:
             reference = references.get((row.run_id, row.model_digest))
-            cells[row.record_id] = detail(result, row, flipped.of(result, share), reference)
+            cells[row.record_id] = detail(result, row, flipped.of(result, share), reference, explainer.explain(result))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             broken.append((str(result.folder), f"its details cannot be shown: {type(error).__name__}: {error}"))
     return cells, broken

@@ -113,6 +113,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def model_folder(self) -> Path | None:
+        """The folder of the model's files; None for random weights."""
+        ...
+
+    @property
     def eos_ids(self) -> Sequence[int]:
         """The token ids that end a text."""
         ...
@@ -181,6 +186,10 @@ class Bench(Protocol):
 
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
         """Return the texts of each prompt. `on_text` is called with each text as soon as it is finished."""
+        ...
+
+    def generated(self, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> Answers:
+        """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
         ...
 
     def write_items(self, entry: OpenEntry, items: Iterable[object]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.analysis.timed_work import problem
+from runtime_matrix.experiments.analysis.audit import audit, problem
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.execution.progress import Deadline
 from runtime_matrix.experiments.measurement.memory import available_bytes
@@ -99,8 +99,8 @@ class _Comparison:
             self._stored[runner.folder].append(result.stored(index))
             self._write(runner, self._stored[runner.folder], None)
             speed = self._speed(runner, self._stored[runner.folder], None)
-            timed_problem = problem(speed, _record(runner).agreement_figures())
-            if timed_problem is not None and timed_problem.is_final:
+            timed_problem = problem(audit(_record(runner), speed))
+            if timed_problem is not None:
                 self._drop(runner, f"{timed_problem.status}: {timed_problem.reason}")
 
     def _drop(self, runner: Runner, reason: str) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from runtime_matrix.experiments.analysis.timed_work import is_exact
 from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.machine import MachineChange, machine_change, read_machine
+from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest, TimedAudit
 from runtime_matrix.experiments.records.comparison import Block, Launch, PeakMemory, Repeated, Side, TimedTokens, Times
 from runtime_matrix.experiments.timing.runner import Lost, Runner, Tick, Worker, started
 from runtime_matrix.experiments.timing.timed_tokens import TimedRow, compare_rows
@@ -64,6 +66,8 @@ class RunningLaunch:
     memory: dict[int, PeakMemory] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)  # reasons of cells without results
     max_batch: dict[int, int | None] = field(default_factory=dict)  # largest batch of a cell
+    rests: dict[int, Rest] = field(default_factory=dict)
+    probes: dict[int, Probe] = field(default_factory=dict)
     threads: int = 1  # largest number of a cell's own
     devices: set[str] = field(default_factory=set)
     machine: MachineChange = field(default_factory=MachineChange)
@@ -83,7 +87,18 @@ class RunningLaunch:
             device="cuda" if "cuda" in self.devices else "cpu",
             machine=self.machine,
             seed=self.seed,
+            audit=TimedAudit(rest=self.rests[index], probe=self.probes.get(index)) if index in self.rests else None,
         )
+
+    def add_rest(self, index: int, rest: Rest) -> None:
+        """Add what a cell computed after the last round of a setting."""
+        before = self.rests.get(index, Rest(wall_s=0.0, cpu_s=0.0))
+        self.rests[index] = Rest(wall_s=before.wall_s + rest.wall_s, cpu_s=before.cpu_s + rest.cpu_s)
+
+    def add_probe(self, index: int, probe: Probe | ProbeFailure) -> None:
+        """Keep the probe of a cell, if it could be taken."""
+        if isinstance(probe, Probe):
+            self.probes[index] = probe
 
     def _block(self, name: str, index: int) -> Block | None:
         rounds = self.rounds.get(name, {})
@@ -149,11 +164,12 @@ def _measure(
     for block in blocks:
         _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, generator, tick)
         if block.name == "own":
-            _repeat(running, present, block)
+            _repeat(running, present, block, runners[0].cell.facts.vocabulary)
     for index in [index for index in present if index > 0]:
         if 0 in present:
             with _noting(running, present, 0):  # the reference scores the tokens
                 _compare_tokens(running, present[0], index, runners, [block.name for block in blocks])
+    _audit(running, present, blocks)
 
 
 def _ask_all(
@@ -202,16 +218,30 @@ def _run_block(
                 rounds.setdefault(index, []).append(result)
 
 
-def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock) -> None:
+def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock, vocabulary: int) -> None:
     """Repeat the last rounds, to detect runtimes that cache prompts: they are faster then."""
-    numbers = range(len(running.prompts[block.name]))[-_REPEATS:]
-    for number in numbers:
+    prompts = running.prompts[block.name]
+    for number in range(len(prompts))[-_REPEATS:]:
+        length = len(prompts[number][0])
+        new = draw_prompts(f"{running.seed} repeated {number}", block.shape.batch, (length,), vocabulary)
         for index in sorted(present):
             with _noting(running, present, index):
-                again = present[index].ask("round", running.prompts[block.name][number], block.shape.new_tokens)
-                times = running.repeated.setdefault(index, Repeated(fresh_s=[], again_s=[]))
+                again = present[index].ask("round", prompts[number], block.shape.new_tokens)
+                other = present[index].ask("round", new, 1)
+                times = running.repeated.setdefault(
+                    index, Repeated(fresh_s=[], again_s=[], new_prefill_s=[], again_prefill_s=[])
+                )
                 times.fresh_s.append(running.rounds[block.name][index][number].wall_s)
                 times.again_s.append(again.wall_s)
+                times.new_prefill_s.append(other.prefill_wall_s)
+                times.again_prefill_s.append(again.prefill_wall_s)
+
+
+def _audit(running: RunningLaunch, present: dict[int, Worker], blocks: Sequence[PlannedBlock]) -> None:
+    """Read what ran on after the last round, and take the probe in the setting in which answers are scored."""
+    _ask_all(running, present, lambda index: ("rest",), running.add_rest)
+    if blocks[0].threads is None:
+        _ask_all(running, present, lambda index: ("probe",), running.add_probe, together=False)
 
 
 def _turns(indices: list[int], number: int, generator: random.Random) -> list[int]:
@@ -258,6 +288,7 @@ def _noting(running: RunningLaunch, present: dict[int, Worker], index: int) -> I
 def _side(rounds: Sequence[Round]) -> Side:
     """Return the rounds of one cell as they are stored."""
     steps = [len(result.steps_wall_s) for result in rounds]
+    busy = [result.busy_threads for result in rounds]
     return Side(
         prefill=Times(
             wall_s=[result.prefill_wall_s for result in rounds], cpu_s=[result.prefill_cpu_s for result in rounds]
@@ -270,6 +301,7 @@ def _side(rounds: Sequence[Round]) -> Side:
         rounds_cpu_s=sum(result.cpu_s for result in rounds),
         between_cpu_s=sum(result.before_cpu_s for result in rounds),
         recompiles=_sum([result.recompiles for result in rounds]),
+        busy_threads=median(counts) if (counts := [count for count in busy if count is not None]) else None,
     )
 
 

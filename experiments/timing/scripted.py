@@ -39,7 +39,7 @@ class ScriptedLauncher:
             self._fill(running, block, runners, number)
         for index in range(len(runners)):
             rounds = running.rounds["own"][index]
-            rows = [row for result in rounds for row in result.tokens]
+            rows = [row for block in running.rounds.values() for result in block[index] for row in result.tokens]
             running.memory[index] = PeakMemory(peak_host_bytes=_PEAK_BYTES)
             running.repeated[index] = Repeated(fresh_s=[rounds[-1].wall_s], again_s=[rounds[-1].wall_s])
             if index > 0:

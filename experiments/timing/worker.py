@@ -1,12 +1,15 @@
 """The interleaved worker, a process for one cell: it loads, warms up, and runs one round per order.
 
 A round is one generation. Its prompt arrives with the order, so that nothing can be computed or cached before. The
-tokens are returned with the times, and with the CPU time used between rounds.
+tokens are returned with the times, and with the CPU time used between rounds. After the last round, the worker gives
+evidence for the audit.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
@@ -19,10 +22,14 @@ from typing import Any
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.measurement.threads import busy_threads, thread_times
+from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest
 from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
 
 _HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
+_REST_S = 0.25  # after the last round, for work that was left for later
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Round:
     before_cpu_s: float  # since the round before
     recompiles: int | None
     tokens: list[list[int]]  # one list per prompt
+    busy_threads: int | None = None  # threads that computed, those of child processes included
 
     @property
     def wall_s(self) -> float:
@@ -78,11 +86,13 @@ class Round:
 def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
-    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]).
+    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]),
+    ("rest",), ("probe",).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
 
     isolate(log)
+    _adopt_orphans()
     os.environ["OMP_NUM_THREADS"] = str(cell.threads)  # before torch is imported
     try:
         with closing(_Worker(cell, injection)) as worker:
@@ -106,9 +116,11 @@ class _Worker:
         self._runtime: Any = None
         self._traits: Any = None
         self._device = "cpu"
+        self._threads = 1
         self._clock = TreeClock()
         # End of the last round, in CPU time of the process tree and of this thread, which sends results after it.
         self._ended_s: tuple[float, float] | None = None
+        self._ended_at: float | None = None  # wall clock
 
     def device(self) -> str:
         """Return the device of the cell, cpu or cuda."""
@@ -134,6 +146,7 @@ class _Worker:
         self._runtime = self._opened.enter_context(loading.make_runtime(self._cell.config.runtime))
         threads = setting.threads if self._injection is None else self._injection.threads(setting.threads)
         hardware = dataclasses.replace(self._cell.hardware(self._device), threads=threads)
+        self._threads = setting.threads
         meter = PeakMeter()
         with sampler or nullcontext():
             with meter.phase("load"):
@@ -175,7 +188,9 @@ class _Worker:
         before_s, compiled = self._cpu_since_last_round(), self._recompiles()
         if self._device == "cuda":
             self._take_the_gpu(prompts)
+        threads_before = thread_times()
         walls, cpus, tokens = self._generate(prompts, new_tokens)
+        threads_after = thread_times()
         self._clock.refresh()
         if descendants():  # the clock includes processes started in the round only after the refresh
             cpus[-1] = self._clock()
@@ -189,6 +204,9 @@ class _Worker:
             before_cpu_s=before_s,
             recompiles=None if after is None or compiled is None else after - compiled,
             tokens=tokens,
+            busy_threads=busy_threads(threads_before, threads_after, cpus[2] - cpus[0], self._threads)
+            if threads_after
+            else None,
         )
 
     def _take_the_gpu(self, prompts: Prompts) -> None:
@@ -212,6 +230,18 @@ class _Worker:
         self._clock.refresh()
         self._end()  # scoring is not work of the runtime between rounds
         return [list(result.top1_margins) for result in scored]
+
+    def rest(self) -> Rest:
+        """Return the CPU time since the last round, after waiting for what may have been left for later."""
+        start = time.perf_counter() if self._ended_at is None else self._ended_at
+        time.sleep(_REST_S)
+        return Rest(wall_s=time.perf_counter() - start, cpu_s=self._cpu_since_last_round())
+
+    def probe(self) -> Probe | ProbeFailure:
+        """Return the answers to the audit's fixed batch."""
+        from runtime_matrix.experiments.execution.worker.loading import take_probe
+
+        return take_probe(self._cell, self._runtime, self._traits)
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
         """Return wall times at the start and after each token; CPU times at the start, after the first and the last."""
@@ -247,11 +277,17 @@ class _Worker:
         return max(0.0, now - ended - handing_over)
 
     def _end(self) -> None:
-        self._ended_s = self._clock(), time.thread_time()
+        self._ended_s, self._ended_at = (self._clock(), time.thread_time()), time.perf_counter()
 
     def _recompiles(self) -> int | None:
         count: int | None = self._runtime.counters().get("recompiles")
         return count
+
+
+def _adopt_orphans() -> None:
+    """Keep processes whose parent has ended among the descendants, so that their CPU time is counted."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _pin_to(cores: Sequence[int]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import LOGITS, Cache, Outputs, Runtime
+from runtime_matrix.runtimes.operations import Operation
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,10 @@ class Chosen(Runtime):
     @override
     def counters(self) -> dict[str, int]:
         return self._loaded.counters()
+
+    @override
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
+        return self._loaded.profile(work)
 
     @override
     def close(self) -> None:

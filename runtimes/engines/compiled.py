@@ -27,6 +27,7 @@ from runtime_matrix.runtimes.base import (
     Weights,
     check_outputs,
 )
+from runtime_matrix.runtimes.engines import torch_profile
 from runtime_matrix.runtimes.engines.compiled_graphs import Graphs, keep
 from runtime_matrix.runtimes.engines.cuda_graph import CachePool, CapturedStep, Step, fastest
 from runtime_matrix.runtimes.engines.inductor import by_inductor, require_compiler
@@ -34,6 +35,7 @@ from runtime_matrix.runtimes.engines.plan import ForwardPlan
 from runtime_matrix.runtimes.engines.positions import is_step, last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache, Span, round_up
 from runtime_matrix.runtimes.engines.torch_module import TorchLoader, TorchModule
+from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
@@ -160,6 +162,10 @@ class Compiled(Runtime):
             "compile_cache_hits": cache["fxgraph_cache_hit"],
             "compile_cache_misses": cache["fxgraph_cache_miss"],
         }
+
+    @override
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation]:
+        return torch_profile.profiled(work, self._model.device)
 
     @override
     def close(self) -> None:

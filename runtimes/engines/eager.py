@@ -5,7 +5,7 @@ Shapes: B rows, T new tokens per row, K requested positions, M requested tokens 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +24,14 @@ from runtime_matrix.runtimes.base import (
     Weights,
     check_outputs,
 )
-from runtime_matrix.runtimes.engines import head, last_layer, shared_prefix
+from runtime_matrix.runtimes.engines import head, last_layer, shared_prefix, torch_profile
 from runtime_matrix.runtimes.engines.plan import CURRENT, ForwardPlan
 from runtime_matrix.runtimes.engines.positions import is_step, last_positions
 from runtime_matrix.runtimes.engines.shared_prefix import Branch, BranchCall, Packed
 from runtime_matrix.runtimes.engines.slots import NoCache, SlotCache, Span
 from runtime_matrix.runtimes.engines.torch_module import TorchLoader, TorchModule
 from runtime_matrix.runtimes.engines.usable import FLASH
+from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 
@@ -106,6 +107,10 @@ class Eager(Runtime):
     @override
     def synchronize(self) -> None:
         self._model.synchronize()
+
+    @override
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation]:
+        return torch_profile.profiled(work, self._model.device)
 
     @override
     def close(self) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported, Weights
-from runtime_matrix.runtimes.engines import onnx_graph
+from runtime_matrix.runtimes.engines import onnx_graph, onnx_profile
 from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.graph_forms import Form, Past, Static
 from runtime_matrix.runtimes.engines.past import PastShape
 from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
 from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
+from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all, require
 
@@ -76,6 +79,7 @@ class _Session:
     has_positions: bool  # whether positions are an input
     layout: Layout
     traits: Traits
+    reopen: Callable[[Path], Any]  # a session over the same graph that writes a trace to a path with this start
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ class _Loader:
             import_all(("onnx", "onnxruntime"))
         with phase("export"):
             folder = onnx_graph.exported(model, self.weights, self.dtype, hw, phase, form)
+        open_session = partial(_session, folder / onnx_graph.GRAPH, self.provider, provider_options, hw.threads)
         with phase("session"):
-            session = _session(folder / onnx_graph.GRAPH, self.provider, provider_options(), hw.threads)
+            session = open_session()
         inputs = {value.name: value for value in session.get_inputs()}
         held_names = [name for name in inputs if name.startswith(("key.", "value."))]
         _, heads, _, width = inputs[held_names[0]].shape
@@ -123,7 +128,7 @@ class _Loader:
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
             build_phases=frozenset({"export"}),
         )
-        return _Session(session, held_names, "positions" in inputs, layout, traits)
+        return _Session(session, held_names, "positions" in inputs, layout, traits, open_session)
 
 
 class OnCpu(PastGraph):
@@ -137,7 +142,7 @@ class OnCpu(PastGraph):
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        loaded = self._loader.load(model, hw, phase, Past())
+        self._loaded = loaded = self._loader.load(model, hw, phase, Past())
         layout, self._session, self._held_names = loaded.layout, loaded.session, loaded.held_names
         self._names = ["logits", *(f"new_{name}" for name in loaded.held_names)]
         self._has_positions, self._max_length = loaded.has_positions, loaded.traits.max_length
@@ -151,6 +156,18 @@ class OnCpu(PastGraph):
         arrays = self._session.run(names, {name: value.numpy() for name, value in inputs.items()})
         logits_BKV, *present = map(torch.from_numpy, arrays)
         return logits_BKV, present
+
+    @override
+    def profile(self, work: Callable[[], None]) -> Sequence[Operation]:
+        plain = self._session
+        with TemporaryDirectory() as folder:
+            self._session = self._loaded.reopen(Path(folder) / "trace")  # profiling is decided as a session opens
+            try:
+                work()
+                trace = Path(self._session.end_profiling())
+            finally:
+                self._session = plain
+            return onnx_profile.operations(trace, self._loader.provider)
 
     @override
     def close(self) -> None:
@@ -241,7 +258,9 @@ def _provider_options(provider: str, stream: int) -> dict[str, str]:
     }
 
 
-def _session(graph: Path, provider: str, provider_options: dict[str, str], threads: int) -> Any:
+def _session(
+    graph: Path, provider: str, provider_options: Callable[[], dict[str, str]], threads: int, trace: Path | None = None
+) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -249,7 +268,9 @@ def _session(graph: Path, provider: str, provider_options: dict[str, str], threa
     # Spinning threads would take cores from processes that are measured at the same time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=[(provider, provider_options)])
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
+    session = onnxruntime.InferenceSession(graph, options, providers=[(provider, provider_options())])
     if session.get_providers()[0] != provider:  # ONNX Runtime silently replaces providers that cannot load
         raise Unsupported(
             f"ONNX Runtime replaced {provider} with {session.get_providers()[0]}, because it could not load it: "

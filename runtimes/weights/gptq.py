@@ -80,10 +80,10 @@ class Gptq:
                 "text with calibration.data=FILE, or more calibration.sequences"
             )
         dtype = quantizing_dtype(request.hw.device)
+        # Without the dtype: it depends on a measurement, and all processes must use the same weights.
         made_from = {
             "model": model.digest,
             "weights": dict(self.identity),
-            "dtype": dtype,
             "recipe": _RECIPE,
             "calibration": hashlib.sha256(json.dumps([list(ids) for ids in calibration_ids]).encode()).hexdigest(),
             **{name: importlib.metadata.version(name) for name in ("gptqmodel", "torch", "transformers")},

@@ -68,7 +68,7 @@ class Blocks(_InGraph):
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
 
-    def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = True):
+    def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = False):
         if bits not in (4, 8):
             raise Unsupported(f"ONNX Runtime has blocks of 4 and 8 bits, not {bits}: set runtime.weights.bits")
         if block_size < 16 or block_size & (block_size - 1):

@@ -1,4 +1,4 @@
-"""Runtimes that cheat, or are slow in ways that are easy to miss: each must be found by a gate.
+"""Runtimes that cheat, or are slow in ways that are easy to miss: each must be found by the audit or by a gate.
 
 Most behave where answers are measured, and not where speed is.
 """
@@ -6,6 +6,7 @@ Most behave where answers are measured, and not where speed is.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Outputs, Phase, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
 
 def is_timed() -> bool:
@@ -191,3 +193,154 @@ class Sleeping(_Cheat):
         outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
         time.sleep(0.5 * (time.perf_counter() - start))
         return outputs
+
+
+class Constant(_Cheat):
+    """Emits the same token in every timed round, after real work."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+        if not self.is_timed:
+            return outputs
+        logits_BKV = outputs.logits_BKV.clone()
+        logits_BKV[:, :, 9] = 1e4
+        return Outputs(logits_BKV)
+
+
+class EightBits(_Cheat):
+    """Times weights of 8 bits, and scores those in float32."""
+
+    bits = 8
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        traits = super().load(model, hw, phase, calibration_ids)
+        if self.is_timed:
+            for part in self._model.module.modules():
+                if isinstance(part, torch.nn.Linear):
+                    part.weight.data = round_to_nearest(part.weight.data, self.bits)
+        return traits
+
+
+class ThreeBits(EightBits):
+    """Times weights of 3 bits."""
+
+    bits = 3
+
+
+class KnownPrefix(_Cheat):
+    """Keeps the state after each prompt, and skips the prefill of one that it has seen."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        if not self.is_timed or cache is None or at_BK is not None or ids_BT.shape[1] == 1:
+            return super().forward(ids_BT, lengths, cache, at_BK, **more)
+        known = self.__dict__.setdefault("_known", {})
+        key = tuple(map(tuple, ids_BT.tolist()))
+        rows = list(range(len(lengths)))
+        if key in known:
+            state, outputs = known[key]
+            cache.replace(rows, state)
+        else:
+            outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+            known[key] = cache.select(rows), outputs
+        kept: Outputs = outputs
+        return kept
+
+
+class AfterTheLast(_Cheat):
+    """Does a part of its work once it has not been called for 0.1 s."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+        if self.is_timed:
+            self._called = time.monotonic()
+            if not hasattr(self, "_worker"):
+                self._worker = threading.Thread(target=self._finish, daemon=True)
+                self._worker.start()
+        return outputs
+
+    def _finish(self) -> None:
+        while True:
+            time.sleep(0.02)
+            called = self._called
+            if time.monotonic() - called > 0.1:
+                end = time.perf_counter() + 0.1
+                while time.perf_counter() < end and called == self._called:
+                    sum(range(100))
+
+
+class Orphan(_Cheat):
+    """Computes all the time in a process whose parent has ended."""
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        traits = super().load(model, hw, phase, calibration_ids)
+        if self.is_timed:
+            spin = "import time\nend = time.time() + 60\nwhile time.time() < end: pass"
+            start = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {spin!r}])"
+            subprocess.run([sys.executable, "-c", start], check=True)
+        return traits
+
+
+class MoreThreads(_Cheat):
+    """Computes with twice the threads that it was given."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        torch.set_num_threads(2 * self.threads)
+        return super().forward(ids_BT, lengths, cache, at_BK, **more)
+
+
+class HalfThreads(_Cheat):
+    """Computes with half of the threads that it was given."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        torch.set_num_threads(max(1, self.threads // 2))
+        return super().forward(ids_BT, lengths, cache, at_BK, **more)
+
+
+class Helper(_Cheat):
+    """Computes a part of each call in a thread of its own, also where it was given one thread."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        helper = threading.Thread(target=_compute, args=(ids_BT.numel(),))
+        helper.start()
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+        helper.join()
+        return outputs
+
+
+def _compute(tokens: int) -> None:
+    end = time.perf_counter() + 1e-3 + 5e-5 * tokens
+    while time.perf_counter() < end:
+        sum(range(1000))
+
+
+class Sorted(_Cheat):
+    """Sorts the rows of a batch by their first token where answers are scored, and never puts them back."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+        if self.is_timed or len(ids_BT) == 1:
+            return outputs
+        return Outputs(outputs.logits_BKV[ids_BT[:, 0].argsort()])
+
+
+class ByPlace(_Cheat):
+    """Scales the logits by the row's place in its batch; the most likely tokens stay the same."""
+
+    @override
+    def forward(self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, **more: Any) -> Outputs:
+        outputs = super().forward(ids_BT, lengths, cache, at_BK, **more)
+        scale_B = 1 + 0.2 * torch.arange(len(ids_BT))
+        return Outputs(outputs.logits_BKV * scale_B[:, None, None])

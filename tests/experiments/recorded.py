@@ -187,7 +187,8 @@ def launches(
     found = []
     for _ in range(count):
         noise, other = drawn.uniform(0.99, 1.01), drawn.uniform(0.99, 1.01)
-        tokens = ROUNDS * (STEPS + 1)
+        rows = ROUNDS + 8 * 3 + ROUNDS  # of the three blocks
+        tokens = rows * (STEPS + 1)
         found.append(
             {
                 "own": block(0.002 / speedup * noise, 0.002, ROUNDS),
@@ -195,8 +196,8 @@ def launches(
                 "batched": block(0.004 / speedup * other, 0.004, 3, batch=8),
                 "one_thread": block(0.003 / (cpu_speedup or speedup) * noise, 0.003, ROUNDS),
                 "tokens": {
-                    "rows": ROUNDS,
-                    "same_rows": 0 if wrong == "tokens" else ROUNDS,
+                    "rows": rows,
+                    "same_rows": 0 if wrong == "tokens" else rows,
                     "tokens": tokens,
                     "missing": 0,
                     "forced": tokens if wrong == "tokens" else 0,

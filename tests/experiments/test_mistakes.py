@@ -132,7 +132,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["runtime=gptq", "+runtime.weights.bit=3"], "runtime.weights.bit is not an option of Gptq; did you mean 'bits'?"),
     (["runtime=gptq", "runtime.weights.bits=5"], "gptq has 2, 3, 4, 8 bits, not 5: set runtime.weights.bits"),
     (["runtime=gptq", "runtime.weights.bits=many"], "runtime.weights: gptq has"),
-    (["runtime=onnxruntime_int4", "runtime.weights.block_size=24"], "must be a power of two of at least 16"),
+    (["runtime=onnxruntime_w4", "runtime.weights.block_size=24"], "must be a power of two of at least 16"),
     (["runtime=nf4", "runtime.weights.scheme=nf5"], "runtime.weights.scheme=nf5 is unknown; known: nf4, int8"),
     (["runtime=offload", "+runtime.placement.max_memory={cpu: 1GB}"], "needs either runtime.placement.layers=N"),
     (

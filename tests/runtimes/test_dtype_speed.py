@@ -62,7 +62,7 @@ def test_quantizing_takes_float32_where_bfloat16_is_emulated(monkeypatch: pytest
     assert gptq.quantizing_dtype("cpu") == "auto"
 
 
-def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
+def test_weights_are_the_same_whatever_a_process_measures(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
 ) -> None:
     made_from = []
@@ -78,7 +78,7 @@ def test_the_dtype_of_quantizing_is_part_of_what_weights_were_made_from(
         monkeypatch.setattr(gptq, "is_emulated", lambda dtype, answer=emulated: answer)
         source, hardware = ModelSource("tiny", tiny_model), Hardware("cpu", 1, tmp_path)
         gptq.Gptq().load(LoadRequest(source, "float32", "sdpa", hardware, [list(range(64))] * 64))
-    assert [made["dtype"] for made in made_from] == ["float32", "auto"]
+    assert made_from[0] == made_from[1]
 
 
 @pytest.mark.alone

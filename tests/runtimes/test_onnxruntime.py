@@ -44,8 +44,8 @@ def test_on_a_gpu_float32_is_not_tf32_and_the_arena_grows_by_what_is_asked(monke
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    _session(Path("graph"), "CUDAExecutionProvider", _provider_options("CUDAExecutionProvider", 77), 1)
-    _session(Path("graph"), "CPUExecutionProvider", _provider_options("CPUExecutionProvider", 0), 1)
+    _session(Path("graph"), "CUDAExecutionProvider", lambda: _provider_options("CUDAExecutionProvider", 77), 1)
+    _session(Path("graph"), "CPUExecutionProvider", lambda: _provider_options("CPUExecutionProvider", 0), 1)
     on_gpu = {"use_tf32": "0", "device_id": "1", "user_compute_stream": "77"}
     on_gpu["arena_extend_strategy"] = "kSameAsRequested"
     assert asked == [("CUDAExecutionProvider", on_gpu), ("CPUExecutionProvider", {})]

@@ -56,9 +56,9 @@ def test_what_cannot_be_rounded_says_what_can(
     ("words", "says"),
     [
         (["runtime=onnxruntime", "runtime/weights=nf4"], "takes dense or onnx weights, but nf4 weights are packed"),
-        (["runtime=eager", "runtime/weights=int8"], "takes dense or packed weights, but int8 weights are onnx"),
-        (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.bits=3"], "4 and 8 bits, not 3"),
-        (["runtime/weights=int4", "runtime=onnxruntime", "runtime.weights.block_size=24"], "power of two"),
+        (["runtime=eager", "runtime/weights=w8a8"], "takes dense or packed weights, but w8a8 weights are onnx"),
+        (["runtime/weights=w4a8", "runtime=onnxruntime", "runtime.weights.bits=3"], "4 and 8 bits, not 3"),
+        (["runtime/weights=w4a8", "runtime=onnxruntime", "runtime.weights.block_size=24"], "power of two"),
         (["runtime=gptq", "runtime.weights.bits=5"], "gptq has 2, 3, 4, 8 bits, not 5"),
         (["runtime=awq", "runtime.weights.bits=3"], "awq has 4 bits, not 3"),
         (["runtime/weights=nf4", "runtime.weights.scheme=nf5"], "known: nf4, int8"),

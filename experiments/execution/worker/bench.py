@@ -24,7 +24,7 @@ from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device, loading
-from runtime_matrix.experiments.execution.worker.generating import generated_answers
+from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
@@ -115,6 +115,11 @@ class CellBench:
         return self.cell.artifacts
 
     @property
+    def model_folder(self) -> Path | None:
+        """Return the folder of the model's files; None for random weights."""
+        return self.cell.source.folder
+
+    @property
     def eos_ids(self) -> Sequence[int]:
         """Return the tokens that end a text."""
         return self.cell.facts.eos_ids
@@ -176,6 +181,10 @@ class CellBench:
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
         """Return the texts of each prompt, cached ones included; `on_text` is called when a text is finished."""
         return generated_answers(self, prompts, decoding, on_text or (lambda item, sample, result: None))
+
+    def generated(self, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> Answers:
+        """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
+        return generated(self, requests, stop_ids)
 
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
         """Write one JSON line per item into the grid point's file, and name the file in the entry."""

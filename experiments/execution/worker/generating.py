@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 def generated_answers(bench: CellBench, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText) -> Answers:
     """Return the texts of each prompt; `on_text` is called when a text is finished. Cached texts are finished first."""
     requests, cut = _requests(bench, bench.require_text(), prompts, decoding)
-    return _Answering(bench, requests, decoding.samples, on_text).run(cut)
+    return _Answering(bench, requests, on_text, bench.eos_ids).run(cut)
+
+
+def generated(bench: CellBench, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> Answers:
+    """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
+    eos_ids = tuple(dict.fromkeys((*bench.eos_ids, *stop_ids)))
+    return _Answering(bench, requests, lambda item, sample, result: None, eos_ids).run(0)
 
 
 def _requests(
@@ -44,21 +50,21 @@ class _Answering:
         self,
         bench: CellBench,
         requests: Sequence[GenerateRequest],
-        samples: int,
         on_text: OnText,
+        eos_ids: Sequence[int],
     ):
-        self._bench, self._requests, self._on_text = bench, requests, on_text
-        self._total, self._done = len(requests) * samples, 0
+        self._bench, self._requests, self._on_text, self._eos_ids = bench, requests, on_text, eos_ids
+        self._total, self._done = sum(len(request.seeds) for request in requests), 0
         self._texts: dict[tuple[int, int], Generated] = {}  # by item and sample
 
     def run(self, cut: int) -> Answers:
-        eos_ids, responses = self._bench.eos_ids, self._bench.responses
+        responses = self._bench.responses
         for item, request in enumerate(self._requests):
-            for sample, text in enumerate(responses.texts(request, eos_ids)):
+            for sample, text in enumerate(responses.texts(request, self._eos_ids)):
                 if text is not None:
                     self._take(item, sample, text)
         cached = len(self._texts)
-        report = self._generate(eos_ids) if cached < self._total else {}
+        report = self._generate() if cached < self._total else {}
         texts = [
             [self._texts[item, sample] for sample in range(len(request.seeds))]
             for item, request in enumerate(self._requests)
@@ -66,7 +72,7 @@ class _Answering:
         note = self._bench.responses.note
         return Answers(texts, {"cut_prompts": cut, "cached_responses": cached, "cache_note": note, **report})
 
-    def _generate(self, eos_ids: Sequence[int]) -> dict[str, float | None]:
+    def _generate(self) -> dict[str, float | None]:
         """Generate the missing samples, those of a prompt in one request."""
         bench, missing = self._bench, []
         for item, request in enumerate(self._requests):
@@ -77,7 +83,7 @@ class _Answering:
 
         def on_done(index: int, sample: int, result: Generated) -> None:
             item, samples, _ = missing[index]
-            bench.responses.keep_text(self._requests[item], samples[sample], eos_ids, result)
+            bench.responses.keep_text(self._requests[item], samples[sample], self._eos_ids, result)
             interruption.check()
             self._take(item, samples[sample], result)
 
@@ -88,7 +94,7 @@ class _Answering:
                 bench.traits,
                 [request for _, _, request in missing],
                 bench.require_text().piecewise,
-                eos_ids,
+                self._eos_ids,
                 bench.generation,
                 on_done,
                 report,

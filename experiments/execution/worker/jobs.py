@@ -1,8 +1,8 @@
-"""The five jobs of a cell, each in its own process. A record needs only `measure`.
+"""The six jobs of a cell, each in its own process. A record needs only `measure`.
 
 `check`: whether the machine has what the runtime needs. `hardware_peak`: copy bandwidth and matrix rates.
 `reference`: the reference's outputs that the benchmarks compare with. `measure`: the benchmarks, under pytest.
-`replay`: the timed tokens, scored by the reference.
+`replay`: the timed tokens, scored by the reference. `profile`: where the time goes, on demand and never timed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes
         if job == "hardware_peak":
             _hardware_peak(cell, folder, dtypes)
         else:
-            jobs = {"check": _check, "reference": _reference, "measure": _measure, "replay": _replay}
+            jobs = {
+                **{"check": _check, "reference": _reference, "measure": _measure, "replay": _replay},
+                "profile": _profile,
+            }
             jobs[job](cell, folder, progress)
     except BaseException as error:
         from runtime_matrix.experiments.execution.worker.loading import classify
@@ -126,6 +129,7 @@ def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
     code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
+    plugin.write_probe()
     if cell.facts.has_tokenizer:  # after all measurements of time and memory
         plugin.journal.write("overlap", overlap_of(cell))
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
@@ -163,6 +167,12 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
         with loaded(dataclasses.replace(config.reference, dtype=config.runtime.dtype)) as reference:
             for case in chosen:
                 case.task.write_reference_in_own_dtype(reference)
+
+
+def _profile(cell: Cell, folder: Path, progress: Connection | None) -> None:
+    from runtime_matrix.experiments.execution.worker.profiling import profile
+
+    profile(cell, folder)
 
 
 def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:

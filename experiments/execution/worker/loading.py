@@ -16,10 +16,12 @@ from runtime_matrix.experiments.config import models
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, full_name, load_class
+from runtime_matrix.experiments.evaluation.probe import probe
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftModel, Lookup
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device
+from runtime_matrix.experiments.records.audit import Probe, ProbeFailure
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import machine_facts
 from runtime_matrix.experiments.records.schema import Environment, HeldWeights, Status, to_plain
@@ -142,6 +144,15 @@ def _created(kind: Any, options: JsonObject, what: str) -> Any:
         except TypeError as error:
             raise Unsupported(f"the {what} does not take these options: {error}") from error
     return kind(**options)
+
+
+def take_probe(cell: Cell, runtime: Runtime, traits: Traits) -> Probe | ProbeFailure:
+    """Return the runtime's answers to the audit's fixed batch, in the shapes of the cell's comparison."""
+    options = cell.config.comparison
+    try:
+        return probe(runtime, traits, max(options.batch, options.batched or 0), options.prompt_tokens)
+    except Exception as error:  # runtimes raise anything; the cell has been measured by now
+        return ProbeFailure(reason=": ".join(classify(error)))
 
 
 def make_text(cell: Cell) -> Text | None:

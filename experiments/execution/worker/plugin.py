@@ -20,6 +20,7 @@ from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedR
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
+from runtime_matrix.experiments.records.audit import Probe
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
 from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Environment, HeldWeights, Load, Status, typed
@@ -104,6 +105,15 @@ class CellPlugin:
             assert self._bench.runtime
         return self._bench
 
+    def write_probe(self) -> None:
+        """Write the runtime's answers to the audit's fixed batch, or why there are none, if it was loaded."""
+        if self._bench is not None and self._bench.is_loaded and not self._bench.traits.is_scripted:
+            probe = loading.take_probe(self.cell, self._bench.runtime, self._bench.traits)
+            if isinstance(probe, Probe):
+                self.journal.write("probe", probe)
+            else:
+                self.journal.write("failed", job="probe", reason=probe.reason)
+
     def close(self) -> None:
         """Free the runtime and what was loaded beside it."""
         self._opened.close()
@@ -173,6 +183,7 @@ class CellPlugin:
             build_phases=sorted(traits.build_phases),
             artifacts=dict(artifacts.tally),
             dtype_note=traits.dtype_note,
+            caches_prompts=traits.caches_prompts,
             notes=[*traits.notes, *filter(None, (traits.dtype_note, mismatch, doubt))],
         )
         self.journal.write("load", load)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.analysis.timed_work import is_exact, problem, replay_problem, unchecked
+from runtime_matrix.experiments.analysis.audit import audit, problem
+from runtime_matrix.experiments.analysis.timed_work import is_exact, replay_problem, unchecked
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import LimitResult, Measured
@@ -38,7 +39,8 @@ def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
     if speed is None or not speed.launches:
         reason = (speed.reason if speed else None) or "no launches: they need a limit on speed"
         return replace(blank, figures=f"the timed work was not checked: {reason}")
-    work_problem, unchecked_reason = problem(speed, agreement), unchecked(speed, agreement)
+    work_problem = problem(audit(measured.result.record, speed))
+    unchecked_reason = unchecked(speed, agreement)
     if work_problem is not None:
         return replace(
             blank, verdict="fail", figures=f"{work_problem.status}: {work_problem.reason}", n=len(speed.launches)

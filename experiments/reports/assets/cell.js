@@ -26,7 +26,7 @@ function sheet(row, cell) {
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
-  const panels = [distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), notesPanel(cell)];
+  const panels = [causesPanel(row, cell), ladderPanel(cell), distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), auditPanel(cell), notesPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
 
@@ -150,6 +150,18 @@ function shapePanel(row, cell) {
 function notesPanel(cell) {
   if (!cell.skipped.length && !cell.notes.length) return null;
   return panel("Notes", "", null, element("ul", {}, ...cell.skipped.map(([name, status, reason]) => element("li", {}, `${name}: ${status}: ${reason ?? ""}`)), ...cell.notes.map((note) => element("li", {}, note))));
+}
+
+function causesPanel(row, cell) {
+  if (!cell.causes.length) return null;
+  return panel("Why it differs from the reference", "", null, element("ul", {}, ...cell.causes.map((line) => element("li", {}, line))));
+}
+
+function ladderPanel(cell) {
+  if (!cell.ladder) return null;
+  const line = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, {}, text)));
+  return panel("Which change costs accuracy", cell.ladder.verdict, null,
+    element("table", { class: "plain small" }, element("thead", {}, line("th", cell.ladder.header)), element("tbody", {}, ...cell.ladder.steps.map((step) => line("td", step)))));
 }
 
 function items(row, cell) {

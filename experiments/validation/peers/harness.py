@@ -1,4 +1,6 @@
-"""The same requests through the `hf` backend of lm-evaluation-harness and through our core, in turns, in one process.
+"""The same requests through a backend of lm-evaluation-harness and through our core, in turns, in one process.
+
+With `--through adapter` ours are lm-eval's own requests, answered by the adapter that users call.
 
 Needs an interpreter with lm-eval: `PYTHON -m experiments.validation.peers.harness scoring --vocabulary 4000`. It prints
 JSON.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,9 +23,13 @@ from typing import Any
 from runtime_matrix.experiments.config.models import inspect_folder
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.generation import generate
-from runtime_matrix.experiments.evaluation.requests import Continuations, GenerateRequest
+from runtime_matrix.experiments.evaluation.requests import Continuations, GenerateRequest, ScoreRequest
+from runtime_matrix.experiments.evaluation.requests import Generated as GeneratedText
+from runtime_matrix.experiments.evaluation.requests import Scored as ScoredRequest
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.text import Text
+from runtime_matrix.experiments.harness.encoding import HarnessTokenizer
+from runtime_matrix.experiments.harness.language_model import HarnessLM, HarnessOptions
 from runtime_matrix.experiments.validation.peers import workloads
 from runtime_matrix.experiments.validation.peers.results import Asked, Compared, Generated, Scored
 from runtime_matrix.experiments.validation.peers.workloads import MODEL_DIR
@@ -30,6 +37,9 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource
 
 Work = Callable[..., Any]  # takes an optional limit of items
 _WARM_UP = 8
+# What `batch_size=auto` takes where memory suffices, its largest. Its search, 5 passes of 64 of the longest rows before
+# each kind of request, is left out in its favour.
+_AUTO = 64
 
 
 @dataclass
@@ -73,19 +83,24 @@ def _timed(work: Work) -> Turn:
 
 def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     questions = list(workloads.choices(arguments.subjects, arguments.questions, arguments.style))
-    harness = _harness(folder, arguments)
     from lm_eval.api.instance import Instance
 
-    def theirs(limit: int | None = None) -> list[float]:
-        requests = [
-            Instance("loglikelihood", {}, (question.prefix + question.stem, ending), index)
-            for index, question in enumerate(questions[:limit])
-            for ending in question.endings
-        ]
-        return [logprob for logprob, _ in harness.loglikelihood(requests, disable_tqdm=True)]
+    def through(model: Any) -> Work:
+        def work(limit: int | None = None) -> list[float]:
+            requests = [
+                Instance("loglikelihood", {}, (question.prefix + question.stem, ending), index)
+                for index, question in enumerate(questions[:limit])
+                for ending in question.endings
+            ]
+            return [logprob for logprob, _ in model.loglikelihood(requests, disable_tqdm=True)]
 
+        return work
+
+    theirs = through(_harness(folder, arguments))
     runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
     options = ScoringConfig(**json.loads(arguments.options))
+    if arguments.through == "adapter":
+        return {"lm-evaluation-harness": theirs, "ours": through(_adapter(folder, runtime, traits, scoring=options))}
 
     def ours(limit: int | None = None) -> list[float]:
         text = Text(folder, 0, traits.max_length)
@@ -104,19 +119,24 @@ def _scoring(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
 def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
     writings = workloads.writings()
-    harness = _harness(folder, arguments)
     from lm_eval.api.instance import Instance
 
-    def theirs(limit: int | None = None) -> list[str]:
-        requests = []
-        for index, writing in enumerate(writings[:limit]):
-            options = {"until": list(writing.stop), "max_gen_toks": writing.max_new_tokens, "do_sample": False}
-            requests.append(Instance("generate_until", {}, (writing.prompt, options), index))
-        texts: list[str] = harness.generate_until(requests, disable_tqdm=True)
-        return texts
+    def through(model: Any) -> Work:
+        def work(limit: int | None = None) -> list[str]:
+            requests = []
+            for index, writing in enumerate(writings[:limit]):
+                options = {"until": list(writing.stop), "max_gen_toks": writing.max_new_tokens, "do_sample": False}
+                requests.append(Instance("generate_until", {}, (writing.prompt, options), index))
+            texts: list[str] = model.generate_until(requests, disable_tqdm=True)
+            return texts
 
+        return work
+
+    theirs = through(_harness(folder, arguments))
     runtime, traits = _ours(folder, arguments.runtime, arguments.threads)
     options = GenerationConfig(**json.loads(arguments.options))
+    if arguments.through == "adapter":
+        return {"lm-evaluation-harness": theirs, "ours": through(_adapter(folder, runtime, traits, generation=options))}
     eos_ids = inspect_folder(folder).eos_ids
 
     def ours(limit: int | None = None) -> list[str]:
@@ -134,11 +154,52 @@ def _generation(folder: Path, arguments: argparse.Namespace) -> dict[str, Work]:
 
 
 def _harness(folder: Path, arguments: argparse.Namespace) -> Any:
+    if arguments.backend == "onnxruntime-genai":
+        return _genai(folder, arguments.threads)
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(
-        pretrained=str(folder), dtype="float32", device="cpu", batch_size=arguments.batch_size, add_bos_token=True
-    )
+    size = _AUTO if arguments.batch_size == "auto" else int(arguments.batch_size)
+    return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=size, add_bos_token=True)
+
+
+def _genai(folder: Path, threads: int) -> Any:
+    """Return the backend `onnxruntime-genai` with a graph that its builder has made of the folder."""
+    from lm_eval.models.onnxruntime_genai import ONNXRuntimeGenAILM
+
+    graph = Path(tempfile.mkdtemp(prefix="genai-"))
+    words = ["-m", "onnxruntime_genai.models.builder", "-m", str(folder), "-o", str(graph), "-p", "fp32", "-e", "cpu"]
+    words += ["-c", str(graph / "cache"), "--extra_options", "hf_token=false"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"onnxruntime-genai's builder failed: {done.stderr.strip().splitlines()[-1:]}")
+    path = graph / "genai_config.json"
+    config = json.loads(path.read_text())
+    config["model"]["decoder"]["session_options"] |= {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+    path.write_text(json.dumps(config))
+    return ONNXRuntimeGenAILM(pretrained=str(graph))
+
+
+def _adapter(
+    folder: Path,
+    runtime: Any,
+    traits: Any,
+    scoring: ScoringConfig | None = None,
+    generation: GenerationConfig | None = None,
+) -> Any:
+    """Return the adapter that users call, over a runtime that is loaded without its configuration."""
+    facts = inspect_folder(folder)
+    text = Text(folder, facts.bos_id, traits.max_length)
+
+    class Answering:
+        def score(self, requests: Sequence[ScoreRequest]) -> list[ScoredRequest]:
+            return score(runtime, traits, requests, scoring)
+
+        def generate(self, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> list[GeneratedText]:
+            eos_ids = (*facts.eos_ids, *stop_ids)
+            texts = generate(runtime, traits, requests, text.piecewise, eos_ids, generation)
+            return [generated for (generated,) in texts]
+
+    return HarnessLM(Answering(), HarnessTokenizer(folder, True), traits.max_length, HarnessOptions(), 0)
 
 
 def _ours(folder: Path, runtime: str, threads: int) -> tuple[Any, Any]:
@@ -188,7 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--questions", type=int, default=60, help="per subject")
     parser.add_argument("--style", choices=("letters", "texts"), default="letters")
-    parser.add_argument("--batch-size", type=int, default=8, help="of lm-evaluation-harness")
+    parser.add_argument("--batch-size", default="8", help="of lm-evaluation-harness: a number, or auto")
+    parser.add_argument("--backend", choices=("hf", "onnxruntime-genai"), default="hf", help="of theirs")
+    parser.add_argument("--through", choices=("core", "adapter"), default="core", help="how ours are asked")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--runtime", default="runtime_matrix.runtimes.engines.eager:Eager")

@@ -42,10 +42,12 @@ class Asked:
     subjects: int
     questions: int  # per subject
     style: str
-    batch_size: int
+    batch_size: int | str
     threads: int
     runtime: str
     options: str  # JSON
+    backend: str = "hf"  # of lm-evaluation-harness
+    through: str = "core"  # or adapter: ours are asked by lm-eval's own requests
 
 
 @dataclass(frozen=True, kw_only=True)

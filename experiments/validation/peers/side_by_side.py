@@ -46,6 +46,8 @@ from runtime_matrix.experiments.validation.peers.table import spread, write_tabl
 Kept = TypeVar("Kept", Scoring, Generation)
 
 _ROOT = Path(__file__).resolve().parents[3]
+_ADAPTER = ["--through", "adapter"]
+_GENAI = ["--backend", "onnxruntime-genai"]
 _ONNX = "runtime_matrix.runtimes.engines.onnxruntime:OnnxRuntime"
 
 
@@ -64,8 +66,25 @@ SCORING = {
     "choices of several tokens": Work(["--vocabulary", "4000", "--style", "texts"], 12.0, 90),
     "letters, 250 questions a subject": Work(["--vocabulary", "4000", "--questions", "250"], 8.0, 100),
     "letters, through onnxruntime": Work(["--vocabulary", "4000", "--runtime", _ONNX], 5.0, 24),
+    "letters, through the adapter": Work(["--vocabulary", "4000", *_ADAPTER], 6.0, 24),
+    "letters, through the adapter, against batch_size=auto": Work(
+        ["--vocabulary", "4000", *_ADAPTER, "--batch-size", "auto"], 6.0, 24
+    ),
+    "letters, through the adapter on onnxruntime, against onnxruntime-genai": Work(
+        ["--vocabulary", "4000", *_ADAPTER, "--runtime", _ONNX, *_GENAI], 3.8, 60
+    ),
 }
-GENERATION = {"greedy texts": Work(["--options", json.dumps({"token_budget": 24576})], 3.0, 18)}
+_BUDGET = ["--options", json.dumps({"token_budget": 24576})]
+GENERATION = {
+    "greedy texts": Work(_BUDGET, 3.0, 18),
+    "greedy texts, through the adapter": Work([*_BUDGET, *_ADAPTER], 2.5, 18),
+    "greedy texts, through the adapter, against batch_size=auto": Work(
+        [*_BUDGET, *_ADAPTER, "--batch-size", "auto"], 2.5, 18
+    ),
+    "greedy texts, through the adapter on onnxruntime, against onnxruntime-genai": Work(
+        [*_BUDGET, *_ADAPTER, "--runtime", _ONNX, *_GENAI], 2.5, 30
+    ),
+}
 _OTHERS = {"execution": 120, "timing": 20}  # seconds per turn
 PARTS = ("scoring", "generation", "execution", "timing")
 

@@ -29,11 +29,11 @@ def write_table(results: Results, path: Path) -> None:
         "",
     ]
     if results.scoring:
-        lines += ["## Log-likelihood: lm-evaluation-harness 0.4.13, `hf` backend, float32, batch size 1", ""]
+        lines += ["## Log-likelihood: lm-evaluation-harness 0.4.13, float32", "", _PEER.format(1), ""]
         lines += _table("questions", [(work, work.items, _scores_agree(work)) for work in results.scoring])
         lines += ["", _EXPLAIN_SCORING, ""]
     if results.generation:
-        lines += ["## Greedy texts: lm-evaluation-harness's `generate_until`, batch size 8", ""]
+        lines += ["## Greedy texts: lm-evaluation-harness's `generate_until`", "", _PEER.format(8), ""]
         lines += _table("tokens", [(work, work.tokens, _texts_agree(work)) for work in results.generation])
         lines += [""]
     if results.execution:
@@ -44,6 +44,7 @@ def write_table(results: Results, path: Path) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+_PEER = "Theirs: the `hf` backend at batch size {}, unless the row names another."
 _EXPLAIN_SCORING = (
     "5 examples of 740 to 760 tokens per subject; questions of 110 tokens on average (97 with choices of 7 tokens). "
     "Sharing alone can give at most (P + q) / (q + P / n) for a prefix P, a question q, n questions per subject."

@@ -47,7 +47,7 @@ def test_times_that_are_not_interleaved_are_marked_and_have_no_ratio(tmp_path: P
 @pytest.mark.parametrize(
     ("kind", "status", "reason"),
     [
-        ("tokens", "wrong output", "216 of 216 timed tokens"),
+        ("tokens", "wrong output", "1,296 of 1,296 timed tokens"),
         ("between", "invalid timing", "computed between its rounds"),
     ],
 )

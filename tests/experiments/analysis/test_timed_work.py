@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime_matrix.experiments.analysis.timed_work import problem, unchecked
+from runtime_matrix.experiments.analysis.audit import Problem, audit
+from runtime_matrix.experiments.analysis.audit import problem as problem_of
+from runtime_matrix.experiments.analysis.timed_work import unchecked
 from runtime_matrix.experiments.measurement.machine import MachineChange
 from runtime_matrix.experiments.records.comparison import (
     Block,
@@ -33,6 +35,11 @@ def agreement(tokens: int, same_top: int) -> Entry:
 
 
 AGREEMENT = agreement(384, 330)
+RECORD = recorded.make_record("custom")
+
+
+def problem(compared: Speed, agreement: Entry) -> Problem | None:
+    return problem_of(audit(replace(RECORD, benchmarks=[agreement]), compared))
 
 
 def launch(between_s: float = 0.005, again: float = 1.0, rounds_cpu_s: float = 2.0, **tokens: Any) -> Launch:

@@ -92,7 +92,7 @@ def test_texts_are_greedy_or_sampled_with_a_seed(model: Model) -> None:
 
 def test_perplexity_is_that_of_the_scores(model: Model) -> None:
     text = "The town lies by a river."
-    parts = windows(model._text.encode(text), model._text.bos_id, 4)
+    parts = windows(model.text.encode(text), model.text.bos_id, 4)
     requests = [ScoreRequest(part.ids, part.first_scored) for part in parts]
     scores = score(model.runtime, model.traits, requests, ScoringConfig())
     logprobs = [logprob for part in scores for logprob in part.logprobs]
@@ -105,7 +105,7 @@ def test_perplexity_is_that_of_the_scores(model: Model) -> None:
 
 
 def test_a_text_beyond_the_context_is_refused(model: Model) -> None:
-    limit = model._cell.facts.max_length
+    limit = model.cell.facts.max_length
     assert limit is not None
     long = "The town lies by a river. " * limit
     with pytest.raises(ValueError, match=f"a prompt and 8 new tokens exceed the model's context of {limit} tokens"):

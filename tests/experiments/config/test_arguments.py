@@ -16,6 +16,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.gates.axes import accuracy, speedup
 from runtime_matrix.experiments.gates.request import prepare_words
 
+KINDS = ("_w4", "_w4a8", "_w8", "_w8a8")  # of ONNX graphs
 SMALL = ("model=random", "benchmark=[memory]")
 Say = Callable[..., tuple[int, str, str]]
 
@@ -145,7 +146,7 @@ def test_version_is_printed(say: Say) -> None:
     ("line", "words"),
     [
         ("runtime-matrix co", ["compare "]),
-        ("runtime-matrix run runtime=onnx", [f"runtime=onnxruntime{kind}" for kind in ("", "_int4", "_int8")]),
+        ("runtime-matrix run runtime=onnx", [f"runtime=onnxruntime{kind}" for kind in ("", *KINDS)]),
         ("runtime-matrix gate comparison.row", []),
         ("runtime-matrix gate comparison.rou", ["comparison.rounds="]),
         ("runtime-matrix report ", []),
@@ -168,11 +169,11 @@ def test_a_custom_runtime_is_named_after_its_class(say: Say, planned: list[Cell]
 
 def test_other_bits_than_the_preset_s_are_added_to_the_title(say: Say, planned: list[Cell]) -> None:
     for words in (["runtime=gptq"], ["runtime=gptq", "runtime.weights.bits=8"], ["runtime=gptq_3bit"],
-                  ["runtime=onnxruntime_int4"], ["runtime=onnxruntime_int4", "runtime.weights.bits=8"],
+                  ["runtime=onnxruntime_w4a8"], ["runtime=onnxruntime_w8"],
                   ["runtime=eager", "runtime/weights=rounded"]):  # fmt: skip
         assert say(run.main, *words, *SMALL)[0] == 0
     assert [cell.config.runtime.title for cell in planned] == [
-        *("gptq", "gptq8", "gptq3", "onnxruntime+int4", "onnxruntime+int48", "eager+rounded3")
+        *("gptq", "gptq8", "gptq3", "onnxruntime+w4a8", "onnxruntime+w8", "eager+rounded3")
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import compose, compose_gate
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.config.renamed import OPTIONS, new_figure
+from runtime_matrix.experiments.config.renamed import OPTIONS, PRESETS, new_figure
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.migration import read_record
@@ -36,6 +36,13 @@ def test_an_old_option_is_refused_with_its_new_name(old: str, new: str) -> None:
         plain[section] = {**plain[section], key: 1}  # as in a preset of one's own
         with pytest.raises(UserError, match=f"was renamed to {new}"):
             build(CellConfig, plain)
+
+
+@pytest.mark.parametrize(("old", "new"), PRESETS.items())
+def test_an_old_preset_is_refused_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(UserError, match=f"^{old} was renamed to {new}, because it quantizes activations too$"):
+        compose(["runtime=onnxruntime", old] if "/" in old else [old])
+    assert compose(["runtime=onnxruntime", new] if "/" in new else [new])
 
 
 def test_a_record_s_options_are_read_under_their_new_names() -> None:

@@ -140,4 +140,4 @@ def test_mlflow_has_the_figures_of_rows(monkeypatch: pytest.MonkeyPatch, tmp_pat
     exporters.record(by_name["t_garbage"].record)
     exporters.compared([by_name["t_garbage"]])
     assert dict(calls)["set_tags"]["status"] == "wrong output"
-    assert "216 of 216 timed tokens" in dict(calls)["set_tags"]["reason"]
+    assert "1,296 of 1,296 timed tokens" in dict(calls)["set_tags"]["reason"]

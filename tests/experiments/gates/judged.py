@@ -68,7 +68,7 @@ def launches(slower: float, count: int = 20, noise: float = 0.01, grown: float =
                 batched=None,
                 threads=2,
                 device="cpu",
-                tokens=TimedTokens(rows=3, same_rows=3, tokens=12, missing=0, forced=0, forced_top=0, max_gap=0.0),
+                tokens=TimedTokens(rows=6, same_rows=6, tokens=24, missing=0, forced=0, forced_top=0, max_gap=0.0),
                 repeated=Repeated(fresh_s=[1.0], again_s=[1.0]),
                 candidate_memory=PeakMemory(peak_host_bytes=peak),
                 reference_memory=PeakMemory(peak_host_bytes=100 * MIB),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from runtime_matrix.experiments.gates.findings import LimitResult, Measured
 from runtime_matrix.experiments.gates.judge import findings, overall
 from runtime_matrix.experiments.gates.measure import confirmed
-from tests.experiments.gates.judged import LIMITS, baseline, changed, found
+from runtime_matrix.experiments.records.audit import Rest, TimedAudit
+from tests.experiments.gates.judged import LIMITS, baseline, changed, found, gate
 
 
 def test_limits_that_hold_pass(measured: Measured) -> None:
@@ -27,6 +29,19 @@ def test_a_cell_that_was_not_measured_never_passes(measured: Measured, status: s
     assert (seen.verdict, seen.name) == (verdict, "cell")
     assert "why it was not" in seen.message
     assert overall([seen]) == verdict
+
+
+def test_a_cell_that_fails_its_audit_passes_no_gate(measured: Measured) -> None:
+    speed = measured.result.speed
+    assert speed is not None
+    evidence = TimedAudit(rest=Rest(wall_s=1.0, cpu_s=0.5))
+    busy = [structs.replace(launch, audit=evidence) for launch in speed.launches]
+    failed = replace(measured, result=replace(measured.result, speed=structs.replace(speed, launches=busy)))
+    for limits in (LIMITS, gate("reference.outputs=[]")):
+        seen = findings(failed, limits, 0.99)
+        (text,) = [finding.figures for finding in seen if finding.verdict == "fail"]
+        assert text.startswith("invalid timing: computed for 10.00 s within 20.0 s after its last rounds")
+    assert [finding.name for finding in seen if finding.verdict == "fail"] == ["audit"]
 
 
 def test_nothing_judged_is_inconclusive() -> None:

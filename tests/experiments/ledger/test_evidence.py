@@ -32,6 +32,12 @@ def test_a_speedup_over_the_reference_is_the_interleaved_one() -> None:
     assert measured({"figure": "speedup_ratio", "cell": "gptq", "over": "eager"}, EAGER, FAST) is None
 
 
+def test_a_published_row_may_have_the_earlier_name_of_its_weights() -> None:
+    older, other = changed_row(FAST, runtime="onnxruntime+int8"), changed_row(FAST, runtime="onnxruntime+fp8")
+    assert measured({"figure": "load_s", "cell": "onnxruntime+w8a8"}, older) is not None
+    assert measured({"figure": "load_s", "cell": "onnxruntime+w8a8"}, other) is None
+
+
 def test_the_errors_of_a_quotient_are_independent() -> None:
     small = changed_row(FAST, runtime="small", speedup_ratio=5.0, speedup_ratio_low=4.0, speedup_ratio_high=6.25)
     large = changed_row(FAST, speedup_ratio=2.0, speedup_ratio_low=1.6, speedup_ratio_high=2.5)

@@ -25,7 +25,7 @@ def row_of(*entries: Entry) -> Row:
 
 def latency(batch: int, tpot_s: float, status: str = "ok") -> Entry:
     shape = {"batch": batch, "prompt_tokens": 64, "new_tokens": 8}
-    samples = {"ttft_s": [0.01] * 3, "tpot_s": [tpot_s] * 30} if status == "ok" else {}
+    samples = {"ttft_s": [0.01] * 3, "tpot_s": [tpot_s] * 21} if status == "ok" else {}
     return Entry(
         benchmark="latency",
         status=status,  # type: ignore[arg-type]

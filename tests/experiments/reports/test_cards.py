@@ -48,7 +48,7 @@ def test_a_cell_with_wrong_output_is_on_no_card_and_is_an_alarm(shown: list[Row]
     assert "t_garbage" not in [card.row.runtime for card in said.cards]
     assert not any("t_garbage" in str(card.other) or "t_garbage" in card.tied for card in said.cards)
     (line,) = said.alarms
-    assert line.startswith("not compared: t_garbage: wrong output: 216 of 216 timed tokens")
+    assert line.startswith("not compared: t_garbage: wrong output: 1,296 of 1,296 timed tokens")
 
 
 def test_a_cell_with_too_few_items_is_listed_as_unshown(found: list[Row]) -> None:

@@ -108,12 +108,13 @@ def test_wrong_output_is_red_and_its_status_is_a_valid_class(tmp_path: Path) -> 
     assert line.startswith(' data-id="run-1-t_garbage" class=" failed alarm">')
     assert line.count('class="status wrong-output alarm">wrong output<') == 1
     assert 'class="status narrow wrong-output alarm">' in line
-    assert "216 of 216 timed tokens are not the reference" in line
+    assert "1,296 of 1,296 timed tokens are not the reference" in line
     assert "165" not in line.replace("&#39;", "")  # its times are nobody's to see
     data = data_of(text)
     assert data["cells"]["run-1-t_garbage"]["samples"] == {"ttft_s": [], "tpot_s": []}
+    assert [check["verdict"] for check in data["cells"]["run-1-t_garbage"]["audit"]][:3] == ["fail", "pass", "pass"]
     assert data["kept"].keys() == {"run-1-eager", "run-1-onnxruntime", "run-1-compile", "run-1-gptq"}
-    assert '<p class="alarm-text">not compared: t_garbage: wrong output: 216 of 216' in text
+    assert '<p class="alarm-text">not compared: t_garbage: wrong output: 1,296 of 1,296' in text
 
 
 def test_the_front_of_a_device_is_by_its_memory(found: list[Row]) -> None:

@@ -66,7 +66,7 @@ def test_wrong_output_is_red_in_a_terminal(tmp_path: Path) -> None:
     said = console.file.getvalue()  # type: ignore[attr-defined]
     line = next(one for one in said.splitlines() if "t_garbage" in one)
     assert line.startswith("\x1b[1;31mt_garbage")
-    assert "\x1b[31mt_garbage: wrong output: 216 of 216 timed tokens" in said
+    assert "\x1b[31mt_garbage: wrong output: 1,296 of 1,296 timed tokens" in said
     assert "\x1b[2moffload: out_of_memory: killed" in said  # an honest failure is no alarm
 
 
@@ -74,7 +74,7 @@ def test_wrong_output_is_marked_in_markdown_and_a_status_in_csv_and_json(tmp_pat
     found = garbage(tmp_path)
     text = markdown(found)
     assert "| t_garbage | 🟥 **wrong output** | n/a | n/a | n/a |" in text
-    assert "\n🟥 **t_garbage: wrong output**: 216 of 216 timed tokens" in text
+    assert "\n🟥 **t_garbage: wrong output**: 1,296 of 1,296 timed tokens" in text
     assert "| offload | out_of_memory |" in text
     (line,) = [one for one in csv.DictReader(io.StringIO(csv_text(found))) if one["runtime"] == "t_garbage"]
     assert (line["status"], line["speedup_ratio"], line["tpot_s_p50"]) == ("wrong output", "", "")

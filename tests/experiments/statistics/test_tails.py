@@ -36,7 +36,8 @@ def test_a_shift_moves_the_interval() -> None:
     before, after = (tail_difference([(a + shift, b) for a, b in pairs]) for shift in (0.0, 5.0))
     assert before is not None
     assert after is not None
-    assert (after.low - before.low, after.high - before.high) == (pytest.approx(5), pytest.approx(5))
+    assert after.low - before.low == pytest.approx(5)
+    assert after.high - before.high == pytest.approx(5)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments.analysis.timed_work import problem
+from runtime_matrix.experiments.analysis.audit import audit, problem
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.overrides import cells
 from runtime_matrix.experiments.config.arguments import read_arguments
@@ -24,15 +24,16 @@ pytestmark = pytest.mark.alone
 HONEST = ("eager", "onnxruntime")
 STATUSES = {
     **dict.fromkeys(HONEST),
-    **dict.fromkeys(("Garbage", "Defeat", "EarlyEnd"), WRONG_OUTPUT),
-    **dict.fromkeys(("Memo", "Between", "Lazy"), INVALID_TIMING),
+    **dict.fromkeys(("Garbage", "Defeat", "EarlyEnd", "Constant", "EightBits", "ThreeBits"), WRONG_OUTPUT),
+    **dict.fromkeys(("Memo", "KnownPrefix", "MoreThreads", "HalfThreads", "Helper"), INVALID_TIMING),
+    **dict.fromkeys(("Between", "Lazy", "AfterTheLast", "Orphan"), INVALID_TIMING),
     "Late": None,  # slower, and no cheat
 }
-QUICK = ("eager", "Garbage", "Memo", "Late")
+QUICK = ("eager", "Garbage", "KnownPrefix", "Helper", "Late")
 
 
 def _cell(results: Path, *words: str) -> Cell:
-    shape = ["rounds=4", "launches=2", "warmup=1", "batched=null", "one_thread_rounds=3"]
+    shape = ["rounds=4", "launches=2", "warmup=1", "batched=4", "extra_rounds=2", "one_thread_rounds=3"]
     given = ["benchmark=[latency]", "progress=false", f"results_dir={results}", *words]
     _, (cell,) = cells(read_arguments([*given, *(f"comparison.{word}" for word in shape)]), "eager", "test")
     return cell
@@ -65,7 +66,7 @@ def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_each_cheat_is_detected_and_no_honest_runtime(compared: dict[str, Speed]) -> None:
     honest = {name: speed for name, speed in compared.items() if name in HONEST}
     assert {(speed.reason, len(speed.launches)) for speed in honest.values()} == {(None, 2)}
-    problems = {name: problem(speed, None) for name, speed in compared.items()}
+    problems = {name: problem(audit(make_record(name), speed)) for name, speed in compared.items()}
     statuses = {name: None if found is None else found.status for name, found in problems.items()}
     assert statuses == {name: STATUSES[name] for name in statuses}, problems
     assert set(QUICK) <= set(statuses)

@@ -81,7 +81,7 @@ def test_every_row_of_a_batch_is_counted(script: Script, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (tmp_path / "runs").glob("*-01-*/speed.json")
     (launch,) = json.loads(path.read_text())["launches"]
-    assert launch["tokens"]["rows"] == launch["tokens"]["same_rows"] == 2 * 3
+    assert launch["tokens"]["rows"] == launch["tokens"]["same_rows"] == 2 * (3 + 30) + 8 * 3  # of the three blocks
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from runtime_matrix.experiments.validation.peers.table import write_table
 from tests.conftest import ROOT
 
 # Packages that lm-eval requires: scipy by scikit-learn, the others by name.
-OF_LM_EVAL = {"numpy", "scipy", "typing_extensions"}
+OF_LM_EVAL = {"numpy", "scipy", "typing_extensions", "lm_eval", "jinja2"}
 
 
 @pytest.mark.parametrize(("style", "ending_tokens"), [("letters", 1.0), ("texts", 7.0)])

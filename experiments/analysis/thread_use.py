@@ -1,0 +1,93 @@
+"""Whether a cell computed with the threads that it was given, in its timed rounds.
+
+More threads than requested make a comparison unfair. Fewer make the row's number of threads and its thread scaling
+false. But engines do not split small work, so fewer threads are a failure only in batches, and only if the cell uses at
+most half of them where the reference uses more for the same prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from runtime_matrix.experiments.records.comparison import Launch, Side
+
+_ONE_THREAD, _BATCHED = "one_thread", "batched"  # blocks: timed with one thread; large enough to be split
+_MOST_CPU_RATIO = 1.1  # CPU time over wall time and threads; clocks differ by a few percent in short rounds
+
+
+@dataclass(frozen=True)
+class ThreadUse:
+    """The number of threads that computed; `problem` is None if it is the requested one."""
+
+    problem: str | None
+    text: str
+    figures: dict[str, float]
+
+
+def threads(launches: Sequence[Launch], asked: int) -> ThreadUse | None:
+    """Return the use of threads in these launches; None if it was not recorded."""
+    if any(launch.device == "cuda" for launch in launches):
+        return None
+    own = {name: _busy(launches, name, "candidate") for name in _names(launches)}
+    counts = {name: count for name, count in own.items() if count is not None}
+    if not counts:
+        return None
+    computed = max((count for name, count in counts.items() if name != _ONE_THREAD), default=1.0)
+    ratios = {name: _cpu_ratio(launches, name) for name in counts}
+    figures = {
+        "asked": float(asked),
+        "computed": computed,
+        "cpu_per_wall": max(filter(None, ratios.values()), default=0.0),
+    }
+    for name, count in counts.items():
+        allowed = 1 if name == _ONE_THREAD else asked
+        ratio = ratios[name]
+        if count > allowed:
+            return ThreadUse(f"{_threads(count)} compute where {allowed} {_was(allowed)} requested", "", figures)
+        if ratio is not None and ratio > _MOST_CPU_RATIO * allowed:
+            return ThreadUse(f"uses {ratio:.2f} s of CPU time per second with {_threads(allowed)}", "", figures)
+    in_batches, reference = counts.get(_BATCHED), _busy(launches, _BATCHED, "reference")
+    if in_batches is not None and reference is not None and in_batches <= asked / 2 < reference:
+        problem = (
+            f"{_threads(in_batches)} of {asked} {_computes(in_batches)} in batches, {reference:g} of the reference"
+        )
+        return ThreadUse(problem, "", figures)
+    return ThreadUse(None, f"{_threads(computed)} of {asked} {_computes(computed)}", figures)
+
+
+def _names(launches: Sequence[Launch]) -> list[str]:
+    return list(dict.fromkeys(name for launch in launches for name in launch.blocks()))
+
+
+def _sides(launches: Sequence[Launch], name: str, which: str) -> list[Side]:
+    blocks = [launch.blocks()[name] for launch in launches if name in launch.blocks()]
+    return [block.candidate if which == "candidate" else block.reference for block in blocks]
+
+
+def _busy(launches: Sequence[Launch], name: str, which: str) -> float | None:
+    counts = [side.busy_threads for side in _sides(launches, name, which) if side.busy_threads is not None]
+    return median(counts) if counts else None
+
+
+def _cpu_ratio(launches: Sequence[Launch], name: str) -> float | None:
+    """Return the CPU time per wall time of the rounds, median over launches."""
+    ratios = []
+    for side in _sides(launches, name, "candidate"):
+        wall_s = sum(side.prefill.wall_s) + sum(sum(steps) for steps in side.steps_s)
+        if side.steps_s and wall_s > 0:
+            ratios.append(side.rounds_cpu_s / wall_s)
+    return median(ratios) if ratios else None
+
+
+def _threads(count: float) -> str:
+    return f"{count:g} thread{'s' if count != 1 else ''}"
+
+
+def _computes(count: float) -> str:
+    return "computes" if count == 1 else "compute"
+
+
+def _was(count: float) -> str:
+    return "was" if count == 1 else "were"

@@ -1,0 +1,1 @@
+"""Measuring a record again, and testing whether it is reproduced."""
