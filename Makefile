@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # modules are compiled once, not in each process
 
-.PHONY: matrix test test-all install-slow schema docs proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test test-all install-slow schema claims docs proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -33,6 +33,10 @@ schema: .venv/installed
 	$(BIN)/python -m experiments.reports.schema
 	$(BIN)/python -m experiments.reports.benchmark_table docs/benchmarks.md
 	$(BIN)/python docs/readme_matrix.py
+
+# Claims of others beside the published results.
+claims: .venv/installed
+	$(BIN)/python -m experiments.claims results/amd-epyc-2-cores --output results/amd-epyc-2-cores/claims.md
 
 # The pages of docs/ as a site, in site/. MkDocs is installed here and not before: nothing else needs it.
 docs: .venv/installed

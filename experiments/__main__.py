@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "show the matrix of recorded cells as a page, a table or data",
     "explain": "name the cause of what is slower, larger or less accurate than the reference",
     "reproduce": "measure a record again, and test whether it is reproduced",
+    "claims": "set what others claim beside what was measured",
     "advise": "name the best measured cell for a goal, and what to try next",
 }
 _COMPOSING = ("run", "compare", "gate", "calibrate", "proof")  # commands that take Hydra's overrides

@@ -72,5 +72,6 @@ def test_each_gate_composes(name: str) -> None:
 
 
 def test_preset_files_are_short() -> None:
-    long = [path for path in Path(CONF).rglob("*.yaml") if len(path.read_text().splitlines()) > 20]
+    presets = [path for path in Path(CONF).rglob("*.yaml") if path.parent.name != "claims"]  # those are no presets
+    long = [path for path in presets if len(path.read_text().splitlines()) > 20]
     assert [path.name for path in long] == ["config.yaml"]

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from tests.documentation import PAGES, README, anchors, commands, links, read
 
 RESULTS = ROOT / "results" / "amd-epyc-2-cores"
+JUDGED = ("holds", "more", "less", "opposite", "unclear")  # verdicts on a figure
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=["']?(?:https?:)?//""")
 
 
@@ -60,12 +61,12 @@ def test_the_readme_has_the_published_matrix() -> None:
     assert f"<!-- matrix -->\n{matrix}<!-- end of matrix -->\n" in README.read_text(encoding="utf-8"), "make schema"
 
 
-def test_the_measured_factors_are_the_published_ones() -> None:
-    published = {cells[0]: cells[2:] for cells in _rows(RESULTS / "ablation.md") if len(cells) == 6}
-    rows = [cells for cells in _rows(ROOT / "docs" / "claims.md") if len(cells) == 5 and cells[0] != "switch"]
-    assert len(rows) > 10
-    for switch, *cells in rows:
-        assert cells == published[switch]
+def test_the_claims_are_the_published_ones() -> None:
+    published = {cells[0].split("`")[1]: cells[1:5] for cells in _rows(RESULTS / "claims.md") if "`" in cells[0]}
+    judged = {name for name, (*_, verdict) in published.items() if verdict in JUDGED}
+    rows = {name: cells for name, *cells in _rows(ROOT / "docs" / "claims.md") if name in published}
+    assert rows == {name: published[name] for name in judged}
+    assert len(judged) > 10
 
 
 def test_the_advice_that_is_shown_is_given(capsys: pytest.CaptureFixture[str]) -> None:

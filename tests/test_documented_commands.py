@@ -15,6 +15,7 @@ from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cells.overrides import cells, expand
+from runtime_matrix.experiments.claims import main as claims
 from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
@@ -41,6 +42,7 @@ TESTED = (
     "compare",
     "report",
     "advise",
+    "claims",
     "calibrate",
     "proof",
     "cache",
@@ -171,6 +173,17 @@ def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pyte
     main = report if command.startswith("python -m experiments.report") else advise
     assert main(arguments if is_published else [str(folder), *arguments]) == 0
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.claims"))
+def test_claims_are_judged(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / PUBLISHED).symlink_to(ROOT / PUBLISHED)
+    monkeypatch.chdir(tmp_path)
+    assert claims(words_of(command)) == 0
+    assert " unmeasured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.explain"))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from runtime_matrix.experiments.advice.choose import GIB, Constraints, Recommendation, memory_gib, price
 from runtime_matrix.experiments.advice.kept import kept, kept_scores, unshown
+from runtime_matrix.experiments.analysis.rates import mmlu_sentence
 from runtime_matrix.experiments.records.row import Row
 
 _ALTERNATIVES = 3
@@ -31,6 +32,8 @@ def advice_lines(recommendation: Recommendation, constraints: Constraints) -> li
     lines.append(f"  {describe(best, constraints)}")
     if best.command:
         lines.append(f"  {best.command}")
+    if projection := mmlu_sentence(best, constraints.usd_per_hour):
+        lines.append(f"  {projection}")
     for row in recommendation.ranked[1 : 1 + _ALTERNATIVES]:
         tie_text = " (tied with it)" if row in recommendation.tied else ""
         lines.append(f"or {row.runtime}{tie_text}: {exchange(best, row, constraints)}")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.costs import break_even, energy, money, start
+from runtime_matrix.experiments.analysis.rates import rates
 from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
 from runtime_matrix.experiments.analysis.speed_row import speed_row
@@ -125,6 +126,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         "energy_j_per_token": joules,
         **_overlap(record.overlap),
         **price.figures,
+        **rates(record, entries),
         "replay_same_top_ratio": record.replay.same_top_tokens / record.replay.tokens if record.replay else None,
         "load_1min": next(iter(record.environment.load_average), None),
         "sweep_missing_cells": missing_cells,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_matrix.experiments.config.compose import CONF, places
+from runtime_matrix.experiments.config.compose import CLAIMS, CONF, places
 
 _HEAD = """\
 Measure the speed, memory and accuracy of a runtime with a language model, in one record per cell.
@@ -32,7 +32,9 @@ _PACKAGE = re.compile(r"^# @package (\S+)", re.M)
 def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
     """Return the help with the options that the overrides choose; `folders` are additional folders of presets."""
     roots = [*places(), *map(Path, folders)]
-    names = sorted({str(path.parent.relative_to(root)) for root in roots for path in root.rglob("*.yaml")} - {"."})
+    names = sorted(
+        {str(path.parent.relative_to(root)) for root in roots for path in root.rglob("*.yaml")} - {".", CLAIMS}
+    )
     groups = [f"  {name}: {', '.join(_options(roots, name))}" for name in names]
     text = (CONF / "config.yaml").read_text(encoding="utf-8")
     head, _, values = text.partition("\n\n")

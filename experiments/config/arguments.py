@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from runtime_matrix.experiments.config.compose import places
+from runtime_matrix.experiments.config.compose import CLAIMS, places
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 
 SWEEP = ("-m", "--multirun")
@@ -97,7 +97,7 @@ def _folder(value: str) -> str:
 @cache
 def _groups() -> frozenset[str]:
     folders = (Path(inner).relative_to(root) for root in places() for inner, _, files in os.walk(root) if files)
-    return frozenset(str(folder) for folder in folders if folder.name not in ("", "gate"))
+    return frozenset(str(folder) for folder in folders if folder.name not in ("", "gate", CLAIMS))
 
 
 @cache

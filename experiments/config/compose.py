@@ -18,6 +18,7 @@ from runtime_matrix.experiments.config.renamed import new_preset
 from runtime_matrix.experiments.config.validate import unknown_key
 
 CONF = Path(__file__).parents[2] / "conf"
+CLAIMS = "claims"  # a folder of data beside the groups
 _LISTS = ("benchmark", "monitoring")  # groups from which several presets can be chosen
 # Mappings that accept any key.
 _OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")

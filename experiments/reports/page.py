@@ -19,11 +19,14 @@ from runtime_matrix.experiments.analysis.matrix import latest, rows
 from runtime_matrix.experiments.analysis.ranking import mark_best
 from runtime_matrix.experiments.analysis.trends import METRICS, Series, trends
 from runtime_matrix.experiments.config.program import command_line
+from runtime_matrix.experiments.ledger.claim import read_claims
+from runtime_matrix.experiments.ledger.judging import Judged, judge
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.metric import GROUPS, Group, Metric
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.reports.cards import answers
+from runtime_matrix.experiments.reports.claims_table import LEGEND, why
 from runtime_matrix.experiments.reports.detail import Detail, detail
 from runtime_matrix.experiments.reports.flipped import Flipped
 from runtime_matrix.experiments.reports.page_data import PageData, axis_labels, page_data
@@ -96,13 +99,15 @@ def page_of_rows(
         page_rank=PAGE,
         notes=foot(rows),
         refused=refused,
+        claims=_claims(rows),
+        legend_of_claims=LEGEND,
         metrics=METRICS,
         axes=axis_labels(columns),
         x_axes=[key for key in SPEEDS if any(column.key == key for column in columns)],
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(rows),
         has_trends=bool(series),
-        commands={name: command_line(name) for name in ("advise", "report")},
+        commands={name: command_line(name) for name in ("advise", "report", "claims")},
         has_alarms=any(is_alarm(row) for row in rows),
         policy=_POLICY,
     )
@@ -164,6 +169,11 @@ def _line(row: Row, columns: Sequence[Metric], marks: Mapping[tuple[str, str], s
 def status_class(row: Row) -> str:
     """Return a status as CSS classes: spaces become hyphens, and ` alarm` is added for failed timing."""
     return row.status.replace(" ", "-") + (" alarm" if is_alarm(row) else "")
+
+
+def _claims(rows: Sequence[Row]) -> list[tuple[Judged, str]]:
+    """Return the claims of others that these rows measure, and by what."""
+    return [(judged, why(judged)) for judged in judge(read_claims(), rows) if judged.evidence is not None]
 
 
 def _benchmarks(columns: Sequence[Metric]) -> list[str]:

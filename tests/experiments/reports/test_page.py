@@ -84,6 +84,17 @@ def test_the_page_starts_with_the_verdict_and_its_bars(swept: Path, tmp_path: Pa
     assert "decode speedup" not in alone.split('<table id="cells">')[1].split("</table>")[0]  # no value, no column
 
 
+def test_claims_that_the_cells_measure_are_shown(swept: Path, tmp_path: Path) -> None:
+    text = page(*read(swept))
+    section = text.split('<section aria-labelledby="claims-title"')[1].split("</section>")[0]
+    line = section.split("<td>torch.compile after its first call.")[1].split("</tr>")[0]
+    assert "<td>1.1–1.3×</td><td>1.5 [" in line
+    assert "<td>more</td><td>speedup_ratio compile over eager</td>" in line
+    assert "unmeasured" not in section
+    none = write(tmp_path / "none", [make_record("gptq", status="crash", reason="killed")])
+    assert "claims-title" not in page(*read(none))
+
+
 def test_commands_are_as_the_program_was_started(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime_matrix.experiments.config.program._program", lambda: "runtime-matrix ")
     text = page(*read(swept))
