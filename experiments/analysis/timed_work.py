@@ -153,7 +153,13 @@ class Remembered:
 
 
 def remembered(repeated: Sequence[Repeated]) -> Remembered:
-    """Return the ratios of launches with repeated prompts. ValueError without any."""
-    ratios = [sum(times.again_s) / sum(times.fresh_s) for times in repeated]
+    """Return the ratios of launches with repeated prompts. ValueError without any.
+
+    A round and its repetition are seconds apart, so that a passing load can slow one of them; it hardly slows the first
+    of every pair. Prefills are compared with those next to them.
+    """
+    ratios = [
+        max(again / fresh for again, fresh in zip(times.again_s, times.fresh_s, strict=True)) for times in repeated
+    ]
     prefills = [sum(times.again_prefill_s) / sum(times.new_prefill_s) for times in repeated if times.new_prefill_s]
     return Remembered(len(ratios), max(ratios), max(prefills, default=None))
