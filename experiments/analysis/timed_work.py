@@ -20,8 +20,8 @@ _ROUNDING_NATS = 1e-3
 _LEVEL = 0.999  # confidence level of the test of two shares
 _BETWEEN_RATIO = 0.02  # share of the rounds' own CPU time
 _BETWEEN_ROUND_S = 5e-4  # per round: noise of the clocks
-# Time of a repeated prompt over that of the same prompt when it was new: honest runtimes are within a few percent of 1.
-_REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.7, 2
+# Time of a repeated prompt over that of the same prompt when it was new. Beside other work, honest runtimes reach 0.7.
+_REMEMBERED_RATIO, _REMEMBERED_LAUNCHES = 0.5, 2
 _REMEMBERED_PREFILL_RATIO = 0.5  # a prefill is short, and its time varies more
 _REST_LAUNCH_S, _REST_RATIO = 0.01, 0.02  # CPU time per launch, and per wall time, after the last round
 

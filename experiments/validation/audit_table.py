@@ -147,7 +147,7 @@ def _margins(honest: dict[str, list[Audit]]) -> list[str]:
     rows = ["| figure of an honest launch | median | worst | limit |", "| --- | ---: | ---: | ---: |"]
     for name, key, title, limit, is_low_bad in (
         ("timed_answers", "probe_nats", "probe, timed against scored process, nats", "1e-3 in float32", False),
-        ("repeated_prompts", "ratio", "repeated prompt over a new one, the larger of two launches", "0.7", True),
+        ("repeated_prompts", "ratio", "repeated prompt over a new one, the largest ratio of two launches", "0.5", True),
         ("repeated_prompts", "prefill_ratio", "its prefill", "0.5", True),
         ("row_order", "ratio", "permuted rows, share of the difference of two rows", "0.1", False),
         ("threads", "cpu_per_wall", "CPU time over wall time", "1.1 per thread", False),

@@ -19,7 +19,7 @@ def test_wrong_timed_tokens_fail_without_a_verdict_on_speed(measured: Measured) 
     seen = found(compared(measured, wrong))
     assert seen["reference.outputs.timed_work"].verdict == "fail"
     assert (
-        "wrong output: 12 of 240 timed tokens are not the reference's" in seen["reference.outputs.timed_work"].message
+        "wrong output: 12 of 480 timed tokens are not the reference's" in seen["reference.outputs.timed_work"].message
     )
     assert seen["reference.speedup.decode"].verdict == seen["reference.cpu_speedup.decode"].verdict == "inconclusive"
 
