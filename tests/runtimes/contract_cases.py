@@ -23,7 +23,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"  # quantized, as AutoGPTQ an
 TOLERANCE = 1e-4  # of a logit, in float32
 # By weights. Activations are quantized as they come: the scale may depend on what else is run, and a sum in another
 # order may round to the next step. Another token earlier in the text moves these logits by 0.2.
-_ROUGH = {"int8": 0.02, "int4": 0.02, "torchao_int8_dynamic": 0.02}
+_ROUGH = {"w8a8": 0.02, "w4a8": 0.02, "torchao_int8_dynamic": 0.02}
 _EAGER = "runtimes.engines.eager:Eager"
 _ENGINES = ("eager", "onnxruntime")  # over which each kind of weights is tried: the first that takes its form
 _WORDS = {"custom": (f"runtime.engine.target={_EAGER}",)}  # without which a preset is not whole

@@ -137,7 +137,7 @@ def test_a_mistake_raises_the_message_of_the_command() -> None:
 
 
 def test_measure_returns_a_row_per_cell_and_failures_with_their_reason(tmp_path: Path) -> None:
-    words = ["runtime=fake,eager", "runtime/weights=full,int8", "model=random", "benchmark=[memory]"]
+    words = ["runtime=fake,eager", "runtime/weights=full,w8a8", "model=random", "benchmark=[memory]"]
     matrix = measure(*words, f"results_dir={tmp_path}", "comparison.enabled=false", "progress=false", "time_limit_s=60")
     assert len(matrix) == 4
     assert {row.status for row in matrix} >= {"ok", "unsupported"}
