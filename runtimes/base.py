@@ -207,10 +207,11 @@ class Outputs:
     logits_BKV: torch.Tensor  # float32, on the runtime's device
 
 
-class Runtime(ABC):
-    """An engine that runs a model. Call `load` first and `close` last; `close` may be called more than once.
+class Engine(ABC):
+    """What both kinds of engines have in common: see `Runtime` here and `RequestRuntime` in `requests.py`.
 
-    As a context manager, a runtime closes at the end of the block: `with make_runtime(config) as runtime:`.
+    Call `load` first and `close` last; `close` may be called more than once. As a context manager, an engine closes at
+    the end of the block: `with make_runtime(config) as runtime:`.
     """
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # supported values of `Weights.form`
@@ -233,6 +234,24 @@ class Runtime(ABC):
         import time is separate from model load time. Raises Unsupported if the machine or installation cannot run the
         model.
         """
+
+    def counters(self) -> dict[str, int]:
+        """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free all resources. Safe to call twice, and before `load`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+class Runtime(Engine):
+    """An engine that computes one step at a time: token ids in, logits out."""
 
     @abstractmethod
     def new_cache(self, rows: int, capacity: int) -> Cache:
@@ -271,23 +290,9 @@ class Runtime(ABC):
     def synchronize(self) -> None:
         """Block until all submitted work has finished."""
 
-    def counters(self) -> dict[str, int]:
-        """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""
-        return {}
-
     def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
         """Run `work`, which calls `forward`, under the engine's own profiler, and return its operations.
 
         None: the engine has no profiler, and `work` was not run. Profiling slows the calls, so it is never timed.
         """
         return None
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free all resources. Safe to call twice, and before `load`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()

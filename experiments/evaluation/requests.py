@@ -6,30 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Scores the tokens of `ids` from index `first_scored` on, each given all tokens before it and the prefix.
-
-    `first_scored` is at least 1, with a prefix too. Requests with the same prefix share it where that saves work.
-    """
-
-    ids: tuple[int, ...]
-    first_scored: int
-    prefix: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The result of a ScoreRequest."""
-
-    logprobs: tuple[float, ...]  # in nats, one per scored token
-    top1_margins: tuple[float, ...]  # logit of the top token minus this token's; 0 if it is the top token
-
-    @property
-    def total(self) -> float:
-        """Return the log-probability of all scored tokens together, in nats."""
-        return sum(self.logprobs)
+__all__ = [
+    "Continuations",
+    "Decoding",
+    "Failed",
+    "GenerateRequest",
+    "Generated",
+    "ScoreRequest",
+    "Scored",
+    "TextPrompt",
+    "Tokenizer",
+]
 
 
 @dataclass(frozen=True)
@@ -48,27 +37,6 @@ class Continuations:
     def texts(self) -> list[str]:
         """Return the texts to tokenise: the context, the stem, and the stem with each ending."""
         return [self.context, self.stem, *(self.stem + ending for ending in self.endings)]
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """Generates one text per seed after a shared prefill. Temperature 0 is greedy and ignores the seeds."""
-
-    ids: tuple[int, ...]
-    max_new_tokens: int
-    stop: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seeds: tuple[int, ...] = (0,)
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A generated text, without its prompt."""
-
-    ids: tuple[int, ...]  # new tokens, without the end-of-text token
-    text: str  # ends before the stop string
-    finished_by: str  # "eos", "stop" or "length"
 
 
 @dataclass(frozen=True)
