@@ -216,6 +216,9 @@ class Engine(ABC):
 
     weight_forms: ClassVar[frozenset[str]] = frozenset({"dense"})  # supported values of `Weights.form`
     places_modules: ClassVar[bool] = False  # whether the constructor has a parameter `placement`
+    is_remote: ClassVar[bool] = (
+        False  # computes outside this process and its children, whose CPU and memory are unknown
+    )
     distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements

@@ -85,7 +85,7 @@ def _timed_answers(record: Record, speed: Speed | None) -> Check:
     if difference is not None:
         figures["probe_nats"] = difference
         wrong = wrong or _other_runtime(record, probes, difference)
-    if wrong is None and (reason := unchecked(speed, agreement)) is not None:
+    if wrong is None and (reason := unchecked(speed, agreement, record.load)) is not None:
         return _check("timed_answers", "not_checked", reason, **figures)
     if not counts and difference is None:
         return _check("timed_answers", "not_checked", OLDER)

@@ -134,7 +134,9 @@ def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, le
     speed = result.speed
     launches = speed.launches if speed is not None else []
     wrong = problem(audited)
-    unusable_reason = wrong.reason if wrong else unchecked(speed, agreement) if speed is not None else None
+    unusable_reason = (
+        wrong.reason if wrong else unchecked(speed, agreement, result.record.load) if speed is not None else None
+    )
     usable = [] if unusable_reason else launches
     times, source = _times(result, usable, None if wrong else latency)
     ratios = _ratios(result, usable, level)

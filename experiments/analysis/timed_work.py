@@ -13,7 +13,7 @@ from scipy import special
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.comparison import Launch, Repeated, Speed, TimedTokens, TokenRule
-from runtime_matrix.experiments.records.schema import Entry, Replay
+from runtime_matrix.experiments.records.schema import Entry, Load, Replay
 
 # Near ties of two tokens, in nats, that float32 rounding can swap; the logits of our engines differ by less than 2e-5.
 _ROUNDING_NATS = 1e-3
@@ -31,9 +31,13 @@ def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
     return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
 
 
-def unchecked(speed: Speed, agreement: Entry | None) -> str | None:
-    """Return why the timed tokens of a cell cannot be judged, or None if they can."""
-    if speed.token_rule == "share" and not _figure(agreement, "continuation_tokens"):
+def unchecked(speed: Speed, agreement: Entry | None, load: Load | None) -> str | None:
+    """Return why the timed tokens of a cell are unchecked; None if they are checked.
+
+    Those of engines that take whole requests are: the reference has scored them, and that is all that can be done.
+    """
+    takes_whole_requests = load is not None and load.takes_whole_requests
+    if speed.token_rule == "share" and not takes_whole_requests and not _figure(agreement, "continuation_tokens"):
         return "its timed tokens are unchecked: set agreement.enabled=true"
     return None
 

@@ -123,7 +123,7 @@ def load(runtime: str = "eager", *overrides: str) -> Model:
         raise UserError("the model has no tokenizer: load needs one for texts")
     hardware = cell.hardware(device.resolve(cell.config.hw)[0])
     with ExitStack() as on_failure:
-        loaded = on_failure.enter_context(loading.make_runtime(cell.config.runtime))
+        loaded = on_failure.enter_context(loading.make_stepping(cell.config.runtime, "loaded by this function"))
         traits = loading.load(cell, loaded, cell.config.runtime, hardware, lambda name: nullcontext())
         on_failure.pop_all()
     return Model(cell, loaded, traits, text)

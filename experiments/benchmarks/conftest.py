@@ -47,10 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def bench(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[CellBench]:
     """Yield the cell's bench with the timer of this test."""
     bench = request.config.stash[PLUGIN].bench()
-    bench.timer = benchmark
+    bench.timer, bench.running = benchmark, request.getfixturevalue("case").id
     yield bench
     if bench.is_loaded:
-        bench.runtime.synchronize()
+        bench.face.synchronize()
 
 
 @pytest.fixture

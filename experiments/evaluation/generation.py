@@ -37,17 +37,21 @@ class GenerationReport:
     drafted: int = 0
     accepted: int = 0
     tied_first: int = 0  # texts whose first token was exactly tied with another; later tokens are not checked
+    is_counted: bool = True  # False: the engine does not tell what it ran
 
     def figures(self) -> dict[str, float | None]:
         """Return the figures of the record; accepted tokens are None without speculation."""
         speculated = self.drafted > 0
-        return {
+        counts = {
             "forwards": self.forwards,
             "steps": self.steps,
             "step_rows": self.row_steps,
             "readings": self.readings,
             "tied_first_tokens": self.tied_first,
             "drafted_tokens": self.drafted,
+        }
+        return {
+            **{name: count if self.is_counted else None for name, count in counts.items()},
             "accepted_tokens_per_step": self.accepted / self.row_steps if speculated else None,
         }
 

@@ -26,6 +26,7 @@ class Tally:
     forward_rows: int = 0  # over all forwards, without padding
     prefixes: int = 0
     tied_positions: int = 0  # scored positions whose highest logit occurs more than once
+    is_counted: bool = True  # False: the engine does not tell what it ran
 
     def add(self, ids_BT: torch.Tensor, lengths: Sequence[int], rows: int, packed: bool = False) -> None:
         """Count a forward pass; rows beyond the first `rows` are padding."""
@@ -36,13 +37,16 @@ class Tally:
 
     def figures(self) -> dict[str, float | None]:
         """Return the figures of the record. `asked_tokens` are requested tokens; ties are None without a forward."""
-        return {
-            "asked_tokens": self.asked_tokens,
+        counts = {
             "run_tokens": self.run_tokens,
-            "padding_ratio": 1 - self.run_tokens / self.padded_tokens if self.padded_tokens else None,
             "forwards": self.forwards,
             "forward_rows": self.forward_rows,
             "shared_prefixes": self.prefixes,
+        }
+        return {
+            "asked_tokens": self.asked_tokens,
+            **{name: count if self.is_counted else None for name, count in counts.items()},
+            "padding_ratio": 1 - self.run_tokens / self.padded_tokens if self.padded_tokens else None,
             "tied_positions": self.tied_positions if self.forwards else None,
         }
 

@@ -31,7 +31,7 @@ class Row:
 
     def add(self, token: int, eos_ids: frozenset[int]) -> Generated | None:
         """Append a token; return the result if the text is finished, otherwise None."""
-        if token in eos_ids:
+        if token in eos_ids and not self.request.ignore_eos:
             return Generated(tuple(self.ids), self.text, "eos")
         self.ids.append(token)
         if self.history is not None:

@@ -6,7 +6,7 @@ which several continuations may share. Shapes: B rows, T tokens, K scored positi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +30,26 @@ def score(
     requests: Sequence[ScoreRequest],
     options: ScoringConfig | None = None,
     tally: Tally | None = None,
+    banned: Collection[int] = (),
 ) -> list[Scored]:
-    """Return one result per request, in their order; FloatingPointError for logits that are not finite."""
+    """Return one result per request, in their order; FloatingPointError for logits that are not finite.
+
+    `banned` tokens are no rivals: a margin is to the top token among the others. A banned token itself competes with
+    all.
+    """
     results: dict[int, Scored] = {}
-    for finished in score_batches(runtime, traits, requests, options or ScoringConfig(), tally or Tally()):
+    for finished in score_batches(runtime, traits, requests, options or ScoringConfig(), tally or Tally(), banned):
         results.update(finished)
     return [results[index] for index in range(len(requests))]
 
 
 def score_batches(
-    runtime: Runtime, traits: Traits, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally
+    runtime: Runtime,
+    traits: Traits,
+    requests: Sequence[ScoreRequest],
+    options: ScoringConfig,
+    tally: Tally,
+    banned: Collection[int] = (),
 ) -> Iterator[Finished]:
     """Yield the results of each batch as soon as it is done; each request is in exactly one batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -49,10 +59,10 @@ def score_batches(
     for prefix, indices in groups.items():
         rows = _rows(requests, indices, options)
         if _is_worth_sharing(prefix, rows, traits, options):
-            yield from _Branches(runtime, traits, options, tally, prefix, rows).run()
+            yield from _Branches(runtime, traits, options, tally, prefix, rows, banned).run()
         else:
             alone += [row.behind(prefix) for row in rows]
-    yield from _Branches(runtime, traits, options, tally, (), alone).run()
+    yield from _Branches(runtime, traits, options, tally, (), alone, banned).run()
     tally.asked_tokens += sum(len(request.prefix) + len(request.ids) - 1 for request in requests)
 
 
@@ -124,7 +134,9 @@ class _Branches:
         tally: Tally,
         prefix: tuple[int, ...],
         rows: Sequence[_Row],
+        banned: Collection[int] = (),
     ):
+        self._banned = sorted(banned)
         self._runtime, self._traits, self._options, self._tally = runtime, traits, options, tally
         self._prefix, self._rows = prefix, rows
         self._most_positions = max(1, _MOST_LOGITS // traits.vocabulary)
@@ -206,15 +218,28 @@ class _Branches:
         logprob_N = logit_N - logits_BKV.logsumexp(dim=2)[row_N, column_N]
         is_read_BK = torch.zeros_like(highest_BK, dtype=torch.bool)
         is_read_BK[row_N, column_N] = True
+        rival_N = self._rivals(logits_BKV, highest_BK)[row_N, column_N]
+        margin_N = rival_N - logit_N
+        if self._banned:
+            is_banned_N = torch.isin(target_N, torch.tensor(self._banned, device=target_N.device))
+            margin_N = torch.where(is_banned_N, highest_BK[row_N, column_N] - logit_N, margin_N)
         tied_count = (tied(logits_BKV, highest_BK) & is_read_BK).sum()
         # One transfer for everything, because each transfer waits for the device.
-        parts = (tied_count[None], logprob_N, highest_BK[row_N, column_N] - logit_N)
+        parts = (tied_count[None], logprob_N, margin_N)
         tied_positions, *values = torch.cat([part.double() for part in parts]).tolist()
         logprobs, margins = values[: len(at)], values[len(at) :]
         check_numbers(logprobs, "a scored token")  # one NaN or +inf in a row makes all its log-probabilities non-finite
         self._tally.tied_positions += int(tied_positions)
         pairs = iter(zip(logprobs, margins, strict=True))
         return [[next(pairs) for _ in read.tokens] for read in reads]
+
+    def _rivals(self, logits_BKV: torch.Tensor, highest_BK: torch.Tensor) -> torch.Tensor:
+        """Return the highest logits of the tokens that are not banned."""
+        if not self._banned:
+            return highest_BK
+        allowed_BKV = logits_BKV.clone()
+        allowed_BKV[:, :, self._banned] = -torch.inf
+        return allowed_BKV.amax(dim=2)
 
 
 @dataclass(frozen=True)

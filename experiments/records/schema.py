@@ -131,6 +131,7 @@ class Load(Struct, frozen=True, kw_only=True):
     build_phases: list[str] | None = None  # phases whose results later starts find in the cache; None as for `held`
     dtype_note: str | None = None
     caches_prompts: bool = False
+    takes_whole_requests: bool = False  # the engine gives no logits, so that the agreement check does not apply
     notes: list[str] = []
 
 

@@ -82,15 +82,14 @@ class Agreement(Task[AgreementConfig]):
         stored = bench.folder / f"{_LOGITS}.npz"
         if not stored.exists():
             bench.skip("no reference was measured with this cell")
+        runtime = bench.require_steps()
         prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
-        logits = agreement.prompt_logits(bench.runtime, prompts, bench.traits)
-        logits += agreement.stepped_logits(bench.runtime, prompts, bench.traits)
+        logits = agreement.prompt_logits(runtime, prompts, bench.traits)
+        logits += agreement.stepped_logits(runtime, prompts, bench.traits)
         entry.figures.update(vars(agreement.compare(logits, agreement.read_logits(stored))))
         continuations = bench.folder / _CONTINUATIONS
         if continuations.exists():
-            entry.figures.update(
-                agreement.compare_continuations(bench.runtime, bench.traits, continuations, bench.scoring)
-            )
+            entry.figures.update(agreement.compare_continuations(runtime, bench.traits, continuations, bench.scoring))
         same_dtype = bench.folder / f"{_SAME_DTYPE}.npz"
         entry.figures["same_dtype"] = _same_dtype(bench, logits, same_dtype) if same_dtype.exists() else None
 

@@ -122,9 +122,13 @@ class Bench(Protocol):
         """The token ids that end a text."""
         ...
 
+    def require_steps(self) -> Runtime:
+        """Return the cell's runtime; skips the benchmark if the engine takes whole requests and gives no logits."""
+        ...
+
     @property
-    def runtime(self) -> Runtime:
-        """The loaded runtime of the cell."""
+    def banned_ids(self) -> list[int]:
+        """The tokens that the engine may leave out of its choice while it is timed."""
         ...
 
     @property

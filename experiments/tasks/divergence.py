@@ -85,13 +85,13 @@ class Divergence(QualityTask[DivergenceConfig]):
     def run(self, bench: Bench, entry: OpenEntry, config: DivergenceConfig, point: str) -> None:
         from runtime_matrix.experiments.evaluation import distributions
 
-        text, file = bench.require_text(), bench.folder / _FILE
+        text, file, runtime = bench.require_text(), bench.folder / _FILE, bench.require_steps()
         if not file.exists():
             bench.skip("no reference was measured with this cell: set agreement.enabled=true")
         requests = self._windows(config, text, bench.traits.vocabulary)
         budget = bench.scoring.token_budget or bench.traits.batch_tokens
         entry.parameters = {"window": config.window, "windows": len(requests)}
-        entry.figures = vars(distributions.compare(bench.runtime, bench.traits, requests, file, budget)).copy()
+        entry.figures = vars(distributions.compare(runtime, bench.traits, requests, file, budget)).copy()
 
     def _windows(self, config: DivergenceConfig, text: Tokenizer, vocabulary: int) -> Sequence[ScoreRequest]:
         """Return as many windows as `tokens` and `max_mib` allow, at least one."""

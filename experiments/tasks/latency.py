@@ -196,7 +196,7 @@ class Latency(Scenario[LatencyConfig]):
             "tpot_s": [sample for timer in timers for sample in timer.tpot_s],
             "total_s": [timer.total_s for timer in timers],
         }
-        entry.timed_tokens = {"prompts": prompts[:1], "new": produced[:1]}
+        entry.timed_tokens = {"prompts": prompts[:1], "new": produced[:1], "banned": bench.banned_ids}
         assert [len(tokens) for tokens in produced] == [shape.new_tokens] * shape.batch
 
 

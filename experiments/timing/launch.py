@@ -66,6 +66,8 @@ class RunningLaunch:
     memory: dict[int, PeakMemory] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)  # reasons of cells without results
     max_batch: dict[int, int | None] = field(default_factory=dict)  # largest batch of a cell
+    banned: dict[int, tuple[int, ...]] = field(default_factory=dict)  # tokens that a cell may leave out of its choice
+    remote: set[int] = field(default_factory=set)  # cells that compute elsewhere
     rests: dict[int, Rest] = field(default_factory=dict)
     probes: dict[int, Probe] = field(default_factory=dict)
     threads: int = 1  # largest number of a cell's own
@@ -129,7 +131,11 @@ def launch(
             setting_blocks = [block for block in blocks if (block.threads == 1) == is_one_thread]
             # With one thread of their own, cells have been measured already; on a GPU, host time is not the cell's.
             if setting_blocks and not (is_one_thread and (running.threads == 1 or "cuda" in running.devices)):
-                _measure(running, present, runners, setting_blocks, options, generator, tick)
+                local = {index: worker for index, worker in present.items() if index not in running.remote}
+                if not is_one_thread:
+                    _measure(running, present, runners, setting_blocks, options, generator, tick)
+                elif len(local) > 1:  # a remote cell's threads cannot be set, nor its CPU time read
+                    _measure(running, local, runners, setting_blocks, options, generator, tick)
         gpus = list(read_machine().gpus)  # read while they are warm from the last rounds
     running.machine = replace(machine_change(before), gpus=gpus)
     return running
@@ -155,7 +161,9 @@ def _measure(
 
     def on_loaded(index: int, loaded: Loaded) -> None:
         running.memory.setdefault(index, loaded.memory)
-        running.max_batch[index] = loaded.max_batch
+        running.max_batch[index], running.banned[index] = loaded.max_batch, loaded.banned
+        if loaded.is_remote:
+            running.remote.add(index)
 
     # A GPU's memory is counted for all processes together, so there the cells load one after the other.
     _ask_all(
@@ -264,9 +272,9 @@ def _compare_tokens(
         )
         for prompt, reference_tokens, tokens in zip(prompts, first.tokens, second.tokens, strict=True)
     ]
-    exact = computes_the_same(runners[index], runners[0])
+    exact, banned = computes_the_same(runners[index], runners[0]), running.banned[index]
     running.tokens[index] = compare_rows(
-        rows, exact, lambda requests: reference.ask("score", requests), running.tokens.get(index)
+        rows, exact, lambda requests: reference.ask("score", requests, banned), running.tokens.get(index)
     )
 
 

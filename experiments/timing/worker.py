@@ -57,6 +57,8 @@ class Loaded:
 
     memory: PeakMemory
     max_batch: int | None
+    is_remote: bool = False  # computes elsewhere: its threads, CPU time and memory are not this process's
+    banned: tuple[int, ...] = ()  # tokens that it may leave out of its choice
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Round:
 def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
-    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("score", [(ids, first scored token)]),
-    ("rest",), ("probe",).
+    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",),
+    ("score", [(ids, first scored token)], banned ids).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
 
@@ -115,6 +117,7 @@ class _Worker:
         self._opened = ExitStack()  # closes the runtime that was loaded last
         self._runtime: Any = None
         self._traits: Any = None
+        self._face: Any = None
         self._device = "cpu"
         self._threads = 1
         self._clock = TreeClock()
@@ -136,6 +139,7 @@ class _Worker:
         """
         import dataclasses
 
+        from runtime_matrix.experiments.evaluation.faces import face_of
         from runtime_matrix.experiments.execution.worker import device, loading
         from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 
@@ -155,6 +159,7 @@ class _Worker:
                 )
             if self._injection is not None:
                 self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
+            self._face = face_of(self._runtime, self._traits)
             with meter.phase("generate"):
                 for shape in setting.shapes:
                     if shape.batch <= (self._traits.max_batch or shape.batch):
@@ -163,11 +168,13 @@ class _Worker:
             _pin_to(setting.cores)
         self._warm_up(setting.shapes[0], 1)  # the first round on these cores
         peaks = [peak for peak in meter.peaks_bytes.values() if peak is not None]
+        is_remote = self._runtime.is_remote
         memory = PeakMemory(
-            peak_host_bytes=max(peaks, default=None),
+            peak_host_bytes=None if is_remote else max(peaks, default=None),
             peak_device_bytes=sampler.highest if sampler is not None else None,
         )
-        return Loaded(memory, self._traits.max_batch)
+        banned = tuple(sorted(self._face.banned(self._cell.facts.eos_ids)))
+        return Loaded(memory, self._traits.max_batch, is_remote, banned)
 
     def close(self) -> None:
         """Free what is loaded."""
@@ -214,19 +221,20 @@ class _Worker:
 
         The first work after another process includes the switch of GPU contexts, which would count as prefill.
         """
-        from runtime_matrix.experiments.evaluation.decoding import decode_batch
-
         others = draw_prompts(f"switch {os.getpid()}", len(prompts), (len(prompts[0]),), self._traits.vocabulary)
-        decode_batch(self._runtime, self._traits, others, 1)
-        self._runtime.synchronize()
+        self._face.decode(others, 1)
+        self._face.synchronize()
 
-    def score(self, requests: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
-        """Return per scored token the log-probability of the runtime's top token minus that of the token (nats)."""
+    def score(self, requests: Sequence[tuple[Sequence[int], int]], banned: Sequence[int] = ()) -> list[list[float]]:
+        """Return per scored token the log-probability of the runtime's top token minus that of the token (nats).
+
+        `banned` tokens do not count as top tokens, see `evaluation.scoring.score`.
+        """
         from runtime_matrix.experiments.evaluation.requests import ScoreRequest
         from runtime_matrix.experiments.evaluation.scoring import score
 
         score_requests = [ScoreRequest(tuple(ids), first_scored) for ids, first_scored in requests]
-        scored = score(self._runtime, self._traits, score_requests, self._cell.config.scoring)
+        scored = score(self._runtime, self._traits, score_requests, self._cell.config.scoring, banned=banned)
         self._clock.refresh()
         self._end()  # scoring is not work of the runtime between rounds
         return [list(result.top1_margins) for result in scored]
@@ -245,9 +253,7 @@ class _Worker:
 
     def _generate(self, prompts: Prompts, new_tokens: int) -> tuple[list[float], list[float], list[list[int]]]:
         """Return wall times at the start and after each token; CPU times at the start, after the first and the last."""
-        from runtime_matrix.experiments.evaluation.decoding import decode_batch
-
-        clock, synchronize = self._clock, self._runtime.synchronize
+        clock, synchronize = self._clock, self._face.synchronize
         walls: list[float] = []
         cpus: list[float] = []
 
@@ -260,7 +266,7 @@ class _Worker:
         synchronize()
         cpus.append(clock())
         walls.append(time.perf_counter())
-        tokens = decode_batch(self._runtime, self._traits, prompts, new_tokens, tick)
+        tokens: list[list[int]] = self._face.decode(prompts, new_tokens, tick)
         cpus.append(clock())
         return walls, cpus, tokens
 

@@ -117,14 +117,14 @@ class Switches:
         return partial(self._score, on), partial(self._score, dataclasses.replace(on, **off))
 
     def _score(self, options: ScoringConfig = _SCORING) -> list[float]:
-        scores = score(self._bench.runtime, self._bench.traits, self._requests, options)
+        scores = score(self._bench.require_steps(), self._bench.traits, self._requests, options)
         return [item_score.total for item_score in scores]
 
     def _answered(self) -> list[float]:
         responses = Responses(self._bench.folder / "ablation.sqlite", {}, use=True)
         cached = responses.scores(self._requests, exact=False)
         if None in cached:
-            scores = score(self._bench.runtime, self._bench.traits, self._requests)
+            scores = score(self._bench.require_steps(), self._bench.traits, self._requests)
             responses.keep_scores(zip(self._requests, scores, strict=True), exact=False)
             cached = list(scores)
         responses.close()
@@ -162,7 +162,7 @@ class Switches:
     def _generate(
         self, prompts: list[GenerateRequest], writing: Writing, on_done: OnDone = lambda item, sample, result: None
     ) -> list[str]:
-        runtime: Any = Recomputing(self._bench.runtime) if writing.recompute else self._bench.runtime
+        runtime: Any = Recomputing(self._bench.require_steps()) if writing.recompute else self._bench.require_steps()
         options = GenerationConfig(token_budget=writing.budget, refill=writing.refill)
         drafter = Lookup(options.draft_tokens) if writing.guess else None
         asked = [dataclasses.replace(prompt, stop=()) for prompt in prompts] if writing.endless else prompts

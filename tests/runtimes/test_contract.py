@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.execution.worker.loading import make_runtime
+from runtime_matrix.experiments.execution.worker.loading import make_stepping
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
@@ -78,7 +78,7 @@ def load(name: str, case: Case, model: Path, artifacts: Path) -> Subject:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, 120, (40, 128), generator=generator).tolist() if case.needs_calibration else ()
     try:
-        runtime = make_runtime(case.config)
+        runtime = make_stepping(case.config, "tested here")
         runtime.check(hardware)
         return Subject(name, runtime, runtime.load(source, hardware, lambda phase: nullcontext(), ids), case)
     except Unsupported as error:

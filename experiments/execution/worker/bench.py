@@ -17,9 +17,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.decoding import decode_batch, random_prompts
-from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
-from runtime_matrix.experiments.evaluation.requests import Decoding, GenerateRequest, TextPrompt
+from runtime_matrix.experiments.evaluation.decoding import random_prompts
+from runtime_matrix.experiments.evaluation.faces import Face, RequestFailed, face_of
+from runtime_matrix.experiments.evaluation.generation import GenerationReport
+from runtime_matrix.experiments.evaluation.requests import Decoding, Failed, Generated, GenerateRequest, TextPrompt
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.experiments.evaluation.text import Text
@@ -31,7 +32,8 @@ from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
 from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
-from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.requests import RequestRuntime
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ T = TypeVar("T")
 class LoadedRuntime:
     """A loaded runtime with the means to measure its memory."""
 
-    runtime: Runtime
+    runtime: Engine
     traits: Traits
     device: str  # cpu or cuda
     used_bytes: Callable[[], int] | None  # of the whole device, above its level before loading; None on a CPU
@@ -60,6 +62,7 @@ class CellBench:
     report: Callable[[int, int], None]  # (done, total)
     opened: ExitStack  # closes what was loaded
     timer: BenchmarkFixture | None = None  # of the running test
+    running: str = ""  # the benchmark's test case
     is_loaded: bool = False
     _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of the prompts
 
@@ -70,9 +73,21 @@ class CellBench:
         return loaded
 
     @property
-    def runtime(self) -> Runtime:
-        """Return the runtime; the first access loads it."""
+    def engine(self) -> Engine:
+        """Return the engine; the first access loads it."""
         return self._loaded.runtime
+
+    @cached_property
+    def face(self) -> Face:
+        """Return what the engine is asked by; the first access loads it."""
+        return face_of(self.engine, self.traits)
+
+    def require_steps(self) -> Runtime:
+        """Return the runtime, or skip the benchmark if the engine takes whole requests."""
+        if not isinstance(self.engine, Runtime):
+            self.skip(loading.WHOLE_REQUESTS)
+        assert isinstance(self.engine, Runtime)
+        return self.engine
 
     @property
     def traits(self) -> Traits:
@@ -92,7 +107,7 @@ class CellBench:
     @property
     def load_peak_host_bytes(self) -> int | None:
         """Return the peak of host memory while loading; None if unknown."""
-        return self.meter.peaks_bytes["load"] if self._loaded else None
+        return None if self.engine.is_remote else self.meter.peaks_bytes["load"]
 
     @property
     def load_peak_device_bytes(self) -> int | None:
@@ -196,6 +211,21 @@ class CellBench:
                 file.write(json.dumps(plain) + "\n")
         entry.items_file = path.name
 
+    def fail_after(self, failures: Sequence[tuple[int, str]], requests: int) -> None:
+        """Write each failed request with its reason and no result; RequestFailed if there is one.
+
+        Called when the others have been answered and cached, so that the next run repeats the failed ones alone.
+        """
+        if not failures:
+            return
+        path = self.folder / f"failures-{self.running}.jsonl"
+        lines = [json.dumps({"request": index, "result": None, "reason": reason}) for index, reason in failures]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        raise RequestFailed(
+            f"{len(failures)} of {requests} requests failed, the first: {failures[0][1]} ({path.name} has all; "
+            "the others' answers are cached)"
+        )
+
     # Time and memory
 
     def random_prompts(self, rows: int, tokens: int) -> list[list[int]]:
@@ -211,22 +241,46 @@ class CellBench:
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Return the greedy tokens of each row; prompts have equal lengths."""
-        return decode_batch(self.runtime, self.traits, prompts, new_tokens)
+        return self._decoded(prompts, new_tokens, lambda: None)
 
     def timed_decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
         """Return the wall time of each step, prefill first, and the greedy tokens of each row."""
-        timer = StepTimer(time.perf_counter, self.runtime.synchronize)
+        timer = StepTimer(time.perf_counter, self.face.synchronize)
         timer.start()
-        return timer, decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step=timer.tick)
+        return timer, self._decoded(prompts, new_tokens, timer.tick)
+
+    def _decoded(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None]
+    ) -> list[list[int]]:
+        try:
+            return self.face.decode(prompts, new_tokens, after_step)
+        except Unsupported as error:
+            self.skip(str(error))
+            raise
+
+    @property
+    def banned_ids(self) -> list[int]:
+        """Return the tokens that the engine may leave out of its choice while it is timed."""
+        return sorted(self.face.banned(self.eos_ids))
 
     def generate(self, requests: Sequence[GenerateRequest], token_budget: int) -> Figures:
         """Generate for all requests at once within a token budget; return the figures, without the texts."""
         options, report = GenerationConfig(token_budget=token_budget), GenerationReport()
-        generate(
-            self.runtime, self.traits, requests, lambda ids: lambda token: "", options=options, report=report
-        )  # fmt: skip
-        self.runtime.synchronize()
+        whole = [dataclasses.replace(request, ignore_eos=True) for request in requests]
+
+        def check(index: int, sample: int, result: Generated | Failed) -> None:
+            if isinstance(result, Failed):
+                raise RequestFailed(result.reason)
+            if self._tells_ids and len(result.ids) != requests[index].max_new_tokens:
+                raise RequestFailed(f"a text has {len(result.ids)} of {requests[index].max_new_tokens} tokens")
+
+        self.face.generate(whole, lambda ids: lambda token: "", (), options, check, report)
+        self.face.synchronize()
         return dict(report.figures())
+
+    @property
+    def _tells_ids(self) -> bool:
+        return not isinstance(self.engine, RequestRuntime) or self.engine.capabilities.returns_ids
 
     def rounds(self, work: Callable[[], T], rounds: int, warmup: int) -> list[T]:
         """Time `work` with pytest-benchmark; return the results of the rounds after the warm-up."""
@@ -252,5 +306,5 @@ class CellBench:
         sampler = Sampler(self.used_bytes) if self.is_loaded and self.used_bytes is not None else None
         with sampler or nullcontext(), self.meter.phase(phase):
             yield peak
-        peak.host_bytes = self.meter.peaks_bytes[phase]
+        peak.host_bytes = None if self.is_loaded and self.engine.is_remote else self.meter.peaks_bytes[phase]
         peak.device_bytes = sampler.highest if sampler is not None else None

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.evaluation import interruption
-from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
-from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, GenerateRequest, TextPrompt
+from runtime_matrix.experiments.evaluation.generation import GenerationReport
+from runtime_matrix.experiments.evaluation.requests import Decoding, Failed, Generated, GenerateRequest, TextPrompt
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.tasks.bench import Answers, OnText
+from runtime_matrix.runtimes.base import Unsupported
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.execution.worker.bench import CellBench
@@ -81,25 +82,33 @@ class _Answering:
                 seeds = tuple(request.seeds[sample] for sample in samples)
                 missing.append((item, samples, dataclasses.replace(request, seeds=seeds)))
 
-        def on_done(index: int, sample: int, result: Generated) -> None:
+        failures: list[tuple[int, str]] = []
+
+        def on_text(index: int, sample: int, result: Generated | Failed) -> None:
             item, samples, _ = missing[index]
+            if isinstance(result, Failed):
+                failures.append((item, result.reason))
+                interruption.check()
+                return
             bench.responses.keep_text(self._requests[item], samples[sample], self._eos_ids, result)
             interruption.check()
             self._take(item, samples[sample], result)
 
         report = GenerationReport()
-        with interruption.deferring():
-            generate(
-                bench.runtime,
-                bench.traits,
-                [request for _, _, request in missing],
-                bench.require_text().piecewise,
-                self._eos_ids,
-                bench.generation,
-                on_done,
-                report,
-                bench.drafter,
-            )
+        try:
+            with interruption.deferring():
+                bench.face.generate(
+                    [request for _, _, request in missing],
+                    bench.require_text().piecewise,
+                    self._eos_ids,
+                    bench.generation,
+                    on_text,
+                    report,
+                    bench.drafter,
+                )
+        except Unsupported as error:
+            bench.skip(str(error))
+        bench.fail_after(failures, self._total)
         return report.figures()
 
     def _take(self, item: int, sample: int, result: Generated) -> None:

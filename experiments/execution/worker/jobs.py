@@ -146,7 +146,7 @@ def _hardware_peak(cell: Cell, folder: Path, dtypes: Sequence[str]) -> None:
 def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Write the reference's outputs that the cell's benchmarks need into the folder."""
     from runtime_matrix.experiments.execution.worker.device import resolve
-    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime, make_text
+    from runtime_matrix.experiments.execution.worker.loading import load, make_stepping, make_text
     from runtime_matrix.experiments.execution.worker.plugin import cases
 
     config = cell.config
@@ -154,7 +154,7 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
 
     @contextmanager
     def loaded(runtime_config: RuntimeConfig) -> Iterator[ReferenceBench]:
-        with make_runtime(runtime_config) as runtime:
+        with make_stepping(runtime_config, "the reference") as runtime:
             traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
             text = make_text(cell)
             yield ReferenceBench(folder, runtime, traits, text, config.seed, config.scoring, config.agreement)
@@ -179,20 +179,22 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
     from runtime_matrix.experiments.evaluation.requests import ScoreRequest
     from runtime_matrix.experiments.evaluation.scoring import score
     from runtime_matrix.experiments.execution.worker.device import resolve
-    from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+    from runtime_matrix.experiments.execution.worker.loading import load, make_stepping
 
     journal = folder / "journal.jsonl"
     requests: list[ScoreRequest] = []
+    banned: frozenset[int] = frozenset()
     for event in read_journal(journal):
         timed = event.get("timed_tokens") or {}
         for prompt, new in zip(timed.get("prompts", []), timed.get("new", []), strict=True):
             requests.append(ScoreRequest((*prompt, *new[: cell.config.agreement.token_ids]), len(prompt)))
+        banned |= frozenset(timed.get("banned", []))
     if not requests:
         return
     hardware = cell.hardware(resolve(cell.config.hw)[0])
-    with make_runtime(cell.config.reference) as runtime:
+    with make_stepping(cell.config.reference, "the reference") as runtime:
         traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
-        scored = score(runtime, traits, requests, cell.config.scoring)
+        scored = score(runtime, traits, requests, cell.config.scoring, banned=banned)
     gaps = [gap for request in scored for gap in request.top1_margins]
     replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))
     Journal(journal).write("replay", replay)

@@ -25,8 +25,9 @@ from runtime_matrix.experiments.records.audit import Probe, ProbeFailure
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import machine_facts
 from runtime_matrix.experiments.records.schema import Environment, HeldWeights, Status, to_plain
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.base import Engine, Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
 
+WHOLE_REQUESTS = "the engine takes whole requests and gives no logits"
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads by default
 _OUT_OF_MEMORY = (  # messages of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
     *("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc"),
@@ -35,12 +36,12 @@ _OUT_OF_MEMORY = (  # messages of torch, the system, C++, ONNX Runtime, cuBLAS a
 )
 
 
-def make_runtime(config: RuntimeConfig) -> Runtime:
+def make_runtime(config: RuntimeConfig) -> Engine:
     """Return the unloaded runtime of a configuration; Unsupported for a combination that does not work."""
     engine = _class(config.engine)
-    if not (isinstance(engine, type) and issubclass(engine, Runtime)):
+    if not (isinstance(engine, type) and issubclass(engine, Engine)):
         raise Unsupported(
-            f"runtime.engine.target={config.engine['target']} is not a subclass of Runtime: see runtimes/base.py"
+            f"runtime.engine.target={config.engine['target']} is not a subclass of Engine: see runtimes/base.py"
         )
     options = _options(config.engine)
     form = "dense"
@@ -60,7 +61,7 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         )
         _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
         options["placement"] = placement
-    runtime: Runtime = _created(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
+    runtime: Engine = _created(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
     return runtime
 
 
@@ -96,7 +97,15 @@ def _check_placement(config: RuntimeConfig, is_placed: bool, is_movable: bool, f
         )
 
 
-def load(cell: Cell, runtime: Runtime, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
+def make_stepping(config: RuntimeConfig, purpose: str) -> Runtime:
+    """Return the unloaded runtime; Unsupported if it takes whole requests, which does not suit the purpose."""
+    runtime = make_runtime(config)
+    if not isinstance(runtime, Runtime):
+        raise Unsupported(f"runtime={config.name} cannot be {purpose}: {WHOLE_REQUESTS}; use runtime=eager")
+    return runtime
+
+
+def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
     """Load the runtime, with calibration text if its weights need one.
 
     Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read.
@@ -146,9 +155,11 @@ def _created(kind: Any, options: JsonObject, what: str) -> Any:
     return kind(**options)
 
 
-def take_probe(cell: Cell, runtime: Runtime, traits: Traits) -> Probe | ProbeFailure:
+def take_probe(cell: Cell, runtime: Engine, traits: Traits) -> Probe | ProbeFailure:
     """Return the runtime's answers to the audit's fixed batch, in the shapes of the cell's comparison."""
     options = cell.config.comparison
+    if not isinstance(runtime, Runtime):
+        return ProbeFailure(reason=WHOLE_REQUESTS)
     try:
         return probe(runtime, traits, max(options.batch, options.batched or 0), options.prompt_tokens)
     except Exception as error:  # runtimes raise anything; the cell has been measured by now
@@ -173,7 +184,7 @@ def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
     folder = draft_folder(str(options.draft_model))
     facts = models.inspect_folder(folder, cell.artifacts)
     source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
-    with make_runtime(cell.config.runtime) as runtime:
+    with make_stepping(cell.config.runtime, "the draft model") as runtime:
         traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
         yield DraftModel(runtime, traits, options.draft_tokens)
 

@@ -28,7 +28,7 @@ from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.registry import every_task
 from runtime_matrix.experiments.tasks.task import Task
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Traits
+from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 
 ENTRY = pytest.StashKey["OpenEntry"]()
 
@@ -102,13 +102,13 @@ class CellPlugin:
             if self.cell.config.batch is not None:  # token budgets can be measured only with a loaded runtime
                 self._bench.cell = self._fitted(self._bench)
         if not self.cell.uses_responses:
-            assert self._bench.runtime
+            assert self._bench.engine
         return self._bench
 
     def write_probe(self) -> None:
         """Write the runtime's answers to the audit's fixed batch, or why there are none, if it was loaded."""
         if self._bench is not None and self._bench.is_loaded and not self._bench.traits.is_scripted:
-            probe = loading.take_probe(self.cell, self._bench.runtime, self._bench.traits)
+            probe = loading.take_probe(self.cell, self._bench.engine, self._bench.traits)
             if isinstance(probe, Probe):
                 self.journal.write("probe", probe)
             else:
@@ -171,10 +171,10 @@ class CellPlugin:
         load = Load(
             import_s=round(import_s, 4),  # including pytest's collection
             phases_s=timer.seconds,
-            peak_host_bytes=meter.peaks_bytes["load"],
+            peak_host_bytes=None if runtime.is_remote else meter.peaks_bytes["load"],
             peak_device_bytes=sampler.highest if sampler is not None else None,
             import_bytes=meter.import_bytes,
-            gained_host_bytes=gained,
+            gained_host_bytes=None if runtime.is_remote else gained,
             weight_bytes=None if wrong else _whole(traits.weight_bytes),
             weight_disk_bytes=_whole(traits.weight_disk_bytes),
             dtype=traits.dtype,
@@ -184,6 +184,7 @@ class CellPlugin:
             artifacts=dict(artifacts.tally),
             dtype_note=traits.dtype_note,
             caches_prompts=traits.caches_prompts,
+            takes_whole_requests=not isinstance(runtime, Runtime),
             notes=[*traits.notes, *filter(None, (traits.dtype_note, mismatch, doubt))],
         )
         self.journal.write("load", load)
@@ -195,7 +196,9 @@ class CellPlugin:
 
     def _fitted(self, bench: CellBench) -> Cell:
         """Return the cell with the largest token budgets that fit into memory, and write them to the journal."""
-        runtime, traits, used = bench.runtime, bench.traits, bench.used_bytes
+        runtime, traits, used = bench.engine, bench.traits, bench.used_bytes
+        if not isinstance(runtime, Runtime):
+            raise Unsupported(f"batch=auto does not apply: {loading.WHOLE_REQUESTS}; use batch=null")
         self.tell("benchmark", "batch=auto")
         free = device.free_bytes(bench.device)
         if free is None:
@@ -231,7 +234,7 @@ class CellPlugin:
             status, reason = "failed", f"{entry.benchmark}: the figure {name} is not finite"
             if self.status == "ok":
                 self.status, self.reason = "error", reason
-        counters = self._bench.runtime.counters() if self._bench is not None and self._bench.is_loaded else {}
+        counters = self._bench.engine.counters() if self._bench is not None and self._bench.is_loaded else {}
         duration_s = round(call.duration, 4)
         result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)

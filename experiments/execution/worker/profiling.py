@@ -15,7 +15,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.batching import pad
 from runtime_matrix.experiments.evaluation.prompts import draw_prompts
 from runtime_matrix.experiments.execution.worker.device import resolve
-from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+from runtime_matrix.experiments.execution.worker.loading import load, make_stepping
 from runtime_matrix.experiments.measurement.processes import TreeClock
 from runtime_matrix.experiments.measurement.threads import thread_times, threads_used
 from runtime_matrix.experiments.records.profile import (
@@ -36,7 +36,7 @@ _WARM_UPS, _ROUNDS = 3, 5
 def profile(cell: Cell, folder: Path) -> None:
     """Write the profile of a cell's runtime to `folder`."""
     hardware = cell.hardware(resolve(cell.config.hw)[0])
-    with make_runtime(cell.config.runtime) as runtime:
+    with make_stepping(cell.config.runtime, "profiled") as runtime:
         traits = load(cell, runtime, cell.config.runtime, hardware, lambda name: nullcontext())
         write_profile(folder, profile_of(runtime, traits, hardware.threads))
 

@@ -17,7 +17,7 @@ from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.statistics.sequential import Verdict
 from runtime_matrix.experiments.statistics.shares import upper_bound
 
-_REPLAY = "replay"
+_REPLAY, _AGREEMENT = "replay", "agreement"
 _LOGIT_ROUNDING = 1e-2  # largest logit difference by float32 rounding; that of our engines is below 2e-5
 
 
@@ -26,7 +26,8 @@ class OutputLimits(Limits[tuple[str, ...]]):
 
     @override
     def judge(self, measured: Measured, limits: tuple[str, ...], gate: GateConfig, level: float) -> list[LimitResult]:
-        return [_CHECKS[name](measured, gate) for name in limits]
+        names = [name for name in limits if name != _AGREEMENT or not _takes_whole_requests(measured)]
+        return [_CHECKS[name](measured, gate) for name in names]
 
     @override
     def benchmarks(self, limits: tuple[str, ...]) -> Collection[str]:
@@ -40,7 +41,7 @@ def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
         reason = (speed.reason if speed else None) or "no launches: they need a limit on speed"
         return replace(blank, figures=f"the timed work was not checked: {reason}")
     work_problem = problem(audit(measured.result.record, speed))
-    unchecked_reason = unchecked(speed, agreement)
+    unchecked_reason = unchecked(speed, agreement, measured.result.record.load)
     if work_problem is not None:
         return replace(
             blank, verdict="fail", figures=f"{work_problem.status}: {work_problem.reason}", n=len(speed.launches)
@@ -53,6 +54,9 @@ def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
         f"{tokens:,} timed tokens checked, {sum(count.same_rows for count in counts):,} of {rows:,} texts equal "
         f"{measured.against}'s, no computation between the rounds"
     )
+    if _takes_whole_requests(measured):
+        forced, top = sum(count.forced for count in counts), sum(count.forced_top for count in counts)
+        figures += f"; {top:,} of {forced:,} scored ones are its choice; without logits there is no agreement check"
     return replace(blank, verdict="pass", figures=figures, n=len(speed.launches))
 
 
@@ -94,6 +98,11 @@ def _agreement(measured: Measured, gate: GateConfig) -> LimitResult:
     return replace(blank, verdict=verdict, figures=figures, n=tokens)
 
 
+def _takes_whole_requests(measured: Measured) -> bool:
+    load = measured.result.record.load
+    return load is not None and load.takes_whole_requests
+
+
 def _computes_the_same(measured: Measured) -> bool:
     return is_exact(measured.result.record.config["runtime"], measured.reference.record.config["runtime"])
 
@@ -103,7 +112,7 @@ def _agreement_entry(measured: Measured) -> Entry | None:
     return entry if entry is not None and entry.status == "ok" else None
 
 
-_CHECKS = {"timed_work": _timed_work, _REPLAY: _replay, "agreement": _agreement}
+_CHECKS = {"timed_work": _timed_work, _REPLAY: _replay, _AGREEMENT: _agreement}
 REFERENCE = OutputLimits(
     part="reference",
     key="outputs",

@@ -20,7 +20,7 @@ from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cells.overrides import own_words
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.evaluation.decoding import decode_batch, random_prompts
-from runtime_matrix.experiments.execution.worker.loading import load, make_runtime
+from runtime_matrix.experiments.execution.worker.loading import load, make_stepping
 from runtime_matrix.runtimes.base import LoadRequest
 from runtime_matrix.runtimes.weights.full import load_module
 
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _contenders(cell: Any, name: str) -> tuple[_Loop, _Loop, int]:
-    runtime = make_runtime(cell.config.runtime)
+    runtime = make_stepping(cell.config.runtime, "run bare")
     traits = load(cell, runtime, cell.config.runtime, cell.hardware("cpu"), lambda phase: nullcontext())
 
     def ours(prompt: Sequence[int], new: int) -> list[int]:

@@ -23,7 +23,7 @@ from runtime_matrix.experiments.records.comparison import (
     Times,
     TokenRule,
 )
-from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Entry, Load
 from tests.experiments import recorded
 
 TOKENS = TimedTokens(rows=20, same_rows=20, tokens=640, missing=0, forced=0, forced_top=0, max_gap=0.0)
@@ -101,9 +101,11 @@ def test_equal_shares_are_called_wrong_once_in_a_thousand() -> None:
 
 
 def test_without_an_agreement_check_the_tokens_are_unchecked() -> None:
-    assert unchecked(speed(launch(), rule="share"), None) is not None
-    assert unchecked(speed(launch(), rule="share"), AGREEMENT) is None
-    assert unchecked(speed(launch()), None) is None
+    assert unchecked(speed(launch(), rule="share"), None, None) is not None
+    assert unchecked(speed(launch(), rule="share"), AGREEMENT, None) is None
+    assert unchecked(speed(launch()), None, None) is None
+    whole = Load(phases_s={}, dtype="float32", device="cpu", takes_whole_requests=True)
+    assert unchecked(speed(launch(), rule="share"), None, whole) is None  # there is no agreement check for them
 
 
 def test_work_between_the_rounds_is_found_and_handover_is_ignored() -> None:

@@ -1,0 +1,265 @@
+"""One face for both kinds of engines: those that compute steps, and those that take whole requests.
+
+Benchmarks ask a face for scores, texts and timed tokens, and never learn which kind of engine answers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, cast
+
+from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.decoding import decode_batch
+from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
+from runtime_matrix.experiments.evaluation.prefix_cache import Tally
+from runtime_matrix.experiments.evaluation.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
+from runtime_matrix.experiments.evaluation.rows import Row
+from runtime_matrix.experiments.evaluation.scoring import score_batches
+from runtime_matrix.experiments.evaluation.speculation import Drafter
+from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.requests import RequestRuntime, Usage
+
+Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
+NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
+OnText = Callable[[int, int, Generated | Failed], None]  # (request, sample, result), as soon as a text is finished
+
+
+class RequestFailed(RuntimeError):
+    """A timed request has no result. The message is one line."""
+
+
+class Face(Protocol):
+    """What is asked of a loaded engine."""
+
+    def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
+        """Yield results as soon as they are known; each request has exactly one.
+
+        Raises Unsupported, before the first result, if the engine gives no such log-probabilities.
+        """
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        new_text: NewText,
+        eos_ids: Sequence[int],
+        options: GenerationConfig,
+        on_text: OnText,
+        report: GenerationReport,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """Generate all texts. `eos_ids` end a text."""
+        ...
+
+    def decode(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
+    ) -> list[list[int]]:
+        """Return the greedy tokens of each prompt; `after_step` is called when all have their next token.
+
+        No token ends a text. Raises RequestFailed, or Unsupported if the tokens cannot be told apart.
+        """
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for submitted work."""
+        ...
+
+    def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
+        """Return those of the end-of-text tokens that `decode` may leave out of the choice."""
+        ...
+
+
+def face_of(engine: Engine, traits: Traits) -> Face:
+    """Return the face of a loaded engine."""
+    if isinstance(engine, RequestRuntime):
+        return WholeRequests(engine)
+    return Steps(cast(Runtime, engine), traits)  # or what wraps a runtime
+
+
+class Steps:
+    """The face of an engine that computes one step at a time."""
+
+    def __init__(self, runtime: Runtime, traits: Traits):
+        self.runtime, self.traits = runtime, traits
+
+    def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
+        """See `Face`."""
+        for batch in score_batches(self.runtime, self.traits, requests, options, tally):
+            yield [*batch]
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        new_text: NewText,
+        eos_ids: Sequence[int],
+        options: GenerationConfig,
+        on_text: OnText,
+        report: GenerationReport,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """See `Face`."""
+        generate(self.runtime, self.traits, requests, new_text, eos_ids, options, on_text, report, drafter)
+
+    def decode(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
+    ) -> list[list[int]]:
+        """See `Face`."""
+        return decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step)
+
+    def synchronize(self) -> None:
+        """See `Face`."""
+        self.runtime.synchronize()
+
+    def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
+        """See `Face`."""
+        return frozenset()
+
+
+class WholeRequests:
+    """The face of an engine that takes whole requests."""
+
+    def __init__(self, runtime: RequestRuntime):
+        self.runtime = runtime
+
+    def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
+        """See `Face`."""
+        tally.is_counted = False
+        for index, result in self.runtime.score(requests):
+            yield [(index, result)]
+        tally.asked_tokens += sum(len(request.prefix) + len(request.ids) - 1 for request in requests)
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        new_text: NewText,
+        eos_ids: Sequence[int],
+        options: GenerationConfig,
+        on_text: OnText,
+        report: GenerationReport,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """See `Face`. The server decides about batches; `options` and `drafter` have no effect."""
+        report.is_counted = False
+        for index, sample, result in self.runtime.generate(requests):
+            if isinstance(result, Generated):
+                result = ended(result, requests[index], new_text, frozenset(eos_ids), self.runtime)
+            on_text(index, sample, result)
+
+    def decode(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
+    ) -> list[list[int]]:
+        """See `Face`. All prompts are sent at once, each as a stream of its own."""
+        can = self.runtime.capabilities
+        for name in ("returns_ids", "streams"):
+            if not getattr(can, name):
+                raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
+        arrivals = _Arrivals(len(prompts), new_tokens)
+        streams = [
+            self.runtime.start(GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True), _Row(arrivals, row))
+            for row, prompt in enumerate(prompts)
+        ]
+        try:
+            for step in range(new_tokens):
+                arrivals.wait_for(step + 1)
+                after_step()
+            return arrivals.all_ended()
+        except BaseException:
+            for stream in streams:
+                stream.cancel()
+            raise
+
+    def synchronize(self) -> None:
+        """See `Face`. Nothing is submitted that was not waited for."""
+
+    def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
+        """See `Face`."""
+        return frozenset() if self.runtime.capabilities.end_of_text == "ignored" else frozenset(eos_ids)
+
+
+def ended(
+    result: Generated,
+    request: GenerateRequest,
+    new_text: NewText,
+    eos_ids: frozenset[int],
+    runtime: RequestRuntime,
+) -> Generated | Failed:
+    """Return a server's text as this project defines it: the ids before the end, the text before the stop string."""
+    if not runtime.capabilities.returns_ids:
+        starts = [at for stop in request.stop if (at := result.text.find(stop)) >= 0]
+        return replace(result, text=result.text[: min(starts)], finished_by="stop") if starts else result
+    row = Row(0, 0, replace(request, seeds=request.seeds[:1]), new_text(request.ids))
+    for token in result.ids:
+        finished = row.add(token, eos_ids)
+        if finished is not None:
+            return finished
+    if result.finished_by == "length":
+        return Failed(f"the text has {len(result.ids)} of {request.max_new_tokens} tokens and no end")
+    # Servers find a stop string before its token is complete, and may leave out the token that ends a text.
+    return Generated(tuple(row.ids), row.text, "eos" if not request.stop else result.finished_by)
+
+
+class _Arrivals:
+    """The tokens of several streams as they arrive."""
+
+    def __init__(self, rows: int, new_tokens: int):
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+        self._new_tokens = new_tokens
+        self._results: list[Generated | Failed | None] = [None] * rows
+        self._changed = threading.Condition()
+
+    def add(self, row: int, ids: Sequence[int]) -> None:
+        with self._changed:
+            self.ids[row].extend(ids)
+            self._changed.notify()
+
+    def end(self, row: int, result: Generated | Failed) -> None:
+        with self._changed:
+            self._results[row] = result
+            self._changed.notify()
+
+    def wait_for(self, tokens: int) -> None:
+        """Wait until each row has so many tokens; RequestFailed if one ends before."""
+        with self._changed:
+            self._changed.wait_for(lambda: all(len(ids) >= tokens for ids in self.ids) or self._broken(tokens))
+            broken = self._broken(tokens)
+        if broken is not None:
+            raise RequestFailed(broken)
+
+    def all_ended(self) -> list[list[int]]:
+        """Wait for the ends, and return the tokens of each row; RequestFailed if one has no result."""
+        with self._changed:
+            self._changed.wait_for(lambda: all(result is not None for result in self._results))
+        for ids, result in zip(self.ids, self._results, strict=True):
+            if isinstance(result, Failed):
+                raise RequestFailed(result.reason)
+            if len(ids) != self._new_tokens:
+                raise RequestFailed(f"the server sent {len(ids)} tokens, {self._new_tokens} were asked for")
+        return self.ids
+
+    def _broken(self, tokens: int) -> str | None:
+        for ids, result in zip(self.ids, self._results, strict=True):
+            if isinstance(result, Failed):
+                return result.reason
+            if result is not None and len(ids) < tokens:
+                return f"a timed text ended after {len(ids)} of {self._new_tokens} tokens"
+        return None
+
+
+class _Row:
+    """Adds what arrives for one stream."""
+
+    def __init__(self, arrivals: _Arrivals, row: int):
+        self._arrivals, self._row = arrivals, row
+
+    def on_start(self, at_s: float) -> None:
+        """The time is taken where the step is awaited."""
+
+    def on_tokens(self, ids: Sequence[int], at_s: float) -> None:
+        """Add the tokens."""
+        self._arrivals.add(self._row, ids)
+
+    def on_end(self, result: Generated | Failed, usage: Usage, at_s: float) -> None:
+        """Note the end."""
+        self._arrivals.end(self._row, result)

@@ -1,0 +1,197 @@
+"""Scoring and generation over HTTP: requests in, results or failures out, as coroutines of one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
+from runtime_matrix.runtimes.engines.server.messages import COMPLETIONS, Dialect, Part, likeliest, parts, prompt_scores
+from runtime_matrix.runtimes.engines.server.messages import usage as usage_of
+from runtime_matrix.runtimes.requests import (
+    Failed,
+    Generated,
+    GenerateRequest,
+    Listener,
+    Scored,
+    ScoreRequest,
+    Usage,
+)
+
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+Prompt = Callable[[Sequence[int]], Any]  # turns the ids of a prompt into what the server takes
+ScoreGroup = Sequence[tuple[int, ScoreRequest]]  # (index of the request, request)
+TextGroup = Sequence[tuple[int, int, GenerateRequest]]  # (index of the request, index of its seed, request)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Sends requests in the dialect of a server."""
+
+    connection: Connection
+    dialect: Dialect
+    prompt: Prompt
+    alternatives: int  # most likeliest tokens that the server gives
+
+    async def score(self, group: ScoreGroup) -> AsyncIterator[tuple[int, Scored | Failed]]:
+        """Score the requests in one call."""
+        prompts = [(*request.prefix, *request.ids) for _, request in group]
+        try:
+            reply = await self.connection.post(COMPLETIONS, self.dialect.scoring(prompts))
+            choices = _by_index(reply, len(group))
+        except (CallFailed, *_MALFORMED) as error:
+            for index, _ in group:
+                yield index, _failed(error)
+            return
+        for (index, request), ids, choice in zip(group, prompts, choices, strict=True):
+            assert self.dialect.score_source is not None
+            try:
+                first = len(request.prefix) + request.first_scored
+                yield index, prompt_scores(choice, ids, first, self.dialect.score_source)
+            except (CallFailed, *_MALFORMED) as error:
+                yield index, _failed(error)
+
+    async def score_next(self, group: ScoreGroup) -> AsyncIterator[tuple[int, Scored | Failed]]:
+        """Score the last tokens of requests that agree in all tokens before, by the likeliest next tokens."""
+        context = [*group[0][1].prefix, *group[0][1].ids[:-1]]
+        try:
+            reply = await self.connection.post(COMPLETIONS, self.dialect.next_token(context, self.alternatives))
+            by_id = likeliest(reply)
+        except (CallFailed, *_MALFORMED) as error:
+            by_id, failure = {}, _failed(error)
+        else:
+            failure = Failed(f"the token is not among the {len(by_id)} likeliest that the server gives")
+        for index, request in group:
+            logprob = by_id.get(request.ids[-1])
+            margin = None if logprob is None else max(by_id.values()) - logprob
+            yield index, failure if logprob is None or margin is None else Scored((logprob,), (margin,))
+
+    async def generate(self, group: TextGroup) -> AsyncIterator[tuple[int, int, Generated | Failed]]:
+        """Generate for requests with the same options in one call without a stream."""
+        first = group[0][2]
+        seed = first.seeds[group[0][1]]
+        prompts = [self.prompt(request.ids) for _, _, request in group]
+        body = self.dialect.generation(first, prompts[0] if len(prompts) == 1 else prompts, seed, stream=False)
+        try:
+            reply = await self.connection.post(self.dialect.path, body)
+            found = {part.index: part for part in parts(reply, self.dialect.id_source)}
+            if sorted(found) != list(range(len(group))):
+                raise CallFailed(f"the server answered {len(found)} of {len(group)} prompts of a call")
+            # The counts of a call are those of all its prompts, in some servers; they are checked where it has one.
+            counts = usage_of(reply) if len(group) == 1 else None
+        except (CallFailed, *_MALFORMED) as error:
+            for index, sample, _ in group:
+                yield index, sample, _failed(error)
+            return
+        for place, (index, sample, request) in enumerate(group):
+            yield index, sample, _result(found[place], request, counts, self.dialect)
+
+    async def stream(self, request: GenerateRequest, listener: Listener) -> None:
+        """Generate one text and tell the listener of each event."""
+        body = self.dialect.generation(request, self.prompt(request.ids), request.seeds[0], stream=True)
+        whole, counts = Part(), Usage()
+        result: Generated | Failed
+        listener.on_start(time.perf_counter())
+        try:
+            async for at_s, event in self.connection.events(self.dialect.path, body):
+                if event is None:
+                    continue
+                counts = usage_of(event) or counts
+                for part in parts(event, self.dialect.id_source):
+                    whole = Part(0, whole.ids + part.ids, whole.text + part.text, part.finished_by or whole.finished_by)
+                    if part.ids:
+                        listener.on_tokens(part.ids, at_s)
+            if whole.finished_by is None:
+                raise CallFailed("the stream broke off before the text ended")
+            result = _result(whole, request, counts, self.dialect)
+        except asyncio.CancelledError:
+            listener.on_end(Failed("cancelled", is_cancelled=True), counts, time.perf_counter())
+            raise
+        except (CallFailed, *_MALFORMED) as error:
+            result = _failed(error)
+        listener.on_end(result, counts, time.perf_counter())
+
+    async def streamed(self, group: TextGroup) -> AsyncIterator[tuple[int, int, Generated | Failed]]:
+        """Generate one text by a stream."""
+        (index, sample, request) = group[0]
+        keeper = _Keeper()
+        await self.stream(replace(request, seeds=(request.seeds[sample],)), keeper)
+        assert keeper.result is not None
+        yield index, sample, keeper.result
+
+
+class _Keeper:
+    """A listener that keeps the result alone."""
+
+    def __init__(self) -> None:
+        self.result: Generated | Failed | None = None
+
+    def on_start(self, at_s: float) -> None:
+        pass
+
+    def on_tokens(self, ids: Sequence[int], at_s: float) -> None:
+        pass
+
+    def on_end(self, result: Generated | Failed, usage: Usage, at_s: float) -> None:
+        self.result = result
+
+
+def score_groups(requests: Sequence[ScoreRequest], size: int) -> list[ScoreGroup]:
+    """Return the requests in calls of `size`."""
+    pairs = list(enumerate(requests))
+    return [pairs[start : start + size] for start in range(0, len(pairs), size)]
+
+
+def next_token_groups(requests: Sequence[ScoreRequest]) -> list[ScoreGroup]:
+    """Return the requests by the tokens before their last one."""
+    groups: dict[tuple[int, ...], list[tuple[int, ScoreRequest]]] = {}
+    for index, request in enumerate(requests):
+        groups.setdefault((*request.prefix, *request.ids[:-1]), []).append((index, request))
+    return list(groups.values())
+
+
+def text_groups(requests: Sequence[GenerateRequest], size: int) -> list[TextGroup]:
+    """Return each sample of each request, in calls of at most `size` with the same options and seed."""
+    open_groups: dict[object, list[tuple[int, int, GenerateRequest]]] = {}
+    groups: list[TextGroup] = []
+    for index, request in enumerate(requests):
+        for sample, seed in enumerate(request.seeds):
+            sampling = (request.temperature, request.top_p, seed) if request.temperature > 0 else ()
+            key = (request.max_new_tokens, request.stop, request.ignore_eos, sampling)
+            group = open_groups.setdefault(key, [])
+            group.append((index, sample, request))
+            if len(group) == size:
+                groups.append(open_groups.pop(key))
+    return groups + list(open_groups.values())
+
+
+def _by_index(reply: Any, count: int) -> list[Any]:
+    """Return the choices of a reply in the order of the prompts."""
+    choices = {choice["index"]: choice for choice in reply["choices"]}
+    if sorted(choices) != list(range(count)):
+        raise CallFailed(f"the server answered {len(choices)} of {count} prompts of a call")
+    return [choices[index] for index in range(count)]
+
+
+def _result(part: Part, request: GenerateRequest, counts: Usage | None, dialect: Dialect) -> Generated | Failed:
+    """Return the text of a finished part, or why it cannot be trusted."""
+    ids = part.ids
+    finished_by = {"length": "length", "eos": "eos"}.get(str(part.finished_by), "stop" if request.stop else "eos")
+    if dialect.id_source is not None and counts is not None and counts.new_tokens is not None:
+        # A token that ends the text may be counted and not sent.
+        if not counts.new_tokens - (finished_by != "length") <= len(ids) <= counts.new_tokens:
+            return Failed(f"the server counts {counts.new_tokens} new tokens and sent {len(ids)}")
+    if len(ids) > request.max_new_tokens:
+        return Failed(f"the server sent {len(ids)} tokens, {request.max_new_tokens} were asked for")
+    if counts is not None and counts.prompt_tokens not in (None, len(request.ids)):
+        return Failed(f"the server counts {counts.prompt_tokens} tokens in a prompt of {len(request.ids)}")
+    return Generated(tuple(ids), part.text, finished_by)
+
+
+def _failed(error: Exception) -> Failed:
+    if isinstance(error, CallFailed):
+        return Failed(str(error))
+    return Failed(f"the reply has an unknown form ({type(error).__name__}: {error})"[:200])

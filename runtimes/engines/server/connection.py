@@ -1,0 +1,222 @@
+"""HTTP calls to one or several servers: which server, retries, deadlines, limits. It knows nothing of models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from runtime_matrix.runtimes.base import Unsupported
+
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_CONNECT_S = 5.0
+_MOST_BYTES = 256 << 20  # of a reply; a hostile server must not fill the memory
+_BALANCES = ("round_robin", "least_connections")
+
+
+class CallFailed(Exception):
+    """A call without a reply. The message is one line."""
+
+    def __init__(self, reason: str, status: int | None = None):
+        super().__init__(reason)
+        self.status = status  # of HTTP; None: no answer
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """Options of the calls. The API key is read from the environment, and is never part of a record."""
+
+    urls: tuple[str, ...]
+    concurrency: int = 8  # calls in flight
+    keep_alive: bool = True  # False: a new connection for each call
+    balance: str = "round_robin"  # or least_connections
+    tries: int = 5
+    timeout_s: float = 120.0  # per try
+    key_variable: str = "OPENAI_API_KEY"
+
+
+def base_urls(url: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the addresses without their `/v1`; Unsupported for one that is no http address or contains a password."""
+    urls = [url] if isinstance(url, str) else list(url or ())
+    bases = []
+    for address in urls:
+        parts = urlsplit(str(address))
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Unsupported(f"runtime.engine.url={address} is no address such as http://localhost:8000")
+        if parts.username or parts.password:
+            raise Unsupported("runtime.engine.url must not contain a password: put the API key into the environment")
+        bases.append(str(address).rstrip("/").removesuffix("/v1"))
+    if not bases:
+        raise Unsupported("set runtime.engine.url=http://HOST:PORT, or a list of addresses")
+    return tuple(bases)
+
+
+class Connection:
+    """Calls servers that serve the same model. Use it within one asyncio loop."""
+
+    def __init__(self, options: ConnectionOptions):
+        import httpx
+
+        if options.balance not in _BALANCES:
+            raise Unsupported(f"runtime.engine.balance={options.balance} is unknown: use {' or '.join(_BALANCES)}")
+        self._options, self._errors = options, httpx.HTTPError
+        limit = options.concurrency if options.keep_alive else 0
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(options.timeout_s, connect=min(_CONNECT_S, options.timeout_s), pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=limit),
+            headers=_headers(options),
+            trust_env=False,  # a proxy would be timed too
+        )
+        self._in_flight = [0] * len(options.urls)
+        self._turn = 0
+        self.calls = 0  # replies and failures
+        self.retries = 0
+
+    async def get(self, path: str, tries: int | None = None) -> Any:
+        """Return the JSON of a reply, or its text if it is not JSON. Raises CallFailed."""
+        return await self._retried("GET", path, None, tries)
+
+    async def post(self, path: str, body: Mapping[str, Any], tries: int | None = None) -> Any:
+        """Return the JSON of a reply. Raises CallFailed."""
+        return await self._retried("POST", path, body, tries)
+
+    async def events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[tuple[float, Any]]:
+        """Yield (time of arrival, JSON) of each event of a stream; None stands for its announced end.
+
+        There is no retry, except at once if a kept connection turns out to be closed. Raises CallFailed.
+        """
+        has_begun = False
+        try:
+            async for event in self._events(path, body):
+                has_begun = True
+                yield event
+            return
+        except CallFailed as failure:
+            if has_begun or failure.status is not None or not self._options.keep_alive:
+                raise
+        self.retries += 1
+        async for event in self._events(path, body):
+            yield event
+
+    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[tuple[float, Any]]:
+        deadline = time.perf_counter() + self._options.timeout_s
+        async with self._opened("POST", path, body) as response:
+            pending = b""
+            async for part in response.aiter_raw():
+                at_s = time.perf_counter()
+                *lines, pending = (pending + part).split(b"\n")
+                for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue
+                    content = line[5:].strip()
+                    yield at_s, None if content == b"[DONE]" else _json(content)
+                if at_s > deadline:
+                    raise CallFailed(f"the stream did not end within {self._options.timeout_s:g} s")
+                if len(pending) > _MOST_BYTES:
+                    raise CallFailed("an event of the stream is too long")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None, tries: int | None) -> Any:
+        tries, wait = tries or self._options.tries, _FIRST_WAIT_S
+        for attempt in range(1, tries + 1):
+            try:
+                return await self._call(method, path, body)
+            except CallFailed as failure:
+                if attempt == tries or (failure.status is not None and failure.status not in _RETRIED):
+                    after = f" after {attempt} tries" if attempt > 1 else ""
+                    raise CallFailed(f"{failure}{after}", failure.status) from None
+            self.retries += 1
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # so that many clients do not come back together
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+        raise AssertionError("unreachable")
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._options.timeout_s), self._opened(method, path, body) as response:
+                async for part in response.aiter_bytes():
+                    parts.append(part)
+                    size += len(part)
+                    if size > _MOST_BYTES:
+                        raise CallFailed(f"the reply of {path} is larger than {_MOST_BYTES >> 20} MiB")
+                is_json = "json" in response.headers.get("content-type", "json")
+        except TimeoutError:
+            raise CallFailed(f"no reply within {self._options.timeout_s:g} s") from None
+        content = b"".join(parts)
+        return _json(content) if is_json else content.decode(errors="replace")
+
+    @asynccontextmanager
+    async def _opened(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[Any]:
+        """Open a call and yield its response, whose status is 200."""
+        server = self._next_server()
+        self._in_flight[server] += 1
+        url = self._options.urls[server]
+        try:
+            async with self._client.stream(method, url + path, json=body) as response:
+                if response.status_code != 200:
+                    raise CallFailed(await _refusal(response), response.status_code)
+                yield response
+        except self._errors as error:
+            raise CallFailed(_broken(error, url)) from None
+        finally:
+            self._in_flight[server] -= 1
+            self.calls += 1
+
+    def _next_server(self) -> int:
+        if self._options.balance == "least_connections":
+            return min(range(len(self._in_flight)), key=lambda server: (self._in_flight[server], server))
+        self._turn = (self._turn + 1) % len(self._in_flight)
+        return self._turn
+
+
+def _headers(options: ConnectionOptions) -> dict[str, str]:
+    key = os.environ.get(options.key_variable)
+    close = {} if options.keep_alive else {"Connection": "close"}
+    return {**close, **({"Authorization": f"Bearer {key}"} if key else {})}
+
+
+async def _refusal(response: Any) -> str:
+    """Return the status and the server's message in one line."""
+    content = b""
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > 1 << 16:
+            break
+    try:
+        body = json.loads(content)
+        error = body.get("error", body) if isinstance(body, dict) else body
+        message = error.get("message", error) if isinstance(error, dict) else error
+    except ValueError:
+        message = content.decode(errors="replace")
+    line = " ".join(str(message).split())[:200]
+    return f"HTTP {response.status_code}: {line}" if line else f"HTTP {response.status_code}"
+
+
+def _broken(error: Exception, url: str) -> str:
+    name = type(error).__name__
+    if name in ("ConnectError", "ConnectTimeout"):
+        return f"no server answers at {url}"
+    if name in ("ReadTimeout", "WriteTimeout"):
+        return f"{url} stalled"
+    text = " ".join(str(error).split())[:200]
+    return f"the connection to {url} broke: {text or name}"
+
+
+def _json(content: bytes) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CallFailed(f"the reply is not JSON: {error}") from None
