@@ -208,6 +208,9 @@ def _threads(record: Record, launches: Sequence[Launch]) -> Check:
     use = threads(launches, record.hw.threads)
     if use is None:
         return _check("threads", "not_checked", _why_no_threads(launches))
+    if record.load is not None and record.load.takes_whole_requests:
+        found = "threads that serve requests cannot be told from those that compute"
+        return _check("threads", "not_checked", found, **use.figures)
     return _judged("threads", use.problem, use.text, **use.figures)
 
 

@@ -180,10 +180,10 @@ def _result(part: Part, request: GenerateRequest, counts: Usage | None, dialect:
     """Return the text of a finished part, or why it cannot be trusted."""
     ids = part.ids
     finished_by = {"length": "length", "eos": "eos"}.get(str(part.finished_by), "stop" if request.stop else "eos")
-    if dialect.id_source is not None and counts is not None and counts.new_tokens is not None:
-        # A token that ends the text may be counted and not sent.
-        if not counts.new_tokens - (finished_by != "length") <= len(ids) <= counts.new_tokens:
-            return Failed(f"the server counts {counts.new_tokens} new tokens and sent {len(ids)}")
+    counted = counts.new_tokens if counts is not None and dialect.id_source is not None else None
+    unsent = finished_by != "length"  # a token that ends the text may be counted and not sent
+    if counted is not None and not counted - unsent <= len(ids) <= counted:
+        return Failed(f"the server counts {counted} new tokens and sent {len(ids)}")
     if len(ids) > request.max_new_tokens:
         return Failed(f"the server sent {len(ids)} tokens, {request.max_new_tokens} were asked for")
     if counts is not None and counts.prompt_tokens not in (None, len(request.ids)):

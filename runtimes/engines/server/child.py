@@ -9,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,12 +53,15 @@ class ServerProcess:
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 raise Unsupported(f"the server ended with code {self._process.returncode}: {self._last_lines()}")
-            with contextlib.suppress(OSError, urllib.error.URLError):
-                with urllib.request.urlopen(f"{self.url}/health", timeout=1.0) as reply:  # loopback
-                    if reply.status == 200:
-                        return
+            if self._is_healthy():
+                return
             time.sleep(_POLL_S)
         raise Unsupported(f"the server was not ready within {timeout_s:g} s: {self._last_lines()}")
+
+    def _is_healthy(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=1.0) as reply:
+            return bool(reply.status == 200)
+        return False
 
     def close(self) -> None:
         """End the process group: SIGTERM, then SIGKILL. Safe to call twice."""

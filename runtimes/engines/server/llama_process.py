@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import Any
 
+_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -34,12 +35,10 @@ def main() -> None:
     for threads in (parameters.cpuparams, parameters.cpuparams_batch):
         threads.n_threads = options["threads"]
     parameters.n_threads_http = max(2, options["slots"])
-    kind = llama.ggml_type.GGML_TYPE_F32 if options["exact"] else llama.ggml_type.GGML_TYPE_F16
+    kind = getattr(llama.ggml_type, f"GGML_TYPE_{_KINDS[options['kv_dtype']]}")
     parameters.cache_type_k = parameters.cache_type_v = kind
-    flash = llama.llama_flash_attn_type
-    parameters.flash_attn_type = (
-        flash.LLAMA_FLASH_ATTN_TYPE_DISABLED if options["exact"] else flash.LLAMA_FLASH_ATTN_TYPE_AUTO
-    )
+    flash = "ENABLED" if options["flash_attention"] else "DISABLED"
+    parameters.flash_attn_type = getattr(llama.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
     server = llama.Server(parameters)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # xllamacpp has no other end
     print(server.listening_address, flush=True)

@@ -176,7 +176,8 @@ class OpenAIServer(RequestRuntime):
         )
 
     def _loaded(self) -> tuple[Loop, calls.Calls, Capabilities]:
-        assert self._loop is not None and self._calls is not None, "call load first"
+        assert self._loop is not None, "call load first"
+        assert self._calls is not None
         return self._loop, self._calls, self.capabilities
 
 

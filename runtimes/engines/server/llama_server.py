@@ -1,0 +1,83 @@
+"""llama.cpp's own server, started here over a GGUF file, with continuous batching and HTTP as users run it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
+from runtime_matrix.runtimes.engines import llamacpp_library
+from runtime_matrix.runtimes.engines.server.started import StartedServer
+from runtime_matrix.runtimes.weights import full, gguf_file
+from runtime_matrix.runtimes.weights.packages import require
+
+_START_S = 120.0
+_SLOT_TOKENS = 1024  # for a model that states no length
+_MODULE = "runtime_matrix.runtimes.engines.server.llama_process"
+
+
+class LlamaServer(StartedServer):
+    """xllamacpp's server as a child process.
+
+    `slots` sequences are computed together, each of at most `slot_tokens` tokens (None: the model's length).
+    `kv_dtype` and `flash_attention` are as for `LlamaCpp`.
+    """
+
+    weight_forms = frozenset({"dense", "gguf"})
+    distributions = ("xllamacpp", "gguf", "httpx")
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        slots: int = 8,
+        slot_tokens: int | None = None,
+        kv_dtype: str | None = None,
+        flash_attention: bool = False,
+        weights: Weights | None = None,
+        **client: Any,
+    ):
+        super().__init__(dtype, _START_S, client)
+        self._slots, self._slot_tokens = slots, slot_tokens
+        self._kv_dtype, self._flash_attention = kv_dtype or dtype, flash_attention
+        self._prefix_cache_of_slots = bool(client.get("prefix_cache", True))
+        self._weights: Weights = weights or full.Full()
+
+    @override
+    def check(self, hw: Hardware) -> None:
+        if hw.device != "cpu":
+            raise Unsupported(f"the wheel of xllamacpp computes on the CPU only, not on {hw.device}: use hw=cpu")
+        llamacpp_library.check()
+        gguf_file.check(self._weights, self._dtype)
+        require("httpx", "server")
+        if self._slots < 1:
+            raise Unsupported(f"runtime.engine.slots={self._slots} must be positive")
+
+    @override
+    def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        with phase("export"):
+            file = gguf_file.written(model, self._weights, self._dtype, hw, phase)
+        if self._slot_tokens is None:
+            is_file = model.folder is not None and gguf_file.is_gguf(model.folder)
+            length = None if is_file else gguf_file.stored_config(model).get("max_position_embeddings")
+            self._slot_tokens = int(length or _SLOT_TOKENS)
+        return file
+
+    @override
+    def command(self, path: Path, name: str, port: int, hw: Hardware) -> tuple[Sequence[str], Mapping[str, str]]:
+        options = {
+            "model": str(path),
+            "alias": name,
+            "port": port,
+            "slots": self._slots,
+            "slot_tokens": self._slot_tokens,
+            "prefix_cache": self._prefix_cache_of_slots,
+            "threads": hw.threads,
+            "kv_dtype": self._kv_dtype,
+            "flash_attention": self._flash_attention,
+        }
+        return [sys.executable, "-m", _MODULE, json.dumps(options)], {}

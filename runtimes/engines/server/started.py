@@ -1,0 +1,71 @@
+"""Engines whose server is started here: the process is ended when the runtime is closed, or cannot be loaded."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported
+from runtime_matrix.runtimes.engines.server.child import ServerProcess, free_port
+from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
+
+_ALIAS = "runtime-matrix"  # the name of the served model
+_PORTS = 3  # another process may take a free port before the server does
+
+
+class StartedServer(OpenAIServer):
+    """Base class: `prepare` makes what the server reads, `command` starts it. The client's options are the parent's."""
+
+    is_remote: ClassVar[bool] = False  # a child process, whose CPU time and memory are counted
+
+    def __init__(self, dtype: str, start_s: float, client: Mapping[str, Any]):
+        super().__init__(dtype, url="http://127.0.0.1", model=_ALIAS, **client)
+        self._start_s = start_s
+        self._process: ServerProcess | None = None
+
+    @abstractmethod
+    def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        """Return the file or folder that the server loads. Raises Unsupported."""
+
+    @abstractmethod
+    def command(self, path: Path, name: str, port: int, hw: Hardware) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return the words and the environment variables that start the server, which serves the model as `name`."""
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        self.check(hw)
+        path = self.prepare(model, hw, phase)
+        try:
+            with phase("session"):
+                url = self._started(path, hw)
+            return self._connect((url,), _ALIAS, model, phase)
+        except BaseException:
+            self.close()
+            raise
+
+    @override
+    def close(self) -> None:
+        super().close()
+        if self._process is not None:
+            self._process.close()
+
+    def _started(self, path: Path, hw: Hardware) -> str:
+        for attempt in range(_PORTS):
+            port = free_port()
+            words, variables = self.command(path, _ALIAS, port, hw)
+            self._process = ServerProcess(words, port, hw.artifacts.parent / "servers", variables)
+            try:
+                self._process.wait_until_ready(self._start_s)
+            except Unsupported as error:
+                self._process.close()
+                if "address" not in str(error).lower() or attempt + 1 == _PORTS:
+                    raise
+            else:
+                return self._process.url
+        raise AssertionError("unreachable")

@@ -1,0 +1,100 @@
+"""vLLM's own server, started here from an environment of its own: vLLM pins other versions than this project."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Phase, Unsupported
+from runtime_matrix.runtimes.engines.server.started import StartedServer
+from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights.packages import require
+
+_START_S = 900.0  # compiling kernels takes minutes
+_CPU_CACHE_GIB = 1  # of keys and values
+_MODULE = "vllm.entrypoints.openai.api_server"  # `vllm serve` does not start in the CPU's wheel
+
+
+class Vllm(StartedServer):
+    """vLLM in a child process.
+
+    `python` is the interpreter that has vLLM; None: this one. The other options are vLLM's, under its names; None
+    leaves its default.
+    """
+
+    distributions = ("httpx",)
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        python: str | None = None,
+        tensor_parallel_size: int | None = None,
+        gpu_memory_utilization: float | None = None,
+        max_num_batched_tokens: int | None = None,
+        max_num_seqs: int | None = None,
+        max_model_len: int | None = None,
+        enable_chunked_prefill: bool | None = None,
+        enable_prefix_caching: bool | None = None,
+        quantization: str | None = None,
+        enforce_eager: bool | None = None,
+        **client: Any,
+    ):
+        super().__init__(dtype, _START_S, client)
+        self._python = python or sys.executable
+        self._options: Mapping[str, Any] = {
+            "tensor-parallel-size": tensor_parallel_size,
+            "gpu-memory-utilization": gpu_memory_utilization,
+            "max-num-batched-tokens": max_num_batched_tokens,
+            "max-num-seqs": max_num_seqs,
+            "max-model-len": max_model_len,
+            "enable-chunked-prefill": enable_chunked_prefill,
+            "enable-prefix-caching": enable_prefix_caching,
+            "quantization": quantization,
+            "enforce-eager": enforce_eager,
+        }
+
+    @override
+    def check(self, hw: Hardware) -> None:
+        require("httpx", "server")
+        found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+        try:
+            code = subprocess.run([self._python, "-c", found], capture_output=True, check=False).returncode
+        except OSError as error:
+            raise Unsupported(f"runtime.engine.python={self._python} does not start: {error.strerror}") from None
+        if code != 0:
+            raise Unsupported(
+                f"{self._python} has no vllm: run `make vllm`, and set runtime.engine.python=.vllm/bin/python"
+            )
+
+    @override
+    def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        if model.folder is not None:
+            return model.folder
+
+        def build(folder: Path) -> None:
+            full.Full().load(LoadRequest(model, self._dtype, "sdpa", hw)).save_pretrained(folder)
+
+        with phase("export"):
+            return artifacts.entry(hw.artifacts, "checkpoint", {"model": model.digest, "dtype": self._dtype}, build)
+
+    @override
+    def command(self, path: Path, name: str, port: int, hw: Hardware) -> tuple[Sequence[str], Mapping[str, str]]:
+        words = [self._python, "-m", _MODULE, "--model", str(path), "--served-model-name", name]
+        words += ["--host", "127.0.0.1", "--port", str(port), "--dtype", self._dtype]
+        for option, value in self._options.items():
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            elif value is not None:
+                words += [f"--{option}", str(value)]
+        if not (path / "tokenizer.json").exists():
+            words.append("--skip-tokenizer-init")
+        variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(hw.threads)}
+        if hw.device == "cpu":  # cores are chosen by whoever times the server
+            variables |= {"VLLM_CPU_KVCACHE_SPACE": str(_CPU_CACHE_GIB), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return words, variables
