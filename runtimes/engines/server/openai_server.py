@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -41,7 +41,7 @@ class OpenAIServer(RequestRuntime):
     """
 
     is_remote = True
-    distributions = ("httpx",)
+    distributions: ClassVar[tuple[str, ...]] = ("httpx",)
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class Vllm(StartedServer):
     ):
         super().__init__(dtype, _START_S, client)
         self._python = python or sys.executable
-        self._options: Mapping[str, Any] = {
+        self._vllm_options: Mapping[str, Any] = {
             "tensor-parallel-size": tensor_parallel_size,
             "gpu-memory-utilization": gpu_memory_utilization,
             "max-num-batched-tokens": max_num_batched_tokens,
@@ -87,7 +87,7 @@ class Vllm(StartedServer):
     def command(self, path: Path, name: str, port: int, hw: Hardware) -> tuple[Sequence[str], Mapping[str, str]]:
         words = [self._python, "-m", _MODULE, "--model", str(path), "--served-model-name", name]
         words += ["--host", "127.0.0.1", "--port", str(port), "--dtype", self._dtype]
-        for option, value in self._options.items():
+        for option, value in self._vllm_options.items():
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
             elif value is not None:
