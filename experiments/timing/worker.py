@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
@@ -26,6 +26,9 @@ from runtime_matrix.experiments.measurement.threads import busy_threads, thread_
 from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest
 from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
+
+if TYPE_CHECKING:  # imports torch
+    from runtime_matrix.experiments.evaluation.faces import Decoded
 
 _HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
 _REST_S = 0.25  # after the last round, for work that was left for later
@@ -266,9 +269,9 @@ class _Worker:
         synchronize()
         cpus.append(clock())
         walls.append(time.perf_counter())
-        tokens: list[list[int]] = self._face.decode(prompts, new_tokens, tick)
+        decoded: Decoded = self._face.decode(prompts, new_tokens, tick)
         cpus.append(clock())
-        return walls, cpus, tokens
+        return [walls[0], *(decoded.arrived_at_s or walls[1:])], cpus, decoded.tokens
 
     def _cpu_since_last_round(self) -> float:
         now, known = self._clock(), self._clock.children

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
-from runtime_matrix.experiments.evaluation.faces import Face, RequestFailed, face_of
+from runtime_matrix.experiments.evaluation.faces import Decoded, Face, RequestFailed, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
 from runtime_matrix.experiments.evaluation.requests import Decoding, Failed, Generated, GenerateRequest, TextPrompt
 from runtime_matrix.experiments.evaluation.response_cache import Responses
@@ -241,17 +241,18 @@ class CellBench:
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Return the greedy tokens of each row; prompts have equal lengths."""
-        return self._decoded(prompts, new_tokens, lambda: None)
+        return self._decoded(prompts, new_tokens, lambda: None).tokens
 
     def timed_decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
         """Return the wall time of each step, prefill first, and the greedy tokens of each row."""
         timer = StepTimer(time.perf_counter, self.face.synchronize)
         timer.start()
-        return timer, self._decoded(prompts, new_tokens, timer.tick)
+        decoded = self._decoded(prompts, new_tokens, timer.tick)
+        if decoded.arrived_at_s is not None:
+            timer.correct(decoded.arrived_at_s)
+        return timer, decoded.tokens
 
-    def _decoded(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None]
-    ) -> list[list[int]]:
+    def _decoded(self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None]) -> Decoded:
         try:
             return self.face.decode(prompts, new_tokens, after_step)
         except Unsupported as error:
