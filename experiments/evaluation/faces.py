@@ -6,7 +6,8 @@ Benchmarks ask a face for scores, texts and timed tokens, and never learn which 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -19,7 +20,7 @@ from runtime_matrix.experiments.evaluation.rows import Row
 from runtime_matrix.experiments.evaluation.scoring import score_batches
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
-from runtime_matrix.runtimes.requests import RequestRuntime, Usage
+from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream, Usage
 
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
@@ -40,6 +41,18 @@ class Decoded:
 
     tokens: list[list[int]]
     arrived_at_s: list[float] | None = None
+
+
+class Intake(Protocol):
+    """Takes requests while others are running; see `RequestRuntime`."""
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        """Start a request and return at once."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the engine's own counters by name; empty if it has none."""
+        ...
 
 
 class Face(Protocol):
@@ -76,6 +89,13 @@ class Face(Protocol):
 
     def synchronize(self) -> None:
         """Wait for submitted work."""
+        ...
+
+    def intake(self, slots: int) -> AbstractContextManager[Intake]:
+        """Open what takes requests under load: the engine's scheduler, or ours, which computes `slots` rows together.
+
+        Raises Unsupported if single tokens cannot be observed.
+        """
         ...
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
@@ -124,6 +144,12 @@ class Steps:
         """See `Face`."""
         self.runtime.synchronize()
 
+    def intake(self, slots: int) -> AbstractContextManager[Intake]:
+        """See `Face`."""
+        from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
+
+        return ContinuousBatching(self.runtime, self.traits, max_batch=slots)
+
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
         return frozenset()
@@ -163,10 +189,7 @@ class WholeRequests:
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
     ) -> Decoded:
         """See `Face`. All prompts are sent at once, each as a stream of its own."""
-        can = self.runtime.capabilities
-        for name in ("returns_ids", "streams"):
-            if not getattr(can, name):
-                raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
+        self._check_observed()
         arrivals = _Arrivals(len(prompts), new_tokens)
         streams = [
             self.runtime.start(GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True), _Row(arrivals, row))
@@ -184,6 +207,18 @@ class WholeRequests:
 
     def synchronize(self) -> None:
         """See `Face`. Nothing is submitted that was not waited for."""
+
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """See `Face`. The server's own options decide how many rows it computes together."""
+        self._check_observed()
+        yield self.runtime
+
+    def _check_observed(self) -> None:
+        can = self.runtime.capabilities
+        for name in ("returns_ids", "streams"):
+            if not getattr(can, name):
+                raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""

@@ -28,10 +28,11 @@ from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
 from runtime_matrix.experiments.measurement.clocks import StepTimer
+from runtime_matrix.experiments.measurement.cpu_apart import cpu_since
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
-from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
+from runtime_matrix.experiments.tasks.bench import Answers, Figures, Intake, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.requests import RequestRuntime
 
@@ -200,6 +201,21 @@ class CellBench:
     def generated(self, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> Answers:
         """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
         return generated(self, requests, stop_ids)
+
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """Yield what takes requests under load; skips the benchmark if single tokens cannot be observed."""
+        try:
+            with self.face.intake(slots) as intake:
+                yield intake
+        except Unsupported as error:
+            self.skip(str(error))
+
+    def cpu_apart(self) -> Callable[[], tuple[float | None, float | None]]:
+        """Return a function for the CPU seconds since now: of what sends requests, and of the engine."""
+        if self.engine.is_remote:
+            return cpu_since("elsewhere")
+        return cpu_since("children" if isinstance(self.engine, RequestRuntime) else "threads")
 
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
         """Write one JSON line per item into the grid point's file, and name the file in the entry."""
