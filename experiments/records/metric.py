@@ -48,17 +48,17 @@ def with_error(digits: int) -> Display:
     return show
 
 
-def with_interval(pattern: str) -> Display:
-    """Show a figure with its interval if it has one."""
+def with_interval(pattern: str, factor: float = 1.0) -> Display:
+    """Show a figure multiplied by `factor`, with its interval if it has one."""
 
     def show(row: Row, key: str) -> str:
         value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
         if value is None:
             return UNKNOWN
-        shown = _formatted(value, pattern)
+        shown = _formatted(value * factor, pattern)
         if low is None or high is None or low >= high:
             return shown
-        return f"{shown} [{_formatted(low, pattern)}, {_formatted(high, pattern)}]"
+        return f"{shown} [{_formatted(low * factor, pattern)}, {_formatted(high * factor, pattern)}]"
 
     return show
 

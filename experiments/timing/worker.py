@@ -29,6 +29,7 @@ from runtime_matrix.experiments.timing.injection import Injection
 
 if TYPE_CHECKING:  # imports torch
     from runtime_matrix.experiments.evaluation.faces import Decoded
+    from runtime_matrix.experiments.timing.served import ServedTokens, Slice
 
 _HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
 _REST_S = 0.25  # after the last round, for work that was left for later
@@ -92,7 +93,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
     Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",),
-    ("score", [(ids, first scored token)], banned ids).
+    ("score", [(ids, first scored token)], banned ids), ("serve", Slice).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
 
@@ -241,6 +242,16 @@ class _Worker:
         self._clock.refresh()
         self._end()  # scoring is not work of the runtime between rounds
         return [list(result.top1_margins) for result in scored]
+
+    def serve(self, work: Slice) -> ServedTokens:
+        """Answer a slice of load, several requests at a time; return times and tokens."""
+        from runtime_matrix.experiments.timing.served import serve
+
+        with self._face.intake(min(work.concurrency, self._traits.max_batch or work.concurrency)) as intake:
+            result = serve(intake.start, work)
+        self._clock.refresh()
+        self._end()
+        return result
 
     def rest(self) -> Rest:
         """Return the CPU time since the last round, after waiting for what may have been left for later."""
