@@ -41,6 +41,7 @@ class OpenVino(PastGraph):
     def __init__(self, dtype: str = "float32", weights: Weights | None = None):
         self._dtype = dtype
         self._weights: Weights = weights or full.Full()
+        self._compiled: Any = None
         self._request: Any = None
         self._mapped: Any = None  # the compiled model's file, whose memory OpenVINO uses and does not hold
 
@@ -49,6 +50,10 @@ class OpenVino(PastGraph):
         require("openvino", "openvino")
         onnx_graph.check("openvino", self._weights)
         self._weights.check(hw)
+        if getattr(self._weights, "int8_activations", False):
+            raise Unsupported(
+                "OpenVINO does not quantize activations as these weights ask for: use runtime/weights=w8 or w4"
+            )
         if hw.device != "cpu":
             raise Unsupported("OpenVINO has no device for NVIDIA GPUs: use hw=cpu, or runtime=onnxruntime")
         capabilities = _core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
@@ -69,7 +74,8 @@ class OpenVino(PastGraph):
             self._blob = self._built(hw)
         with phase("session"):
             self._mapped = _mapped(self._blob)
-            self._request = self._open({})
+            self._compiled = self._open({})
+            self._request = self._compiled.create_infer_request()
         traits = graph.traits(model, self._dtype)
         return self._describe(graph, replace(traits, build_phases=traits.build_phases | {"build"}))
 
@@ -85,16 +91,26 @@ class OpenVino(PastGraph):
     @override
     def profile(self, work: Callable[[], None]) -> Sequence[Operation]:
         plain = self._request
-        self._request = profiled = openvino_profile.Profiled(self._open({"PERF_COUNT": True}))
+        self._request = profiled = openvino_profile.Profiled(self._open({"PERF_COUNT": True}).create_infer_request())
         try:
             work()
         finally:
             self._request = plain
         return profiled.operations()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the exported graph."""
+        return self._graph.folder
+
+    @property
+    def products(self) -> list[tuple[str, str]]:
+        """Kind and precision of each matrix product, as OpenVINO executes it."""
+        return _products(self._compiled)
+
     @override
     def close(self) -> None:
-        self._request = None
+        self._request = self._compiled = None
         self._mapped = None
 
     def _built(self, hw: Hardware) -> Path:
@@ -111,15 +127,29 @@ class OpenVino(PastGraph):
 
         def build(folder: Path) -> None:
             compiled = compile_graph(self._graph, self._options)
-            _check_products(compiled, self._graph, self._dtype, self._weights)
+            self._check_products(_products(compiled))
             (folder / _BLOB).write_bytes(compiled.export_model().getbuffer())
 
         return artifacts.entry(hw.artifacts, "openvino", made_from, build) / _BLOB
 
+    def _check_products(self, products: Sequence[tuple[str, str]]) -> None:
+        """Raise Unsupported if OpenVINO computes products in another dtype, or unpacks quantized weights to it."""
+        dense = _DTYPES[self._dtype][0]
+        other = sorted({precision for _, precision in products} - _PACKED - {dense})
+        if other:
+            raise Unsupported(
+                f"OpenVINO computes this model in {', '.join(other)}, not {self._dtype}: use another dtype"
+            )
+        unpacked = products.count(("FullyConnected", dense))
+        if self._weights.form == "onnx" and unpacked > onnx_graph.dense_products(self._graph.folder):
+            raise Unsupported(
+                f"OpenVINO unpacks the weights of {unpacked} products to {self._dtype}: use runtime=onnxruntime"
+            )
+
     def _open(self, options: Mapping[str, str | bool]) -> Any:
+        """Return the compiled model with more options. The file is the one that was stored: see `artifacts`."""
         try:
-            compiled = _core().import_model(self._mapped, _DEVICE, {**self._options, **options})
-            return compiled.create_infer_request()
+            return _core().import_model(self._mapped, _DEVICE, {**self._options, **options})
         except RuntimeError as error:
             raise Unsupported(
                 f"OpenVINO cannot load its compiled model: {_reason(error)}: remove {self._blob.parent}, and it is "
@@ -167,23 +197,11 @@ def compile_graph(graph: ExportedGraph, options: Mapping[str, str | bool]) -> An
         ) from error
 
 
-def _check_products(compiled: Any, graph: ExportedGraph, dtype: str, weights: Weights) -> None:
-    """Raise Unsupported if OpenVINO computes products in another dtype, or unpacks quantized weights to it."""
-    dense = _DTYPES[dtype][0]
-    operations = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
-    products = [_words(info) for info in operations if _words(info)[0] in _PRODUCTS]
-    other = sorted({precision for _, precision in products} - _PACKED - {dense})
-    if other:
-        raise Unsupported(f"OpenVINO computes this model in {', '.join(other)} instead of {dtype}: use another dtype")
-    dense_layers = products.count(("FullyConnected", dense))
-    if weights.form == "onnx" and dense_layers > onnx_graph.dense_products(graph.folder):
-        raise Unsupported(
-            f"OpenVINO unpacks these weights to {dtype} ({dense_layers} of the products): use runtime/weights=w8 or w4"
-        )
-
-
-def _words(info: Any) -> tuple[str, str]:
-    return info["layerType"].astype(str), info["runtimePrecision"].astype(str)
+def _products(compiled: Any) -> list[tuple[str, str]]:
+    """Return the kind and precision of each matrix product: of its weights, if they are packed."""
+    nodes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    named = [(node["layerType"].astype(str), node["runtimePrecision"].astype(str)) for node in nodes]
+    return [(kind, precision) for kind, precision in named if kind in _PRODUCTS]
 
 
 def _shared(value: torch.Tensor) -> Any:
