@@ -26,6 +26,7 @@ from runtime_matrix.runtimes.weights.packages import require
 
 _BLOB = "model.blob"
 _DEVICE = "CPU"
+_THREADS = "INFERENCE_NUM_THREADS"
 # By dtype: OpenVINO's name, and the capability that a processor without instructions for it lacks.
 _DTYPES = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
 _PACKED = frozenset({"u8", "i8", "u4", "i4"})  # precisions of products that read quantized weights
@@ -120,7 +121,7 @@ class OpenVino(PastGraph):
         made_from = {
             "graph": self._graph.folder.name,
             "openvino": openvino.__version__,
-            "options": self._options,
+            "options": {name: value for name, value in self._options.items() if name != _THREADS},
             "processor": _core().get_property(_DEVICE, "FULL_DEVICE_NAME"),
             "capabilities": sorted(_core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")),
         }
@@ -177,7 +178,7 @@ def _options(dtype: str, threads: int) -> dict[str, str | bool]:
     By default OpenVINO quantizes activations to int8 in groups of 32 where weights are quantized.
     """
     return {
-        "INFERENCE_NUM_THREADS": str(threads),
+        _THREADS: str(threads),
         "INFERENCE_PRECISION_HINT": _DTYPES[dtype][0],
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": False,

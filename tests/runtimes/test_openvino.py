@@ -148,7 +148,11 @@ def busy(work: Callable[[], object]) -> list[float]:
 
 def test_its_profiler_names_the_products(artifacts: Path) -> None:
     with running(OpenVino(), artifacts) as (runtime, _):
-        operations = {found.name: found for found in runtime.profile(lambda: runtime.forward(PROMPT_1T, [24])) or ()}
+
+        def work() -> None:
+            runtime.forward(PROMPT_1T, [24])
+
+        operations = {found.name: found for found in runtime.profile(work) or ()}
     assert operations["FullyConnected"].kind == "products"
     assert operations["FullyConnected"].calls == 29  # 7 in each of 4 layers, and the head
     assert operations["FullyConnected"].seconds > 0
