@@ -68,7 +68,8 @@ class OpenVino(PastGraph):
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
-        self.check(hw)
+        with phase("import"):
+            self.check(hw)  # imports openvino
         graph = exported_graph.load(model, self._weights, self._dtype, hw, phase, Past(), "openvino")
         self._graph, self._options = graph, _options(self._dtype, hw.threads)
         with phase("build"):
