@@ -77,6 +77,7 @@ class OpenVino(PastGraph):
         with phase("session"):
             self._mapped = _mapped(self._blob)
             self._compiled = self._open({})
+            self._check_products(self.products)
             self._request = self._compiled.create_infer_request()
         traits = graph.traits(model, self._dtype)
         return self._describe(graph, replace(traits, build_phases=traits.build_phases | {"build"}))
@@ -101,14 +102,11 @@ class OpenVino(PastGraph):
         return profiled.operations()
 
     @property
-    def folder(self) -> Path:
-        """The folder of the exported graph."""
-        return self._graph.folder
-
-    @property
     def products(self) -> list[tuple[str, str]]:
-        """Kind and precision of each matrix product, as OpenVINO executes it."""
-        return _products(self._compiled)
+        """Kind of each matrix product and the precision that it is executed in: that of its weights, if packed."""
+        nodes = [operation.get_rt_info() for operation in self._compiled.get_runtime_model().get_ops()]
+        named = [(node["layerType"].astype(str), node["runtimePrecision"].astype(str)) for node in nodes]
+        return [(kind, precision) for kind, precision in named if kind in _PRODUCTS]
 
     @override
     def close(self) -> None:
@@ -129,7 +127,6 @@ class OpenVino(PastGraph):
 
         def build(folder: Path) -> None:
             compiled = compile_graph(self._graph, self._options)
-            self._check_products(_products(compiled))
             (folder / _BLOB).write_bytes(compiled.export_model().getbuffer())
 
         return artifacts.entry(hw.artifacts, "openvino", made_from, build) / _BLOB
@@ -197,13 +194,6 @@ def compile_graph(graph: ExportedGraph, options: Mapping[str, str | bool]) -> An
             f"OpenVINO cannot read {graph.path}: {_reason(error)}: use runtime=onnxruntime, or remove the folder to "
             "export it again"
         ) from error
-
-
-def _products(compiled: Any) -> list[tuple[str, str]]:
-    """Return the kind and precision of each matrix product: of its weights, if they are packed."""
-    nodes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
-    named = [(node["layerType"].astype(str), node["runtimePrecision"].astype(str)) for node in nodes]
-    return [(kind, precision) for kind, precision in named if kind in _PRODUCTS]
 
 
 def _shared(value: torch.Tensor) -> Any:

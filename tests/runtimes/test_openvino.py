@@ -13,8 +13,10 @@ from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines import exported_graph
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.graph_forms import Past
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 from runtime_matrix.runtimes.engines.openvino import OpenVino, compile_graph
+from runtime_matrix.runtimes.weights.full import Full
 from runtime_matrix.runtimes.weights.onnx_packed import Blocks, DynamicInt8
 
 openvino = pytest.importorskip("openvino")
@@ -104,7 +106,7 @@ def test_bfloat16_is_computed_where_the_processor_has_it(artifacts: Path) -> Non
         torch.testing.assert_close(step[:, 0], log_probabilities(half, PROMPT_1T)[:, -1], atol=0.3, rtol=0)
 
 
-def test_float16_and_gpus_are_refused_in_one_line() -> None:
+def test_other_dtypes_and_gpus_are_refused_in_one_line() -> None:
     with pytest.raises(Unsupported, match=r"^OpenVINO has no device for NVIDIA GPUs: use hw=cpu, or runtime=onnxru"):
         OpenVino().check(Hardware("cuda", 1))
     with pytest.raises(Unsupported, match=r"^OpenVINO does not compute in float64 .* use runtime.dtype=float32$"):
@@ -112,9 +114,8 @@ def test_float16_and_gpus_are_refused_in_one_line() -> None:
 
 
 def test_a_damaged_graph_is_one_line(artifacts: Path, tmp_path: Path) -> None:
-    with running(OpenVino(), artifacts) as (runtime, _):
-        assert isinstance(runtime, OpenVino)
-        graph = exported_graph.read(runtime.folder)
+    hw, form = Hardware("cpu", 1, artifacts), Past()
+    graph = exported_graph.load(MODEL, Full(), "float32", hw, lambda name: nullcontext(), form, "openvino")
     damaged = tmp_path / graph.path.name
     damaged.write_bytes(graph.path.read_bytes()[:5000])
     changed = exported_graph.ExportedGraph(**{**vars(graph), "folder": tmp_path})
