@@ -6,15 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Traits
 from runtime_matrix.runtimes.engines.server import connection
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
+from tests.conftest import ROOT
 from tests.runtimes.server.fake_openai_server import FakeServer
 
 BUNDLED_MODEL = ROOT / "experiments" / "bundled" / "model"

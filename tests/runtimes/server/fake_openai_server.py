@@ -52,7 +52,7 @@ class FakeServer:
     end_of_text: str | None = None  # None: as the dialect has it
     token_s: float = 0.0005  # between two tokens of a stream
     caches: bool | None = None  # whether prompts are cached; None: it does not tell
-    faults: Callable[[int, Json], Fault] = lambda number, body: GOOD  # noqa: E731  # dataclass field
+    faults: Callable[[int, Json], Fault] = lambda number, body: GOOD  # dataclass field
 
     def __post_init__(self) -> None:
         self.bodies: list[Json] = []  # of generations
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             rows = [{"id": name, "max_model_len": self.fake.max_length} for name in self.fake.names]
             self._send_json({"data": rows})
         elif self.path == "/metrics" and self.fake.dialect in ("vllm", "llama"):
-            page = b"# TYPE calls counter\ncalls_total{code=\"200\"} 2\ncalls_total{code=\"400\"} 1\nbusy 0.5\n"
+            page = b'# TYPE calls counter\ncalls_total{code="200"} 2\ncalls_total{code="400"} 1\nbusy 0.5\n'
             self._send(200, page, "text/plain")
         else:
             self._send_json({"error": {"message": "not found"}}, 404)

@@ -30,7 +30,7 @@ def test_a_server_of_texts_is_asked_by_texts(connected: Connected, bundled: tupl
     source, tokenizer = bundled
     client = connected("text", source, server={"tokenizer": tokenizer, "model": ToyModel(2048), "max_length": None})
     can = client.runtime.capabilities
-    assert not (can.takes_ids or can.returns_ids or can.prompt_logprobs or can.top_logprobs)
+    assert [can.takes_ids, can.returns_ids, can.prompt_logprobs, can.top_logprobs] == [False, False, False, 0]
     assert "prompt must be a string" in can.reasons["takes_ids"]
     assert can.seeds
     assert can.streams
@@ -67,9 +67,7 @@ def test_a_field_that_is_ignored_is_a_missing_capability(
     assert any(note.startswith(f"{capability}: ") for note in client.traits.notes)
 
 
-@pytest.mark.parametrize(
-    ("end", "found"), [("ignored", "ignored"), ("banned", "banned"), ("ends", "ends")]
-)
+@pytest.mark.parametrize(("end", "found"), [("ignored", "ignored"), ("banned", "banned"), ("ends", "ends")])
 def test_the_effect_of_ignoring_the_end_of_text(connected: Connected, end: str, found: str) -> None:
     client = connected("vllm", server={"end_of_text": end})
     assert client.runtime.capabilities.end_of_text == found
