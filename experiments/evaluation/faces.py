@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -19,7 +20,7 @@ from runtime_matrix.experiments.evaluation.rows import Row
 from runtime_matrix.experiments.evaluation.scoring import score_batches
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
-from runtime_matrix.runtimes.requests import RequestRuntime, Usage
+from runtime_matrix.runtimes.requests import RequestRuntime, Stream, Usage
 
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
@@ -126,8 +127,9 @@ class WholeRequests:
     def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
         """See `Face`."""
         tally.is_counted = False
-        for index, result in self.runtime.score(requests):
-            yield [(index, result)]
+        with closing(self.runtime.score(requests)) as results:
+            for index, result in results:
+                yield [(index, result)]
         tally.asked_tokens += sum(len(request.prefix) + len(request.ids) - 1 for request in requests)
 
     def generate(
@@ -142,10 +144,11 @@ class WholeRequests:
     ) -> None:
         """See `Face`. The server decides about batches; `options` and `drafter` have no effect."""
         report.is_counted = False
-        for index, sample, result in self.runtime.generate(requests):
-            if isinstance(result, Generated):
-                result = ended(result, requests[index], new_text, frozenset(eos_ids), self.runtime)
-            on_text(index, sample, result)
+        with closing(self.runtime.generate(requests)) as results:  # none computes on when `on_text` gives up
+            for index, sample, result in results:
+                if isinstance(result, Generated):
+                    result = ended(result, requests[index], new_text, frozenset(eos_ids), self.runtime)
+                on_text(index, sample, result)
 
     def decode(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
@@ -156,11 +159,11 @@ class WholeRequests:
             if not getattr(can, name):
                 raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
         arrivals = _Arrivals(len(prompts), new_tokens)
-        streams = [
-            self.runtime.start(GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True), _Row(arrivals, row))
-            for row, prompt in enumerate(prompts)
-        ]
+        streams: list[Stream] = []
         try:
+            for row, prompt in enumerate(prompts):
+                request = GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True)
+                streams.append(self.runtime.start(request, _Row(arrivals, row)))
             for step in range(new_tokens):
                 arrivals.wait_for(step + 1)
                 after_step()

@@ -155,7 +155,7 @@ class Connection:
         """Return a message of a server without the API key, which some repeat."""
         return message.replace(self._options.key, "***") if self._options.key else message
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 

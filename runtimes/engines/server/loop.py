@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -39,7 +39,9 @@ class Loop:
         """Start a coroutine that may be cancelled."""
         return Running(self._loop, work)
 
-    def run_all(self, work: Callable[[Any], AsyncIterator[T]], items: Sequence[Any], at_once: int) -> Iterator[T]:
+    def run_all(
+        self, work: Callable[[Any], AsyncIterator[T]], items: Sequence[Any], at_once: int
+    ) -> Generator[T, None, None]:
         """Yield what `work` yields for each item, at most `at_once` items at the same time.
 
         The first exception ends the iteration and cancels the other items, as does closing the iterator.

@@ -193,7 +193,7 @@ def _from_echo(choice: Any, ids: Sequence[int], first_scored: int) -> list[tuple
     if not (isinstance(own, list) and isinstance(tops, list) and len(own) == len(tops) and len(own) in lengths):
         found = len(own) if isinstance(own, list) else 0
         raise CallFailed(f"the server gave {found} log-probabilities for a prompt of {len(ids)} tokens")
-    _check_names(logprobs.get("tokens"), ids)
+    _check_names(choice["logprobs"].get("tokens"), ids)
     pairs = []
     for logprob, top in list(zip(own, tops, strict=False))[first_scored : len(ids)]:
         values = [value for value in (top or {}).values() if _number(value)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from runtime_matrix.runtimes.requests import (
     GenerateRequest,
     Listener,
     RequestRuntime,
+    Results,
     Scored,
     ScoreRequest,
     Stream,
@@ -96,7 +98,7 @@ class OpenAIServer(RequestRuntime):
         return self._capabilities
 
     @override
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, Scored | Failed]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Results[tuple[int, Scored | Failed]]:
         loop, client, can = self._loaded()
         at_once = self._options.concurrency
         if can.prompt_logprobs:
@@ -107,7 +109,7 @@ class OpenAIServer(RequestRuntime):
             raise Unsupported(can.reasons["prompt_logprobs"])
 
     @override
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, int, Generated | Failed]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Results[tuple[int, int, Generated | Failed]]:
         loop, client, can = self._loaded()
         if not can.seeds and any(request.temperature > 0 for request in requests):
             raise Unsupported(can.reasons["seeds"])
@@ -137,7 +139,7 @@ class OpenAIServer(RequestRuntime):
         loop, connection = self._loop, self._connection
         self._loop = self._connection = self._calls = None
         if loop is not None:
-            loop.close(connection.close() if connection is not None else None)
+            loop.close(connection.aclose() if connection is not None else None)
 
     def _connect(self, urls: tuple[str, ...], wanted: str | None, source: ModelSource, phase: Phase) -> Traits:
         """Connect to running servers, ask what they can do, and return the traits."""
@@ -152,8 +154,11 @@ class OpenAIServer(RequestRuntime):
                 raise probing.refused(failure, self._options.key_variable, otherwise) from None
 
     async def _probed(self, urls: tuple[str, ...], wanted: str | None, source: ModelSource) -> Traits:
+        for url in urls:
+            async with aclosing(Connection(replace(self._options, urls=(url,)))) as server:
+                served = await probing.served_model(server, wanted, self._options.key_variable)
+            wanted = served.name  # by all of them
         self._connection = connection = Connection(replace(self._options, urls=urls))
-        served = await probing.served_model(connection, wanted, self._options.key_variable)
         tokens = read_tokens(source)
         if tokens.tokenizer is not None:
             await check_tokenizer(connection, served.name, tokens)

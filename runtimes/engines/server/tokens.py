@@ -46,15 +46,13 @@ class Tokens:
 
 def read_tokens(model: ModelSource) -> Tokens:
     """Read the files of a model. Raises Unsupported if it has no configuration."""
-    configuration, generation = _configuration(model), {}
-    file = None
-    if model.folder is not None:
-        generation = _json(model.folder / "generation_config.json") or {}
-        file = model.folder / "tokenizer.json"
+    configuration = _configuration(model)
+    generation = None if model.folder is None else _json(model.folder / "generation_config.json")
+    file = None if model.folder is None else model.folder / "tokenizer.json"
     return Tokens(
         vocabulary=int(configuration["vocab_size"]),
         max_length=configuration.get("max_position_embeddings"),
-        eos_ids=_ids(configuration.get("eos_token_id")) | _ids(generation.get("eos_token_id")),
+        eos_ids=_ids(configuration.get("eos_token_id")) | _ids((generation or {}).get("eos_token_id")),
         tokenizer=_tokenizer(file) if file is not None and file.is_file() else None,
     )
 

@@ -167,6 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
             fake.most_in_flight = max(fake.in_flight, fake.most_in_flight)
         try:
             self._answer(body, fake.faults(number, body))
+        except ConnectionError:
+            self._note_left()
         finally:
             with fake.lock:
                 fake.in_flight -= 1
@@ -368,7 +370,11 @@ class _Handler(BaseHTTPRequestHandler):
         while not self.fake.closed.is_set():
             readable, _, _ = select.select([self.connection], [], [], 0.01)
             if readable and not self.connection.recv(1, socket.MSG_PEEK):
-                with self.fake.lock:
-                    self.fake.disconnects += 1
-                self.fake.left.release()
+                self._note_left()
                 return
+
+    def _note_left(self) -> None:
+        self.close_connection = True
+        with self.fake.lock:
+            self.fake.disconnects += 1
+        self.fake.left.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -46,16 +47,16 @@ def assert_expected(result: Scored | Failed, request: ScoreRequest, model: ToyMo
 
 @pytest.mark.parametrize("dialect", ["vllm", "legacy"])
 @pytest.mark.parametrize("each", [1, 3])
-def test_scores_are_the_models(connected: Connected, dialect: str, each: int) -> None:
-    client = connected(dialect, requests_per_call=each)
+def test_scores_are_the_models(kept: Connected, dialect: str, each: int) -> None:
+    client = kept(dialect, requests_per_call=each)
     for request, result in zip(requests(), scores(client, requests()), strict=True):
         assert_expected(result, request, client.fake.model)
     assert [len(body["prompt"]) for body in client.fake.bodies].count(each) >= 2
     assert len(client.fake.bodies) == -(-len(requests()) // each)
 
 
-def test_last_tokens_are_scored_by_the_likeliest(connected: Connected) -> None:
-    client = connected("llama")
+def test_last_tokens_are_scored_by_the_likeliest(kept: Connected) -> None:
+    client = kept("llama")
     asked = [ScoreRequest((4, 5, token), 2, (9, 8)) for token in (1, 7, 30)] + [ScoreRequest((6, 7), 1)]
     for request, result in zip(asked, scores(client, asked), strict=True):
         assert_expected(result, request, client.fake.model)
@@ -72,8 +73,8 @@ def test_a_token_below_the_likeliest_is_no_score(connected: Connected) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["llama"])
-def test_longer_continuations_are_refused_without_prompt_logprobs(connected: Connected, dialect: str) -> None:
-    client = connected(dialect)
+def test_longer_continuations_are_refused_without_prompt_logprobs(kept: Connected, dialect: str) -> None:
+    client = kept(dialect)
     with pytest.raises(Unsupported, match="no log-probabilities of prompts"):
         list(client.runtime.score([ScoreRequest((4, 5, 6, 7), 2)]))
     assert not client.fake.bodies
@@ -122,8 +123,8 @@ SCORE_FAULTS = [
 
 
 @pytest.mark.parametrize(("dialect", "fault", "reason"), SCORE_FAULTS, ids=lambda value: str(value)[:40])
-def test_a_faulty_reply_fails_its_request_alone(connected: Connected, dialect: str, fault: Fault, reason: str) -> None:
-    client = connected(dialect, tries=1)
+def test_a_faulty_reply_fails_its_request_alone(kept: Connected, dialect: str, fault: Fault, reason: str) -> None:
+    client = kept(dialect, tries=1)
     bad = [5, 6]
     client.fake.faults = lambda number, body: fault if body["prompt"] == [bad] else GOOD
     *good, failed = scores(client, requests())
@@ -131,8 +132,6 @@ def test_a_faulty_reply_fails_its_request_alone(connected: Connected, dialect: s
         assert_expected(result, request, client.fake.model)
     assert isinstance(failed, Failed)
     assert "\n" not in failed.reason
-    import re
-
     assert re.search(reason, failed.reason), failed.reason
 
 
@@ -149,8 +148,8 @@ def test_the_token_of_another_tokenizer_is_seen_in_an_echo(connected: Connected)
     ]
 
 
-def test_choices_may_come_in_any_order(connected: Connected) -> None:
-    client = connected("vllm", requests_per_call=4)
+def test_choices_may_come_in_any_order(kept: Connected) -> None:
+    client = kept("vllm", requests_per_call=4)
     client.fake.faults = lambda number, body: Fault(change=lambda reply: {**reply, "choices": reply["choices"][::-1]})
     for request, result in zip(requests(), scores(client, requests()), strict=True):
         assert_expected(result, request, client.fake.model)

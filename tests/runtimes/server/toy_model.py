@@ -12,7 +12,7 @@ _SLOPE = 0.2  # nats by which each token is less likely than the one before it i
 
 @dataclass(frozen=True)
 class ToyModel:
-    """The likeliest next token is a function of the last two; the others follow in a circle, each less likely."""
+    """The likeliest next token depends on the last two and the length; each other follows in a circle, less likely."""
 
     vocabulary: int = 128
     eos: int = 0
@@ -20,7 +20,7 @@ class ToyModel:
     def top(self, ids: Sequence[int]) -> int:
         """Return the likeliest next token."""
         before = ids[-2] if len(ids) > 1 else 1
-        return (5 * ids[-1] + 3 * before + 7) % self.vocabulary
+        return (5 * ids[-1] + 3 * before + 11 * len(ids)) % self.vocabulary
 
     def margin(self, ids: Sequence[int], token: int) -> float:
         """Return how much less likely a next token is than the likeliest, in nats."""
@@ -28,7 +28,7 @@ class ToyModel:
 
     def logprob(self, ids: Sequence[int], token: int) -> float:
         """Return the log-probability of a next token, in nats."""
-        total = sum(math.exp(-_SLOPE * step) for step in range(self.vocabulary))
+        total = math.expm1(-_SLOPE * self.vocabulary) / math.expm1(-_SLOPE)  # of a geometric series
         return -self.margin(ids, token) - math.log(total)
 
     def order(self, ids: Sequence[int], count: int) -> list[int]:
