@@ -129,14 +129,15 @@ def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None
     )
     done = run("-m", "runtime=eager,llama_server", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    eager, served = sorted(records(tmp_path), key=lambda record: record["runtime"]["name"])  # type: ignore[index]
+    found: list[Any] = list(records(tmp_path))
+    eager, served = sorted(found, key=lambda record: record["runtime"]["name"])
     assert [record["status"] for record in (eager, served)] == ["ok", "ok"]
     ours, theirs = entries(served), entries(eager)
     assert ours["agreement"]["status"] == "skipped"
     assert {name: entry["status"] for name, entry in ours.items() if name != "agreement"} == dict.fromkeys(
         ("latency", "code", "multiple_choice"), "ok"
     )
-    folders = {record["runtime"]["name"]: tmp_path / "runs" / record["record_id"] for record in (eager, served)}  # type: ignore[index]
+    folders = {record["runtime"]["name"]: tmp_path / "runs" / record["record_id"] for record in (eager, served)}
     texts = {name: _items(folder, "code") for name, folder in folders.items()}
     assert texts["llama_server"] == texts["eager"]
     scores = {name: _items(folder, "multiple_choice") for name, folder in folders.items()}
@@ -144,9 +145,9 @@ def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None
         assert own["predicted"] == other["predicted"]
         assert own["logprobs"] == pytest.approx(other["logprobs"], abs=1e-3)
     replay = served["replay"]
-    assert replay["tokens"] == replay["same_top_tokens"] == 8  # type: ignore[index]
+    assert replay["tokens"] == replay["same_top_tokens"] == 8
     assert len(ours["latency"]["samples"]["ttft_s"]) == len(theirs["latency"]["samples"]["ttft_s"]) == 3
-    assert served["load"]["peak_host_bytes"] > 0  # type: ignore[index]  # a child of the cell's process is counted
+    assert served["load"]["peak_host_bytes"] > 0  # a child of the cell's process is counted
     assert list((tmp_path / "runs").parent.rglob("server-*.log")) or list(tmp_path.parent.rglob("server-*.log"))
 
 

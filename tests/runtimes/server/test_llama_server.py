@@ -18,7 +18,7 @@ from runtime_matrix.experiments.evaluation.generation import GenerationReport
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines.eager import Eager
-from runtime_matrix.runtimes.engines.server import probing, started
+from runtime_matrix.runtimes.engines.server import child, probing, started
 from runtime_matrix.runtimes.engines.server.connection import CallFailed
 from runtime_matrix.runtimes.engines.server.llama_server import LlamaServer
 from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
@@ -125,7 +125,7 @@ def test_equal_seeds_give_equal_samples(served: LlamaServer) -> None:
 def test_the_process_and_its_log(bundled: Bundled, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The port that is tried first is taken: the next one is used."""
     with socket.create_server(("127.0.0.1", 0)) as other:
-        free, taken = started.free_port, [other.getsockname()[1]]
+        free, taken = child.free_port, [other.getsockname()[1]]
         monkeypatch.setattr(started, "free_port", lambda: taken.pop() if taken else free())
         runtime = LlamaServer(slots=1)
         with runtime:
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_model_is_named_from_the_log(
     ],
     ids=str,
 )
-def test_a_mistake_is_named_before_anything_is_started(options: dict[str, int], hw: Hardware, message: str) -> None:
+def test_a_mistake_is_named_before_anything_is_started(options: Any, hw: Hardware, message: str) -> None:
     with pytest.raises(Unsupported) as raised:
         LlamaServer(**options).check(hw)
     assert str(raised.value) == message
