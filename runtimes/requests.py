@@ -7,11 +7,14 @@ Engines that compute one step at a time implement `base.Runtime`; the core gives
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from runtime_matrix.runtimes.base import Engine
+
+T = TypeVar("T")
+Results: TypeAlias = Generator[T, None, None]  # closing it cancels the requests that are left
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,14 @@ class RequestRuntime(Engine):
         """What the engine was found to do when it was loaded."""
 
     @abstractmethod
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, Scored | Failed]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Results[tuple[int, Scored | Failed]]:
         """Yield (index of the request, result) as soon as each is known, in any order.
 
         Raises Unsupported if the engine gives no log-probabilities of prompts.
         """
 
     @abstractmethod
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, int, Generated | Failed]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Results[tuple[int, int, Generated | Failed]]:
         """Yield (index of the request, index of its seed, text) as soon as each is finished, in any order."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -164,8 +164,9 @@ class WholeRequests:
     def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
         """See `Face`."""
         tally.is_counted = False
-        for index, result in self.runtime.score(requests):
-            yield [(index, result)]
+        with closing(self.runtime.score(requests)) as results:
+            for index, result in results:
+                yield [(index, result)]
         tally.asked_tokens += sum(len(request.prefix) + len(request.ids) - 1 for request in requests)
 
     def generate(
@@ -180,10 +181,11 @@ class WholeRequests:
     ) -> None:
         """See `Face`. The server decides about batches; `options` and `drafter` have no effect."""
         report.is_counted = False
-        for index, sample, result in self.runtime.generate(requests):
-            if isinstance(result, Generated):
-                result = ended(result, requests[index], new_text, frozenset(eos_ids), self.runtime)
-            on_text(index, sample, result)
+        with closing(self.runtime.generate(requests)) as results:  # none computes on when `on_text` gives up
+            for index, sample, result in results:
+                if isinstance(result, Generated):
+                    result = ended(result, requests[index], new_text, frozenset(eos_ids), self.runtime)
+                on_text(index, sample, result)
 
     def decode(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
@@ -191,11 +193,11 @@ class WholeRequests:
         """See `Face`. All prompts are sent at once, each as a stream of its own."""
         self._check_observed()
         arrivals = _Arrivals(len(prompts), new_tokens)
-        streams = [
-            self.runtime.start(GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True), _Row(arrivals, row))
-            for row, prompt in enumerate(prompts)
-        ]
+        streams: list[Stream] = []
         try:
+            for row, prompt in enumerate(prompts):
+                request = GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True)
+                streams.append(self.runtime.start(request, _Row(arrivals, row)))
             for step in range(new_tokens):
                 arrivals.wait_for(step + 1)
                 after_step()

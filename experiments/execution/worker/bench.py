@@ -239,7 +239,7 @@ class CellBench:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         raise RequestFailed(
             f"{len(failures)} of {requests} requests failed, the first: {failures[0][1]} ({path.name} has all; "
-            "the others' answers are cached)"
+            "the others' answers are cached: resume=true asks for the failed ones alone)"
         )
 
     # Time and memory

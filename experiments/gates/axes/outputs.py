@@ -54,10 +54,15 @@ def _timed_work(measured: Measured, gate: GateConfig) -> LimitResult:
         f"{tokens:,} timed tokens checked, {sum(count.same_rows for count in counts):,} of {rows:,} texts equal "
         f"{measured.against}'s, no computation between the rounds"
     )
-    if _takes_whole_requests(measured):
-        forced, top = sum(count.forced for count in counts), sum(count.forced_top for count in counts)
-        figures += f"; {top:,} of {forced:,} scored ones are its choice; without logits there is no agreement check"
-    return replace(blank, verdict="pass", figures=figures, n=len(speed.launches))
+    if not _takes_whole_requests(measured):
+        return replace(blank, verdict="pass", figures=figures, n=len(speed.launches))
+    forced, top = sum(count.forced for count in counts), sum(count.forced_top for count in counts)
+    figures += f"; {top:,} of {forced:,} scored ones are its choice; without logits there is no agreement check"
+    verdict: Verdict = "pass"
+    if speed.token_rule == "share":
+        verdict = _same_top(tokens - forced + top, tokens, gate)
+        figures += f", and at least {100 * gate[SAME_TOP]:g} % of the tokens must be its choice"
+    return replace(blank, verdict=verdict, figures=figures, n=len(speed.launches))
 
 
 def _replay(measured: Measured, gate: GateConfig) -> LimitResult:
@@ -91,11 +96,16 @@ def _agreement(measured: Measured, gate: GateConfig) -> LimitResult:
     if not tokens or top is None:
         return replace(blank, figures=figures, advice="too few positions for a verdict")
     tokens, top = int(tokens), int(top)
-    share, least = top / tokens, gate[SAME_TOP]
-    is_short = upper_bound(top, tokens, gate.level(1, False)) < least
-    verdict = "pass" if share >= least else "fail" if is_short else "inconclusive"
-    figures += f"; {100 * share:.1f} % of {tokens} tokens of its texts, at least {100 * least:g} % required"
-    return replace(blank, verdict=verdict, figures=figures, n=tokens)
+    figures += f"; {100 * top / tokens:.1f} % of {tokens} tokens of its texts, "
+    figures += f"at least {100 * gate[SAME_TOP]:g} % required"
+    return replace(blank, verdict=_same_top(top, tokens, gate), figures=figures, n=tokens)
+
+
+def _same_top(top: int, tokens: int, gate: GateConfig) -> Verdict:
+    """Judge the share of tokens that are the reference's choice, of weights that differ from the reference's."""
+    if top >= gate[SAME_TOP] * tokens:
+        return "pass"
+    return "fail" if upper_bound(top, tokens, gate.level(1, False)) < gate[SAME_TOP] else "inconclusive"
 
 
 def _takes_whole_requests(measured: Measured) -> bool:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
-from runtime_matrix.runtimes.engines.server.messages import COMPLETIONS, Dialect, Part, likeliest, parts, prompt_scores
+from runtime_matrix.runtimes.engines.server.messages import (
+    COMPLETIONS,
+    MALFORMED,
+    Dialect,
+    Part,
+    likeliest,
+    parts,
+    prompt_scores,
+)
 from runtime_matrix.runtimes.engines.server.messages import usage as usage_of
 from runtime_matrix.runtimes.requests import (
     Failed,
@@ -21,9 +30,14 @@ from runtime_matrix.runtimes.requests import (
     Usage,
 )
 
-_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 Prompt = Callable[[Sequence[int]], Any]  # turns the ids of a prompt into what the server takes
 ScoreGroup = Sequence[tuple[int, ScoreRequest]]  # (index of the request, request)
+_ENDS = {  # servers name the ends of a text differently; a stop string and the end of text are one for most
+    **{"length": "length", "limit": "length"},
+    **{"stop": "stop", "word": "stop", "stop_sequence": "stop"},
+    **{"eos": "eos", "eos_token": "eos"},
+}
+_OF_ITEM = frozenset({400, 413, 422})  # refusals of one item, for which those of the same call are not to suffer
 TextGroup = Sequence[tuple[int, int, GenerateRequest]]  # (index of the request, index of its seed, request)
 
 
@@ -37,22 +51,27 @@ class Calls:
     alternatives: int  # most likeliest tokens that the server gives
 
     async def score(self, group: ScoreGroup) -> AsyncIterator[tuple[int, Scored | Failed]]:
-        """Score the requests in one call."""
+        """Score the requests in one call, or each alone if the server refuses one of them."""
         prompts = [(*request.prefix, *request.ids) for _, request in group]
         try:
             reply = await self.connection.post(COMPLETIONS, self.dialect.scoring(prompts))
             choices = _by_index(reply, len(group))
-        except (CallFailed, *_MALFORMED) as error:
-            for index, _ in group:
-                yield index, _failed(error)
+        except (CallFailed, *MALFORMED) as error:
+            if len(group) == 1 or not _is_of_an_item(error):
+                for index, _ in group:
+                    yield index, self._failed(error)
+                return
+            for one in group:
+                async for result in self.score([one]):
+                    yield result
             return
         for (index, request), ids, choice in zip(group, prompts, choices, strict=True):
             assert self.dialect.score_source is not None
             try:
                 first = len(request.prefix) + request.first_scored
                 yield index, prompt_scores(choice, ids, first, self.dialect.score_source)
-            except (CallFailed, *_MALFORMED) as error:
-                yield index, _failed(error)
+            except (CallFailed, *MALFORMED) as error:
+                yield index, self._failed(error)
 
     async def score_next(self, group: ScoreGroup) -> AsyncIterator[tuple[int, Scored | Failed]]:
         """Score the last tokens of requests that agree in all tokens before, by the likeliest next tokens."""
@@ -60,8 +79,8 @@ class Calls:
         try:
             reply = await self.connection.post(COMPLETIONS, self.dialect.next_token(context, self.alternatives))
             by_id = likeliest(reply)
-        except (CallFailed, *_MALFORMED) as error:
-            by_id, failure = {}, _failed(error)
+        except (CallFailed, *MALFORMED) as error:
+            by_id, failure = {}, self._failed(error)
         else:
             failure = Failed(f"the token is not among the {len(by_id)} likeliest that the server gives")
         for index, request in group:
@@ -70,48 +89,53 @@ class Calls:
             yield index, failure if logprob is None or margin is None else Scored((logprob,), (margin,))
 
     async def generate(self, group: TextGroup) -> AsyncIterator[tuple[int, int, Generated | Failed]]:
-        """Generate for requests with the same options in one call without a stream."""
+        """Generate for requests with the same options in one call, or for each alone if one of them is refused."""
         first = group[0][2]
         seed = first.seeds[group[0][1]]
-        prompts = [self.prompt(request.ids) for _, _, request in group]
-        body = self.dialect.generation(first, prompts[0] if len(prompts) == 1 else prompts, seed, stream=False)
         try:
+            prompts = [self.prompt(request.ids) for _, _, request in group]
+            body = self.dialect.generation(first, prompts[0] if len(prompts) == 1 else prompts, seed, stream=False)
             reply = await self.connection.post(self.dialect.path, body)
             found = {part.index: part for part in parts(reply, self.dialect.id_source)}
-            if sorted(found) != list(range(len(group))):
-                raise CallFailed(f"the server answered {len(found)} of {len(group)} prompts of a call")
+            _check_indices(found, len(group))
             # The counts of a call are those of all its prompts, in some servers; they are checked where it has one.
             counts = usage_of(reply) if len(group) == 1 else None
-        except (CallFailed, *_MALFORMED) as error:
-            for index, sample, _ in group:
-                yield index, sample, _failed(error)
+        except (CallFailed, *MALFORMED) as error:
+            if len(group) == 1 or not _is_of_an_item(error):
+                for index, sample, _ in group:
+                    yield index, sample, self._failed(error)
+                return
+            for one in group:
+                async for result in self.generate([one]):
+                    yield result
             return
         for place, (index, sample, request) in enumerate(group):
             yield index, sample, _result(found[place], request, counts, self.dialect)
 
     async def stream(self, request: GenerateRequest, listener: Listener) -> None:
         """Generate one text and tell the listener of each event."""
-        body = self.dialect.generation(request, self.prompt(request.ids), request.seeds[0], stream=True)
         whole, counts = Part(), Usage()
         result: Generated | Failed
         listener.on_start(time.perf_counter())
         try:
-            async for at_s, event in self.connection.events(self.dialect.path, body):
-                if event is None:
-                    continue
-                counts = usage_of(event) or counts
-                for part in parts(event, self.dialect.id_source):
-                    whole = Part(0, whole.ids + part.ids, whole.text + part.text, part.finished_by or whole.finished_by)
-                    if part.ids:
-                        listener.on_tokens(part.ids, at_s)
+            body = self.dialect.generation(request, self.prompt(request.ids), request.seeds[0], stream=True)
+            async with aclosing(self.connection.events(self.dialect.path, body)) as events:
+                async for at_s, event in events:
+                    counts = usage_of(event) or counts
+                    for part in parts(event, self.dialect.id_source):
+                        whole = whole.followed_by(part)
+                        if len(whole.ids) > request.max_new_tokens:
+                            raise CallFailed(_too_many(whole, request))
+                        if part.ids:
+                            listener.on_tokens(part.ids, at_s)
             if whole.finished_by is None:
                 raise CallFailed("the stream broke off before the text ended")
             result = _result(whole, request, counts, self.dialect)
         except asyncio.CancelledError:
             listener.on_end(Failed("cancelled", is_cancelled=True), counts, time.perf_counter())
             raise
-        except (CallFailed, *_MALFORMED) as error:
-            result = _failed(error)
+        except Exception as error:  # whatever it is, somebody waits for the end
+            result = self._failed(error)
         listener.on_end(result, counts, time.perf_counter())
 
     async def streamed(self, group: TextGroup) -> AsyncIterator[tuple[int, int, Generated | Failed]]:
@@ -121,6 +145,14 @@ class Calls:
         await self.stream(replace(request, seeds=(request.seeds[sample],)), keeper)
         assert keeper.result is not None
         yield index, sample, keeper.result
+
+    def _failed(self, error: Exception) -> Failed:
+        reason = (
+            str(error)
+            if isinstance(error, CallFailed)
+            else f"the reply has an unknown form ({type(error).__name__}: {error})"
+        )
+        return Failed(self.connection.hidden(" ".join(reason.split())[:300]))
 
 
 class _Keeper:
@@ -171,27 +203,37 @@ def text_groups(requests: Sequence[GenerateRequest], size: int) -> list[TextGrou
 def _by_index(reply: Any, count: int) -> list[Any]:
     """Return the choices of a reply in the order of the prompts."""
     choices = {choice["index"]: choice for choice in reply["choices"]}
-    if sorted(choices) != list(range(count)):
-        raise CallFailed(f"the server answered {len(choices)} of {count} prompts of a call")
+    _check_indices(choices, count)
     return [choices[index] for index in range(count)]
+
+
+def _check_indices(found: Collection[int], count: int) -> None:
+    if sorted(found) != list(range(count)):
+        answered = len(set(found) & set(range(count)))
+        raise CallFailed(f"the server answered {answered} of {count} prompts of a call")
 
 
 def _result(part: Part, request: GenerateRequest, counts: Usage | None, dialect: Dialect) -> Generated | Failed:
     """Return the text of a finished part, or why it cannot be trusted."""
-    ids = part.ids
-    finished_by = {"length": "length", "eos": "eos"}.get(str(part.finished_by), "stop" if request.stop else "eos")
+    ids, finished_by = part.ids, _ENDS.get(str(part.finished_by))
+    if finished_by is None:
+        return Failed(f"the server gives {part.finished_by!r} as the reason for the end of the text")
+    if finished_by == "stop" and not request.stop:
+        finished_by = "eos"
     counted = counts.new_tokens if counts is not None and dialect.id_source is not None else None
     unsent = finished_by != "length"  # a token that ends the text may be counted and not sent
     if counted is not None and not counted - unsent <= len(ids) <= counted:
         return Failed(f"the server counts {counted} new tokens and sent {len(ids)}")
     if len(ids) > request.max_new_tokens:
-        return Failed(f"the server sent {len(ids)} tokens, {request.max_new_tokens} were asked for")
+        return Failed(_too_many(part, request))
     if counts is not None and counts.prompt_tokens not in (None, len(request.ids)):
         return Failed(f"the server counts {counts.prompt_tokens} tokens in a prompt of {len(request.ids)}")
     return Generated(tuple(ids), part.text, finished_by)
 
 
-def _failed(error: Exception) -> Failed:
-    if isinstance(error, CallFailed):
-        return Failed(str(error))
-    return Failed(f"the reply has an unknown form ({type(error).__name__}: {error})"[:200])
+def _too_many(part: Part, request: GenerateRequest) -> str:
+    return f"the server sent {len(part.ids)} tokens, {request.max_new_tokens} were asked for"
+
+
+def _is_of_an_item(error: Exception) -> bool:
+    return isinstance(error, CallFailed) and error.status in _OF_ITEM

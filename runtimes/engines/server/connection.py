@@ -7,8 +7,8 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,10 @@ class CallFailed(Exception):
         self.status = status  # of HTTP; None: no answer
 
 
+class _Closed(CallFailed):
+    """The server closed the connection before it answered, as happens to one that was kept for long."""
+
+
 @dataclass(frozen=True)
 class ConnectionOptions:
     """Options of the calls. The API key is read from the environment, and is never part of a record."""
@@ -42,21 +46,43 @@ class ConnectionOptions:
     timeout_s: float = 120.0  # per try
     key_variable: str = "OPENAI_API_KEY"
 
+    def check(self) -> None:
+        """Raise Unsupported, in one line, for options that do not work."""
+        for name, least in (("concurrency", 1), ("tries", 1), ("timeout_s", 1e-3)):
+            if getattr(self, name) < least:
+                raise Unsupported(f"runtime.engine.{name}={getattr(self, name)} must be at least {least:g}")
+        if self.balance not in _BALANCES:
+            raise Unsupported(f"runtime.engine.balance={self.balance} is unknown: use {' or '.join(_BALANCES)}")
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise Unsupported(f"the environment variable {self.key_variable} holds no API key: it has odd characters")
+
+    @property
+    def key(self) -> str:
+        """Return the API key; empty without one."""
+        return os.environ.get(self.key_variable, "").strip()
+
 
 def base_urls(url: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the addresses without their `/v1`; Unsupported for one that is no http address or contains a password."""
-    urls = [url] if isinstance(url, str) else list(url or ())
-    bases = []
-    for address in urls:
-        parts = urlsplit(str(address))
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Unsupported(f"runtime.engine.url={address} is no address such as http://localhost:8000")
-        if parts.username or parts.password:
-            raise Unsupported("runtime.engine.url must not contain a password: put the API key into the environment")
-        bases.append(str(address).rstrip("/").removesuffix("/v1"))
+    bases = [_base_url(str(address)) for address in ([url] if isinstance(url, str) else url or ())]
     if not bases:
         raise Unsupported("set runtime.engine.url=http://HOST:PORT, or a list of addresses")
     return tuple(bases)
+
+
+def _base_url(address: str) -> str:
+    if set("@?#") & set(address):  # not shown, whatever else is wrong with it
+        raise Unsupported(
+            "runtime.engine.url must not contain a password or a query: put the API key into the environment"
+        )
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_address = False
+    if not is_address:
+        raise Unsupported(f"runtime.engine.url={address} is no address such as http://localhost:8000")
+    return address.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 class Connection:
@@ -65,9 +91,10 @@ class Connection:
     def __init__(self, options: ConnectionOptions):
         import httpx
 
-        if options.balance not in _BALANCES:
-            raise Unsupported(f"runtime.engine.balance={options.balance} is unknown: use {' or '.join(_BALANCES)}")
-        self._options, self._errors = options, httpx.HTTPError
+        options.check()
+        self._options = options
+        self._errors = (httpx.HTTPError, httpx.InvalidURL)
+        self._closed = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # by the server
         limit = options.concurrency if options.keep_alive else 0
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(options.timeout_s, connect=min(_CONNECT_S, options.timeout_s), pool=None),
@@ -88,25 +115,25 @@ class Connection:
         """Return the JSON of a reply. Raises CallFailed."""
         return await self._retried("POST", path, body, tries)
 
-    async def events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[tuple[float, Any]]:
-        """Yield (time of arrival, JSON) of each event of a stream; None stands for its announced end.
+    async def events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[tuple[float, Any], None]:
+        """Yield (time of arrival, JSON) of each event of a stream. Close it when it is not read to the end.
 
         There is no retry, except at once if a kept connection turns out to be closed. Raises CallFailed.
         """
-        has_begun = False
         try:
-            async for event in self._events(path, body):
-                has_begun = True
-                yield event
+            async with aclosing(self._events(path, body)) as events:
+                async for event in events:
+                    yield event
             return
-        except CallFailed as failure:
-            if has_begun or failure.status is not None or not self._options.keep_alive:
+        except _Closed:
+            if not self._options.keep_alive:
                 raise
         self.retries += 1
-        async for event in self._events(path, body):
-            yield event
+        async with aclosing(self._events(path, body)) as events:
+            async for event in events:
+                yield event
 
-    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[tuple[float, Any]]:
+    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[tuple[float, Any], None]:
         deadline = time.perf_counter() + self._options.timeout_s
         async with self._opened("POST", path, body) as response:
             pending = b""
@@ -117,13 +144,18 @@ class Connection:
                     if not line.startswith(b"data:"):
                         continue
                     content = line[5:].strip()
-                    yield at_s, None if content == b"[DONE]" else _json(content)
-                if at_s > deadline:
+                    if content != b"[DONE]":
+                        yield at_s, _json(content)
+                if at_s > deadline:  # a stall between two parts ends by itself
                     raise CallFailed(f"the stream did not end within {self._options.timeout_s:g} s")
                 if len(pending) > _MOST_BYTES:
                     raise CallFailed("an event of the stream is too long")
 
-    async def close(self) -> None:
+    def hidden(self, message: str) -> str:
+        """Return a message of a server without the API key, which some repeat."""
+        return message.replace(self._options.key, "***") if self._options.key else message
+
+    async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
@@ -161,14 +193,16 @@ class Connection:
         """Open a call and yield its response, whose status is 200."""
         server = self._next_server()
         self._in_flight[server] += 1
-        url = self._options.urls[server]
+        url, is_answered = self._options.urls[server], False
         try:
             async with self._client.stream(method, url + path, json=body) as response:
+                is_answered = True
                 if response.status_code != 200:
-                    raise CallFailed(await _refusal(response), response.status_code)
+                    raise CallFailed(self.hidden(await _refusal(response)), response.status_code)
                 yield response
         except self._errors as error:
-            raise CallFailed(_broken(error, url)) from None
+            kind = _Closed if isinstance(error, self._closed) and not is_answered else CallFailed
+            raise kind(self.hidden(_broken(error, url))) from None
         finally:
             self._in_flight[server] -= 1
             self.calls += 1
@@ -181,13 +215,16 @@ class Connection:
 
 
 def _headers(options: ConnectionOptions) -> dict[str, str]:
-    key = os.environ.get(options.key_variable)
-    close = {} if options.keep_alive else {"Connection": "close"}
-    return {**close, **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {"Accept-Encoding": "identity"}  # events are read as they arrive, and unpacking would be timed
+    if not options.keep_alive:
+        headers["Connection"] = "close"
+    return headers | ({"Authorization": f"Bearer {options.key}"} if options.key else {})
 
 
 async def _refusal(response: Any) -> str:
     """Return the status and the server's message in one line."""
+    if response.is_redirect:
+        return f"HTTP {response.status_code}: a redirect to {response.headers.get('location')}, which is not followed"
     content = b""
     async for part in response.aiter_bytes():
         content += part
@@ -197,7 +234,7 @@ async def _refusal(response: Any) -> str:
         body = json.loads(content)
         error = body.get("error", body) if isinstance(body, dict) else body
         message = error.get("message", error) if isinstance(error, dict) else error
-    except ValueError:
+    except (ValueError, RecursionError):
         message = content.decode(errors="replace")
     line = " ".join(str(message).split())[:200]
     return f"HTTP {response.status_code}: {line}" if line else f"HTTP {response.status_code}"
@@ -218,5 +255,5 @@ def _json(content: bytes) -> Any:
 
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CallFailed(f"the reply is not JSON: {error}") from None

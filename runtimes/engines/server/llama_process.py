@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -10,14 +9,11 @@ import sys
 from typing import Any
 
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Serve: `python -m runtime_matrix.runtimes.engines.server.llama_process '{"model": …}'`."""
     options: dict[str, Any] = json.loads(sys.argv[1])
-    if sys.platform == "linux":  # nobody else would end it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     import xllamacpp as llama
 
     parameters = llama.CommonParams()

@@ -14,7 +14,6 @@ from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupport
 from runtime_matrix.runtimes.engines import llamacpp_library
 from runtime_matrix.runtimes.engines.server.started import StartedServer
 from runtime_matrix.runtimes.weights import full, gguf_file
-from runtime_matrix.runtimes.weights.packages import require
 
 _START_S = 120.0
 _SLOT_TOKENS = 1024  # for a model that states no length
@@ -53,7 +52,7 @@ class LlamaServer(StartedServer):
             raise Unsupported(f"the wheel of xllamacpp computes on the CPU only, not on {hw.device}: use hw=cpu")
         llamacpp_library.check()
         gguf_file.check(self._weights, self._dtype)
-        require("httpx", "server")
+        self.check_options()
         if self._slots < 1:
             raise Unsupported(f"runtime.engine.slots={self._slots} must be positive")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,16 +36,19 @@ class Loop:
             raise
 
     def begin(self, work: Coroutine[Any, Any, None]) -> Running:
-        """Start a coroutine that may be cancelled; it is entered even if it is cancelled at once."""
+        """Start a coroutine that may be cancelled."""
         return Running(self._loop, work)
 
-    def run_all(self, work: Callable[[Any], AsyncIterator[T]], items: Sequence[Any], at_once: int) -> Iterator[T]:
+    def run_all(
+        self, work: Callable[[Any], AsyncIterator[T]], items: Sequence[Any], at_once: int
+    ) -> Generator[T, None, None]:
         """Yield what `work` yields for each item, at most `at_once` items at the same time.
 
         The first exception ends the iteration and cancels the other items, as does closing the iterator.
         """
         results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
         future = self.start(_all(work, items, at_once, results))
+        future.add_done_callback(lambda _: results.put((True, None)))  # also if the loop ends before it has begun
         try:
             while True:
                 is_last, value = results.get()
@@ -55,25 +59,20 @@ class Loop:
         finally:
             future.cancel()
 
-    def close(self) -> None:
-        """Cancel all coroutines and end the thread. Safe to call twice."""
+    def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
+        """Cancel all coroutines, run `last`, and end the thread. Safe to call twice, without `last` then."""
         if self._loop.is_closed():
             return
-        self.start(_cancel_others())
-        self._loop.call_soon_threadsafe(self._stop_when_idle)
+        with suppress(TimeoutError):
+            self.start(_wind_up(last)).result(_CLOSE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_S)
         if not self._thread.is_alive():
             self._loop.close()
 
-    def _stop_when_idle(self, tries: int = 200) -> None:
-        if tries and asyncio.all_tasks(self._loop):
-            self._loop.call_later(_CLOSE_S / 1000, self._stop_when_idle, tries - 1)
-        else:
-            self._loop.stop()
-
 
 class Running:
-    """A coroutine that runs in the loop's thread."""
+    """A coroutine that runs in the loop's thread. It is entered even if it is cancelled at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]):
         self._loop = loop
@@ -82,7 +81,8 @@ class Running:
 
     def cancel(self) -> None:
         """Cancel the coroutine, unless it has ended."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        with suppress(RuntimeError):  # the loop is closed, and the coroutine has ended with it
+            self._loop.call_soon_threadsafe(self._cancel)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._task = self._loop.create_task(work)
@@ -108,11 +108,14 @@ async def _all(
                 group.create_task(worker())
     except BaseExceptionGroup as errors:  # the first says what is wrong
         raise errors.exceptions[0] from None
-    finally:
-        results.put((True, None))
 
 
-async def _cancel_others() -> None:
-    for task in asyncio.all_tasks():
-        if task is not asyncio.current_task():
-            task.cancel()
+async def _wind_up(last: Coroutine[Any, Any, None] | None) -> None:
+    """Cancel all other coroutines, wait for their ends, and then for `last`."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    if last is not None:
+        await last
+    await asyncio.get_running_loop().shutdown_asyncgens()

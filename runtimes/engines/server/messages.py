@@ -14,6 +14,9 @@ IdSource = Literal["token_ids", "completion", "logprobs"]
 ScoreSource = Literal["prompt_logprobs", "echo"]
 COMPLETIONS, LLAMA_COMPLETION = "/v1/completions", "/completion"
 _MOST_STOPS = 4  # that the OpenAI API takes; texts are cut at all of them when they have arrived
+MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)  # of a reply of another form
+_ROUNDING = 1e-2  # of a log-probability of 0, in the dtypes that servers compute in
+_NAMED = "token_id:"  # as vLLM names a token by its id
 _NO_OTHER_SAMPLING = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
 
 
@@ -64,7 +67,9 @@ class Dialect:
 
     def scoring(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
         """Return the body that asks for the log-probabilities of the prompts' tokens."""
-        wanted = {"prompt_logprobs": 1} if self.score_source == "prompt_logprobs" else {"echo": True, "logprobs": 1}
+        wanted: dict[str, Any] = {"prompt_logprobs": 1}
+        if self.score_source == "echo":
+            wanted = {"echo": True, "logprobs": 1, "return_tokens_as_token_ids": True}
         body = {"model": self.model, "prompt": [list(ids) for ids in prompts], "max_tokens": 1, "temperature": 0.0}
         return {**self.fields, **body, **wanted}
 
@@ -81,7 +86,12 @@ class Part:
     index: int = 0
     ids: list[int] = field(default_factory=list)
     text: str = ""
-    finished_by: str | None = None  # as the server names it
+    finished_by: str | None = None  # as the server names it; None: it goes on
+
+    def followed_by(self, part: Part) -> Part:
+        """Return both as one."""
+        end = part.finished_by or self.finished_by
+        return Part(self.index, self.ids + part.ids, self.text + part.text, end)
 
 
 def parts(reply: Any, source: IdSource | None) -> list[Part]:
@@ -107,7 +117,6 @@ def usage(reply: Any) -> Usage | None:
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
         return Usage(_count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")), _count(cached))
     if "tokens_evaluated" in reply and reply.get("stop") is True:
-        cached = reply.get("tokens_cached") if isinstance(reply.get("timings"), dict) else None
         timings = reply.get("timings")
         cached = timings.get("cache_n") if isinstance(timings, dict) else None
         return Usage(_count(reply["tokens_evaluated"]), _count(reply.get("tokens_predicted")), _count(cached))
@@ -118,10 +127,12 @@ def prompt_scores(choice: Any, ids: Sequence[int], first_scored: int, source: Sc
     """Return the scores of a prompt's tokens from `first_scored` on. Raises CallFailed if they are not all there."""
     read = _from_prompt_logprobs if source == "prompt_logprobs" else _from_echo
     pairs = read(choice, ids, first_scored)
-    if any(not math.isfinite(value) for pair in pairs for value in pair):
-        raise CallFailed("the server gave a log-probability that is not finite")
-    logprobs, margins = zip(*pairs, strict=True)
-    return Scored(logprobs, margins)
+    for logprob, margin in pairs:
+        if not math.isfinite(logprob) or not math.isfinite(margin):
+            raise CallFailed("the server gave a log-probability that is not finite")
+        if logprob > _ROUNDING:
+            raise CallFailed(f"the server gave a log-probability of {logprob:g}, above 0")
+    return Scored(tuple(logprob for logprob, _ in pairs), tuple(margin for _, margin in pairs))
 
 
 def likeliest(reply: Any) -> dict[int, float]:
@@ -133,13 +144,13 @@ def likeliest(reply: Any) -> dict[int, float]:
     content = logprobs.get("content")
     if isinstance(content, list) and content:
         rows = content[0].get("top_logprobs") or []
-        return {row["id"]: row["logprob"] for row in rows if isinstance(row.get("id"), int) and _number(row["logprob"])}
+        return {row["id"]: row["logprob"] for row in rows if isinstance(row.get("id"), int) and _finite(row["logprob"])}
     tops = logprobs.get("top_logprobs")
     first = tops[0] if isinstance(tops, list) and tops else None
     if not isinstance(first, dict):
         return {}
-    by_id = {key.removeprefix("token_id:"): value for key, value in first.items() if key.startswith("token_id:")}
-    return {int(key): value for key, value in by_id.items() if key.isdigit() and _number(value)}
+    by_id = {key.removeprefix(_NAMED): value for key, value in first.items() if key.startswith(_NAMED)}
+    return {int(key): value for key, value in by_id.items() if key.isdigit() and _finite(value)}
 
 
 def _part(choice: Any, source: IdSource | None) -> Part:
@@ -155,12 +166,9 @@ def _part(choice: Any, source: IdSource | None) -> Part:
 
 def _llama_part(reply: Any) -> Part:
     if not isinstance(reply, dict):
-        return Part()
-    kind = {"eos": "eos", "word": "stop", "limit": "length"}.get(str(reply.get("stop_type")), "stop")
-    ids = _ids(reply.get("tokens") or [])
-    return Part(
-        int(reply.get("index") or 0), ids, str(reply.get("content") or ""), kind if reply.get("stop") is True else None
-    )
+        raise CallFailed("the reply is not an object")
+    end = str(reply.get("stop_type")) if reply.get("stop") is True else None
+    return Part(int(reply.get("index") or 0), _ids(reply.get("tokens") or []), str(reply.get("content") or ""), end)
 
 
 def _from_prompt_logprobs(choice: Any, ids: Sequence[int], first_scored: int) -> list[tuple[float, float]]:
@@ -182,9 +190,11 @@ def _from_echo(choice: Any, ids: Sequence[int], first_scored: int) -> list[tuple
     logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
     own = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
     tops = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
-    if not isinstance(own, list) or not isinstance(tops, list) or min(len(own), len(tops)) < len(ids):
+    lengths = (len(ids), len(ids) + 1)  # a new token may follow
+    if not (isinstance(own, list) and isinstance(tops, list) and len(own) == len(tops) and len(own) in lengths):
         found = len(own) if isinstance(own, list) else 0
         raise CallFailed(f"the server gave {found} log-probabilities for a prompt of {len(ids)} tokens")
+    _check_names(choice["logprobs"].get("tokens"), ids)
     pairs = []
     for logprob, top in list(zip(own, tops, strict=False))[first_scored : len(ids)]:
         values = [value for value in (top or {}).values() if _number(value)]
@@ -192,6 +202,14 @@ def _from_echo(choice: Any, ids: Sequence[int], first_scored: int) -> list[tuple
             raise CallFailed("the server left out the log-probability of a token of the prompt")
         pairs.append((float(logprob), max(0.0, float(max(values) - logprob))))
     return pairs
+
+
+def _check_names(tokens: Any, ids: Sequence[int]) -> None:
+    """Compare the tokens of an echo with the prompt's, where the server names them by id. Raises CallFailed."""
+    if not isinstance(tokens, list) or not all(str(token).startswith(_NAMED) for token in tokens):
+        return
+    if [str(token).removeprefix(_NAMED) for token in tokens[: len(ids)]] != [str(token) for token in ids]:
+        raise CallFailed("the server's tokens of the prompt are others: its tokenizer differs")
 
 
 def _ids(values: Any) -> list[int]:
@@ -209,6 +227,10 @@ def _list(value: Any, what: str) -> list[Any]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> bool:
+    return _number(value) and math.isfinite(value)
 
 
 def _count(value: Any) -> int | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import ClassVar
 
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ from runtime_matrix.runtimes.engines.server import calls, probing
 from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection, ConnectionOptions, base_urls
 from runtime_matrix.runtimes.engines.server.loop import Loop
 from runtime_matrix.runtimes.engines.server.messages import Dialect
+from runtime_matrix.runtimes.engines.server.tokens import check_tokenizer, read_tokens
 from runtime_matrix.runtimes.requests import (
     Capabilities,
     Failed,
@@ -22,14 +23,17 @@ from runtime_matrix.runtimes.requests import (
     GenerateRequest,
     Listener,
     RequestRuntime,
+    Results,
     Scored,
     ScoreRequest,
     Stream,
 )
 from runtime_matrix.runtimes.weights.packages import import_all, require
 
-_PROBES, _PROBE_TOKENS = 12, 16
-_FIRST_ID = 8  # lower ids are often special tokens
+_SAMPLE = re.compile(
+    r"^([a-zA-Z_:][\w:]*)(?:\{.*\})? +([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)", re.MULTILINE
+)  # name{labels} value
+_SHORTEST = 1024  # tokens, where neither the server nor the model tells its length
 
 
 class OpenAIServer(RequestRuntime):
@@ -62,15 +66,23 @@ class OpenAIServer(RequestRuntime):
         self._dtype, self._url, self._model = dtype, url, model
         self._requests_per_call, self._tokenized, self._streaming = requests_per_call, tokenized, streaming
         self._prefix_cache = prefix_cache
-        self._options = (concurrency, keep_alive, balance, tries, timeout_s, key_variable)
+        self._options = ConnectionOptions((), concurrency, keep_alive, balance, tries, timeout_s, key_variable)
         self._loop: Loop | None = None
+        self._connection: Connection | None = None
         self._calls: calls.Calls | None = None
         self._capabilities: Capabilities | None = None
 
     @override
     def check(self, hw: Hardware) -> None:
-        require("httpx", "server")
+        self.check_options()
         base_urls(self._url)
+
+    def check_options(self) -> None:
+        """Raise Unsupported if an option of the client does not work, or its package is missing."""
+        require("httpx", "server")
+        self._options.check()
+        if self._requests_per_call < 1:
+            raise Unsupported(f"runtime.engine.requests_per_call={self._requests_per_call} must be at least 1")
 
     @override
     def load(
@@ -86,9 +98,9 @@ class OpenAIServer(RequestRuntime):
         return self._capabilities
 
     @override
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, Scored | Failed]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Results[tuple[int, Scored | Failed]]:
         loop, client, can = self._loaded()
-        at_once = self._options[0]
+        at_once = self._options.concurrency
         if can.prompt_logprobs:
             yield from loop.run_all(client.score, calls.score_groups(requests, self._requests_per_call), at_once)
         elif can.top_logprobs and all(request.first_scored == len(request.ids) - 1 for request in requests):
@@ -97,13 +109,13 @@ class OpenAIServer(RequestRuntime):
             raise Unsupported(can.reasons["prompt_logprobs"])
 
     @override
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, int, Generated | Failed]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Results[tuple[int, int, Generated | Failed]]:
         loop, client, can = self._loaded()
         if not can.seeds and any(request.temperature > 0 for request in requests):
             raise Unsupported(can.reasons["seeds"])
         is_streamed = self._streaming and can.streams
         groups = calls.text_groups(requests, 1 if is_streamed else self._requests_per_call)
-        yield from loop.run_all(client.streamed if is_streamed else client.generate, groups, self._options[0])
+        yield from loop.run_all(client.streamed if is_streamed else client.generate, groups, self._options.concurrency)
 
     @override
     def start(self, request: GenerateRequest, listener: Listener) -> Stream:
@@ -118,17 +130,16 @@ class OpenAIServer(RequestRuntime):
 
     @override
     def counters(self) -> dict[str, int]:
-        if self._calls is None:
+        if self._connection is None:
             return {}
-        return {"calls": self._calls.connection.calls, "retries": self._calls.connection.retries}
+        return {"calls": self._connection.calls, "retries": self._connection.retries}
 
     @override
     def close(self) -> None:
-        loop, client, self._loop, self._calls = self._loop, self._calls, None, None
+        loop, connection = self._loop, self._connection
+        self._loop = self._connection = self._calls = None
         if loop is not None:
-            if client is not None:
-                loop.run(client.connection.close())
-            loop.close()
+            loop.close(connection.aclose() if connection is not None else None)
 
     def _connect(self, urls: tuple[str, ...], wanted: str | None, source: ModelSource, phase: Phase) -> Traits:
         """Connect to running servers, ask what they can do, and return the traits."""
@@ -139,39 +150,41 @@ class OpenAIServer(RequestRuntime):
             try:
                 return self._loop.run(self._probed(urls, wanted, source))
             except CallFailed as failure:
-                raise Unsupported(f"the server generates nothing: {failure}") from None
+                otherwise = f"the server generates nothing: {failure}"
+                raise probing.refused(failure, self._options.key_variable, otherwise) from None
 
     async def _probed(self, urls: tuple[str, ...], wanted: str | None, source: ModelSource) -> Traits:
-        connection = Connection(ConnectionOptions(urls, *self._options))
-        served = await probing.served_model(connection, wanted, self._options[-1])
-        vocabulary, tokenizer = _vocabulary(source), _tokenizer(source)
-        if tokenizer is not None:
-            await probing.check_tokenizer(connection, served.name, lambda text: tokenizer.encode(text).ids)
+        for url in urls:
+            async with aclosing(Connection(replace(self._options, urls=(url,)))) as server:
+                served = await probing.served_model(server, wanted, self._options.key_variable)
+            wanted = served.name  # by all of them
+        self._connection = connection = Connection(replace(self._options, urls=urls))
+        tokens = read_tokens(source)
+        if tokens.tokenizer is not None:
+            await check_tokenizer(connection, served.name, tokens)
         elif not self._tokenized:
             raise Unsupported("runtime.engine.tokenized=false needs a model with a tokenizer")
-        draw = random.Random(0)
-        prompts = [
-            [draw.randrange(min(_FIRST_ID, vocabulary - 1), vocabulary) for _ in range(_PROBE_TOKENS)]
-            for _ in range(_PROBES)
-        ]
+        max_length = served.max_length or tokens.max_length
         fields = {} if self._prefix_cache else {"cache_prompt": False}
-        dialect, can = await probing.Probe(connection, served.name, prompts, fields).run()
-        self._capabilities = can
-        prompt = list if self._tokenized and can.takes_ids else _as_text(tokenizer, can)
-        self._calls = calls.Calls(connection, dialect, prompt, can.top_logprobs)
-        return self._traits(served, source, vocabulary, dialect, can)
+        probe = probing.Probe(connection, served.name, tokens, max_length or _SHORTEST, fields)
+        dialect, self._capabilities = await probe.run()
+        prompt = list if self._tokenized and self._capabilities.takes_ids else tokens.text
+        self._calls = calls.Calls(connection, dialect, prompt, self._capabilities.top_logprobs)
+        return self._traits(tokens.vocabulary, max_length, dialect)
 
-    def _traits(
-        self, served: probing.Served, source: ModelSource, vocabulary: int, dialect: Dialect, can: Capabilities
-    ) -> Traits:
+    def _traits(self, vocabulary: int, max_length: int | None, dialect: Dialect) -> Traits:
+        can = self.capabilities
+        found = (
+            [f"ids of new tokens from {dialect.id_source}", f"end of text {can.end_of_text}"] if can.returns_ids else []
+        )
         missing = [f"{name}: {reason}" for name, reason in can.reasons.items()]
         return Traits(
             vocabulary=vocabulary,
-            max_length=served.max_length or _configuration(source).get("max_position_embeddings"),
+            max_length=max_length,
             dtype=self._dtype,
             weight_bytes=None,
             outputs=frozenset(),
-            notes=(f"ids of new tokens from {dialect.id_source}", f"end of text {can.end_of_text}", *missing),
+            notes=(*found, *missing),
             caches_prompts=can.caches_prefixes is not False,
         )
 
@@ -181,56 +194,9 @@ class OpenAIServer(RequestRuntime):
         return self._loop, self._calls, self.capabilities
 
 
-def _configuration(source: ModelSource) -> Mapping[str, Any]:
-    if source.architecture is not None:
-        return source.architecture
-    assert source.folder is not None
-    path = source.folder / "config.json"
-    if not path.is_file():
-        raise Unsupported(f"{source.folder} has no config.json: set model.path to the folder of the served model")
-    configuration: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return configuration
-
-
-def _vocabulary(source: ModelSource) -> int:
-    return int(_configuration(source)["vocab_size"])
-
-
-def _tokenizer(source: ModelSource) -> Any:
-    """Return the tokenizer of the model's folder; None without one."""
-    from tokenizers import Tokenizer
-
-    file = source.folder / "tokenizer.json" if source.folder is not None else Path("/nonexistent")
-    return Tokenizer.from_file(str(file)) if file.is_file() else None
-
-
-def _as_text(tokenizer: Any, can: Capabilities) -> calls.Prompt:
-    """Return what turns ids into the text that gives them again, without the special tokens that servers add."""
-    if tokenizer is None:
-        raise Unsupported(f"{can.reasons['takes_ids']}, and the model has no tokenizer")
-
-    def text(ids: Sequence[int]) -> str:
-        decoded: str = tokenizer.decode(list(ids), skip_special_tokens=True)
-        if tokenizer.encode(decoded).ids != list(ids):
-            raise CallFailed("the prompt's ids are not those of its text, and it must be sent as text")
-        return decoded
-
-    return text
-
-
-def _metrics(text: str) -> dict[str, float]:
+def _metrics(page: str) -> dict[str, float]:
     """Return the counters of a page in Prometheus format, those with the same name added up."""
     values: dict[str, float] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition("{")[0].strip().rpartition(" ") if "{" not in line else _labelled(line)
-        if name and not name.startswith("#"):
-            try:
-                values[name] = values.get(name, 0.0) + float(value)
-            except ValueError:
-                continue
+    for name, value in _SAMPLE.findall(page):
+        values[name] = values.get(name, 0.0) + float(value)
     return values
-
-
-def _labelled(line: str) -> tuple[str, str, str]:
-    name, _, rest = line.partition("{")
-    return name.strip(), "", rest.rpartition("}")[2].strip().split(" ")[0]

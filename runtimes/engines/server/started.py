@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported
-from runtime_matrix.runtimes.engines.server.child import ServerProcess, free_port
+from runtime_matrix.runtimes.engines.server.child import ServerProcess, free_port, is_taken
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
 
-_ALIAS = "runtime-matrix"  # the name of the served model
+_ALIAS = "runtime-matrix"  # begins the name of the served model
 _PORTS = 3  # another process may take a free port before the server does
 
 
@@ -23,7 +24,8 @@ class StartedServer(OpenAIServer):
     is_remote: ClassVar[bool] = False  # a child process, whose CPU time and memory are counted
 
     def __init__(self, dtype: str, start_s: float, client: Mapping[str, Any]):
-        super().__init__(dtype, url="http://127.0.0.1", model=_ALIAS, **client)
+        super().__init__(dtype, **client)
+        self._alias = f"{_ALIAS}-{secrets.token_hex(4)}"  # another server on the port would have another
         self._start_s = start_s
         self._process: ServerProcess | None = None
 
@@ -44,7 +46,7 @@ class StartedServer(OpenAIServer):
         try:
             with phase("session"):
                 url = self._started(path, hw)
-            return self._connect((url,), _ALIAS, model, phase)
+            return self._connect((url,), self._alias, model, phase)
         except BaseException:
             self.close()
             raise
@@ -62,16 +64,15 @@ class StartedServer(OpenAIServer):
             self._process.close()
 
     def _started(self, path: Path, hw: Hardware) -> str:
-        for attempt in range(_PORTS):
+        for attempt in range(1, _PORTS + 1):
             port = free_port()
-            words, variables = self.command(path, _ALIAS, port, hw)
+            words, variables = self.command(path, self._alias, port, hw)
             self._process = ServerProcess(words, port, hw.artifacts.parent / "servers", variables)
             try:
                 self._process.wait_until_ready(self._start_s)
-            except Unsupported as error:
-                self._process.close()
-                if "address" not in str(error).lower() or attempt + 1 == _PORTS:
-                    raise
-            else:
                 return self._process.url
+            except Unsupported:
+                self._process.close()
+                if attempt == _PORTS or not is_taken(port):
+                    raise
         raise AssertionError("unreachable")

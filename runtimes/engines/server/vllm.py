@@ -14,7 +14,6 @@ from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Phase, Unsupported
 from runtime_matrix.runtimes.engines.server.started import StartedServer
 from runtime_matrix.runtimes.weights import full
-from runtime_matrix.runtimes.weights.packages import require
 
 _START_S = 900.0  # compiling kernels takes minutes
 _CPU_CACHE_GIB = 1  # of keys and values
@@ -61,7 +60,7 @@ class Vllm(StartedServer):
 
     @override
     def check(self, hw: Hardware) -> None:
-        require("httpx", "server")
+        self.check_options()
         found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
         try:
             code = subprocess.run([self._python, "-c", found], capture_output=True, check=False).returncode

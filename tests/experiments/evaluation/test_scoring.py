@@ -138,3 +138,20 @@ def test_chunks_keep_requests_with_the_same_context_together() -> None:
     cut = list(chunks(requests, 6))
     assert [one for chunk in cut for one in chunk] == requests
     assert all(len(chunk) in (8, 4) for chunk in cut)
+
+
+def test_banned_tokens_are_no_rivals(loaded: LoadedRuntime) -> None:
+    """A margin is to the top token among the others; a banned token itself competes with all."""
+    stem = (5, 9, 3)
+    every = [ScoreRequest((*stem, token), 3) for token in range(128)]
+    plain = [result.top1_margins[0] for result in score(*loaded, every)]
+    ranked = sorted(range(128), key=lambda token: plain[token])
+    banned = {ranked[0], ranked[1], ranked[40]}
+    found = score(*loaded, every, banned=banned)
+    for token, result in enumerate(found):
+        expected = plain[token] if token in banned else plain[token] - plain[ranked[2]]
+        assert result.top1_margins == pytest.approx((expected,), abs=1e-5)
+        assert result.top1_margins[0] >= 0
+    assert found[ranked[2]].top1_margins == (0.0,)
+    assert_same([replace(one, top1_margins=(margin,)) for one, margin in zip(found, plain, strict=True)],
+                score(*loaded, every))  # fmt: skip

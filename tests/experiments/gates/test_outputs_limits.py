@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from runtime_matrix.experiments.gates.findings import Measured
-from runtime_matrix.experiments.records.schema import Replay
+from runtime_matrix.experiments.records.schema import Load, Replay
 from tests.experiments.gates.judged import AGREEMENT, RUNTIME, changed, compared, found, speed, with_entry
 
 
@@ -44,3 +44,31 @@ def test_weights_unlike_the_reference_s_must_agree_often_enough(measured: Measur
         return found(other)["reference.outputs.agreement"].verdict
 
     assert [judged(same) for same in (380, 280, 200)] == ["pass", "inconclusive", "fail"]  # of 384, 75 % required
+
+
+WHOLE = Load(phases_s={}, dtype="float32", device="cpu", takes_whole_requests=True)
+
+
+def test_without_logits_the_timed_tokens_alone_are_judged(measured: Measured) -> None:
+    seen = found(changed(measured, load=WHOLE))
+    assert "reference.outputs.agreement" not in seen
+    timed = seen["reference.outputs.timed_work"]
+    assert timed.verdict == "pass"
+    assert timed.message.endswith("0 of 0 scored ones are its choice; without logits there is no agreement check")
+
+
+def test_other_weights_without_logits_must_choose_the_reference_s_tokens_often_enough(measured: Measured) -> None:
+    """There is no agreement check that their share could be compared with: the required share is the gate's."""
+
+    def judged(top: int) -> str:
+        launches = [
+            structs.replace(launch, tokens=structs.replace(launch.tokens, forced=24, forced_top=top, max_gap=9.0))
+            for launch in speed().launches
+            if launch.tokens is not None
+        ]
+        other = changed(measured, load=WHOLE, config={"runtime": RUNTIME | {"weights": {"name": "gguf_q8_0"}}})
+        other = with_entry(other, "agreement", status="skipped", figures={})
+        other = compared(other, structs.replace(speed(), token_rule="share", launches=launches))
+        return found(other)["reference.outputs.timed_work"].verdict
+
+    assert [judged(top) for top in (24, 18, 16, 0)] == ["pass", "pass", "fail", "fail"]  # of 24, 75 % required
