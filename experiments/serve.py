@@ -15,6 +15,7 @@ It takes the overrides of `python -m experiments.run` and these, as serve.KEY=VA
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -73,4 +74,6 @@ def _serve(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # nothing is left to do, and the end of an interpreter with torch takes seconds

@@ -271,7 +271,10 @@ class ContinuousBatching:
         if self._loop.is_idle:
             return
         try:
-            self._loop.advance()
+            self._loop.fill()
+            self._tell()  # the first token does not wait for the next step
+            self._loop.step()
+            self._tell()
         except Exception as error:  # runtimes raise anything; what their cache holds then is unknown
             self._loop = self._new_loop()
             self._changed.clear()
@@ -280,7 +283,6 @@ class ContinuousBatching:
             return
         self.counts.steps += 1
         self.counts.running = self._loop.active
-        self._tell()
 
     def _on_token(self, row: Row) -> None:
         self._changed[row.index, row.sample] = row, None

@@ -45,7 +45,7 @@ def room_of(request: GenerateRequest, traits: Traits, drafter: Drafter | None) -
 
 
 class DecodingLoop:
-    """Generates the texts of the requests that were added, as long as `advance` is called.
+    """Generates the texts of the requests that were added, as `fill` and `step` are called in turn.
 
     `new_text(prompt ids)` returns the function that turns tokens into text. After an exception it cannot be used.
     """
@@ -112,14 +112,7 @@ class DecodingLoop:
         """The number of texts without a row."""
         return len(self._waiting)
 
-    def advance(self) -> None:
-        """Start waiting texts in free rows, then take one step, or several where tokens are read together."""
-        self._fill()
-        self._shrink()
-        if self.active:
-            self._step()
-
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Prefill waiting requests into free rows, once enough rows are free to be worth a forward pass."""
         free = self._max_rows - self.active
         if not self._waiting or not self._is_worth_filling(free):
@@ -195,7 +188,11 @@ class DecodingLoop:
         self._rows = [self._rows[at] if i < len(active) else None for i, at in enumerate(sources)]
         self._next = [self._next[at] for at in sources]
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Take one step, or several where tokens are read together."""
+        self._shrink()
+        if not self.active:
+            return
         lengths = self._cache.lengths
         if any(row is None and length for row, length in zip(self._rows, lengths, strict=True)):
             # Free rows would otherwise grow beyond their capacity.

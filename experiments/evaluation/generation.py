@@ -54,5 +54,6 @@ def generate(
     for index in sorted(range(len(requests)), key=lambda i: (-len(requests[i].ids), i)):
         loop.add(index, requests[index])
     while not loop.is_idle:
-        loop.advance()
+        loop.fill()
+        loop.step()
     return [[result for result in texts if result is not None] for texts in results]

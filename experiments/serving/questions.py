@@ -105,7 +105,7 @@ def completion(body: Any, served: Served) -> Question:
         prompts,
         texts,
         max_tokens=_DEFAULT_TOKENS if max_tokens is None else max_tokens,
-        alternatives=Fields(given).integer("logprobs", 0, served.traits.vocabulary),
+        alternatives=Fields(given).integer("logprobs", 0, _MOST_TOKENS),
         echo=fields.flag("echo"),
         is_chat=False,
     )
@@ -120,7 +120,7 @@ def chat(body: Any, served: Served) -> Question:
     ids = served.chat([_plain(message) for message in messages])
     limits = [fields.integer(name, 1, _MOST_TOKENS) for name in ("max_tokens", "max_completion_tokens")]
     room = max(1, (served.max_length or len(ids) + _DEFAULT_TOKENS) - len(ids))
-    wanted, count = fields.flag("logprobs"), fields.integer("top_logprobs", 0, served.traits.vocabulary)
+    wanted, count = fields.flag("logprobs"), fields.integer("top_logprobs", 0, _MOST_TOKENS)
     if count and not wanted:
         raise ApiError("top_logprobs needs logprobs=true", param="top_logprobs")
     return _question(
@@ -166,8 +166,8 @@ def _question(
         stream=fields.flag("stream"),
         include_usage=options.flag("include_usage"),
         continuous_usage=options.flag("continuous_usage_stats"),
-        alternatives=alternatives,
-        prompt_alternatives=fields.integer("prompt_logprobs", 0, served.traits.vocabulary),
+        alternatives=_clipped(alternatives, served),
+        prompt_alternatives=_clipped(fields.integer("prompt_logprobs", 0, _MOST_TOKENS), served),
         echo=echo,
         return_ids=fields.flag("return_token_ids"),
         tokens_as_ids=fields.flag("return_tokens_as_token_ids"),
@@ -229,6 +229,11 @@ def _prompts(prompt: Any, served: Served, with_bos: bool) -> tuple[tuple[tuple[i
             raise ApiError("prompt must be a text, token ids, or a list of either", param="prompt")
         texts.append(part if isinstance(part, str) else None)
     return tuple(ids), tuple(texts)
+
+
+def _clipped(count: int | None, served: Served) -> int | None:
+    """Return a number of likeliest tokens; there are no more than the vocabulary has."""
+    return None if count is None else min(count, served.traits.vocabulary)
 
 
 def _stops(value: Any, served: Served) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ class Form:
             "tokens": names,
             "token_logprobs": [*[None for _ in first], *(row.logprob for row in rows)],
             "top_logprobs": [*[None for _ in first], *tops],
-            "text_offset": _offsets(names, 0 if first else offset),
+            "text_offset": self._offsets([*first, *(row.id for row in rows)], 0 if first else offset),
         }
 
     def _chat_logprobs(self, tokens: Sequence[TokenLogprobs]) -> Json | None:
@@ -151,6 +151,14 @@ class Form:
         own = {"logprob": row.logprob, "rank": row.rank, "decoded_token": self.served.shown(row.id)}
         return {str(row.id): own, **{key: value for key, value in tops.items() if key != str(row.id)}}
 
+    def _offsets(self, ids: Sequence[int], start: int) -> list[int]:
+        """Return where each token begins in the text, which has no special tokens."""
+        offsets = []
+        for token in ids:
+            offsets.append(start)
+            start += len(self.served.decode([token]))
+        return offsets
+
     @property
     def _name(self) -> Callable[[int], str]:
         return (lambda token: f"token_id:{token}") if self.question.tokens_as_ids else self.served.shown
@@ -160,14 +168,6 @@ def _with_own(row: TokenLogprobs, count: int) -> list[tuple[int, float]]:
     """Return the likeliest tokens, and the token itself, which may not be among them."""
     tops = list(row.likeliest[:count])
     return tops if any(token == row.id for token, _ in tops) else [*tops, (row.id, row.logprob)]
-
-
-def _offsets(names: Sequence[str], start: int) -> list[int]:
-    offsets = []
-    for name in names:
-        offsets.append(start)
-        start += len(name)
-    return offsets
 
 
 def _reason(result: Generated | None) -> str | None:
