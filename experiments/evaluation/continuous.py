@@ -218,10 +218,10 @@ class ContinuousBatching:
                     break
                 cancelled, self._cancelled = self._cancelled, []
                 arrived = self._taken()
-            for index in cancelled:
-                self._end(index, Failed("cancelled", is_cancelled=True))
             start = time.perf_counter()
             self._begin(arrived)
+            for index in cancelled:
+                self._end(index, Failed("cancelled", is_cancelled=True))
             self._work_once()
             self._step()
             self.counts.busy_s += time.perf_counter() - start
