@@ -45,6 +45,7 @@ def read_options(words: Sequence[str]) -> ServeConfig:
     """Return the options with the overrides `serve.KEY=VALUE`; UserError for a mistake."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     values: dict[str, Any] = read_option(CONF / "serve.yaml")
     for word in words:
@@ -53,10 +54,10 @@ def read_options(words: Sequence[str]) -> ServeConfig:
         if not equals:
             raise UserError(f"{word} has no value: write {key}=VALUE")
         if name not in values:
-            raise UserError(unknown_key(key, [f"{PREFIX}{known}" for known in values]))
+            raise UserError(unknown_key(key, values))
         try:
             values[name] = OmegaConf.to_container(OmegaConf.from_dotlist([word.removeprefix(PREFIX)]))[name]  # type: ignore[index, call-overload]
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, YAMLError) as error:
             raise UserError(f"{word}: {str(error).splitlines()[0]}") from error
     config: ServeConfig = build(ServeConfig, values, "serve")
     return config
