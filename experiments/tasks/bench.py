@@ -113,8 +113,8 @@ class Bench(Protocol):
         ...
 
     @property
-    def model_folder(self) -> Path | None:
-        """The folder of the model's files; None for random weights."""
+    def tokenizer_folder(self) -> Path | None:
+        """The folder that holds tokenizer.json; None for a model without a tokenizer."""
         ...
 
     @property

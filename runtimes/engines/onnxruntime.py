@@ -126,6 +126,7 @@ class _Loader:
             dtype=self.dtype,
             weight_bytes=onnx_graph.weight_bytes(folder),
             weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
+            notes=full.notes(model, self.dtype),
             build_phases=frozenset({"export"}),
         )
         return _Session(session, held_names, "positions" in inputs, layout, traits, open_session)

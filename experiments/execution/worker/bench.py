@@ -115,9 +115,9 @@ class CellBench:
         return self.cell.artifacts
 
     @property
-    def model_folder(self) -> Path | None:
-        """Return the folder of the model's files; None for random weights."""
-        return self.cell.source.folder
+    def tokenizer_folder(self) -> Path | None:
+        """Return the folder that holds tokenizer.json; None for a model without a tokenizer."""
+        return self.cell.facts.tokenizer
 
     @property
     def eos_ids(self) -> Sequence[int]:
@@ -158,7 +158,7 @@ class CellBench:
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark if the model has none."""
         if self.text is None:
-            self.skip("the model has no tokenizer")
+            self.skip(self.cell.facts.tokenizer_problem or "the model has no tokenizer")
         assert self.text is not None
         return self.text
 
