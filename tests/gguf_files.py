@@ -11,22 +11,26 @@ NORMAL, CONTROL, BYTE = 1, 3, 6  # gguf.TokenType
 GPT2, LLAMA = "gpt2", "llama"  # byte-level BPE, and sentencepiece
 
 
-def write_gguf(folder: Path, file: Path, tensor_type: str = "F32", **changes: Any) -> Path:
+def write_gguf(
+    folder: Path, file: Path, tensor_type: str = "F32", extra: Mapping[str, Any] | None = None, **changes: Any
+) -> Path:
     """Write the model and tokenizer of `folder`, with matrices in ggml's `tensor_type`, and return `file`.
 
-    `changes` are metadata that replace or add numbers and strings, by key with `__` for a dot; None removes one.
+    `extra` are more arrays. `changes` are metadata that replace or add numbers and strings, by key with `__` for a dot;
+    None removes one.
     """
     import gguf
 
     config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(file, "llama")
-    values = _shape(config) | {key.replace("__", "."): value for key, value in changes.items()}
-    for key, value in values.items():
-        if value is not None:
-            writer.add_key_value(key, value, _kind(value))
+    replaced = {key.replace("__", "."): value for key, value in changes.items()}
+    writer = gguf.GGUFWriter(file, replaced.pop("general.architecture", "llama"))
     if (folder / "tokenizer.json").exists():
         _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()), config)
-    for name, array in _tensors(folder, config).items():
+    for key, value in (_shape(config) | replaced).items():
+        writer.kv_data[0].pop(key, None)
+        if value is not None:
+            writer.add_key_value(key, value, _kind(value))
+    for name, array in {**_tensors(folder, config), **(extra or {})}.items():
         kind = gguf.GGMLQuantizationType[tensor_type if array.ndim > 1 else "F32"]
         writer.add_tensor(name, gguf.quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()

@@ -43,13 +43,14 @@ def load_module(file: Path, dtype: Any, attention: str) -> Any:
     import transformers
 
     header = check(file)
-    options = {"config": config_of(file), "dtype": dtype, "attn_implementation": attention}
+    options: dict[str, Any] = {"config": config_of(file), "dtype": dtype, "attn_implementation": attention}
     with suppress(AttributeError):  # older versions always dequantize
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _alone(file) as arguments, _unread(file):
-        module, found = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             **arguments, **options, output_loading_info=True
         )
+    module, found = loaded
     _check_weights(file, header, module, sorted(found["missing_keys"]))
     return module
 
