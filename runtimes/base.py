@@ -121,7 +121,8 @@ class Weights(Protocol):
     """Loads a model's weights, as stored or quantized.
 
     `form` is the form that an engine must support: `dense` (a module of plain tensors), `packed` (a module whose
-    quantized layers have their own kernels) or `onnx` (the exported graph is quantized: see `GraphWeights`).
+    quantized layers have their own kernels), `onnx` (the exported graph is quantized: see `GraphWeights`) or `gguf`
+    (the weights are quantized as llama.cpp's file is written: see `GgufWeights`).
 
     Optional method `gpu_dtypes(model) -> Sequence[str]`: the dtypes that the GPU kernels support, the preferred one
     first. Without it, any dtype. A class without `keeps_values` counts as one that changes the values.
@@ -161,6 +162,12 @@ class GraphWeights(Weights, Protocol):
     def pack(self, dense: Path, folder: Path) -> None:
         """Quantize the graph `model.onnx` in the folder `dense` and write it to `folder` under the same name."""
         ...
+
+
+class GgufWeights(Weights, Protocol):
+    """Weights of the form `gguf`: `load` returns the dense module, whose matrices are written in `tensor_type`."""
+
+    tensor_type: str  # ggml's name, such as Q8_0
 
 
 class Placement(Protocol):

@@ -25,7 +25,11 @@ TOLERANCE = 1e-4  # of a logit, in float32
 # order may round to the next step. Another token earlier in the text moves these logits by 0.2.
 _ROUGH = {"w8a8": 0.02, "w4a8": 0.02, "torchao_int8_dynamic": 0.02}
 _EAGER = "runtimes.engines.eager:Eager"
-_ENGINES = ("eager", "onnxruntime")  # over which each kind of weights is tried: the first that takes its form
+_ENGINES = (
+    "eager",
+    "onnxruntime",
+    "llamacpp",
+)  # over which each kind of weights is tried: the first that takes its form
 _WORDS = {"custom": (f"runtime.engine.target={_EAGER}",)}  # without which a preset is not whole
 _MORE = {"eager_attention": ("eager", ("runtime.engine.attention=eager",))}
 # Options of engines and placements, for the small model that is run: each bucket is a graph that takes time to compile.

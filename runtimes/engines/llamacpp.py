@@ -1,0 +1,181 @@
+"""llama.cpp in this process, on a CPU, over a GGUF file that is written from the model or given.
+
+Shapes: B rows, T new tokens per row, K requested positions, N new tokens of all rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from typing_extensions import override
+
+from runtime_matrix.runtimes.base import (
+    LOGITS,
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Runtime,
+    Traits,
+    Unsupported,
+    Weights,
+    check_outputs,
+)
+from runtime_matrix.runtimes.engines import llamacpp_library
+from runtime_matrix.runtimes.engines.llamacpp_cache import SequenceCache, Sequences
+from runtime_matrix.runtimes.engines.llamacpp_context import KV_TYPES, Array, Context, Settings, Tokens
+from runtime_matrix.runtimes.engines.positions import last_positions
+from runtime_matrix.runtimes.weights import full, gguf_file
+
+_CACHES = 4  # a batch may need its cache, a selection of it, fresh rows and a prefix at the same time
+_BATCH_TOKENS = 256  # each row also reads the keys of the others, so that large batches do not pay
+
+
+class LlamaCpp(Runtime):
+    """A GGUF file run by llama.cpp.
+
+    Keys and values have the dtype `kv_dtype`; None: the runtime's. `flash_attention` computes attention in float16.
+    `context_tokens` is the most tokens of all caches together; None: it grows as needed. `max_sequences` is the most
+    rows of all caches together, at most 256.
+    """
+
+    weight_forms = frozenset({"dense", "gguf"})
+    distributions = ("xllamacpp", "gguf")
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        kv_dtype: str | None = None,
+        flash_attention: bool = False,
+        context_tokens: int | None = None,
+        max_sequences: int = llamacpp_library.MOST_SEQUENCES,
+        weights: Weights | None = None,
+    ):
+        self._dtype, self._kv_dtype = dtype, kv_dtype or dtype
+        self._flash_attention, self._context_tokens = flash_attention, context_tokens
+        self._max_sequences = max_sequences
+        self._weights: Weights = weights or full.Full()
+        self._context: Context | None = None
+
+    @override
+    def check(self, hw: Hardware) -> None:
+        if hw.device != "cpu":
+            raise Unsupported(f"the wheel of xllamacpp computes on the CPU only, not on {hw.device}: use hw=cpu")
+        llamacpp_library.check()
+        gguf_file.check(self._weights, self._dtype)
+        if self._kv_dtype not in KV_TYPES:
+            raise Unsupported(f"runtime.engine.kv_dtype={self._kv_dtype} is unknown: use {', '.join(KV_TYPES)}")
+        if not _CACHES <= self._max_sequences <= llamacpp_library.MOST_SEQUENCES:
+            raise Unsupported(
+                f"runtime.engine.max_sequences={self._max_sequences} must be from {_CACHES} to "
+                f"{llamacpp_library.MOST_SEQUENCES}"
+            )
+        if self._context_tokens is not None and self._context_tokens < 1:
+            raise Unsupported(f"runtime.engine.context_tokens={self._context_tokens} must be positive or null")
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        self.check(hw)
+        torch.set_num_threads(hw.threads)
+        with phase("import"):
+            llamacpp_library.opened()
+        with phase("export"):
+            file = gguf_file.written(model, self._weights, self._dtype, hw, phase)
+        settings = Settings(
+            hw.threads, self._kv_dtype, self._flash_attention, self._max_sequences, self._context_tokens
+        )
+        with phase("session"):
+            self._context = context = Context(file, settings)
+        self._sequences = Sequences(context, self._max_sequences)
+        self._traits = Traits(
+            vocabulary=context.vocabulary,
+            max_length=context.trained_tokens or None,
+            dtype=self._dtype,
+            weight_bytes=context.weight_bytes,
+            weight_disk_bytes=file.stat().st_size,
+            max_batch=self._max_sequences // _CACHES,
+            shares_prefix=True,
+            packs_rows=True,
+            batch_tokens=_BATCH_TOKENS,
+            notes=("flash attention computes in float16",) if self._flash_attention else (),
+            build_phases=frozenset({"export"}),
+        )
+        return self._traits
+
+    @override
+    def new_cache(self, rows: int, capacity: int) -> SequenceCache:
+        return SequenceCache(self._sequences, rows)
+
+    @override
+    def branch(self, cache: SequenceCache, rows: int, capacity: int) -> SequenceCache:
+        branch = cache.select([0] * rows)
+        branch.shared_tokens = cache.row_lengths[0]
+        return branch
+
+    @override
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: SequenceCache | None = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+    ) -> Outputs:
+        check_outputs(outputs, self._traits)
+        held = cache if cache is not None else self.new_cache(len(lengths), ids_BT.shape[1])
+        at_BK = at_BK if at_BK is not None else last_positions(lengths)
+        tokens, index_BK = _packed(ids_BT.numpy(), np.asarray(lengths), held, at_BK.numpy())
+        self._sequences.reclaim()
+        try:
+            logits_MV = self._loaded.decode(tokens)
+        except BaseException:
+            held.truncate(held.row_lengths)  # removes what was stored before the failure
+            raise
+        held.advance(lengths)
+        return Outputs(_gathered(logits_MV, index_BK))
+
+    @override
+    def synchronize(self) -> None:
+        """Do nothing: `forward` is synchronous."""
+
+    @override
+    def counters(self) -> dict[str, int]:
+        return {"context_growths": self._loaded.growths}
+
+    @override
+    def close(self) -> None:
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+
+    @property
+    def _loaded(self) -> Context:
+        assert self._context is not None
+        return self._context
+
+
+def _packed(ids_BT: Array, lengths_B: Array, cache: SequenceCache, at_BK: np.ndarray) -> tuple[Tokens, Array]:
+    """Return the rows' tokens without padding, and the index (B, K) of each requested position among the wanted."""
+    starts_B = lengths_B.cumsum() - lengths_B
+    row_N = np.repeat(np.arange(len(lengths_B)), lengths_B)
+    token_N = np.arange(len(row_N)) - starts_B[row_N]
+    positions_N = np.asarray(cache.row_lengths)[row_N] + token_N
+    # Positions may lie in the padding of shorter rows, where the outputs are undefined: the last token stands for them.
+    at_BK = starts_B[:, None] + np.clip(at_BK, 0, np.maximum(lengths_B - 1, 0)[:, None])
+    at_BK = at_BK.clip(max=max(len(row_N) - 1, 0))
+    wanted_N = np.zeros(len(row_N), dtype=bool)
+    wanted_N[at_BK] = True
+    index_BK = wanted_N.cumsum()[at_BK] - 1
+    return Tokens(ids_BT[row_N, token_N], positions_N, np.asarray(cache.ids)[row_N], wanted_N), index_BK
+
+
+def _gathered(logits_MV: torch.Tensor, index_BK: Array) -> torch.Tensor:
+    """Return (B, K, V); without a copy if every wanted token was requested once, in order."""
+    if np.array_equal(index_BK.ravel(), np.arange(len(logits_MV))):
+        return logits_MV.view(*index_BK.shape, -1)
+    return logits_MV[torch.from_numpy(index_BK)]
