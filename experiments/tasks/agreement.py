@@ -81,7 +81,7 @@ class Agreement(Task[AgreementConfig]):
 
         stored = bench.folder / f"{_LOGITS}.npz"
         if not stored.exists():
-            bench.skip("no reference was measured with this cell")
+            bench.skip(bench.why_no_reference or "no reference was measured with this cell")
         prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
         logits = agreement.prompt_logits(bench.runtime, prompts, bench.traits)
         logits += agreement.stepped_logits(bench.runtime, prompts, bench.traits)

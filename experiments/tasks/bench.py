@@ -118,6 +118,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def why_no_reference(self) -> str | None:
+        """Why the reference's outputs could not be computed, in one line; None if they were, or were not asked for."""
+        ...
+
+    @property
     def eos_ids(self) -> Sequence[int]:
         """The token ids that end a text."""
         ...

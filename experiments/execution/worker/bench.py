@@ -30,6 +30,7 @@ from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
+from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Runtime, Traits
 
@@ -118,6 +119,12 @@ class CellBench:
     def tokenizer_folder(self) -> Path | None:
         """Return the folder that holds tokenizer.json; None for a model without a tokenizer."""
         return self.cell.facts.tokenizer
+
+    @property
+    def why_no_reference(self) -> str | None:
+        """Return why the reference's outputs could not be computed; None if they were, or were not asked for."""
+        events = [event for event in read_journal(self.folder / "journal.jsonl") if event["event"] == "no_reference"]
+        return f"there is no reference: {events[-1].get('reason')}" if events else None
 
     @property
     def eos_ids(self) -> Sequence[int]:

@@ -75,7 +75,8 @@ def held_weights(config: RuntimeConfig, stored_method: str | None = None, is_ggu
         form = _GGUF if _GGUF in _class(config.engine).weight_forms else None
     return HeldWeights(
         form=form or str(weights.form),
-        keeps_values=bool(getattr(weights, "keeps_values", False)),
+        # An engine that multiplies quantized weights may round the activations too, as llama.cpp does.
+        keeps_values=bool(getattr(weights, "keeps_values", False)) and not (form == _GGUF and stored_method),
         is_whole=not _is_moved(config) or bool(getattr(_class(config.placement), "is_whole", False)),
     )
 
