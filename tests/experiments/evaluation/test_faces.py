@@ -123,7 +123,7 @@ def decoded(
 
     runtime.start = start  # type: ignore[method-assign]
     prompts = [[row, row + 1] for row in range(rows)]
-    return WholeRequests(runtime).decode(prompts, new_tokens, step), steps
+    return WholeRequests(runtime).decode(prompts, new_tokens, step).tokens, steps
 
 
 def tokens(runtime: FakeRequests, *by_row: Sequence[int]) -> Callable[[], None]:
@@ -310,7 +310,7 @@ def test_an_engine_of_steps_has_the_same_face() -> None:
         traits = runtime.load(ModelSource("none"), Hardware("cpu", 1), lambda name: nullcontext())
         face, steps = face_of(runtime, traits), list[int]()
         assert isinstance(face, Steps)
-        assert face.decode([[1, 7], [3, 4]], 3, lambda: steps.append(1)) == [[8, 9, 10], [5, 6, 7]]
+        assert face.decode([[1, 7], [3, 4]], 3, lambda: steps.append(1)).tokens == [[8, 9, 10], [5, 6, 7]]
         assert len(steps) == 3
         assert face.banned([EOS]) == frozenset()
         texts: dict[int, Any] = {}
