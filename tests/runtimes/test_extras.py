@@ -22,6 +22,10 @@ EXTRAS = {
     "onnx-gpu": ONNX,
     "tensorrt": (*TENSORRT, "engines/torch_tensorrt.py"),
     "tensorrt-rtx": TENSORRT,
+    "llamacpp": (
+        *(f"engines/{name}.py" for name in ("llamacpp", "llamacpp_library", "llamacpp_context", "llamacpp_cache")),
+        *(f"weights/{name}.py" for name in ("gguf_file", "gguf_tensors", "gguf_tokenizer", "gguf_blocks")),
+    ),
     "gptq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "awq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "quant": ("weights/torchao.py", "weights/bitsandbytes.py"),
