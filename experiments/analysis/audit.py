@@ -169,6 +169,8 @@ def _of_launches(launches: Sequence[Launch]) -> Iterator[tuple[str, int, int]]:
         counted = sum(
             block.batch * (len(steps) + 1) for block in launch.blocks().values() for steps in block.candidate.steps_s
         )
+        if launch.served is not None:
+            counted += sum(part.new_tokens for part in launch.served.candidate)
         yield f"launch {number}", counted, launch.tokens.tokens + launch.tokens.missing
 
 

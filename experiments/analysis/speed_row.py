@@ -41,6 +41,9 @@ _RATIOS = {  # key of the row: phase and clock
     "throughput_speedup_ratio": ("throughput", Clock.WALL),
     "long_speedup_ratio": ("long_decode", Clock.WALL),
     "request_speedup_ratio": ("request", Clock.WALL),
+    "serving_speedup_ratio": ("serving_throughput", Clock.WALL),
+    "serving_ttft_speedup_ratio": ("serving_ttft", Clock.WALL),
+    "serving_e2e_speedup_ratio": ("serving_e2e", Clock.WALL),
     "cpu_speedup_ratio": ("decode", Clock.CPU),
     "cpu_prefill_speedup_ratio": ("prefill", Clock.CPU),
 }
@@ -48,6 +51,15 @@ _TURNS = (
     "against the reference, interleaved on the same fresh prompts: wall time at the cell's own threads. The intervals "
     "of the column hold together at 95 %."
 )
+_LOAD = "with comparison.serving_concurrency requests in flight,"
+_OVER_LAUNCHES = "in interleaved launches; 95 % interval over launches."
+_SERVED_TIMES = {  # key of the row: phase and title
+    "served_ttft_s_p50": ("serving_ttft", "TTFT p50"),
+    "served_ttft_s_p95": ("serving_ttft_p95", "TTFT p95"),
+    "served_tpot_s_p50": ("serving_tpot", "TPOT p50"),
+    "served_e2e_s_p50": ("serving_e2e", "E2E p50"),
+    "served_e2e_s_p95": ("serving_e2e_p95", "E2E p95"),
+}
 _ONE_THREAD = (
     "CPU time of one thread, child processes included, against the reference: the ratio with the least noise, but not "
     "the speed that a user sees. Unknown if the cell is not bound by its CPU time."
@@ -90,6 +102,32 @@ METRICS = (
     ),
     _ratio("throughput_speedup_ratio", "batch speedup", 4, f"A whole batch {_TURNS}", better="high"),
     _ratio("long_speedup_ratio", "long decode speedup", 6, f"A step of longer texts {_TURNS}", better="high"),
+    _ratio(
+        "serving_speedup_ratio", "served speedup", 4, f"Tokens per second under load, {_LOAD} {_TURNS}", better="high"
+    ),
+    _ratio("serving_ttft_speedup_ratio", "served TTFT speedup", 6, f"The first token under load, {_LOAD} {_TURNS}"),
+    _ratio("serving_e2e_speedup_ratio", "served E2E speedup", 6, f"A whole request under load, {_LOAD} {_TURNS}"),
+    *(
+        Metric(
+            key=key,
+            title=f"served {title}",
+            unit="ms",
+            group="speed",
+            rank=7,
+            display=with_interval("{:.2f}", 1e3),
+            about=f"{title} under load, {_LOAD} {_OVER_LAUNCHES}",
+        )
+        for key, (_, title) in _SERVED_TIMES.items()
+    ),
+    Metric(
+        key="served_tokens_per_s",
+        title="served",
+        unit="tok/s",
+        group="speed",
+        rank=7,
+        display=with_interval("{:,.0f}"),
+        about=f"New tokens per second under load, {_LOAD} {_OVER_LAUNCHES}",
+    ),
     _ratio("cpu_speedup_ratio", "CPU speedup", 5, f"A step of decoding by {_ONE_THREAD}", "1 thread"),
     _ratio("cpu_prefill_speedup_ratio", "CPU prefill", 8, f"The first token by {_ONE_THREAD}", "1 thread"),
     Metric(
@@ -144,6 +182,7 @@ def speed_row(result: Result, latency: Entry | None, agreement: Entry | None, le
     figures = {
         **times,
         **ratios.figures,
+        **_served(usable),
         "speedup_launches": len(usable) or None,
         "speedup_threads": speed.threads if speed is not None and usable else None,
         "speedup_load_1min": max(loads, default=None),
@@ -198,6 +237,16 @@ def _interleaved_times(launches: Sequence[Launch]) -> tuple[Figures, Source | No
     figures["ttft_samples"] = sum(len(side.prefill.wall_s) for side in own)
     figures["tpot_samples"] = sum(len(steps) for side in own for steps in side.steps_s)
     return figures | _with_bounds("batched_tokens_per_s", _batched_rate(launches)), INTERLEAVED
+
+
+def _served(launches: Sequence[Launch]) -> Figures:
+    """Return the times and the rate under load, with their intervals."""
+    figures: Figures = {}
+    for key, (phase, _) in _SERVED_TIMES.items():
+        figures |= _with_bounds(key, interval_of(seconds(launches, phase)))
+    per_token = interval_of(seconds(launches, "serving_throughput"))
+    rate = per_token and Interval(1 / per_token.estimate, 1 / per_token.high, 1 / per_token.low, per_token.level)
+    return figures | _with_bounds("served_tokens_per_s", rate)
 
 
 def _batched_rate(launches: Sequence[Launch]) -> Interval | None:

@@ -164,6 +164,9 @@ class ComparisonConfig:
     extra_rounds: int = least(1)
     one_thread_rounds: int = least(0)
     one_thread_new_tokens: int = least(2)
+    serving_concurrency: int | None = least(1)
+    serving_requests: int = least(2)
+    serving_slices: int = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)

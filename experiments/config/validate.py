@@ -51,13 +51,14 @@ def least(
     most: float | None = None,
     keys: Keys | None = None,
     identity: bool = True,
+    may_be_empty: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Return a field whose value, or each element of it, is from `smallest` to `most`.
 
     `keys`: the valid keys of a mapping. `identity`: see `outside_identity`.
     """
-    return Rule(least=smallest, most=most, keys=keys, identity=identity).field(**kwargs)
+    return Rule(least=smallest, most=most, keys=keys, may_be_empty=may_be_empty, identity=identity).field(**kwargs)
 
 
 def among(*words: str, may_be_empty: bool = False, identity: bool = True, **kwargs: Any) -> Any:

@@ -6,9 +6,9 @@ Benchmarks ask a face for scores, texts and timed tokens, and never learn which 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
@@ -20,7 +20,7 @@ from runtime_matrix.experiments.evaluation.rows import Row
 from runtime_matrix.experiments.evaluation.scoring import score_batches
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
-from runtime_matrix.runtimes.requests import RequestRuntime, Stream, Usage
+from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream, Usage
 
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
@@ -29,6 +29,30 @@ OnText = Callable[[int, int, Generated | Failed], None]  # (request, sample, res
 
 class RequestFailed(RuntimeError):
     """A timed request has no result. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The tokens of each prompt.
+
+    `arrived_at_s`: when each step's tokens arrived, by `time.perf_counter`; tokens of a row that arrive together share
+    the time since its tokens before. None: when `after_step` was called.
+    """
+
+    tokens: list[list[int]]
+    arrived_at_s: list[float] | None = None
+
+
+class Intake(Protocol):
+    """Takes requests while others are running; see `RequestRuntime`."""
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        """Start a request and return at once."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the engine's own counters by name; empty if it has none."""
+        ...
 
 
 class Face(Protocol):
@@ -56,7 +80,7 @@ class Face(Protocol):
 
     def decode(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
-    ) -> list[list[int]]:
+    ) -> Decoded:
         """Return the greedy tokens of each prompt; `after_step` is called when all have their next token.
 
         No token ends a text. Raises RequestFailed, or Unsupported if the tokens cannot be told apart.
@@ -65,6 +89,13 @@ class Face(Protocol):
 
     def synchronize(self) -> None:
         """Wait for submitted work."""
+        ...
+
+    def intake(self, slots: int) -> AbstractContextManager[Intake]:
+        """Open what takes requests under load: the engine's scheduler, or ours, which computes `slots` rows together.
+
+        Raises Unsupported if single tokens cannot be observed.
+        """
         ...
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
@@ -105,13 +136,19 @@ class Steps:
 
     def decode(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
-    ) -> list[list[int]]:
+    ) -> Decoded:
         """See `Face`."""
-        return decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step)
+        return Decoded(decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step))
 
     def synchronize(self) -> None:
         """See `Face`."""
         self.runtime.synchronize()
+
+    def intake(self, slots: int) -> AbstractContextManager[Intake]:
+        """See `Face`."""
+        from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
+
+        return ContinuousBatching(self.runtime, self.traits, max_batch=slots)
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
@@ -152,12 +189,9 @@ class WholeRequests:
 
     def decode(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
-    ) -> list[list[int]]:
+    ) -> Decoded:
         """See `Face`. All prompts are sent at once, each as a stream of its own."""
-        can = self.runtime.capabilities
-        for name in ("returns_ids", "streams"):
-            if not getattr(can, name):
-                raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
+        self._check_observed()
         arrivals = _Arrivals(len(prompts), new_tokens)
         streams: list[Stream] = []
         try:
@@ -167,7 +201,7 @@ class WholeRequests:
             for step in range(new_tokens):
                 arrivals.wait_for(step + 1)
                 after_step()
-            return arrivals.all_ended()
+            return Decoded(arrivals.all_ended(), arrivals.steps_at_s())
         except BaseException:
             for stream in streams:
                 stream.cancel()
@@ -175,6 +209,18 @@ class WholeRequests:
 
     def synchronize(self) -> None:
         """See `Face`. Nothing is submitted that was not waited for."""
+
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """See `Face`. The server's own options decide how many rows it computes together."""
+        self._check_observed()
+        yield self.runtime
+
+    def _check_observed(self) -> None:
+        can = self.runtime.capabilities
+        for name in ("returns_ids", "streams"):
+            if not getattr(can, name):
+                raise Unsupported(f"tokens cannot be timed: {can.reasons[name]}")
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
@@ -208,13 +254,16 @@ class _Arrivals:
 
     def __init__(self, rows: int, new_tokens: int):
         self.ids: list[list[int]] = [[] for _ in range(rows)]
+        self._at_s: list[list[float]] = [[] for _ in range(rows)]  # one time per token
         self._new_tokens = new_tokens
         self._results: list[Generated | Failed | None] = [None] * rows
         self._changed = threading.Condition()
 
-    def add(self, row: int, ids: Sequence[int]) -> None:
+    def add(self, row: int, ids: Sequence[int], at_s: float) -> None:
         with self._changed:
             self.ids[row].extend(ids)
+            before_s = self._at_s[row][-1] if self._at_s[row] else at_s
+            self._at_s[row] += [before_s + (at_s - before_s) * n / len(ids) for n in range(1, len(ids) + 1)]
             self._changed.notify()
 
     def end(self, row: int, result: Generated | Failed) -> None:
@@ -241,6 +290,10 @@ class _Arrivals:
                 raise RequestFailed(f"the server sent {len(ids)} tokens, {self._new_tokens} were asked for")
         return self.ids
 
+    def steps_at_s(self) -> list[float]:
+        """Return when all rows had each token."""
+        return [max(row[step] for row in self._at_s) for step in range(self._new_tokens)]
+
     def _broken(self, tokens: int) -> str | None:
         for ids, result in zip(self.ids, self._results, strict=True):
             if isinstance(result, Failed):
@@ -261,7 +314,7 @@ class _Row:
 
     def on_tokens(self, ids: Sequence[int], at_s: float) -> None:
         """Add the tokens."""
-        self._arrivals.add(self._row, ids)
+        self._arrivals.add(self._row, ids, at_s)
 
     def on_end(self, result: Generated | Failed, usage: Usage, at_s: float) -> None:
         """Note the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 Clock = Callable[[], float]  # seconds
@@ -24,6 +24,12 @@ class StepTimer:
         """Wait for the device and record the end of a step."""
         self._synchronize()
         self._times.append(self._clock())
+
+    def correct(self, times: Sequence[float]) -> None:
+        """Replace the times of all ticks, which were late, by those of the same clock when the tokens were there."""
+        if len(times) != len(self._times) - 1:
+            raise ValueError(f"{len(times)} times for {len(self._times) - 1} steps")
+        self._times[1:] = times
 
     @property
     def ttft_s(self) -> float:

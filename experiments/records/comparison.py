@@ -54,6 +54,29 @@ class Block(Struct, frozen=True, kw_only=True):
         return self.candidate if name == "candidate" else self.reference
 
 
+class ServedSlice(Struct, frozen=True, kw_only=True):
+    """A load of one cell, a fixed number of requests in flight. Times have one value per request."""
+
+    ttft_s: list[float]
+    tpot_s: list[float]  # mean of the steps of a request
+    e2e_s: list[float]
+    duration_s: float
+    new_tokens: int
+    cpu_s: float
+
+
+class ServedBlock(Struct, frozen=True, kw_only=True):
+    """Interleaved slices of load."""
+
+    candidate: list[ServedSlice]
+    reference: list[ServedSlice]
+    concurrency: int
+
+    def side(self, name: Literal["candidate", "reference"]) -> list[ServedSlice]:
+        """Return the slices of one of the two cells."""
+        return self.candidate if name == "candidate" else self.reference
+
+
 class TimedTokens(Struct, frozen=True, kw_only=True):
     """The timed tokens of a cell compared with the reference's in the same rounds."""
 
@@ -101,6 +124,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     repeated: Repeated | None = None
     seed: str | None = None
     audit: TimedAudit | None = None  # of the candidate; None in earlier records
+    served: ServedBlock | None = None
 
     def blocks(self) -> dict[str, Block]:
         """Return the measured blocks by name."""

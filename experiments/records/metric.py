@@ -18,7 +18,7 @@ UNKNOWN = "n/a"
 AT = "@"  # separates a figure's key from its grid point: tpot_s_p50@b8-p64-n32
 _LARGE = 1e4  # from here on three significant digits are shown, the precision of a rate
 NOT_INTERLEAVED = "The cells ran one after the other: an order of magnitude, not a comparison."
-Group = Literal["cell", "start", "latency", "throughput", "speed", "memory", "answers", "agreement", "cost"]
+Group = Literal["cell", "start", "latency", "throughput", "serving", "speed", "memory", "answers", "agreement", "cost"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 Better = Literal["high", "low", ""]
 Display = Callable[[Row, str], str]  # (row, key) to text
@@ -48,17 +48,17 @@ def with_error(digits: int) -> Display:
     return show
 
 
-def with_interval(pattern: str) -> Display:
-    """Show a figure with its interval if it has one."""
+def with_interval(pattern: str, factor: float = 1.0) -> Display:
+    """Show a figure multiplied by `factor`, with its interval if it has one."""
 
     def show(row: Row, key: str) -> str:
         value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
         if value is None:
             return UNKNOWN
-        shown = _formatted(value, pattern)
+        shown = _formatted(value * factor, pattern)
         if low is None or high is None or low >= high:
             return shown
-        return f"{shown} [{_formatted(low, pattern)}, {_formatted(high, pattern)}]"
+        return f"{shown} [{_formatted(low * factor, pattern)}, {_formatted(high * factor, pattern)}]"
 
     return show
 

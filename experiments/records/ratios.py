@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from runtime_matrix.experiments.records.comparison import Launch
+from runtime_matrix.experiments.records.comparison import Launch, ServedSlice
+from runtime_matrix.experiments.statistics.descriptive import percentile
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import launch_log_ratio, mean_interval
 
@@ -19,7 +20,12 @@ SideName = Literal["candidate", "reference"]
 _SIDES: tuple[SideName, SideName] = ("candidate", "reference")
 # Times of a launch: to the first token; per step (mean and percentiles); per request; per step of longer texts; per
 # batch.
-PHASES = ("prefill", "decode", "decode_p95", "decode_p99", "request", "long_decode", "throughput")
+# Under load: per new token of all requests; to the first token, per step and to the last token of a request.
+SERVING_PHASES = (
+    *("serving_throughput", "serving_ttft", "serving_tpot", "serving_e2e"),
+    *("serving_ttft_p95", "serving_e2e_p95"),
+)
+PHASES = ("prefill", "decode", "decode_p95", "decode_p99", "request", "long_decode", "throughput", *SERVING_PHASES)
 _CPU_BOUND_RATIO, _CPU_BOUND_LEVEL = 0.03, 0.99
 
 
@@ -142,6 +148,9 @@ def _log_ratio(launch: Launch, phase: str, clock: Clock) -> float | None:
 
 def _times(launch: Launch, phase: str, clock: Clock, side: SideName) -> list[float]:
     """Return the seconds of a phase, one per round; a percentile is one per launch."""
+    if phase in SERVING_PHASES:
+        served = launch.served if clock is Clock.WALL else None
+        return _served_times(served.side(side), phase) if served is not None else []
     name = {"long_decode": "long", "throughput": "batched"}.get(phase, "own")
     if clock is not Clock.WALL:
         # A cell with one thread has no separate rounds at one thread.
@@ -160,3 +169,14 @@ def _times(launch: Launch, phase: str, clock: Clock, side: SideName) -> list[flo
         return [float(np.percentile(steps_s, int(phase.removeprefix("decode_p"))))]
     times = rounds.prefill if phase == "prefill" else rounds.decode
     return times.cpu_s if clock is Clock.CPU else times.wall_s
+
+
+def _served_times(slices: Sequence[ServedSlice], phase: str) -> list[float]:
+    """Return the seconds of a phase under load, one per slice; a percentile is one per launch."""
+    if phase == "serving_throughput":
+        return [part.duration_s / part.new_tokens for part in slices]
+    name = f"{phase.removeprefix('serving_').removesuffix('_p95')}_s"
+    if not phase.endswith("_p95"):
+        return [median(getattr(part, name)) for part in slices]
+    highest = percentile([value for part in slices for value in getattr(part, name)], 95)
+    return [] if highest is None else [highest]

@@ -63,7 +63,13 @@ class FirstLook:
         name = reference_record.runtime.name
         self._note(f"first look: {record.runtime.name} against {name}")
         options = replace(
-            cell.config.comparison, rounds=_ROUNDS, warmup=1, batched=None, long_new_tokens=None, one_thread_rounds=0
+            cell.config.comparison,
+            rounds=_ROUNDS,
+            warmup=1,
+            batched=None,
+            long_new_tokens=None,
+            serving_concurrency=None,
+            one_thread_rounds=0,
         )
         runners = [
             Runner(cell, self._results / reference_record.record_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from runtime_matrix.experiments.evaluation.requests import (
 )
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.runtimes.base import Runtime, Traits
+from runtime_matrix.runtimes.requests import Listener, Stream
 
 T = TypeVar("T")
 Figures = dict[str, float | str | None]  # the figures of an entry, or some of them
@@ -81,6 +82,18 @@ class Scores(Protocol):
 
     def figures(self) -> Figures:
         """Return the counts of work done, complete once all results were yielded."""
+        ...
+
+
+class Intake(Protocol):
+    """Takes requests while others are running."""
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        """Start a request with one seed and return at once; its events go to the listener, from another thread."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the engine's own counters by name; empty if it has none."""
         ...
 
 
@@ -194,6 +207,17 @@ class Bench(Protocol):
 
     def generated(self, requests: Sequence[GenerateRequest], stop_ids: Sequence[int]) -> Answers:
         """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
+        ...
+
+    def intake(self, slots: int) -> AbstractContextManager[Intake]:
+        """Open what takes requests under load: the engine's scheduler, or else ours, which computes `slots` rows.
+
+        Skips the benchmark if single tokens cannot be observed.
+        """
+        ...
+
+    def cpu_apart(self) -> Callable[[], tuple[float | None, float | None]]:
+        """Return a function for the CPU seconds since now: of what sends requests, and of the engine."""
         ...
 
     def write_items(self, entry: OpenEntry, items: Iterable[object]) -> None:

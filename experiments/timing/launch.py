@@ -19,8 +19,18 @@ from runtime_matrix.experiments.config.schema import ComparisonConfig
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.machine import MachineChange, machine_change, read_machine
 from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest, TimedAudit
-from runtime_matrix.experiments.records.comparison import Block, Launch, PeakMemory, Repeated, Side, TimedTokens, Times
+from runtime_matrix.experiments.records.comparison import (
+    Block,
+    Launch,
+    PeakMemory,
+    Repeated,
+    ServedBlock,
+    Side,
+    TimedTokens,
+    Times,
+)
 from runtime_matrix.experiments.timing.runner import Lost, Runner, Tick, Worker, started
+from runtime_matrix.experiments.timing.served import ServedTokens, Slice, draw_slice, rows_of
 from runtime_matrix.experiments.timing.timed_tokens import TimedRow, compare_rows
 from runtime_matrix.experiments.timing.worker import Loaded, Round, Setting, Shape
 
@@ -68,6 +78,8 @@ class RunningLaunch:
     max_batch: dict[int, int | None] = field(default_factory=dict)  # largest batch of a cell
     banned: dict[int, tuple[int, ...]] = field(default_factory=dict)  # tokens that a cell may leave out of its choice
     remote: set[int] = field(default_factory=set)  # cells that compute elsewhere
+    slices: list[Slice] = field(default_factory=list)
+    served: dict[int, list[ServedTokens]] = field(default_factory=dict)  # one entry per slice
     rests: dict[int, Rest] = field(default_factory=dict)
     probes: dict[int, Probe] = field(default_factory=dict)
     threads: int = 1  # largest number of a cell's own
@@ -90,6 +102,7 @@ class RunningLaunch:
             machine=self.machine,
             seed=self.seed,
             audit=TimedAudit(rest=self.rests[index], probe=self.probes.get(index)) if index in self.rests else None,
+            served=self._served(index),
         )
 
     def add_rest(self, index: int, rest: Rest) -> None:
@@ -101,6 +114,15 @@ class RunningLaunch:
         """Keep the probe of a cell, if it could be taken."""
         if isinstance(probe, Probe):
             self.probes[index] = probe
+
+    def _served(self, index: int) -> ServedBlock | None:
+        if index not in self.served or 0 not in self.served:
+            return None
+        return ServedBlock(
+            candidate=[result.times for result in self.served[index]],
+            reference=[result.times for result in self.served[0]],
+            concurrency=self.slices[0].concurrency,
+        )
 
     def _block(self, name: str, index: int) -> Block | None:
         rounds = self.rounds.get(name, {})
@@ -173,6 +195,8 @@ def _measure(
         _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, generator, tick)
         if block.name == "own":
             _repeat(running, present, block, runners[0].cell.facts.vocabulary)
+    if options.serving_concurrency is not None and blocks[0].threads is None:
+        _serve(running, present, runners[0].cell.facts.vocabulary, options, generator, tick)
     for index in [index for index in present if index > 0]:
         if 0 in present:
             with _noting(running, present, 0):  # the reference scores the tokens
@@ -226,6 +250,27 @@ def _run_block(
                 rounds.setdefault(index, []).append(result)
 
 
+def _serve(
+    running: RunningLaunch,
+    present: dict[int, Worker],
+    vocabulary: int,
+    options: ComparisonConfig,
+    generator: random.Random,
+    tick: Tick,
+) -> None:
+    """Let the cells answer slices of load in turns; the first slice of each is not measured."""
+    for number in range(options.serving_slices + 1):
+        work = draw_slice(f"{running.seed} serving {number}", options, vocabulary)
+        if number:
+            running.slices.append(work)
+        for index in _turns(sorted(present), number, generator):
+            tick()
+            with _noting(running, present, index):
+                result = present[index].ask("serve", work)
+                if number:
+                    running.served.setdefault(index, []).append(result)
+
+
 def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock, vocabulary: int) -> None:
     """Repeat the last rounds, to detect runtimes that cache prompts: they are faster then."""
     prompts = running.prompts[block.name]
@@ -272,6 +317,9 @@ def _compare_tokens(
         )
         for prompt, reference_tokens, tokens in zip(prompts, first.tokens, second.tokens, strict=True)
     ]
+    if names[0] == "own" and 0 in running.served and index in running.served:
+        first, second = (rows_of(running.slices, running.served[side]) for side in (0, index))
+        rows += [TimedRow(prompt, tokens, other) for (prompt, tokens), (_, other) in zip(first, second, strict=True)]
     exact, banned = computes_the_same(runners[index], runners[0]), running.banned[index]
     running.tokens[index] = compare_rows(
         rows, exact, lambda requests: reference.ask("score", requests, banned), running.tokens.get(index)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
@@ -26,6 +26,10 @@ from runtime_matrix.experiments.measurement.threads import busy_threads, thread_
 from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest
 from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
+
+if TYPE_CHECKING:  # imports torch
+    from runtime_matrix.experiments.evaluation.faces import Decoded
+    from runtime_matrix.experiments.timing.served import ServedTokens, Slice
 
 _HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
 _REST_S = 0.25  # after the last round, for work that was left for later
@@ -89,7 +93,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
     Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",),
-    ("score", [(ids, first scored token)], banned ids).
+    ("score", [(ids, first scored token)], banned ids), ("serve", Slice).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
 
@@ -239,6 +243,16 @@ class _Worker:
         self._end()  # scoring is not work of the runtime between rounds
         return [list(result.top1_margins) for result in scored]
 
+    def serve(self, work: Slice) -> ServedTokens:
+        """Answer a slice of load, several requests at a time; return times and tokens."""
+        from runtime_matrix.experiments.timing.served import serve
+
+        with self._face.intake(min(work.concurrency, self._traits.max_batch or work.concurrency)) as intake:
+            result = serve(intake.start, work)
+        self._clock.refresh()
+        self._end()
+        return result
+
     def rest(self) -> Rest:
         """Return the CPU time since the last round, after waiting for what may have been left for later."""
         start = time.perf_counter() if self._ended_at is None else self._ended_at
@@ -266,9 +280,9 @@ class _Worker:
         synchronize()
         cpus.append(clock())
         walls.append(time.perf_counter())
-        tokens: list[list[int]] = self._face.decode(prompts, new_tokens, tick)
+        decoded: Decoded = self._face.decode(prompts, new_tokens, tick)
         cpus.append(clock())
-        return walls, cpus, tokens
+        return [walls[0], *(decoded.arrived_at_s or walls[1:])], cpus, decoded.tokens
 
     def _cpu_since_last_round(self) -> float:
         now, known = self._clock(), self._clock.children

@@ -159,7 +159,7 @@ class LlamaCpp(Runtime):
         return self._context
 
 
-def _packed(ids_BT: Array, lengths_B: Array, cache: SequenceCache, at_BK: np.ndarray) -> tuple[Tokens, Array]:
+def _packed(ids_BT: Array, lengths_B: Array, cache: SequenceCache, at_BK: Array) -> tuple[Tokens, Array]:
     """Return the rows' tokens without padding, and the index (B, K) of each requested position among the wanted."""
     starts_B = lengths_B.cumsum() - lengths_B
     row_N = np.repeat(np.arange(len(lengths_B)), lengths_B)

@@ -110,6 +110,15 @@ def weight_bytes(folder: Path) -> int:
     return sum(math.ceil(math.prod(tensor.dims) * _bits(tensor.data_type) / 8) for tensor in tensors)
 
 
+def dense_products(folder: Path) -> int:
+    """Return the number of the graph's matrix products with constant weights that are not quantized."""
+    import onnx
+
+    graph = onnx.load(folder / GRAPH, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return sum(node.op_type in {"MatMul", "Gemm"} and node.input[1] in constants for node in graph.node)
+
+
 def _bits(kind: int) -> int:
     from onnx import TensorProto
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,20 +13,18 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported, Weights
-from runtime_matrix.runtimes.engines import onnx_graph, onnx_profile
+from runtime_matrix.runtimes.engines import exported_graph, onnx_graph, onnx_profile
 from runtime_matrix.runtimes.engines.chosen import Chosen
+from runtime_matrix.runtimes.engines.exported_graph import ELEMENTS, ExportedGraph
 from runtime_matrix.runtimes.engines.graph_forms import Form, Past, Static
-from runtime_matrix.runtimes.engines.past import PastShape
 from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
 from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.weights import full
-from runtime_matrix.runtimes.weights.packages import import_all, require
+from runtime_matrix.runtimes.weights.packages import require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_DTYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(bfloat16)": torch.bfloat16}
-_ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # TensorProto.DataType
 _SLOTS = 256  # slot counts are rounded up to a multiple: ONNX Runtime plans its memory for each new shape
 
 
@@ -72,12 +70,10 @@ class OnnxRuntime(Chosen):
 
 @dataclass(frozen=True)
 class _Session:
-    """A session over an exported graph, with the properties read from the graph."""
+    """A session over an exported graph."""
 
     session: Any
-    held_names: Sequence[str]  # inputs that hold keys and values
-    has_positions: bool  # whether positions are an input
-    layout: Layout
+    graph: ExportedGraph
     traits: Traits
     reopen: Callable[[Path], Any]  # a session over the same graph that writes a trace to a path with this start
 
@@ -99,36 +95,11 @@ class _Loader:
         provider_options: Callable[[], dict[str, str]] = dict,
     ) -> _Session:
         """Load in the phases import, export and session; `provider_options` is called in the phase session."""
-        torch.set_num_threads(hw.threads)
-        with phase("import"):
-            import_all(("onnx", "onnxruntime"))
-        with phase("export"):
-            folder = onnx_graph.exported(model, self.weights, self.dtype, hw, phase, form)
-        open_session = partial(_session, folder / onnx_graph.GRAPH, self.provider, provider_options, hw.threads)
+        graph = exported_graph.load(model, self.weights, self.dtype, hw, phase, form, "onnxruntime")
+        open_session = partial(_session, graph.path, self.provider, provider_options, hw.threads)
         with phase("session"):
             session = open_session()
-        inputs = {value.name: value for value in session.get_inputs()}
-        held_names = [name for name in inputs if name.startswith(("key.", "value."))]
-        _, heads, _, width = inputs[held_names[0]].shape
-        logits = next(value for value in session.get_outputs() if value.name == "logits")
-        layout = Layout(
-            layers=len(held_names) // 2,
-            heads=heads,
-            width=width,
-            dtype=getattr(torch, self.dtype),
-            vocabulary=int(logits.shape[-1]),
-            logits_dtype=_DTYPES[logits.type],
-            device=hw.device,
-        )
-        traits = Traits(
-            vocabulary=layout.vocabulary,
-            max_length=onnx_graph.context_length(model),
-            dtype=self.dtype,
-            weight_bytes=onnx_graph.weight_bytes(folder),
-            weight_disk_bytes=sum(path.stat().st_size for path in folder.glob(f"{onnx_graph.GRAPH}*")),
-            build_phases=frozenset({"export"}),
-        )
-        return _Session(session, held_names, "positions" in inputs, layout, traits, open_session)
+        return _Session(session, graph, graph.traits(model, self.dtype), open_session)
 
 
 class OnCpu(PastGraph):
@@ -143,12 +114,8 @@ class OnCpu(PastGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         self._loaded = loaded = self._loader.load(model, hw, phase, Past())
-        layout, self._session, self._held_names = loaded.layout, loaded.session, loaded.held_names
-        self._names = ["logits", *(f"new_{name}" for name in loaded.held_names)]
-        self._has_positions, self._max_length = loaded.has_positions, loaded.traits.max_length
-        self._shape = PastShape(len(loaded.held_names), layout.heads, layout.width, layout.dtype)
-        self._traits = replace(loaded.traits, shares_prefix=True, packs_rows=True, batch_tokens=256)
-        return self._traits
+        self._session = loaded.session
+        return self._describe(loaded.graph, loaded.traits)
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
@@ -186,8 +153,9 @@ class OnGpu(StaticGraph):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         loaded = self._loader.load(model, hw, phase, Static(), self._options)
-        self._session, self._held_names = loaded.session, loaded.held_names
-        self._layout, self._traits, self._run_options = loaded.layout, loaded.traits, _without_waiting()
+        self._session, self._held_names = loaded.session, loaded.graph.held_names
+        self._layout, self._traits = Layout.of(loaded.graph, hw.device), loaded.traits
+        self._run_options = _without_waiting()
         return self._traits
 
     def _options(self) -> dict[str, str]:
@@ -209,7 +177,7 @@ class OnGpu(StaticGraph):
         binding, card = self._session.io_binding(), call.logits_BKV.device.index or 0
 
         def bind(side: Any, name: str, value: torch.Tensor) -> None:
-            side(name, self._layout.device, card, _ELEMENTS[value.dtype], tuple(value.shape), value.data_ptr())
+            side(name, self._layout.device, card, ELEMENTS[value.dtype], tuple(value.shape), value.data_ptr())
 
         if "slots" not in cache.prepared:
             cache.prepared["slots"] = torch.arange(cache.slots, device=call.logits_BKV.device)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits, check_outputs
+from runtime_matrix.runtimes.engines.exported_graph import ExportedGraph
 from runtime_matrix.runtimes.engines.past import PastCache, PastShape
 from runtime_matrix.runtimes.engines.past_branch import PastBranch
 from runtime_matrix.runtimes.engines.positions import last_positions
@@ -21,13 +23,23 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class PastGraph(Runtime):
-    """An engine over the form `Past` of `graph_forms`. `load` sets the attributes below; `_execute` runs the graph."""
+    """An engine over the form `Past` of `graph_forms`. `load` calls `_describe`; `_execute` runs the graph."""
 
     _traits: Traits
     _shape: PastShape
     _held_names: Sequence[str]  # the graph's inputs that hold the past, in the order of the cache
+    _names: Sequence[str]  # the graph's outputs: the logits, then the new past
     _has_positions: bool
     _max_length: int | None
+
+    def _describe(self, graph: ExportedGraph, traits: Traits) -> Traits:
+        """Set the attributes from the graph and its traits; return the traits of an engine with a growing past."""
+        self._held_names, self._has_positions = graph.held_names, graph.has_positions
+        self._names = ["logits", *(f"new_{name}" for name in graph.held_names)]
+        self._shape = PastShape(len(graph.held_names), graph.heads, graph.width, graph.dtype)
+        self._max_length = traits.max_length
+        self._traits = replace(traits, shares_prefix=True, packs_rows=True, batch_tokens=256)
+        return self._traits
 
     @abstractmethod
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:

@@ -16,6 +16,7 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits, check_outputs
+from runtime_matrix.runtimes.engines.exported_graph import ExportedGraph
 from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.transfer import to_device
@@ -32,6 +33,12 @@ class Layout:
     vocabulary: int
     logits_dtype: torch.dtype
     device: str
+
+    @classmethod
+    def of(cls, graph: ExportedGraph, device: str) -> Layout:
+        """Return the layout that the file of a graph states."""
+        layers = len(graph.held_names) // 2
+        return cls(layers, graph.heads, graph.width, graph.dtype, graph.vocabulary, graph.logits_dtype, device)
 
 
 @dataclass

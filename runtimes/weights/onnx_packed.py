@@ -36,6 +36,7 @@ class _InGraph:
 class DynamicInt8(_InGraph):
     """int8 weights, quantized once per output channel; activations are quantized to int8 at run time."""
 
+    int8_activations: ClassVar[bool] = True
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization",)
 
@@ -73,12 +74,17 @@ class Blocks(_InGraph):
             raise Unsupported(f"ONNX Runtime has blocks of 4 and 8 bits, not {bits}: set runtime.weights.bits")
         if block_size < 16 or block_size & (block_size - 1):
             raise Unsupported(f"runtime.weights.block_size={block_size} must be a power of two of at least 16")
-        self._bits, self._block_size, self._int8 = bits, block_size, int8_activations
+        self._bits, self._block_size, self.int8_activations = bits, block_size, int8_activations
 
     @property
     def identity(self) -> Mapping[str, str | int | None]:
         """JSON that identifies these weights in artifact keys."""
-        return {"name": "blocks", "bits": self._bits, "block_size": self._block_size, "int8_activations": self._int8}
+        return {
+            "name": "blocks",
+            "bits": self._bits,
+            "block_size": self._block_size,
+            "int8_activations": self.int8_activations,
+        }
 
     def pack(self, dense: Path, folder: Path) -> None:
         """Quantize the graph in the folder `dense` and write it to `folder`."""
@@ -88,7 +94,7 @@ class Blocks(_InGraph):
         config = DefaultWeightOnlyQuantConfig(
             block_size=self._block_size,
             is_symmetric=True,
-            accuracy_level=_INT8 if self._int8 else _FLOAT,
+            accuracy_level=_INT8 if self.int8_activations else _FLOAT,
             bits=self._bits,
         )
         quantizer = MatMulNBitsQuantizer(onnx.load(dense / _GRAPH), algo_config=config)

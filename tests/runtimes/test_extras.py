@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ONNX = ("engines/onnxruntime.py", "engines/onnx_graph.py", "weights/onnx_packed.py")
+ONNX = ("engines/onnxruntime.py", "engines/exported_graph.py", "engines/onnx_graph.py", "weights/onnx_packed.py")
 TENSORRT = tuple(
     f"engines/{name}.py" for name in ("tensorrt", "tensorrt_plan", "tensorrt_build", "onnx_graph", "static_graph")
 )
@@ -22,6 +22,7 @@ EXTRAS = {
     "onnx-gpu": ONNX,
     "tensorrt": (*TENSORRT, "engines/torch_tensorrt.py"),
     "tensorrt-rtx": TENSORRT,
+    "openvino": tuple(f"engines/{name}.py" for name in ("openvino", "exported_graph", "onnx_graph")),
     "gptq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "awq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "quant": ("weights/torchao.py", "weights/bitsandbytes.py"),
@@ -58,6 +59,6 @@ def test_an_extra_brings_what_its_engine_imports(extra: str) -> None:
         for name in wanted(ROOT / "runtimes" / part)
         if not there & set(BROUGHT.get(name, (name.lower(), name.lower().replace("_", "-"))))
     }
-    if "onnxruntime" in missing and extra.startswith("tensorrt"):
-        missing.remove("onnxruntime")  # of packed graphs, which TensorRT does not take
+    if "onnxruntime" in missing and not extra.startswith("onnx"):
+        missing.remove("onnxruntime")  # of packed graphs, which name the extra onnx
     assert missing == set()

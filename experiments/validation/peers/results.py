@@ -95,6 +95,15 @@ class Timed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedBy:
+    """What each load generator reports of the same server, and what the server counted, one object per turn."""
+
+    concurrency: int
+    requests: int
+    reports: dict[str, list[dict[str, float | None]]]  # by tool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Piece:
     """A piece of work with its goal."""
 
@@ -127,6 +136,13 @@ class Timing(Timed):
     measured: Measured
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serving(ServedBy):
+    """The reports of load generators, with their circumstances."""
+
+    measured: Measured
+
+
 @dataclass(kw_only=True)
 class Results:
     """All results of one machine; each piece of work is added when it ends."""
@@ -136,3 +152,4 @@ class Results:
     generation: list[Generation] = field(default_factory=list)
     execution: Execution | None = None
     timing: Timing | None = None
+    serving: Serving | None = None

@@ -38,6 +38,8 @@ from runtime_matrix.experiments.validation.peers.results import (
     Results,
     Scored,
     Scoring,
+    ServedBy,
+    Serving,
     Timed,
     Timing,
 )
@@ -46,6 +48,7 @@ from runtime_matrix.experiments.validation.peers.table import spread, write_tabl
 Kept = TypeVar("Kept", Scoring, Generation)
 
 _ROOT = Path(__file__).resolve().parents[3]
+_VLLM = Path(os.environ.get("RUNTIME_MATRIX_VLLM_PYTHON", ".vllm/bin/python"))  # made by `make vllm`; else left out
 _ADAPTER = ["--through", "adapter"]
 _GENAI = ["--backend", "onnxruntime-genai"]
 _ONNX = "runtime_matrix.runtimes.engines.onnxruntime:OnnxRuntime"
@@ -85,8 +88,8 @@ GENERATION = {
         [*_BUDGET, *_ADAPTER, "--runtime", _ONNX, *_GENAI], 2.5, 30
     ),
 }
-_OTHERS = {"execution": 120, "timing": 20}  # seconds per turn
-PARTS = ("scoring", "generation", "execution", "timing")
+_OTHERS = {"execution": 120, "timing": 20, "serving": 90}  # seconds per turn
+PARTS = ("scoring", "generation", "execution", "timing", "serving")
 
 
 def main() -> int:
@@ -234,6 +237,19 @@ def _timing(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
     yield
 
 
+def _serving(arguments: argparse.Namespace, results: Results) -> Iterator[None]:
+    python = interpreter(arguments.environments, "guidellm", arguments.torch)
+    _log("serving", _OTHERS["serving"] * arguments.turns)
+    words = ["--guidellm", str(python), "--turns", str(arguments.turns), "--threads", str(arguments.threads)]
+    if _VLLM.exists():
+        words += ["--vllm", str(_VLLM)]
+    served = typed(
+        _run([sys.executable, "-m", "runtime_matrix.experiments.validation.peers.serving", *words]), ServedBy
+    )
+    results.serving = Serving(**vars(served), measured=_measured(arguments, results.machine))
+    yield
+
+
 def _run(command: list[str]) -> JsonObject:
     """Return the JSON in the last line of a script's output. UserError if the script fails."""
     # Spinning threads would count as CPU time.
@@ -249,7 +265,13 @@ def _machine() -> Machine:
     return typed({**to_plain(environment()), "date": datetime.date.today().isoformat()}, Machine)
 
 
-_PARTS = {"scoring": _scoring, "generation": _generation, "execution": _execution, "timing": _timing}
+_PARTS = {
+    "scoring": _scoring,
+    "generation": _generation,
+    "execution": _execution,
+    "timing": _timing,
+    "serving": _serving,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

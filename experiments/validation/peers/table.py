@@ -12,6 +12,7 @@ from runtime_matrix.experiments.validation.peers.results import (
     Measured,
     Results,
     Scoring,
+    Serving,
     Timing,
 )
 
@@ -41,6 +42,8 @@ def write_table(results: Results, path: Path) -> None:
         lines += [*_execution(results.execution), ""]
     if results.timing:
         lines += ["## Speed as measured: optimum-benchmark 0.6.0, the bundled model", "", *_timing(results.timing), ""]
+    if results.serving:
+        lines += ["## One llama.cpp server under load, as each tool reports it", "", *_serving(results.serving), ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -110,6 +113,22 @@ def _timing(timing: Timing) -> list[str]:
         lines.append(f"| {name} | {' | '.join(spread(column[name]) for column in columns)} |")
     turns = _count(len(timing.cpu_s["ours"]), "turn")
     return [*lines, "", f"{turns}, {_described(timing.measured)}. Wall time, one row."]
+
+
+_SERVED = {"ttft_ms_p50": "TTFT p50 ms", "tpot_ms_p50": "TPOT p50 ms", "tokens_per_s": "tokens / s"}
+_COUNTED = {"server_itl_ms": "server: ms per token", "completed": "completed"}
+
+
+def _serving(serving: Serving) -> list[str]:
+    columns = {**_SERVED, **_COUNTED}
+    lines = [f"| tool | {' | '.join(columns.values())} | tokens: tool / server |", "| --- |" + " --- |" * 6]
+    for name, reports in serving.reports.items():
+        cells = [spread([value for report in reports if (value := report[key]) is not None]) for key in columns]
+        shares = [(report["new_tokens"] or 0) / (report["server_new_tokens"] or 1) for report in reports]
+        lines.append(f"| {name} | {' | '.join(cells)} | {spread(shares)} |")
+    turns = _count(len(serving.reports["ours"]), "turn")
+    size = f"{serving.requests} requests, {serving.concurrency} in flight, in turns"
+    return [*lines, "", f"{turns}, {size}, {_described(serving.measured)}. Closed loop; TPOT: mean of a request."]
 
 
 def _count(number: int, noun: str) -> str:

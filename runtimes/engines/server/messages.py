@@ -13,6 +13,7 @@ from runtime_matrix.runtimes.requests import GenerateRequest, Scored, Usage
 IdSource = Literal["token_ids", "completion", "logprobs"]
 ScoreSource = Literal["prompt_logprobs", "echo"]
 COMPLETIONS, LLAMA_COMPLETION = "/v1/completions", "/completion"
+_MOST_STOPS = 4  # that the OpenAI API takes; texts are cut at all of them when they have arrived
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)  # of a reply of another form
 _ROUNDING = 1e-2  # of a log-probability of 0, in the dtypes that servers compute in
 _NAMED = "token_id:"  # as vLLM names a token by its id
@@ -51,7 +52,7 @@ class Dialect:
         if request.temperature > 0:
             body |= {"top_p": request.top_p, "seed": seed % 2**31, **_NO_OTHER_SAMPLING}
         if request.stop:
-            body["stop"] = list(request.stop)
+            body["stop"] = list(request.stop) if is_llama else list(request.stop[:_MOST_STOPS])
         if request.ignore_eos:
             body["ignore_eos"] = True
         if is_llama:

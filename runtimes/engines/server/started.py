@@ -51,6 +51,12 @@ class StartedServer(OpenAIServer):
             self.close()
             raise
 
+    @property
+    def url(self) -> str:
+        """The address of the running server."""
+        assert self._process is not None, "call load first"
+        return self._process.url
+
     @override
     def close(self) -> None:
         super().close()

@@ -103,13 +103,21 @@ def test_weights_are_counted_in_the_files(tmp_path: Path, tiny_model: Path) -> N
         ("runtime=onnxruntime_w8a8",),
         ("runtime=onnxruntime_w4",),
         ("runtime=onnxruntime_w4a8",),
+        ("runtime=openvino",),
+        ("runtime=openvino_w8",),
         ("runtime=torchao_int8",),
         ("runtime=nf4",),
     ],
     ids=" ".join,
 )
 def test_declarations_of_the_built_in_runtimes_are_accepted(words: tuple[str, ...], artifacts: Path) -> None:
-    packages = {"onnx": "onnxruntime", "torchao": "torchao", "nf4": "bitsandbytes", "offload": "accelerate"}
+    packages = {
+        "onnx": "onnxruntime",
+        "openvino": "openvino",
+        "torchao": "torchao",
+        "nf4": "bitsandbytes",
+        "offload": "accelerate",
+    }
     for part, package in packages.items():
         if part in words[0]:
             pytest.importorskip(package)

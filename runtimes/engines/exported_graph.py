@@ -1,0 +1,87 @@
+"""An exported graph in the artifact cache, as its file describes it: names, shapes and dtypes of inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Weights
+from runtime_matrix.runtimes.engines import onnx_graph
+from runtime_matrix.runtimes.engines.graph_forms import Form
+from runtime_matrix.runtimes.weights.packages import import_all
+
+ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # TensorProto.DataType
+_DTYPES = {element: dtype for dtype, element in ELEMENTS.items()}
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph of one of the forms of `graph_forms`."""
+
+    folder: Path
+    held_names: Sequence[str]  # inputs that hold keys and values
+    heads: int
+    width: int
+    dtype: torch.dtype  # of keys and values
+    vocabulary: int
+    logits_dtype: torch.dtype
+    has_positions: bool  # whether positions are an input
+
+    @property
+    def path(self) -> Path:
+        """The file of the graph; its weights are in the same folder."""
+        return self.folder / onnx_graph.GRAPH
+
+    def traits(self, model: ModelSource, dtype: str) -> Traits:
+        """Return the traits of an engine that computes this graph of `model` in `dtype`."""
+        return Traits(
+            vocabulary=self.vocabulary,
+            max_length=onnx_graph.context_length(model),
+            dtype=dtype,
+            weight_bytes=onnx_graph.weight_bytes(self.folder),
+            weight_disk_bytes=sum(path.stat().st_size for path in self.folder.glob(f"{onnx_graph.GRAPH}*")),
+            build_phases=frozenset({"export"}),
+        )
+
+
+def load(
+    model: ModelSource,
+    weights: Weights,
+    dtype: str,
+    hw: Hardware,
+    phase: Phase,
+    form: Form,
+    package: str,
+) -> ExportedGraph:
+    """Export the model, or find it exported, in the phases import and export; `package` is the one that runs it.
+
+    Raises Unsupported for a model that cannot be exported.
+    """
+    torch.set_num_threads(hw.threads)
+    with phase("import"):
+        import_all(("onnx", package))
+    with phase("export"):
+        return read(onnx_graph.exported(model, weights, dtype, hw, phase, form))
+
+
+def read(folder: Path) -> ExportedGraph:
+    """Return what the file of a graph says about it; weights are not read."""
+    import onnx
+
+    graph = onnx.load(folder / onnx_graph.GRAPH, load_external_data=False).graph
+    inputs, outputs = ({value.name: value.type.tensor_type for value in side} for side in (graph.input, graph.output))
+    held_names = [name for name in inputs if name.startswith(("key.", "value."))]
+    held, logits = inputs[held_names[0]], outputs["logits"]
+    return ExportedGraph(
+        folder,
+        held_names,
+        heads=held.shape.dim[1].dim_value,
+        width=held.shape.dim[3].dim_value,
+        dtype=_DTYPES[held.elem_type],
+        vocabulary=logits.shape.dim[-1].dim_value,
+        logits_dtype=_DTYPES[logits.elem_type],
+        has_positions="positions" in inputs,
+    )
