@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.evaluation.decoding import decode_batch
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
@@ -146,8 +147,6 @@ class Steps:
 
     def intake(self, slots: int) -> AbstractContextManager[Intake]:
         """See `Face`."""
-        from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
-
         return ContinuousBatching(self.runtime, self.traits, max_batch=slots)
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:

@@ -79,9 +79,9 @@ def test_decoded_tokens_are_eager_s(faces: tuple[Face, Face]) -> None:
     source = random.Random(5)
     prompts = [[source.randrange(8, 2048) for _ in range(20)] for _ in range(3)]
     steps: list[int] = []
-    ours = faces[0].decode(prompts, 16, lambda: steps.append(1))
+    ours = faces[0].decode(prompts, 16, lambda: steps.append(1)).tokens
     assert len(steps) == 16
-    theirs = faces[1].decode(prompts, 16)
+    theirs = faces[1].decode(prompts, 16).tokens
     assert [len(ids) for ids in ours] == [16] * 3
     # A banned end of text changes a text from there on.
     banned = faces[0].banned([0, 1])

@@ -97,7 +97,7 @@ def test_the_real_server_scores_and_decodes_as_eager_does(bundled: tuple[ModelSo
                 pair for batch in face.score([ScoreRequest(ids, 1)], ScoringConfig(), Tally()) for pair in batch
             ]
             assert isinstance(result, Scored)
-            results.append((result, face.decode([ids[:9], ids[:12]], 24)))
+            results.append((result, face.decode([ids[:9], ids[:12]], 24).tokens))
         (ours, our_tokens), (theirs, their_tokens) = results
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
         assert ours.top1_margins == pytest.approx(theirs.top1_margins, abs=1e-3)
