@@ -220,7 +220,7 @@ UNREADY = [
 ]
 
 
-@pytest.mark.parametrize(("served", "options", "message"), UNREADY, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("served", "options", "message"), UNREADY, ids=[message[:40] for *_, message in UNREADY])
 def test_a_server_that_does_not_fit_is_named_in_one_line(
     serving: Serving, served: Json, options: Json, message: str
 ) -> None:

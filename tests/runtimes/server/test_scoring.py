@@ -81,7 +81,7 @@ def test_a_token_below_the_likeliest_is_no_score(connected: Connected) -> None:
         (Fault(status=400, message="too long"), "HTTP 400: too long"),
         (Fault(raw=b"{"), "not JSON"),
     ],
-    ids=str,
+    ids=["no choices", "no object", "an error", "a refusal", "no JSON"],
 )
 def test_a_faulty_reply_fails_the_letters_of_its_question_alone(kept: Connected, fault: Fault, reason: str) -> None:
     client = kept("llama", tries=1)
