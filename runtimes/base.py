@@ -31,7 +31,11 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Source of the weights: a folder in Hugging Face format, or an architecture with seeded random weights."""
+    """Source of the weights: a folder in Hugging Face format, or an architecture with seeded random weights.
+
+    `folder` may also be a GGUF file, whose name ends in .gguf: engines with `gguf` among their `weight_forms` receive
+    it as it is, and `weights.full` dequantizes it for the others.
+    """
 
     digest: str  # identifies the model's content; part of artifact keys
     folder: Path | None = None

@@ -29,6 +29,7 @@ from tests.documentation import commands
 from tests.experiments.answers import written
 from tests.experiments.harness.local_tasks import write_tasks
 from tests.experiments.recorded import make_record, sweep, write
+from tests.gguf_files import write_gguf
 
 DATA = ROOT / "experiments" / "bundled" / "data"
 FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
@@ -75,6 +76,11 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         assert done.returncode == 0
         return
     places = {"model.path=DIR": f"model.path={tiny_model}", f"{TARGET}=MODULE:CLASS": f"{TARGET}={ENGINE}"}
+    if "FILE.gguf" in command:
+        pytest.importorskip("gguf", reason="the extra llamacpp is not installed")
+        model = ROOT / "experiments" / "bundled" / "model"
+        places |= {"model.path=FILE.gguf": f"model.path={write_gguf(model, tmp_path / 'bundled.gguf')}"}
+        places |= {f"model.{name}=DIR": f"model.{name}={model}" for name in ("reference", "tokenizer")}
     if "lm_eval" in command:
         folder = write_tasks(tmp_path / "tasks", documents=8)
         places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}

@@ -65,11 +65,11 @@ class RuntimeMatrixLM(HarnessLM):
         words = [_word(key, value) for key, value in options.items() if value is not None]
         self.model = load(str(runtime), *(["model=local"] if model_path is not None else []), *words)
         cell = self.model.cell
-        assert cell.source.folder is not None  # `load` refuses models without a tokenizer
+        assert cell.facts.tokenizer is not None  # `load` refuses models without a tokenizer
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
         super().__init__(
             _Loaded(self.model),
-            HarnessTokenizer(cell.source.folder, add_bos_token, prefix_token_id),
+            HarnessTokenizer(cell.facts.tokenizer, add_bos_token, prefix_token_id),
             cell.facts.max_length,
             HarnessOptions(
                 max_length=_checked_length(max_length, cell.facts.max_length),

@@ -120,7 +120,8 @@ def load(runtime: str = "eager", *overrides: str) -> Model:
     cell = plan(compose(words), command_line("run", words))
     text = loading.make_text(cell)
     if text is None:
-        raise UserError("the model has no tokenizer: load needs one for texts")
+        problem = cell.facts.tokenizer_problem or "the model has no tokenizer"
+        raise UserError(f"{problem}: load needs one for texts")
     hardware = cell.hardware(device.resolve(cell.config.hw)[0])
     with ExitStack() as on_failure:
         loaded = on_failure.enter_context(loading.make_stepping(cell.config.runtime, "loaded by this function"))

@@ -13,13 +13,14 @@ from pathlib import Path
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.config import gguf_models, models
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build, identity_of
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.schema import Code
 from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.gguf_header import is_gguf
 
 _FEWEST_ROWS = 8  # smallest batch for which an engine with fixed bounds is built
 
@@ -37,6 +38,7 @@ class Cell:
     source: ModelSource
     command: str
     artifacts: Path
+    reference_facts: models.ModelFacts | None = None  # of `model.reference`; None: the reference runs the cell's model
 
     @property
     def label(self) -> str:
@@ -67,7 +69,13 @@ class Cell:
         """Return 16 hex digits of everything that affects figures: options, model and benchmark versions."""
         later = {name: version for name, version in self.config.benchmark.versions().items() if version > 1}
         text = json.dumps(
-            [identity_of(CellConfig, self.resolved), self.facts.digest, *([later] if later else [])], sort_keys=True
+            [
+                identity_of(CellConfig, self.resolved),
+                self.facts.digest,
+                *([later] if later else []),
+                *([self.reference_facts.digest] if self.reference_facts is not None else []),
+            ],
+            sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -87,6 +95,16 @@ class Cell:
         classes = [type(task) for task, _ in self.config.benchmark.items()]
         own = f"{_TASKS}."
         return [f"{cls.__module__}:{cls.__qualname__}" for cls in classes if not cls.__module__.startswith(own)]
+
+    @property
+    def of_reference(self) -> Cell:
+        """Return the cell with the model that the reference runs: `model.reference`, under the cell's own tokenizer."""
+        other = self.reference_facts
+        if other is None:
+            return self
+        facts = dataclasses.replace(other, tokenizer=self.facts.tokenizer, bos_id=self.facts.bos_id)
+        source = ModelSource(other.digest, other.folder, stored_method=other.quantized)
+        return dataclasses.replace(self, facts=facts, source=source, reference_facts=None)
 
     @property
     def uses_responses(self) -> bool:
@@ -145,11 +163,34 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     folder = _folder(config)
     if folder is None:
         facts = models.random_facts(dict(config.model.architecture or {}), config.model.seed)
+    elif is_gguf(folder):
+        facts = gguf_models.inspect_file(
+            folder, artifacts, _path(config.model.tokenizer), _path(config.model.reference)
+        )
     else:
         facts = models.inspect_folder(folder, artifacts)
     check_files(config, facts, artifacts)
     source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed, facts.quantized)
-    return Cell(config, dict(resolved), facts, source, command, artifacts.resolve())
+    reference = _reference_facts(config, facts, artifacts)
+    return Cell(config, dict(resolved), facts, source, command, artifacts.resolve(), reference)
+
+
+def _reference_facts(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> models.ModelFacts | None:
+    """Return the facts of `model.reference`; None without it. UserError if its vocabulary differs from the model's."""
+    folder = _path(config.model.reference)
+    if folder is None:
+        return None
+    reference = models.inspect_folder(folder, artifacts)
+    if reference.vocabulary != facts.vocabulary:
+        raise UserError(
+            f"model.reference={folder} has a vocabulary of {reference.vocabulary:,}, the model has "
+            f"{facts.vocabulary:,}: give the model that the file was converted from"
+        )
+    return reference
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
 
 
 def _named(resolved: JsonObject) -> JsonObject:

@@ -16,6 +16,7 @@ from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, mo
 from runtime_matrix.experiments.records.code import constructor_options
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.runtimes.base import Unsupported
+from runtime_matrix.runtimes.gguf_header import is_gguf
 
 # Modules whose constructors check their options and import nothing large.
 _CHECKED_MODULES = ("runtime_matrix.runtimes.weights.", "runtime_matrix.runtimes.placements.")
@@ -106,6 +107,10 @@ def _check_ignored(config: CellConfig) -> None:
             raise UserError(
                 f"model.{name} belongs to model={kind}; model={model.kind} would ignore it: add model={kind}"
             )
+    if not (model.kind == "local" and is_gguf(Path(str(model.path)))):
+        for name in ("tokenizer", "reference"):
+            if getattr(model, name) is not None:
+                raise UserError(f"model.{name} would be ignored: it belongs to model=local model.path=FILE.gguf")
     if config.generation.draft_model is not None and config.generation.speculate != "draft":
         raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from runtime_matrix.experiments.config.digests import digest_of
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.runtimes.gguf_header import is_gguf
 
 _LENGTHS = ("max_position_embeddings", "n_positions")
 _SIZES = (
@@ -62,7 +60,7 @@ class Tensor(TypedDict):
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model's files state about it; None where they do not."""
+    """What a model's files state about it; None where they do not. `folder` may be a GGUF file."""
 
     folder: Path | None
     model_type: str
@@ -72,9 +70,21 @@ class ModelFacts:
     eos_ids: tuple[int, ...]
     digest: str
     weight_disk_bytes: int | None
-    has_tokenizer: bool
+    tokenizer: Path | None  # the folder that holds tokenizer.json
     shape: ModelShape | None = None
     quantized: str | None = None  # the quantization method of the stored weights, as its configuration names it
+    parameters: int | None = None  # of a GGUF file; `stored_parameters` counts those of a folder
+    tokenizer_problem: str | None = None  # why a GGUF file has no tokenizer, and what to do
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be converted to token ids."""
+        return self.tokenizer is not None
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether `folder` is a GGUF file."""
+        return self.folder is not None and is_gguf(self.folder)
 
 
 def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
@@ -93,6 +103,9 @@ def inspect_folder(folder: Path, cache: Path | None = None) -> ModelFacts:
 
 
 def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
+    files = sorted(filter(is_gguf, folder.iterdir()))
+    if files and not (folder / "config.json").exists():
+        raise UserError(f"{folder} has GGUF files and no config.json: name one, as in model.path={files[0]}")
     config = _json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{folder / 'config.json'} has no model_type; give a model in the layout of Hugging Face")
@@ -105,7 +118,7 @@ def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
         max_length = _size(folder, {"max_position_embeddings": max_length}, "max_position_embeddings")
     has_tokenizer = (folder / "tokenizer.json").exists()
     if has_tokenizer:
-        _check_tokenizer(folder / "tokenizer.json", vocabulary)
+        check_tokenizer(folder / "tokenizer.json", vocabulary)
     files = [folder / name for name in _TEXT_FILES if (folder / name).exists()] + weights
     eos = generation.get("eos_token_id", config.get("eos_token_id"))
     return ModelFacts(
@@ -115,9 +128,9 @@ def _inspect(folder: Path, cache: Path | None) -> ModelFacts:
         vocabulary=vocabulary,
         bos_id=generation.get("bos_token_id", config.get("bos_token_id")),
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
-        digest=_digest(files, cache),
+        digest=digest_of(files, cache),
         weight_disk_bytes=sum(file.stat().st_size for file in weights),
-        has_tokenizer=has_tokenizer,
+        tokenizer=folder if has_tokenizer else None,
         shape=ModelShape.of(text),
         quantized=(config.get("quantization_config") or {}).get("quant_method"),
     )
@@ -150,7 +163,7 @@ def random_facts(architecture: JsonObject, seed: int) -> ModelFacts:
         eos_ids=(),
         digest=hashlib.sha256(text.encode()).hexdigest()[:32],
         weight_disk_bytes=None,
-        has_tokenizer=False,
+        tokenizer=None,
         shape=ModelShape.of(architecture),
     )
 
@@ -169,7 +182,9 @@ def _check_architecture(architecture: JsonObject) -> None:
 def title(facts: ModelFacts, name: str) -> str:
     """Return a name with type and size, such as `Llama 3.4M (bundled)`."""
     kind = facts.model_type.replace("_", " ")
-    count = stored_parameters(facts.folder) if facts.folder is not None else None
+    count = facts.parameters
+    if count is None and facts.folder is not None:
+        count = stored_parameters(facts.folder)
     units = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
     unit, suffix = next(((unit, suffix) for unit, suffix in units if (count or 0) >= unit), (1, ""))
     size = f" {count / unit:.3g}{suffix}" if count else ""
@@ -255,7 +270,8 @@ def _check_safetensors(path: Path) -> None:
         raise UserError(f"{path} is damaged: {error}; download or save the model again") from error
 
 
-def _check_tokenizer(path: Path, vocabulary: int) -> None:
+def check_tokenizer(path: Path, vocabulary: int) -> None:
+    """Raise UserError for a tokenizer.json that cannot be read, or that has more tokens than the model."""
     from tokenizers import Tokenizer
 
     _check_regular(path)
@@ -266,38 +282,5 @@ def _check_tokenizer(path: Path, vocabulary: int) -> None:
     if largest >= vocabulary:
         raise UserError(
             f"the tokenizer does not fit the model: {path} has the id {largest}, "
-            f"config.json has a vocabulary of {vocabulary}"
+            f"the model has a vocabulary of {vocabulary}"
         )
-
-
-def _digest(files: list[Path], cache: Path | None) -> str:
-    digests = _cached_digests(cache)
-    before = dict(digests)
-    parts = []
-    for file in sorted(files):
-        stat = file.stat()
-        key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        if key not in digests:
-            with open(file, "rb") as stream:
-                digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-        parts.append(f"{file.name}:{digests[key]}")
-    if cache is not None and digests != before:
-        _store_digests(cache, digests)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _cached_digests(cache: Path | None) -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError):
-        if cache is not None:
-            content = json.loads((cache / "digests.json").read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
-    return {}
-
-
-def _store_digests(cache: Path, digests: Mapping[str, str]) -> None:
-    with contextlib.suppress(OSError):  # then the files are hashed again next time
-        cache.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=cache)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dict(digests), file)
-        os.replace(temporary, cache / "digests.json")

@@ -83,7 +83,11 @@ class HwConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model: `path` is for local, `id` and `revision` for hub, `architecture` and `seed` for random."""
+    """The model: `path` is for local, `id` and `revision` for hub, `architecture` and `seed` for random.
+
+    Of a local GGUF file, `tokenizer` is a folder that replaces its tokenizer, and `reference` the folder of the model
+    that computes the reference's outputs, instead of the file's dequantized weights.
+    """
 
     kind: str = among("bundled", "local", "hub", "random")
     path: str | None
@@ -91,6 +95,8 @@ class ModelConfig:
     revision: str | None
     architecture: JsonObject | None
     seed: int = least(0, most=2**63 - 1)
+    tokenizer: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

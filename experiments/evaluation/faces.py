@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching, Limits
 from runtime_matrix.experiments.evaluation.decoding import decode_batch
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
@@ -26,6 +26,9 @@ from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream, U
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
 OnText = Callable[[int, int, Generated | Failed], None]  # (request, sample, result), as soon as a text is finished
+
+
+_MOST_REQUESTS = 1 << 30  # a load decides itself how many wait
 
 
 class RequestFailed(RuntimeError):
@@ -145,13 +148,38 @@ class Steps:
         """See `Face`."""
         self.runtime.synchronize()
 
-    def intake(self, slots: int) -> AbstractContextManager[Intake]:
-        """See `Face`."""
-        return ContinuousBatching(self.runtime, self.traits, max_batch=slots)
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """See `Face`. Nothing else may use the runtime meanwhile."""
+        limits = Limits(max_batch=slots, max_requests=_MOST_REQUESTS)
+        with closing(
+            ContinuousBatching(self.runtime, self.traits, lambda ids: lambda token: "", limits=limits)
+        ) as ours:
+            yield _OwnIntake(ours)
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
         return frozenset()
+
+
+class _OwnIntake:
+    """Continuous batching as an intake."""
+
+    waiting_metrics = ("waiting",)
+
+    def __init__(self, batching: ContinuousBatching):
+        self._batching = batching
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        """See `Intake`."""
+        return self._batching.start(request, listener)
+
+    def metrics(self) -> Mapping[str, float]:
+        """See `Intake`."""
+        counts = self._batching.counts
+        names = ("prompt_tokens", "new_tokens", "finished", "cancelled", "steps", "busy_s")
+        waiting = max(0, counts.admitted - counts.running)
+        return {"waiting": float(waiting), **{name: float(getattr(counts, name)) for name in names}}
 
 
 class WholeRequests:

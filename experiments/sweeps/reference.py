@@ -62,7 +62,9 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
     # Not the packages of the cell's own runtime, so that all runtimes share the reference.
     versions = {name: identity.environment.versions.get(name) for name in packages()}
     environment = replace(identity.environment, versions={**versions, **code.versions})
+    own = cell.reference_facts
     key: JsonObject = plain({
+        **({"model_of_reference": own.digest} if own is not None else {}),
         "model": cell.facts.digest,
         "reference": asdict(config.reference),
         "dtype": config.runtime.dtype,

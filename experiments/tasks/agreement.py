@@ -81,7 +81,7 @@ class Agreement(Task[AgreementConfig]):
 
         stored = bench.folder / f"{_LOGITS}.npz"
         if not stored.exists():
-            bench.skip("no reference was measured with this cell")
+            bench.skip(bench.why_no_reference or "no reference was measured with this cell")
         runtime = bench.require_steps()
         prompts = agreement.prompts(bench.text, bench.traits, bench.seed)
         logits = agreement.prompt_logits(runtime, prompts, bench.traits)

@@ -126,8 +126,13 @@ class Bench(Protocol):
         ...
 
     @property
-    def model_folder(self) -> Path | None:
-        """The folder of the model's files; None for random weights."""
+    def tokenizer_folder(self) -> Path | None:
+        """The folder that holds tokenizer.json; None for a model without a tokenizer."""
+        ...
+
+    @property
+    def why_no_reference(self) -> str | None:
+        """Why the reference's outputs could not be computed, in one line; None if they were, or were not asked for."""
         ...
 
     @property

@@ -87,7 +87,8 @@ class Divergence(QualityTask[DivergenceConfig]):
 
         text, file, runtime = bench.require_text(), bench.folder / _FILE, bench.require_steps()
         if not file.exists():
-            bench.skip("no reference was measured with this cell: set agreement.enabled=true")
+            hint = "no reference was measured with this cell: set agreement.enabled=true"
+            bench.skip(bench.why_no_reference or hint)
         requests = self._windows(config, text, bench.traits.vocabulary)
         budget = bench.scoring.token_budget or bench.traits.batch_tokens
         entry.parameters = {"window": config.window, "windows": len(requests)}

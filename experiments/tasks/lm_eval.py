@@ -130,10 +130,10 @@ class LmEval(QualityTask[LmEvalConfig]):
         from runtime_matrix.experiments.harness.samples import items, scores_by_task
 
         bench.require_text()
-        assert bench.model_folder is not None  # a tokenizer lies in a folder
+        assert bench.tokenizer_folder is not None  # else `require_text` has skipped the benchmark
         answering = _BenchAnswering(bench)
         options = HarnessOptions(config.max_length, config.max_gen_toks)
-        tokenizer = HarnessTokenizer(bench.model_folder, config.add_bos_token)
+        tokenizer = HarnessTokenizer(bench.tokenizer_folder, config.add_bos_token)
         model = HarnessLM(answering, tokenizer, bench.traits.max_length, options, bench.seed)
         chosen = (config.include_path, config.num_fewshot, config.limit, config.apply_chat_template)
         results = evaluate(model, config.tasks, *chosen)

@@ -11,6 +11,7 @@ import torch
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.graph_forms import Form
+from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
 ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # TensorProto.DataType
@@ -43,6 +44,7 @@ class ExportedGraph:
             dtype=dtype,
             weight_bytes=onnx_graph.weight_bytes(self.folder),
             weight_disk_bytes=sum(path.stat().st_size for path in self.folder.glob(f"{onnx_graph.GRAPH}*")),
+            notes=full.notes(model, dtype),
             build_phases=frozenset({"export"}),
         )
 

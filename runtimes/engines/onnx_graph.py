@@ -93,12 +93,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
 
 def context_length(model: ModelSource) -> int | None:
     """Return the maximum number of tokens per row from the model's configuration; None: it states no limit."""
-    from transformers import AutoConfig
-
-    if model.folder is not None:
-        config = AutoConfig.from_pretrained(model.folder)
-    else:
-        config = full.random_config(model.architecture or {})
+    config = full.config_of(model.folder) if model.folder is not None else full.random_config(model.architecture or {})
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

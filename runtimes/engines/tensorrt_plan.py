@@ -28,6 +28,7 @@ _PLAN = "model.plan"
 _MOST_TOKENS = 2048  # per row: the intermediate memory of the prefill profile grows with the square
 _SEEN = 256  # the number of visible slots is rounded up to a multiple of this
 _RTX_DEFAULT = "8.6, 8.9 or 12.0"  # compute capabilities for which RTX builds by default
+_RTX_NOTES = ("kernels are not specialised for each shape: they would be compiled while they are timed",)
 _FORM = 3  # to be increased when the built engine changes
 
 
@@ -84,9 +85,7 @@ class TensorRTPlan(StaticGraph):
             weight_disk_bytes=plan.stat().st_size,
             max_batch=bounds.batch,
             build_phases=frozenset({"export", "build"}),
-            notes=("kernels are not specialised for each shape: they would be compiled while they are timed",)
-            if self._is_rtx
-            else (),
+            notes=(*(_RTX_NOTES if self._is_rtx else ()), *full.notes(model, self._dtype)),
         )
         return self._traits
 

@@ -104,6 +104,6 @@ class TorchLoader:
             weight_disk_bytes=full.disk_bytes(model.folder),
             batch_tokens=2048 if hw.device == "cpu" else 16384,
             dtype_note=dtype_note(dtype, hw.device),
-            notes=notes + more,
+            notes=notes + more + full.notes(model, dtype),
         )
         return TorchModule(module, hw.device, name, traits.max_length, traits)

@@ -1,4 +1,4 @@
-"""Full-precision weights: a Hugging Face folder, or seeded random weights from an architecture."""
+"""Full-precision weights: a Hugging Face folder, a GGUF file, or seeded random weights from an architecture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
+from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
+from runtime_matrix.runtimes.weights import gguf_module
 
 # Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
 _FULL_ATTENTION = {"full_attention"}
@@ -46,7 +48,7 @@ class Full:
 
 
 def load_module(request: LoadRequest) -> Any:
-    """Return a `transformers` causal language model on the device, in inference mode.
+    """Return a `transformers` causal language model on the device, in inference mode; a GGUF file is dequantized.
 
     Raises Unsupported if the model has layers other than full attention, or an unknown architecture.
     """
@@ -57,9 +59,11 @@ def load_module(request: LoadRequest) -> Any:
     logging.disable_progress_bar()
     model, dtype = request.model, getattr(torch, request.dtype)
     folder = model.folder or _kept(model, request.hw)
-    if folder is not None:
+    if folder is not None and is_gguf(folder):
+        module = gguf_module.load_module(folder, dtype, request.attention)
+    elif folder is not None:
         module = AutoModelForCausalLM.from_pretrained(
-            folder, config=_config_of(folder), dtype=dtype, attn_implementation=request.attention
+            folder, config=config_of(folder), dtype=dtype, attn_implementation=request.attention
         )
     else:
         module = _random(model, request.attention).to(dtype)
@@ -73,10 +77,15 @@ def load_module(request: LoadRequest) -> Any:
     return untyped.to(request.hw.device).eval().requires_grad_(False)
 
 
-def _config_of(folder: Path) -> Any:
-    """Return the model's configuration, with the name of the weight file if that is non-standard, as AutoGPTQ's is."""
+def config_of(folder: Path) -> Any:
+    """Return the model's configuration, with the name of the weight file if that is non-standard, as AutoGPTQ's is.
+
+    Raises Unsupported for a GGUF file that `transformers` cannot read.
+    """
     from transformers import AutoConfig
 
+    if is_gguf(folder):
+        return gguf_module.config_of(folder)
     config = AutoConfig.from_pretrained(folder)
     indexes, files = (
         sorted(path.name for path in folder.glob(f"*.safetensors{suffix}")) for suffix in (".index.json", "")
@@ -90,7 +99,10 @@ def _config_of(folder: Path) -> Any:
 def modules_of(model: ModelSource) -> tuple[str, ...]:
     """Return the names of the modules that loading the model imports. They are imported in the phase `import`."""
     model_type = (model.architecture or {}).get("model_type")
-    if model.folder is not None:
+    if model.folder is not None and is_gguf(model.folder):
+        with suppress(ImportError):
+            model_type = read_header(model.folder).architecture
+    elif model.folder is not None:
         with suppress(OSError, ValueError):
             model_type = json.loads((model.folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     name = str(model_type).replace("-", "_")
@@ -115,10 +127,19 @@ def _parts(tensor: Any) -> list[Any]:
     return parts + [scale for scale in scales if scale is not None]
 
 
+def notes(model: ModelSource, dtype: str) -> tuple[str, ...]:
+    """Return what the record should say about how the weights were read."""
+    if model.folder is None or not is_gguf(model.folder):
+        return ()
+    return tuple(filter(None, [gguf_module.note(model.folder, dtype)]))
+
+
 def disk_bytes(folder: Path | None) -> int | None:
-    """Return the size in bytes of the weight files in `folder`; None if there are none."""
+    """Return the size in bytes of the weight files in `folder`, or of a GGUF file; None if there are none."""
     if folder is None:
         return None
+    if is_gguf(folder):
+        return folder.stat().st_size
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     return sum(file.stat().st_size for file in files) or None
 

@@ -20,6 +20,7 @@ from runtime_matrix.runtimes.base import (
     Unsupported,
     Weights,
 )
+from runtime_matrix.runtimes.gguf_header import is_gguf
 from runtime_matrix.runtimes.weights import full, gguf_tensors, gguf_tokenizer
 from runtime_matrix.runtimes.weights.packages import import_all, require
 
@@ -71,11 +72,6 @@ def written(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phas
         write(weights.load(request), folder / FILE, tensor_type, model.folder)
 
     return artifacts.entry(hw.artifacts, "gguf", made_from, build) / FILE
-
-
-def is_gguf(path: Path) -> bool:
-    """Return whether the path names a GGUF file rather than a model folder."""
-    return path.suffix == ".gguf"
 
 
 def stored_config(model: ModelSource) -> ReadOnlyJson:

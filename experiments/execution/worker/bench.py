@@ -32,6 +32,7 @@ from runtime_matrix.experiments.measurement.cpu_apart import cpu_since
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
+from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.tasks.bench import Answers, Figures, Intake, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.requests import RequestRuntime
@@ -131,9 +132,15 @@ class CellBench:
         return self.cell.artifacts
 
     @property
-    def model_folder(self) -> Path | None:
-        """Return the folder of the model's files; None for random weights."""
-        return self.cell.source.folder
+    def tokenizer_folder(self) -> Path | None:
+        """Return the folder that holds tokenizer.json; None for a model without a tokenizer."""
+        return self.cell.facts.tokenizer
+
+    @property
+    def why_no_reference(self) -> str | None:
+        """Return why the reference's outputs could not be computed; None if they were, or were not asked for."""
+        events = [event for event in read_journal(self.folder / "journal.jsonl") if event["event"] == "no_reference"]
+        return f"there is no reference: {events[-1].get('reason')}" if events else None
 
     @property
     def eos_ids(self) -> Sequence[int]:
@@ -174,7 +181,7 @@ class CellBench:
     def require_text(self) -> Text:
         """Return the tokenizer, or skip the benchmark if the model has none."""
         if self.text is None:
-            self.skip("the model has no tokenizer")
+            self.skip(self.cell.facts.tokenizer_problem or "the model has no tokenizer")
         assert self.text is not None
         return self.text
 

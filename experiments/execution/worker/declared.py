@@ -61,6 +61,8 @@ def parameters_of(cell: Cell, declared: int | None = None, dtype: str = "float32
     It is read from the headers of the files, which needs no memory. Files may hold weights that a causal language model
     does not use: if `declared` bytes do not match, the model is built on torch's meta device and counted.
     """
+    if cell.facts.parameters is not None:
+        return cell.facts.parameters
     if cell.facts.quantized is not None:
         return None
     stored = models.stored_parameters(cell.source.folder) if cell.source.folder is not None else None

@@ -155,7 +155,7 @@ def _reference(cell: Cell, folder: Path, progress: Connection | None) -> None:
     @contextmanager
     def loaded(runtime_config: RuntimeConfig) -> Iterator[ReferenceBench]:
         with make_stepping(runtime_config, "the reference") as runtime:
-            traits = load(cell, runtime, runtime_config, hardware, lambda name: nullcontext())
+            traits = load(cell.of_reference, runtime, runtime_config, hardware, lambda name: nullcontext())
             text = make_text(cell)
             yield ReferenceBench(folder, runtime, traits, text, config.seed, config.scoring, config.agreement)
 
@@ -193,7 +193,7 @@ def _replay(cell: Cell, folder: Path, progress: Connection | None) -> None:
         return
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     with make_stepping(cell.config.reference, "the reference") as runtime:
-        traits = load(cell, runtime, cell.config.reference, hardware, lambda name: nullcontext())
+        traits = load(cell.of_reference, runtime, cell.config.reference, hardware, lambda name: nullcontext())
         scored = score(runtime, traits, requests, cell.config.scoring, banned=banned)
     gaps = [gap for request in scored for gap in request.top1_margins]
     replay = Replay(tokens=len(gaps), same_top_tokens=sum(gap == 0 for gap in gaps), max_logprob_gap=max(gaps))

@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
@@ -29,6 +28,7 @@ from runtime_matrix.runtimes.base import Engine, Hardware, ModelSource, Phase, R
 
 WHOLE_REQUESTS = "the engine takes whole requests and gives no logits"
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads by default
+_GGUF = "gguf"  # form of the weights that an engine with its own reader of GGUF files keeps
 _OUT_OF_MEMORY = (  # messages of torch, the system, C++, ONNX Runtime, cuBLAS and cuDNN
     *("out of memory", "can't allocate memory", "cannot allocate memory", "bad allocation", "bad_alloc"),
     *("failed to allocate memory", "is smaller than requested bytes", "status_alloc_failed"),
@@ -65,15 +65,19 @@ def make_runtime(config: RuntimeConfig) -> Engine:
     return runtime
 
 
-def held_weights(config: RuntimeConfig, stored_method: str | None = None) -> HeldWeights:
+def held_weights(config: RuntimeConfig, stored_method: str | None = None, is_gguf: bool = False) -> HeldWeights:
     """Return how weights are held, as declared by the classes of the weights and of the placement.
 
-    `stored_method` is the quantization method of the stored weights; with one, they are packed.
+    `stored_method` is the quantization method of the stored weights; with one, they are packed. `is_gguf`: they are
+    those of a GGUF file, which the engine reads as it is or receives dequantized.
     """
-    weights = _class(config.weights)
+    weights, form = _class(config.weights), "packed" if stored_method is not None else None
+    if is_gguf:
+        form = _GGUF if _GGUF in _class(config.engine).weight_forms else None
     return HeldWeights(
-        form="packed" if stored_method is not None else str(weights.form),
-        keeps_values=bool(getattr(weights, "keeps_values", False)),
+        form=form or str(weights.form),
+        # An engine that multiplies quantized weights may round the activations too, as llama.cpp does.
+        keeps_values=bool(getattr(weights, "keeps_values", False)) and not (form == _GGUF and stored_method),
         is_whole=not _is_moved(config) or bool(getattr(_class(config.placement), "is_whole", False)),
     )
 
@@ -110,7 +114,24 @@ def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware,
 
     Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read.
     """
+    _check_stored(cell, runtime, config)
+    needs = getattr(_class(config.weights), "needs_calibration", False)
+    return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
+
+
+def _check_stored(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
     method = cell.facts.quantized
+    if cell.facts.is_gguf:
+        if full_name(config.weights["target"]) != _FULL:
+            raise Unsupported(
+                f"{cell.model_name} already holds its weights, which {config.weights['name']} would replace: use "
+                "runtime/weights=full, or the original model"
+            )
+        if not runtime.weight_forms & {_GGUF, "dense"}:
+            raise Unsupported(
+                f"runtime={config.name} does not read GGUF files: use runtime=eager or the original model"
+            )
+        return
     if method is not None and "packed" not in runtime.weight_forms:
         raise Unsupported(
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
@@ -120,8 +141,6 @@ def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware,
         _check_placement(config, True, False, f"stored {method}")
     if method is not None and full_name(config.weights["target"]) != _FULL:
         raise Unsupported(f"the stored weights are already quantized by {method}: use runtime/weights=full")
-    needs = getattr(_class(config.weights), "needs_calibration", False)
-    return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
 
 
 def calibration_ids(cell: Cell) -> list[list[int]]:
@@ -168,10 +187,8 @@ def take_probe(cell: Cell, runtime: Engine, traits: Traits) -> Probe | ProbeFail
 
 def make_text(cell: Cell) -> Text | None:
     """Return the model's tokenizer; None if it has none."""
-    folder = cell.source.folder
-    if folder is None or not cell.facts.has_tokenizer:
-        return None
-    return Text(Path(folder), cell.facts.bos_id, cell.facts.max_length)
+    facts = cell.facts
+    return Text(facts.tokenizer, facts.bos_id, facts.max_length) if facts.tokenizer is not None else None
 
 
 @contextmanager

@@ -165,7 +165,8 @@ class CellPlugin:
             traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(hw_device), phase)
         on_device = max(0, used()) if used is not None else 0
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
-        held = loading.held_weights(self.cell.config.runtime, self.cell.facts.quantized)
+        facts = self.cell.facts
+        held = loading.held_weights(self.cell.config.runtime, facts.quantized, facts.is_gguf)
         wrong = self._wrong(traits, held)
         doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
         load = Load(

@@ -13,6 +13,7 @@ from typing_extensions import override
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
 from runtime_matrix.runtimes.engines import llamacpp_library
 from runtime_matrix.runtimes.engines.server.started import StartedServer
+from runtime_matrix.runtimes.gguf_header import is_gguf
 from runtime_matrix.runtimes.weights import full, gguf_file
 
 _START_S = 120.0
@@ -61,7 +62,7 @@ class LlamaServer(StartedServer):
         with phase("export"):
             file = gguf_file.written(model, self._weights, self._dtype, hw, phase)
         if self._slot_tokens is None:
-            is_file = model.folder is not None and gguf_file.is_gguf(model.folder)
+            is_file = model.folder is not None and is_gguf(model.folder)
             length = None if is_file else gguf_file.stored_config(model).get("max_position_embeddings")
             self._slot_tokens = int(length or _SLOT_TOKENS)
         return file

@@ -31,7 +31,7 @@ class ModelBench:
 
     def __init__(self, folder: Path):
         self.model, self.folder, self.seed = load("eager"), folder, 0
-        self.traits, self.model_folder = self.model.traits, self.model.cell.source.folder
+        self.traits, self.tokenizer_folder = self.model.traits, self.model.cell.facts.tokenizer
 
     def require_text(self) -> object:
         return self.model.text
