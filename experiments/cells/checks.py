@@ -52,8 +52,20 @@ def _check_names(config: CellConfig) -> None:
             if target is not None:
                 _check_target(f"{which}.{part}.target", target)
                 _check_options(f"{which}.{part}", getattr(runtime, part))
+            _check_addresses(f"{which}.{part}", getattr(runtime, part))
     for task, options in config.benchmark.items():
         task.check(options)
+
+
+def _check_addresses(key: str, part: JsonObject) -> None:
+    """Refuse addresses with a password or a query: options are part of the record, which is shared."""
+    for name, value in part.items():
+        for address in value if isinstance(value, list) else [value]:
+            if isinstance(address, str) and re.search(r"://\S*[@?]", address):
+                raise UserError(
+                    f"{key}.{name} must not contain a password or a query, as records have it: put the API key into "
+                    "the environment"
+                )
 
 
 def _check_target(key: str, target: Any) -> None:

@@ -118,13 +118,28 @@ def test_failed_texts_are_listed_and_a_missing_capability_skips(
     assert record["load"]["takes_whole_requests"] is True  # type: ignore[index]
 
 
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_named_in_one_line(run: Run, tmp_path: Path) -> None:
+    urls = "runtime.engine.url=null,http://127.0.0.1:9"
+    done = run("-m", "runtime=server", urls, *PERPLEXITY)
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = {(record["status"], record["reason"]) for record in records(tmp_path)}
+    assert found == {
+        ("unsupported", "set runtime.engine.url=http://HOST:PORT, or a list of addresses"),
+        (
+            "unsupported",
+            "no server answers at http://127.0.0.1:9: start the server, or correct runtime.engine.url",
+        ),
+    }
+
+
 def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None:
     """Texts, letters by the likeliest next tokens, and timed tokens that the reference would choose too."""
     pytest.importorskip("xllamacpp", reason="needs the extra llamacpp")
     words = (
         *("benchmark=[latency,code,multiple_choice]", "comparison.enabled=false"),
         *("benchmark.latency.prompt_tokens=16", "benchmark.latency.new_tokens=8", "benchmark.latency.iterations=3"),
-        *("benchmark.code.limit=5", "benchmark.code.max_new_tokens=24"),
+        *("benchmark.code.limit=3", "benchmark.code.max_new_tokens=16"),
         *("benchmark.multiple_choice.limit=5", "benchmark.multiple_choice.style=letters"),
     )
     done = run("-m", "runtime=eager,llama_server", *words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +15,13 @@ from runtime_matrix.runtimes.engines.server.messages import (
     MALFORMED,
     Dialect,
     Part,
+    check_error,
     likeliest,
     parts,
     prompt_scores,
 )
 from runtime_matrix.runtimes.engines.server.messages import usage as usage_of
+from runtime_matrix.runtimes.engines.server.tokens import NoText
 from runtime_matrix.runtimes.requests import (
     Failed,
     Generated,
@@ -78,6 +80,7 @@ class Calls:
         context = [*group[0][1].prefix, *group[0][1].ids[:-1]]
         try:
             reply = await self.connection.post(COMPLETIONS, self.dialect.next_token(context, self.alternatives))
+            check_error(reply)
             by_id = likeliest(reply)
         except (CallFailed, *MALFORMED) as error:
             by_id, failure = {}, self._failed(error)
@@ -96,8 +99,8 @@ class Calls:
             prompts = [self.prompt(request.ids) for _, _, request in group]
             body = self.dialect.generation(first, prompts[0] if len(prompts) == 1 else prompts, seed, stream=False)
             reply = await self.connection.post(self.dialect.path, body)
-            found = {part.index: part for part in parts(reply, self.dialect.id_source)}
-            _check_indices(found, len(group))
+            found = sorted(parts(reply, self.dialect.id_source), key=lambda part: part.index)
+            _check_indices([part.index for part in found], len(group))
             # The counts of a call are those of all its prompts, in some servers; they are checked where it has one.
             counts = usage_of(reply) if len(group) == 1 else None
         except (CallFailed, *MALFORMED) as error:
@@ -109,8 +112,8 @@ class Calls:
                 async for result in self.generate([one]):
                     yield result
             return
-        for place, (index, sample, request) in enumerate(group):
-            yield index, sample, _result(found[place], request, counts, self.dialect)
+        for part, (index, sample, request) in zip(found, group, strict=True):
+            yield index, sample, _result(part, request, counts, self.dialect)
 
     async def stream(self, request: GenerateRequest, listener: Listener) -> None:
         """Generate one text and tell the listener of each event."""
@@ -202,15 +205,17 @@ def text_groups(requests: Sequence[GenerateRequest], size: int) -> list[TextGrou
 
 def _by_index(reply: Any, count: int) -> list[Any]:
     """Return the choices of a reply in the order of the prompts."""
-    choices = {choice["index"]: choice for choice in reply["choices"]}
-    _check_indices(choices, count)
-    return [choices[index] for index in range(count)]
+    check_error(reply)
+    choices = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+    _check_indices([choice["index"] for choice in choices], count)
+    return choices
 
 
-def _check_indices(found: Collection[int], count: int) -> None:
-    if sorted(found) != list(range(count)):
+def _check_indices(found: Sequence[int], count: int) -> None:
+    if list(found) != list(range(count)):
         answered = len(set(found) & set(range(count)))
-        raise CallFailed(f"the server answered {answered} of {count} prompts of a call")
+        twice = ", some of them twice" if len(set(found)) < len(found) else ""
+        raise CallFailed(f"the server answered {answered} of {count} prompts of a call{twice}")
 
 
 def _result(part: Part, request: GenerateRequest, counts: Usage | None, dialect: Dialect) -> Generated | Failed:
@@ -236,4 +241,4 @@ def _too_many(part: Part, request: GenerateRequest) -> str:
 
 
 def _is_of_an_item(error: Exception) -> bool:
-    return isinstance(error, CallFailed) and error.status in _OF_ITEM
+    return isinstance(error, NoText) or (isinstance(error, CallFailed) and error.status in _OF_ITEM)

@@ -94,11 +94,16 @@ class Part:
         return Part(self.index, self.ids + part.ids, self.text + part.text, end)
 
 
-def parts(reply: Any, source: IdSource | None) -> list[Part]:
-    """Return what a reply or an event says; an event without choices gives an empty list. Raises CallFailed."""
+def check_error(reply: Any) -> None:
+    """Raise CallFailed for an error that is sent with status 200, as within a stream."""
     if isinstance(reply, dict) and reply.get("error"):
         error = reply["error"]
         raise CallFailed(str(error.get("message", error) if isinstance(error, dict) else error)[:200])
+
+
+def parts(reply: Any, source: IdSource | None) -> list[Part]:
+    """Return what a reply or an event says; an event without choices gives an empty list. Raises CallFailed."""
+    check_error(reply)
     if source == "completion":
         return [_llama_part(one) for one in (reply if isinstance(reply, list) else [reply])]
     choices = reply.get("choices") if isinstance(reply, dict) else None

@@ -17,6 +17,10 @@ TEXTS = ("Once upon a time there was a small town by a river.", "def add(a, b):\
 _FIRST_ID = 8  # lower ids are often special tokens
 
 
+class NoText(CallFailed):
+    """No text has the ids of a prompt, which the server takes as text alone."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """What the files of a model say of its tokens."""
@@ -32,10 +36,10 @@ class Tokens:
         return ids
 
     def text(self, ids: Sequence[int]) -> str:
-        """Return the text whose ids these are, without the special tokens that servers add; CallFailed if none is."""
+        """Return the text whose ids these are, without the special tokens that servers add; NoText if none is."""
         decoded: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         if self.encode(decoded) != list(ids):
-            raise CallFailed("the prompt's ids are not those of its text, and it must be sent as text")
+            raise NoText("the prompt's ids are not those of its text, and it must be sent as text")
         return decoded
 
     def drawn(self, prompts: int, length: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ import pytest
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.faces import RequestFailed, Steps, WholeRequests, face_of
+from runtime_matrix.experiments.evaluation.faces import Decoded, RequestFailed, Steps, WholeRequests, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported
@@ -180,6 +180,29 @@ def test_tokens_that_arrive_together_are_steps_without_time_between() -> None:
     assert decoded(runtime, 4, events) == ([[1, 2, 3, 4], [5, 6, 7, 8]], [1, 1, 1, 1])
 
 
+def test_a_step_s_time_is_that_of_its_last_row() -> None:
+    """Tokens of a row that arrive together share the time since its tokens before."""
+    runtime = FakeRequests()
+
+    def arrive() -> None:
+        first, second = runtime.listeners
+        for listener, ids, at_s in [(first, [1], 1.0), (second, [5], 1.5), (first, [2, 3], 4.0), (second, [6], 2.0),
+                                    (second, [7], 6.0)]:  # fmt: skip
+            listener.on_tokens(ids, at_s)
+        ends(runtime, DONE, DONE)()
+
+    original = runtime.start
+
+    def start(request: GenerateRequest, listener: Listener) -> Stream:
+        stream = original(request, listener)
+        if len(runtime.listeners) == 2:
+            arrive()
+        return stream
+
+    runtime.start = start  # type: ignore[method-assign]
+    assert WholeRequests(runtime).decode([[1], [2]], 3) == Decoded([[1, 2, 3], [5, 6, 7]], [1.5, 2.5, 6.0])
+
+
 def test_arrivals_from_other_threads_are_waited_for() -> None:
     runtime = FakeRequests()
 
@@ -310,7 +333,7 @@ def test_an_engine_of_steps_has_the_same_face() -> None:
         traits = runtime.load(ModelSource("none"), Hardware("cpu", 1), lambda name: nullcontext())
         face, steps = face_of(runtime, traits), list[int]()
         assert isinstance(face, Steps)
-        assert face.decode([[1, 7], [3, 4]], 3, lambda: steps.append(1)).tokens == [[8, 9, 10], [5, 6, 7]]
+        assert face.decode([[1, 7], [3, 4]], 3, lambda: steps.append(1)) == Decoded([[8, 9, 10], [5, 6, 7]])
         assert len(steps) == 3
         assert face.banned([EOS]) == frozenset()
         texts: dict[int, Any] = {}

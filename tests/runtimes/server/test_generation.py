@@ -55,10 +55,13 @@ def test_without_ids_the_text_alone_is_returned(kept: Connected) -> None:
         assert result == Generated((), client.fake.words(new), "length")
 
 
-def test_prompts_are_sent_as_text_where_ids_are_refused(connected: Connected, bundled: tuple[ModelSource, Any]) -> None:
+@pytest.mark.parametrize("each", [1, 2])
+def test_prompts_are_sent_as_text_where_ids_are_refused(
+    connected: Connected, bundled: tuple[ModelSource, Any], each: int
+) -> None:
     source, tokenizer = bundled
     served = {"tokenizer": tokenizer, "model": ToyModel(2048), "max_length": None}
-    client = connected("text", source, server=served)
+    client = connected("text", source, server=served, requests_per_call=each)
     text = tuple(tokenizer.encode("Once upon a time").ids)
     no_text = (5, 1999, 3, 2)  # ids that no text gives
     found = texts(client, [GenerateRequest(no_text, 4), GenerateRequest(text, 4), GenerateRequest(text, 5)])
@@ -66,7 +69,7 @@ def test_prompts_are_sent_as_text_where_ids_are_refused(connected: Connected, bu
     assert failed == Failed("the prompt's ids are not those of its text, and it must be sent as text")
     assert isinstance(good, Generated)
     assert isinstance(other, Generated)
-    assert [body["prompt"] for body in client.fake.bodies] == ["Once upon a time"] * 2
+    assert [body["prompt"] for body in client.fake.bodies] == ["Once upon a time"] * 2  # neither is failed by the other
 
 
 def test_the_same_failure_ends_a_stream(connected: Connected, bundled: tuple[ModelSource, Any]) -> None:
@@ -161,6 +164,7 @@ TEXT_FAULTS = [
     (Fault(change=lambda reply: {"object": "text"}), "answered 0 of 1 prompts|broke off"),
     (Fault(change=lambda reply: {"choices": []}), "answered 0 of 1 prompts|broke off"),
     (Fault(change=lambda reply: {"choices": "none"}), "choices are no list"),
+    (Fault(change=lambda reply: {"choices": reply["choices"] * 2}), "some of them twice|were asked for|counts 6 new"),
     (Fault(change=lambda reply: {"choices": [7]}), "not an object"),
     (Fault(change=lambda reply: [reply]), "answered 0 of 1 prompts|broke off"),
     (Fault(change=lambda reply: {"error": {"message": "out of\nblocks"}}), "out of blocks"),

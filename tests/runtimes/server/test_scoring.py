@@ -72,6 +72,29 @@ def test_a_token_below_the_likeliest_is_no_score(connected: Connected) -> None:
     assert bad == Failed("the token is not among the 4096 likeliest that the server gives")
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault(change=lambda reply: {"choices": []}), "not among the 0 likeliest"),
+        (Fault(change=lambda reply: {"choices": [7]}), "unknown form"),
+        (Fault(change=lambda reply: {"error": "out of blocks"}), "out of blocks"),
+        (Fault(status=400, message="too long"), "HTTP 400: too long"),
+        (Fault(raw=b"{"), "not JSON"),
+    ],
+    ids=["no choices", "no object", "an error", "a refusal", "no JSON"],
+)
+def test_a_faulty_reply_fails_the_letters_of_its_question_alone(kept: Connected, fault: Fault, reason: str) -> None:
+    client = kept("llama", tries=1)
+    client.fake.faults = lambda number, body: fault if body["prompt"] == [4, 5] else GOOD
+    first, second, good = scores(
+        client, [ScoreRequest((4, 5, 1), 2), ScoreRequest((4, 5, 2), 2), ScoreRequest((6, 7), 1)]
+    )
+    assert isinstance(good, Scored)
+    assert isinstance(first, Failed)
+    assert first == second
+    assert reason in first.reason
+
+
 @pytest.mark.parametrize("dialect", ["llama"])
 def test_longer_continuations_are_refused_without_prompt_logprobs(kept: Connected, dialect: str) -> None:
     client = kept(dialect)
@@ -112,6 +135,12 @@ SCORE_FAULTS = [
     ("vllm", one_choice("index", 1), "answered 0 of 1 prompts"),
     ("vllm", Fault(change=lambda reply: {"object": "text"}), "unknown form"),
     ("vllm", Fault(change=lambda reply: {"choices": []}), "answered 0 of 1 prompts"),
+    (
+        "vllm",
+        Fault(change=lambda reply: {"choices": reply["choices"] * 2}),
+        "1 of 1 prompts of a call, some of them twice",
+    ),
+    ("vllm", Fault(change=lambda reply: {"error": {"message": "out of blocks"}}), "out of blocks"),
     ("vllm", Fault(change=lambda reply: [1, 2]), "unknown form"),
     ("vllm", Fault(status=400, message="too long"), "HTTP 400: too long"),
     ("legacy", _legacy("token_logprobs", 1, None), "left out the log-probability"),
