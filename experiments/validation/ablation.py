@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.measurement.processes import TreeClock
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.switches import CLOCKS
 from runtime_matrix.experiments.statistics.paired import mean_interval
@@ -61,9 +61,8 @@ class Result:
 
 
 def cpu_s() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime
+    """Return the CPU seconds of this process and its descendants, those that have ended included."""
+    return TreeClock()()
 
 
 _CLOCKS: dict[str, Clock] = dict(zip(CLOCKS, (cpu_s, time.perf_counter), strict=True))
@@ -91,15 +90,22 @@ def _assert_same(name: str, on: Any, off: Any) -> None:
         assert on == off, f"{name}: the answers differ"
 
 
-def write_table(switches: Mapping[str, str], factors: Mapping[str, Figures], path: Path, command: str) -> None:
+def write_table(
+    switches: Mapping[str, str],
+    factors: Mapping[str, Figures],
+    path: Path,
+    command: str,
+    heading: str,
+    conditions: str,
+) -> None:
     """Write a Markdown table of the measured switches. `switches`: names and keys in order."""
     machine = environment()
-    lines = ["# What each switch of the evaluation core gives", ""]
+    lines = [f"# {heading}", ""]
     lines.append(
         f"{machine.processor}, {machine.cores} cores, torch {machine.versions['torch']}, "
         f"{datetime.date.today().isoformat()}, commit {(machine.commit or 'unknown')[:7]}, load "
-        f"{machine.load_average[0]:.1f}, `{command}`. The bundled model and data, on against off in turns in one "
-        "process. CPU time is that of the process and its children. A factor above 1 is a gain."
+        f"{machine.load_average[0]:.1f}, `{command}`. {conditions} CPU time is that of the process and its children. "
+        "A factor above 1 is a gain."
     )
     lines += ["", "| switch | key | by CPU time [95 %] | by wall time [95 %] |", "| --- | --- | ---: | ---: |"]
     for name, key in switches.items():

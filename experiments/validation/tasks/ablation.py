@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.validate import least
-from runtime_matrix.experiments.records.metric import Metric, hidden, part
-from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
-from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
-from runtime_matrix.experiments.tasks.task import Task
+from runtime_matrix.experiments.tasks.bench import Bench
+from runtime_matrix.experiments.validation.tasks.switched import Switched
+
+if TYPE_CHECKING:
+    from runtime_matrix.experiments.validation.ablation import Switch
 
 SWITCHES = {  # name: key of the configuration, in the order of the table
     "batched rows": "scoring.batch",
@@ -36,7 +38,6 @@ SWITCHES = {  # name: key of the configuration, in the order of the table
     "response cache": "responses.mode",
     "one load": "none: a cell loads once (off: a process per question)",
 }
-_ENDS = ("", "_low", "_high")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class AblationConfig:
     only: str | None = None  # switches whose name contains this text
 
 
-class Ablation(Task[AblationConfig]):
+class Ablation(Switched[AblationConfig]):
     """Each switch of the evaluation core, on and off."""
 
     name = "ablation"
@@ -61,36 +62,24 @@ class Ablation(Task[AblationConfig]):
     version = 2
     Config = AblationConfig
 
-    @override
-    def further_keys(self, entry: Entry) -> Sequence[str]:
-        """Return the keys of the factors of the switches that were measured, with their bounds."""
-        names = [name for name in SWITCHES if name in entry.figures]
-        return [f"{switch_key(name, clock)}{end}" for name in names for clock in CLOCKS for end in _ENDS]
+    switches = SWITCHES
+    heading = "What each switch of the evaluation core gives"
+    conditions = "The bundled model and data, on against off in turns in one process."
 
     @override
-    def further(self, key: str) -> Metric | None:
-        """Return the metric of a switch's factor or of one of its bounds."""
-        for name in SWITCHES:
-            for clock in CLOCKS:
-                for end in _ENDS:
-                    if key == f"{switch_key(name, clock)}{end}":
-                        return hidden(key, part(name, f"{clock}{end}"))
-        return None
+    def options(self, config: AblationConfig) -> tuple[int, str | None, dict[str, Any]]:
+        return (
+            config.pairs,
+            config.only,
+            {name: getattr(config, name) for name in ("pairs", "questions", "texts", "loads")},
+        )
 
     @override
-    def run(self, bench: Bench, entry: OpenEntry, config: AblationConfig, point: str) -> None:
-        from runtime_matrix.experiments.validation.ablation import measure, write_table
+    @contextmanager
+    def opened(self, bench: Bench, config: AblationConfig) -> Iterator[Sequence[Switch]]:
         from runtime_matrix.experiments.validation.switches import Switches
 
-        switches = [switch for switch in Switches(bench, config).all() if (config.only or "") in switch.name]
-        entry.parameters = {name: getattr(config, name) for name in ("pairs", "questions", "texts", "loads")}
-        factors = {}
-        for number, switch in enumerate(switches, start=1):
-            result = measure(switch, config.pairs)
-            factors[switch.name] = entry.figures[switch.name] = result.figures()
-            entry.samples |= {f"{switch.name}: {side}": seconds for side, seconds in result.samples().items()}
-            bench.report(number, len(switches))
-        write_table(SWITCHES, factors, bench.folder / "ablation.md", bench.command)
+        yield Switches(bench, config).all()
 
 
 TASK = Ablation()

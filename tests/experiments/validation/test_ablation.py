@@ -56,7 +56,7 @@ def test_a_switch_that_changes_answers_is_an_error() -> None:
 
 def test_the_table_has_factors_and_no_claims(tmp_path: Path) -> None:
     figures: Figures = {"cpu": 1.2, "cpu_low": 1.1, "cpu_high": 1.3, "wall": 2.0, "wall_low": None, "wall_high": None}
-    write_table(SWITCHES, {"overlap": figures}, tmp_path / "ablation.md", "a command")
+    write_table(SWITCHES, {"overlap": figures}, tmp_path / "ablation.md", "a command", "Switches", "In turns.")
     row = (tmp_path / "ablation.md").read_text().splitlines()[-1]
     assert row == "| overlap | `benchmark.code.overlap` | 1.20 [1.10, 1.30] | 2.00 |"
 

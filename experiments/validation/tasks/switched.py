@@ -1,0 +1,71 @@
+"""A benchmark of switches: the same work with each of them on and off, in turns, with the model loaded once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.records.metric import Metric, hidden, part
+from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
+from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.task import Task
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from runtime_matrix.experiments.validation.ablation import Switch
+
+C = TypeVar("C")
+_ENDS = ("", "_low", "_high")
+
+
+class Switched(Task[C]):
+    """Base class of the benchmarks of switches; `switches` names each with its key of the configuration, in order."""
+
+    switches: ClassVar[Mapping[str, str]]
+    heading: ClassVar[str]  # of the table
+    conditions: ClassVar[str]  # of all turns, in one sentence
+
+    @abstractmethod
+    def opened(self, bench: Bench, config: C) -> AbstractContextManager[Sequence[Switch]]:
+        """Open what the switches need and yield them, in the order of `switches`."""
+
+    @abstractmethod
+    def options(self, config: C) -> tuple[int, str | None, dict[str, Any]]:
+        """Return the turns of on and off, the text in the names of the wanted switches, and the sizes of the work."""
+
+    @override
+    def further_keys(self, entry: Entry) -> Sequence[str]:
+        """Return the keys of the factors of the switches that were measured, with their bounds."""
+        names = [name for name in self.switches if name in entry.figures]
+        return [f"{switch_key(name, clock)}{end}" for name in names for clock in CLOCKS for end in _ENDS]
+
+    @override
+    def further(self, key: str) -> Metric | None:
+        """Return the metric of a switch's factor or of one of its bounds."""
+        for name in self.switches:
+            for clock in CLOCKS:
+                for end in _ENDS:
+                    if key == f"{switch_key(name, clock)}{end}":
+                        return hidden(key, part(name, f"{clock}{end}"))
+        return None
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: C, point: str) -> None:
+        from runtime_matrix.experiments.validation.ablation import measure, write_table
+
+        pairs, only, entry.parameters = self.options(config)
+        with self.opened(bench, config) as opened:
+            switches = [switch for switch in opened if (only or "") in switch.name]
+            factors = {}
+            for number, switch in enumerate(switches, start=1):
+                result = measure(switch, pairs)
+                factors[switch.name] = entry.figures[switch.name] = result.figures()
+                entry.samples |= {f"{switch.name}: {side}": seconds for side, seconds in result.samples().items()}
+                bench.report(number, len(switches))
+        path = bench.folder / f"{self.name}.md"
+        write_table(self.switches, factors, path, bench.command, self.heading, self.conditions)
