@@ -28,7 +28,7 @@ def ask(client: Client | OpenAIServer, count: int, tokens: int = 3) -> list[Gene
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_concurrency_is_reached_and_never_exceeded(connected: Connected, concurrency: int, streaming: bool) -> None:
     client = connected("vllm", concurrency=concurrency, streaming=streaming)
-    client.fake.token_s = 0.005
+    client.fake.token_s = 0.002
     assert all(isinstance(result, Generated) for result in ask(client, 24))
     assert client.fake.most_in_flight <= concurrency
     assert client.fake.most_in_flight == concurrency or not streaming  # a call without a stream takes no time here
