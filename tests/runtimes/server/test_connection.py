@@ -133,7 +133,7 @@ def test_a_kept_connection_that_was_closed_is_opened_again(connected: Connected)
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_call_outlasts_its_deadline(connected: Connected, streaming: bool) -> None:
     client = connected("vllm", streaming=streaming, timeout_s=0.5, tries=1)
-    client.fake.token_s = 0.02
+    client.fake.token_s = 0.05
     client.fake.faults = lambda number, body: GOOD if streaming else Fault(stalls=True)
     (result,) = ask(client, 1, 100)
     assert result == Failed("the stream did not end within 0.5 s" if streaming else "no reply within 0.5 s")
