@@ -14,6 +14,7 @@ from runtime_matrix.experiments.analysis.timed_work import (
     left_running,
     remembered,
     replay_problem,
+    runs_the_references_weights,
     unchecked,
     wrong_tokens,
 )
@@ -102,7 +103,7 @@ def _replayed(record: Record, agreement: Entry | None) -> Check:
     runtime = record.config.get("runtime") or {}
     keys = ("weights", "dtype")
     is_exact = runtime.get("dtype") == "float32" and all(runtime.get(key) == reference.get(key) for key in keys)
-    if record.replay is None or not is_exact:
+    if record.replay is None or not is_exact or not runs_the_references_weights(record):
         return _check("timed_answers", "not_checked", NOT_INTERLEAVED)
     wrong = replay_problem(record.replay, True, agreement)
     right = f"{record.replay.tokens} tokens of the latency benchmark are the reference's, up to near ties"

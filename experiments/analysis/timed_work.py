@@ -13,7 +13,7 @@ from scipy import special
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.comparison import Launch, Repeated, Speed, TimedTokens, TokenRule
-from runtime_matrix.experiments.records.schema import Entry, Load, Replay
+from runtime_matrix.experiments.records.schema import Entry, Load, Record, Replay
 
 # Near ties of two tokens, in nats, that float32 rounding can swap; the logits of our engines differ by less than 2e-5.
 _ROUNDING_NATS = 1e-3
@@ -29,6 +29,15 @@ _REST_LAUNCH_S, _REST_RATIO = 0.01, 0.02  # CPU time per launch, and per wall ti
 def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
     """Return whether two configured runtimes compute the same up to rounding: the same weights, in float32."""
     return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
+
+
+def runs_the_references_weights(record: Record) -> bool:
+    """Return whether a cell computes with the values that its reference's outputs were computed with.
+
+    The reference may run another model, and engines that read a GGUF file themselves may round activations.
+    """
+    has_other_model = (record.config.get("model") or {}).get("reference") is not None
+    return record.held().form != "gguf" and not has_other_model
 
 
 def unchecked(speed: Speed, agreement: Entry | None, load: Load | None) -> str | None:

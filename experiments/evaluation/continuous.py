@@ -48,7 +48,7 @@ class Counts:
     """What was done since the start. Written by one thread and read by others."""
 
     prompt_tokens: int = 0
-    new_tokens: int = 0
+    new_tokens: int = 0  # with those that end a text
     finished: int = 0  # texts, and pieces of other work
     cancelled: int = 0
     refused: int = 0
@@ -66,7 +66,8 @@ class Progress:
     sample: int  # index of its seed
     ids: Sequence[int]
     text: str
-    likeliest: Sequence[TokenLogprobs]  # empty unless asked for
+    end_id: int | None  # the end-of-text token, if it has ended the text; it is none of `ids`
+    likeliest: Sequence[TokenLogprobs]  # of `ids` and `end_id`; empty unless asked for
     result: Generated | None  # set once the text has ended
     at_s: float  # of `time.perf_counter`
 
@@ -299,10 +300,17 @@ class ContinuousBatching:
             tokens, characters = running.sent.get(row.sample, (0, 0))
             text = result.text if result is not None else row.text[: len(row.text) - held(row.text, row.request.stop)]
             running.sent[row.sample] = len(row.ids), len(text)
-            self.counts.new_tokens += len(row.ids) - tokens
+            count = len(row.ids) + (row.end_id is not None)
+            self.counts.new_tokens += count - tokens
             running.watcher.on_progress(
                 Progress(
-                    row.sample, row.ids[tokens:], text[characters:], row.likeliest[tokens : len(row.ids)], result, at_s
+                    row.sample,
+                    row.ids[tokens:],
+                    text[characters:],
+                    row.end_id,
+                    row.likeliest[tokens:count],
+                    result,
+                    at_s,
                 )
             )
             if result is not None:

@@ -25,6 +25,7 @@ class Row:
         self.index, self.sample, self.request = index, sample, request
         self.ids: list[int] = []
         self.history: History | None = None  # only for speculative decoding
+        self.end_id: int | None = None  # the end-of-text token, once it has ended the text
         self.text = ""
         self.alternatives: int | None = None  # how many likeliest tokens `likeliest` has of each position; None: none
         self.likeliest: list[TokenLogprobs] = []
@@ -40,6 +41,7 @@ class Row:
     def add(self, token: int, eos_ids: frozenset[int]) -> Generated | None:
         """Append a token; return the result if the text is finished, otherwise None."""
         if token in eos_ids and not self.request.ignore_eos:
+            self.end_id = token
             return Generated(tuple(self.ids), self.text, "eos")
         self.ids.append(token)
         if self.history is not None:

@@ -103,7 +103,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
 class HeldWeights(Struct, frozen=True, kw_only=True):
     """The form of a cell's weights, as the classes of its weights and placement declare it."""
 
-    form: str  # dense, packed or onnx: see `runtimes.base.Weights`
+    form: str  # dense, packed, onnx or gguf: see `runtimes.base.Weights`
     keeps_values: bool  # the values equal the stored ones, up to rounding to the dtype
     is_whole: bool  # all weights are on the device that computes
 

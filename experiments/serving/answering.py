@@ -144,6 +144,8 @@ class _Bridge:
 def _collect(text: Collected, progress: Progress) -> None:
     text.text += progress.text
     text.ids += progress.ids
+    if progress.end_id is not None:
+        text.ids.append(progress.end_id)  # as in vLLM: clients count it, and lm-eval drops the last token
     text.likeliest += progress.likeliest
     text.result = progress.result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from runtime_matrix.experiments.execution.supervisor import (
     stop_server,
     wait_for_server,
 )
+from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.timing import worker as interleaved_worker
 from runtime_matrix.experiments.timing.injection import Injection
 
@@ -34,6 +36,10 @@ class Runner:
     cell: Cell
     folder: Path  # of its record
     injection: Injection | None = None
+
+    def held_form(self) -> str:
+        """Return the form of the weights, from the cell's record."""
+        return read_record(json.loads((self.folder / "record.json").read_text(encoding="utf-8"))).held().form
 
 
 class Lost(Exception):

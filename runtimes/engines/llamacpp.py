@@ -38,7 +38,8 @@ class LlamaCpp(Runtime):
 
     Keys and values have the dtype `kv_dtype`; None: the runtime's. `flash_attention` computes attention in float16.
     `context_tokens` is the most tokens of all caches together; None: it grows as needed. `max_sequences` is the most
-    rows of all caches together, at most 256.
+    rows of all caches together, at most 256; a batch has up to a quarter of them. More rows are rarely faster, because
+    each row also computes scores for the other rows' tokens.
     """
 
     weight_forms = frozenset({"dense", "gguf"})
@@ -50,7 +51,7 @@ class LlamaCpp(Runtime):
         kv_dtype: str | None = None,
         flash_attention: bool = False,
         context_tokens: int | None = None,
-        max_sequences: int = llamacpp_library.MOST_SEQUENCES,
+        max_sequences: int = 64,
         weights: Weights | None = None,
     ):
         self._dtype, self._kv_dtype = dtype, kv_dtype or dtype

@@ -57,8 +57,8 @@ def load_module(file: Path, dtype: Any, attention: str) -> Any:
 
 def check(file: Path) -> GgufHeader:
     """Return the header. Raises Unsupported without a package, or for what `transformers` would silently leave out."""
-    for module, extra in (("gguf", "llamacpp"), ("accelerate", "offload")):
-        require(module, extra)
+    for module in ("gguf", "accelerate"):
+        require(module, "llamacpp")
     header = read_header(file)
     kind = header.of_architecture("rope.scaling.type")
     if kind not in (None, "", "none") and header.architecture not in _READS_SCALING:

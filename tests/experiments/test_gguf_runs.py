@@ -42,6 +42,17 @@ def test_llamacpp_agrees_with_the_dequantized_weights(run: Run, tmp_path: Path) 
     assert entry(record, "perplexity")["status"] == "ok"
 
 
+@pytest.mark.slow
+def test_quantized_weights_are_not_judged_as_if_they_were_dequantized(run: Run, tmp_path: Path) -> None:
+    file = write_gguf(MODEL, tmp_path / "bundled.gguf", "Q4_0")
+    quick = ("comparison.enabled=true", "comparison.launches=1", "comparison.rounds=10")
+    done = run("-m", "runtime=eager,llamacpp", "model=local", f"model.path={file}", "hw=cpu", *QUICK[:2], *quick)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wrong output" not in done.stdout
+    rules = {json.loads(path.read_text())["token_rule"] for path in (tmp_path / "runs").glob("*/speed.json")}
+    assert "share" in rules
+
+
 def test_the_original_model_as_the_reference_shows_the_quantization(run: Run, tmp_path: Path) -> None:
     file = write_gguf(MODEL, tmp_path / "bundled.gguf", "Q8_0")
     record = measured(run, tmp_path, file, "runtime=eager", f"model.reference={MODEL}")

@@ -23,6 +23,10 @@ EXTRAS = {
     "tensorrt": (*TENSORRT, "engines/torch_tensorrt.py"),
     "tensorrt-rtx": TENSORRT,
     "openvino": tuple(f"engines/{name}.py" for name in ("openvino", "exported_graph", "onnx_graph")),
+    "llamacpp": (
+        *(f"engines/{name}.py" for name in ("llamacpp", "llamacpp_library", "llamacpp_context", "llamacpp_cache")),
+        *(f"weights/{name}.py" for name in ("gguf_file", "gguf_tensors", "gguf_tokenizer", "gguf_blocks")),
+    ),
     "gptq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "awq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "quant": ("weights/torchao.py", "weights/bitsandbytes.py"),

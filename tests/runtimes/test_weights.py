@@ -56,6 +56,9 @@ def test_what_cannot_be_rounded_says_what_can(
     ("words", "says"),
     [
         (["runtime=onnxruntime", "runtime/weights=nf4"], "takes dense or onnx weights, but nf4 weights are packed"),
+        (["runtime=onnxruntime", "runtime/weights=gguf_q8_0"], "but gguf_q8_0 weights are gguf: docs/runtimes.md"),
+        (["runtime=llamacpp", "runtime/weights=nf4"], "takes dense or gguf weights, but nf4 weights are packed"),
+        (["runtime=llamacpp", "runtime/placement=host"], "runtime=llamacpp holds its weights itself"),
         (["runtime=eager", "runtime/weights=w8a8"], "takes dense or packed weights, but w8a8 weights are onnx"),
         (["runtime/weights=w4a8", "runtime=onnxruntime", "runtime.weights.bits=3"], "4 and 8 bits, not 3"),
         (["runtime/weights=w4a8", "runtime=onnxruntime", "runtime.weights.block_size=24"], "power of two"),

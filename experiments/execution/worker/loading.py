@@ -76,8 +76,8 @@ def held_weights(config: RuntimeConfig, stored_method: str | None = None, is_ggu
         form = _GGUF if _GGUF in _class(config.engine).weight_forms else None
     return HeldWeights(
         form=form or str(weights.form),
-        # An engine that multiplies quantized weights may round the activations too, as llama.cpp does.
-        keeps_values=bool(getattr(weights, "keeps_values", False)) and not (form == _GGUF and stored_method),
+        # An engine that reads the file itself may round activations to the type of the weights, as llama.cpp does.
+        keeps_values=bool(getattr(weights, "keeps_values", False)) and form != _GGUF,
         is_whole=not _is_moved(config) or bool(getattr(_class(config.placement), "is_whole", False)),
     )
 

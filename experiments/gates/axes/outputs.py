@@ -8,7 +8,12 @@ from dataclasses import replace
 from typing_extensions import override
 
 from runtime_matrix.experiments.analysis.audit import audit, problem
-from runtime_matrix.experiments.analysis.timed_work import is_exact, replay_problem, unchecked
+from runtime_matrix.experiments.analysis.timed_work import (
+    is_exact,
+    replay_problem,
+    runs_the_references_weights,
+    unchecked,
+)
 from runtime_matrix.experiments.config.validate import Rule
 from runtime_matrix.experiments.gates.axis import Axis, Limits
 from runtime_matrix.experiments.gates.findings import LimitResult, Measured
@@ -114,7 +119,8 @@ def _takes_whole_requests(measured: Measured) -> bool:
 
 
 def _computes_the_same(measured: Measured) -> bool:
-    return is_exact(measured.result.record.config["runtime"], measured.reference.record.config["runtime"])
+    record, reference = measured.result.record, measured.reference.record
+    return is_exact(record.config["runtime"], reference.config["runtime"]) and runs_the_references_weights(record)
 
 
 def _agreement_entry(measured: Measured) -> Entry | None:

@@ -60,6 +60,7 @@ SPEED = [
     ("compiled", "-m runtime=eager,compile"),
     ("ONNX Runtime, another engine", "-m runtime=eager,onnxruntime"),
     ("8-bit weights: fewer bytes per token", "-m runtime=eager,onnxruntime_w8a8"),
+    ("llama.cpp, another engine", "-m runtime=eager,llamacpp"),
     ("4-bit weights and int8 activations", "-m runtime=eager,onnxruntime_w4a8"),
     ("compiled, with 8-bit weights", "-m runtime=eager,compile_torchao_int8"),
     ("TensorRT", "-m runtime=eager,tensorrt"),

@@ -41,11 +41,12 @@ ARM = "processor : 0\nCPU implementer : 0x41\nCPU part : 0xd4f\nFeatures : fp as
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-# Whose versions were recorded before classes declared them: with others, no record would be of this environment.
+# Adding one makes earlier records those of another environment. The last two came with the engine llamacpp.
 RECORDED = (
     *("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "hydra-core", "pytest-benchmark", "numpy"),
     *("accelerate", "gptqmodel", "torchao", "bitsandbytes"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt"),
+    *("xllamacpp", "gguf"),
 )
 
 

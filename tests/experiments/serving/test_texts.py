@@ -31,6 +31,11 @@ def in_process(bundled: Served, request: GenerateRequest) -> list[Generated]:
     return texts
 
 
+def sent(text: Generated) -> list[int]:
+    """Return the ids that the server sends, with the one that ends the text."""
+    return [*text.ids, *([1] if text.finished_by == "eos" else [])]
+
+
 def ids(bundled: Served, prompt: str) -> tuple[int, ...]:
     return bundled.encode(prompt, with_bos=True)
 
@@ -41,9 +46,9 @@ def test_a_list_of_prompts_gives_the_texts_of_this_process(http: httpx.Client, b
     expected = [in_process(bundled, GenerateRequest(ids(bundled, prompt), 24))[0] for prompt in PROMPTS]
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
     assert [choice["text"] for choice in reply["choices"]] == [text.text for text in expected]
-    assert [tuple(choice["token_ids"]) for choice in reply["choices"]] == [text.ids for text in expected]
+    assert [choice["token_ids"] for choice in reply["choices"]] == [sent(text) for text in expected]
     assert [tuple(choice["prompt_token_ids"]) for choice in reply["choices"]] == [ids(bundled, p) for p in PROMPTS]
-    prompt_tokens, new = sum(len(ids(bundled, p)) for p in PROMPTS), sum(len(text.ids) for text in expected)
+    prompt_tokens, new = sum(len(ids(bundled, p)) for p in PROMPTS), sum(len(sent(text)) for text in expected)
     assert reply["usage"] == {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": new,
@@ -100,13 +105,13 @@ def test_without_a_seed_samples_differ(http: httpx.Client) -> None:
     assert len({post(http, COMPLETIONS, body)["choices"][0]["text"] for _ in range(3)}) > 1
 
 
-@pytest.mark.parametrize("sent", ["text", "ids"])
+@pytest.mark.parametrize("form", ["text", "ids"])
 def test_echo_and_prompt_logprobs_are_the_scores_of_this_process(
-    http: httpx.Client, bundled: Served, sent: str
+    http: httpx.Client, bundled: Served, form: str
 ) -> None:
     prompts = [list(ids(bundled, prompt)) for prompt in PROMPTS]
     body: Json = {"max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 2, "prompt_logprobs": 1}
-    body["prompt"] = list(PROMPTS) if sent == "text" else prompts
+    body["prompt"] = list(PROMPTS) if form == "text" else prompts
     reply = post(http, COMPLETIONS, body)
     for prompt, text, choice in zip(prompts, PROMPTS, reply["choices"], strict=True):
         (scored,) = score(bundled.runtime, bundled.traits, [ScoreRequest(tuple(prompt), 1)])
@@ -215,3 +220,18 @@ def test_the_counters_count(http: httpx.Client) -> None:
     assert (gained["prompt_tokens_total"], gained["generated_tokens_total"]) == (5, 12)
     assert (gained["requests_finished_total"], gained["requests_open"]) == (2, 0)
     assert gained["busy_seconds_total"] > 0
+
+
+def test_the_token_that_ends_a_text_is_told(http: httpx.Client, bundled: Served) -> None:
+    """lm-eval asks for one token and drops the last log-probability, which must not be one of the prompt."""
+    (whole,) = in_process(bundled, GenerateRequest(ids(bundled, PROMPTS[0]), 24))
+    prompt = [*ids(bundled, PROMPTS[0]), *whole.ids]
+    body: Json = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+    reply = post(http, COMPLETIONS, body | {"return_token_ids": True})
+    (choice,) = reply["choices"]
+    (expected,) = in_process(bundled, GenerateRequest(tuple(prompt), 1))
+    assert (expected.finished_by, expected.ids) == ("eos", ())
+    assert (choice["finish_reason"], choice["token_ids"], choice["text"]) == ("stop", [1], bundled.decode(prompt))
+    assert len(choice["logprobs"]["token_logprobs"]) == len(prompt) + 1
+    assert choice["logprobs"]["tokens"][-1] == "</s>"
+    assert reply["usage"]["completion_tokens"] == 1

@@ -105,6 +105,10 @@ def test_weights_are_counted_in_the_files(tmp_path: Path, tiny_model: Path) -> N
         ("runtime=onnxruntime_w4a8",),
         ("runtime=openvino",),
         ("runtime=openvino_w8",),
+        ("runtime=llamacpp",),
+        ("runtime=llamacpp", "runtime.dtype=bfloat16", "model=random", "model.architecture.tie_word_embeddings=true"),
+        ("runtime=llamacpp_q8_0",),
+        ("runtime=llamacpp_q4_0",),
         ("runtime=torchao_int8",),
         ("runtime=nf4",),
     ],
@@ -114,6 +118,7 @@ def test_declarations_of_the_built_in_runtimes_are_accepted(words: tuple[str, ..
     packages = {
         "onnx": "onnxruntime",
         "openvino": "openvino",
+        "llamacpp": "xllamacpp",
         "torchao": "torchao",
         "nf4": "bitsandbytes",
         "offload": "accelerate",

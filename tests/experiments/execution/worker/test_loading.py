@@ -111,6 +111,8 @@ def test_custom_weights_may_have_any_name(artifacts: Path) -> None:
         (["runtime/weights=rounded"], HeldWeights(form="dense", keeps_values=False, is_whole=True)),
         (["runtime=nf4"], HeldWeights(form="packed", keeps_values=False, is_whole=True)),
         (["runtime=onnxruntime_w4"], HeldWeights(form="onnx", keeps_values=False, is_whole=True)),
+        (["runtime=llamacpp"], HeldWeights(form="dense", keeps_values=True, is_whole=True)),
+        (["runtime=llamacpp_q4_0"], HeldWeights(form="gguf", keeps_values=False, is_whole=True)),
     ],
     ids=lambda case: " ".join(case) if isinstance(case, list) else "",
 )
