@@ -133,7 +133,7 @@ def test_a_server_that_is_not_there_is_named_in_one_line(run: Run, tmp_path: Pat
     }
 
 
-def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None:
+def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path, artifacts: Path) -> None:
     """Texts, letters by the likeliest next tokens, and timed tokens that the reference would choose too."""
     pytest.importorskip("xllamacpp", reason="needs the extra llamacpp")
     words = (
@@ -142,7 +142,8 @@ def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None
         *("benchmark.code.limit=3", "benchmark.code.max_new_tokens=16"),
         *("benchmark.multiple_choice.limit=5", "benchmark.multiple_choice.style=letters"),
     )
-    done = run("-m", "runtime=eager,llama_server", *words)
+    before = set((artifacts.parent / "servers").glob("server-*.log"))
+    done = run("-m", "runtime=eager,llama_server", *words, f"artifacts_dir={artifacts}")
     assert done.returncode == 0, done.stdout + done.stderr
     found: list[Any] = list(records(tmp_path))
     eager, served = sorted(found, key=lambda record: record["runtime"]["name"])
@@ -163,7 +164,8 @@ def test_the_real_server_answers_as_eager_does(run: Run, tmp_path: Path) -> None
     assert replay["tokens"] == replay["same_top_tokens"] == 8
     assert len(ours["latency"]["samples"]["ttft_s"]) == len(theirs["latency"]["samples"]["ttft_s"]) == 3
     assert served["load"]["peak_host_bytes"] > 0  # a child of the cell's process is counted
-    assert list((tmp_path / "runs").parent.rglob("server-*.log")) or list(tmp_path.parent.rglob("server-*.log"))
+    (log,) = set((artifacts.parent / "servers").glob("server-*.log")) - before
+    assert "loading model" in log.read_text()
 
 
 def _items(folder: Path, name: str) -> list[Json]:

@@ -28,7 +28,7 @@ def ask(client: Client | OpenAIServer, count: int, tokens: int = 3) -> list[Gene
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_concurrency_is_reached_and_never_exceeded(connected: Connected, concurrency: int, streaming: bool) -> None:
     client = connected("vllm", concurrency=concurrency, streaming=streaming)
-    client.fake.token_s = 0.005
+    client.fake.token_s = 0.002
     assert all(isinstance(result, Generated) for result in ask(client, 24))
     assert client.fake.most_in_flight <= concurrency
     assert client.fake.most_in_flight == concurrency or not streaming  # a call without a stream takes no time here
@@ -115,7 +115,7 @@ def test_what_would_fail_again_is_not_tried_again(connected: Connected, status: 
 @pytest.mark.parametrize("fault", [Fault(status=429), Fault(events=2, resets="within"), Fault(events=1, stalls=True)])
 def test_a_stream_is_not_tried_again(connected: Connected, fault: Fault) -> None:
     """Its time to the first token would be that of two requests."""
-    client = connected("vllm", streaming=True, timeout_s=0.2)
+    client = connected("vllm", streaming=True, timeout_s=0.5 if fault.stalls else 20.0)
     client.fake.faults = lambda number, body: fault
     (result,) = ask(client, 1)
     assert isinstance(result, Failed)
@@ -132,11 +132,11 @@ def test_a_kept_connection_that_was_closed_is_opened_again(connected: Connected)
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_call_outlasts_its_deadline(connected: Connected, streaming: bool) -> None:
-    client = connected("vllm", streaming=streaming, timeout_s=0.1, tries=1)
-    client.fake.token_s = 0.02
+    client = connected("vllm", streaming=streaming, timeout_s=0.5, tries=1)
+    client.fake.token_s = 0.05
     client.fake.faults = lambda number, body: GOOD if streaming else Fault(stalls=True)
     (result,) = ask(client, 1, 100)
-    assert result == Failed("the stream did not end within 0.1 s" if streaming else "no reply within 0.1 s")
+    assert result == Failed("the stream did not end within 0.5 s" if streaming else "no reply within 0.5 s")
 
 
 def test_the_key_is_sent_and_shown_nowhere(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
