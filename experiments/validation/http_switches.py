@@ -126,7 +126,7 @@ class _Works:
                 ]
                 reply = connection.post("/loglikelihood", json=bodies)
                 reply.raise_for_status()
-                totals += [float(result["loglikelihood"]) for result in reply.json()]
+                totals += [float(result["total"]) for result in reply.json()]
         return totals
 
     # Texts
