@@ -64,11 +64,26 @@ test-all: test
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone"
 	$(BIN)/python -m pytest -q -m "slow and alone"
 
-# What only slow tests need, in environments of its own: inspect_ai, which opens the logs that we write.
-install-slow: .slow/inspect/installed
+# What only slow tests need, in environments of its own: inspect_ai, which opens the logs that we write, and clients of
+# the server that we did not write. GuideLLM takes 1.5 GB.
+install-slow: .slow/inspect/installed .slow/openai/installed .slow/lm-eval/installed .slow/guidellm/installed
 .slow/inspect/installed:
 	$(PYTHON) -m venv .slow/inspect
 	.slow/inspect/bin/python -m pip install --quiet inspect_ai==0.3.285
+	touch $@
+
+.slow/openai/installed:
+	$(PYTHON) -m venv .slow/openai
+	.slow/openai/bin/python -m pip install --quiet openai==3.57.0
+	touch $@
+.slow/lm-eval/installed:
+	$(PYTHON) -m venv .slow/lm-eval
+	.slow/lm-eval/bin/python -m pip install --quiet 'lm-eval[api]==0.4.13' transformers==5.23.0
+	touch $@
+.slow/guidellm/installed:
+	$(PYTHON) -m venv .slow/guidellm
+	.slow/guidellm/bin/python -m pip install --quiet $(TORCH)
+	.slow/guidellm/bin/python -m pip install --quiet guidellm==0.8.1
 	touch $@
 
 # The CPU build of vLLM, a repackaging by others, 3.5 GB; for a GPU install vllm itself. Its CUDA builds of torchvision,

@@ -29,7 +29,7 @@ from runtime_matrix.experiments.serving.options import PREFIX, read_options
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.weights.packages import require
 
-_PACKAGES = ("starlette", "uvicorn")
+_PACKAGES = ("starlette", "uvicorn", "httptools")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,11 +6,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from runtime_matrix.experiments import calibrate, proof, reproduce
+from runtime_matrix.experiments import calibrate, proof, reproduce, serve
 from runtime_matrix.experiments.advise import main as advise
 from runtime_matrix.experiments.cache import main as cache
 from runtime_matrix.experiments.cells.cell import plan
@@ -22,7 +23,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
-from runtime_matrix.experiments.validation import audit_proof
+from runtime_matrix.experiments.validation import audit_proof, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -39,6 +40,7 @@ TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
 PUBLISHED = "results/amd-epyc-2-cores"
 TESTED = (
     "run",
+    "serve",
     "gate",
     "compare",
     "report",
@@ -51,6 +53,7 @@ TESTED = (
     "reproduce",
     "validation.simulation",
     "validation.audit_proof",
+    "validation.serving_overhead",
 )
 
 
@@ -146,6 +149,10 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
         ),
         *((proof.main, proof, "Proof", command) for command in commands("python -m experiments.proof ")),
         *(
+            (serving_overhead.main, serving_overhead, "_server", command)
+            for command in commands("python -m experiments.validation.serving_overhead ")
+        ),
+        *(
             (audit_proof.main, audit_proof, "AuditProof", command)
             for command in commands("python -m experiments.validation.audit_proof ")
         ),
@@ -179,6 +186,23 @@ def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pyte
     main = report if command.startswith("python -m experiments.report") else advise
     assert main(arguments if is_published else [str(folder), *arguments]) == 0
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.serve "))
+def test_a_server_is_about_to_load_its_model(
+    command: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("runtime_matrix.experiments.serving.loading.opened", reached)
+    monkeypatch.setattr("runtime_matrix.experiments.serving.running.bind", lambda config: nullcontext())
+    words = [f"model.path={tiny_model}" if word == "model.path=DIR" else word for word in words_of(command)]
+    if words == ["--help"]:
+        assert serve.main(words) == 0
+        return
+    with pytest.raises(Reached):
+        serve.main([*words, f"results_dir={tmp_path}"])
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.claims"))
