@@ -54,6 +54,11 @@ class Intake(Protocol):
         """Return the engine's own counters by name; empty if it has none."""
         ...
 
+    @property
+    def waiting_metrics(self) -> Sequence[str]:
+        """The names under which `metrics` may count the requests that wait; the first one present counts."""
+        ...
+
 
 class Face(Protocol):
     """What is asked of a loaded engine."""
