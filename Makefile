@@ -74,7 +74,7 @@ install-slow: .slow/inspect/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,llamacpp,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,llamacpp,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,server,serve,dev]'
 	touch $@
 
 # Also removes results/runs, which holds your own measurements.

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 # reads, and the entries of processes. The completion of the command line imports a command when it is asked for one.
 LAZY = {
     "experiments/__main__.py",
+    "experiments/serve.py",
     "experiments/tasks/agreement.py",
     "experiments/tasks/divergence.py",
     "experiments/tasks/lm_eval.py",

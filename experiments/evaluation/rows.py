@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from runtime_matrix.experiments.evaluation.finite import check_numbers, read_highest
+from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
 from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRequest
 from runtime_matrix.experiments.evaluation.speculation import History
 
@@ -25,9 +26,16 @@ class Row:
         self.ids: list[int] = []
         self.history: History | None = None  # only for speculative decoding
         self.text = ""
+        self.alternatives: int | None = None  # how many likeliest tokens `likeliest` has of each position; None: none
+        self.likeliest: list[TokenLogprobs] = []
         self.random = random.Random(request.seeds[sample])
         self._piece = piece
         self._longest = max(map(len, request.stop), default=0)
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether each token is chosen or described on the host, so that none can be guessed or run ahead."""
+        return self.request.temperature > 0 or self.alternatives is not None
 
     def add(self, token: int, eos_ids: frozenset[int]) -> Generated | None:
         """Append a token; return the result if the text is finished, otherwise None."""

@@ -31,6 +31,10 @@ class Text:
         """Return the text without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    def shown(self, token: int) -> str:
+        """Return one token as text, special tokens too; a part of a character is shown as a replacement character."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
+
     def piecewise(self, ids: Sequence[int]) -> Callable[[int], str]:
         """Return a function that returns the text added by each further token after `ids`.
 

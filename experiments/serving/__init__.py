@@ -1,0 +1,1 @@
+"""A loaded runtime behind the OpenAI API."""
