@@ -5,6 +5,7 @@ Benchmarks ask a face for scores, texts and timed tokens, and never learn which 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching, Limits
 from runtime_matrix.experiments.evaluation.decoding import decode_batch
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
@@ -149,15 +151,38 @@ class Steps:
         """See `Face`."""
         self.runtime.synchronize()
 
-    def intake(self, slots: int) -> AbstractContextManager[Intake]:
-        """See `Face`."""
-        from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
-
-        return ContinuousBatching(self.runtime, self.traits, max_batch=slots)
+    @contextmanager
+    def intake(self, slots: int) -> Iterator[Intake]:
+        """See `Face`. Texts are not made of the tokens."""
+        batching = ContinuousBatching(
+            self.runtime,
+            self.traits,
+            lambda ids: lambda token: "",
+            limits=Limits(max_batch=slots, max_requests=sys.maxsize),
+        )
+        try:
+            yield _Batching(batching)
+        finally:
+            batching.close()
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
         return frozenset()
+
+
+@dataclass(frozen=True)
+class _Batching:
+    """Continuous batching as an intake."""
+
+    scheduler: ContinuousBatching
+    waiting_metrics: Sequence[str] = ("waiting",)
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        return self.scheduler.start(request, listener)
+
+    def metrics(self) -> Mapping[str, float]:
+        counts = vars(self.scheduler.counts).copy()
+        return {**counts, "waiting": max(0, counts["admitted"] - counts["running"])}
 
 
 class WholeRequests:
