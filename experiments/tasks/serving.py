@@ -187,6 +187,8 @@ class Serving(Scenario[ServingConfig]):
     def check(self, config: ServingConfig) -> None:
         if config.find and not any((config.ttft_s, config.tpot_s, config.e2e_s)):
             raise UserError("benchmark.serving.find needs an objective: set benchmark.serving.ttft_s, tpot_s or e2e_s")
+        if config.find and min(config.find_rates) >= max(config.find_rates):
+            raise UserError(f"benchmark.serving.find_rates={list(config.find_rates)} must be a lower and a higher rate")
         if not self.grid(config):
             raise UserError("benchmark.serving has no load: set concurrency, rates, trace or find")
         if config.trace is not None:
