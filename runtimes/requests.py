@@ -144,6 +144,8 @@ class RequestRuntime(Engine):
     def start(self, request: GenerateRequest, listener: Listener) -> Stream:
         """Send a request with one seed at once and return; its events go to the listener."""
 
+    waiting_metrics: Sequence[str] = ()  # names in `metrics` of the requests that wait; the first one present counts
+
     def metrics(self) -> Mapping[str, float]:
         """Return the server's own counters by name; empty if it reports none."""
         return {}

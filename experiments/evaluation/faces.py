@@ -5,6 +5,7 @@ Benchmarks ask a face for scores, texts and timed tokens, and never learn which 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -26,9 +27,6 @@ from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream, U
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
 OnText = Callable[[int, int, Generated | Failed], None]  # (request, sample, result), as soon as a text is finished
-
-
-_MOST_REQUESTS = 1 << 30  # a load decides itself how many wait
 
 
 class RequestFailed(RuntimeError):
@@ -56,6 +54,11 @@ class Intake(Protocol):
 
     def metrics(self) -> Mapping[str, float]:
         """Return the engine's own counters by name; empty if it has none."""
+        ...
+
+    @property
+    def waiting_metrics(self) -> Sequence[str]:
+        """The names under which `metrics` may count the requests that wait; the first one present counts."""
         ...
 
 
@@ -150,36 +153,36 @@ class Steps:
 
     @contextmanager
     def intake(self, slots: int) -> Iterator[Intake]:
-        """See `Face`. Nothing else may use the runtime meanwhile."""
-        limits = Limits(max_batch=slots, max_requests=_MOST_REQUESTS)
-        with closing(
-            ContinuousBatching(self.runtime, self.traits, lambda ids: lambda token: "", limits=limits)
-        ) as ours:
-            yield _OwnIntake(ours)
+        """See `Face`. Texts are not made of the tokens."""
+        batching = ContinuousBatching(
+            self.runtime,
+            self.traits,
+            lambda ids: lambda token: "",
+            limits=Limits(max_batch=slots, max_requests=sys.maxsize),
+        )
+        try:
+            yield _Batching(batching)
+        finally:
+            batching.close()
 
     def banned(self, eos_ids: Sequence[int]) -> frozenset[int]:
         """See `Face`."""
         return frozenset()
 
 
-class _OwnIntake:
+@dataclass(frozen=True)
+class _Batching:
     """Continuous batching as an intake."""
 
-    waiting_metrics = ("waiting",)
-
-    def __init__(self, batching: ContinuousBatching):
-        self._batching = batching
+    scheduler: ContinuousBatching
+    waiting_metrics: Sequence[str] = ("waiting",)
 
     def start(self, request: GenerateRequest, listener: Listener) -> Stream:
-        """See `Intake`."""
-        return self._batching.start(request, listener)
+        return self.scheduler.start(request, listener)
 
     def metrics(self) -> Mapping[str, float]:
-        """See `Intake`."""
-        counts = self._batching.counts
-        names = ("prompt_tokens", "new_tokens", "finished", "cancelled", "steps", "busy_s")
-        waiting = max(0, counts.admitted - counts.running)
-        return {"waiting": float(waiting), **{name: float(getattr(counts, name)) for name in names}}
+        counts = vars(self.scheduler.counts).copy()
+        return {**counts, "waiting": max(0, counts["admitted"] - counts["running"])}
 
 
 class WholeRequests:

@@ -38,7 +38,18 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 ASSETS = Path(__file__).with_name("assets")
-_SCRIPTS = ("start", "chart", "matrix", "pareto", "distribution", "audit", "cell", "trends", "main")  # in this order
+_SCRIPTS = (
+    "start",
+    "chart",
+    "matrix",
+    "pareto",
+    "distribution",
+    "audit",
+    "cell",
+    "serving",
+    "trends",
+    "main",
+)  # in this order
 _ITEMS_BYTES = 800_000  # of flipped items on a page: 50 cells stay below 2 MB
 _DETAILED = 300  # the latest cells get distributions and items; older ones only a row
 _FOLDED_BELOW = 15  # rows: filters are folded for fewer
@@ -107,6 +118,7 @@ def page_of_rows(
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(rows),
         has_trends=bool(series),
+        has_serving=any(cell.serving for cell in (cells or {}).values()),
         commands={name: command_line(name) for name in ("advise", "report", "claims")},
         has_alarms=any(is_alarm(row) for row in rows),
         policy=_POLICY,

@@ -20,6 +20,7 @@ from runtime_matrix.experiments.evaluation.requests import (
     Tokenizer,
 )
 from runtime_matrix.experiments.measurement.clocks import StepTimer
+from runtime_matrix.experiments.measurement.cpu_apart import CpuApart
 from runtime_matrix.runtimes.base import Runtime, Traits
 from runtime_matrix.runtimes.requests import Listener, Stream
 
@@ -94,6 +95,11 @@ class Intake(Protocol):
 
     def metrics(self) -> Mapping[str, float]:
         """Return the engine's own counters by name; empty if it has none."""
+        ...
+
+    @property
+    def waiting_metrics(self) -> Sequence[str]:
+        """The names under which `metrics` may count the requests that wait; the first one present counts."""
         ...
 
 
@@ -221,7 +227,7 @@ class Bench(Protocol):
         """
         ...
 
-    def cpu_apart(self) -> Callable[[], tuple[float | None, float | None]]:
+    def cpu_apart(self) -> Callable[[], CpuApart]:
         """Return a function for the CPU seconds since now: of what sends requests, and of the engine."""
         ...
 

@@ -6,6 +6,7 @@ this process behind continuous batching. TTFT and end-to-end times count from th
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, Intake, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 from runtime_matrix.experiments.traffic.arrivals import Size, arrival_times, draw_sizes, read_trace
+from runtime_matrix.experiments.traffic.counters import Counters
 from runtime_matrix.experiments.traffic.driver import ClosedLoop, Driven, Load, OpenLoop, Served, drive
 from runtime_matrix.experiments.traffic.figures import Objective, figures, samples
-from runtime_matrix.experiments.traffic.search import highest_rate
+from runtime_matrix.experiments.traffic.search import Counts, highest_rate
 
 _TIMES = {
     "ttft_s": ("TTFT", "Time from the planned arrival to the first token"),
@@ -69,6 +71,7 @@ class ServingConfig:
     objective_share: float = least(0, most=1)
     find: str | None = among("max_rate_under_slo")
     find_rates: tuple[float, ...] = least(0.001)
+    find_load_s: float = least(0)
     checked_texts: int = least(0)
 
     @property
@@ -171,7 +174,12 @@ class Serving(Scenario[ServingConfig]):
         hidden("serving_lateness_s_p99", percentile_of("lateness_s", 99)),
         hidden("serving_objective_ratio", figure("objective_ratio")),
         hidden("serving_cached_prompt_ratio", figure("cached_prompt_ratio")),
+        hidden("serving_short_requests", figure("short_requests")),
+        hidden("serving_cancelled_requests", figure("cancelled_requests")),
+        hidden("serving_offered_requests_per_s", figure("offered_requests_per_s")),
+        hidden("serving_most_waiting", figure("most_waiting")),
         hidden("serving_client_cpu_s", figure("client_cpu_s")),
+        hidden("serving_client_waited_s", figure("client_waited_s")),
         hidden("serving_server_cpu_s", figure("server_cpu_s")),
     )
 
@@ -179,6 +187,8 @@ class Serving(Scenario[ServingConfig]):
     def check(self, config: ServingConfig) -> None:
         if config.find and not any((config.ttft_s, config.tpot_s, config.e2e_s)):
             raise UserError("benchmark.serving.find needs an objective: set benchmark.serving.ttft_s, tpot_s or e2e_s")
+        if config.find and min(config.find_rates) >= max(config.find_rates):
+            raise UserError(f"benchmark.serving.find_rates={list(config.find_rates)} must be a lower and a higher rate")
         if not self.grid(config):
             raise UserError("benchmark.serving has no load: set concurrency, rates, trace or find")
         if config.trace is not None:
@@ -212,7 +222,7 @@ class Serving(Scenario[ServingConfig]):
         with bench.intake(config.slots) as intake:
             loads = _Loads(bench, intake, config)
             loads.warm_up()
-            entry.parameters = {"load": point, "requests": config.requests, "arrivals": config.arrivals}
+            entry.parameters = {"load": point, **_parameters(config, point)}
             if point == _SEARCH:
                 entry.figures = loads.search()
                 return
@@ -243,34 +253,40 @@ class _Loads:
     def measured(self, point: str) -> tuple[list[GenerateRequest], Driven, JsonObject]:
         """Return the requests of a load, what happened to them, and the counters of both sides."""
         requests, sizes = self._requests(point, self._config.requests)
-        load = self._load(point, sizes)
-        before, cpu = dict(self._intake.metrics()), self._bench.cpu_apart()
-        driven = drive(
-            self._intake.start,
+        cpu = self._bench.cpu_apart()
+        with Counters(self._intake.metrics) as counters:
+            driven = self._driven(requests, self._load(point, sizes))
+            spent = cpu()
+        return (
             requests,
-            load,
-            self._config.timeout_s,
-            lambda ended: self._bench.report(ended, len(requests)),
+            driven,
+            {
+                "most_waiting": counters.highest_of(self._intake.waiting_metrics),
+                "client_cpu_s": spent.client_s,
+                "client_waited_s": spent.client_waited_s,
+                "server_cpu_s": spent.engine_s,
+                "server_counters": counters.changes(),
+                "server_highest": counters.highest(),
+                "counters_failure": counters.failure,
+            },
         )
-        client_s, server_s = cpu()
-        after = self._intake.metrics()
-        counters = {name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name)}
-        return requests, driven, {"client_cpu_s": client_s, "server_cpu_s": server_s, "server_counters": counters}
 
     def search(self) -> JsonObject:
         """Return the highest rate that keeps the objective, with its bracket and the rates that were tried."""
         config = self._config
-        lowest, highest = min(config.find_rates), max(config.find_rates)
 
-        def attained(rate: float) -> float:
-            _, driven, _ = self.measured(f"r{rate:.6g}")
-            return sum(config.objective.is_met(served) for served in driven.requests) / len(driven.requests)
+        def attained(rate: float, number: int) -> Counts:
+            count = max(config.requests, math.ceil(rate * config.find_load_s))
+            name = f"r{rate:.6g} load {number}"
+            requests, sizes = self._requests(name, count)
+            driven = self._driven(requests, self._open_loop(name, rate, len(sizes)))
+            return sum(config.objective.is_met(served) for served in driven.requests), len(requests)
 
-        found = highest_rate(attained, lowest, highest, config.objective_share)
+        found = highest_rate(attained, min(config.find_rates), max(config.find_rates), config.objective_share)
         return {
             "max_rate_requests_per_s": found.low,
             "max_rate_requests_per_s_high": found.high,
-            "tried_rates": [list(pair) for pair in found.tried],
+            "tried_rates": [vars(trial) for trial in found.trials],
         }
 
     def compared_alone(self, requests: Sequence[GenerateRequest], driven: Driven, checked: Sequence[int]) -> Figures:
@@ -301,14 +317,32 @@ class _Loads:
         return requests, sizes
 
     def _load(self, point: str, sizes: Sequence[Size]) -> Load:
-        config = self._config
         if point.startswith("c"):
             return ClosedLoop(int(point[1:]))
         if point == _TRACE:
             return OpenLoop([size.at_s or 0.0 for size in sizes])
-        source = random.Random(f"arrivals {self._bench.seed} {point}")
-        times = arrival_times(config.arrivals, float(point[1:]), len(sizes), config.burstiness, source)  # type: ignore[arg-type]
-        return OpenLoop(times)
+        return self._open_loop(point, float(point[1:]), len(sizes))
+
+    def _open_loop(self, name: str, rate: float, count: int) -> OpenLoop:
+        config, source = self._config, random.Random(f"arrivals {self._bench.seed} {name}")
+        return OpenLoop(arrival_times(config.arrivals, rate, count, config.burstiness, source))  # type: ignore[arg-type]
+
+    def _driven(self, requests: Sequence[GenerateRequest], load: Load) -> Driven:
+        def report(ended: int) -> None:
+            self._bench.report(ended, len(requests))
+
+        return drive(self._intake.start, requests, load, self._config.timeout_s, report)
+
+
+def _parameters(config: ServingConfig, point: str) -> JsonObject:
+    """Return what the load was, and the objective in seconds."""
+    objective = {f"objective_{name}": limit for name, limit in vars(config.objective).items() if limit is not None}
+    if point.startswith("c"):
+        return {"loop": "closed", "concurrency": int(point[1:]), **objective}
+    if point == _TRACE:
+        return {"loop": "open", "arrivals": _TRACE, **objective}
+    rate = {} if point == _SEARCH else {"rate_requests_per_s": float(point[1:])}
+    return {"loop": "open", "arrivals": config.arrivals, **rate, **objective}
 
 
 def _is_timed(config: ServingConfig) -> bool:

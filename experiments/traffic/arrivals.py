@@ -89,7 +89,8 @@ def _size(line: object) -> Size:
     prompt, new, at_s = line["prompt_tokens"], line["new_tokens"], line.get("at_s")
     if not all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in (prompt, new)):
         raise ValueError("token counts must be positive whole numbers")
-    if at_s is not None and not (isinstance(at_s, int | float) and math.isfinite(at_s) and at_s >= 0):
+    is_time = isinstance(at_s, int | float) and not isinstance(at_s, bool) and math.isfinite(at_s) and at_s >= 0
+    if at_s is not None and not is_time:
         raise ValueError("at_s must be a number of seconds")
     return Size(prompt, new, None if at_s is None else float(at_s))
 

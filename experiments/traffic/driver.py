@@ -17,6 +17,22 @@ from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest,
 
 Start = Callable[[GenerateRequest, Listener], Stream]  # returns at once
 _CANCELLED_S = 10.0  # for an engine to confirm that it has cancelled a request
+_LONGEST_WAIT_S = 1.0  # so that an interruption is noticed
+
+
+class Clock:
+    """Real time, and waiting for ends in it."""
+
+    def now(self) -> float:
+        """Return the seconds of `time.perf_counter`, the clock of listeners."""
+        return time.perf_counter()
+
+    def wait(self, ended: queue.SimpleQueue[int], seconds: float) -> int | None:
+        """Return the number of the next request that has ended; None if there is none within these seconds."""
+        try:
+            return ended.get(timeout=seconds) if seconds > 0 else ended.get_nowait()
+        except queue.Empty:
+            return None
 
 
 @dataclass
@@ -25,6 +41,7 @@ class Served:
 
     planned_s: float
     prompt_tokens: int
+    new_tokens: int  # that were asked for
     started_s: float | None = None
     tokens_s: list[float] = field(default_factory=list)  # when each token arrived; tokens in one event share the time
     ids: list[int] = field(default_factory=list)
@@ -34,7 +51,7 @@ class Served:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the engine gave a text, token by token."""
+        """Return whether the engine gave a text whose tokens were seen to arrive."""
         return isinstance(self.result, Generated) and bool(self.tokens_s)
 
     @property
@@ -104,10 +121,13 @@ def drive(
     load: Load,
     timeout_s: float,
     report: Callable[[int], None] = lambda ended: None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock | None = None,
 ) -> Driven:
-    """Start the requests by the load and wait for all ends; a request is cancelled `timeout_s` after its plan."""
-    return _Drive(start, requests, load, timeout_s, report, clock).run()
+    """Start the requests by the load and wait for all ends; a request is cancelled `timeout_s` after its plan.
+
+    Raises RuntimeError if the engine does not confirm a cancellation. Every exception cancels what is in flight.
+    """
+    return _Drive(start, requests, load, timeout_s, report, clock or Clock()).run()
 
 
 class _Drive:
@@ -118,25 +138,23 @@ class _Drive:
         load: Load,
         timeout_s: float,
         report: Callable[[int], None],
-        clock: Callable[[], float],
+        clock: Clock,
     ):
         self._start, self._requests, self._load, self._timeout_s = start, requests, load, timeout_s
         self._report, self._clock = report, clock
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._served: list[Served] = []
         self._streams: dict[int, Stream] = {}  # of requests in flight
-        self._late: deque[int] = deque()  # requests in the order of their time limits
-        self._cancelled: set[int] = set()
+        self._limited: deque[int] = deque()  # requests in the order of their time limits
+        self._cancelled: deque[tuple[int, float]] = deque()  # (request, until when the engine must confirm)
         self._most_in_flight = 0
+        self._begin_s = clock.now()
 
     def run(self) -> Driven:
-        begin_s = self._clock()
         try:
             while len(self._served) < len(self._requests) or self._streams:
-                now_s = self._clock() - begin_s
-                due_s = self._start_due(now_s, begin_s)
-                limit_s = self._cancel_late(self._clock() - begin_s)
-                self._wait_for_end(min(due_s, limit_s) - (self._clock() - begin_s))
+                next_s = min(self._start_due(), self._cancel_late())
+                self._take_ended(max(0.0, min(next_s - self._now_s(), _LONGEST_WAIT_S)))
         except BaseException:
             for stream in self._streams.values():
                 stream.cancel()
@@ -144,56 +162,57 @@ class _Drive:
         ends = [served.ended_s for served in self._served if served.ended_s is not None]
         return Driven(self._served, max(ends, default=0.0), self._most_in_flight)
 
-    def _start_due(self, now_s: float, begin_s: float) -> float:
+    def _now_s(self) -> float:
+        return self._clock.now() - self._begin_s
+
+    def _start_due(self) -> float:
         """Start what is due, and return when the next request will be; infinity if that is not known."""
         while (number := len(self._served)) < len(self._requests):
-            due_s = self._load.due_s(number, len(self._streams))
+            self._take_ended(0.0)
+            due_s, now_s = self._load.due_s(number, len(self._streams)), self._now_s()
             if due_s is None:
-                return float("inf")
+                break
             if due_s > now_s:
                 return due_s
-            request = self._requests[number]
-            is_open = isinstance(self._load, OpenLoop)
-            served = Served(due_s if is_open else self._clock() - begin_s, len(request.ids))
-            self._served.append(served)
-            self._late.append(number)
-            self._streams[number] = self._start(request, _Listener(served, begin_s, number, self._ended))
-            self._most_in_flight = max(self._most_in_flight, len(self._streams))
-            self._take_ended(block_s=0.0)
-            now_s = self._clock() - begin_s
+            self._begin(number, due_s if isinstance(self._load, OpenLoop) else now_s)
         return float("inf")
 
-    def _cancel_late(self, now_s: float) -> float:
+    def _begin(self, number: int, planned_s: float) -> None:
+        request = self._requests[number]
+        served = Served(planned_s, len(request.ids), request.max_new_tokens)
+        self._served.append(served)
+        self._limited.append(number)
+        self._streams[number] = self._start(request, _Listener(served, self._begin_s, number, self._ended))
+        self._most_in_flight = max(self._most_in_flight, len(self._streams))
+
+    def _cancel_late(self) -> float:
         """Cancel requests beyond their time limit, and return the next limit."""
-        while self._late:
-            number = self._late[0]
+        self._take_ended(0.0)
+        now_s, limits_s = self._now_s(), [float("inf")]
+        while self._limited:
+            number = self._limited[0]
             limit_s = self._served[number].planned_s + self._timeout_s
-            if number not in self._streams:
-                self._late.popleft()
-            elif limit_s > now_s:
-                return limit_s
-            elif number not in self._cancelled:
+            if number in self._streams and limit_s > now_s:
+                limits_s.append(limit_s)
+                break
+            self._limited.popleft()
+            if number in self._streams:
                 self._streams[number].cancel()
-                self._cancelled.add(number)
-            elif limit_s + _CANCELLED_S > now_s:
-                return limit_s + _CANCELLED_S
-            else:
+                self._cancelled.append((number, now_s + _CANCELLED_S))
+        while self._cancelled and self._cancelled[0][0] not in self._streams:
+            self._cancelled.popleft()
+        if self._cancelled:
+            limits_s.append(self._cancelled[0][1])
+            if limits_s[-1] <= now_s:
                 raise RuntimeError(f"the engine did not end a request within {_CANCELLED_S:g} s of its cancellation")
-        return float("inf")
+        return min(limits_s)
 
-    def _wait_for_end(self, seconds: float) -> None:
-        if self._streams or seconds != float("inf"):
-            self._take_ended(block_s=max(0.0, min(seconds, 1.0)))
-
-    def _take_ended(self, block_s: float) -> None:
-        try:
-            while True:
-                number = self._ended.get(timeout=block_s) if block_s > 0 else self._ended.get_nowait()
-                del self._streams[number]
-                self._report(len(self._served) - len(self._streams))
-                block_s = 0.0
-        except queue.Empty:
-            return
+    def _take_ended(self, seconds: float) -> None:
+        """Take all ends that are known, and wait this long for the first one."""
+        while (number := self._clock.wait(self._ended, seconds)) is not None:
+            del self._streams[number]
+            self._report(len(self._served) - len(self._streams))
+            seconds = 0.0
 
 
 class _Listener:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.statistics.shares import wilson_interval
 from runtime_matrix.experiments.traffic.driver import Driven, Served
-from runtime_matrix.runtimes.requests import Failed, Generated
+from runtime_matrix.runtimes.requests import Failed
 
 Samples = dict[str, list[float]]  # seconds
 Figures = dict[str, float | str | None]
@@ -45,24 +45,29 @@ def samples(driven: Driven) -> Samples:
 def figures(driven: Driven, objective: Objective) -> Figures:
     """Return counts, rates per second, and the share of requests that met the objective with its 95 % interval."""
     requests, duration_s = driven.requests, driven.duration_s
-    complete = [served for served in requests if isinstance(served.result, Generated)]
-    failures = [served.result for served in requests if isinstance(served.result, Failed)]
-    cancelled = sum(failure.is_cancelled for failure in failures)
+    complete = [served for served in requests if served.is_complete]
+    reasons = [_reason(served) for served in requests if not served.is_complete]
+    cancelled = sum(isinstance(served.result, Failed) and served.result.is_cancelled for served in requests)
     met = sum(objective.is_met(served) for served in requests)
     interval = wilson_interval(met, len(requests))
     new_tokens = sum(len(served.tokens_s) for served in complete)
     return {
         "requests": len(requests),
         "completed_requests": len(complete),
-        "failed_requests": len(failures) - cancelled,
+        "failed_requests": len(reasons) - cancelled,
         "cancelled_requests": cancelled,
-        "error_ratio": (len(requests) - len(complete)) / len(requests),
-        "first_failure": failures[0].reason if failures else None,
+        "short_requests": sum(len(served.tokens_s) < served.new_tokens for served in complete),
+        "error_ratio": len(reasons) / len(requests),
+        "first_failure": reasons[0] if reasons else None,
         "duration_s": duration_s,
+        "offered_requests_per_s": _offered(requests),
         "requests_per_s": _rate(len(complete), duration_s),
         "tokens_per_s": _rate(new_tokens, duration_s),
         "prompt_tokens": sum(served.prompt_tokens for served in complete),
         "new_tokens": new_tokens,
+        "server_prompt_tokens": _reported([served.usage.prompt_tokens for served in complete]),
+        "server_new_tokens": _reported([served.usage.new_tokens for served in complete]),
+        "met_requests": met,
         "goodput_requests_per_s": _rate(met, duration_s),
         "objective_ratio": met / len(requests),
         "objective_ratio_low": interval.low,
@@ -74,11 +79,23 @@ def figures(driven: Driven, objective: Objective) -> Figures:
 
 def cached_ratio(requests: Sequence[Served]) -> float | None:
     """Return the share of prompt tokens that the engine took from its cache; None if it does not tell."""
-    counts = [served.usage.cached_tokens for served in requests]
+    cached = _reported([served.usage.cached_tokens for served in requests])
+    return None if cached is None else cached / sum(served.prompt_tokens for served in requests)
+
+
+def _reported(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of what the engine reports of each request; None unless it does of all."""
     known = [count for count in counts if count is not None]
-    if not requests or len(known) < len(requests):
-        return None
-    return sum(known) / sum(served.prompt_tokens for served in requests)
+    return sum(known) if known and len(known) == len(counts) else None
+
+
+def _reason(served: Served) -> str:
+    return served.result.reason if isinstance(served.result, Failed) else "a text of which no token was seen to arrive"
+
+
+def _offered(requests: Sequence[Served]) -> float | None:
+    """Return the rate at which requests were planned, from the first to the last of them."""
+    return _rate(len(requests) - 1, requests[-1].planned_s - requests[0].planned_s)
 
 
 def _rate(count: int, duration_s: float) -> float | None:

@@ -1,4 +1,8 @@
-"""The highest request rate at which a service level objective still holds, by bisection, with its bracket."""
+"""The highest request rate at which a service level objective still holds, by bisection, with its bracket.
+
+One noisy load decides nothing: each rate is judged by several loads together, and both ends of the bracket must be
+confirmed by loads that the search has not seen.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,32 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Attained = Callable[[float], float]  # from a rate to the share of requests that meet the objective
+Counts = tuple[int, int]  # (requests that met the objective, requests)
+Attained = Callable[[float, int], Counts]  # from a rate and the number of the load, which is its seed
+_LOADS = 2  # per judgement
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A rate and what its loads gave together."""
+
+    rate: float
+    met: int
+    requests: int
+    is_confirmation: bool = False
+
+    def holds(self, share: float) -> bool:
+        """Return whether at least this share of the requests met the objective."""
+        return self.met >= share * self.requests
 
 
 @dataclass(frozen=True)
 class HighestRate:
-    """`low` held and `high` did not, in requests per second; None: no tried rate did."""
+    """`low` held and `high` did not, in requests per second, both also with new loads; None: no tried rate did."""
 
     low: float | None
     high: float | None
-    tried: list[tuple[float, float]]  # (rate, share that met the objective), in order
+    trials: list[Trial]  # in order
 
 
 def highest_rate(
@@ -24,19 +44,23 @@ def highest_rate(
     """Return the bracket of the rate at which at least `share` of the requests meet the objective.
 
     It is searched between `lowest` and `highest` until high / low - 1 is at most `precision`, halving the logarithm.
+    Then both ends are judged by new loads. An end that is not confirmed gives way to the next rate that had the same
+    outcome, so that noise widens the bracket.
     """
-    tried: list[tuple[float, float]] = []
+    trials: list[Trial] = []
 
-    def holds(rate: float) -> bool:
-        tried.append((rate, attained(rate)))
-        return tried[-1][1] >= share
+    def judged(rate: float, is_confirmation: bool = False) -> bool:
+        first = _LOADS * sum(trial.rate == rate for trial in trials)
+        counts = [attained(rate, number) for number in range(first, first + _LOADS)]
+        trials.append(Trial(rate, sum(met for met, _ in counts), sum(total for _, total in counts), is_confirmation))
+        return trials[-1].holds(share)
 
-    if not holds(lowest):
-        return HighestRate(None, lowest, tried)
-    if holds(highest):
-        return HighestRate(highest, None, tried)
-    low, high = lowest, highest
-    while high / low - 1 > precision:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return HighestRate(low, high, tried)
+    if judged(highest) and judged(highest, is_confirmation=True):
+        return HighestRate(highest, None, trials)
+    held, failed = [lowest], [highest]  # towards each other; whether the lowest rate holds is not known yet
+    while failed[-1] / held[-1] - 1 > precision:
+        middle = math.sqrt(held[-1] * failed[-1])
+        (held if judged(middle) else failed).append(middle)
+    low = next((rate for rate in reversed(held) if judged(rate, is_confirmation=True)), None)
+    high = next((rate for rate in reversed(failed) if not judged(rate, is_confirmation=True)), None)
+    return HighestRate(low, high, trials)

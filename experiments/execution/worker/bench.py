@@ -28,7 +28,7 @@ from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
 from runtime_matrix.experiments.measurement.clocks import StepTimer
-from runtime_matrix.experiments.measurement.cpu_apart import cpu_since
+from runtime_matrix.experiments.measurement.cpu_apart import CpuApart, cpu_since
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
@@ -218,7 +218,7 @@ class CellBench:
         except Unsupported as error:
             self.skip(str(error))
 
-    def cpu_apart(self) -> Callable[[], tuple[float | None, float | None]]:
+    def cpu_apart(self) -> Callable[[], CpuApart]:
         """Return a function for the CPU seconds since now: of what sends requests, and of the engine."""
         if self.engine.is_remote:
             return cpu_since("elsewhere")

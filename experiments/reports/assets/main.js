@@ -9,5 +9,6 @@ theme.addEventListener("click", () => {
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 setUpMatrix();
 setUpPareto();
+setUpServing();
 setUpTrends();
 setUpCells();

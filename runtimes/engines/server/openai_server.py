@@ -46,6 +46,7 @@ class OpenAIServer(RequestRuntime):
 
     is_remote = True
     distributions: ClassVar[tuple[str, ...]] = ("httpx",)
+    waiting_metrics = ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
 
     def __init__(
         self,

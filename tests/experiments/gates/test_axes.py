@@ -123,9 +123,11 @@ def test_the_orders_are_fixed(measured: Measured) -> None:
         "baseline.counts",
     ]
     assert list(limits.plain()["reference"]) == [
-        *("speedup", "cpu_speedup", "outputs", "same_top", "memory", "accuracy")
+        *("speedup", "cpu_speedup", "outputs", "same_top", "memory", "accuracy", "serving", "serving_at_most")
     ]
     assert list(limits.plain()["baseline"]) == [
-        *("speedup", "cpu_speedup", "memory", "load", "accuracy", "counts", "all_cells")
+        *("speedup", "cpu_speedup", "memory", "load", "accuracy", "counts", "all_cells", "serving")
     ]
-    assert [part.key for part in registry.kept_parts()] == ["memory", "peaks", "load", "counts", "speed", "accuracy"]
+    assert [part.key for part in registry.kept_parts()] == [
+        *("memory", "peaks", "load", "counts", "speed", "accuracy", "serving")
+    ]
