@@ -12,7 +12,7 @@ from pathlib import Path
 from runtime_matrix.experiments.measurement.processes import descendants
 
 _PROC = Path("/proc")
-_BUSY_SHARE = 0.1  # of an even share of the CPU time; helper threads of torch and Python stay far below
+_BUSY_SHARE = 0.2  # of an even share of the CPU time; helper threads of torch and Python reach half of that
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 ThreadTimes = dict[tuple[int, int], float]  # (process, thread): CPU seconds
 
@@ -40,7 +40,7 @@ def thread_times() -> ThreadTimes:
 def busy_threads(
     before: Mapping[tuple[int, int], float], after: Mapping[tuple[int, int], float], cpu_s: float, threads: int
 ) -> int:
-    """Return how many threads computed: those with at least a tenth of an even share of `cpu_s` among `threads`.
+    """Return how many threads computed: those with at least a fifth of an even share of `cpu_s` among `threads`.
 
     `cpu_s` is the CPU time of all processes. What no living thread accounts for was computed by threads that have
     ended, and counts as one more thread.
