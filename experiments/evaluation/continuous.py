@@ -10,82 +10,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from runtime_matrix.experiments.config.schema import GenerationConfig
+from runtime_matrix.experiments.evaluation.admission import Busy, Closed, Counts, Limits
 from runtime_matrix.experiments.evaluation.decoding_loop import DecodingLoop, LoopSize
-from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
 from runtime_matrix.experiments.evaluation.requests import Failed, Generated, GenerateRequest
 from runtime_matrix.experiments.evaluation.rows import Piece, Row
 from runtime_matrix.experiments.evaluation.speculation import Drafter
+from runtime_matrix.experiments.evaluation.watching import Listening, Progress, Watcher, held
 from runtime_matrix.runtimes.base import Runtime, Traits
-from runtime_matrix.runtimes.requests import Listener, Stream, Usage
+from runtime_matrix.runtimes.requests import Listener, Stream
 
 Work = Callable[[], Iterator[Any]]  # parts of a result, each computed between two steps
-
-
-class Busy(Exception):
-    """More requests than the limit are admitted already. The message is one line."""
-
-
-class Closed(Exception):
-    """The scheduler takes no more requests."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is admitted. With `one_at_a_time` a request waits until the one before has ended, as behind a lock."""
-
-    max_batch: int = 8  # rows of a step
-    max_requests: int = 64  # texts and scoring requests that wait or run
-    one_at_a_time: bool = False
-
-
-@dataclass
-class Counts:
-    """What was done since the start. Written by one thread and read by others."""
-
-    prompt_tokens: int = 0
-    new_tokens: int = 0  # with those that end a text
-    finished: int = 0  # texts, and pieces of other work
-    cancelled: int = 0
-    refused: int = 0
-    failed: int = 0
-    steps: int = 0
-    busy_s: float = 0.0  # time in steps and scoring
-    admitted: int = 0  # that wait or run now
-    running: int = 0  # rows of the last step
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a step added to one text."""
-
-    sample: int  # index of its seed
-    ids: Sequence[int]
-    text: str
-    end_id: int | None  # the end-of-text token, if it has ended the text; it is none of `ids`
-    likeliest: Sequence[TokenLogprobs]  # of `ids` and `end_id`; empty unless asked for
-    result: Generated | None  # set once the text has ended
-    at_s: float  # of `time.perf_counter`
-
-
-class Watcher(Protocol):
-    """Receives the events of one request in order, on the thread of the scheduler. It must return at once."""
-
-    def on_start(self, at_s: float) -> None:
-        """The request was admitted."""
-        ...
-
-    def on_progress(self, progress: Progress) -> None:
-        """A text has more tokens, or has ended."""
-        ...
-
-    def on_end(self, failure: Failed | None, at_s: float) -> None:
-        """All texts have ended, or the request has failed. Called once."""
-        ...
 
 
 @dataclass
@@ -168,11 +107,14 @@ class ContinuousBatching:
 
     def start(self, request: GenerateRequest, listener: Listener) -> Stream:
         """Admit a request with one seed; its events go to the listener. Raises Busy."""
-        (stream,) = self.submit([request], [_Listening(request, listener)])
+        (stream,) = self.submit([request], [Listening(request, listener)])
         return stream
 
     def work(self, parts: Work, requests: int) -> Future[list[Any]]:
-        """Compute the parts on the thread of the runtime, between steps. Raises Busy; counts as so many requests."""
+        """Compute the parts on the thread of the runtime, between steps. Raises Busy; counts as so many requests.
+
+        Cancelling the result ends the work before its next part.
+        """
         job = _Job(iter(()), [], Future(), requests)
         with self._condition:
             self._admit(requests)
@@ -250,26 +192,34 @@ class ContinuousBatching:
             self.counts.prompt_tokens += len(part.request.ids)
 
     def _work_once(self) -> None:
-        """Compute one part of the oldest work."""
+        """Compute one part of the oldest work; nothing if nobody waits for it any more."""
         if not self._jobs:
             return
-        job = self._jobs[0]
-        try:
-            job.done.append(next(job.parts))
-            return
-        except StopIteration:
-            self.counts.finished += job.requests
-            outcome: Callable[[], None] = lambda: job.result.set_result(job.done)  # noqa: E731
-        except Exception as error:  # runtimes raise anything
-            self.counts.failed += job.requests
-            failure = error
-            outcome = lambda: job.result.set_exception(failure)  # noqa: E731
+        job, error = self._jobs[0], None
+        if not job.result.cancelled():
+            try:
+                job.done.append(next(job.parts))
+                return
+            except StopIteration:
+                pass
+            except Exception as raised:  # runtimes raise anything
+                error = raised
         self._jobs.popleft()
         self._leave(job.requests)
-        outcome()
+        self._finish(job, error)
+
+    def _finish(self, job: _Job, error: Exception | None) -> None:
+        try:
+            job.result.set_result(job.done) if error is None else job.result.set_exception(error)
+        except InvalidStateError:
+            self.counts.cancelled += job.requests
+        else:
+            self.counts.finished += job.requests * (error is None)
+            self.counts.failed += job.requests * (error is not None)
 
     def _step(self) -> None:
         if self._loop.is_idle:
+            self.counts.running = 0
             return
         try:
             self._loop.fill()
@@ -352,17 +302,11 @@ class ContinuousBatching:
             waiting, self._inbox = list(self._inbox), deque()
         for part in [*waiting, *self._jobs]:
             if isinstance(part, _Job):
-                part.result.set_exception(Closed(failure.reason))
+                self._finish(part, Closed(failure.reason))
             else:
                 self._running[part.index] = part
         for index in list(self._running):
             self._end(index, failure)
-
-
-def held(text: str, stops: Sequence[str]) -> int:
-    """Return how many characters at the end of a text may be the beginning of a stop string."""
-    lengths = [size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])]
-    return max(lengths, default=0)
 
 
 @dataclass(frozen=True)
@@ -375,26 +319,3 @@ class _Cancel:
     def cancel(self) -> None:
         """See `Stream`."""
         self.scheduler.cancel(self.index)
-
-
-class _Listening:
-    """Passes the events of a request with one seed to a listener."""
-
-    def __init__(self, request: GenerateRequest, listener: Listener):
-        self._request, self._listener = request, listener
-        self._result: Generated | None = None
-        self._tokens = 0
-
-    def on_start(self, at_s: float) -> None:
-        self._listener.on_start(at_s)
-
-    def on_progress(self, progress: Progress) -> None:
-        self._tokens += len(progress.ids)
-        self._result = progress.result
-        if progress.ids:
-            self._listener.on_tokens(progress.ids, progress.at_s)
-
-    def on_end(self, failure: Failed | None, at_s: float) -> None:
-        result = failure or self._result
-        assert result is not None
-        self._listener.on_end(result, Usage(len(self._request.ids), self._tokens, 0), at_s)

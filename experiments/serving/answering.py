@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from runtime_matrix.experiments.evaluation.continuous import Busy, Closed, Progress
+from runtime_matrix.experiments.evaluation.admission import Busy, Closed
 from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
 from runtime_matrix.experiments.evaluation.prompt_logprobs import describe_prompts
 from runtime_matrix.experiments.evaluation.requests import Failed
+from runtime_matrix.experiments.evaluation.watching import Progress
 from runtime_matrix.experiments.serving.errors import ApiError
 from runtime_matrix.experiments.serving.questions import Question
 from runtime_matrix.experiments.serving.replies import Collected, Form, Json

@@ -9,7 +9,8 @@ from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching, Limits
+from runtime_matrix.experiments.evaluation.admission import Limits
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.serving.options import ServeConfig
 from runtime_matrix.experiments.serving.served import Render, Served

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,14 +12,8 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.continuous import (
-    Busy,
-    Closed,
-    ContinuousBatching,
-    Limits,
-    Progress,
-    held,
-)
+from runtime_matrix.experiments.evaluation.admission import Busy, Closed, Limits
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
 from runtime_matrix.experiments.evaluation.generation import generate
 from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
@@ -27,6 +22,7 @@ from runtime_matrix.experiments.evaluation.prompt_logprobs import describe_promp
 from runtime_matrix.experiments.evaluation.requests import Failed, Generated, GenerateRequest, ScoreRequest
 from runtime_matrix.experiments.evaluation.scoring import score, score_batches
 from runtime_matrix.experiments.evaluation.speculation import Lookup
+from runtime_matrix.experiments.evaluation.watching import Progress, held
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.fake import Fake
@@ -160,7 +156,7 @@ def test_the_beginning_of_a_stop_string_is_held() -> None:
 def test_a_cancelled_request_frees_its_row() -> None:
     with batching(fake(token_s=0.005, max_length=100_000), Limits(1)) as scheduler:
         first, second = Seen(), Seen()
-        (stream,) = scheduler.submit([GenerateRequest((10,), 5000)], [first])
+        (stream,) = scheduler.submit([GenerateRequest((10,), 50_000)], [first])
         scheduler.submit([GenerateRequest((20,), 3)], [second])
         first.wait_for_tokens()
         assert not second.ids
@@ -176,7 +172,7 @@ def test_a_cancelled_request_frees_its_row() -> None:
 def test_a_waiting_request_can_be_cancelled_behind_a_lock() -> None:
     with batching(fake(token_s=0.005, max_length=100_000), Limits(one_at_a_time=True)) as scheduler:
         first, second = Seen(), Seen()
-        (running,) = scheduler.submit([GenerateRequest((10,), 5000)], [first])
+        (running,) = scheduler.submit([GenerateRequest((10,), 50_000)], [first])
         (waiting,) = scheduler.submit([GenerateRequest((20,), 3)], [second])
         first.wait_for_tokens()
         waiting.cancel()
@@ -191,7 +187,7 @@ def test_a_waiting_request_can_be_cancelled_behind_a_lock() -> None:
 def test_requests_beyond_the_limit_are_refused_together() -> None:
     with batching(fake(token_s=0.005, max_length=100_000), Limits(2, max_requests=3)) as scheduler:
         first = Seen()
-        (stream,) = scheduler.submit([GenerateRequest((10,), 5000, temperature=1.0, seeds=(1, 2))], [first])
+        (stream,) = scheduler.submit([GenerateRequest((10,), 50_000, temperature=1.0, seeds=(1, 2))], [first])
         with pytest.raises(Busy, match="2 requests wait or run and 2 more exceed the limit of 3"):
             scheduler.submit([GenerateRequest((20,), 3), GenerateRequest((30,), 3)], [Seen(), Seen()])
         with pytest.raises(Busy):
@@ -235,9 +231,9 @@ def test_scores_are_computed_between_steps(eager: tuple[Runtime, Traits]) -> Non
 def test_close_cancels_what_runs() -> None:
     scheduler = ContinuousBatching(*fake(token_s=0.005, max_length=100_000), words)
     first, second = Seen(), Seen()
-    scheduler.submit([GenerateRequest((10,), 5000)], [first])
+    scheduler.submit([GenerateRequest((10,), 50_000)], [first])
     first.wait_for_tokens()
-    scheduler.submit([GenerateRequest((10,), 5000)], [second])
+    scheduler.submit([GenerateRequest((10,), 50_000)], [second])
     scheduler.close()
     for seen in (first, second):
         seen.wait()
@@ -307,3 +303,33 @@ def test_prompts_are_described_as_they_are_scored(
         margins = [row.likeliest[0][1] - row.logprob for row in found[index]]
         assert margins == pytest.approx(scored.top1_margins, abs=1e-5)
         assert all((row.rank == 1) == (margin == 0) for row, margin in zip(found[index], margins, strict=True))
+
+
+def test_work_that_nobody_waits_for_ends_before_its_next_part() -> None:
+    begun, goes_on, parts = threading.Event(), threading.Event(), []
+
+    def work() -> Iterator[int]:
+        for part in range(3):
+            parts.append(part)
+            begun.set()
+            assert goes_on.wait(WAIT_S)
+            yield part
+
+    with batching(fake(), Limits(max_requests=2)) as scheduler:
+        result = scheduler.work(work, 2)
+        assert begun.wait(WAIT_S)
+        assert result.cancel()
+        goes_on.set()
+        seen = Seen()
+        wait_for_room(scheduler)
+        scheduler.submit([GenerateRequest((10,), 2)], [seen])
+        assert seen.wait()[0].ids == (11, 12)
+        assert parts == [0]
+        assert (scheduler.counts.cancelled, scheduler.counts.admitted) == (2, 0)
+
+
+def wait_for_room(scheduler: ContinuousBatching) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while scheduler.counts.admitted:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
