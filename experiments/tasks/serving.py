@@ -49,6 +49,16 @@ _TRACE, _SEARCH = "trace", "max-rate"
 
 
 @dataclass(frozen=True, kw_only=True)
+class SloConfig:
+    """The service level objective: limits on one request, and the share of requests that must keep them."""
+
+    ttft_s: float | None = least(0)
+    tpot_s: float | None = least(0)
+    e2e_s: float | None = least(0)
+    share: float = least(0, most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """Options of `serving`. Each concurrency and rate is a grid point; the first one fills the matrix."""
 
@@ -65,10 +75,7 @@ class ServingConfig:
     shared_prefix_tokens: int = least(0)
     slots: int = least(1)
     timeout_s: float = least(0.01)
-    ttft_s: float | None = least(0)
-    tpot_s: float | None = least(0)
-    e2e_s: float | None = least(0)
-    objective_share: float = least(0, most=1)
+    slo: SloConfig
     find: str | None = among("max_rate_under_slo")
     find_rates: tuple[float, ...] = least(0.001)
     find_load_s: float = least(0)
@@ -77,7 +84,7 @@ class ServingConfig:
     @property
     def objective(self) -> Objective:
         """Return the service level objective of a request."""
-        return Objective(self.ttft_s, self.tpot_s, self.e2e_s)
+        return Objective(self.slo.ttft_s, self.slo.tpot_s, self.slo.e2e_s)
 
 
 def _times() -> Iterator[Metric]:
@@ -139,7 +146,7 @@ class Serving(Scenario[ServingConfig]):
             rank=6,
             display=number("{:.2f}"),
             read=figure("goodput_requests_per_s"),
-            about="Requests per second that met the objective: benchmark.serving.ttft_s, tpot_s and e2e_s.",
+            about="Requests per second that met the objective, benchmark.serving.slo.",
         ),
         Metric(
             key="serving_max_rate_requests_per_s",
@@ -149,7 +156,7 @@ class Serving(Scenario[ServingConfig]):
             rank=6,
             display=number("{:.2f}"),
             read=figure("max_rate_requests_per_s"),
-            about="Highest rate at which benchmark.serving.objective_share of the requests met the objective.",
+            about="Highest rate at which benchmark.serving.slo.share of the requests met the objective.",
         ),
         Metric(
             key="serving_error_ratio",
@@ -186,8 +193,10 @@ class Serving(Scenario[ServingConfig]):
 
     @override
     def check(self, config: ServingConfig) -> None:
-        if config.find and not any((config.ttft_s, config.tpot_s, config.e2e_s)):
-            raise UserError("benchmark.serving.find needs an objective: set benchmark.serving.ttft_s, tpot_s or e2e_s")
+        if config.find and not any(vars(config.objective).values()):
+            raise UserError(
+                "benchmark.serving.find needs an objective: set benchmark.serving.slo.ttft_s, tpot_s or e2e_s"
+            )
         if config.find and min(config.find_rates) >= max(config.find_rates):
             raise UserError(f"benchmark.serving.find_rates={list(config.find_rates)} must be a lower and a higher rate")
         if not self.grid(config):
@@ -283,7 +292,7 @@ class _Loads:
             driven = self._driven(requests, self._open_loop(name, rate, len(sizes)))
             return sum(config.objective.is_met(served) for served in driven.requests), len(requests)
 
-        found = highest_rate(attained, min(config.find_rates), max(config.find_rates), config.objective_share)
+        found = highest_rate(attained, min(config.find_rates), max(config.find_rates), config.slo.share)
         return {
             "max_rate_requests_per_s": found.low,
             "max_rate_requests_per_s_high": found.high,

@@ -50,7 +50,7 @@ def test_each_load_is_a_grid_point(tmp_path: Path) -> None:
     [
         ({"concurrency": []}, "has no load: set concurrency, rates, trace or find"),
         (
-            {"find": "max_rate_under_slo", "ttft_s": None, "tpot_s": None, "e2e_s": None},
+            {"find": "max_rate_under_slo", "slo": {"ttft_s": None, "tpot_s": None, "e2e_s": None, "share": 0.9}},
             "find needs an objective",
         ),
         ({"shared_prefix_tokens": 32}, "must be below the shortest of prompt_tokens, 32"),
@@ -60,7 +60,7 @@ def test_each_load_is_a_grid_point(tmp_path: Path) -> None:
         ({"arrivals": "uniform"}, "arrivals"),
         ({"requests": 0}, "requests"),
         ({"find": "max_rate"}, "find"),
-        ({"objective_share": 1.5}, "objective_share"),
+        ({"slo": {"ttft_s": 1, "tpot_s": 1, "e2e_s": 1, "share": 1.5}}, "slo.share"),
     ],
 )
 def test_contradicting_options_are_one_line(options: dict[str, Any], reason: str) -> None:
@@ -106,8 +106,8 @@ def test_a_trace_and_a_search(run: Run, tmp_path: Path) -> None:
     trace.write_text("\n".join(map(json.dumps, lines)))
     done = run(
         "runtime=eager", *SMALL, "benchmark.serving.concurrency=[]", f"benchmark.serving.trace={trace}",
-        "benchmark.serving.requests=9", "benchmark.serving.find=max_rate_under_slo", "benchmark.serving.ttft_s=30",
-        "benchmark.serving.tpot_s=30", "benchmark.serving.find_rates=[50,100]", "benchmark.serving.find_load_s=0",
+        "benchmark.serving.requests=9", "benchmark.serving.find=max_rate_under_slo", "benchmark.serving.slo.ttft_s=30",
+        "benchmark.serving.slo.tpot_s=30", "benchmark.serving.find_rates=[50,100]", "benchmark.serving.find_load_s=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     traced, search = serving(tmp_path)
