@@ -46,6 +46,7 @@ _TIMES = {
 _SHOWN = {("ttft_s", 50), ("ttft_s", 95), ("tpot_s", 50), ("tpot_s", 95), ("e2e_s", 95)}
 _PERCENTILES = (50, 90, 95, 99)
 _TRACE, _SEARCH = "trace", "max-rate"
+_STARVED = 0.1  # of the duration of a load: below, waiting for a core changes times little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,11 @@ def _times() -> Iterator[Metric]:
                 )
             else:
                 yield hidden(key, read)
+
+
+def _starved(entry: Entry) -> float | None:
+    share = quotient("client_waited_s", "duration_s")(entry)
+    return 0.0 if share is not None and share < _STARVED else share
 
 
 class Serving(Scenario[ServingConfig]):
@@ -167,6 +173,17 @@ class Serving(Scenario[ServingConfig]):
             read=figure("error_ratio"),
             is_warning=True,
             about="Share of requests that failed, or were cancelled at their time limit.",
+        ),
+        Metric(
+            key="serving_client_starved_ratio",
+            title="client starved",
+            group="serving",
+            rank=7,
+            display=number("{:.0f} %", 100),
+            read=_starved,
+            is_warning=True,
+            about="Time that the client's threads waited for a core, as a share of the load's duration, from 10 % on: "
+            "tokens seem to arrive late and together. Leave it a core with hw.threads.",
         ),
         Metric(
             key="serving_output_match_rate",

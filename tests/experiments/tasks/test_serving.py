@@ -11,6 +11,7 @@ import pytest
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.tasks.serving import TASK, ServingConfig
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -116,3 +117,11 @@ def test_a_trace_and_a_search(run: Run, tmp_path: Path) -> None:
     assert search["figures"]["max_rate_requests_per_s"] == 100  # such an objective always holds
     assert search["figures"]["max_rate_requests_per_s_high"] is None
     assert [trial["requests"] for trial in search["figures"]["tried_rates"]] == [10, 10]
+
+
+@pytest.mark.parametrize(("waited_s", "share"), [(None, None), (0.5, 0.0), (2.0, 0.2)])
+def test_a_starved_client_is_a_warning(waited_s: float | None, share: float | None) -> None:
+    (metric,) = (metric for metric in TASK.metrics if metric.key == "serving_client_starved_ratio")
+    entry = Entry(benchmark="serving", status="ok", figures={"client_waited_s": waited_s, "duration_s": 10.0})
+    assert metric.is_warning
+    assert metric.figures(entry)[metric.key] == share
