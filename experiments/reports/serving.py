@@ -23,8 +23,8 @@ class ServingPoint(Struct, frozen=True, kw_only=True):
     times: dict[str, list[float | None]]  # by name: the percentiles of PERCENTILES
     counts: dict[str, int]  # samples behind the percentiles
     figures: dict[str, float | str | None]
-    counters: dict[str, float]  # of the server: by how much each changed
-    highest: dict[str, float]  # of the server: what rose and fell again
+    counters: dict[str, float | None]  # of the server: by how much each changed
+    highest: dict[str, float | None]  # of the server: what rose and fell again
 
 
 def serving_points(entries: Sequence[Entry]) -> list[ServingPoint]:

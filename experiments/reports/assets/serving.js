@@ -79,13 +79,15 @@ function servingPanel(cell) {
     line(`${title}, samples`, points.map((point) => whole(point.counts[key]))),
   ]);
   const body = [
-    ...known("figures").map((name) => line(name.replaceAll("_", " "), points.map((point) => text(point.figures[name])))),
     ...times,
+    ...known("figures").map((name) => line(name.replaceAll("_", " "), points.map((point) => text(point.figures[name])))),
     ...known("counters").map((name) => line(`server: ${name}, change`, points.map((point) => text(point.counters[name])))),
     ...known("highest").map((name) => line(`server: ${name}, highest`, points.map((point) => text(point.highest[name])))),
   ];
-  const table = element("table", { class: "plain small" },
-    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "load"), ...points.map((point) => element("th", { scope: "col" }, point.load)))),
+  const table = element("table", { class: "plain small loads" },
+    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "load"), ...points.map((point) => element("th", { scope: "col", class: "number" }, point.load)))),
     element("tbody", {}, ...body));
-  return panel("Under load", "Not interleaved. n/a: unknown, or too few samples for the percentile.", null, element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of loads" }, table));
+  const node = panel("Under load", "Not interleaved. n/a: unknown, or too few samples for the percentile.", null, element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of loads" }, table));
+  node.classList.add("wide");
+  return node;
 }

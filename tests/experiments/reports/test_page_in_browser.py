@@ -370,3 +370,77 @@ def test_a_narrow_screen_shows_failures_and_the_first_values(opened: Open) -> No
     assert not page.locator("#row-run-1-offload td[data-key=status]").is_visible()
     box = page.locator("#row-run-1-gptq td[data-key=speedup_ratio]").bounding_box()
     assert box["x"] < 250
+
+
+def loaded(record: Any, requests_of: dict[str, int], first_s: float) -> Any:
+    """Return the record with loads of `serving`: by name, so many requests."""
+    entries = []
+    for load, requests in requests_of.items():
+        number = float(load[1:])
+        is_open = load[0] == "r"
+        entries.append(
+            replace(
+                record.benchmarks[0],
+                benchmark="serving",
+                case=load,
+                parameters={"load": load, "loop": "open", "arrivals": "poisson"}
+                if is_open
+                else {"load": load, "loop": "closed", "concurrency": int(number)},
+                samples={
+                    name: [first_s * number * (1 + place / 1000) for place in range(requests)]
+                    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s", "lateness_s")
+                },
+                figures={
+                    "requests": requests,
+                    "goodput_requests_per_s": number / 2,
+                    "offered_requests_per_s": number,
+                    "first_failure": "HTTP 503: <b>busy</b>",
+                    "server_counters": {"tokens_total": 1234},
+                    "server_highest": {"requests_waiting": 7},
+                },
+            )
+        )
+    return replace(record, benchmarks=[*record.benchmarks, *entries])
+
+
+def test_loads_are_drawn_and_listed(browser: Any, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        [
+            loaded(make_record("eager"), {"r1": 64, "r2": 64, "r8": 8, "c4": 64}, 0.01),
+            loaded(make_record("onnxruntime"), {"r2": 64}, 0.02),
+            make_record("gptq"),
+        ],
+    )
+    assert main([str(tmp_path), "--format", "html"]) == 0
+    for width in WIDTHS:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        errors: list[str] = []
+        page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        page.goto((tmp_path / PAGE_FILE).as_uri())
+        charts = page.locator("#serving-charts .panel")
+        charts.nth(1).locator("svg").wait_for()
+        assert page.locator("#serving-legend li").all_inner_texts() == ["eager", "onnxruntime"]
+        assert [chart.locator("circle").count() for chart in charts.all()] == [4, 4]
+        assert [chart.locator("path.line").count() for chart in charts.all()] == [1, 1]  # one point makes no line
+        page.select_option("#serving-time", "ttft_s 2")
+        charts.nth(1).locator("svg").wait_for()
+        assert charts.nth(0).locator("circle").count() == 3  # 8 requests give no p95
+        assert "1 load without this value" in charts.nth(0).inner_text()
+        page.select_option("#serving-loop", "closed")
+        charts.nth(1).locator("svg").wait_for()
+        assert [chart.locator("circle").count() for chart in charts.all()] == [1, 1]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("#serving-legend a").click()
+        table = page.locator("table.loads")
+        assert table.locator("thead th").all_inner_texts() == ["load", "r1", "r2", "r8", "c4"]
+        line = table.locator("tr", has_text="TTFT p95").inner_text().split("\t")
+        assert line[1:] == ["10.6 ms", "21.2 ms", "n/a", "42.4 ms"]
+        assert "7" in table.locator("tr", has_text="requests_waiting, highest").inner_text()
+        assert "<b>busy</b>" in table.inner_text()  # shown as text
+        assert errors == []
+        page.close()
+
+
+def test_a_page_without_loads_has_no_section(opened: Open) -> None:
+    assert opened().locator("#serving").count() == 0

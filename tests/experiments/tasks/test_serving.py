@@ -11,6 +11,7 @@ import pytest
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.tasks.serving import TASK, ServingConfig
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,7 +51,7 @@ def test_each_load_is_a_grid_point(tmp_path: Path) -> None:
     [
         ({"concurrency": []}, "has no load: set concurrency, rates, trace or find"),
         (
-            {"find": "max_rate_under_slo", "ttft_s": None, "tpot_s": None, "e2e_s": None},
+            {"find": "max_rate_under_slo", "slo": {"ttft_s": None, "tpot_s": None, "e2e_s": None, "share": 0.9}},
             "find needs an objective",
         ),
         ({"shared_prefix_tokens": 32}, "must be below the shortest of prompt_tokens, 32"),
@@ -60,7 +61,7 @@ def test_each_load_is_a_grid_point(tmp_path: Path) -> None:
         ({"arrivals": "uniform"}, "arrivals"),
         ({"requests": 0}, "requests"),
         ({"find": "max_rate"}, "find"),
-        ({"objective_share": 1.5}, "objective_share"),
+        ({"slo": {"ttft_s": 1, "tpot_s": 1, "e2e_s": 1, "share": 1.5}}, "slo.share"),
     ],
 )
 def test_contradicting_options_are_one_line(options: dict[str, Any], reason: str) -> None:
@@ -106,8 +107,8 @@ def test_a_trace_and_a_search(run: Run, tmp_path: Path) -> None:
     trace.write_text("\n".join(map(json.dumps, lines)))
     done = run(
         "runtime=eager", *SMALL, "benchmark.serving.concurrency=[]", f"benchmark.serving.trace={trace}",
-        "benchmark.serving.requests=9", "benchmark.serving.find=max_rate_under_slo", "benchmark.serving.ttft_s=30",
-        "benchmark.serving.tpot_s=30", "benchmark.serving.find_rates=[50,100]", "benchmark.serving.find_load_s=0",
+        "benchmark.serving.requests=9", "benchmark.serving.find=max_rate_under_slo", "benchmark.serving.slo.ttft_s=30",
+        "benchmark.serving.slo.tpot_s=30", "benchmark.serving.find_rates=[50,100]", "benchmark.serving.find_load_s=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     traced, search = serving(tmp_path)
@@ -116,3 +117,11 @@ def test_a_trace_and_a_search(run: Run, tmp_path: Path) -> None:
     assert search["figures"]["max_rate_requests_per_s"] == 100  # such an objective always holds
     assert search["figures"]["max_rate_requests_per_s_high"] is None
     assert [trial["requests"] for trial in search["figures"]["tried_rates"]] == [10, 10]
+
+
+@pytest.mark.parametrize(("waited_s", "share"), [(None, None), (0.5, 0.0), (2.0, 0.2)])
+def test_a_starved_client_is_a_warning(waited_s: float | None, share: float | None) -> None:
+    (metric,) = (metric for metric in TASK.metrics if metric.key == "serving_client_starved_ratio")
+    entry = Entry(benchmark="serving", status="ok", figures={"client_waited_s": waited_s, "duration_s": 10.0})
+    assert metric.is_warning
+    assert metric.figures(entry)[metric.key] == share

@@ -50,6 +50,7 @@ class ScriptedEngine:
         self.in_flight = self.most_in_flight = 0
         self.starts_s: list[float] = []
         self.cancelled: list[int] = []
+        self.cancelled_s: list[float] = []
         self.confirms = True  # cancellations
         self.start_takes_s = 0.0
         self.fails: dict[int, str] = {}  # by number of the request: the reason
@@ -89,6 +90,7 @@ class ScriptedStream:
     def cancel(self) -> None:
         """See `Stream`."""
         self._engine.cancelled.append(self._number)
+        self._engine.cancelled_s.append(self._engine.clock.now_s)
         if self._engine.confirms:
             self.end(Failed("cancelled", is_cancelled=True))
 
