@@ -50,7 +50,7 @@ def test_a_benchmark_declares_what_is_derived_from_it(name: str) -> None:
 
 def test_scenarios_and_quality_tasks_are_told_apart_by_type() -> None:
     kinds = {name: type(task).__mro__ for name, task in BENCHMARKS.items()}
-    assert {name for name, kind in kinds.items() if Scenario in kind} == {"latency", "throughput", "memory"}
+    assert {name for name, kind in kinds.items() if Scenario in kind} == {"latency", "serving", "throughput", "memory"}
     assert {name for name, kind in kinds.items() if QualityTask in kind} >= set(ACCURACY)
 
 
