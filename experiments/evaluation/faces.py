@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching, Limits
+from runtime_matrix.experiments.evaluation.admission import Limits
+from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.evaluation.decoding import decode_batch
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally

@@ -31,6 +31,7 @@ _PARTS = (
     "statistics",
     "tasks",
     "timing",
+    "traffic",
 )
 _OWN = ("runtimes", *(f"experiments/{part}" for part in _PARTS))  # what runs in a cell, not what only shows records
 

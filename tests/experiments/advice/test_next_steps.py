@@ -47,6 +47,7 @@ def reasons_and_words(steps: Sequence[Step]) -> list[tuple[str, str]]:
 MEMORY = [
     ("4 bits: a quarter of the weights' memory or less", "-m runtime=eager,gptq"),
     ("4 bits without calibration", "-m runtime=eager,nf4"),
+    ("4 bits within the GGUF file", "-m runtime=eager,llamacpp_q4_0"),
     ("4 bits within the graph", "-m runtime=eager,onnxruntime_w4"),
     (
         "shorter sequences: a smaller cache",
@@ -60,8 +61,12 @@ SPEED = [
     ("compiled", "-m runtime=eager,compile"),
     ("ONNX Runtime, another engine", "-m runtime=eager,onnxruntime"),
     ("8-bit weights: fewer bytes per token", "-m runtime=eager,onnxruntime_w8a8"),
+    ("OpenVINO, another engine", "-m runtime=eager,openvino"),
     ("llama.cpp, another engine", "-m runtime=eager,llamacpp"),
+    ("llama.cpp with 8-bit weights", "-m runtime=eager,llamacpp_q8_0"),
+    ("llama.cpp's own server", "-m runtime=eager,llama_server"),
     ("4-bit weights and int8 activations", "-m runtime=eager,onnxruntime_w4a8"),
+    ("vLLM's server", "-m runtime=eager,vllm"),
     ("compiled, with 8-bit weights", "-m runtime=eager,compile_torchao_int8"),
     ("TensorRT", "-m runtime=eager,tensorrt"),
 ]
@@ -103,7 +108,9 @@ def test_measured_cells_are_recognized_by_title_or_words(tmp_path: Path) -> None
 def test_presets_of_other_packages_are_suggested(found: list[Row], preset_folder: Path) -> None:
     (preset_folder / "nf4.yaml").write_text("hints: [{problem: memory, why: hidden by ours}]\n")
     (preset_folder / "none.yaml").write_text("defaults: [eager]\n")
-    assert {one.preset for one in hints.suggested("memory")} == {"gptq", "nf4", "onnxruntime_w4", "offload"}
+    assert {one.preset for one in hints.suggested("memory")} == {
+        *("gptq", "nf4", "llamacpp_q4_0", "onnxruntime_w4", "offload")
+    }
     hints._hints.cache_clear()
     (preset_folder / "mine.yaml").write_text("hints: [{problem: memory, rank: 15, why: packed by me}]\n")
     assert [one.preset for one in hints.suggested("memory")][:3] == ["gptq", "mine", "nf4"]

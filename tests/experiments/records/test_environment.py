@@ -46,7 +46,7 @@ RECORDED = (
     *("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "hydra-core", "pytest-benchmark", "numpy"),
     *("accelerate", "gptqmodel", "torchao", "bitsandbytes"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt"),
-    *("xllamacpp", "gguf"),
+    *("xllamacpp", "gguf", "openvino", "httpx"),
 )
 
 
