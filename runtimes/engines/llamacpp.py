@@ -30,16 +30,16 @@ from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.weights import full, gguf_file
 
 _CACHES = 4  # a batch may need its cache, a selection of it, fresh rows and a prefix at the same time
-_BATCH_TOKENS = 256  # each row also reads the keys of the others, so that large batches do not pay
+_BATCH_TOKENS = 512  # tokens of one call of the library; larger batches are not faster
 
 
 class LlamaCpp(Runtime):
     """A GGUF file run by llama.cpp.
 
     Keys and values have the dtype `kv_dtype`; None: the runtime's. `flash_attention` computes attention in float16.
-    `context_tokens` is the most tokens of all caches together; None: it grows as needed. `max_sequences` is the most
-    rows of all caches together, at most 256; a batch has up to a quarter of them. More rows are rarely faster, because
-    each row also computes scores for the other rows' tokens.
+    Rows have memory of their own, and the rows of a branch share one; with `kv_unified`, all rows share it. There each
+    row also computes scores for the other rows' tokens. `context_tokens` is the size of the shared memory; None: it
+    grows as needed. `max_sequences` is the most rows in it, at most 256; a batch has up to a quarter of them.
     """
 
     weight_forms = frozenset({"dense", "gguf"})

@@ -42,7 +42,7 @@ class Memory:
             context = min(fitting, key=lambda context: context.size.sequences * context.size.tokens)
             self._idle.remove(context)
         else:
-            context = Context(self._model, Size(_power(rows), _CELLS * _power(-(-tokens // _CELLS))))
+            context = Context(self._model, Size(_rounded(rows), _CELLS * _rounded(-(-tokens // _CELLS))))
         self._used.append(context)
         return context
 
@@ -86,9 +86,10 @@ class Memory:
         self._dropped.clear()
 
 
-def _power(count: int) -> int:
-    """Return the smallest power of two of at least `count`: contexts of few sizes are reused more often."""
-    return 1 << max(count - 1, 0).bit_length()
+def _rounded(count: int) -> int:
+    """Return at least 1 and `count`, and at most a quarter more: contexts of few sizes are reused more often."""
+    step = 1 << max((count - 1).bit_length() - 3, 0)
+    return max(1, -(-count // step) * step)
 
 
 class SequenceCache:

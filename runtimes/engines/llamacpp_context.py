@@ -55,17 +55,18 @@ class Context:
 
     def copy(self, source: Context, source_sequence: int, target: int) -> None:
         """Replace the sequence `target` by a copy of one of another context, or of this one."""
-        state = source._state(source_sequence)
-        streams = self._streams
-        # The head is: magic, sequence, number of streams, and of each stream the number of its cells before its data.
-        own = np.array([streams], dtype=np.uint32).view(np.uint8)
-        first = 3 * _WORD + _WORD * (0 if source.size.is_shared else source_sequence)
-        data = state[first : len(state) - _WORD * (source._streams - 1) + first - 3 * _WORD]
-        moved = np.concatenate([state[: 2 * _WORD], own, data, np.zeros(_WORD * (streams - 1), dtype=np.uint8)])
-        if not self._restored(moved, target):
-            self._grow(int(data[:_WORD].view(np.uint32)[0]))
-            if not self._restored(moved, target):
+        state, streams = source._state(source_sequence), self._streams
+        # The state is: magic, sequence, number of streams, then of each stream the number of its cells and their data.
+        # All streams but that of the sequence are empty.
+        first = _WORD * (3 + (0 if source.size.is_shared else source_sequence))
+        data = state[first : first + len(state) - _WORD * (3 + source._streams - 1)]
+        number = np.array([streams], dtype=np.uint32).view(np.uint8)
+        moved = np.concatenate([state[: 2 * _WORD], number, data, np.zeros(_WORD * (streams - 1), dtype=np.uint8)])
+        enough = self.size.tokens + int(data[:_WORD].view(np.uint32)[0])
+        while not self._restored(moved, target):
+            if self.size.tokens >= enough:
                 raise RuntimeError(f"llama.cpp cannot copy a sequence: {self._model.log.first_error()}")
+            self._grow()
 
     def truncate(self, sequence: int, length: int = 0) -> None:
         """Remove all tokens of a sequence after the first `length`."""
@@ -135,22 +136,21 @@ class Context:
             )
         return int(context)
 
-    def _grow(self, needed: int = 1) -> None:
-        """Move all sequences to a context with space for `needed` more tokens. ValueError if the size is fixed."""
+    def _grow(self) -> None:
+        """Move all sequences to a context of twice the size. ValueError if the size is fixed."""
         if not self.size.grows:
             raise ValueError(self._full())
         size = self._library.llama_state_get_size(self._context)
         state = np.empty(size, dtype=np.uint8)
         stored = self._library.llama_state_get_data(self._context, state.ctypes.data, size)
         self.close()
-        doublings = (1 + -(-needed // self.size.tokens)).bit_length() if needed > self.size.tokens else 1
-        self.size = replace(self.size, tokens=self.size.tokens << doublings)
+        self.size = replace(self.size, tokens=2 * self.size.tokens)
         self._context = self._created()
         if not stored or self._library.llama_state_set_data(self._context, state.ctypes.data, stored) != stored:
             raise RuntimeError(
                 f"llama.cpp cannot move its state to {self.size.tokens} tokens: {self._model.log.first_error()}"
             )
-        self.growths += doublings
+        self.growths += 1
 
     def _full(self) -> str:
         if self.size.is_shared:
