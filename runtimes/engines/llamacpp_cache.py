@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from runtime_matrix.runtimes.engines.llamacpp_context import Context, Size
 from runtime_matrix.runtimes.engines.llamacpp_model import Model

@@ -6,17 +6,19 @@ import gc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typing_extensions import override
 
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
 from runtime_matrix.runtimes.engines import llamacpp_cache
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.llamacpp import LlamaCpp
-from runtime_matrix.runtimes.engines.llamacpp_context import Context, _calls
+from runtime_matrix.runtimes.engines.llamacpp_context import Context, Size, _calls
 
 pytest.importorskip("xllamacpp")
 
@@ -42,11 +44,12 @@ def llama(artifacts: Path) -> Iterator[LlamaCpp]:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[llamacpp_cache.Size]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
     """Return the sizes of the contexts that are created from now on."""
     sizes = []
 
     class Noted(Context):
+        @override
         def _created(self) -> int:
             sizes.append(self.size)
             return super()._created()
@@ -151,7 +154,7 @@ def test_a_prefix_may_need_several_doublings(llama: LlamaCpp) -> None:
         ),
     ],
 )
-def test_full_memory_is_an_error_and_changes_no_cache(options: dict[str, int], says: str, artifacts: Path) -> None:
+def test_full_memory_is_an_error_and_changes_no_cache(options: dict[str, Any], says: str, artifacts: Path) -> None:
     with LlamaCpp(**options) as runtime:
         load(runtime, artifacts)
         cache = runtime.new_cache(2, 300)
@@ -170,7 +173,7 @@ def test_a_longer_row_does_not_replace_a_short_one(llama: LlamaCpp) -> None:
         short.replace([0], long)
 
 
-def test_contexts_are_reused(llama: LlamaCpp, made: list[llamacpp_cache.Size]) -> None:
+def test_contexts_are_reused(llama: LlamaCpp, made: list[Size]) -> None:
     for _ in range(10):
         cache = llama.new_cache(6, 8)
         llama.forward(prompts(6, 8), [8] * 6, cache)
@@ -184,7 +187,7 @@ def test_contexts_are_reused(llama: LlamaCpp, made: list[llamacpp_cache.Size]) -
     ("rows", "tokens", "expected"), [(1, 0, (1, 256)), (9, 257, (10, 512)), (33, 2305, (40, 2560))]
 )
 def test_sizes_are_rounded(
-    rows: int, tokens: int, expected: tuple[int, int], llama: LlamaCpp, made: list[llamacpp_cache.Size]
+    rows: int, tokens: int, expected: tuple[int, int], llama: LlamaCpp, made: list[Size]
 ) -> None:
     llama.new_cache(rows, tokens)
     assert [(size.sequences, size.tokens) for size in made] == [expected]
