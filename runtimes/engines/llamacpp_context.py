@@ -19,6 +19,7 @@ from runtime_matrix.runtimes.engines import llamacpp_library
 from runtime_matrix.runtimes.engines.llamacpp_model import AT_ONCE, Array, Model, Tokens
 
 _LONG = 32  # new tokens of a row; shorter rows are computed together even where their lengths differ
+_SHARED_AT_ONCE = 128  # tokens of one call in shared memory, where more tokens score more of each other in vain
 _WORD = 4  # bytes of the numbers in the head of a state
 
 
@@ -167,15 +168,16 @@ def _calls(sequences_N: Array, is_shared: bool) -> Iterator[slice]:
     differ, the library cuts the rows into small pieces, so that long rows are faster one by one.
     """
     starts = [0] if is_shared else np.flatnonzero(np.diff(sequences_N, prepend=-1)).tolist()
+    most = _SHARED_AT_ONCE if is_shared else AT_ONCE
     start, last = 0, 0
     for begin, end in pairwise([*starts, len(sequences_N)]):
         differs = end - begin != last and max(end - begin, last) >= _LONG
-        if begin > start and (differs or end - start > AT_ONCE):
+        if begin > start and (differs or end - start > most):
             yield slice(start, begin)
             start = begin
-        while end - start > AT_ONCE:
-            yield slice(start, start + AT_ONCE)
-            start += AT_ONCE
+        while end - start > most:
+            yield slice(start, start + most)
+            start += most
         last = end - begin
     if start < len(sequences_N):
         yield slice(start, len(sequences_N))
