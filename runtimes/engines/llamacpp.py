@@ -112,7 +112,7 @@ class LlamaCpp(Runtime):
 
     @override
     def branch(self, cache: SequenceCache, rows: int, capacity: int) -> SequenceCache:
-        return cache.branch(rows)
+        return cache.branch(rows, keeps=capacity > 0)
 
     @override
     def forward(
@@ -130,11 +130,12 @@ class LlamaCpp(Runtime):
         tokens, index_BK = _packed(ids_BT.numpy(), np.asarray(lengths), held, at_BK.numpy())
         self._loaded.reclaim()
         try:
-            logits_MV = held.context.decode(tokens)
+            logits_MV = held.context.decode(tokens, held.keeps)
         except BaseException:
             held.truncate(held.row_lengths)  # removes what was stored before the failure
             raise
-        held.advance(lengths)
+        if held.keeps:
+            held.advance(lengths)
         return Outputs(_gathered(logits_MV, index_BK))
 
     @override

@@ -95,8 +95,11 @@ def _rounded(count: int) -> int:
 class SequenceCache:
     """Implements `runtimes.base.Cache`. Row b is the sequence `ids[b]`, of which `row_lengths[b]` tokens are held.
 
-    The first `shared_tokens` of each row belong to the prefix of a branch, into which rows cannot be rewound.
+    The first `shared_tokens` of each row belong to the prefix of a branch, into which rows cannot be rewound. A cache
+    without `keeps` stores no tokens: what a forward pass appends to its rows is removed again.
     """
+
+    keeps = True
 
     def __init__(self, memory: Memory, rows: int, capacity: int | None, shared_tokens: int = 0):
         """Create empty rows: with `capacity` tokens of memory each, or (None) in the memory that branches share."""
@@ -114,19 +117,20 @@ class SequenceCache:
         """Tokens held by each row."""
         return list(self.row_lengths)
 
-    def branch(self, rows: int) -> SequenceCache:
+    def branch(self, rows: int, keeps: bool) -> SequenceCache:
         """Return rows that share the memory of row 0. Its tokens are copied to shared memory once for all branches."""
         if self._capacity is not None and self._prefix is None:
             self._prefix = SequenceCache(self._memory, 1, None)
             self._prefix.replace([0], self, [0])
         branch = (self._prefix or self).select([0] * rows)
-        branch.shared_tokens = self.row_lengths[0]
+        branch.shared_tokens, branch.keeps = self.row_lengths[0], keeps
         return branch
 
     def select(self, rows: Sequence[int]) -> SequenceCache:
         """Return the given rows, in that order."""
         selected = SequenceCache(self._memory, len(rows), self._capacity, self.shared_tokens)
         selected.replace(range(len(rows)), self, rows)
+        selected.keeps = self.keeps
         return selected
 
     def rewind(self, lengths: Sequence[int]) -> None:

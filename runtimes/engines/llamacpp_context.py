@@ -73,10 +73,10 @@ class Context:
         if not self._library.llama_memory_seq_rm(self._memory, sequence, length, -1):
             raise RuntimeError(f"llama.cpp cannot truncate a sequence to {length} tokens")
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
+    def decode(self, tokens: Tokens, keeps: bool = True) -> torch.Tensor:
         """Run the tokens, append them to their sequences and return the logits (M, V) at the wanted ones.
 
-        Raises ValueError if a context of fixed size is full; some of the tokens may then be stored.
+        Without `keeps`, a row's tokens are removed once all have been run, so that later rows do not score them. Raises ValueError if a context of fixed size is full; some of the tokens may then be stored.
         """
         logits_MV = torch.empty(int(tokens.wanted_N.sum()), self._model.vocabulary)
         done = 0
@@ -86,6 +86,8 @@ class Context:
             if wanted:
                 logits_MV[done : done + wanted] = self._logits(wanted)
             done += wanted
+            if not keeps:
+                self._forget(tokens, part)
         return logits_MV
 
     def close(self) -> None:
@@ -109,6 +111,13 @@ class Context:
         """Replace a sequence by a stored state; return whether there was enough space."""
         stored = self._library.llama_state_seq_set_data(self._context, state.ctypes.data, len(state), sequence)
         return int(stored) == len(state)
+
+    def _forget(self, tokens: Tokens, part: slice) -> None:
+        """Remove the new tokens of the rows that end in this part of a batch."""
+        last_R = np.flatnonzero(np.diff(tokens.sequences_N, append=-1))
+        first_R = np.concatenate([[0], last_R[:-1] + 1])
+        for first in first_R[(last_R >= part.start) & (last_R < part.stop)].tolist():
+            self.truncate(int(tokens.sequences_N[first]), int(tokens.positions_N[first]))
 
     def _run(self, batch: llamacpp_library.Batch) -> None:
         code = self._library.llama_decode(self._context, batch)

@@ -122,6 +122,19 @@ def test_a_prefix_is_copied_once_for_all_branches(llama: LlamaCpp, copies: list[
     assert len(copies) == 2
 
 
+def test_a_branch_without_capacity_stores_nothing(llama: LlamaCpp) -> None:
+    prefix, lengths = llama.new_cache(1, 40), [100, 7, 90, 60, 1]  # rows end within calls of 128 tokens
+    llama.forward(prompts(1, 30), [30], prefix)
+    found = []
+    for capacity in (100, 0, 0):
+        branch = llama.branch(prefix, 5, capacity)
+        found += [llama.forward(prompts(5, 100), lengths, branch).logits_BKV for _ in range(1 if capacity else 2)]
+        assert branch.lengths == ([30 + length for length in lengths] if capacity else [30] * 5)
+    for logits in found[1:]:
+        torch.testing.assert_close(logits, found[0], atol=1e-5, rtol=0)
+    assert llama.counters() == {"context_growths": 0}
+
+
 def test_shared_memory_grows_and_keeps_its_rows(llama: LlamaCpp) -> None:
     prefix, new = prompts(1, 700), prompts(3, 200)  # shared memory begins with 512 tokens
     trunk = llama.new_cache(1, 700)
