@@ -43,7 +43,7 @@ class Context:
     def __init__(self, model: Model, size: Size):
         self._model, self.size, self.growths = model, size, 0
         self._library = model.library
-        self._context = self._created()
+        self._context = self._created(size)
 
     @property
     def _memory(self) -> int:
@@ -76,7 +76,8 @@ class Context:
     def decode(self, tokens: Tokens, keeps: bool = True) -> torch.Tensor:
         """Run the tokens, append them to their sequences and return the logits (M, V) at the wanted ones.
 
-        Without `keeps`, a row's tokens are removed once all have been run, so that later rows do not score them. Raises ValueError if a context of fixed size is full; some of the tokens may then be stored.
+        Without `keeps`, a row's tokens are removed once all have been run, so that later rows do not score them.
+        Raises ValueError if a context of fixed size is full; some of the tokens may then be stored.
         """
         logits_MV = torch.empty(int(tokens.wanted_N.sum()), self._model.vocabulary)
         done = 0
@@ -133,8 +134,8 @@ class Context:
         values = (ctypes.c_float * (rows * self._model.vocabulary)).from_address(address)
         return torch.frombuffer(values, dtype=torch.float32).view(rows, self._model.vocabulary)
 
-    def _created(self) -> int:
-        size, options = self.size, self._model.options()
+    def _created(self, size: Size) -> int:
+        options = self._model.options()
         options.n_ctx = size.tokens * (1 if size.is_shared else size.sequences)
         options.n_seq_max, options.kv_unified = size.sequences, size.is_shared
         context = self._library.llama_init_from_model(self._model.address, options)
@@ -149,15 +150,15 @@ class Context:
         """Move all sequences to a context of twice the size. ValueError if the size is fixed."""
         if not self.size.grows:
             raise ValueError(self._full())
-        size = self._library.llama_state_get_size(self._context)
-        state = np.empty(size, dtype=np.uint8)
-        stored = self._library.llama_state_get_data(self._context, state.ctypes.data, size)
+        size = replace(self.size, tokens=2 * self.size.tokens)
+        larger = self._created(size)  # first, so that a lack of memory leaves everything as it was
+        state = np.empty(self._library.llama_state_get_size(self._context), dtype=np.uint8)
+        stored = self._library.llama_state_get_data(self._context, state.ctypes.data, len(state))
         self.close()
-        self.size = replace(self.size, tokens=2 * self.size.tokens)
-        self._context = self._created()
+        self._context, self.size = larger, size
         if not stored or self._library.llama_state_set_data(self._context, state.ctypes.data, stored) != stored:
             raise RuntimeError(
-                f"llama.cpp cannot move its state to {self.size.tokens} tokens: {self._model.log.first_error()}"
+                f"llama.cpp cannot move its state to {size.tokens} tokens: {self._model.log.first_error()}"
             )
         self.growths += 1
 

@@ -50,9 +50,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
 
     class Noted(Context):
         @override
-        def _created(self) -> int:
-            sizes.append(self.size)
-            return super()._created()
+        def _created(self, size: Size) -> int:
+            sizes.append(size)
+            return super()._created(size)
 
     monkeypatch.setattr(llamacpp_cache, "Context", Noted)
     return sizes
