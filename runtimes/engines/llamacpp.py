@@ -24,22 +24,22 @@ from runtime_matrix.runtimes.base import (
     check_outputs,
 )
 from runtime_matrix.runtimes.engines import llamacpp_library
-from runtime_matrix.runtimes.engines.llamacpp_cache import SequenceCache, Sequences
-from runtime_matrix.runtimes.engines.llamacpp_context import KV_TYPES, Array, Context, Settings, Tokens
+from runtime_matrix.runtimes.engines.llamacpp_cache import Memory, SequenceCache
+from runtime_matrix.runtimes.engines.llamacpp_model import KV_TYPES, Array, Model, Settings, Tokens
 from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.weights import full, gguf_file
 
 _CACHES = 4  # a batch may need its cache, a selection of it, fresh rows and a prefix at the same time
-_BATCH_TOKENS = 256  # each row also reads the keys of the others, so that large batches do not pay
+_BATCH_TOKENS = 512  # tokens of one call of the library; larger batches are not faster
 
 
 class LlamaCpp(Runtime):
     """A GGUF file run by llama.cpp.
 
     Keys and values have the dtype `kv_dtype`; None: the runtime's. `flash_attention` computes attention in float16.
-    `context_tokens` is the most tokens of all caches together; None: it grows as needed. `max_sequences` is the most
-    rows of all caches together, at most 256; a batch has up to a quarter of them. More rows are rarely faster, because
-    each row also computes scores for the other rows' tokens.
+    Rows have memory of their own, and the rows of a branch share one; with `kv_unified`, all rows share it. There each
+    row also computes scores for the other rows' tokens. `context_tokens` is the size of the shared memory; None: it
+    grows as needed. `max_sequences` is the most rows in it, at most 256; a batch has up to a quarter of them.
     """
 
     weight_forms = frozenset({"dense", "gguf"})
@@ -51,14 +51,16 @@ class LlamaCpp(Runtime):
         kv_dtype: str | None = None,
         flash_attention: bool = False,
         context_tokens: int | None = None,
-        max_sequences: int = 64,
+        max_sequences: int = 256,
+        kv_unified: bool = False,
         weights: Weights | None = None,
     ):
         self._dtype, self._kv_dtype = dtype, kv_dtype or dtype
         self._flash_attention, self._context_tokens = flash_attention, context_tokens
-        self._max_sequences = max_sequences
+        self._max_sequences, self._kv_unified = max_sequences, kv_unified
         self._weights: Weights = weights or full.Full()
-        self._context: Context | None = None
+        self._model: Model | None = None
+        self._memory: Memory | None = None
 
     @override
     def check(self, hw: Hardware) -> None:
@@ -86,17 +88,14 @@ class LlamaCpp(Runtime):
             llamacpp_library.opened()
         with phase("export"):
             file = gguf_file.written(model, self._weights, self._dtype, hw, phase)
-        settings = Settings(
-            hw.threads, self._kv_dtype, self._flash_attention, self._max_sequences, self._context_tokens
-        )
         with phase("session"):
-            self._context = context = Context(file, settings)
-        self._sequences = Sequences(context, self._max_sequences)
+            self._model = loaded = Model(file, Settings(hw.threads, self._kv_dtype, self._flash_attention))
+            self._memory = Memory(loaded, self._max_sequences, self._context_tokens)
         self._traits = Traits(
-            vocabulary=context.vocabulary,
-            max_length=context.trained_tokens or None,
+            vocabulary=loaded.vocabulary,
+            max_length=loaded.trained_tokens or None,
             dtype=self._dtype,
-            weight_bytes=context.weight_bytes,
+            weight_bytes=loaded.weight_bytes,
             weight_disk_bytes=file.stat().st_size,
             max_batch=self._max_sequences // _CACHES,
             shares_prefix=True,
@@ -109,13 +108,11 @@ class LlamaCpp(Runtime):
 
     @override
     def new_cache(self, rows: int, capacity: int) -> SequenceCache:
-        return SequenceCache(self._sequences, rows)
+        return SequenceCache(self._loaded, rows, None if self._kv_unified else capacity)
 
     @override
     def branch(self, cache: SequenceCache, rows: int, capacity: int) -> SequenceCache:
-        branch = cache.select([0] * rows)
-        branch.shared_tokens = cache.row_lengths[0]
-        return branch
+        return cache.branch(rows, keeps=capacity > 0)
 
     @override
     def forward(
@@ -131,13 +128,14 @@ class LlamaCpp(Runtime):
         held = cache if cache is not None else self.new_cache(len(lengths), ids_BT.shape[1])
         at_BK = at_BK if at_BK is not None else last_positions(lengths)
         tokens, index_BK = _packed(ids_BT.numpy(), np.asarray(lengths), held, at_BK.numpy())
-        self._sequences.reclaim()
+        self._loaded.reclaim()
         try:
-            logits_MV = self._loaded.decode(tokens)
+            logits_MV = held.context.decode(tokens, held.keeps)
         except BaseException:
             held.truncate(held.row_lengths)  # removes what was stored before the failure
             raise
-        held.advance(lengths)
+        if held.keeps:
+            held.advance(lengths)
         return Outputs(_gathered(logits_MV, index_BK))
 
     @override
@@ -150,14 +148,16 @@ class LlamaCpp(Runtime):
 
     @override
     def close(self) -> None:
-        if self._context is not None:
-            self._context.close()
-            self._context = None
+        if self._memory is not None:
+            self._memory.close()
+        if self._model is not None:
+            self._model.close()
+        self._memory = self._model = None
 
     @property
-    def _loaded(self) -> Context:
-        assert self._context is not None
-        return self._context
+    def _loaded(self) -> Memory:
+        assert self._memory is not None
+        return self._memory
 
 
 def _packed(ids_BT: Array, lengths_B: Array, cache: SequenceCache, at_BK: Array) -> tuple[Tokens, Array]:

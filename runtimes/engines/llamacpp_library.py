@@ -10,7 +10,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 from collections import deque
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,15 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_vocab_n_tokens": (c_int32, c_void_p),
     "llama_init_from_model": (c_void_p, c_void_p, ContextParams),
     "llama_free": (None, c_void_p),
-    "llama_n_ctx": (c_uint32, c_void_p),
     "llama_get_memory": (c_void_p, c_void_p),
     "llama_memory_seq_cp": (None, c_void_p, c_int32, c_int32, c_int32, c_int32),
     "llama_memory_seq_rm": (c_bool, c_void_p, c_int32, c_int32, c_int32),
     "llama_state_get_size": (c_size_t, c_void_p),
-    "llama_state_get_data": (c_size_t, c_void_p, POINTER(c_int8), c_size_t),
-    "llama_state_set_data": (c_size_t, c_void_p, POINTER(c_int8), c_size_t),
+    "llama_state_get_data": (c_size_t, c_void_p, c_void_p, c_size_t),
+    "llama_state_set_data": (c_size_t, c_void_p, c_void_p, c_size_t),
+    "llama_state_seq_get_size": (c_size_t, c_void_p, c_int32),
+    "llama_state_seq_get_data": (c_size_t, c_void_p, c_void_p, c_size_t, c_int32),
+    "llama_state_seq_set_data": (c_size_t, c_void_p, c_void_p, c_size_t, c_int32),
     "llama_decode": (c_int32, c_void_p, Batch),
     "llama_get_logits": (c_void_p, c_void_p),
 }

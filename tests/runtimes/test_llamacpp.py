@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -114,48 +113,6 @@ def test_rows_that_are_selected_rewound_or_branched_are_exact(llama: LlamaCpp) -
         torch.testing.assert_close(both, first.expand(2, 1, -1), atol=1e-5, rtol=0)
         assert rows.lengths == [21, 21]
     assert cache.lengths == [20]
-
-
-def test_a_growing_context_keeps_its_rows(llama: LlamaCpp, eager: Eager) -> None:
-    ids_BT = prompts(3, 300)  # more than the 512 tokens that a context begins with
-    cache = llama.new_cache(3, 301)
-    llama.forward(ids_BT[:, :150].contiguous(), [150] * 3, cache)
-    llama.forward(ids_BT[:, 150:].contiguous(), [150] * 3, cache)
-    assert llama.counters() == {"context_growths": 1}
-    found = llama.forward(ids_BT[:, :1].contiguous(), [1] * 3, cache).logits_BKV
-    expected = eager.forward(torch.cat([ids_BT, ids_BT[:, :1]], dim=1), [301] * 3).logits_BKV
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-
-
-def test_a_full_context_of_fixed_size_is_an_error_and_changes_no_cache(artifacts: Path) -> None:
-    with LlamaCpp(context_tokens=512) as runtime:
-        load(runtime, artifacts)
-        cache = runtime.new_cache(2, 300)
-        runtime.forward(prompts(2, 200), [200, 200], cache)
-        first = runtime.forward(prompts(2, 1), [1, 1], cache.select([0, 1])).logits_BKV
-        with pytest.raises(
-            ValueError, match=r"^the context of 512 tokens is full: raise runtime.engine.context_tokens"
-        ):
-            runtime.forward(prompts(2, 400), [400, 400], cache)
-        assert cache.lengths == [200, 200]
-        assert torch.equal(runtime.forward(prompts(2, 1), [1, 1], cache).logits_BKV, first)
-
-
-def test_dropped_caches_return_their_sequences(artifacts: Path) -> None:
-    with LlamaCpp(max_sequences=8) as runtime:
-        traits = load(runtime, artifacts)
-        assert traits.max_batch == 2
-        for _ in range(20):
-            cache = runtime.new_cache(6, 8)
-            runtime.forward(prompts(6, 8), [8] * 6, cache)
-            cache = cache.select([5, 4])  # the six rows are dropped
-        with pytest.raises(
-            ValueError, match=r"^7 sequences are needed, and 6 of llama.cpp's 8 are free: use a smaller"
-        ):
-            runtime.new_cache(7, 8)
-        assert cache.lengths == [8, 8]
-    del cache
-    gc.collect()  # dropping a cache of a closed runtime is no error
 
 
 def test_fewer_bits_are_further_away_and_still_near(eager: Eager, artifacts: Path) -> None:
