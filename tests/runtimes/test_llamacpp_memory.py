@@ -196,6 +196,12 @@ def test_contexts_are_reused(llama: LlamaCpp, made: list[Size]) -> None:
     assert cache.lengths == [8, 8]
 
 
+def test_too_many_rows_are_refused(llama: LlamaCpp) -> None:
+    assert len(llama.new_cache(256, 1).lengths) == 256
+    with pytest.raises(ValueError, match=r"^a batch of 257 rows is larger than llama.cpp's 256 sequences: use a small"):
+        llama.new_cache(257, 1)
+
+
 @pytest.mark.parametrize(
     ("rows", "tokens", "expected"), [(1, 0, (1, 256)), (9, 257, (10, 512)), (33, 2305, (40, 2560))]
 )
