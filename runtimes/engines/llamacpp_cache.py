@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
+from runtime_matrix.runtimes.engines import llamacpp_library
 from runtime_matrix.runtimes.engines.llamacpp_context import Context, Size
 from runtime_matrix.runtimes.engines.llamacpp_model import Model
 from runtime_matrix.runtimes.engines.rewind import check_rewind
@@ -35,7 +36,12 @@ class Memory:
         return self._shared.growths if self._shared else 0
 
     def separate(self, rows: int, tokens: int) -> Context:
-        """Return a context with an empty sequence for each row."""
+        """Return a context with an empty sequence for each row. Raises ValueError for more rows than it can have."""
+        if rows > llamacpp_library.MOST_SEQUENCES:
+            raise ValueError(
+                f"a batch of {rows} rows is larger than llama.cpp's {llamacpp_library.MOST_SEQUENCES} sequences: use a "
+                "smaller batch"
+            )
         self.reclaim()
         fitting = [context for context in self._idle if context.size.fits(rows, tokens)]
         if fitting:

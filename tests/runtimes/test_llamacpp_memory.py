@@ -108,6 +108,20 @@ def test_separate_and_shared_memory_agree(llama: LlamaCpp, artifacts: Path) -> N
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("options", [{"kv_dtype": "float16"}, {"kv_dtype": "bfloat16"}, {"flash_attention": True}])
+def test_rows_of_other_layouts_are_copied_too(options: dict[str, Any], artifacts: Path) -> None:
+    with LlamaCpp(**options) as runtime:
+        load(runtime, artifacts)
+        cache = runtime.new_cache(2, 40)
+        runtime.forward(prompts(2, 30), [20, 30], cache)
+        copies = [cache.select([1, 0, 1]), runtime.branch(cache.select([1]), 3, 4)]
+        expected = runtime.forward(prompts(1, 1).expand(2, 1).contiguous(), [1, 1], cache).logits_BKV
+        for rows, order in zip(copies, ([1, 0, 1], [1, 1, 1]), strict=True):
+            found = runtime.forward(prompts(1, 1).expand(3, 1).contiguous(), [1] * 3, rows).logits_BKV
+            torch.testing.assert_close(found, expected[order], atol=1e-2, rtol=0)
+        assert float((expected[0] - expected[1]).abs().max()) > 0.5
+
+
 def test_a_prefix_is_copied_once_for_all_branches(llama: LlamaCpp, copies: list[int]) -> None:
     prefix = llama.new_cache(1, 40)
     llama.forward(prompts(1, 30), [30], prefix)
@@ -194,6 +208,12 @@ def test_contexts_are_reused(llama: LlamaCpp, made: list[Size]) -> None:
     assert [(size.sequences, size.tokens) for size in made] == [(6, 256), (2, 256)]
     llama.forward(prompts(3, 8), [8] * 3)  # dropped rows are empty when others take their memory
     assert cache.lengths == [8, 8]
+
+
+def test_too_many_rows_are_refused(llama: LlamaCpp) -> None:
+    assert len(llama.new_cache(256, 1).lengths) == 256
+    with pytest.raises(ValueError, match=r"^a batch of 257 rows is larger than llama.cpp's 256 sequences: use a small"):
+        llama.new_cache(257, 1)
 
 
 @pytest.mark.parametrize(
