@@ -25,7 +25,8 @@ _CLOSE_S = 1.0  # for connections, after the running texts were cancelled
 def bind(config: ServeConfig) -> socket.socket:
     """Return a bound socket; UserError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small parts of a reply at once only over sockets that name their protocol; else each waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
