@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.admission import Busy, Closed
 from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
 from runtime_matrix.experiments.evaluation.prompt_logprobs import describe_prompts
@@ -17,7 +18,7 @@ from runtime_matrix.experiments.evaluation.requests import Failed
 from runtime_matrix.experiments.evaluation.watching import Progress
 from runtime_matrix.experiments.serving.errors import ApiError
 from runtime_matrix.experiments.serving.questions import Question
-from runtime_matrix.experiments.serving.replies import Collected, Form, Json
+from runtime_matrix.experiments.serving.replies import Collected, Form
 from runtime_matrix.experiments.serving.served import Served
 from runtime_matrix.runtimes.requests import Stream
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 _Event = tuple[int, Progress | Failed | None]  # (index of the prompt, what happened); None: its texts have ended
 
 
-async def answer(question: Question, served: Served) -> Json:
+async def answer(question: Question, served: Served) -> JsonObject:
     """Return the whole reply. When cancelled, the texts are cancelled too."""
     described = await _described(question, served)
     texts = [Collected() for _ in range(len(question.prompts) * len(question.seeds))]
@@ -151,7 +152,7 @@ def _collect(text: Collected, progress: Progress) -> None:
     text.result = progress.result
 
 
-def _event(*bodies: Json) -> bytes:
+def _event(*bodies: JsonObject) -> bytes:
     return b"".join(b"data: " + msgspec.json.encode(body) + b"\n\n" for body in bodies)
 
 

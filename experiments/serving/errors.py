@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from runtime_matrix.experiments.config.plain_json import JsonObject
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -14,7 +14,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.param = status, param
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> JsonObject:
         """Return the reply."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.status}}

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.serving.errors import ApiError
 
 
@@ -25,7 +26,7 @@ class Fields:
     def __init__(self, body: Any, where: str = "the body"):
         if not isinstance(body, dict):
             raise ApiError(f"{where} must be an object")
-        self._left: dict[str, Any] = {key: value for key, value in body.items() if value is not None}
+        self._left: JsonObject = {key: value for key, value in body.items() if value is not None}
         self._where = where
 
     def raw(self, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.experiments.evaluation.requests import Continuations, Scored, ScoreRequest
 from runtime_matrix.experiments.evaluation.scoring import score_batches
@@ -61,7 +62,7 @@ def _request(body: Any, served: Served) -> ScoreRequest:
     return request
 
 
-def _result(request: ScoreRequest, scored: Scored) -> dict[str, Any]:
+def _result(request: ScoreRequest, scored: Scored) -> JsonObject:
     return {
         "total": scored.total,
         "is_greedy": all(margin <= 0 for margin in scored.top1_margins),

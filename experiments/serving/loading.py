@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.admission import Limits
 from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.execution.worker import device, loading
@@ -70,7 +71,7 @@ def _chat_template(folder: Path | None, file: str | None) -> Render | None:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"serve.chat_template={file} cannot be read: {error}") from error
 
-    def render(messages: list[Mapping[str, Any]]) -> str:
+    def render(messages: list[JsonObject]) -> str:
         plain: Any = messages
         return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from runtime_matrix.experiments.config.compose import CONF, read_option
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build, least, unknown_key
 
 PREFIX = "serve."
@@ -47,7 +47,7 @@ def read_options(words: Sequence[str]) -> ServeConfig:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    values: dict[str, Any] = read_option(CONF / "serve.yaml")
+    values: JsonObject = read_option(CONF / "serve.yaml")
     for word in words:
         key, equals, _ = word.partition("=")
         name = key.removeprefix(PREFIX)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.requests import GenerateRequest
 from runtime_matrix.experiments.serving.errors import ApiError
 from runtime_matrix.experiments.serving.fields import Fields
@@ -245,7 +246,7 @@ def _stops(value: Any, served: Served) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
+def _plain(message: JsonObject) -> JsonObject:
     """Return a message whose content is one text; ApiError for images and the like."""
     if not isinstance(message.get("role"), str):
         raise ApiError("a message must have a role", param="messages")

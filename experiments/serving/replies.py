@@ -6,14 +6,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.likeliest import TokenLogprobs
 from runtime_matrix.experiments.evaluation.requests import Generated
 from runtime_matrix.experiments.serving.questions import Question
 from runtime_matrix.experiments.serving.served import Served
-
-Json = dict[str, Any]
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Form:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def reply(self, texts: Sequence[Collected], described: Sequence[Sequence[TokenLogprobs]] | None) -> Json:
+    def reply(self, texts: Sequence[Collected], described: Sequence[Sequence[TokenLogprobs]] | None) -> JsonObject:
         """Return the whole reply; `texts` has the samples of each prompt, prompt after prompt."""
         samples = len(self.question.seeds)
         choices = [
@@ -44,9 +42,9 @@ class Form:
         ]
         return {**self._head(is_chunk=False), "choices": choices, "usage": self.usage([len(t.ids) for t in texts])}
 
-    def chunk(self, index: int, added: Collected, offset: int) -> Json:
+    def chunk(self, index: int, added: Collected, offset: int) -> JsonObject:
         """Return an event with what was added to a choice, whose text had `offset` characters before."""
-        choice: Json = {"index": index}
+        choice: JsonObject = {"index": index}
         if self.question.is_chat:
             choice |= {"delta": {"content": added.text}, "logprobs": self._chat_logprobs(added.likeliest)}
         else:
@@ -56,17 +54,17 @@ class Form:
             choice["token_ids"] = added.ids
         return {**self._head(is_chunk=True), "choices": [choice]}
 
-    def role(self, index: int) -> Json:
+    def role(self, index: int) -> JsonObject:
         """Return the first event of a chat's choice."""
         delta = {"role": "assistant", "content": ""}
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
         return {**self._head(is_chunk=True), "choices": [choice]}
 
-    def last(self, new_tokens: Sequence[int]) -> Json:
+    def last(self, new_tokens: Sequence[int]) -> JsonObject:
         """Return the event with the counts, which has no choices."""
         return {**self._head(is_chunk=True), "choices": [], "usage": self.usage(new_tokens)}
 
-    def usage(self, new_tokens: Sequence[int]) -> Json:
+    def usage(self, new_tokens: Sequence[int]) -> JsonObject:
         """Return the counts, with the new tokens of each choice. No prompt is cached between requests."""
         prompts, new = sum(map(len, self.question.prompts)), sum(new_tokens)
         return {
@@ -76,16 +74,18 @@ class Form:
             "prompt_tokens_details": {"cached_tokens": 0},
         }
 
-    def _head(self, *, is_chunk: bool) -> Json:
+    def _head(self, *, is_chunk: bool) -> JsonObject:
         if self.question.is_chat:
             kind, prefix = "chat.completion.chunk" if is_chunk else "chat.completion", "chatcmpl"
         else:
             kind, prefix = "text_completion", "cmpl"
         return {"id": f"{prefix}-{self.id}", "object": kind, "created": self.created, "model": self.served.name}
 
-    def _choice(self, index: int, text: Collected, prompt: int, described: Sequence[TokenLogprobs] | None) -> Json:
+    def _choice(
+        self, index: int, text: Collected, prompt: int, described: Sequence[TokenLogprobs] | None
+    ) -> JsonObject:
         question, ids = self.question, self.question.prompts[prompt]
-        choice: Json = {"index": index}
+        choice: JsonObject = {"index": index}
         if question.is_chat:
             choice["message"] = {"role": "assistant", "content": text.text, "refusal": None}
             choice["logprobs"] = self._chat_logprobs(text.likeliest)
@@ -108,7 +108,7 @@ class Form:
         offset: int,
         prompt: Sequence[int] = (),
         described: Sequence[TokenLogprobs] | None = None,
-    ) -> Json | None:
+    ) -> JsonObject | None:
         """Return the arrays of the older API. With `prompt`, its tokens come first; its first token has no value."""
         count = self.question.alternatives
         if count is None:
@@ -116,7 +116,7 @@ class Form:
         name, rows = self._name, [*(described or ()), *tokens]
         first = list(prompt[:1])
         names = [name(token) for token in [*first, *(row.id for row in rows)]]
-        tops: list[Json] = [{} for _ in rows]
+        tops: list[JsonObject] = [{} for _ in rows]
         for top, row in zip(tops, rows, strict=True):
             for token, value in _with_own(row, count):
                 top.setdefault(name(token), value)  # of tokens that look alike, the likeliest
@@ -127,12 +127,12 @@ class Form:
             "text_offset": self._offsets([*first, *(row.id for row in rows)], 0 if first else offset),
         }
 
-    def _chat_logprobs(self, tokens: Sequence[TokenLogprobs]) -> Json | None:
+    def _chat_logprobs(self, tokens: Sequence[TokenLogprobs]) -> JsonObject | None:
         count = self.question.alternatives
         if count is None:
             return None
 
-        def entry(token: int, logprob: float) -> Json:
+        def entry(token: int, logprob: float) -> JsonObject:
             name = self._name(token)
             return {"token": name, "logprob": logprob, "bytes": list(name.encode())}
 
@@ -142,7 +142,7 @@ class Form:
         ]
         return {"content": content, "refusal": None}
 
-    def _by_id(self, row: TokenLogprobs, count: int) -> Json:
+    def _by_id(self, row: TokenLogprobs, count: int) -> JsonObject:
         """Return a token of a prompt in vLLM's form."""
         tops = {
             str(token): {"logprob": value, "rank": place, "decoded_token": self.served.shown(token)}

@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.serving.app import make_app
 from runtime_matrix.experiments.serving.options import ServeConfig
 from runtime_matrix.experiments.serving.served import Served
@@ -39,12 +39,12 @@ def bind(config: ServeConfig) -> socket.socket:
     return listener
 
 
-def run(served: Served, config: ServeConfig, listener: socket.socket, facts: dict[str, Any]) -> None:
+def run(served: Served, config: ServeConfig, listener: socket.socket, facts: JsonObject) -> None:
     """Serve until SIGTERM or SIGINT. `facts` are added to the line that is printed when requests are taken."""
     asyncio.run(_serve(served, config, listener, facts))
 
 
-async def _serve(served: Served, config: ServeConfig, listener: socket.socket, facts: dict[str, Any]) -> None:
+async def _serve(served: Served, config: ServeConfig, listener: socket.socket, facts: JsonObject) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     settings = uvicorn.Config(
@@ -84,7 +84,7 @@ async def _end_texts(served: Served, stopping: asyncio.Event, grace_s: float) ->
 class _Server(uvicorn.Server):
     """Prints a line when requests are taken, and leaves signals alone."""
 
-    def __init__(self, settings: uvicorn.Config, ready: dict[str, Any]):
+    def __init__(self, settings: uvicorn.Config, ready: JsonObject):
         super().__init__(settings)
         self._ready = ready
 

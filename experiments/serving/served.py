@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import ScoringConfig
 from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.serving.errors import ApiError
 from runtime_matrix.runtimes.base import Runtime, Traits
 
-Render = Callable[[list[Mapping[str, Any]]], str]  # turns the messages of a chat into its text
+Render = Callable[[list[JsonObject]], str]  # turns the messages of a chat into its text
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Served:
         first = [tokenizer.bos_id] if with_bos and tokenizer.bos_id is not None else []
         return (*first, *ids)
 
-    def chat(self, messages: list[Mapping[str, Any]]) -> tuple[int, ...]:
+    def chat(self, messages: list[JsonObject]) -> tuple[int, ...]:
         """Return the ids of a chat that waits for its answer."""
         if self.render is None:
             raise ApiError("the model has no chat template: use /v1/completions, or serve.chat_template=FILE")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,7 +97,7 @@ def check_architecture(config: ReadOnlyJson) -> None:
         raise Unsupported(f"rope scaling of the type {rope_type} is not written: known: {', '.join(_ROPE_TYPES)}")
 
 
-def _rope(config: ReadOnlyJson) -> Mapping[str, Any]:
+def _rope(config: ReadOnlyJson) -> ReadOnlyJson:
     """Return the rope options, which `transformers` before 5 stored as `rope_scaling` beside `rope_theta`."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     return {**rope, "rope_type": rope.get("rope_type") or rope.get("type") or "default"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.validation.tasks.switched import Switched
@@ -67,7 +68,7 @@ class Ablation(Switched[AblationConfig]):
     conditions = "The bundled model and data, on against off in turns in one process."
 
     @override
-    def options(self, config: AblationConfig) -> tuple[int, str | None, dict[str, Any]]:
+    def options(self, config: AblationConfig) -> tuple[int, str | None, JsonObject]:
         return (
             config.pairs,
             config.only,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.validation.tasks.switched import Switched
@@ -61,7 +62,7 @@ class HttpAblation(Switched[HttpAblationConfig]):
     )
 
     @override
-    def options(self, config: HttpAblationConfig) -> tuple[int, str | None, dict[str, Any]]:
+    def options(self, config: HttpAblationConfig) -> tuple[int, str | None, JsonObject]:
         names = ("pairs", "questions", "texts", "new_tokens")
         return config.pairs, config.only, {name: getattr(config, name) for name in names}
 

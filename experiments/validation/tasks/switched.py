@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.metric import Metric, hidden, part
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
@@ -35,7 +36,7 @@ class Switched(Task[C]):
         """Open what the switches need and yield them, in the order of `switches`."""
 
     @abstractmethod
-    def options(self, config: C) -> tuple[int, str | None, dict[str, Any]]:
+    def options(self, config: C) -> tuple[int, str | None, JsonObject]:
         """Return the turns of on and off, the text in the names of the wanted switches, and the sizes of the work."""
 
     @override

@@ -7,13 +7,13 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from runtime_matrix.runtimes.base import Unsupported
+from runtime_matrix.runtimes.base import ReadOnlyJson, Unsupported
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
@@ -111,11 +111,11 @@ class Connection:
         """Return the JSON of a reply, or its text if it is not JSON. Raises CallFailed."""
         return await self._retried("GET", path, None, tries)
 
-    async def post(self, path: str, body: Mapping[str, Any], tries: int | None = None) -> Any:
+    async def post(self, path: str, body: ReadOnlyJson, tries: int | None = None) -> Any:
         """Return the JSON of a reply. Raises CallFailed."""
         return await self._retried("POST", path, body, tries)
 
-    async def events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[tuple[float, Any], None]:
+    async def events(self, path: str, body: ReadOnlyJson) -> AsyncGenerator[tuple[float, Any], None]:
         """Yield (time of arrival, JSON) of each event of a stream. Close it when it is not read to the end.
 
         There is no retry, except at once if a kept connection turns out to be closed. Raises CallFailed.
@@ -133,7 +133,7 @@ class Connection:
             async for event in events:
                 yield event
 
-    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[tuple[float, Any], None]:
+    async def _events(self, path: str, body: ReadOnlyJson) -> AsyncGenerator[tuple[float, Any], None]:
         deadline = time.perf_counter() + self._options.timeout_s
         async with self._opened("POST", path, body) as response:
             pending = b""
@@ -159,7 +159,7 @@ class Connection:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None, tries: int | None) -> Any:
+    async def _retried(self, method: str, path: str, body: ReadOnlyJson | None, tries: int | None) -> Any:
         tries, wait = tries or self._options.tries, _FIRST_WAIT_S
         for attempt in range(1, tries + 1):
             try:
@@ -173,7 +173,7 @@ class Connection:
             wait = min(2 * wait, _LONGEST_WAIT_S)
         raise AssertionError("unreachable")
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def _call(self, method: str, path: str, body: ReadOnlyJson | None) -> Any:
         parts, size = [], 0
         try:
             async with asyncio.timeout(self._options.timeout_s), self._opened(method, path, body) as response:
@@ -189,7 +189,7 @@ class Connection:
         return _json(content) if is_json else content.decode(errors="replace")
 
     @asynccontextmanager
-    async def _opened(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[Any]:
+    async def _opened(self, method: str, path: str, body: ReadOnlyJson | None) -> AsyncIterator[Any]:
         """Open a call and yield its response, whose status is 200."""
         server = self._next_server()
         self._in_flight[server] += 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from runtime_matrix.runtimes.base import ReadOnlyJson
 from runtime_matrix.runtimes.engines.server.connection import CallFailed
 from runtime_matrix.runtimes.requests import GenerateRequest, Scored, Usage
 
@@ -31,14 +32,14 @@ class Dialect:
     model: str
     id_source: IdSource | None = None
     score_source: ScoreSource | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)  # sent with every request, such as cache_prompt
+    fields: Mapping[str, bool] = field(default_factory=dict)  # sent with every request, such as cache_prompt
 
     @property
     def path(self) -> str:
         """Return the path of generation."""
         return LLAMA_COMPLETION if self.id_source == "completion" else COMPLETIONS
 
-    def generation(self, request: GenerateRequest, prompt: Any, seed: int, *, stream: bool) -> dict[str, Any]:
+    def generation(self, request: GenerateRequest, prompt: Any, seed: int, *, stream: bool) -> ReadOnlyJson:
         """Return the body of a generation; `prompt` is what the server takes: ids, a text, or a list of either."""
         is_llama = self.id_source == "completion"
         body: dict[str, Any] = {
@@ -65,7 +66,7 @@ class Dialect:
             body["stream_options"] = {"include_usage": True}
         return body
 
-    def scoring(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    def scoring(self, prompts: Sequence[Sequence[int]]) -> ReadOnlyJson:
         """Return the body that asks for the log-probabilities of the prompts' tokens."""
         wanted: dict[str, Any] = {"prompt_logprobs": 1}
         if self.score_source == "echo":
@@ -73,7 +74,7 @@ class Dialect:
         body = {"model": self.model, "prompt": [list(ids) for ids in prompts], "max_tokens": 1, "temperature": 0.0}
         return {**self.fields, **body, **wanted}
 
-    def next_token(self, ids: Sequence[int], alternatives: int) -> dict[str, Any]:
+    def next_token(self, ids: Sequence[int], alternatives: int) -> ReadOnlyJson:
         """Return the body that asks for the likeliest tokens after a prompt."""
         body = {"model": self.model, "prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "logprobs": alternatives}
         return {**self.fields, **body, "return_tokens_as_token_ids": True}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,7 +68,7 @@ def refused(failure: CallFailed, key_variable: str, otherwise: str) -> Unsupport
     return Unsupported(otherwise)
 
 
-def _few(names: Mapping[str, Any]) -> str:
+def _few(names: Collection[str]) -> str:
     shown = ", ".join(list(names)[:5])
     return shown + (", …" if len(names) > 5 else "") if names else "none"
 
@@ -87,7 +87,7 @@ class Probe:
     model: str
     tokens: Tokens
     max_length: int
-    fields: Mapping[str, Any]  # that the user wants to be sent with every request
+    fields: Mapping[str, bool]  # that the user wants to be sent with every request
 
     def __post_init__(self) -> None:
         self._reasons: dict[str, str] = {}

@@ -6,11 +6,11 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, ReadOnlyJson, Traits, Unsupported
 from runtime_matrix.runtimes.engines.server.child import ServerProcess, free_port, is_taken
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
 
@@ -23,7 +23,7 @@ class StartedServer(OpenAIServer):
 
     is_remote: ClassVar[bool] = False  # a child process, whose CPU time and memory are counted
 
-    def __init__(self, dtype: str, start_s: float, client: Mapping[str, Any]):
+    def __init__(self, dtype: str, start_s: float, client: ReadOnlyJson):
         super().__init__(dtype, **client)
         self._alias = f"{_ALIAS}-{secrets.token_hex(4)}"  # another server on the port would have another
         self._start_s = start_s

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.runtimes.base import ModelSource, Unsupported
+from runtime_matrix.runtimes.base import ModelSource, ReadOnlyJson, Unsupported
 from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
 from runtime_matrix.runtimes.engines.server.messages import COMPLETIONS, MALFORMED, usage
 
@@ -96,7 +96,7 @@ async def _tokens(connection: Connection, model: str, text: str) -> list[int] | 
     return counts.prompt_tokens if counts is not None else None
 
 
-def _configuration(model: ModelSource) -> Mapping[str, Any]:
+def _configuration(model: ModelSource) -> ReadOnlyJson:
     if model.architecture is not None:
         return model.architecture
     assert model.folder is not None
@@ -106,10 +106,10 @@ def _configuration(model: ModelSource) -> Mapping[str, Any]:
     return configuration
 
 
-def _json(file: Path) -> Mapping[str, Any] | None:
+def _json(file: Path) -> ReadOnlyJson | None:
     if not file.is_file():
         return None
-    content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: ReadOnlyJson = json.loads(file.read_text(encoding="utf-8"))
     return content
 
 

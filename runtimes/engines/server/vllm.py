@@ -46,7 +46,7 @@ class Vllm(StartedServer):
     ):
         super().__init__(dtype, _START_S, client)
         self._python = python or sys.executable
-        self._vllm_options: Mapping[str, Any] = {
+        self._vllm_options: Mapping[str, str | float | None] = {
             "tensor-parallel-size": tensor_parallel_size,
             "gpu-memory-utilization": gpu_memory_utilization,
             "max-num-batched-tokens": max_num_batched_tokens,
