@@ -6,7 +6,6 @@ Benchmarks ask a face for scores, texts and timed tokens, and never learn which 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -14,24 +13,28 @@ from typing import Protocol, cast
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.admission import Limits
+from runtime_matrix.experiments.evaluation.arriving_tokens import Arrivals, ArrivingRow
 from runtime_matrix.experiments.evaluation.continuous import ContinuousBatching
 from runtime_matrix.experiments.evaluation.decoding import decode_batch
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
-from runtime_matrix.experiments.evaluation.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
+from runtime_matrix.experiments.evaluation.requests import (
+    Failed,
+    Generated,
+    GenerateRequest,
+    Intake,
+    Scored,
+    ScoreRequest,
+)
 from runtime_matrix.experiments.evaluation.rows import Row
 from runtime_matrix.experiments.evaluation.scoring import score_batches
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
-from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream, Usage
+from runtime_matrix.runtimes.requests import Listener, RequestRuntime, Stream
 
 Scores = list[tuple[int, Scored | Failed]]  # (index of the request, result)
 NewText = Callable[[Sequence[int]], Callable[[int], str]]  # from a prompt to what turns its new tokens into text
 OnText = Callable[[int, int, Generated | Failed], None]  # (request, sample, result), as soon as a text is finished
-
-
-class RequestFailed(RuntimeError):
-    """A timed request has no result. The message is one line."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,6 @@ class Decoded:
 
     tokens: list[list[int]]
     arrived_at_s: list[float] | None = None
-
-
-class Intake(Protocol):
-    """Takes requests while others are running; see `RequestRuntime`."""
-
-    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
-        """Start a request and return at once."""
-        ...
-
-    def metrics(self) -> Mapping[str, float]:
-        """Return the engine's own counters by name; empty if it has none."""
-        ...
-
-    @property
-    def waiting_metrics(self) -> Sequence[str]:
-        """The names under which `metrics` may count the requests that wait; the first one present counts."""
-        ...
 
 
 class Face(Protocol):
@@ -223,12 +209,12 @@ class WholeRequests:
     ) -> Decoded:
         """See `Face`. All prompts are sent at once, each as a stream of its own."""
         self._check_observed()
-        arrivals = _Arrivals(len(prompts), new_tokens)
+        arrivals = Arrivals(len(prompts), new_tokens)
         streams: list[Stream] = []
         try:
             for row, prompt in enumerate(prompts):
                 request = GenerateRequest(tuple(prompt), new_tokens, ignore_eos=True)
-                streams.append(self.runtime.start(request, _Row(arrivals, row)))
+                streams.append(self.runtime.start(request, ArrivingRow(arrivals, row)))
             for step in range(new_tokens):
                 arrivals.wait_for(step + 1)
                 after_step()
@@ -278,75 +264,3 @@ def ended(
         return Failed(f"the text has {len(result.ids)} of {request.max_new_tokens} tokens and no end")
     # Servers find a stop string before its token is complete, and may leave out the token that ends a text.
     return Generated(tuple(row.ids), row.text, "eos" if not request.stop else result.finished_by)
-
-
-class _Arrivals:
-    """The tokens of several streams as they arrive."""
-
-    def __init__(self, rows: int, new_tokens: int):
-        self.ids: list[list[int]] = [[] for _ in range(rows)]
-        self._at_s: list[list[float]] = [[] for _ in range(rows)]  # one time per token
-        self._new_tokens = new_tokens
-        self._results: list[Generated | Failed | None] = [None] * rows
-        self._changed = threading.Condition()
-
-    def add(self, row: int, ids: Sequence[int], at_s: float) -> None:
-        with self._changed:
-            self.ids[row].extend(ids)
-            before_s = self._at_s[row][-1] if self._at_s[row] else at_s
-            self._at_s[row] += [before_s + (at_s - before_s) * n / len(ids) for n in range(1, len(ids) + 1)]
-            self._changed.notify()
-
-    def end(self, row: int, result: Generated | Failed) -> None:
-        with self._changed:
-            self._results[row] = result
-            self._changed.notify()
-
-    def wait_for(self, tokens: int) -> None:
-        """Wait until each row has so many tokens; RequestFailed if one ends before."""
-        with self._changed:
-            self._changed.wait_for(lambda: all(len(ids) >= tokens for ids in self.ids) or self._broken(tokens))
-            broken = self._broken(tokens)
-        if broken is not None:
-            raise RequestFailed(broken)
-
-    def all_ended(self) -> list[list[int]]:
-        """Wait for the ends, and return the tokens of each row; RequestFailed if one has no result."""
-        with self._changed:
-            self._changed.wait_for(lambda: all(result is not None for result in self._results))
-        for ids, result in zip(self.ids, self._results, strict=True):
-            if isinstance(result, Failed):
-                raise RequestFailed(result.reason)
-            if len(ids) != self._new_tokens:
-                raise RequestFailed(f"the server sent {len(ids)} tokens, {self._new_tokens} were asked for")
-        return self.ids
-
-    def steps_at_s(self) -> list[float]:
-        """Return when all rows had each token."""
-        return [max(row[step] for row in self._at_s) for step in range(self._new_tokens)]
-
-    def _broken(self, tokens: int) -> str | None:
-        for ids, result in zip(self.ids, self._results, strict=True):
-            if isinstance(result, Failed):
-                return result.reason
-            if result is not None and len(ids) < tokens:
-                return f"a timed text ended after {len(ids)} of {self._new_tokens} tokens"
-        return None
-
-
-class _Row:
-    """Adds what arrives for one stream."""
-
-    def __init__(self, arrivals: _Arrivals, row: int):
-        self._arrivals, self._row = arrivals, row
-
-    def on_start(self, at_s: float) -> None:
-        """The time is taken where the step is awaited."""
-
-    def on_tokens(self, ids: Sequence[int], at_s: float) -> None:
-        """Add the tokens."""
-        self._arrivals.add(self._row, ids, at_s)
-
-    def on_end(self, result: Generated | Failed, usage: Usage, at_s: float) -> None:
-        """Note the end."""
-        self._arrivals.end(self._row, result)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
+from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Listener, Scored, ScoreRequest, Stream
 
 __all__ = [
     "Continuations",
@@ -14,6 +14,7 @@ __all__ = [
     "Failed",
     "GenerateRequest",
     "Generated",
+    "Intake",
     "ScoreRequest",
     "Scored",
     "TextPrompt",
@@ -56,6 +57,23 @@ class Decoding:
     samples: int = 1  # texts per prompt
     temperature: float = 0.0
     top_p: float = 1.0
+
+
+class Intake(Protocol):
+    """Takes requests while others are running."""
+
+    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
+        """Start a request with one seed and return at once; its events go to the listener, from another thread."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the engine's own counters by name; empty if it has none."""
+        ...
+
+    @property
+    def waiting_metrics(self) -> Sequence[str]:
+        """The names under which `metrics` may count the requests that wait; the first one present counts."""
+        ...
 
 
 class Tokenizer(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from runtime_matrix.experiments.evaluation.requests import (
     Decoding,
     Generated,
     GenerateRequest,
+    Intake,
     Scored,
     ScoreRequest,
     TextPrompt,
@@ -22,7 +23,6 @@ from runtime_matrix.experiments.evaluation.requests import (
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart
 from runtime_matrix.runtimes.base import Runtime, Traits
-from runtime_matrix.runtimes.requests import Listener, Stream
 
 T = TypeVar("T")
 Figures = dict[str, float | str | None]  # the figures of an entry, or some of them
@@ -83,23 +83,6 @@ class Scores(Protocol):
 
     def figures(self) -> Figures:
         """Return the counts of work done, complete once all results were yielded."""
-        ...
-
-
-class Intake(Protocol):
-    """Takes requests while others are running."""
-
-    def start(self, request: GenerateRequest, listener: Listener) -> Stream:
-        """Start a request with one seed and return at once; its events go to the listener, from another thread."""
-        ...
-
-    def metrics(self) -> Mapping[str, float]:
-        """Return the engine's own counters by name; empty if it has none."""
-        ...
-
-    @property
-    def waiting_metrics(self) -> Sequence[str]:
-        """The names under which `metrics` may count the requests that wait; the first one present counts."""
         ...
 
 

@@ -17,8 +17,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import among, least
-from runtime_matrix.experiments.evaluation.prompts import draw_prompts
-from runtime_matrix.experiments.evaluation.requests import GenerateRequest
+from runtime_matrix.experiments.evaluation.requests import GenerateRequest, Intake
 from runtime_matrix.experiments.records.metric import (
     NOT_INTERLEAVED,
     Metric,
@@ -29,12 +28,13 @@ from runtime_matrix.experiments.records.metric import (
     quotient,
 )
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.tasks.bench import Bench, Figures, Intake, OpenEntry
+from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 from runtime_matrix.experiments.traffic.arrivals import Size, arrival_times, draw_sizes, read_trace
 from runtime_matrix.experiments.traffic.counters import Counters
 from runtime_matrix.experiments.traffic.driver import ClosedLoop, Driven, Load, OpenLoop, Served, drive
 from runtime_matrix.experiments.traffic.figures import Objective, figures, samples
+from runtime_matrix.experiments.traffic.requests import draw_requests
 from runtime_matrix.experiments.traffic.search import Counts, highest_rate
 
 _TIMES = {
@@ -333,15 +333,7 @@ class _Loads:
             sizes = read_trace(Path(config.trace).expanduser(), count)
         else:
             sizes = draw_sizes(config.lengths, config.prompt_tokens, config.new_tokens, count, source)  # type: ignore[arg-type]
-        prefix: list[int] = []
-        if config.shared_prefix_tokens:
-            prefix = draw_prompts(f"{key} prefix", 1, [config.shared_prefix_tokens], vocabulary)[0]
-        requests = []
-        for place, size in enumerate(sizes):
-            own = max(1, size.prompt_tokens - len(prefix))
-            ids = prefix + draw_prompts(f"{key} {place}", 1, [own], vocabulary)[0]
-            requests.append(GenerateRequest(tuple(ids), size.new_tokens, ignore_eos=True))
-        return requests, sizes
+        return draw_requests(key, sizes, config.shared_prefix_tokens, vocabulary), sizes
 
     def _load(self, point: str, sizes: Sequence[Size]) -> Load:
         if point.startswith("c"):

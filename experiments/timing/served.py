@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.schema import ComparisonConfig
-from runtime_matrix.experiments.evaluation.prompts import draw_prompts
+from runtime_matrix.experiments.evaluation.requests import Failed, GenerateRequest
 from runtime_matrix.experiments.measurement.processes import TreeClock
 from runtime_matrix.experiments.records.comparison import ServedSlice
+from runtime_matrix.experiments.traffic.arrivals import draw_sizes
 from runtime_matrix.experiments.traffic.driver import ClosedLoop, Start, drive
-from runtime_matrix.runtimes.requests import Failed, GenerateRequest
+from runtime_matrix.experiments.traffic.requests import draw_requests
 
 _TIMEOUT_S = 300.0  # of a request
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The requests of a slice: (prompt, new tokens)."""
+    """The requests of a slice, a fixed number of them in flight."""
 
-    requests: tuple[tuple[tuple[int, ...], int], ...]
+    requests: Sequence[GenerateRequest]
     concurrency: int
 
 
@@ -35,12 +36,10 @@ class ServedTokens:
 def draw_slice(seed: str, options: ComparisonConfig, vocabulary: int) -> Slice:
     """Return a slice with new prompts; texts have from half of `new_tokens` to all of them."""
     assert options.serving_concurrency is not None
-    source = random.Random(seed)
-    requests = []
-    for number in range(options.serving_requests):
-        (prompt,) = draw_prompts(f"{seed} {number}", 1, options.prompt_tokens, vocabulary)
-        requests.append((tuple(prompt), source.randint(max(2, options.new_tokens // 2), options.new_tokens)))
-    return Slice(tuple(requests), options.serving_concurrency)
+    fewest = max(2, options.new_tokens // 2)
+    new_tokens = (fewest, options.new_tokens)
+    sizes = draw_sizes("uniform", options.prompt_tokens, new_tokens, options.serving_requests, random.Random(seed))
+    return Slice(draw_requests(seed, sizes, 0, vocabulary), options.serving_concurrency)
 
 
 def serve(start: Start, work: Slice) -> ServedTokens:
@@ -49,7 +48,7 @@ def serve(start: Start, work: Slice) -> ServedTokens:
     before_s = clock()
     driven = drive(
         start,
-        [GenerateRequest(ids, new_tokens, ignore_eos=True) for ids, new_tokens in work.requests],
+        work.requests,
         ClosedLoop(work.concurrency),
         _TIMEOUT_S,
     )
@@ -73,7 +72,7 @@ def serve(start: Start, work: Slice) -> ServedTokens:
 def rows_of(slices: Sequence[Slice], results: Sequence[ServedTokens]) -> list[tuple[list[int], list[int]]]:
     """Return (prompt, tokens) of each request."""
     return [
-        (list(prompt), tokens)
+        (list(request.ids), tokens)
         for work, result in zip(slices, results, strict=False)
-        for (prompt, _), tokens in zip(work.requests, result.tokens, strict=True)
+        for request, tokens in zip(work.requests, result.tokens, strict=True)
     ]

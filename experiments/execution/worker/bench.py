@@ -17,10 +17,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
+from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
-from runtime_matrix.experiments.evaluation.faces import Decoded, Face, RequestFailed, face_of
+from runtime_matrix.experiments.evaluation.faces import Decoded, Face, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
-from runtime_matrix.experiments.evaluation.requests import Decoding, Failed, Generated, GenerateRequest, TextPrompt
+from runtime_matrix.experiments.evaluation.requests import (
+    Decoding,
+    Failed,
+    Generated,
+    GenerateRequest,
+    Intake,
+    TextPrompt,
+)
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.experiments.evaluation.text import Text
@@ -33,7 +41,7 @@ from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
 from runtime_matrix.experiments.records.journal import read_journal
-from runtime_matrix.experiments.tasks.bench import Answers, Figures, Intake, OnText, OpenEntry, PhasePeak
+from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.requests import RequestRuntime
 

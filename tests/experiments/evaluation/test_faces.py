@@ -12,7 +12,8 @@ import pytest
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
-from runtime_matrix.experiments.evaluation.faces import Decoded, RequestFailed, Steps, WholeRequests, face_of
+from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
+from runtime_matrix.experiments.evaluation.faces import Decoded, Steps, WholeRequests, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported

@@ -162,8 +162,10 @@ def test_the_key_is_sent_and_shown_nowhere(serving: Serving, monkeypatch: pytest
 
 def test_no_proxy_stands_between(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with OpenAIServer(url=serving().url) as runtime:
+    fake = serving()
+    with OpenAIServer(url=fake.url) as runtime:
         load(runtime)
+    assert fake.bodies  # the proxy, which does not exist, was not asked
 
 
 BAD = [
