@@ -56,7 +56,8 @@ def test_failed_requests_are_listed_and_asked_again(
     run: Run, vllm_like: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    words = (*words_of(vllm_like), *PERPLEXITY, f"artifacts_dir={tmp_path / 'artifacts'}")
+    # launch=exec: a fork server that an earlier test has started does not have the key.
+    words = (*words_of(vllm_like), *PERPLEXITY, f"artifacts_dir={tmp_path / 'artifacts'}", "launch=exec")
 
     def refuse(number: int, body: Json) -> Fault:
         is_window = "prompt_logprobs" in body and len(body["prompt"][0]) == 32
