@@ -33,7 +33,9 @@ def test_crashes_and_errors_never_win() -> None:
 
 
 def test_without_any_vote_the_likeliest_sample_is_the_answer() -> None:
-    answer = solve(STRATEGY, CONFIG, world(list("dedde"), returns=DOES.__getitem__, likelihood=lambda text: text == "e"))
+    answer = solve(
+        STRATEGY, CONFIG, world(list("dedde"), returns=DOES.__getitem__, likelihood=lambda text: text == "e")
+    )
     assert answer.text == "e"
 
 
