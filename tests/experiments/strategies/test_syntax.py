@@ -44,7 +44,7 @@ def test_a_repaired_body_is_the_body(text: str) -> None:
         ("    x = 1\n    return x +", "    x = 1\n"),
         ("    x = [n for n in", "    x = [n for n in"),  # nothing valid to keep
         ("I do not know.", "I do not know."),
-        ("\tif x:\n\t\treturn 1\n\treturn 3", "\tif x:\n\t\treturn 1\n\treturn 3"),  # valid, in another style
+        ("\tif x:\n\t\treturn 1\n\treturn 3", "    if x:\n        return 1\n    return 3\n"),  # spaces in the head
         ("", ""),
     ],
 )
