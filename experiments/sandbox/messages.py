@@ -39,6 +39,7 @@ class Job(Order):
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    early_stop: bool  # the first check that fails is the last
 
 
 class Ended(TypedDict):
@@ -56,4 +57,5 @@ class Reply(TypedDict):
     reason: str
     cpu_s: float
     wall_s: float
+    checks_passed: int
     is_clean: bool

@@ -69,6 +69,8 @@ class Verdict:
     reason: str
     cpu_s: float | None  # of the program alone; None if it was killed with its grader
     wall_s: float
+    checks: int | None = None  # parts of its test; None with early stop
+    checks_passed: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -77,7 +79,10 @@ class Verdict:
 
 
 class Pool:
-    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers."""
+    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers.
+
+    With `early_stop`, the first check that fails ends a test; without it, all are run and counted.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class Pool:
         allow_unsafe: bool = False,
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
+        early_stop: bool = True,
     ):
         if sys.platform != "linux":
             raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
@@ -94,6 +100,7 @@ class Pool:
                 "sandbox.bubblewrap=true, but bwrap is not installed: install bubblewrap or set it to false"
             )
         self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
+        self._early_stop = early_stop
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
         if os.geteuid() == 0 and not readable_by_others(os.__file__):
@@ -134,9 +141,9 @@ class Pool:
         missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
         return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
 
-    def submit(self, program: Program) -> Future[Verdict]:
-        """Queue a program and return its verdict as a future."""
-        return self._threads.submit(self._judge, program)
+    def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict]:
+        """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""
+        return self._threads.submit(self._judge, program, limits or self._limits)
 
     def __enter__(self) -> Pool:
         return self
@@ -155,28 +162,32 @@ class Pool:
         if self._copy is not None:
             self._copy.cleanup()
 
-    def _judge(self, program: Program) -> Verdict:
+    def _judge(self, program: Program, limits: Limits) -> Verdict:
         try:
-            checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
+            checks = plan_checks(
+                program.test, program.entry_point, program.calls_check, program.helpers, split=not self._early_stop
+            )
         except (SyntaxError, ValueError) as error:
             return Verdict("failed", f"the test is not valid Python: {error}", None, 0.0)
         job: Job = {
             "program": program.code,
             "checks": [check.plain() for check in checks],
             "entry_point": program.entry_point,
-            "limits": asdict(self._limits),
+            "limits": asdict(limits),
+            "early_stop": self._early_stop,
         }
         grader = self._free.get()
         try:
             if grader is None:
                 grader = self._start()
             start = time.monotonic()
-            reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
+            reply = grader.grade(job, limits.wall_s + _GRACE_S)
             if reply is not None:
                 if not reply["is_clean"]:  # it left files that the next program could find
                     grader.close()
                     grader = None
-                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"])
+                counts = (None, None) if self._early_stop else (len(checks), reply["checks_passed"])
+                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"], *counts)
             grader.close()
             grader = None
             return Verdict("timeout", "the check did not end", None, time.monotonic() - start)

@@ -20,8 +20,8 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, 
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
-from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.time_limits import fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
@@ -199,6 +199,8 @@ class Item:
     status: str
     reason: str
     is_right: bool
+    checks: int | None  # parts of the test; None with early stop
+    checks_passed: int | None
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ def _items(
                 status=verdict.status,
                 reason=verdict.reason,
                 is_right=verdict.passed,
+                checks=verdict.checks,
+                checks_passed=verdict.checks_passed,
             )
 
 
@@ -249,17 +253,32 @@ def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore
     return PassScore(means, by_problem, len(passed))
 
 
+def program_of(problem: Problem, completion: str) -> Program:
+    """Return the program that a completion makes, with the problem's test."""
+    return Program(problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
+
+
+def reference_program(problem: Problem) -> Program | None:
+    """Return the program of the reference solution; None if there is none."""
+    return None if problem.reference is None else program_of(problem, problem.reference)
+
+
 class _Judge:
     """Judges programs: verdicts come from the cache where known, otherwise from the sandbox."""
 
     def __init__(self, bench: Bench, config: CodeConfig, problems: list[Problem], stack: ExitStack):
         options = bench.sandbox
-        limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
+        limits, early_stop = fixed_limits(options), options.early_stop
         workers = options.workers or len(os.sched_getaffinity(0))
         self._problems, self._overlap = problems, config.overlap
-        self._pool = stack.enter_context(Pool(workers, limits, options.allow_unsafe, options.bubblewrap))
-        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None, limits)
+        self._pool = stack.enter_context(
+            Pool(workers, limits, options.allow_unsafe, options.bubblewrap, early_stop=early_stop)
+        )
+        path = bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None
+        self._cache = VerdictCache(path, limits, early_stop)
         stack.callback(self._cache.close)
+        own = {problem.id: reference_program(problem) for problem in problems}
+        self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
         self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
 
     def on_text(self, item: int, sample: int, result: Generated) -> None:
@@ -295,6 +314,7 @@ class _Judge:
         return {
             "sandbox_layers": self._pool.level,
             "sandbox_note": self._pool.note,
+            **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,
             "problems_judged_inside_the_program": inside,
@@ -302,5 +322,6 @@ class _Judge:
 
     def _judge(self, item: int, sample: int, text: str) -> None:
         problem = self._problems[item]
-        program = Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
-        self._judged[item, sample] = (program, self._cache.get(program) or self._pool.submit(program))
+        program, limits = program_of(problem, text), self._limits.of(problem.id)
+        verdict = self._cache.get(program, limits.cpu_s) or self._pool.submit(program, limits)
+        self._judged[item, sample] = (program, verdict)
