@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,9 @@ import zygote
 sys.path.pop(0)  # programs must not find these modules by name in this folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
 
-_MOST_BYTES = 16 << 20  # limit of an answer
+_MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
 
 
 class _Ended(BaseException):
@@ -54,11 +53,35 @@ class _Program:
 
     def ask(self, request: dict[str, str]) -> Any:
         """Return the program's answer; raises its exception, or _Ended."""
+        self._send(request)
+        return self.answer()
+
+    def outputs(self, entry_point: str, inputs: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield ("value", canonical text) or ("error", name of the exception) for each input; raises _Ended."""
+        size = 0
+        for arguments in inputs:
+            self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
+            kind, text = self._output(self._line())
+            size += len(text)
+            if size > _MOST_BYTES:
+                raise self._end("failed", "the outputs are too long")
+            yield kind, text
+
+    def _output(self, line: bytes) -> tuple[str, str]:
+        try:
+            reply = json.loads(line)
+            if "error" in reply:
+                return "error", str(reply["error"])[:100]
+            # Decoded, so that equal values have equal texts, whatever the program wrote.
+            return "value", values.canonical(values.decode(reply["ok"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
+            raise self._end("failed", "the program's answer is malformed") from None
+
+    def _send(self, request: dict[str, str]) -> None:
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
             raise self._end("crash", "the program ended before the check") from None
-        return self.answer()
 
     def _end(self, status: str, reason: str) -> _Ended:
         self.ended = self.ended or _Ended(status, reason)
@@ -172,6 +195,10 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
+    outputs: list[Any] = []
+    if status == "passed" and job.get("inputs"):
+        given = program.outputs(job["entry_point"], job["inputs"])
+        status, reason = _trouble(program, lambda: outputs.extend(given)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
     grader_end.close()
@@ -186,6 +213,7 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
         "wall_s": time.monotonic() - start,
         "checks_passed": passed,
         "is_clean": ended["is_clean"],
+        "outputs": outputs,
     }
 
 
@@ -242,13 +270,14 @@ def _run(check: dict[str, str], program: _Program, entry_point: str, shared: dic
     if check["kind"] == "call":
         names = shared.get(check["setup"])
         if names is None:
-            names = shared[check["setup"]] = {"__name__": "check"}
+            names = {"__name__": "check"}
             exec(_compiled(check["setup"]), names)
 
             def stub(*arguments: Any, **keywords: Any) -> Any:
                 return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
 
             names[entry_point] = stub
+            shared[check["setup"]] = names
         exec(_compiled(check["code"]), names)
     elif check["kind"] == "value":
         value = program.ask({"value": check["code"]})

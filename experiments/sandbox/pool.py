@@ -27,6 +27,8 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
+from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
+from runtime_matrix.experiments.sandbox.values import dumps
 
 # What each layer keeps programs from doing, for the note about missing layers.
 LAYERS = {
@@ -145,6 +147,17 @@ class Pool:
         """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""
         return self._threads.submit(self._judge, program, limits or self._limits)
 
+    def outputs(
+        self, code: str, entry_point: str, inputs: Sequence[Sequence[object]], limits: Limits | None = None
+    ) -> Future[Outputs]:
+        """Queue a program and return as a future what its function returns for each list of arguments.
+
+        All calls are made in one process, in order; every call gets its own copy of its arguments, which are plain
+        values (`values.py`). An exception ends its call only. `limits`: as for `submit`.
+        """
+        texts = [dumps(list(row)) for row in inputs]
+        return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
+
     def __enter__(self) -> Pool:
         return self
 
@@ -176,21 +189,40 @@ class Pool:
             "limits": asdict(limits),
             "early_stop": self._early_stop,
         }
+        reply, wall_s = self._run(job)
+        if reply is None:
+            return Verdict("timeout", "the check did not end", None, wall_s)
+        counts = (None, None) if self._early_stop else (len(checks), reply["checks_passed"])
+        return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"], *counts)
+
+    def _outputs(self, code: str, entry_point: str, inputs: list[str], limits: Limits) -> Outputs:
+        job: Job = {
+            "program": code,
+            "checks": [],
+            "entry_point": entry_point,
+            "limits": asdict(limits),
+            "early_stop": True,
+            "inputs": inputs,
+        }
+        reply, wall_s = self._run(job)
+        if reply is None:
+            return Outputs("timeout", "the program did not end", (), None, wall_s)
+        status = "finished" if reply["status"] == "passed" else reply["status"]
+        answers = tuple(Output(text, kind == "error") for kind, text in reply["outputs"])
+        return Outputs(status, reply["reason"], answers, reply["cpu_s"], reply["wall_s"])
+
+    def _run(self, job: Job) -> tuple[Reply | None, float]:
+        """Return the reply of a grader, None if it ended or took too long, and the wall seconds."""
         grader = self._free.get()
         try:
             if grader is None:
                 grader = self._start()
             start = time.monotonic()
-            reply = grader.grade(job, limits.wall_s + _GRACE_S)
-            if reply is not None:
-                if not reply["is_clean"]:  # it left files that the next program could find
-                    grader.close()
-                    grader = None
-                counts = (None, None) if self._early_stop else (len(checks), reply["checks_passed"])
-                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"], *counts)
-            grader.close()
-            grader = None
-            return Verdict("timeout", "the check did not end", None, time.monotonic() - start)
+            reply = grader.grade(job, job["limits"]["wall_s"] + _GRACE_S)
+            if reply is None or not reply["is_clean"]:  # it left files that the next program could find
+                grader.close()
+                grader = None
+            return reply, time.monotonic() - start
         finally:
             self._free.put(grader)
 
