@@ -39,6 +39,7 @@ class Job(Order):
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    early_stop: bool  # the first check that fails is the last
     inputs: NotRequired[list[str]]  # lists of arguments, as `values.dumps` writes them
 
 
@@ -57,5 +58,6 @@ class Reply(TypedDict):
     reason: str
     cpu_s: float
     wall_s: float
+    checks_passed: int
     is_clean: bool
     outputs: list[tuple[Literal["value", "error"], str]]  # canonical value, or name of the exception

@@ -265,6 +265,8 @@ class Item:
     status: str
     reason: str
     is_right: bool
+    checks: int | None  # parts of the test; None with early stop
+    checks_passed: int | None
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,8 @@ def _items(
                 status=verdict.status,
                 reason=verdict.reason,
                 is_right=verdict.passed,
+                checks=verdict.checks,
+                checks_passed=verdict.checks_passed,
             )
 
 
