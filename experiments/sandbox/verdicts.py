@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,11 +21,14 @@ _NEAR = 0.5  # fraction of the limit
 
 
 class VerdictCache:
-    """One SQLite file, safe for several processes. With `path` None nothing is stored. `hits` counts reuse."""
+    """One SQLite file, safe for several processes. With `path` None nothing is stored. `hits` counts reuse.
 
-    def __init__(self, path: Path | None, limits: Limits):
+    `versions` names what programs run with besides Python, such as its packages; other versions are other verdicts.
+    """
+
+    def __init__(self, path: Path | None, limits: Limits, versions: Sequence[str] = ()):
         self._cpu_s = limits.cpu_s
-        self._limits = json.dumps([_VERSION, asdict(limits)])
+        self._limits = json.dumps([_VERSION, asdict(limits), *versions])
         self.hits = 0
         self._kept = KeptTexts(path, "judged")
 

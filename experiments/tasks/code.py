@@ -15,16 +15,19 @@ from pathlib import Path
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.layers import Limits
+from runtime_matrix.experiments.sandbox.packages import find
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
@@ -102,6 +105,11 @@ class Code(QualityTask[CodeConfig]):
         problems = self._problems(config)
         if config.solutions != "model":
             self._solutions(config, problems)
+
+    @override
+    def check_sandbox(self, config: CodeConfig, sandbox: SandboxConfig) -> None:
+        find(sandbox.packages)
+        check_imports(self.path(config), self._problems(config), sandbox.packages)
 
     @override
     def texts(self, config: CodeConfig) -> Mapping[str, Sequence[Texts]]:
@@ -257,8 +265,10 @@ class _Judge:
         limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
         workers = options.workers or len(os.sched_getaffinity(0))
         self._problems, self._overlap = problems, config.overlap
-        self._pool = stack.enter_context(Pool(workers, limits, options.allow_unsafe, options.bubblewrap))
-        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None, limits)
+        pool = Pool(workers, limits, options.allow_unsafe, options.bubblewrap, packages=options.packages)
+        self._pool = stack.enter_context(pool)
+        cache_file = bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None
+        self._cache = VerdictCache(cache_file, limits, pool.versions)
         stack.callback(self._cache.close)
         self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
 

@@ -21,6 +21,7 @@ from runtime_matrix.experiments.records.schema import Entry
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.config.models import ModelFacts
+    from runtime_matrix.experiments.config.schema import SandboxConfig
     from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 
 BUNDLED_DATA = Path(__file__).parents[1] / "bundled" / "data"
@@ -69,6 +70,9 @@ class Task(ABC, Generic[C]):
 
     def check_data(self, config: C) -> None:
         """Raise UserError for data that cannot be read. Called only for models with a tokenizer."""
+
+    def check_sandbox(self, config: C, sandbox: SandboxConfig) -> None:
+        """Raise UserError for data whose programs need what the sandbox lacks. Called after `check_data`."""
 
     def grid(self, config: C) -> Sequence[str]:
         """Return the names of the grid points. Each runs separately; the first one fills the matrix."""
