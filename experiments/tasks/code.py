@@ -26,6 +26,7 @@ from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
@@ -35,7 +36,7 @@ _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeConfig:
+class CodeConfig(SampleOptions):
     """Options of `code`; `samples` are per problem, `limit` is in problems."""
 
     data: str
@@ -158,7 +159,7 @@ class Code(QualityTask[CodeConfig]):
         }
 
     def _problems(self, config: CodeConfig) -> list[Problem]:
-        return load(self.path(config), config.limit, config.fields)
+        return sampled(load(self.path(config), config.limit, config.fields), config, self.name)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
         """Return the given completions by problem id."""
