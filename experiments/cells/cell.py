@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
+from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config import gguf_models, models
@@ -154,7 +155,7 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: choose a shape with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, _named(resolved))
-    resolved = _with_rows(_named(resolved), config)
+    resolved = _with_rows(with_chosen_items(_named(resolved), config), config)
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: name at least one, as in 'benchmark=[latency,perplexity]'")
