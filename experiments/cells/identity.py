@@ -8,6 +8,7 @@ from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import identity_of
 from runtime_matrix.experiments.records.schema import Record
+from runtime_matrix.experiments.strategies.registry import NONE
 
 _ABSENT = object()
 _MOST_SHOWN = 4  # options
@@ -95,6 +96,7 @@ def _exact(record: Record) -> tuple[str, ...]:
         record.model.digest,
         record.hw.name,
         str(record.hw.threads),
+        str((record.config.get("strategy") or {}).get("name", NONE)),  # earlier records have none
         ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
 

@@ -177,9 +177,17 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Limits per generated program. `workers` None: one per processor. `packages`: import names."""
+    """Limits per generated program. `workers` None: one per processor. Floor and ceiling are in calibrated units.
+
+    `packages`: import names.
+    """
 
     workers: int | None = least(1, most=1024, identity=False)
+    early_stop: bool
+    time_limits: str = among("adaptive", "fixed")
+    time_multiple: float = least(1)
+    time_floor: float = least(1)
+    time_ceiling: float = least(1)
     cpu_s: int = least(1)
     wall_s: float = least(1)
     memory_mib: int = least(64)

@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 import time
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ sys.path.pop(0)  # programs must not find these modules by name in this folder
 if TYPE_CHECKING:
     from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
 
-_MOST_BYTES = 16 << 20  # limit of an answer
+_MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
 
 
 class _Ended(BaseException):
@@ -52,11 +53,35 @@ class _Program:
 
     def ask(self, request: dict[str, str]) -> Any:
         """Return the program's answer; raises its exception, or _Ended."""
+        self._send(request)
+        return self.answer()
+
+    def outputs(self, entry_point: str, inputs: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield ("value", canonical text) or ("error", name of the exception) for each input; raises _Ended."""
+        size = 0
+        for arguments in inputs:
+            self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
+            kind, text = self._output(self._line())
+            size += len(text)
+            if size > _MOST_BYTES:
+                raise self._end("failed", "the outputs are too long")
+            yield kind, text
+
+    def _output(self, line: bytes) -> tuple[str, str]:
+        try:
+            reply = json.loads(line)
+            if "error" in reply:
+                return "error", str(reply["error"])[:100]
+            # Decoded, so that equal values have equal texts, whatever the program wrote.
+            return "value", values.canonical(values.decode(reply["ok"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
+            raise self._end("failed", "the program's answer is malformed") from None
+
+    def _send(self, request: dict[str, str]) -> None:
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
             raise self._end("crash", "the program ended before the check") from None
-        return self.answer()
 
     def _end(self, status: str, reason: str) -> _Ended:
         self.ended = self.ended or _Ended(status, reason)
@@ -190,35 +215,70 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     orders.sendall(message)
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
-    status, reason = "passed", ""
-    try:
-        program.answer()
-        for check in job["checks"]:
-            _run(check, program, job["entry_point"])
-    except _Ended:
-        pass
-    except AssertionError as error:
-        status, reason = "failed", f"AssertionError {error}".strip()
-    except BaseException as error:
-        status, reason = "failed", f"{type(error).__name__}: {error}"
-    if program.ended is not None:  # holds even if the test caught the exception
-        status, reason = program.ended.status, program.ended.reason
+    status, reason, passed = _run_checks(job, program)
+    outputs: list[Any] = []
+    if status == "passed" and job.get("inputs"):
+        given = program.outputs(job["entry_point"], job["inputs"])
+        status, reason = _trouble(program, lambda: outputs.extend(given)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
     grader_end.close()
-    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
-    is_over = ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * job["limits"]["cpu_s"]
-    if status in ("crash", "failed") and is_over:
+    if _is_over(status, ended, job):
         status, reason = "timeout", f"longer than {job['limits']['cpu_s']} s of CPU time"
-    elif status == "crash" and ended["code"] < 0 and ended["code"] != -9:
+    elif status == "crash" and ended["code"] < 0 and ended["code"] != -signal.SIGKILL:
         reason = f"killed by signal {-ended['code']}"
     return {
         "status": status,
         "reason": reason[:300],
         "cpu_s": ended["cpu_s"],
         "wall_s": time.monotonic() - start,
+        "checks_passed": passed,
         "is_clean": ended["is_clean"],
+        "outputs": outputs,
     }
+
+
+def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:
+    """Return status and reason, by the first trouble, and how many checks passed."""
+    trouble = _trouble(program, program.answer)
+    if trouble is not None:
+        return (*trouble, 0)
+    passed = 0
+    shared: dict[str, dict[str, Any]] = {}
+    for check in job["checks"]:
+        own_trouble = _trouble(program, partial(_run, check, program, job["entry_point"], shared))
+        passed += own_trouble is None
+        trouble = trouble or own_trouble
+        if program.ended is not None or (trouble is not None and job["early_stop"]):
+            break
+    return (*(trouble or ("passed", "")), passed)
+
+
+def _trouble(program: _Program, work: Callable[[], Any]) -> tuple[str, str] | None:
+    """Do the work; return status and reason if it failed."""
+    trouble = None
+    try:
+        work()
+    except _Ended:
+        pass
+    except AssertionError as error:
+        trouble = "failed", f"AssertionError {error}".strip()
+    except BaseException as error:
+        trouble = "failed", f"{type(error).__name__}: {error}"
+    if program.ended is not None:  # holds even if the test caught the exception
+        trouble = program.ended.status, program.ended.reason
+    return trouble
+
+
+def _is_over(status: str, ended: Ended, job: Job) -> bool:
+    """Return whether a program was ended by its limit of CPU time, or has passed beyond it by ignoring the signal."""
+    limit_s = job["limits"]["cpu_s"]
+    if status == "passed":
+        return ended["cpu_s"] > limit_s
+    if status == "timeout" or (status == "failed" and not job["early_stop"]):  # checks that follow do not count
+        return False
+    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
+    return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * limit_s
 
 
 @lru_cache(maxsize=2048)  # the samples of a problem share its test
@@ -226,15 +286,19 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<test>", "exec")
 
 
-def _run(check: dict[str, str], program: _Program, entry_point: str) -> None:
+def _run(check: dict[str, str], program: _Program, entry_point: str, shared: dict[str, dict[str, Any]]) -> None:
+    """Run one check. `shared`: the names that checks with the same setup have in common."""
     if check["kind"] == "call":
-        names: dict[str, Any] = {"__name__": "check"}
-        exec(_compiled(check["setup"]), names)
+        names = shared.get(check["setup"])
+        if names is None:
+            names = {"__name__": "check"}
+            exec(_compiled(check["setup"]), names)
 
-        def stub(*arguments: Any, **keywords: Any) -> Any:
-            return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
+            def stub(*arguments: Any, **keywords: Any) -> Any:
+                return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
 
-        names[entry_point] = stub
+            names[entry_point] = stub
+            shared[check["setup"]] = names
         exec(_compiled(check["code"]), names)
     elif check["kind"] == "value":
         value = program.ask({"value": check["code"]})

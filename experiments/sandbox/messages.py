@@ -5,7 +5,7 @@ For type checkers only: the clean interpreter does not import this module.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class Places(TypedDict):
@@ -37,10 +37,12 @@ class Order(TypedDict):
 
 
 class Job(Order):
-    """From the pool to a grader: run these checks against this program."""
+    """From the pool to a grader: run these checks against this program, and return its outputs for these inputs."""
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    early_stop: bool  # the first check that fails is the last
+    inputs: NotRequired[list[str]]  # lists of arguments, as `values.dumps` writes them
 
 
 class Ended(TypedDict):
@@ -52,10 +54,12 @@ class Ended(TypedDict):
 
 
 class Reply(TypedDict):
-    """From a grader to the pool: a verdict."""
+    """From a grader to the pool: a verdict, and the outputs for the job's inputs that the program answered."""
 
     status: str
     reason: str
     cpu_s: float
     wall_s: float
+    checks_passed: int
     is_clean: bool
+    outputs: list[tuple[Literal["value", "error"], str]]  # canonical value, or name of the exception

@@ -27,7 +27,9 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
+from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
 from runtime_matrix.experiments.sandbox.packages import ONE_THREAD, copy_to, find
+from runtime_matrix.experiments.sandbox.values import dumps
 
 # What each layer keeps programs from doing, for the note about missing layers.
 LAYERS = {
@@ -70,6 +72,8 @@ class Verdict:
     reason: str
     cpu_s: float | None  # of the program alone; None if it was killed with its grader
     wall_s: float
+    checks: int | None = None  # parts of its test; None with early stop
+    checks_passed: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -80,6 +84,7 @@ class Verdict:
 class Pool:
     """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers.
 
+    With `early_stop`, the first check that fails ends a test; without it, all are run and counted.
     Programs can import Python's own modules and the named `packages`.
     """
 
@@ -91,6 +96,7 @@ class Pool:
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
         packages: Sequence[str] = (),
+        early_stop: bool = True,
     ):
         if sys.platform != "linux":
             raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
@@ -99,6 +105,7 @@ class Pool:
                 "sandbox.bubblewrap=true, but bwrap is not installed: install bubblewrap or set it to false"
             )
         self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
+        self._early_stop = early_stop
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
         self.packages = find(packages)
@@ -148,9 +155,20 @@ class Pool:
         """What programs run with besides Python: its packages, with their versions."""
         return [str(package) for package in self.packages]
 
-    def submit(self, program: Program) -> Future[Verdict]:
-        """Queue a program and return its verdict as a future."""
-        return self._threads.submit(self._judge, program)
+    def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict]:
+        """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""
+        return self._threads.submit(self._judge, program, limits or self._limits)
+
+    def outputs(
+        self, code: str, entry_point: str, inputs: Sequence[Sequence[object]], limits: Limits | None = None
+    ) -> Future[Outputs]:
+        """Queue a program and return as a future what its function returns for each list of arguments.
+
+        All calls are made in one process, in order; every call gets its own copy of its arguments, which are plain
+        values (`values.py`). An exception ends its call only. `limits`: as for `submit`.
+        """
+        texts = [dumps(list(row)) for row in inputs]
+        return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
 
     def __enter__(self) -> Pool:
         return self
@@ -169,31 +187,54 @@ class Pool:
         if self._copy is not None:
             self._copy.cleanup()
 
-    def _judge(self, program: Program) -> Verdict:
+    def _judge(self, program: Program, limits: Limits) -> Verdict:
         try:
-            checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
+            checks = plan_checks(
+                program.test, program.entry_point, program.calls_check, program.helpers, split=not self._early_stop
+            )
         except (SyntaxError, ValueError) as error:
             return Verdict("failed", f"the test is not valid Python: {error}", None, 0.0)
         job: Job = {
             "program": program.code,
             "checks": [check.plain() for check in checks],
             "entry_point": program.entry_point,
-            "limits": asdict(self._limits),
+            "limits": asdict(limits),
+            "early_stop": self._early_stop,
         }
+        reply, wall_s = self._run(job)
+        if reply is None:
+            return Verdict("timeout", "the check did not end", None, wall_s)
+        counts = (None, None) if self._early_stop else (len(checks), reply["checks_passed"])
+        return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"], *counts)
+
+    def _outputs(self, code: str, entry_point: str, inputs: list[str], limits: Limits) -> Outputs:
+        job: Job = {
+            "program": code,
+            "checks": [],
+            "entry_point": entry_point,
+            "limits": asdict(limits),
+            "early_stop": True,
+            "inputs": inputs,
+        }
+        reply, wall_s = self._run(job)
+        if reply is None:
+            return Outputs("timeout", "the program did not end", (), None, wall_s)
+        status = "finished" if reply["status"] == "passed" else reply["status"]
+        answers = tuple(Output(text, kind == "error") for kind, text in reply["outputs"])
+        return Outputs(status, reply["reason"], answers, reply["cpu_s"], reply["wall_s"])
+
+    def _run(self, job: Job) -> tuple[Reply | None, float]:
+        """Return the reply of a grader, None if it ended or took too long, and the wall seconds."""
         grader = self._free.get()
         try:
             if grader is None:
                 grader = self._start()
             start = time.monotonic()
-            reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
-            if reply is not None:
-                if not reply["is_clean"]:  # it left files that the next program could find
-                    grader.close()
-                    grader = None
-                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"])
-            grader.close()
-            grader = None
-            return Verdict("timeout", "the check did not end", None, time.monotonic() - start)
+            reply = grader.grade(job, job["limits"]["wall_s"] + _GRACE_S)
+            if reply is None or not reply["is_clean"]:  # it left files that the next program could find
+                grader.close()
+                grader = None
+            return reply, time.monotonic() - start
         finally:
             self._free.put(grader)
 

@@ -39,6 +39,14 @@ def dumps(value: Any) -> str:
     return json.dumps(_encode(value))
 
 
+def canonical(value: Any) -> str:
+    """Return the value as `dumps` does, with sets and the keys of dictionaries in sorted order.
+
+    Equal values of the same types have equal texts. RecursionError if the value is nested too deeply.
+    """
+    return json.dumps(_sorted(_encode(value)))
+
+
 def loads(text: str) -> Any:
     """Return the value; ValueError, TypeError or RecursionError for text that `dumps` never writes."""
     return decode(json.loads(text))
@@ -91,6 +99,17 @@ def _decode_numpy(kind: str, shape: list[int], items: Any) -> Any:
         return numpy.array(decode(items), kind).reshape(shape)[()]  # a scalar, if it has no dimension
     except OverflowError as error:
         raise ValueError("an item does not fit into the array's type") from error
+
+
+def _sorted(encoded: Any) -> Any:
+    """Return an encoded value with the items of sets and dictionaries sorted by their texts."""
+    if isinstance(encoded, list):
+        return [_sorted(item) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    ((kind, content),) = encoded.items()
+    content = _sorted(content)
+    return {kind: sorted(content, key=json.dumps) if kind in ("s", "f", "d") else content}
 
 
 def decode(value: Any) -> Any:

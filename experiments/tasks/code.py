@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +17,20 @@ from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
-from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.packages import find
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
-from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
+from runtime_matrix.experiments.sandbox.pool import Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
-from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
+from runtime_matrix.experiments.strategies.examples import examples
+from runtime_matrix.experiments.strategies.registry import StrategyChoice
+from runtime_matrix.experiments.strategies.strategy import Visible
+from runtime_matrix.experiments.tasks import strategy_scores
+from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenEntry
 from runtime_matrix.experiments.tasks.imports import check_imports
+from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
+from runtime_matrix.experiments.tasks.shown_tests import show_tests
+from runtime_matrix.experiments.tasks.strategy_metrics import STRATEGY_METRICS, gain_ratio_keys, gain_ratio_metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
@@ -49,6 +51,7 @@ class CodeConfig:
     temperature: float = least(0)
     top_p: float = least(0.001)
     max_new_tokens: int = least(1)
+    shown_tests: int | None = least(1)
     limit: int | None = least(1)
     overlap: bool
     verdict_cache: bool
@@ -64,6 +67,7 @@ class Code(QualityTask[CodeConfig]):
     position = 60
     Config = CodeConfig
     bundled = "code.jsonl"
+    takes_strategies = True
     score = _SCORE
     metrics = (
         Metric(
@@ -80,6 +84,7 @@ class Code(QualityTask[CodeConfig]):
         ),
         same_texts(_SCORE, "same code", "the programs"),
         rows_per_forward("code"),
+        *STRATEGY_METRICS,
     )
 
     @override
@@ -117,11 +122,16 @@ class Code(QualityTask[CodeConfig]):
 
     @override
     def further_keys(self, entry: Entry) -> Sequence[str]:
-        return [f"code_{name}" for name in entry.figures if self.further(f"code_{name}")]
+        return [
+            *(f"code_{name}" for name in entry.figures if _PASS_AT.fullmatch(f"code_{name}")),
+            *gain_ratio_keys(entry),
+        ]
 
     @override
     def further(self, key: str) -> Metric | None:
-        """Return the metric of pass@k for k > 1."""
+        """Return the metric of pass@k for k > 1, or of a strategy's gain."""
+        if (gain := gain_ratio_metric(key)) is not None:
+            return gain
         match = _PASS_AT.fullmatch(key)
         if match is None or match[1] == "1":
             return None
@@ -140,14 +150,35 @@ class Code(QualityTask[CodeConfig]):
         )
 
     @override
+    def check_strategy(self, config: CodeConfig, choice: StrategyChoice) -> None:
+        if choice.strategy is None:
+            return
+        default = {"samples": 1, "temperature": 0.0, "k": (1,), "top_p": 1.0}
+        for name, value in default.items():
+            if getattr(config, name) != value:
+                raise UserError(
+                    f"benchmark.code.{name} would be ignored: strategy={choice.name} samples by its own options"
+                )
+        choice.strategy.check(choice.options)
+        choice.strategy.prepare(choice.options, self._visible(self._problems(config)))
+
+    @override
     def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:
+        if bench.strategy.strategy is not None:
+            self._run_strategy(bench, entry, config)
+            return
         problems = self._problems(config)
         start_s = time.perf_counter()
         with ExitStack() as stack:
-            judge = _Judge(bench, config, problems, stack)
-            completions, ids, report = self._completions(bench, config, problems, judge)
+            judge = Judge(bench, problems, config.verdict_cache, stack)
+
+            def on_text(item: int, sample: int, result: Generated) -> None:
+                if config.overlap:
+                    judge.start(item, result.text)
+
+            completions, ids, report = self._completions(bench, config, problems, on_text)
             generated_s = time.perf_counter() - start_s
-            verdicts = judge.verdicts(completions)
+            verdicts = judge.of_completions(completions)
         bench.write_items(entry, _items(problems, completions, ids, verdicts))
         fewest = min(map(len, verdicts))
         ks = [k for k in config.k if k <= fewest]
@@ -165,8 +196,43 @@ class Code(QualityTask[CodeConfig]):
             **judge.figures(),
         }
 
+    def _run_strategy(self, bench: Bench, entry: OpenEntry, config: CodeConfig) -> None:
+        problems = self._problems(config)
+        given = None if config.solutions == "model" else self._solutions(config, problems)
+        with ExitStack() as stack:
+            judge = Judge(bench, problems, config.verdict_cache, stack)
+            visible = self._visible(problems)
+            result = strategy_scores.solve(
+                bench, judge, bench.strategy, problems, visible, config.max_new_tokens, given
+            )
+        verdicts = [[verdict] for verdict in result.verdicts]
+        bench.write_items(entry, _items(problems, [[text] for text in result.texts], {}, verdicts))
+        passed = [float(verdict.passed) for verdict in result.verdicts]
+        entry.parameters = {"strategy": bench.strategy.name, "solutions": config.solutions}
+        entry.figures = {
+            "pass_at_1": sum(passed) / len(passed),
+            "pass_at_1_standard_error": standard_error(passed),
+            "items": len(passed),
+            **result.figures,
+            **judge.figures(),
+        }
+
+    def _visible(self, problems: Sequence[Problem]) -> list[Visible]:
+        return [
+            Visible(
+                problem.id,
+                problem.prompt,
+                problem.head,
+                problem.entry_point,
+                tuple(examples(problem.prompt, problem.entry_point)),
+                STOP,
+            )
+            for problem in problems
+        ]
+
     def _problems(self, config: CodeConfig) -> list[Problem]:
-        return load(self.path(config), config.limit, config.fields)
+        problems = load(self.path(config), config.limit, config.fields)
+        return problems if config.shown_tests is None else show_tests(problems, config.shown_tests)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
         """Return the given completions by problem id."""
@@ -175,7 +241,7 @@ class Code(QualityTask[CodeConfig]):
         return load_solutions(Path(config.solutions).expanduser(), problems)
 
     def _completions(
-        self, bench: Bench, config: CodeConfig, problems: list[Problem], judge: _Judge
+        self, bench: Bench, config: CodeConfig, problems: list[Problem], on_text: OnText
     ) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], Figures]:
         """Return completions per problem, token ids by (problem id, sample) if generated, and figures."""
         if config.solutions != "model":
@@ -183,7 +249,7 @@ class Code(QualityTask[CodeConfig]):
             return [given[problem.id] for problem in problems], {}, {}
         decoding = Decoding(config.max_new_tokens, STOP, config.samples, config.temperature, config.top_p)
         prompts = [TextPrompt(problem.id, problem.prompt) for problem in problems]
-        answers = bench.answers(prompts, decoding, judge.on_text)
+        answers = bench.answers(prompts, decoding, on_text)
         ids = {
             (problem.id, sample): generated.ids
             for problem, samples in zip(problems, answers.texts, strict=True)
@@ -207,6 +273,8 @@ class Item:
     status: str
     reason: str
     is_right: bool
+    checks: int | None  # parts of the test; None with early stop
+    checks_passed: int | None
 
 
 @dataclass(frozen=True)
@@ -235,12 +303,9 @@ def _items(
                 status=verdict.status,
                 reason=verdict.reason,
                 is_right=verdict.passed,
+                checks=verdict.checks,
+                checks_passed=verdict.checks_passed,
             )
-
-
-def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Return the unbiased estimate 1 − C(n−c, k) / C(n, k) (Chen et al. 2021)."""
-    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
 def total_cpu_s(verdicts: Sequence[Sequence[Verdict]]) -> float | None:
@@ -255,62 +320,3 @@ def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore
     by_problem = {k: [pass_at_k(samples, right, k) for samples, right in passed] for k in ks}
     means = {k: sum(values) / len(values) for k, values in by_problem.items()}
     return PassScore(means, by_problem, len(passed))
-
-
-class _Judge:
-    """Judges programs: verdicts come from the cache where known, otherwise from the sandbox."""
-
-    def __init__(self, bench: Bench, config: CodeConfig, problems: list[Problem], stack: ExitStack):
-        options = bench.sandbox
-        limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
-        workers = options.workers or len(os.sched_getaffinity(0))
-        self._problems, self._overlap = problems, config.overlap
-        pool = Pool(workers, limits, options.allow_unsafe, options.bubblewrap, packages=options.packages)
-        self._pool = stack.enter_context(pool)
-        cache_file = bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None
-        self._cache = VerdictCache(cache_file, limits, pool.versions)
-        stack.callback(self._cache.close)
-        self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
-
-    def on_text(self, item: int, sample: int, result: Generated) -> None:
-        """Start judging a finished text if programs overlap with generation."""
-        if self._overlap:
-            self._judge(item, sample, result.text)
-
-    def verdicts(self, completions: list[list[str]]) -> list[list[Verdict]]:
-        """Return the verdicts per problem and sample; blocks until the last program has ended."""
-        for item, texts in enumerate(completions):
-            for sample, text in enumerate(texts):
-                if (item, sample) not in self._judged:
-                    self._judge(item, sample, text)
-        fresh: list[tuple[Program, Verdict]] = []
-        result: list[list[Verdict]] = []
-        for item, texts in enumerate(completions):
-            result.append([])
-            for sample in range(len(texts)):
-                program, verdict = self._judged[item, sample]
-                if isinstance(verdict, Future):
-                    verdict = verdict.result()
-                    fresh.append((program, verdict))
-                result[-1].append(verdict)
-        self._cache.keep(fresh)
-        return result
-
-    def figures(self) -> dict[str, object]:
-        """Return the sandbox's layers and the use of the verdict cache."""
-        inside = sum(
-            verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
-            for problem in self._problems
-        )
-        return {
-            "sandbox_layers": self._pool.level,
-            "sandbox_note": self._pool.note,
-            "cached_verdicts": self._cache.hits,
-            "verdicts_note": self._cache.note,
-            "problems_judged_inside_the_program": inside,
-        }
-
-    def _judge(self, item: int, sample: int, text: str) -> None:
-        problem = self._problems[item]
-        program = Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
-        self._judged[item, sample] = (program, self._cache.get(program) or self._pool.submit(program))

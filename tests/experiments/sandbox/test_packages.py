@@ -139,8 +139,8 @@ def test_other_versions_are_other_verdicts(pool: Pool, tmp_path: Path) -> None:
     assert pool.versions == [f"numpy {VERSION}"]
     program = Program(HONEST, TEST, "f", False)
     verdict = pool.submit(program).result(timeout=60)
-    cache = VerdictCache(tmp_path / "verdicts.sqlite", LIMITS, pool.versions)
+    cache = VerdictCache(tmp_path / "verdicts.sqlite", LIMITS, versions=pool.versions)
     cache.keep([(program, verdict)])
     assert cache.get(program) == verdict
     for versions in ([], ["numpy 1.0"]):
-        assert VerdictCache(tmp_path / "verdicts.sqlite", LIMITS, versions).get(program) is None
+        assert VerdictCache(tmp_path / "verdicts.sqlite", LIMITS, versions=versions).get(program) is None

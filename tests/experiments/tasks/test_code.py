@@ -14,6 +14,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
 from runtime_matrix.experiments.tasks import code, problems
 
 PROBLEM = {
@@ -170,7 +171,7 @@ def test_contradicting_options_are_refused(overrides: list[str], says: str) -> N
 @pytest.mark.parametrize(("samples", "passed", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (4, 4, 4), (7, 1, 5)])
 def test_pass_at_k_is_the_share_of_draws_with_a_success(samples: int, passed: int, k: int) -> None:
     draws = list(combinations([True] * passed + [False] * (samples - passed), k))
-    assert code.pass_at_k(samples, passed, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+    assert pass_at_k(samples, passed, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
 
 def test_summary_of_problems() -> None:
