@@ -43,8 +43,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Return RUNTIME-MODEL-HARDWARE, for folders and progress; it is not unique."""
-        parts = [self.config.runtime.title, self.model_name, self.config.hw.name]
+        """Return RUNTIME-MODEL-HARDWARE, and the strategy if there is one, for folders and progress; not unique."""
+        strategy = [] if self.config.strategy.strategy is None else [self.config.strategy.name]
+        parts = [self.config.runtime.title, self.model_name, self.config.hw.name, *strategy]
         return "-".join(parts)
 
     @property
