@@ -132,5 +132,9 @@ def test_strategies_are_told_apart_by_name_and_then_by_their_own_options() -> No
 
 
 def test_a_strategy_is_another_cell_than_an_earlier_record_without_one() -> None:
-    earlier, now, voted = record("a", {}), record("b", {"strategy": {"name": "none"}}), record("c", {"strategy": {"name": "vote"}})
+    earlier, now, voted = (
+        record("a", {}),
+        record("b", {"strategy": {"name": "none"}}),
+        record("c", {"strategy": {"name": "vote"}}),
+    )
     assert cell_names([earlier, now, voted]) == ["a", "a", "c"]
