@@ -45,7 +45,7 @@ class CodeConfig(SampleOptions):
     """Options of `code`; `samples` are per problem, `limit` is in problems."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     solutions: str
     samples: int = least(1)
     k: tuple[int, ...] = least(1)

@@ -36,7 +36,7 @@ class MultipleChoiceConfig(SampleOptions):
     """Options of `multiple_choice`; `limit` is in questions, `shots` in examples per question."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     shots: int = least(0)
     style: str = among("texts", "letters")
     normalise: str = among(*NORMALISATIONS)

@@ -37,7 +37,7 @@ class SummarizationConfig(SampleOptions):
     """Options of `summarization`; `limit` is in articles."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     max_new_tokens: int = least(1)
     language: str = among("auto", ENGLISH, UNICODE)
     limit: int | None = least(1)
