@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
 from runtime_matrix.experiments.evaluation.requests import (
     Continuations,
@@ -105,6 +106,7 @@ class All(Strategy[StrategyConfig]):
     about = "All requests."
     needs_examples = True
 
+    @override
     def solve(self, problem: Visible, config: StrategyConfig, seed: int) -> Steps[Answer]:
         texts = yield from generate(problem, samples=2, temperature=0.8)
         more = yield from generate(problem, "another prompt", turn="more")
@@ -187,6 +189,7 @@ class Twice(Strategy[StrategyConfig]):
     name = "twice"
     about = "Two turns of plain requests."
 
+    @override
     def solve(self, problem: Visible, config: StrategyConfig, seed: int) -> Steps[Answer]:
         first = yield from generate(problem)
         second = yield from generate(problem, samples=3, temperature=0.8, turn="2")
