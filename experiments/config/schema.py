@@ -177,9 +177,9 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Limits per generated program. `workers` None: one per processor. Floor and ceiling are in calibrated units.
+    """Limits per generated program. `workers` None: one per processor. `packages`: import names.
 
-    `packages`: import names.
+    Floor and ceiling are in calibrated units.
     """
 
     workers: int | None = least(1, most=1024, identity=False)

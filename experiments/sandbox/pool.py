@@ -97,8 +97,8 @@ class Pool:
         allow_unsafe: bool = False,
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
-        packages: Sequence[str] = (),
         early_stop: bool = True,
+        packages: Sequence[str] = (),
     ):
         if sys.platform != "linux":
             raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
@@ -156,11 +156,6 @@ class Pool:
         missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
         return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
 
-    @property
-    def versions(self) -> list[str]:
-        """What programs run with besides Python: its packages, with their versions."""
-        return [str(package) for package in self.packages]
-
     def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict]:
         """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""
         return self._threads.submit(self._judge, program, limits or self._limits)
@@ -175,6 +170,11 @@ class Pool:
         """
         texts = [dumps(list(row)) for row in inputs]
         return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
+
+    @property
+    def versions(self) -> list[str]:
+        """What programs run with besides Python: its packages, with their versions."""
+        return [str(package) for package in self.packages]
 
     def __enter__(self) -> Pool:
         return self

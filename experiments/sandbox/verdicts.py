@@ -29,8 +29,7 @@ class VerdictCache:
 
     def __init__(self, path: Path | None, limits: Limits, early_stop: bool = True, versions: Sequence[str] = ()):
         self._cpu_s = limits.cpu_s
-        conditions = [_VERSION, asdict(replace(limits, cpu_s=0, wall_s=0.0)), early_stop, *versions]
-        self._conditions = json.dumps(conditions)
+        self._conditions = json.dumps([_VERSION, asdict(replace(limits, cpu_s=0, wall_s=0.0)), early_stop, *versions])
         self.hits = 0
         self._kept = KeptTexts(path, "judged")
 

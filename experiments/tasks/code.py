@@ -29,6 +29,7 @@ from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenE
 from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from runtime_matrix.experiments.tasks.strategy_metrics import STRATEGY_METRICS, gain_ratio_keys, gain_ratio_metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
@@ -40,11 +41,11 @@ _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeConfig:
+class CodeConfig(SampleOptions):
     """Options of `code`; `samples` are per problem, `limit` is in problems."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     solutions: str
     samples: int = least(1)
     k: tuple[int, ...] = least(1)
@@ -231,7 +232,7 @@ class Code(QualityTask[CodeConfig]):
         ]
 
     def _problems(self, config: CodeConfig) -> list[Problem]:
-        problems = load(self.path(config), config.limit, config.fields)
+        problems = sampled(load(self.path(config), config.limit, config.fields), config, self.name)
         return problems if config.shown_tests is None else show_tests(problems, config.shown_tests)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:

@@ -45,8 +45,8 @@ class Judge:
                 packages=options.packages,
             )
         )
-        cache_file = bench.artifacts / "verdicts.sqlite" if use_cache else None
-        self._cache = VerdictCache(cache_file, limits, early_stop, self._pool.versions)
+        path = bench.artifacts / "verdicts.sqlite" if use_cache else None
+        self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
         own = {problem.id: reference_program(problem) for problem in problems}
         self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")

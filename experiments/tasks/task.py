@@ -73,11 +73,11 @@ class Task(ABC, Generic[C]):
     def check_data(self, config: C) -> None:
         """Raise UserError for data that cannot be read. Called only for models with a tokenizer."""
 
-    def check_sandbox(self, config: C, sandbox: SandboxConfig) -> None:
-        """Raise UserError for data whose programs need what the sandbox lacks. Called after `check_data`."""
-
     def check_strategy(self, config: C, choice: StrategyChoice) -> None:
         """Raise UserError for options or data that the chosen strategy cannot use. Called if `takes_strategies`."""
+
+    def check_sandbox(self, config: C, sandbox: SandboxConfig) -> None:
+        """Raise UserError for data whose programs need what the sandbox lacks. Called after `check_data`."""
 
     def grid(self, config: C) -> Sequence[str]:
         """Return the names of the grid points. Each runs separately; the first one fills the matrix."""
