@@ -23,7 +23,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import layers
+import confinement
 import seccomp
 import values
 import zygote
@@ -143,23 +143,12 @@ def main() -> None:
 
 def _confine(setup: Setup) -> tuple[list[str], Any]:
     """Apply the layers that the host allows; return the names of the active layers, and the filters."""
-    level, scratch = ["rlimits"], setup["scratch"]
     memory = setup["memory_mib"] << 20  # limits the grader, which reads answers of programs
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if setup["library"]:
         _move_library(setup["library"])
     sys.path += [setup["packages"]] if setup["packages"] else []
-    if "unprivileged" not in setup["without"] and layers.become_nobody((setup["library"] or [os.__file__])[0]):
-        level.append("unprivileged")
-    if "namespaces" not in setup["without"]:
-        level += _namespaces(setup)
-    if "landlock" not in setup["without"]:
-        with contextlib.suppress(OSError):
-            layers.no_new_privileges()
-            layers.landlock(setup["readable"], setup["listable"], [scratch] if "scratch" in level else [])
-            level.append("landlock")
-    layers.drop_capabilities()
-    layers.die_with_parent()  # must follow the changes of user, which undo it
+    level = ["rlimits", *confinement.confine(setup, must_read=(setup["library"] or [os.__file__])[0])]
     filters = None
     if "seccomp" not in setup["without"]:
         with contextlib.suppress(OSError):
@@ -184,26 +173,6 @@ def _import(packages: list[str], threads: int) -> None:
         if len(os.listdir(threads)) > 1:
             sys.exit(f"{name} starts threads when it is imported, which no program would inherit: name another package")
     os.close(threads)
-
-
-def _namespaces(setup: Setup) -> list[str]:
-    try:
-        has_pids = layers.namespaces("pids" not in setup["without"])
-    except OSError:
-        return []
-    level = ["namespaces", *(["pids"] if has_pids else [])]
-    scratch = None if "scratch" in setup["without"] else setup["scratch"]
-    if "private_root" not in setup["without"]:
-        try:
-            layers.private_root(setup["base"], setup["shown"], setup["hidden"], scratch)
-            return [*level, "private_root", *(["scratch"] if scratch else [])]
-        except OSError:
-            pass
-    if scratch:
-        with contextlib.suppress(OSError):
-            layers.mount_scratch(setup["scratch"])
-            level.append("scratch")
-    return level
 
 
 def _grade(job: Job, orders: socket.socket) -> Reply:

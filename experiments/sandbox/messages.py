@@ -15,6 +15,8 @@ class Places(TypedDict):
     packages: str  # folder of the third-party packages that programs may import; "" without any
     readable: list[str]
     listable: list[str]
+    writable: list[str]  # besides the scratch folder
+    executable: list[str]
     shown: list[str]  # paths that exist in the private root
     hidden: list[str]  # folders below them that appear empty
 
@@ -27,6 +29,18 @@ class Setup(Places):
     without: list[str]  # layers to leave out
     memory_mib: int  # limit of the grader itself
     imported: list[str]  # packages that the grader imports before it forks
+
+
+class InterpreterSetup(Setup):
+    """From the pool to an interpreter runner: how programs of another language than Python are run."""
+
+    command: list[str]  # of the interpreter; the program's file follows
+    file: str  # name of the program's file
+    last_line: str  # of a program; writes {token} to the descriptor 3
+    environment: dict[str, str]
+    calls: str  # further system calls, as in `seccomp.py`
+    memory: list[tuple[int, int]]  # kind of limit, value
+    can_fork: bool
 
 
 class Order(TypedDict):

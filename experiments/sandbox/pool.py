@@ -43,7 +43,6 @@ LAYERS = {
     "seccomp": "making most system calls",
 }
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
-_GRADER = Path(__file__).with_name("grader.py")
 _GRADER_MIB = 256  # more than a program's memory, since the grader holds answers while reading them
 _GRACE_S = 5.0  # time of a grader beyond a program's wall limit
 
@@ -88,6 +87,9 @@ class Pool:
     Programs can import Python's own modules and the named `packages`.
     """
 
+    _script = Path(__file__).with_name("grader.py")
+    _required: tuple[str, ...] = REQUIRED
+
     def __init__(
         self,
         workers: int,
@@ -109,14 +111,7 @@ class Pool:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
         self.packages = find(packages)
-        must_copy = os.geteuid() == 0 and not readable_by_others(os.__file__)  # root's own library
-        if must_copy or packages:
-            self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
-            os.chmod(self._copy.name, 0o755)
-        if self._copy is not None and must_copy:
-            self._library = _copied_library(Path(self._copy.name) / "python")
-        if self._copy is not None and packages:
-            copy_to(self.packages, Path(self._copy.name) / "packages")
+        self._copy_python()
         try:
             first = self._first(allow_unsafe)
         except UserError:
@@ -130,16 +125,27 @@ class Pool:
             self._free.put(None)  # started on demand
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
 
+    def _copy_python(self) -> None:
+        must_copy = os.geteuid() == 0 and not readable_by_others(os.__file__)  # root's own library
+        if not must_copy and not self.packages:
+            return
+        self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
+        os.chmod(self._copy.name, 0o755)
+        if must_copy:
+            self._library = _copied_library(Path(self._copy.name) / "python")
+        if self.packages:
+            copy_to(self.packages, Path(self._copy.name) / "packages")
+
     def _first(self, allow_unsafe: bool) -> _Grader:
         grader = self._start()
-        missing = [layer for layer in REQUIRED if layer not in grader.level]
+        missing = [layer for layer in self._required if layer not in grader.level]
         if missing and not allow_unsafe:
             grader.close()
             advice = (
                 "start it as a user other than root" if self._bubblewrap and os.geteuid() == 0 else "use another host"
             )
             raise UserError(
-                f"generated code requires {', '.join(REQUIRED)}; this host lacks {', '.join(missing)}: "
+                f"generated code requires {', '.join(self._required)}; this host lacks {', '.join(missing)}: "
                 f"{advice}, or set sandbox.allow_unsafe=true"
             )
         return grader
@@ -244,7 +250,15 @@ class Pool:
         for path in (folder, scratch, base):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o755)
-        setup: Setup = {
+        setup = self._setup(scratch, base)
+        command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(self._script), json.dumps(setup)]
+        if self._bubblewrap:
+            wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
+            command = [*wrap.split(), "--bind", folder, folder, *command]
+        return _Grader(command, folder)
+
+    def _setup(self, scratch: str, base: str) -> Setup:
+        return {
             **_places(self._library, f"{self._copy.name}/packages" if self._copy and self.packages else ""),
             "scratch": scratch,
             "base": base,
@@ -252,11 +266,6 @@ class Pool:
             "memory_mib": self._limits.memory_mib + _GRADER_MIB,
             "imported": [package.name for package in self.packages],
         }
-        command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(_GRADER), json.dumps(setup)]
-        if self._bubblewrap:
-            wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
-            command = [*wrap.split(), "--bind", folder, folder, *command]
-        return _Grader(command, folder)
 
 
 class _Grader:
@@ -363,6 +372,8 @@ def _places(library: Sequence[str], packages: str) -> Places:
         "packages": packages,
         "readable": [*readable, *files, *own_packages],
         "listable": libraries,
+        "writable": [],
+        "executable": [],
         "shown": [*sorted(libraries, key=len), *files, *own_packages],
         "hidden": sorted(hidden),
     }
