@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
+from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config import gguf_models, models
@@ -42,8 +43,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Return RUNTIME-MODEL-HARDWARE, for folders and progress; it is not unique."""
-        parts = [self.config.runtime.title, self.model_name, self.config.hw.name]
+        """Return RUNTIME-MODEL-HARDWARE, and the strategy if there is one, for folders and progress; not unique."""
+        strategy = [] if self.config.strategy.strategy is None else [self.config.strategy.name]
+        parts = [self.config.runtime.title, self.model_name, self.config.hw.name, *strategy]
         return "-".join(parts)
 
     @property
@@ -154,7 +156,7 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: choose a shape with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, _named(resolved))
-    resolved = _with_rows(_named(resolved), config)
+    resolved = _with_rows(with_chosen_items(_named(resolved), config), config)
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: name at least one, as in 'benchmark=[latency,perplexity]'")

@@ -126,7 +126,9 @@ def main() -> None:
     orders, zygote_end = socket.socketpair()
     setup = json.loads(sys.argv[1])
     nothing = os.open("/dev/null", os.O_RDWR)  # opened first, because Landlock forbids opening it for writing
+    threads = os.open("/proc/self/task", os.O_RDONLY)  # likewise, because the private root has no /proc
     level, filters = _confine(setup)
+    _import(setup["imported"], threads)
     if os.fork() == 0:
         orders.close()
         zygote.serve(zygote_end, nothing, filters, setup["scratch"] if "scratch" in level else None)
@@ -145,7 +147,8 @@ def _confine(setup: Setup) -> tuple[list[str], Any]:
     memory = setup["memory_mib"] << 20  # limits the grader, which reads answers of programs
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if setup["library"]:
-        sys.path[:] = setup["library"]
+        _move_library(setup["library"])
+    sys.path += [setup["packages"]] if setup["packages"] else []
     if "unprivileged" not in setup["without"] and layers.become_nobody((setup["library"] or [os.__file__])[0]):
         level.append("unprivileged")
     if "namespaces" not in setup["without"]:
@@ -163,6 +166,24 @@ def _confine(setup: Setup) -> tuple[list[str], Any]:
             filters = seccomp.filters("scratch" in level and "landlock" in level)
             level.append("seccomp")
     return level, filters
+
+
+def _move_library(library: list[str]) -> None:
+    """Import from a copy of Python's library from now on, also the parts of packages that are imported already."""
+    before = os.path.dirname(os.__file__)
+    sys.path[:] = library
+    for module in list(sys.modules.values()):
+        for number, path in enumerate(getattr(module, "__path__", ())):
+            module.__path__[number] = path.replace(before, library[0], 1)
+
+
+def _import(packages: list[str], threads: int) -> None:
+    """Import the packages, once for all programs. `threads` is a descriptor of the folder of threads; it is closed."""
+    for name in packages:
+        __import__(name)
+        if len(os.listdir(threads)) > 1:
+            sys.exit(f"{name} starts threads when it is imported, which no program would inherit: name another package")
+    os.close(threads)
 
 
 def _namespaces(setup: Setup) -> list[str]:

@@ -12,6 +12,7 @@ class Places(TypedDict):
     """The paths that an interpreter needs."""
 
     library: list[str]  # paths of a copy of Python's own modules; empty: the interpreter's
+    packages: str  # folder of the third-party packages that programs may import; "" without any
     readable: list[str]
     listable: list[str]
     shown: list[str]  # paths that exist in the private root
@@ -25,6 +26,7 @@ class Setup(Places):
     base: str  # mount point of the private root
     without: list[str]  # layers to leave out
     memory_mib: int  # limit of the grader itself
+    imported: list[str]  # packages that the grader imports before it forks
 
 
 class Order(TypedDict):

@@ -28,6 +28,7 @@ from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
 from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
+from runtime_matrix.experiments.sandbox.packages import ONE_THREAD, copy_to, find
 from runtime_matrix.experiments.sandbox.values import dumps
 
 # What each layer keeps programs from doing, for the note about missing layers.
@@ -84,6 +85,7 @@ class Pool:
     """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers.
 
     With `early_stop`, the first check that fails ends a test; without it, all are run and counted.
+    Programs can import Python's own modules and the named `packages`.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Pool:
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
         early_stop: bool = True,
+        packages: Sequence[str] = (),
     ):
         if sys.platform != "linux":
             raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
@@ -105,11 +108,15 @@ class Pool:
         self._early_stop = early_stop
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
-        if os.geteuid() == 0 and not readable_by_others(os.__file__):
-            # Root's library is unreadable for the unprivileged user.
+        self.packages = find(packages)
+        must_copy = os.geteuid() == 0 and not readable_by_others(os.__file__)  # root's own library
+        if must_copy or packages:
             self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
             os.chmod(self._copy.name, 0o755)
+        if self._copy is not None and must_copy:
             self._library = _copied_library(Path(self._copy.name) / "python")
+        if self._copy is not None and packages:
+            copy_to(self.packages, Path(self._copy.name) / "packages")
         try:
             first = self._first(allow_unsafe)
         except UserError:
@@ -157,6 +164,11 @@ class Pool:
         """
         texts = [dumps(list(row)) for row in inputs]
         return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
+
+    @property
+    def versions(self) -> list[str]:
+        """What programs run with besides Python: its packages, with their versions."""
+        return [str(package) for package in self.packages]
 
     def __enter__(self) -> Pool:
         return self
@@ -233,11 +245,12 @@ class Pool:
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o755)
         setup: Setup = {
-            **_places(self._library),
+            **_places(self._library, f"{self._copy.name}/packages" if self._copy and self.packages else ""),
             "scratch": scratch,
             "base": base,
             "without": list(self._without),
             "memory_mib": self._limits.memory_mib + _GRADER_MIB,
+            "imported": [package.name for package in self.packages],
         }
         command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(_GRADER), json.dumps(setup)]
         if self._bubblewrap:
@@ -250,6 +263,7 @@ class _Grader:
     def __init__(self, command: list[str], scratch: str):
         self._scratch = scratch
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": scratch, "PYTHONHASHSEED": "0"}
+        environment |= dict.fromkeys(ONE_THREAD, "1")
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -316,10 +330,11 @@ def _copied_library(folder: Path) -> list[str]:
     return [str(folder), str(folder / "lib-dynload")]
 
 
-def _places(library: Sequence[str]) -> Places:
+def _places(library: Sequence[str], packages: str) -> Places:
     """Return the paths that an interpreter needs: its library, shared objects and time zones.
 
-    No files of the user and no third-party packages. `library` is the search path of the copy, if there is one.
+    No files of the user, and of third-party packages only the folder `packages`, "" if there is none. `library` is the
+    search path of the copy, if there is one.
     """
     own = [path for path in library[:1] or [sysconfig.get_path("stdlib"), os.path.dirname(os.__file__)]]
     shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
@@ -342,10 +357,12 @@ def _places(library: Sequence[str]) -> Places:
         if path.name in PACKAGES
     }
     files = [os.path.realpath(path) for path in files]
+    own_packages = [packages] if packages else []
     return {
         "library": list(library),
-        "readable": [*readable, *files],
+        "packages": packages,
+        "readable": [*readable, *files, *own_packages],
         "listable": libraries,
-        "shown": [*sorted(libraries, key=len), *files],
+        "shown": [*sorted(libraries, key=len), *files, *own_packages],
         "hidden": sorted(hidden),
     }

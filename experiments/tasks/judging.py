@@ -36,9 +36,17 @@ class Judge:
         workers = options.workers or len(os.sched_getaffinity(0))
         self._problems = problems
         self._pool = stack.enter_context(
-            Pool(workers, limits, options.allow_unsafe, options.bubblewrap, early_stop=early_stop)
+            Pool(
+                workers,
+                limits,
+                options.allow_unsafe,
+                options.bubblewrap,
+                early_stop=early_stop,
+                packages=options.packages,
+            )
         )
-        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if use_cache else None, limits, early_stop)
+        path = bench.artifacts / "verdicts.sqlite" if use_cache else None
+        self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
         own = {problem.id: reference_program(problem) for problem in problems}
         self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")

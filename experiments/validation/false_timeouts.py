@@ -137,8 +137,8 @@ def _table(tallies: dict[str, Tally], rounds: int, count: int, options: SandboxC
         "# False time-outs of reference solutions",
         "",
         f"{machine.processor}, {machine.cores} cores, commit {(machine.commit or 'unknown')[:7]}, load at the end "
-        f"{machine.load_average[0]:.1f}, `{command}`. {count:,} references in {rounds} round(s), beside one process per "
-        "core that multiplies matrices; the limits were measured before it started. Adaptive limits are "
+        f"{machine.load_average[0]:.1f}, `{command}`. {count:,} references in {rounds} round(s), beside one process "
+        "per core that multiplies matrices; the limits were measured before it started. Adaptive limits are "
         f"{options.time_multiple:g} times the reference's units, from {options.time_floor:g} to "
         f"{options.time_ceiling:g} units. References below {_NEAR:.0%} of a fixed limit were not run again under it.",
         "",
