@@ -64,18 +64,26 @@ class Retriever:
 
     def neighbours(self, problem: Visible, count: int) -> Neighbours:
         """Return the `count` nearest solved problems, other than the problem itself or one almost equal to it."""
+        scores = self._ranking.get_scores(_words(problem.prompt))
+        ranked = sorted(range(len(self._known)), key=lambda index: (-scores[index], index))
+        return self._allowed(ranked, problem, count)
+
+    def first(self, problem: Visible, count: int) -> tuple[Solved, ...]:
+        """Return the first `count` solved problems, the same for all problems that they do not give away."""
+        return self._allowed(range(len(self._known)), problem, count).problems
+
+    def _allowed(self, ranked: Sequence[int], problem: Visible, count: int) -> Neighbours:
         words = _words(problem.prompt)
-        scores = self._ranking.get_scores(words)
-        nearest: list[Solved] = []
+        allowed: list[Solved] = []
         dropped = 0
-        for index in sorted(range(len(self._known)), key=lambda index: (-scores[index], index)):
-            if len(nearest) == count:
+        for index in ranked:
+            if len(allowed) == count:
                 break
             if self._gives_away(self._known[index], problem, words):
                 dropped += 1
             else:
-                nearest.append(self._known[index].problem)
-        return Neighbours(tuple(nearest), dropped)
+                allowed.append(self._known[index].problem)
+        return Neighbours(tuple(allowed), dropped)
 
     def _gives_away(self, known: _Known, problem: Visible, words: list[str]) -> bool:
         if known.marks & _marks(problem.prompt, problem.entry_point, problem.head):

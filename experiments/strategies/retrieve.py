@@ -9,10 +9,10 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import among, least
+from runtime_matrix.experiments.strategies.forms import solved_before
 from runtime_matrix.experiments.strategies.retrieval import retriever
 from runtime_matrix.experiments.strategies.strategy import (
     Answer,
-    Solved,
     Steps,
     Strategy,
     StrategyConfig,
@@ -63,8 +63,3 @@ class Retrieve(Strategy[RetrieveConfig]):
 
 
 STRATEGY = Retrieve()
-
-
-def solved_before(problem: Visible, solved: Sequence[Solved]) -> str:
-    """Return the prompt behind solved problems, in the form that the bundled model has learned."""
-    return "".join(f"{one.prompt}{one.solution.rstrip()}\n\n" for one in solved) + problem.prompt

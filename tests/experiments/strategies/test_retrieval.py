@@ -12,9 +12,10 @@ from runtime_matrix.experiments.bundled.make_data import DATA_DIR
 from runtime_matrix.experiments.bundled.texts import functions, programs
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.strategies.examples import examples
+from runtime_matrix.experiments.strategies.forms import solved_before
 from runtime_matrix.experiments.strategies.retrieval import Retriever, retriever
-from runtime_matrix.experiments.strategies.retrieve import STRATEGY, RetrieveConfig, solved_before
-from runtime_matrix.experiments.strategies.strategy import Generate, Request, Solved, Visible
+from runtime_matrix.experiments.strategies.retrieve import STRATEGY, RetrieveConfig
+from runtime_matrix.experiments.strategies.strategy import Generate, Request, Visible
 from runtime_matrix.experiments.tasks.problems import Problem, load
 from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from tests.experiments.strategies.scripted import solve, world
@@ -131,13 +132,6 @@ def test_neighbours_stand_before_the_prompt_the_nearest_last() -> None:
     nearest, second = retriever("bundled").neighbours(given, 2).problems
     assert request.prompt == solved_before(given, [second, nearest])
     assert answer.figures["added_characters"] == len(request.prompt) - len(given.prompt)
-
-
-def test_the_form_is_the_one_that_the_bundled_model_learned() -> None:
-    given = problem("new", "Add.")
-    (one,) = programs.solved(0)[:1]
-    told = solved_before(visible(given), [Solved("a", one.prompt, one.solution)])
-    assert told == f"{one.prompt}{one.solution}\n{given.prompt}"  # as `programs.solved_before` writes it
 
 
 def test_mbpp_is_a_corpus_for_humaneval(data_folder: Path) -> None:
