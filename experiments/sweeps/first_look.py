@@ -46,7 +46,7 @@ class FirstLook:
             self._compare(*pair, tick)
 
     def _pair(self, record: Record) -> tuple[tuple[Cell, Record], tuple[Cell, Record]] | None:
-        """Return the first cell with the record's model, hardware and strategy, and its reference; None until both are."""
+        """Return the reference and the first other cell of a model, hardware profile and strategy; None without both."""
         alike = [
             (cell, other)
             for cell, other in self._measured
