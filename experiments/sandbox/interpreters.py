@@ -15,8 +15,8 @@ _NODE_MIB = 128  # of node itself, without a program's heap
 _FILES = ("/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/dev/zero", "/usr/lib/locale/C.utf8")
 
 _TOOLS = """
-awk basename bc cat comm cut date dirname expr factor fold grep head join nl od paste printf rev sed seq sort tac tail tee
-test tr true false uniq wc xargs
+awk basename bc cat comm cut date dirname expr factor fold grep head join nl od paste printf rev sed seq sort tac tail
+tee test tr true false uniq wc xargs
 """
 
 # Further system calls, in the notation of `seccomp.py`.
