@@ -27,6 +27,15 @@ class Setup(Places):
     memory_mib: int  # limit of the grader itself
 
 
+class CasesMessage(TypedDict):
+    """Inputs with the outputs that are right; `cases.Cases` has the fields."""
+
+    inputs: list[str]
+    expected: list[tuple[str, str]]
+    atol: float
+    oracle: str
+
+
 class Order(TypedDict):
     """From a grader to its zygote: start this program."""
 
@@ -39,6 +48,7 @@ class Job(Order):
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    cases: CasesMessage | None
     inputs: NotRequired[list[str]]  # lists of arguments, as `values.dumps` writes them
 
 
@@ -58,4 +68,5 @@ class Reply(TypedDict):
     cpu_s: float
     wall_s: float
     is_clean: bool
-    outputs: list[tuple[Literal["value", "error"], str]]  # canonical value, or name of the exception
+    right: int  # of the cases, before the first one that is not
+    outputs: list[tuple[Literal["value", "digest", "error"], str]]  # `outputs.Output`

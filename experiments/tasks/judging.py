@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 
+from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.tasks.problems import Problem
@@ -28,6 +30,7 @@ class Judge:
         self._pool = stack.enter_context(Pool(workers, limits, options.allow_unsafe, options.bubblewrap))
         self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if use_cache else None, limits)
         stack.callback(self._cache.close)
+        self._cases = self._expected(bench, stack)
         self._started: dict[tuple[int, str], tuple[Program, Verdict | Future[Verdict]]] = {}
 
     def start(self, item: int, completion: str) -> None:
@@ -50,7 +53,12 @@ class Judge:
         """Return the program of a completion with the hidden tests of its problem."""
         problem = self._problems[item]
         return Program(
-            problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers
+            problem.head + completion,
+            problem.test,
+            problem.entry_point,
+            problem.calls_check,
+            problem.helpers,
+            self._cases[item],
         )
 
     def verdicts(self, programs: Sequence[tuple[int, Program]]) -> list[Verdict]:
@@ -81,8 +89,19 @@ class Judge:
             "sandbox_note": self._pool.note,
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,
+            "skipped_inputs": sum(cases.skipped for cases in self._cases if cases is not None),
             "problems_judged_inside_the_program": inside,
         }
+
+    def _expected(self, bench: Bench, stack: ExitStack) -> list[Cases | None]:
+        """Return the cases of each problem; None for those whose test is code."""
+        suites = [problem.suite for problem in self._problems if problem.suite is not None]
+        if not suites:
+            return [None] * len(self._problems)
+        references = ReferenceOutputs(bench.artifacts / "expected_outputs.sqlite", self._pool)
+        stack.callback(references.close)
+        cases = dict(zip(suites, references.cases(suites), strict=True))
+        return [None if problem.suite is None else cases[problem.suite] for problem in self._problems]
 
     def _known(self, item: int, text: str, fresh: list[tuple[Program, Verdict]]) -> Verdict:
         program, verdict = self._started[item, text]
