@@ -23,6 +23,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import comparison
 import confinement
 import seccomp
 import values
@@ -31,7 +32,7 @@ import zygote
 sys.path.pop(0)  # programs must not find these modules by name in this folder
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
+    from runtime_matrix.experiments.sandbox.messages import CasesMessage, Ended, Job, Order, Reply, Setup
 
 _MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
 
@@ -56,26 +57,23 @@ class _Program:
         self._send(request)
         return self.answer()
 
-    def outputs(self, entry_point: str, inputs: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield ("value", canonical text) or ("error", name of the exception) for each input; raises _Ended."""
-        size = 0
-        for arguments in inputs:
-            self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
-            kind, text = self._output(self._line())
-            size += len(text)
-            if size > _MOST_BYTES:
-                raise self._end("failed", "the outputs are too long")
-            yield kind, text
-
-    def _output(self, line: bytes) -> tuple[str, str]:
+    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any]:
+        """Return (True, value), or (False, name of the exception); raises _Ended."""
+        self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
+        line = self._line()
         try:
             reply = json.loads(line)
-            if "error" in reply:
-                return "error", str(reply["error"])[:100]
-            # Decoded, so that equal values have equal texts, whatever the program wrote.
-            return "value", values.canonical(values.decode(reply["ok"]))
+            return (False, str(reply["error"])[:100]) if "error" in reply else (True, values.decode(reply["ok"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
-            raise self._end("failed", "the program's answer is malformed") from None
+            raise self.malformed() from None
+
+    def malformed(self) -> _Ended:
+        """Return the end of a program that answered something else than a value."""
+        return self._end("failed", "the program's answer is malformed")
+
+    def too_long(self) -> _Ended:
+        """Return the end of a program that answered too much."""
+        return self._end("failed", "the outputs are too long")
 
     def _send(self, request: dict[str, str]) -> None:
         try:
@@ -100,7 +98,7 @@ class _Program:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
                 raise  # the program's own exception
-            raise self._end("failed", "the program's answer is malformed") from None
+            raise self.malformed() from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
@@ -185,9 +183,13 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
+    right: list[None] = []
+    if status == "passed" and job["cases"] is not None:
+        compared = _compare(job["cases"], program, job["entry_point"])
+        status, reason = _trouble(program, lambda: right.extend(compared)) or (status, reason)
     outputs: list[Any] = []
     if status == "passed" and job.get("inputs"):
-        given = program.outputs(job["entry_point"], job["inputs"])
+        given = _outputs(job["inputs"], program, job["entry_point"])
         status, reason = _trouble(program, lambda: outputs.extend(given)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
@@ -203,6 +205,7 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
         "wall_s": time.monotonic() - start,
         "checks_passed": passed,
         "is_clean": ended["is_clean"],
+        "right": len(right),
         "outputs": outputs,
     }
 
@@ -248,6 +251,39 @@ def _is_over(status: str, ended: Ended, job: Job) -> bool:
         return False
     # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
     return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * limit_s
+
+
+def _compare(cases: CasesMessage, program: _Program, entry_point: str) -> Iterator[None]:
+    """Yield once for each right output; raises AssertionError at the first wrong one."""
+    for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
+        is_value, value = program.call(entry_point, arguments)
+        if not is_value:
+            raise AssertionError(f"it raised {value}")
+        if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
+            raise AssertionError(f"{_short(value)} instead of {expected[1][:60]}")
+        yield
+
+
+def _short(value: Any) -> str:
+    try:
+        text: str = values.canonical(value)
+        return text[:60]
+    except (RecursionError, MemoryError):
+        return "a value that is nested too deeply"
+
+
+def _outputs(inputs: list[str], program: _Program, entry_point: str) -> Iterator[tuple[str, str]]:
+    size = 0
+    for arguments in inputs:
+        is_value, value = program.call(entry_point, arguments)
+        try:
+            output = comparison.kept(value) if is_value else ("error", value)
+        except (RecursionError, MemoryError):
+            raise program.malformed() from None
+        size += len(output[1])
+        if size > _MOST_BYTES:
+            raise program.too_long()
+        yield output
 
 
 @lru_cache(maxsize=2048)  # the samples of a problem share its test

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.sandbox.cases import Suite
 
-WANTED = "a JSONL (or .jsonl.gz) in HumanEval's or MBPP's format"
+WANTED = "a JSONL (or .jsonl.gz) in HumanEval's, MBPP's or EvalPlus's format"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Problem:
     calls_check: bool
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
+    suite: Suite | None = None  # base and added tests as inputs, in place of `test`
 
 
 @dataclass(frozen=True)
