@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
+import sys
 from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
 _BUILTIN_TYPES = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
+_ARRAY = re.compile(r"[<>|](b1|[iu][1248]|f[248]|c8|c16|U\d+)")  # NumPy's types whose items are plain Python values
 _MOST_BITS = 4096  # longer integers are sent in hexadecimal, because Python limits decimal ones
 
 
@@ -85,7 +88,25 @@ def _encode(value: Any) -> Any:
         return {"y": _BUILTIN_TYPES[value]}
     if kind is range:
         return {"r": [value.start, value.stop, value.step]}
-    return {"o": kind.__name__ if type(kind.__name__) is str else "object"}
+    return _encode_numpy(value) or {"o": kind.__name__ if type(kind.__name__) is str else "object"}
+
+
+def _encode_numpy(value: Any) -> Any:
+    """Return NumPy's array as its type, shape and items, and a scalar in a list; None for anything else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray) or not _ARRAY.fullmatch(value.dtype.str):
+        return None
+    return {"n": [value.dtype.str, list(value.shape), _encode(value.ravel().tolist())]}
+
+
+def _decode_numpy(kind: str, shape: list[int], items: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not _ARRAY.fullmatch(kind):
+        raise ValueError(f"no array of the type {kind!r}")
+    try:
+        return numpy.array(decode(items), kind).reshape(shape)[()]  # a scalar, if it has no dimension
+    except OverflowError as error:
+        raise ValueError("an item does not fit into the array's type") from error
 
 
 def _sorted(encoded: Any) -> Any:
@@ -148,6 +169,8 @@ def decode(value: Any) -> Any:
             return range(*content)
         case "y" if content in _BUILTIN_TYPES.values():
             return getattr(builtins, content)
+        case "n":
+            return _decode_numpy(*content)
         case "o":
             return Opaque(str(content))
     raise ValueError(f"unknown kind of value {kind!r}")

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.sandbox.packages import find
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.strategies.strategy import Visible
 from runtime_matrix.experiments.tasks import strategy_scores
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenEntry
 from runtime_matrix.experiments.tasks.code_scores import items, pass_figures, total_cpu_s
+from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from runtime_matrix.experiments.tasks.strategy_metrics import STRATEGY_METRICS, gain_ratio_keys, gain_ratio_metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
@@ -35,11 +39,11 @@ _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeConfig:
+class CodeConfig(SampleOptions):
     """Options of `code`; `samples` are per problem, `limit` is in problems."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     solutions: str
     samples: int = least(1)
     k: tuple[int, ...] = least(1)
@@ -117,6 +121,11 @@ class Code(QualityTask[CodeConfig]):
         problems = self._problems(config)
         if config.solutions != "model":
             self._solutions(config, problems)
+
+    @override
+    def check_sandbox(self, config: CodeConfig, sandbox: SandboxConfig) -> None:
+        find(sandbox.packages)
+        check_imports(self.path(config), self._problems(config), sandbox.packages)
 
     @override
     def texts(self, config: CodeConfig) -> Mapping[str, Sequence[Texts]]:
@@ -227,7 +236,7 @@ class Code(QualityTask[CodeConfig]):
         ]
 
     def _problems(self, config: CodeConfig) -> list[Problem]:
-        problems = load(self.path(config), config.limit, config.fields)
+        problems = sampled(load(self.path(config), config.limit, config.fields), config, self.name)
         return problems if config.shown_tests is None else show_tests(problems, config.shown_tests)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:

@@ -116,7 +116,7 @@ def _gain(passed: Sequence[bool], greedy: Sequence[bool]) -> JsonObject:
     scores, before = list(map(float, passed)), list(map(float, greedy))
     rate, lost = _mean(before), loss(scores, before)
     gain = None if lost is None else lost.negated()
-    ends = {} if gain is None else {"": gain.estimate, "_low": gain.low, "_high": gain.high}
+    ends = {} if gain is None else {"": gain.estimate + 0.0, "_low": gain.low, "_high": gain.high}  # no minus zero
     return {
         "greedy_pass_at_1": rate,
         "greedy_pass_at_1_standard_error": standard_error(before),

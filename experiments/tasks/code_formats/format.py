@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.sandbox.cases import Suite
+from runtime_matrix.experiments.sandbox.cases import Cases, Suite
 
 WANTED = "a JSONL (or .jsonl.gz) in HumanEval's, MBPP's or EvalPlus's format"
 
@@ -28,6 +27,7 @@ class Problem:
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
     suite: Suite | None = None  # base and added tests as inputs, in place of `test`
+    cases: Cases | None = None  # the suite's inputs with their expected outputs, once the reference has run
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,6 @@ def parse(where: str, name: object, field: str, code: str) -> ast.Module:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = str(error) or "too deep"
         raise UserError(f"{where}: {name}: its {field} is not valid Python: {why}") from error
-
-
-def check_imports(where: str, name: object, test: ast.Module) -> None:
-    """Raise UserError for a test that needs a package: the sandbox has none, so every program would fail."""
-    for node in ast.walk(test):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-        for module in modules:
-            if module.partition(".")[0] not in sys.stdlib_module_names:
-                raise UserError(
-                    f"{where}: the test of {name} imports {module}, but the sandbox has only Python's own modules; "
-                    "give HumanEval.jsonl or MBPP, whose tests need none"
-                )
 
 
 def functions(code: str) -> set[str]:

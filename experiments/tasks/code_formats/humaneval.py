@@ -7,7 +7,6 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks.code_formats.format import (
     Problem,
     ProblemFormat,
-    check_imports,
     functions,
     parse,
     require,
@@ -25,7 +24,7 @@ def _read(where: str, item: JsonObject) -> Problem:
     prompt, entry, test = item["prompt"], item["entry_point"], item["test"]
     if not isinstance(test, str) or "def check(" not in test:
         raise UserError(f"{where}: {item['task_id']} has no tests: `test` must define check(candidate)")
-    check_imports(where, item["task_id"], parse(where, item["task_id"], "test", test))
+    parse(where, item["task_id"], "test", test)
     reference = item.get("canonical_solution")
     if entry not in functions(prompt + (reference or "    pass\n")):
         raise UserError(f"{where}: {item['task_id']} does not define its entry point {entry!r} in its prompt")

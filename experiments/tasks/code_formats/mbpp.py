@@ -10,7 +10,6 @@ from runtime_matrix.experiments.tasks.code_formats.format import (
     WANTED,
     Problem,
     ProblemFormat,
-    check_imports,
     functions,
     parse,
     require,
@@ -29,7 +28,6 @@ def _read(where: str, item: JsonObject) -> Problem:
     test = f"{item.get('test_setup_code') or ''}\n{listed}\n"
     tree = parse(where, item["task_id"], "test_list", test)
     code = item.get("code")
-    check_imports(where, item["task_id"], tree)
     entry = _entry_point(tree, code)
     if entry is None:
         raise UserError(f"{where}: {item['task_id']} has no entry point: its tests call no function of its code")
