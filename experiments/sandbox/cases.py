@@ -56,10 +56,10 @@ class Cases:
         """Return the status of the base tests alone, for a program that ended after `right` right outputs."""
         return "passed" if right >= self.base else status
 
-    def describe(self, number: int) -> str:
-        """Return which input it is, with its arguments; empty beyond the last one."""
-        if number >= len(self.inputs):
-            return ""
-        name = f"base input {number}" if number < self.base else f"plus input {number - self.base}"
-        arguments = ", ".join(map(repr, loads(self.inputs[number])))
-        return f"{name} ({arguments if len(arguments) <= 100 else arguments[:97] + '...'})"
+    def explain(self, right: int, reason: str) -> str:
+        """Return the reason with the input at which a program failed after `right` right outputs."""
+        if right >= len(self.inputs) or not reason:
+            return reason
+        name = f"base input {right}" if right < self.base else f"plus input {right - self.base}"
+        arguments = ", ".join(map(repr, loads(self.inputs[right])))
+        return f"{name} ({arguments if len(arguments) <= 100 else arguments[:97] + '...'}): {reason}"

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -183,14 +183,13 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
-    right: list[None] = []
-    if status == "passed" and job["cases"] is not None:
-        compared = _compare(job["cases"], program, job["entry_point"])
-        status, reason = _trouble(program, lambda: right.extend(compared)) or (status, reason)
-    outputs: list[Any] = []
+    right, outputs = 0, list[Any]()
+    cases = job.get("cases")
+    if status == "passed" and cases is not None:
+        status, reason, right, passed_cases = _run_cases(job, program, cases)
+        passed += passed_cases
     if status == "passed" and job.get("inputs"):
-        given = _outputs(job["inputs"], program, job["entry_point"])
-        status, reason = _trouble(program, lambda: outputs.extend(given)) or (status, reason)
+        status, reason = _trouble(program, partial(_collect, job, program, outputs)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
     grader_end.close()
@@ -205,9 +204,53 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
         "wall_s": time.monotonic() - start,
         "checks_passed": passed,
         "is_clean": ended["is_clean"],
-        "right": len(right),
+        "right": right,
         "outputs": outputs,
     }
+
+
+def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, str, int, int]:
+    """Return status and reason, by the first wrong output, how many were right before it, and how many in all."""
+    trouble, right, passed = None, 0, 0
+    for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
+        own_trouble = _trouble(program, partial(_compare, cases, arguments, expected, program, job["entry_point"]))
+        trouble = trouble or own_trouble
+        right += trouble is None
+        passed += own_trouble is None
+        if program.ended is not None or (trouble is not None and job["early_stop"]):
+            break
+    return (*(trouble or ("passed", "")), right, passed)
+
+
+def _compare(cases: CasesMessage, arguments: str, expected: Sequence[str], program: _Program, entry_point: str) -> None:
+    is_value, value = program.call(entry_point, arguments)
+    if not is_value:
+        raise AssertionError(f"it raised {value}")
+    if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
+        raise AssertionError(f"{_short(value)} instead of {expected[1][:60]}")
+
+
+def _short(value: Any) -> str:
+    try:
+        text: str = values.canonical(value)
+        return text[:60]
+    except (RecursionError, MemoryError):
+        return "a value that is nested too deeply"
+
+
+def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
+    """Append the output of each input; raises _Ended."""
+    size = 0
+    for arguments in job["inputs"]:
+        is_value, value = program.call(job["entry_point"], arguments)
+        try:
+            output = comparison.kept(value) if is_value else ("error", value)
+        except (RecursionError, MemoryError):
+            raise program.malformed() from None
+        size += len(output[1])
+        if size > _MOST_BYTES:
+            raise program.too_long()
+        outputs.append(output)
 
 
 def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:
@@ -251,39 +294,6 @@ def _is_over(status: str, ended: Ended, job: Job) -> bool:
         return False
     # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
     return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * limit_s
-
-
-def _compare(cases: CasesMessage, program: _Program, entry_point: str) -> Iterator[None]:
-    """Yield once for each right output; raises AssertionError at the first wrong one."""
-    for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
-        is_value, value = program.call(entry_point, arguments)
-        if not is_value:
-            raise AssertionError(f"it raised {value}")
-        if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
-            raise AssertionError(f"{_short(value)} instead of {expected[1][:60]}")
-        yield
-
-
-def _short(value: Any) -> str:
-    try:
-        text: str = values.canonical(value)
-        return text[:60]
-    except (RecursionError, MemoryError):
-        return "a value that is nested too deeply"
-
-
-def _outputs(inputs: list[str], program: _Program, entry_point: str) -> Iterator[tuple[str, str]]:
-    size = 0
-    for arguments in inputs:
-        is_value, value = program.call(entry_point, arguments)
-        try:
-            output = comparison.kept(value) if is_value else ("error", value)
-        except (RecursionError, MemoryError):
-            raise program.malformed() from None
-        size += len(output[1])
-        if size > _MOST_BYTES:
-            raise program.too_long()
-        yield output
 
 
 @lru_cache(maxsize=2048)  # the samples of a problem share its test

@@ -64,8 +64,8 @@ class Job(Order):
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    cases: NotRequired[CasesMessage | None]  # run after the checks
     early_stop: bool  # the first check that fails is the last
-    cases: CasesMessage | None
     inputs: NotRequired[list[str]]  # lists of arguments, as `values.dumps` writes them
 
 
@@ -86,5 +86,5 @@ class Reply(TypedDict):
     wall_s: float
     checks_passed: int
     is_clean: bool
-    right: int  # of the cases, before the first one that is not
+    right: NotRequired[int]  # of the cases, before the first one that is not
     outputs: list[tuple[Literal["value", "digest", "error"], str]]  # `outputs.Output`

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -219,16 +219,19 @@ class Pool:
             "cases": program.cases.message() if program.cases is not None else None,
         }
         reply, wall_s = self._run(job)
-        base_status = "timeout" if program.cases is not None else None
+        cases = program.cases
         if reply is None:
-            return Verdict("timeout", "the check did not end", None, wall_s, base_status=base_status)
-        counts = (None if self._early_stop else len(checks), None if self._early_stop else reply["checks_passed"])
-        reason = reply["reason"]
-        if program.cases is not None:
-            base_status = program.cases.base_status(reply["right"], reply["status"])
-            if reply["status"] != "passed":
-                reason = f"{program.cases.describe(reply['right'])}: {reason}".removeprefix(": ")
-        return Verdict(reply["status"], reason, reply["cpu_s"], reply["wall_s"], *counts, base_status)
+            status = "timeout"
+            return Verdict(status, "the check did not end", None, wall_s, base_status=status if cases else None)
+        reason, base_status = reply["reason"], None
+        if cases is not None:
+            base_status = cases.base_status(reply["right"], reply["status"])
+            reason = cases.explain(reply["right"], reason)
+        verdict = Verdict(reply["status"], reason, reply["cpu_s"], reply["wall_s"], base_status=base_status)
+        if self._early_stop:
+            return verdict
+        parts = len(checks) + (len(cases.inputs) if cases is not None else 0)
+        return replace(verdict, checks=parts, checks_passed=reply["checks_passed"])
 
     def _outputs(self, code: str, entry_point: str, inputs: list[str], limits: Limits) -> Outputs:
         job: Job = {
@@ -237,7 +240,6 @@ class Pool:
             "entry_point": entry_point,
             "limits": asdict(limits),
             "early_stop": True,
-            "cases": None,
             "inputs": inputs,
         }
         reply, wall_s = self._run(job)

@@ -179,9 +179,9 @@ class Code(QualityTask[CodeConfig]):
             self._run_strategy(bench, entry, config)
             return
         problems = self._problems(config)
-        start_s = time.perf_counter()
         with ExitStack() as stack:
             judge = Judge(bench, problems, config.verdict_cache, stack)
+            start_s = time.perf_counter()  # what references return and take is measured before
 
             def on_text(item: int, sample: int, result: Generated) -> None:
                 if config.overlap:

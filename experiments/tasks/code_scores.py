@@ -24,10 +24,10 @@ class Item:
     status: str  # of the tests, or of the base tests where there are added ones
     reason: str  # why it failed, with the first input whose output is wrong where tests are inputs
     is_right: bool
-    plus_status: str | None  # of base and added tests together; None without added tests
-    is_right_plus: bool | None
     checks: int | None  # parts of the test; None with early stop
     checks_passed: int | None
+    plus_status: str | None  # of base and added tests together; None without added tests
+    is_right_plus: bool | None
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def items(
                 status=verdict.base_status or verdict.status,
                 reason=verdict.reason,
                 is_right=verdict.passed_base,
-                plus_status=verdict.status if verdict.base_status is not None else None,
-                is_right_plus=verdict.passed if verdict.base_status is not None else None,
                 checks=verdict.checks,
                 checks_passed=verdict.checks_passed,
+                plus_status=verdict.status if verdict.base_status is not None else None,
+                is_right_plus=verdict.passed if verdict.base_status is not None else None,
             )
 
 

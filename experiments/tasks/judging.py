@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
-from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
@@ -19,16 +20,34 @@ from runtime_matrix.experiments.tasks.problems import Problem
 from runtime_matrix.experiments.tasks.strategy_driver import Call
 
 
-def program_of(problem: Problem, completion: str, cases: Cases | None = None) -> Program:
-    """Return the program that a completion makes, with the problem's test. `cases`: of a problem with a suite."""
+def program_of(problem: Problem, completion: str) -> Program:
+    """Return the program that a completion makes, with the problem's test."""
     return Program(
-        problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers, cases
+        problem.head + completion,
+        problem.test,
+        problem.entry_point,
+        problem.calls_check,
+        problem.helpers,
+        problem.cases,
     )
 
 
-def reference_program(problem: Problem, cases: Cases | None = None) -> Program | None:
+def reference_program(problem: Problem) -> Program | None:
     """Return the program of the reference solution; None if there is none."""
-    return None if problem.reference is None else program_of(problem, problem.reference, cases)
+    return None if problem.reference is None else program_of(problem, problem.reference)
+
+
+def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> list[Problem]:
+    """Return the problems, with the expected outputs of those whose tests are inputs; `path` is of their cache."""
+    suites = [problem.suite for problem in problems if problem.suite is not None]
+    if not suites:
+        return list(problems)
+    outputs = ReferenceOutputs(path, pool)
+    try:
+        cases = dict(zip(suites, outputs.cases(suites), strict=True))
+    finally:
+        outputs.close()
+    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
 
 
 class Judge:
@@ -38,7 +57,6 @@ class Judge:
         options = bench.sandbox
         limits, early_stop = fixed_limits(options), options.early_stop
         workers = options.workers or len(os.sched_getaffinity(0))
-        self._problems = problems
         self._pool = stack.enter_context(
             Pool(
                 workers,
@@ -52,10 +70,8 @@ class Judge:
         path = bench.artifacts / "verdicts.sqlite" if use_cache else None
         self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
-        self._cases = self._expected(bench, stack)
-        own = {
-            problem.id: reference_program(problem, cases) for problem, cases in zip(problems, self._cases, strict=True)
-        }
+        self._problems = with_cases(problems, self._pool, bench.artifacts / "expected-outputs.sqlite")
+        own = {problem.id: reference_program(problem) for problem in self._problems}
         self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
         self._started: dict[tuple[int, str], tuple[Program, Verdict | Future[Verdict]]] = {}
 
@@ -77,7 +93,7 @@ class Judge:
 
     def program(self, item: int, completion: str) -> Program:
         """Return the program of a completion with the hidden tests of its problem."""
-        return program_of(self._problems[item], completion, self._cases[item])
+        return program_of(self._problems[item], completion)
 
     def verdicts(self, programs: Sequence[tuple[int, Program]]) -> list[Verdict]:
         """Return the verdict of each (problem, program), for tests of any kind."""
@@ -111,23 +127,13 @@ class Judge:
             **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,
-            "skipped_inputs": sum(cases.skipped for cases in self._cases if cases is not None),
+            "skipped_inputs": sum(problem.cases.skipped for problem in self._problems if problem.cases is not None),
             "problems_judged_inside_the_program": inside,
         }
 
     def _judged(self, item: int, program: Program) -> Verdict | Future[Verdict]:
         limits = self._limits.of(self._problems[item].id)
         return self._cache.get(program, limits.cpu_s) or self._pool.submit(program, limits)
-
-    def _expected(self, bench: Bench, stack: ExitStack) -> list[Cases | None]:
-        """Return the cases of each problem; None for those whose test is code."""
-        suites = [problem.suite for problem in self._problems if problem.suite is not None]
-        if not suites:
-            return [None] * len(self._problems)
-        references = ReferenceOutputs(bench.artifacts / "expected_outputs.sqlite", self._pool)
-        stack.callback(references.close)
-        cases = dict(zip(suites, references.cases(suites), strict=True))
-        return [None if problem.suite is None else cases[problem.suite] for problem in self._problems]
 
     def _known(self, item: int, text: str, fresh: list[tuple[Program, Verdict]]) -> Verdict:
         program, verdict = self._started[item, text]

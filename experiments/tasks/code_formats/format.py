@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.sandbox.cases import Suite
+from runtime_matrix.experiments.sandbox.cases import Cases, Suite
 
 WANTED = "a JSONL (or .jsonl.gz) in HumanEval's, MBPP's or EvalPlus's format"
 
@@ -27,6 +27,7 @@ class Problem:
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
     suite: Suite | None = None  # base and added tests as inputs, in place of `test`
+    cases: Cases | None = None  # the suite's inputs with their expected outputs, once the reference has run
 
 
 @dataclass(frozen=True)
