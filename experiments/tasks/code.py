@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, 
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.packages import find
+from runtime_matrix.experiments.strategies.damage import damaged
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.strategies.strategy import Visible
@@ -243,6 +245,9 @@ class Code(QualityTask[CodeConfig]):
         """Return the given completions by problem id."""
         if config.solutions == "reference":
             return references(problems, self.path(config))
+        if config.solutions == "damaged":
+            given = references(problems, self.path(config))
+            return {name: [damaged(text, zlib.crc32(name.encode()))[1] for text in given[name]] for name in given}
         return load_solutions(Path(config.solutions).expanduser(), problems)
 
     def _completions(
