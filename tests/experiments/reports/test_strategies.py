@@ -14,7 +14,7 @@ from tests.experiments.recorded import changed_row, make_record, write
 
 
 def row_of(folder: Path, strategy: str, gain: float | None, reach: float = 0.1) -> Row:
-    (row,) = rows(read_results(write(folder, [make_record("eager")]))[0])
+    (row,) = rows(read_results(write(folder / strategy, [make_record("eager")]))[0])
     figures = {"code_new_tokens_per_problem": 120.0, "code_greedy_new_tokens_per_problem": 40.0}
     if gain is not None:
         figures |= {
