@@ -25,6 +25,8 @@ class Problem:
     calls_check: bool
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
+    language: str | None = None  # of program and test, as `sandbox/interpreters.py` names them; None: Python
+    stop: tuple[str, ...] | None = None  # where a completion ends; None: as in Python
 
 
 @dataclass(frozen=True)
