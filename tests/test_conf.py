@@ -76,3 +76,10 @@ def test_preset_files_are_short() -> None:
     presets = [path for path in Path(CONF).rglob("*.yaml") if path.parent.name != "claims"]  # those are no presets
     long = [path for path in presets if len(path.read_text().splitlines()) > 20]
     assert sorted(path.name for path in long) == ["config.yaml", "vllm.yaml"]  # which has vLLM's own options
+
+
+@pytest.mark.parametrize("name", ["multiple_choice", "code", "summarization", "free_form"])
+def test_names_of_fields_are_mapped_on_the_command_line(name: str) -> None:
+    words = [f"benchmark=[{name}]", f"benchmark.{name}.fields={{prompt: instruction}}", "model=random"]
+    config: CellConfig = build(CellConfig, compose(words))
+    assert config.benchmark.options[name].fields == {"prompt": "instruction"}

@@ -63,14 +63,22 @@ def swept(python: Python, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return sweep(python, data, tmp_path_factory.mktemp("swept"))
 
 
-def test_the_sweep_s_table_has_the_benchmark_s_column_and_the_engine_s_row(
+def test_the_sweep_s_table_has_the_benchmark_s_column_and_the_engine_s_row_over_a_sample(
     python: Python, data: Path, tmp_path: Path
 ) -> None:
-    _, printed = sweep(python, data, tmp_path, "comparison.enabled=false")
+    results, printed = sweep(python, data, tmp_path, "comparison.enabled=false", "sample=8")
     head = next(line for line in printed.splitlines() if line.startswith("runtime"))
     row = next(line for line in printed.splitlines() if line.startswith("patient"))
     assert " recall" in head
     assert " ± " in row
+    drawn = [path.read_text() for path in results.glob("*/items-recall.jsonl")]
+    ids = [[json.loads(line)["id"] for line in text.splitlines()] for text in drawn]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 8
+    records = [json.loads(path.read_text())["benchmarks"] for path in results.glob("*/record.json")]
+    parameters = [entry["parameters"] for entries in records for entry in entries if entry["benchmark"] == "recall"]
+    assert parameters == [{"sample": 8, "sample_seed": 0, "sample_of": 12}] * 2
 
 
 @pytest.mark.slow

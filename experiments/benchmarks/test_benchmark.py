@@ -12,6 +12,7 @@ from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.tasks.bench import OpenEntry
+from runtime_matrix.experiments.tasks.sampling import sample_parameters
 from runtime_matrix.experiments.tasks.task import Scenario
 
 
@@ -22,6 +23,7 @@ def test_benchmark(
 
     def run() -> None:
         case.task.run(bench, entry, case.config, case.point)
+        entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
 
     benchmark.group, benchmark.name = case.task.name, case.id
     try:

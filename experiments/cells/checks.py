@@ -137,6 +137,7 @@ def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:
         task.check_model(options, facts)
     for task, options in config.benchmark.items() if facts.has_tokenizer else ():
         task.check_data(options)  # without a tokenizer, benchmarks of text are skipped with that reason
+        task.check_sandbox(options, config.sandbox)
 
 
 def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:

@@ -104,6 +104,8 @@ class CellConfig:
     batch: str | None = among("auto")
     monitoring: JsonObject = outside_identity()  # validated by the installed exporters
     seed: int = least(0, most=2**63 - 1)
+    limit: int | None = least(1, identity=False, default=None)  # these two become options of the benchmarks
+    sample: int | None = least(1, identity=False, default=None)
     results_dir: str = outside_identity()
     artifacts_dir: str = outside_identity()
     artifacts_gib: float = least(0, identity=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.config.validate import among, least, outside_identity
+from runtime_matrix.experiments.config.validate import Rule, among, least, outside_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,10 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Limits per generated program. `workers` None: one per processor. Floor and ceiling are in calibrated units."""
+    """Limits per generated program. `workers` None: one per processor. `packages`: import names.
+
+    Floor and ceiling are in calibrated units.
+    """
 
     workers: int | None = least(1, most=1024, identity=False)
     early_stop: bool
@@ -190,3 +193,4 @@ class SandboxConfig:
     memory_mib: int = least(64)
     allow_unsafe: bool
     bubblewrap: bool
+    packages: tuple[str, ...] = Rule(may_be_empty=True).field()

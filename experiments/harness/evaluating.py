@@ -23,8 +23,12 @@ def evaluate(
     num_fewshot: int | None = None,
     limit: int | None = None,
     apply_chat_template: bool = False,
+    indexes: Mapping[str, list[int]] | None = None,
 ) -> Mapping[str, Any]:
-    """Return lm-eval's results with all samples. UserError for mistakes in the tasks or their data."""
+    """Return lm-eval's results with all samples. UserError for mistakes in the tasks or their data.
+
+    `indexes`: the documents by task; None for the first `limit`, or all.
+    """
     manager = task_manager(tasks, include_path)
     try:
         with _serial():
@@ -33,6 +37,7 @@ def evaluate(
                 tasks=list(tasks),
                 num_fewshot=num_fewshot,
                 limit=limit,
+                samples=None if indexes is None else dict(indexes),
                 task_manager=manager,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=apply_chat_template,  # as lm-eval's command line does

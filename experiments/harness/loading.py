@@ -49,6 +49,11 @@ def load_tasks(manager: Any, tasks: Sequence[str]) -> dict[str, Any]:
     return loaded
 
 
+def document_counts(manager: Any, tasks: Sequence[str]) -> dict[str, int]:
+    """Return the number of documents of each task, groups resolved. UserError as for `load_tasks`."""
+    return {name: len(task.eval_docs) for name, task in load_tasks(manager, tasks)["tasks"].items()}
+
+
 def unknown_task(name: str, known: Sequence[str]) -> UserError:
     """Return the error for an unknown task, with a similar name."""
     return UserError(f"lm-eval has no task {name}{did_you_mean(name, known)}; {_ADD}")

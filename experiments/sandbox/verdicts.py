@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,11 +22,14 @@ _NEAR = 0.5  # to the limit: more than this fraction of it
 
 
 class VerdictCache:
-    """One SQLite file, safe for several processes. With `path` None nothing is stored. `hits` counts reuse."""
+    """One SQLite file, safe for several processes. With `path` None nothing is stored. `hits` counts reuse.
 
-    def __init__(self, path: Path | None, limits: Limits, early_stop: bool = True):
+    `versions` names what programs run with besides Python, such as its packages; other versions are other verdicts.
+    """
+
+    def __init__(self, path: Path | None, limits: Limits, early_stop: bool = True, versions: Sequence[str] = ()):
         self._cpu_s = limits.cpu_s
-        self._conditions = json.dumps([_VERSION, asdict(replace(limits, cpu_s=0, wall_s=0.0)), early_stop])
+        self._conditions = json.dumps([_VERSION, asdict(replace(limits, cpu_s=0, wall_s=0.0)), early_stop, *versions])
         self.hits = 0
         self._kept = KeptTexts(path, "judged")
 

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.statistics.descriptive import percent_standard_e
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 STOP = ("\n",)
@@ -38,7 +39,7 @@ _SCORE = Score(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractiveQAConfig:
+class ExtractiveQAConfig(SampleOptions):
     """Options of `extractive_qa`; `limit` is in questions."""
 
     data: str
@@ -89,16 +90,16 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
 
     @override
     def check_data(self, config: ExtractiveQAConfig) -> None:
-        load(self.path(config), config.limit)
+        self._questions(config)
 
     @override
     def texts(self, config: ExtractiveQAConfig) -> Mapping[str, Sequence[Texts]]:
-        questions = load(self.path(config), config.limit)
+        questions = self._questions(config)
         return {self.name: [(question.context, question.text) for question in questions]}
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: ExtractiveQAConfig, point: str) -> None:
-        questions = load(self.path(config), config.limit)
+        questions = self._questions(config)
         prompts = [TextPrompt(question.id, prompt(question)) for question in questions]
         answers = bench.answers(prompts, Decoding(config.max_new_tokens, STOP))
         language = chosen(config.language, (answer for question in questions for answer in question.answers))
@@ -131,6 +132,9 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
             "new_tokens": sum(len(item.ids) for item in items),
             **answers.figures,
         }
+
+    def _questions(self, config: ExtractiveQAConfig) -> list[Question]:
+        return sampled(load(self.path(config), config.limit), config, self.name)
 
 
 TASK = ExtractiveQA()

@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.time_limits import fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
@@ -18,13 +21,33 @@ from runtime_matrix.experiments.tasks.strategy_driver import Call
 
 
 def program_of(problem: Problem, completion: str) -> Program:
-    """Return the program that a completion makes, with the problem's hidden tests."""
-    return Program(problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
+    """Return the program that a completion makes, with the problem's test."""
+    return Program(
+        problem.head + completion,
+        problem.test,
+        problem.entry_point,
+        problem.calls_check,
+        problem.helpers,
+        problem.cases,
+    )
 
 
 def reference_program(problem: Problem) -> Program | None:
     """Return the program of the reference solution; None if there is none."""
     return None if problem.reference is None else program_of(problem, problem.reference)
+
+
+def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> list[Problem]:
+    """Return the problems, with the expected outputs of those whose tests are inputs; `path` is of their cache."""
+    suites = [problem.suite for problem in problems if problem.suite is not None]
+    if not suites:
+        return list(problems)
+    outputs = ReferenceOutputs(path, pool)
+    try:
+        cases = dict(zip(suites, outputs.cases(suites), strict=True))
+    finally:
+        outputs.close()
+    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
 
 
 class Judge:
@@ -34,13 +57,21 @@ class Judge:
         options = bench.sandbox
         limits, early_stop = fixed_limits(options), options.early_stop
         workers = options.workers or len(os.sched_getaffinity(0))
-        self._problems = problems
         self._pool = stack.enter_context(
-            Pool(workers, limits, options.allow_unsafe, options.bubblewrap, early_stop=early_stop)
+            Pool(
+                workers,
+                limits,
+                options.allow_unsafe,
+                options.bubblewrap,
+                early_stop=early_stop,
+                packages=options.packages,
+            )
         )
-        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if use_cache else None, limits, early_stop)
+        path = bench.artifacts / "verdicts.sqlite" if use_cache else None
+        self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
-        own = {problem.id: reference_program(problem) for problem in problems}
+        self._problems = with_cases(problems, self._pool, bench.artifacts / "expected-outputs.sqlite")
+        own = {problem.id: reference_program(problem) for problem in self._problems}
         self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
         self._started: dict[tuple[int, str], tuple[Program, Verdict | Future[Verdict]]] = {}
 
@@ -48,7 +79,7 @@ class Judge:
         """Start the hidden tests of a completion of a problem, unless they were started before."""
         if (item, completion) not in self._started:
             program = self.program(item, completion)
-            self._started[item, completion] = (program, self._verdict(item, program))
+            self._started[item, completion] = (program, self._judged(item, program))
 
     def of_completions(self, completions: Sequence[Sequence[str]]) -> list[list[Verdict]]:
         """Return the verdicts per problem and completion; blocks until the last program has ended."""
@@ -66,7 +97,7 @@ class Judge:
 
     def verdicts(self, programs: Sequence[tuple[int, Program]]) -> list[Verdict]:
         """Return the verdict of each (problem, program), for tests of any kind."""
-        known = [self._verdict(item, program) for item, program in programs]
+        known = [self._judged(item, program) for item, program in programs]
         verdicts = [verdict.result() if isinstance(verdict, Future) else verdict for verdict in known]
         fresh = [
             (program, verdict)
@@ -96,10 +127,11 @@ class Judge:
             **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,
+            "skipped_inputs": sum(problem.cases.skipped for problem in self._problems if problem.cases is not None),
             "problems_judged_inside_the_program": inside,
         }
 
-    def _verdict(self, item: int, program: Program) -> Verdict | Future[Verdict]:
+    def _judged(self, item: int, program: Program) -> Verdict | Future[Verdict]:
         limits = self._limits.of(self._problems[item].id)
         return self._cache.get(program, limits.cpu_s) or self._pool.submit(program, limits)
 

@@ -18,6 +18,7 @@ from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.experiments.tasks.sampling import SAMPLE_OF, SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import (
     QualityTask,
     Score,
@@ -39,8 +40,8 @@ _ERROR = "_standard_error"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LmEvalConfig:
-    """Options of `lm_eval`; `limit` is in documents per task, lengths are in tokens."""
+class LmEvalConfig(SampleOptions):
+    """Options of `lm_eval`; `limit` is in documents per task, `sample` in all of them, lengths are in tokens."""
 
     tasks: tuple[str, ...]
     include_path: str | None
@@ -99,7 +100,10 @@ class LmEval(QualityTask[LmEvalConfig]):
     def check_data(self, config: LmEvalConfig) -> None:
         from runtime_matrix.experiments.harness.loading import load_tasks, task_manager
 
-        load_tasks(task_manager(config.tasks, config.include_path), config.tasks)
+        if config.sample is None:
+            load_tasks(task_manager(config.tasks, config.include_path), config.tasks)
+        else:
+            self._documents(config)
 
     @override
     def further_keys(self, entry: Entry) -> Sequence[str]:
@@ -135,12 +139,17 @@ class LmEval(QualityTask[LmEvalConfig]):
         options = HarnessOptions(config.max_length, config.max_gen_toks)
         tokenizer = HarnessTokenizer(bench.tokenizer_folder, config.add_bos_token)
         model = HarnessLM(answering, tokenizer, bench.traits.max_length, options, bench.seed)
+        documents = self._documents(config) if config.sample is not None else []
+        indexes = _drawn(documents, config)
         chosen = (config.include_path, config.num_fewshot, config.limit, config.apply_chat_template)
-        results = evaluate(model, config.tasks, *chosen)
+        results = evaluate(model, config.tasks, *chosen, indexes)
         scores: list[float] = []
         bench.write_items(entry, _noting(items(results), scores))
         by_task = scores_by_task(results)
-        entry.parameters = {"tasks": list(config.tasks), "num_fewshot": config.num_fewshot, "limit": config.limit}
+        entry.parameters = {
+            **{"tasks": list(config.tasks), "num_fewshot": config.num_fewshot, "limit": config.limit},
+            **({} if config.sample is None else {SAMPLE_OF: len(documents)}),
+        }
         entry.figures = {
             "score": sum(scores) / len(scores),
             "score_standard_error": standard_error(scores),
@@ -151,8 +160,40 @@ class LmEval(QualityTask[LmEvalConfig]):
             **answering.figures,
         }
 
+    def _documents(self, config: LmEvalConfig) -> list[_Document]:
+        from runtime_matrix.experiments.harness.loading import document_counts, task_manager
+
+        counts = document_counts(task_manager(config.tasks, config.include_path), config.tasks)
+        if config.sample is not None and config.sample < len(counts):
+            raise UserError(
+                f"sample={config.sample} is less than the {len(counts)} tasks of benchmark.lm_eval: give more"
+            )
+        return [_Document(task, index) for task, count in counts.items() for index in range(count)]
+
 
 TASK = LmEval()
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A document of one of lm-eval's tasks."""
+
+    task: str
+    index: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.task}:{self.index}"
+
+
+def _drawn(documents: Sequence[_Document], config: LmEvalConfig) -> dict[str, list[int]] | None:
+    """Return the indexes of the drawn documents by task; None without a sample."""
+    if config.sample is None:
+        return None
+    indexes: dict[str, list[int]] = {}
+    for document in sampled(documents, config, TASK.name, lambda document: document.task):
+        indexes.setdefault(document.task, []).append(document.index)
+    return indexes
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from typing_extensions import override
@@ -14,6 +14,7 @@ from runtime_matrix.experiments.records.metric import Metric, figure, number, pa
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.questions import LETTERS, Question, QuestionSet, load
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import (
     QualityTask,
     Score,
@@ -31,11 +32,11 @@ _SCORE = Score(metric="mcq_accuracy", prefix="mcq", noun="multiple choice", is_d
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoiceConfig:
+class MultipleChoiceConfig(SampleOptions):
     """Options of `multiple_choice`; `limit` is in questions, `shots` in examples per question."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     shots: int = least(0)
     style: str = among("texts", "letters")
     normalise: str = among(*NORMALISATIONS)
@@ -122,7 +123,9 @@ class MultipleChoice(QualityTask[MultipleChoiceConfig]):
         }
 
     def _questions(self, config: MultipleChoiceConfig) -> QuestionSet:
-        return load(self.path(config), config.limit, config.shots, config.fields)
+        all_questions = load(self.path(config), config.limit, config.shots, config.fields)
+        questions = sampled(all_questions.questions, config, self.name, lambda question: question.subject)
+        return replace(all_questions, questions=questions)
 
 
 TASK = MultipleChoice()

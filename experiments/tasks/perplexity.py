@@ -16,14 +16,15 @@ from runtime_matrix.experiments.evaluation.requests import ScoreRequest
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
 from runtime_matrix.experiments.tasks import files, overlap
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.sampling import SAMPLE_OF, SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, percent_of_reference, rows_per_forward
 
 _SCORE = Score(metric="perplexity", prefix="perplexity", noun="perplexity", kind="perplexity")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerplexityConfig:
-    """Options of `perplexity`. `window` and `stride` are in tokens, `limit` is in windows."""
+class PerplexityConfig(SampleOptions):
+    """Options of `perplexity`. `window` and `stride` are in tokens, `limit` and `sample` in windows."""
 
     data: str
     max_bytes: int | None = least(1)
@@ -87,17 +88,19 @@ class Perplexity(QualityTask[PerplexityConfig]):
     def run(self, bench: Bench, entry: OpenEntry, config: PerplexityConfig, point: str) -> None:
         text = bench.require_text()
         content = read_text(self.path(config), config.max_bytes)
-        selected = windows(text.encode(content), text.bos_id, config.window, config.stride)[: config.limit]
+        all_windows = windows(text.encode(content), text.bos_id, config.window, config.stride)[: config.limit]
+        selected = sampled(all_windows, config, self.name)
         scorer = bench.scorer(len(selected))
         scored = list(scorer.scores(ScoreRequest(window.ids, window.first_scored) for window in selected))
         scored_ids = [token for window in selected for token in window.ids[window.first_scored :]]
-        n_bytes = len(content.encode()) if config.limit is None else len(text.decode(scored_ids).encode())
-        result = summarise([list(window.logprobs) for window in scored], n_bytes)
+        is_whole = config.limit is None and len(selected) == len(all_windows)
+        n_bytes = len(content.encode()) if is_whole else len(text.decode(scored_ids).encode())
+        figures = summarise([list(result.logprobs) for result in scored], n_bytes)
         bench.write_items(
             entry,
             (
-                {"window": index, "tokens": len(window.logprobs), "logprob": window.total}
-                for index, window in enumerate(scored)
+                {"window": window.index, "tokens": len(result.logprobs), "logprob": result.total}
+                for window, result in zip(selected, scored, strict=True)
             ),
         )
         entry.parameters = {
@@ -105,12 +108,13 @@ class Perplexity(QualityTask[PerplexityConfig]):
             "stride": config.stride or config.window - 1,
             "windows": len(selected),
             "window_rule": rule(text.bos_id, config.stride),
+            **({} if config.sample is None else {SAMPLE_OF: len(all_windows)}),
         }
         entry.figures = {
-            "perplexity": result.perplexity,
-            "standard_error": result.standard_error,
-            "per_byte": result.per_byte_perplexity,
-            "tokens": result.tokens,
+            "perplexity": figures.perplexity,
+            "standard_error": figures.standard_error,
+            "per_byte": figures.per_byte_perplexity,
+            "tokens": figures.tokens,
             "bytes": n_bytes,
             **scorer.figures(),
         }
@@ -135,6 +139,12 @@ class Window:
 
     ids: tuple[int, ...]
     first_scored: int  # index into `ids`; the tokens before it are context
+    index: int  # within the text
+
+    @property
+    def id(self) -> str:
+        """Return the name of the window, for `sample`."""
+        return str(self.index)
 
 
 @dataclass(frozen=True)
@@ -167,11 +177,11 @@ def windows(ids: Sequence[int], bos_id: int | None, length: int, stride: int | N
     capacity = length - len(first)
     done = 0 if first else 1  # the first scored token needs one token of context
     step = min(stride or capacity - done, capacity - done)
-    result = []
+    result: list[Window] = []
     while done < len(ids):
         end = min(len(ids), done + step)
         context = min(done, capacity - (end - done)) if stride else (0 if first else 1)
-        result.append(Window((*first, *ids[done - context : end]), len(first) + context))
+        result.append(Window((*first, *ids[done - context : end]), len(first) + context, len(result)))
         done = end
     return result
 

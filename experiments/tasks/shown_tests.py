@@ -25,11 +25,11 @@ def _shown(problem: Problem, count: int) -> Problem:
     tree = ast.parse(problem.test)
     body = _check_body(tree) if problem.calls_check else tree.body
     called = "candidate" if problem.calls_check else problem.entry_point
-    told = [statement for statement in body if _told(statement, called) is not None]
-    # The longest say the most: an empty list is an example of little.
-    chosen = sorted(told, key=lambda statement: -len(ast.unparse(statement)))[:count]
-    rest = [statement for statement in body if isinstance(statement, ast.Assert) and statement not in chosen]
-    if len(chosen) < count or not rest:
+    tests = [statement for statement in body if isinstance(statement, ast.Assert)]
+    # MBPP's prompt has its tests anyway; of others, the longest say the most: an empty list is an example of little.
+    told = [test for test in tests if not problem.calls_check or _told(test, called) is not None]
+    chosen = sorted(told, key=lambda test: -len(ast.unparse(test)) if problem.calls_check else 0)[:count]
+    if len(chosen) < count or len(tests) == count:
         raise UserError(
             f"benchmark.code.shown_tests={count}: {problem.id} has {len(told)} tests short enough to show, and one "
             "must remain to judge by: lower it, or set it to null"

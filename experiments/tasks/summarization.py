@@ -21,6 +21,7 @@ from runtime_matrix.experiments.statistics.descriptive import percent_standard_e
 from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, UnicodeTokenizer, chosen
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
@@ -32,11 +33,11 @@ _SCORE = Score(metric="rouge_l", prefix="rouge", noun="summaries", item_field="r
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummarizationConfig:
+class SummarizationConfig(SampleOptions):
     """Options of `summarization`; `limit` is in articles."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     max_new_tokens: int = least(1)
     language: str = among("auto", ENGLISH, UNICODE)
     limit: int | None = least(1)
@@ -115,7 +116,7 @@ class Summarization(QualityTask[SummarizationConfig]):
         }
 
     def _articles(self, config: SummarizationConfig) -> list[Article]:
-        return load(self.path(config), config.limit, config.fields)
+        return sampled(load(self.path(config), config.limit, config.fields), config, self.name)
 
 
 TASK = Summarization()

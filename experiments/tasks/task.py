@@ -21,6 +21,7 @@ from runtime_matrix.experiments.records.schema import Entry
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.config.models import ModelFacts
+    from runtime_matrix.experiments.config.schema import SandboxConfig
     from runtime_matrix.experiments.strategies.registry import StrategyChoice
     from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 
@@ -74,6 +75,9 @@ class Task(ABC, Generic[C]):
 
     def check_strategy(self, config: C, choice: StrategyChoice) -> None:
         """Raise UserError for options or data that the chosen strategy cannot use. Called if `takes_strategies`."""
+
+    def check_sandbox(self, config: C, sandbox: SandboxConfig) -> None:
+        """Raise UserError for data whose programs need what the sandbox lacks. Called after `check_data`."""
 
     def grid(self, config: C) -> Sequence[str]:
         """Return the names of the grid points. Each runs separately; the first one fills the matrix."""

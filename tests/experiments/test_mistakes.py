@@ -83,6 +83,12 @@ DATA: list[tuple[str, str, str, str]] = [
     ("code", "mbpp.jsonl", mbpp(text=3), "the text of 1 is not a string"),
     ("code", "mbppcode.jsonl", mbpp(code=3), "the code of 1 is not a string"),
     ("summarization", "number.jsonl", '{"article": 3, "summary": "s"}', "article must be a text"),
+    ("free_form", "empty.jsonl", "", "holds no prompt; give JSON lines of prompt and answer"),
+    ("free_form", "other.jsonl", '{"question": "q", "answer": "a"}', r"line 1: has no prompt; found question, answer"),
+    ("free_form", "prompt.jsonl", '{"prompt": 3, "answer": "a"}', "the prompt must be a text; found '3'"),
+    ("free_form", "answer.jsonl", '{"prompt": "p", "answer": {}}', "the answer must be a text or a list of texts"),
+    ("free_form", "list.jsonl", '{"prompt": "p", "answer": []}', "the answer must be a text or a list of texts"),
+    ("free_form", "deep.jsonl", '{"prompt": ' + DEEP + "}", "line 1: nested too deep"),
     ("summarization", "deep.jsonl", '{"article": ' + DEEP + "}", "line 1: nested too deep"),
 ]  # fmt: skip
 
@@ -96,7 +102,7 @@ def test_unreadable_data_is_refused_in_one_line(tmp_path: Path, task: str, name:
 
 
 @pytest.mark.parametrize(
-    "key", ["perplexity", "multiple_choice", "code", "extractive_qa", "summarization", "divergence"]
+    "key", ["perplexity", "multiple_choice", "code", "extractive_qa", "summarization", "free_form", "divergence"]
 )
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero"])
 def test_pipes_and_devices_are_not_read(tmp_path: Path, key: str, kind: str) -> None:

@@ -41,8 +41,8 @@ def solve(strategy: Strategy[Any], config: StrategyConfig, result: Results, prob
         try:
             results = [result(request) for request in steps.send(results)]
         except StopIteration as end:
-            assert isinstance(end.value, Answer)
-            return end.value
+            answer: Answer = end.value
+            return answer
 
 
 def world(

@@ -43,7 +43,7 @@ def test_log_probability_decides_between_equal_groups() -> None:
     def likelihood(text: str) -> float:
         return {"a": -2.0, "b": -1.0, "c": -0.5}[text]
 
-    texts = list("abcc") + ["d"]
+    texts = list("abccd")
     assert solve(STRATEGY, CONFIG, world(texts, returns=DOES.__getitem__, likelihood=likelihood)).text == "c"
     texts = list("aabcc")
     assert solve(STRATEGY, CONFIG, world(texts, returns=DOES.__getitem__, likelihood=likelihood)).text == "b"

@@ -78,6 +78,12 @@ def test_tasks_of_several_kinds_give_figures_and_items_that_are_compared(tmp_pat
     items = read_items(tmp_path / "items-lm_eval.jsonl", "lm_eval")
     diff = compare_items("lm_eval", items, items, "float32")
     assert diff.items == documents
+    TASK.run(bench, entry, config(MIXED[:1], folder, limit=None, sample=4, sample_seed=1), "")  # type: ignore[arg-type]
+    drawn = [json.loads(line)["id"] for line in (tmp_path / "items-lm_eval.jsonl").read_text().splitlines()]
+    assert len(drawn) == 4
+    assert drawn != [f"local_texts:{number}" for number in range(4)]  # the ids are those of all documents
+    assert entry.parameters["sample_of"] == 16
+    assert entry.figures["items"] == 4
     assert (diff.flips, diff.same_texts, diff.changed_answers) != (None, None, None)
     assert diff.same_texts is not None
     assert diff.same_texts.estimate == 1

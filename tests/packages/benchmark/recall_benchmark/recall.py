@@ -14,15 +14,23 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, flips, percent_of_reference, same_texts
 
 _SCORE = Score(metric="recall_share", prefix="recall", noun="recall", is_discrete=True, has_texts=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecallConfig:
+class RecallConfig(SampleOptions):
     data: str
     max_new_tokens: int = least(1)
+
+
+@dataclass(frozen=True)
+class Line:
+    id: str
+    prompt: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -68,15 +76,15 @@ class Recall(QualityTask[RecallConfig]):
 
     @override
     def texts(self, config: RecallConfig) -> Mapping[str, Sequence[Texts]]:
-        return {self.name: [(line["prompt"],) for line in self._lines(config)]}
+        return {self.name: [(line.prompt,) for line in self._lines(config)]}
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: RecallConfig, point: str) -> None:
         lines = self._lines(config)
-        prompts = [TextPrompt(f"recall-{number}", line["prompt"]) for number, line in enumerate(lines)]
+        prompts = [TextPrompt(line.id, line.prompt) for line in lines]
         answers = bench.answers(prompts, Decoding(config.max_new_tokens, ("\n",)))
         items = [
-            Item(asked.id, asked.prompt, text.text, text.ids, [line["answer"]], line["answer"] in text.text)
+            Item(asked.id, asked.prompt, text.text, text.ids, [line.answer], line.answer in text.text)
             for line, asked, (text,) in zip(lines, prompts, answers.texts, strict=True)
         ]
         bench.write_items(entry, items)
@@ -89,14 +97,15 @@ class Recall(QualityTask[RecallConfig]):
             **answers.figures,
         }
 
-    def _lines(self, config: RecallConfig) -> list[dict[str, str]]:
+    def _lines(self, config: RecallConfig) -> list[Line]:
         try:
             lines = [json.loads(line) for line in self.path(config).read_text(encoding="utf-8").splitlines()]
-            return [{"prompt": str(line["prompt"]), "answer": str(line["answer"])} for line in lines]
+            read = [Line(f"recall-{n}", str(line["prompt"]), str(line["answer"])) for n, line in enumerate(lines)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"benchmark.recall.data={config.data} is no JSONL of prompt and answer: {error!r}"
             ) from error
+        return sampled(read, config, self.name)
 
 
 TASK = Recall()
