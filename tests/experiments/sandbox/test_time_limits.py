@@ -28,6 +28,7 @@ OPTIONS = SandboxConfig(
     memory_mib=256,
     allow_unsafe=False,
     bubblewrap=False,
+    packages=(),
 )
 SLOW_S = {"small": 0.001, "large": 4.0, "endless": 300.0}  # CPU seconds at a unit of 0.1 s
 
