@@ -68,6 +68,20 @@ def test_a_name_of_two_cells_is_refused_with_names_of_one(folder: Path, capsys: 
     assert "  eager-draft    0.800" in out
 
 
+def test_a_cell_is_named_by_the_end_of_its_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        replace(make_record("eager"), record_id=f"run-1-0{number}-eager-bundled-auto-{name}-0a1b2c", config_hash=name)
+        for number, name in enumerate(("vote", "refine"))
+    ]
+    folder = write(tmp_path / "runs", records)
+    code, out, _ = said(capsys, str(folder), "--ensemble", "vote", "refine")
+    assert code == 0
+    assert "  vote      0.800" in out
+    code, _, err = said(capsys, str(folder), "--ensemble", "eager", "vote")
+    assert code == 2
+    assert "name one of eager-bundled-auto-vote, eager-bundled-auto-refine" in err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
