@@ -2,7 +2,7 @@
 
 More threads than requested make a comparison unfair. Fewer make the row's number of threads and its thread scaling
 false. But engines do not split small work, so fewer threads are a failure only in batches, and only if the cell uses at
-most half of them where the reference uses more for the same prompts.
+most half of them where the reference uses more for the same prompts, in rounds long enough to tell.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from statistics import median
 from runtime_matrix.experiments.records.comparison import Launch, Side
 
 _ONE_THREAD, _BATCHED = "one_thread", "batched"  # blocks: timed with one thread; large enough to be split
+_LEAST_ROUND_CPU_S = 0.02  # of a batch; in shorter rounds, helper threads have shares as large as a computing one's
 _MOST_CPU_RATIO = 1.1  # CPU time over wall time and threads; clocks differ by a few percent in short rounds
 
 
@@ -49,7 +50,8 @@ def threads(launches: Sequence[Launch], asked: int) -> ThreadUse | None:
         if ratio is not None and ratio > _MOST_CPU_RATIO * allowed:
             return ThreadUse(f"uses {ratio:.2f} s of CPU time per second with {_threads(allowed)}", "", figures)
     in_batches, reference = counts.get(_BATCHED), _busy(launches, _BATCHED, "reference")
-    if in_batches is not None and reference is not None and in_batches <= asked / 2 < reference:
+    is_large = _round_cpu_s(launches, _BATCHED) >= _LEAST_ROUND_CPU_S
+    if is_large and in_batches is not None and reference is not None and in_batches <= asked / 2 < reference:
         problem = (
             f"{_threads(in_batches)} of {asked} {_computes(in_batches)} in batches, {reference:g} of the reference"
         )
@@ -69,6 +71,15 @@ def _sides(launches: Sequence[Launch], name: str, which: str) -> list[Side]:
 def _busy(launches: Sequence[Launch], name: str, which: str) -> float | None:
     counts = [side.busy_threads for side in _sides(launches, name, which) if side.busy_threads is not None]
     return median(counts) if counts else None
+
+
+def _round_cpu_s(launches: Sequence[Launch], name: str) -> float:
+    """Return the CPU seconds of a round of the side that needs less, median over launches; 0 without rounds."""
+    per_round = {
+        which: [side.rounds_cpu_s / len(side.steps_s) for side in _sides(launches, name, which) if side.steps_s]
+        for which in ("candidate", "reference")
+    }
+    return min(median(times) if times else 0.0 for times in per_round.values())
 
 
 def _cpu_ratio(launches: Sequence[Launch], name: str) -> float | None:

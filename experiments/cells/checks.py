@@ -32,6 +32,8 @@ def check_configuration(config: CellConfig) -> None:
 def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
     """Check the model's context length, the data of each benchmark, and the draft model. Raises UserError."""
     _check_benchmarks(config, facts)
+    if facts.has_tokenizer:
+        _check_strategy(config)
     _check_draft(config, facts, artifacts)
 
 
@@ -55,6 +57,20 @@ def _check_names(config: CellConfig) -> None:
             _check_addresses(f"{which}.{part}", getattr(runtime, part))
     for task, options in config.benchmark.items():
         task.check(options)
+
+
+def _check_strategy(config: CellConfig) -> None:
+    """Refuse a strategy that no chosen benchmark follows, or that the benchmark's options or data contradict."""
+    if config.strategy.strategy is None:
+        return
+    takers = [(task, options) for task, options in config.benchmark.items() if task.takes_strategies]
+    if not takers:
+        raise UserError(
+            f"strategy={config.strategy.name} would be ignored: it is for programs, so add the benchmark code, as in "
+            "'benchmark=[code]'"
+        )
+    for task, options in takers:
+        task.check_strategy(options, config.strategy)
 
 
 def _check_addresses(key: str, part: JsonObject) -> None:
@@ -121,6 +137,7 @@ def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:
         task.check_model(options, facts)
     for task, options in config.benchmark.items() if facts.has_tokenizer else ():
         task.check_data(options)  # without a tokenizer, benchmarks of text are skipped with that reason
+        task.check_sandbox(options, config.sandbox)
 
 
 def _check_draft(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import identity_of
-from runtime_matrix.experiments.records.schema import Record
+from runtime_matrix.experiments.records.schema import NO_STRATEGY, Record
 
 _ABSENT = object()
+_OWN = "strategy."  # prefix of a strategy's own options
 _MOST_SHOWN = 4  # options
 
 
@@ -61,7 +62,7 @@ def _differences(cells: Mapping[str, JsonObject]) -> dict[str, str]:
     comparable = {name: _comparable(config, shared) for name, config in cells.items()}
     texts = {}
     for name, options in comparable.items():
-        keys = [key for key in options if any(other.get(key, _ABSENT) != options[key] for other in comparable.values())]
+        keys = [key for key in options if any(_differ(key, options, other) for other in comparable.values())]
         words = [f"{key.removeprefix('benchmark.')}={_shown(options[key])}" for key in keys if options[key] is not None]
         if any(set(benchmarks) != shared for benchmarks in chosen.values()):
             words.insert(0, f"benchmark=[{','.join(chosen[name])}]")
@@ -73,9 +74,18 @@ def _differences(cells: Mapping[str, JsonObject]) -> dict[str, str]:
 def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
     """Return the options that distinguish cells, flattened; of the hardware, only name and threads."""
     hw, chosen = config.get("hw") or {}, config.get("benchmark") or {}
-    parts = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference")}
+    parts = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference", "strategy")}
     parts["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
+    strategy = dict(config.get("strategy") or {})
+    parts["strategy"] = name = strategy.pop("name", NO_STRATEGY)
+    parts |= {f"{_OWN}{name}.{key}": value for key, value in strategy.items()}
     return _flat({**parts, "benchmark": {key: value for key, value in chosen.items() if key in benchmarks}})
+
+
+def _differ(key: str, options: JsonObject, other: JsonObject) -> bool:
+    """Return whether a cell has another value; options of a strategy differ from those of the same strategy only."""
+    absent = options[key] if key.startswith(_OWN) else _ABSENT
+    return bool(other.get(key, absent) != options[key])
 
 
 def _shown(value: object) -> str:
@@ -95,6 +105,7 @@ def _exact(record: Record) -> tuple[str, ...]:
         record.model.digest,
         record.hw.name,
         str(record.hw.threads),
+        record.strategy,
         ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
 

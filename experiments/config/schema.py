@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.config.validate import among, least, outside_identity
+from runtime_matrix.experiments.config.validate import Rule, among, least, outside_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +177,20 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Limits per generated program. `workers` None: one per processor."""
+    """Limits per generated program. `workers` None: one per processor. `packages`: import names.
+
+    Floor and ceiling are in calibrated units.
+    """
 
     workers: int | None = least(1, most=1024, identity=False)
+    early_stop: bool
+    time_limits: str = among("adaptive", "fixed")
+    time_multiple: float = least(1)
+    time_floor: float = least(1)
+    time_ceiling: float = least(1)
     cpu_s: int = least(1)
     wall_s: float = least(1)
     memory_mib: int = least(64)
     allow_unsafe: bool
     bubblewrap: bool
+    packages: tuple[str, ...] = Rule(may_be_empty=True).field()

@@ -30,6 +30,7 @@ from runtime_matrix.experiments.reports.claims_table import LEGEND, why
 from runtime_matrix.experiments.reports.detail import Detail, detail
 from runtime_matrix.experiments.reports.flipped import Flipped
 from runtime_matrix.experiments.reports.page_data import PageData, axis_labels, page_data
+from runtime_matrix.experiments.reports.strategies import GAIN
 from runtime_matrix.experiments.reports.text import foot
 from runtime_matrix.experiments.reports.verdict import bars, sentence
 from runtime_matrix.experiments.tasks.registry import benchmarks
@@ -46,6 +47,7 @@ _SCRIPTS = (
     "distribution",
     "audit",
     "cell",
+    "strategies",
     "serving",
     "trends",
     "main",
@@ -118,6 +120,7 @@ def page_of_rows(
         y_axes=[key for key in SCORES if any(key in (column.key, STAND_INS.get(column.key)) for column in columns)],
         choices=_choices(rows),
         has_trends=bool(series),
+        has_strategies=any(row.get(GAIN) is not None for row in rows),
         has_serving=any(cell.serving for cell in (cells or {}).values()),
         commands={name: command_line(name) for name in ("advise", "report", "claims")},
         has_alarms=any(is_alarm(row) for row in rows),

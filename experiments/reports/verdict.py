@@ -10,6 +10,7 @@ from runtime_matrix.experiments.advice.next_steps import beside_reference
 from runtime_matrix.experiments.analysis.columns import is_alarm
 from runtime_matrix.experiments.analysis.speed_row import ONE_LAUNCH
 from runtime_matrix.experiments.records.row import Row
+from runtime_matrix.experiments.reports.strategies import strategies_sentence
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def _nothing_compared(rows: Sequence[Row]) -> str:
         return "No speed can be compared: see the cells in red."
     measured = [row for row in rows if row.status == "ok"]
     if all(row.is_reference for row in measured):
+        if (of_strategies := strategies_sentence(measured)) is not None:
+            return of_strategies
         more = beside_reference(measured, "onnxruntime")
         return f"Only the reference, {measured[0].runtime}, is measured. Compare it with another runtime: {more}"
     if any(row.speedup_reason == ONE_LAUNCH for row in measured):

@@ -29,13 +29,18 @@ class Check:
 
 
 @lru_cache(maxsize=4096)
-def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "") -> tuple[Check, ...]:
+def plan_checks(
+    test: str, entry_point: str, calls_check: bool, helpers: str = "", split: bool = False
+) -> tuple[Check, ...]:
     """Return the checks in the order of the test; SyntaxError if it is not Python.
 
     `helpers` is code of the problem (not of the program) that the test needs. The grader runs it itself.
+    `split`: each assertion of `check` is a check of its own, where that keeps its meaning.
     """
     if calls_check:
-        return (Check("call", f"check({entry_point})", setup=f"{helpers}\n{test}"),)
+        setup = f"{helpers}\n{test}"
+        parts = _assertions(_tree(setup), entry_point) if split else ()
+        return tuple(Check("call", code, setup=setup) for code in parts or (f"check({entry_point})",))
     checks: list[Check] = []
     imports: list[str] = []
     imported: set[str] = set()
@@ -50,6 +55,44 @@ def plan_checks(test: str, entry_point: str, calls_check: bool, helpers: str = "
         else:
             checks.append(_compared(statement) or Check("inside", code))
     return tuple(checks)
+
+
+def _assertions(setup: ast.Module, entry_point: str) -> list[str]:
+    """Return the code of each assertion of `check`, preceded by the statements before it; empty if it has to run whole.
+
+    That is so unless `check` is a straight line of assertions, assignments and imports whose names are its own.
+    """
+    definitions = [node for node in setup.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
+    if len(definitions) != 1 or len(definitions[0].args.args) != 1:
+        return []
+    (check,) = definitions
+    straight = (ast.Assert, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Import, ast.ImportFrom, ast.Pass)
+    if not all(isinstance(statement, straight) for statement in check.body):
+        return []
+    candidate = check.args.args[0].arg
+    if _bound(check.body) & (_bound(setup.body) | {entry_point, candidate}) or candidate in _bound(setup.body):
+        return []  # in `check` they would hide the others, outside of it they would replace them
+    parts, before = [], [f"{candidate} = {entry_point}"]
+    for statement in check.body:
+        before.append(ast.unparse(statement))
+        if isinstance(statement, ast.Assert):
+            parts.append("\n".join(before))
+            before = []
+    return parts if not before or not parts else [*parts[:-1], "\n".join([parts[-1], *before])]
+
+
+def _bound(statements: list[ast.stmt]) -> set[str]:
+    """Return the names that the statements bind in their own scope, and those of comprehensions."""
+    names: set[str] = set()
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+        else:
+            nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+            names |= {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    return names
 
 
 def verdict_is_inside(checks: tuple[Check, ...]) -> bool:

@@ -17,12 +17,14 @@ import signal
 import socket
 import sys
 import time
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import layers
+import comparison
+import confinement
 import seccomp
 import values
 import zygote
@@ -30,9 +32,9 @@ import zygote
 sys.path.pop(0)  # programs must not find these modules by name in this folder
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
+    from runtime_matrix.experiments.sandbox.messages import CasesMessage, Ended, Job, Order, Reply, Setup
 
-_MOST_BYTES = 16 << 20  # limit of an answer
+_MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
 
 
 class _Ended(BaseException):
@@ -52,11 +54,32 @@ class _Program:
 
     def ask(self, request: dict[str, str]) -> Any:
         """Return the program's answer; raises its exception, or _Ended."""
+        self._send(request)
+        return self.answer()
+
+    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any]:
+        """Return (True, value), or (False, name of the exception); raises _Ended."""
+        self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
+        line = self._line()
+        try:
+            reply = json.loads(line)
+            return (False, str(reply["error"])[:100]) if "error" in reply else (True, values.decode(reply["ok"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
+            raise self.malformed() from None
+
+    def malformed(self) -> _Ended:
+        """Return the end of a program that answered something else than a value."""
+        return self._end("failed", "the program's answer is malformed")
+
+    def too_long(self) -> _Ended:
+        """Return the end of a program that answered too much."""
+        return self._end("failed", "the outputs are too long")
+
+    def _send(self, request: dict[str, str]) -> None:
         try:
             self._wire.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
             raise self._end("crash", "the program ended before the check") from None
-        return self.answer()
 
     def _end(self, status: str, reason: str) -> _Ended:
         self.ended = self.ended or _Ended(status, reason)
@@ -75,7 +98,7 @@ class _Program:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
                 raise  # the program's own exception
-            raise self._end("failed", "the program's answer is malformed") from None
+            raise self.malformed() from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
@@ -101,7 +124,9 @@ def main() -> None:
     orders, zygote_end = socket.socketpair()
     setup = json.loads(sys.argv[1])
     nothing = os.open("/dev/null", os.O_RDWR)  # opened first, because Landlock forbids opening it for writing
+    threads = os.open("/proc/self/task", os.O_RDONLY)  # likewise, because the private root has no /proc
     level, filters = _confine(setup)
+    _import(setup["imported"], threads)
     if os.fork() == 0:
         orders.close()
         zygote.serve(zygote_end, nothing, filters, setup["scratch"] if "scratch" in level else None)
@@ -116,22 +141,12 @@ def main() -> None:
 
 def _confine(setup: Setup) -> tuple[list[str], Any]:
     """Apply the layers that the host allows; return the names of the active layers, and the filters."""
-    level, scratch = ["rlimits"], setup["scratch"]
     memory = setup["memory_mib"] << 20  # limits the grader, which reads answers of programs
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if setup["library"]:
-        sys.path[:] = setup["library"]
-    if "unprivileged" not in setup["without"] and layers.become_nobody((setup["library"] or [os.__file__])[0]):
-        level.append("unprivileged")
-    if "namespaces" not in setup["without"]:
-        level += _namespaces(setup)
-    if "landlock" not in setup["without"]:
-        with contextlib.suppress(OSError):
-            layers.no_new_privileges()
-            layers.landlock(setup["readable"], setup["listable"], [scratch] if "scratch" in level else [])
-            level.append("landlock")
-    layers.drop_capabilities()
-    layers.die_with_parent()  # must follow the changes of user, which undo it
+        _move_library(setup["library"])
+    sys.path += [setup["packages"]] if setup["packages"] else []
+    level = ["rlimits", *confinement.confine(setup, must_read=(setup["library"] or [os.__file__])[0])]
     filters = None
     if "seccomp" not in setup["without"]:
         with contextlib.suppress(OSError):
@@ -140,24 +155,22 @@ def _confine(setup: Setup) -> tuple[list[str], Any]:
     return level, filters
 
 
-def _namespaces(setup: Setup) -> list[str]:
-    try:
-        has_pids = layers.namespaces("pids" not in setup["without"])
-    except OSError:
-        return []
-    level = ["namespaces", *(["pids"] if has_pids else [])]
-    scratch = None if "scratch" in setup["without"] else setup["scratch"]
-    if "private_root" not in setup["without"]:
-        try:
-            layers.private_root(setup["base"], setup["shown"], setup["hidden"], scratch)
-            return [*level, "private_root", *(["scratch"] if scratch else [])]
-        except OSError:
-            pass
-    if scratch:
-        with contextlib.suppress(OSError):
-            layers.mount_scratch(setup["scratch"])
-            level.append("scratch")
-    return level
+def _move_library(library: list[str]) -> None:
+    """Import from a copy of Python's library from now on, also the parts of packages that are imported already."""
+    before = os.path.dirname(os.__file__)
+    sys.path[:] = library
+    for module in list(sys.modules.values()):
+        for number, path in enumerate(getattr(module, "__path__", ())):
+            module.__path__[number] = path.replace(before, library[0], 1)
+
+
+def _import(packages: list[str], threads: int) -> None:
+    """Import the packages, once for all programs. `threads` is a descriptor of the folder of threads; it is closed."""
+    for name in packages:
+        __import__(name)
+        if len(os.listdir(threads)) > 1:
+            sys.exit(f"{name} starts threads when it is imported, which no program would inherit: name another package")
+    os.close(threads)
 
 
 def _grade(job: Job, orders: socket.socket) -> Reply:
@@ -169,35 +182,118 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     orders.sendall(message)
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
-    status, reason = "passed", ""
-    try:
-        program.answer()
-        for check in job["checks"]:
-            _run(check, program, job["entry_point"])
-    except _Ended:
-        pass
-    except AssertionError as error:
-        status, reason = "failed", f"AssertionError {error}".strip()
-    except BaseException as error:
-        status, reason = "failed", f"{type(error).__name__}: {error}"
-    if program.ended is not None:  # holds even if the test caught the exception
-        status, reason = program.ended.status, program.ended.reason
+    status, reason, passed = _run_checks(job, program)
+    right, outputs = 0, list[Any]()
+    cases = job.get("cases")
+    if status == "passed" and cases is not None:
+        status, reason, right, passed_cases = _run_cases(job, program, cases)
+        passed += passed_cases
+    if status == "passed" and job.get("inputs"):
+        status, reason = _trouble(program, partial(_collect, job, program, outputs)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
     grader_end.close()
-    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
-    is_over = ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * job["limits"]["cpu_s"]
-    if status in ("crash", "failed") and is_over:
+    if _is_over(status, ended, job):
         status, reason = "timeout", f"longer than {job['limits']['cpu_s']} s of CPU time"
-    elif status == "crash" and ended["code"] < 0 and ended["code"] != -9:
+    elif status == "crash" and ended["code"] < 0 and ended["code"] != -signal.SIGKILL:
         reason = f"killed by signal {-ended['code']}"
     return {
         "status": status,
         "reason": reason[:300],
         "cpu_s": ended["cpu_s"],
         "wall_s": time.monotonic() - start,
+        "checks_passed": passed,
         "is_clean": ended["is_clean"],
+        "right": right,
+        "outputs": outputs,
     }
+
+
+def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, str, int, int]:
+    """Return status and reason, by the first wrong output, how many were right before it, and how many in all."""
+    trouble, right, passed = None, 0, 0
+    for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
+        own_trouble = _trouble(program, partial(_compare, cases, arguments, expected, program, job["entry_point"]))
+        trouble = trouble or own_trouble
+        right += trouble is None
+        passed += own_trouble is None
+        if program.ended is not None or (trouble is not None and job["early_stop"]):
+            break
+    return (*(trouble or ("passed", "")), right, passed)
+
+
+def _compare(cases: CasesMessage, arguments: str, expected: Sequence[str], program: _Program, entry_point: str) -> None:
+    is_value, value = program.call(entry_point, arguments)
+    if not is_value:
+        raise AssertionError(f"it raised {value}")
+    if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
+        raise AssertionError(f"{_short(value)} instead of {expected[1][:60]}")
+
+
+def _short(value: Any) -> str:
+    try:
+        text: str = values.canonical(value)
+        return text[:60]
+    except (RecursionError, MemoryError):
+        return "a value that is nested too deeply"
+
+
+def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
+    """Append the output of each input; raises _Ended."""
+    size = 0
+    for arguments in job["inputs"]:
+        is_value, value = program.call(job["entry_point"], arguments)
+        try:
+            output = comparison.kept(value) if is_value else ("error", value)
+        except (RecursionError, MemoryError):
+            raise program.malformed() from None
+        size += len(output[1])
+        if size > _MOST_BYTES:
+            raise program.too_long()
+        outputs.append(output)
+
+
+def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:
+    """Return status and reason, by the first trouble, and how many checks passed."""
+    trouble = _trouble(program, program.answer)
+    if trouble is not None:
+        return (*trouble, 0)
+    passed = 0
+    shared: dict[str, dict[str, Any]] = {}
+    for check in job["checks"]:
+        own_trouble = _trouble(program, partial(_run, check, program, job["entry_point"], shared))
+        passed += own_trouble is None
+        trouble = trouble or own_trouble
+        if program.ended is not None or (trouble is not None and job["early_stop"]):
+            break
+    return (*(trouble or ("passed", "")), passed)
+
+
+def _trouble(program: _Program, work: Callable[[], Any]) -> tuple[str, str] | None:
+    """Do the work; return status and reason if it failed."""
+    trouble = None
+    try:
+        work()
+    except _Ended:
+        pass
+    except AssertionError as error:
+        trouble = "failed", f"AssertionError {error}".strip()
+    except BaseException as error:
+        trouble = "failed", f"{type(error).__name__}: {error}"
+    if program.ended is not None:  # holds even if the test caught the exception
+        trouble = program.ended.status, program.ended.reason
+    return trouble
+
+
+def _is_over(status: str, ended: Ended, job: Job) -> bool:
+    """Return whether a program was ended by its limit of CPU time, or has passed beyond it by ignoring the signal."""
+    limit_s = job["limits"]["cpu_s"]
+    if status == "passed":
+        return ended["cpu_s"] > limit_s
+    if status == "timeout" or (status == "failed" and not job["early_stop"]):  # checks that follow do not count
+        return False
+    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
+    return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * limit_s
 
 
 @lru_cache(maxsize=2048)  # the samples of a problem share its test
@@ -205,15 +301,19 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<test>", "exec")
 
 
-def _run(check: dict[str, str], program: _Program, entry_point: str) -> None:
+def _run(check: dict[str, str], program: _Program, entry_point: str, shared: dict[str, dict[str, Any]]) -> None:
+    """Run one check. `shared`: the names that checks with the same setup have in common."""
     if check["kind"] == "call":
-        names: dict[str, Any] = {"__name__": "check"}
-        exec(_compiled(check["setup"]), names)
+        names = shared.get(check["setup"])
+        if names is None:
+            names = {"__name__": "check"}
+            exec(_compiled(check["setup"]), names)
 
-        def stub(*arguments: Any, **keywords: Any) -> Any:
-            return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
+            def stub(*arguments: Any, **keywords: Any) -> Any:
+                return program.ask({"call": entry_point, "arguments": values.dumps((arguments, keywords))})
 
-        names[entry_point] = stub
+            names[entry_point] = stub
+            shared[check["setup"]] = names
         exec(_compiled(check["code"]), names)
     elif check["kind"] == "value":
         value = program.ask({"value": check["code"]})

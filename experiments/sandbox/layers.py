@@ -11,7 +11,7 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -155,10 +155,14 @@ _LIST = 1 << 3
 _READ = 1 << 2 | _LIST  # files, folders
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14  # write, remove, make folders and files, truncate
+_EXECUTE = 1 << 0
+_OF_FILES = _EXECUTE | 1 << 1 | 1 << 2 | 1 << 14  # rights that a single file can have
 
 
-def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequence[str]) -> None:
-    """Allow reading, listing and writing below the given paths, and no other access to files.
+def landlock(
+    readable: Sequence[str], listable: Sequence[str], writable: Sequence[str], executable: Sequence[str] = ()
+) -> None:
+    """Allow reading, listing, writing and executing below the given paths, and no other access to files.
 
     Raises OSError if the kernel denies it or has no Landlock.
     """
@@ -171,10 +175,11 @@ def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequenc
     attributes = [handled, *network, *scopes]
     packed = struct.pack(f"{len(attributes)}Q", *attributes)
     ruleset = _check(_LIBC.syscall(444, packed, ctypes.c_size_t(len(packed)), ctypes.c_uint(0)))
-    for paths, access in ((readable, _READ), (listable, _LIST), (writable, _READ | _WRITE)):
+    rules = ((readable, _READ), (listable, _LIST), (writable, _READ | _WRITE), (executable, _READ | _EXECUTE))
+    for paths, access in rules:
         for path in filter(os.path.exists, paths):
             file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            allowed = access & handled & (-1 if os.path.isdir(path) else ~_LIST)
+            allowed = access & handled & (-1 if os.path.isdir(path) else _OF_FILES)
             rule = struct.pack("=Qi", allowed, file)
             _check(_LIBC.syscall(445, ruleset, 1, rule, 0))
             os.close(file)
@@ -185,13 +190,15 @@ def landlock(readable: Sequence[str], listable: Sequence[str], writable: Sequenc
 # Limits
 
 
-def limit(limits: Limits) -> None:
-    """Limit this process for good: CPU seconds, memory, file size, open files."""
-    memory, size = limits.memory_mib << 20, limits.file_mib << 20
+def limit(limits: Limits, memory: Mapping[int, int] | None = None) -> None:
+    """Limit this process for good: CPU seconds, memory, file size, open files.
+
+    `memory`: limits by kind, where that of the address space would not do.
+    """
     for kind, value in (
         (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, size),
+        *(memory or {resource.RLIMIT_AS: limits.memory_mib << 20}).items(),
+        (resource.RLIMIT_FSIZE, limits.file_mib << 20),
         (resource.RLIMIT_NOFILE, limits.files),
         (resource.RLIMIT_CORE, 0),
     ):

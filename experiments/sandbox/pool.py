@@ -19,14 +19,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
+from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
+from runtime_matrix.experiments.sandbox.packages import ONE_THREAD, copy_to, find
+from runtime_matrix.experiments.sandbox.values import dumps
 
 # What each layer keeps programs from doing, for the note about missing layers.
 LAYERS = {
@@ -40,7 +44,6 @@ LAYERS = {
     "seccomp": "making most system calls",
 }
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
-_GRADER = Path(__file__).with_name("grader.py")
 _GRADER_MIB = 256  # more than a program's memory, since the grader holds answers while reading them
 _GRACE_S = 5.0  # time of a grader beyond a program's wall limit
 
@@ -54,11 +57,14 @@ class Program:
     entry_point: str
     calls_check: bool
     helpers: str = ""
+    cases: Cases | None = None  # run after the test
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of program and test in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of program and tests in hexadecimal."""
+        content = [self.code, self.test, self.entry_point, self.calls_check, self.helpers]
+        cases = self.cases.digest if self.cases is not None else None
+        return hashlib.sha256(json.dumps([*content, cases]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,31 @@ class Verdict:
     reason: str
     cpu_s: float | None  # of the program alone; None if it was killed with its grader
     wall_s: float
+    checks: int | None = None  # parts of its test; None with early stop
+    checks_passed: int | None = None
+    base_status: str | None = None  # of the base tests alone; None for a program without cases
 
     @property
     def passed(self) -> bool:
         """Return whether the status is "passed"."""
         return self.status == "passed"
 
+    @property
+    def passed_base(self) -> bool:
+        """Return whether the base tests passed; all tests are base tests for a program without cases."""
+        return (self.base_status or self.status) == "passed"
+
 
 class Pool:
-    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers."""
+    """Judges programs in up to `workers` graders. UserError without the required layers; `without` omits layers.
+
+    With `early_stop`, the first check that fails ends a test; without it, all are run and counted.
+    Programs can import Python's own modules and the named `packages`.
+    """
+
+    _script = Path(__file__).with_name("grader.py")
+    _required: tuple[str, ...] = REQUIRED
+    _can_be_unsafe = True
 
     def __init__(
         self,
@@ -86,6 +108,8 @@ class Pool:
         allow_unsafe: bool = False,
         bubblewrap: bool = False,
         without: tuple[str, ...] = (),
+        early_stop: bool = True,
+        packages: Sequence[str] = (),
     ):
         if sys.platform != "linux":
             raise UserError("generated code needs Linux for its sandbox; leave the benchmark code out on this system")
@@ -94,13 +118,11 @@ class Pool:
                 "sandbox.bubblewrap=true, but bwrap is not installed: install bubblewrap or set it to false"
             )
         self._limits, self._bubblewrap, self._without = limits or Limits(), bubblewrap, without
+        self._early_stop = early_stop
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._library: list[str] = []
-        if os.geteuid() == 0 and not readable_by_others(os.__file__):
-            # Root's library is unreadable for the unprivileged user.
-            self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
-            os.chmod(self._copy.name, 0o755)
-            self._library = _copied_library(Path(self._copy.name) / "python")
+        self.packages = find(packages)
+        self._copy_python()
         try:
             first = self._first(allow_unsafe)
         except UserError:
@@ -114,17 +136,28 @@ class Pool:
             self._free.put(None)  # started on demand
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
 
+    def _copy_python(self) -> None:
+        must_copy = os.geteuid() == 0 and not readable_by_others(os.__file__)  # root's own library
+        if not must_copy and not self.packages:
+            return
+        self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
+        os.chmod(self._copy.name, 0o755)
+        if must_copy:
+            self._library = _copied_library(Path(self._copy.name) / "python")
+        if self.packages:
+            copy_to(self.packages, Path(self._copy.name) / "packages")
+
     def _first(self, allow_unsafe: bool) -> _Grader:
         grader = self._start()
-        missing = [layer for layer in REQUIRED if layer not in grader.level]
+        missing = [layer for layer in self._required if layer not in grader.level]
         if missing and not allow_unsafe:
             grader.close()
             advice = (
                 "start it as a user other than root" if self._bubblewrap and os.geteuid() == 0 else "use another host"
             )
             raise UserError(
-                f"generated code requires {', '.join(REQUIRED)}; this host lacks {', '.join(missing)}: "
-                f"{advice}, or set sandbox.allow_unsafe=true"
+                f"generated code requires {', '.join(self._required)}; this host lacks {', '.join(missing)}: "
+                f"{advice}{', or set sandbox.allow_unsafe=true' if self._can_be_unsafe else ''}"
             )
         return grader
 
@@ -134,9 +167,25 @@ class Pool:
         missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
         return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
 
-    def submit(self, program: Program) -> Future[Verdict]:
-        """Queue a program and return its verdict as a future."""
-        return self._threads.submit(self._judge, program)
+    def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict]:
+        """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""
+        return self._threads.submit(self._judge, program, limits or self._limits)
+
+    def outputs(
+        self, code: str, entry_point: str, inputs: Sequence[Sequence[object]], limits: Limits | None = None
+    ) -> Future[Outputs]:
+        """Queue a program and return as a future what its function returns for each list of arguments.
+
+        All calls are made in one process, in order; every call gets its own copy of its arguments, which are plain
+        values (`values.py`). An exception ends its call only. `limits`: as for `submit`.
+        """
+        texts = [dumps(list(row)) for row in inputs]
+        return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
+
+    @property
+    def versions(self) -> list[str]:
+        """What programs run with besides Python: its packages, with their versions."""
+        return [str(package) for package in self.packages]
 
     def __enter__(self) -> Pool:
         return self
@@ -155,31 +204,64 @@ class Pool:
         if self._copy is not None:
             self._copy.cleanup()
 
-    def _judge(self, program: Program) -> Verdict:
+    def _judge(self, program: Program, limits: Limits) -> Verdict:
         try:
-            checks = plan_checks(program.test, program.entry_point, program.calls_check, program.helpers)
+            checks = plan_checks(
+                program.test, program.entry_point, program.calls_check, program.helpers, split=not self._early_stop
+            )
         except (SyntaxError, ValueError) as error:
             return Verdict("failed", f"the test is not valid Python: {error}", None, 0.0)
         job: Job = {
             "program": program.code,
             "checks": [check.plain() for check in checks],
             "entry_point": program.entry_point,
-            "limits": asdict(self._limits),
+            "limits": asdict(limits),
+            "early_stop": self._early_stop,
+            "cases": program.cases.message() if program.cases is not None else None,
         }
+        reply, wall_s = self._run(job)
+        cases = program.cases
+        if reply is None:
+            status = "timeout"
+            return Verdict(status, "the check did not end", None, wall_s, base_status=status if cases else None)
+        reason, base_status = reply["reason"], None
+        if cases is not None:
+            base_status = cases.base_status(reply["right"], reply["status"])
+            reason = cases.explain(reply["right"], reason)
+        verdict = Verdict(reply["status"], reason, reply["cpu_s"], reply["wall_s"], base_status=base_status)
+        if self._early_stop:
+            return verdict
+        parts = len(checks) + (len(cases.inputs) if cases is not None else 0)
+        return replace(verdict, checks=parts, checks_passed=reply["checks_passed"])
+
+    def _outputs(self, code: str, entry_point: str, inputs: list[str], limits: Limits) -> Outputs:
+        job: Job = {
+            "program": code,
+            "checks": [],
+            "entry_point": entry_point,
+            "limits": asdict(limits),
+            "early_stop": True,
+            "inputs": inputs,
+        }
+        reply, wall_s = self._run(job)
+        if reply is None:
+            return Outputs("timeout", "the program did not end", (), None, wall_s)
+        status = "finished" if reply["status"] == "passed" else reply["status"]
+        answers = tuple(Output(text, kind == "error", kind == "digest") for kind, text in reply["outputs"])
+        return Outputs(status, reply["reason"], answers, reply["cpu_s"], reply["wall_s"])
+
+    def _run(self, job: Job) -> tuple[Reply | None, float]:
+        """Return the reply of a grader, None if it ended or took too long, and the wall seconds."""
         grader = self._free.get()
         try:
             if grader is None:
                 grader = self._start()
             start = time.monotonic()
-            reply = grader.grade(job, self._limits.wall_s + _GRACE_S)
-            if reply is not None:
-                if not reply["is_clean"]:  # it left files that the next program could find
-                    grader.close()
-                    grader = None
-                return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"])
-            grader.close()
-            grader = None
-            return Verdict("timeout", "the check did not end", None, time.monotonic() - start)
+            reply = grader.grade(job, job["limits"]["wall_s"] + _GRACE_S)
+            if reply is None or not reply["is_clean"]:  # it left files that the next program could find
+                grader.close()
+                grader = None
+            return reply, time.monotonic() - start
         finally:
             self._free.put(grader)
 
@@ -189,24 +271,29 @@ class Pool:
         for path in (folder, scratch, base):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o755)
-        setup: Setup = {
-            **_places(self._library),
-            "scratch": scratch,
-            "base": base,
-            "without": list(self._without),
-            "memory_mib": self._limits.memory_mib + _GRADER_MIB,
-        }
-        command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(_GRADER), json.dumps(setup)]
+        setup = self._setup(scratch, base)
+        command = [os.path.realpath(sys.executable), "-I", "-S", "-W", "ignore", str(self._script), json.dumps(setup)]
         if self._bubblewrap:
             wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
             command = [*wrap.split(), "--bind", folder, folder, *command]
         return _Grader(command, folder)
+
+    def _setup(self, scratch: str, base: str) -> Setup:
+        return {
+            **_places(self._library, f"{self._copy.name}/packages" if self._copy and self.packages else ""),
+            "scratch": scratch,
+            "base": base,
+            "without": list(self._without),
+            "memory_mib": self._limits.memory_mib + _GRADER_MIB,
+            "imported": [package.name for package in self.packages],
+        }
 
 
 class _Grader:
     def __init__(self, command: list[str], scratch: str):
         self._scratch = scratch
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": scratch, "PYTHONHASHSEED": "0"}
+        environment |= dict.fromkeys(ONE_THREAD, "1")
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -273,10 +360,11 @@ def _copied_library(folder: Path) -> list[str]:
     return [str(folder), str(folder / "lib-dynload")]
 
 
-def _places(library: Sequence[str]) -> Places:
+def _places(library: Sequence[str], packages: str) -> Places:
     """Return the paths that an interpreter needs: its library, shared objects and time zones.
 
-    No files of the user and no third-party packages. `library` is the search path of the copy, if there is one.
+    No files of the user, and of third-party packages only the folder `packages`, "" if there is none. `library` is the
+    search path of the copy, if there is one.
     """
     own = [path for path in library[:1] or [sysconfig.get_path("stdlib"), os.path.dirname(os.__file__)]]
     shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
@@ -299,10 +387,14 @@ def _places(library: Sequence[str]) -> Places:
         if path.name in PACKAGES
     }
     files = [os.path.realpath(path) for path in files]
+    own_packages = [packages] if packages else []
     return {
         "library": list(library),
-        "readable": [*readable, *files],
+        "packages": packages,
+        "readable": [*readable, *files, *own_packages],
         "listable": libraries,
-        "shown": [*sorted(libraries, key=len), *files],
+        "writable": [],
+        "executable": [],
+        "shown": [*sorted(libraries, key=len), *files, *own_packages],
         "hidden": sorted(hidden),
     }

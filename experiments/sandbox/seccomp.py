@@ -38,12 +38,21 @@ unlink 87 0, unlinkat 263 35
 _FORKING_CALLS = """
 wait4 61 260, kill 62 129, setsid 112 157, recvmsg 47 212, recvfrom 45 207, sendto 44 206, prctl 157 167
 """
+# Calls of interpreters of other languages: to start one, and for its child processes.
+_EXECUTING_CALLS = "execve 59 221"
+_OPENING_CALLS = "open 2 0, openat 257 56"
+_CHILDREN_CALLS = "fork 57 0, vfork 58 0, wait4 61 260, getpgrp 111 0, getpgid 121 155, setpgid 109 154"
+# Newer calls for which libraries fall back to older ones if the kernel has none; their arguments are in memory.
+_ABSENT_CALLS = "clone3 435 435, io_uring_setup 425 425, pkey_alloc 330 289, openat2 437 437, close_range 436 436"
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOW, _KILL, _DENY, _NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _CREATING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
+_NEW_NAMESPACES = 0x7E020080
+_MAP_SHARED = 1
 _F_SETFL, _O_ASYNC = 4, 0x2000
 _FCNTL = (0, 1, 2, 3, _F_SETFL, 1030)  # duplicate, flags: no owner, no signal, no lease
+_FIONBIO = 0x5421
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # is it a terminal, its size, bytes to read, close on exec
 
 
@@ -66,10 +75,7 @@ def filters(may_write: bool) -> tuple[Filter, Filter]:
 
     Raises OSError on an architecture without known call numbers.
     """
-    machine = platform.machine()
-    if machine not in _ARCHITECTURES:
-        raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
-    column, architecture = _ARCHITECTURES[machine]
+    column, architecture = _architecture()
     clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
     fcntl, ioctl = ((72, 16), (25, 29))[column]
     allowed = [*_numbers(_CALLS, column), *_numbers(_FORKING_CALLS, column), clone, limits]
@@ -98,8 +104,45 @@ def filters(may_write: bool) -> tuple[Filter, Filter]:
     return Filter(zygote), Filter(program)
 
 
+def interpreter_filter(further_calls: str, can_fork: bool) -> Filter:
+    """Return the filter under which an interpreter is started and runs a program of its language.
+
+    It may execute files, which other layers limit to the interpreter and its tools. It may start threads, and other
+    processes only if it `can_fork`. OSError on an architecture without known call numbers.
+    """
+    column, architecture = _architecture()
+    allowed = [*_numbers(_CALLS, column), *_numbers(_WRITING_CALLS, column), *_numbers(_EXECUTING_CALLS, column)]
+    allowed += _numbers(further_calls, column) + (_numbers(_CHILDREN_CALLS, column) if can_fork else [])
+    clone, limits, fcntl, ioctl, mmap = ((56, 302, 72, 16, 9), (220, 261, 25, 29, 222))[column]
+    special = {clone, limits, fcntl, ioctl, mmap}
+    code = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
+    if can_fork:
+        code += _only_if(clone, 16, 0x45, _NEW_NAMESPACES, when_true=_DENY)
+    else:
+        code += _only_if(clone, 16, 0x45, _CLONE_THREAD, when_true=_ALLOW)
+    code += _only_if(mmap, 40, 0x45, _MAP_SHARED, when_true=_DENY)  # limits of memory do not count shared memory
+    code += _only_null(limits, 32)
+    code += _only_among(fcntl, 24, _FCNTL, refused=(_F_SETFL, 32, _O_ASYNC))
+    code += _only_among(ioctl, 24, (*_IOCTL, _FIONBIO))
+    for number in sorted(set(allowed) - special):
+        code += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+    for number in _numbers(_OPENING_CALLS, column):
+        code += [_jump(0x15, number, 0, 1), _return(_ALLOW)]
+    for number in _numbers(_ABSENT_CALLS, column):
+        code += [_jump(0x15, number, 0, 1), _return(_NO_SUCH_CALL)]
+    return Filter([*code, _return(_DENY)])
+
+
+def _architecture() -> tuple[int, int]:
+    """Return the column of the call numbers and the kernel's number of this machine's architecture."""
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        raise OSError(errno.ENOSYS, f"no system call numbers for {machine}")
+    return _ARCHITECTURES[machine]
+
+
 def _numbers(table: str, column: int) -> list[int]:
-    rows = [entry.split() for entry in table.split(",")]
+    rows = [entry.split() for entry in table.split(",") if entry.strip()]
     return [int(row[1 + column]) for row in rows if column == 0 or row[2] != "0"]
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
+import sys
 from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
 _BUILTIN_TYPES = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
+_ARRAY = re.compile(r"[<>|](b1|[iu][1248]|f[248]|c8|c16|U\d+)")  # NumPy's types whose items are plain Python values
 _MOST_BITS = 4096  # longer integers are sent in hexadecimal, because Python limits decimal ones
 
 
@@ -34,6 +37,22 @@ class Opaque:
 def dumps(value: Any) -> str:
     """Return the value as JSON; objects that are not plain data become `Opaque` on the other side."""
     return json.dumps(_encode(value))
+
+
+def canonical(value: Any) -> str:
+    """Return the value as `dumps` does, with sets and the keys of dictionaries in sorted order.
+
+    Equal values of the same types have equal texts. RecursionError if the value is nested too deeply.
+    """
+    return json.dumps(_sorted(_encode(value)))
+
+
+def key(value: Any) -> str:
+    """Return a text that is the same for all values that are equal to Python, such as 1, 1.0 and True.
+
+    All NaN have one text, and so have all opaque objects of one type. RecursionError as for `canonical`.
+    """
+    return canonical(_reduced(value))
 
 
 def loads(text: str) -> Any:
@@ -69,7 +88,59 @@ def _encode(value: Any) -> Any:
         return {"y": _BUILTIN_TYPES[value]}
     if kind is range:
         return {"r": [value.start, value.stop, value.step]}
-    return {"o": kind.__name__ if type(kind.__name__) is str else "object"}
+    return _encode_numpy(value) or {"o": kind.__name__ if type(kind.__name__) is str else "object"}
+
+
+def _encode_numpy(value: Any) -> Any:
+    """Return NumPy's array as its type, shape and items, and a scalar in a list; None for anything else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray) or not _ARRAY.fullmatch(value.dtype.str):
+        return None
+    return {"n": [value.dtype.str, list(value.shape), _encode(value.ravel().tolist())]}
+
+
+def _decode_numpy(kind: str, shape: list[int], items: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not _ARRAY.fullmatch(kind):
+        raise ValueError(f"no array of the type {kind!r}")
+    try:
+        return numpy.array(decode(items), kind).reshape(shape)[()]  # a scalar, if it has no dimension
+    except OverflowError as error:
+        raise ValueError("an item does not fit into the array's type") from error
+
+
+def _sorted(encoded: Any) -> Any:
+    """Return an encoded value with the items of sets and dictionaries sorted by their texts."""
+    if isinstance(encoded, list):
+        return [_sorted(item) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    ((kind, content),) = encoded.items()
+    content = _sorted(content)
+    return {kind: sorted(content, key=json.dumps) if kind in ("s", "f", "d") else content}
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a decoded value holds no `Opaque` object."""
+    if isinstance(value, dict):
+        return all(is_plain(name) and is_plain(item) for name, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(is_plain, value))
+    return not isinstance(value, Opaque)
+
+
+def _reduced(value: Any) -> Any:
+    """Return a plain value with integers in place of numbers that equal one, and frozen sets in place of sets."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    if isinstance(value, complex) and value.imag == 0:
+        return _reduced(value.real)
+    if isinstance(value, list | tuple | set | frozenset):
+        items = map(_reduced, value)
+        return list(items) if isinstance(value, list) else (tuple if isinstance(value, tuple) else frozenset)(items)
+    if isinstance(value, dict):
+        return {_reduced(name): _reduced(item) for name, item in value.items()}
+    return value
 
 
 def decode(value: Any) -> Any:
@@ -98,6 +169,8 @@ def decode(value: Any) -> Any:
             return range(*content)
         case "y" if content in _BUILTIN_TYPES.values():
             return getattr(builtins, content)
+        case "n":
+            return _decode_numpy(*content)
         case "o":
             return Opaque(str(content))
     raise ValueError(f"unknown kind of value {kind!r}")

@@ -56,7 +56,7 @@ def serve(
             os.close(files[0])
         else:
             code, cpu_s = _end(pid)
-            ended: Ended = {"code": code, "cpu_s": cpu_s, "is_clean": scratch is None or _clear(scratch)}
+            ended: Ended = {"code": code, "cpu_s": cpu_s, "is_clean": scratch is None or clear(scratch)}
             orders.sendall(json.dumps(ended).encode())
 
 
@@ -81,7 +81,7 @@ def _end(pid: int) -> tuple[int, float]:
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
 
-def _clear(scratch: str) -> bool:
+def clear(scratch: str) -> bool:
     """Empty the scratch folder; return False if something cannot be removed, such as an unreadable folder."""
     for entry in os.scandir(scratch):
         if entry.is_dir(follow_symlinks=False):

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.evaluation.requests import (
 )
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart
+from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 T = TypeVar("T")
@@ -156,6 +157,11 @@ class Bench(Protocol):
     @property
     def sandbox(self) -> SandboxConfig:
         """The limits and options of the sandbox."""
+        ...
+
+    @property
+    def strategy(self) -> StrategyChoice:
+        """The strategy for programs."""
         ...
 
     @property

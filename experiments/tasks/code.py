@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,23 +13,31 @@ from pathlib import Path
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
-from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
-from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
-from runtime_matrix.experiments.statistics.descriptive import standard_error
-from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.experiments.sandbox.packages import find
+from runtime_matrix.experiments.strategies.damage import damaged
+from runtime_matrix.experiments.strategies.examples import examples
+from runtime_matrix.experiments.strategies.registry import StrategyChoice
+from runtime_matrix.experiments.strategies.strategy import Visible
+from runtime_matrix.experiments.tasks import strategy_scores
+from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenEntry
+from runtime_matrix.experiments.tasks.code_scores import items, pass_figures, total_cpu_s
+from runtime_matrix.experiments.tasks.imports import check_imports
+from runtime_matrix.experiments.tasks.judging import Judge
+from runtime_matrix.experiments.tasks.languages import check_language, language_of
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
+from runtime_matrix.experiments.tasks.shown_tests import show_tests
+from runtime_matrix.experiments.tasks.strategy_metrics import STRATEGY_METRICS, gain_ratio_keys, gain_ratio_metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')
-_PASS_AT = re.compile(r"code_pass_at_(\d+)")
+_PASS_AT = re.compile(r"code_(plus_)?pass_at_(\d+)")
 _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=True, has_texts=True)
 
 
@@ -47,6 +53,7 @@ class CodeConfig(SampleOptions):
     temperature: float = least(0)
     top_p: float = least(0.001)
     max_new_tokens: int = least(1)
+    shown_tests: int | None = least(1)
     limit: int | None = least(1)
     overlap: bool
     verdict_cache: bool
@@ -57,11 +64,12 @@ class Code(QualityTask[CodeConfig]):
 
     name = "code"
     title = "code"
-    data = "HumanEval's and MBPP's JSONL, gzipped or not (HumanEval+ is refused: its added tests are not scored)"
-    measures = "pass@1 greedy, unbiased pass@k of samples"
+    data = "HumanEval's and MBPP's JSONL, gzipped or not ; HumanEval+ and MBPP+ as EvalPlus releases them"
+    measures = "pass@1 greedy, unbiased pass@k of samples; with added tests beside that of the base tests"
     position = 60
     Config = CodeConfig
     bundled = "code.jsonl"
+    takes_strategies = True
     score = _SCORE
     metrics = (
         Metric(
@@ -74,10 +82,23 @@ class Code(QualityTask[CodeConfig]):
             error="pass_at_1_standard_error",
             trend="code pass@1",
             smallest_step=0.005,
-            about="Share of programs that pass their tests; ± one standard error.",
+            about="Share of programs that pass their tests (HumanEval+, MBPP+: the base tests); ± one standard error.",
+        ),
+        Metric(
+            key="code_plus_pass_at_1",
+            title="code+ pass@1",
+            rank=2,
+            better="high",
+            display=with_error(3),
+            read=figure("plus_pass_at_1"),
+            error="plus_pass_at_1_standard_error",
+            trend="code+ pass@1",
+            smallest_step=0.005,
+            about="Share of programs that pass base and added tests of HumanEval+ or MBPP+; ± one standard error.",
         ),
         same_texts(_SCORE, "same code", "the programs"),
         rows_per_forward("code"),
+        *STRATEGY_METRICS,
     )
 
     @override
@@ -105,78 +126,154 @@ class Code(QualityTask[CodeConfig]):
             self._solutions(config, problems)
 
     @override
+    def check_sandbox(self, config: CodeConfig, sandbox: SandboxConfig) -> None:
+        find(sandbox.packages)
+        problems = self._problems(config)
+        check_language(self.path(config), problems)
+        check_imports(self.path(config), problems, sandbox.packages)
+
+    @override
     def texts(self, config: CodeConfig) -> Mapping[str, Sequence[Texts]]:
         return {self.name: [(problem.prompt,) for problem in self._problems(config)]}
 
     @override
     def further_keys(self, entry: Entry) -> Sequence[str]:
-        return [f"code_{name}" for name in entry.figures if self.further(f"code_{name}")]
+        return [
+            *(f"code_{name}" for name in entry.figures if _PASS_AT.fullmatch(f"code_{name}")),
+            *gain_ratio_keys(entry),
+        ]
 
     @override
     def further(self, key: str) -> Metric | None:
-        """Return the metric of pass@k for k > 1."""
+        """Return the metric of pass@k for k > 1, or of a strategy's gain."""
+        if (gain := gain_ratio_metric(key)) is not None:
+            return gain
         match = _PASS_AT.fullmatch(key)
-        if match is None or match[1] == "1":
+        if match is None or match[2] == "1":
             return None
         figure_name = key.removeprefix("code_")
         (first, *_) = self.metrics
         return replace(
             first,
             key=key,
-            title=f"code pass@{match[1]}",
+            title=f"code{'+' if match[1] else ''} pass@{match[2]}",
             rank=6,
             better="",
             read=figure(figure_name),
             error=f"{figure_name}_standard_error",
             trend="",
-            about=f"Share of problems where one of {match[1]} samples passes, unbiased estimate; ± one standard error.",
+            about=f"Share of problems where one of {match[2]} samples passes, unbiased estimate; ± one standard error.",
         )
 
     @override
-    def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:
+    def check_strategy(self, config: CodeConfig, choice: StrategyChoice) -> None:
+        if choice.strategy is None:
+            return
         problems = self._problems(config)
-        start_s = time.perf_counter()
+        if choice.strategy.needs_python and language_of(problems) is not None:
+            raise UserError(
+                f"strategy={choice.name} runs Python; {self.path(config)} has {language_of(problems)} problems"
+            )
+        default = {"samples": 1, "temperature": 0.0, "k": (1,), "top_p": 1.0}
+        for name, value in default.items():
+            if getattr(config, name) != value:
+                raise UserError(
+                    f"benchmark.code.{name} would be ignored: strategy={choice.name} samples by its own options"
+                )
+        choice.strategy.check(choice.options)
+        choice.strategy.prepare(choice.options, self._visible(problems))
+
+    @override
+    def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:
+        if bench.strategy.strategy is not None:
+            self._run_strategy(bench, entry, config)
+            return
+        problems = self._problems(config)
         with ExitStack() as stack:
-            judge = _Judge(bench, config, problems, stack)
-            completions, ids, report = self._completions(bench, config, problems, judge)
+            judge = Judge(bench, problems, config.verdict_cache, stack)
+            start_s = time.perf_counter()  # what references return and take is measured before
+
+            def on_text(item: int, sample: int, result: Generated) -> None:
+                if config.overlap:
+                    judge.start(item, result.text)
+
+            completions, ids, report = self._completions(bench, config, problems, on_text)
             generated_s = time.perf_counter() - start_s
-            verdicts = judge.verdicts(completions)
-        bench.write_items(entry, _items(problems, completions, ids, verdicts))
+            verdicts = judge.of_completions(completions)
+        bench.write_items(entry, items(problems, completions, ids, verdicts))
         fewest = min(map(len, verdicts))
         ks = [k for k in config.k if k <= fewest]
-        result = summarise([(len(group), sum(verdict.passed for verdict in group)) for group in verdicts], ks)
         entry.parameters = {"samples": fewest, "temperature": config.temperature, "solutions": config.solutions}
         if not report.get("cached_responses"):  # with cached responses it is not the time of generation
             entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
         entry.figures = {
-            **{f"pass_at_{k}": result.pass_at[k] for k in ks},
-            **{f"pass_at_{k}_standard_error": standard_error(result.by_problem[k]) for k in ks},
-            "items": result.items,
+            **pass_figures(verdicts, ks),
             "new_tokens": sum(map(len, ids.values())),
             **report,
             "programs_cpu_s": total_cpu_s(verdicts),
             **judge.figures(),
         }
 
+    def _run_strategy(self, bench: Bench, entry: OpenEntry, config: CodeConfig) -> None:
+        problems = self._problems(config)
+        given = None if config.solutions == "model" else self._solutions(config, problems)
+        with ExitStack() as stack:
+            judge = Judge(bench, problems, config.verdict_cache, stack)
+            visible = self._visible(problems)
+            result = strategy_scores.solve(
+                bench, judge, bench.strategy, problems, visible, config.max_new_tokens, given
+            )
+        verdicts = [[verdict] for verdict in result.verdicts]
+        bench.write_items(entry, items(problems, [[text] for text in result.texts], {}, verdicts))
+        entry.parameters = {"strategy": bench.strategy.name, "solutions": config.solutions}
+        entry.figures = {
+            **pass_figures(verdicts, [1]),
+            **result.figures,
+            **judge.figures(),
+        }
+
+    def _visible(self, problems: Sequence[Problem]) -> list[Visible]:
+        return [
+            Visible(
+                problem.id,
+                problem.prompt,
+                problem.head,
+                problem.entry_point,
+                tuple(examples(problem.prompt, problem.entry_point)) if problem.language is None else (),
+                problem.stop or STOP,
+            )
+            for problem in problems
+        ]
+
     def _problems(self, config: CodeConfig) -> list[Problem]:
-        return sampled(load(self.path(config), config.limit, config.fields), config, self.name)
+        problems = sampled(load(self.path(config), config.limit, config.fields), config, self.name)
+        if config.shown_tests is None:
+            return problems
+        if language_of(problems) is not None:
+            raise UserError("benchmark.code.shown_tests shows tests in Python only: set it to null")
+        return show_tests(problems, config.shown_tests)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
         """Return the given completions by problem id."""
         if config.solutions == "reference":
             return references(problems, self.path(config))
+        if config.solutions == "damaged":
+            given = references(problems, self.path(config))
+            return {name: [damaged(text, zlib.crc32(name.encode()))[1] for text in given[name]] for name in given}
         return load_solutions(Path(config.solutions).expanduser(), problems)
 
     def _completions(
-        self, bench: Bench, config: CodeConfig, problems: list[Problem], judge: _Judge
+        self, bench: Bench, config: CodeConfig, problems: list[Problem], on_text: OnText
     ) -> tuple[list[list[str]], dict[tuple[str, int], tuple[int, ...]], Figures]:
         """Return completions per problem, token ids by (problem id, sample) if generated, and figures."""
         if config.solutions != "model":
             given = self._solutions(config, problems)
             return [given[problem.id] for problem in problems], {}, {}
-        decoding = Decoding(config.max_new_tokens, STOP, config.samples, config.temperature, config.top_p)
+        decoding = Decoding(
+            config.max_new_tokens, problems[0].stop or STOP, config.samples, config.temperature, config.top_p
+        )
         prompts = [TextPrompt(problem.id, problem.prompt) for problem in problems]
-        answers = bench.answers(prompts, decoding, judge.on_text)
+        answers = bench.answers(prompts, decoding, on_text)
         ids = {
             (problem.id, sample): generated.ids
             for problem, samples in zip(problems, answers.texts, strict=True)
@@ -186,122 +283,3 @@ class Code(QualityTask[CodeConfig]):
 
 
 TASK = Code()
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of the items file: a completion and its verdict."""
-
-    id: str  # of the problem
-    sample: int
-    prompt: str
-    text: str
-    ids: tuple[int, ...] | None  # tokens of the text; None for a given solution
-    status: str
-    reason: str
-    is_right: bool
-
-
-@dataclass(frozen=True)
-class PassScore:
-    """pass@k over all problems."""
-
-    pass_at: dict[int, float]  # k -> 0 to 1
-    by_problem: dict[int, list[float]]  # k -> one estimate per problem
-    items: int
-
-
-def _items(
-    problems: Sequence[Problem],
-    completions: Sequence[Sequence[str]],
-    ids: Mapping[tuple[str, int], tuple[int, ...]],
-    verdicts: Sequence[Sequence[Verdict]],
-) -> Iterator[Item]:
-    for problem, texts, judged in zip(problems, completions, verdicts, strict=True):
-        for sample, (text, verdict) in enumerate(zip(texts, judged, strict=True)):
-            yield Item(
-                id=problem.id,
-                sample=sample,
-                prompt=problem.prompt,
-                text=text,
-                ids=ids.get((problem.id, sample)),
-                status=verdict.status,
-                reason=verdict.reason,
-                is_right=verdict.passed,
-            )
-
-
-def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Return the unbiased estimate 1 − C(n−c, k) / C(n, k) (Chen et al. 2021)."""
-    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
-
-
-def total_cpu_s(verdicts: Sequence[Sequence[Verdict]]) -> float | None:
-    """Return the CPU time of all programs; None if that of any is unknown."""
-    times = [verdict.cpu_s for group in verdicts for verdict in group]
-    known_times = [seconds for seconds in times if seconds is not None]
-    return sum(known_times) if len(known_times) == len(times) else None
-
-
-def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:
-    """Return pass@k for each k from (samples, passed) per problem."""
-    by_problem = {k: [pass_at_k(samples, right, k) for samples, right in passed] for k in ks}
-    means = {k: sum(values) / len(values) for k, values in by_problem.items()}
-    return PassScore(means, by_problem, len(passed))
-
-
-class _Judge:
-    """Judges programs: verdicts come from the cache where known, otherwise from the sandbox."""
-
-    def __init__(self, bench: Bench, config: CodeConfig, problems: list[Problem], stack: ExitStack):
-        options = bench.sandbox
-        limits = Limits(options.cpu_s, options.memory_mib, options.wall_s)
-        workers = options.workers or len(os.sched_getaffinity(0))
-        self._problems, self._overlap = problems, config.overlap
-        self._pool = stack.enter_context(Pool(workers, limits, options.allow_unsafe, options.bubblewrap))
-        self._cache = VerdictCache(bench.artifacts / "verdicts.sqlite" if config.verdict_cache else None, limits)
-        stack.callback(self._cache.close)
-        self._judged: dict[tuple[int, int], tuple[Program, Verdict | Future[Verdict]]] = {}
-
-    def on_text(self, item: int, sample: int, result: Generated) -> None:
-        """Start judging a finished text if programs overlap with generation."""
-        if self._overlap:
-            self._judge(item, sample, result.text)
-
-    def verdicts(self, completions: list[list[str]]) -> list[list[Verdict]]:
-        """Return the verdicts per problem and sample; blocks until the last program has ended."""
-        for item, texts in enumerate(completions):
-            for sample, text in enumerate(texts):
-                if (item, sample) not in self._judged:
-                    self._judge(item, sample, text)
-        fresh: list[tuple[Program, Verdict]] = []
-        result: list[list[Verdict]] = []
-        for item, texts in enumerate(completions):
-            result.append([])
-            for sample in range(len(texts)):
-                program, verdict = self._judged[item, sample]
-                if isinstance(verdict, Future):
-                    verdict = verdict.result()
-                    fresh.append((program, verdict))
-                result[-1].append(verdict)
-        self._cache.keep(fresh)
-        return result
-
-    def figures(self) -> dict[str, object]:
-        """Return the sandbox's layers and the use of the verdict cache."""
-        inside = sum(
-            verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
-            for problem in self._problems
-        )
-        return {
-            "sandbox_layers": self._pool.level,
-            "sandbox_note": self._pool.note,
-            "cached_verdicts": self._cache.hits,
-            "verdicts_note": self._cache.note,
-            "problems_judged_inside_the_program": inside,
-        }
-
-    def _judge(self, item: int, sample: int, text: str) -> None:
-        problem = self._problems[item]
-        program = Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
-        self._judged[item, sample] = (program, self._cache.get(program) or self._pool.submit(program))

@@ -21,6 +21,8 @@ from runtime_matrix.experiments.records.schema import Entry
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.config.models import ModelFacts
+    from runtime_matrix.experiments.config.schema import SandboxConfig
+    from runtime_matrix.experiments.strategies.registry import StrategyChoice
     from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry, ReferenceBench
 
 BUNDLED_DATA = Path(__file__).parents[1] / "bundled" / "data"
@@ -57,6 +59,7 @@ class Task(ABC, Generic[C]):
     first: ClassVar[bool] = False  # runs before the others, which may leave memory allocated
     uses_hardware_peak: ClassVar[bool] = False  # some figures are shares of the measured hardware peak
     temporary_files: ClassVar[tuple[str, ...]] = ()  # in the cell's folder, removed when the cell ends
+    takes_strategies: ClassVar[bool] = False  # `run` follows `bench.strategy`
     is_check: ClassVar[bool] = False  # enabled by `agreement.enabled` instead of `benchmark=[…]`
     Config: ClassVar[type[Any]]
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -69,6 +72,12 @@ class Task(ABC, Generic[C]):
 
     def check_data(self, config: C) -> None:
         """Raise UserError for data that cannot be read. Called only for models with a tokenizer."""
+
+    def check_strategy(self, config: C, choice: StrategyChoice) -> None:
+        """Raise UserError for options or data that the chosen strategy cannot use. Called if `takes_strategies`."""
+
+    def check_sandbox(self, config: C, sandbox: SandboxConfig) -> None:
+        """Raise UserError for data whose programs need what the sandbox lacks. Called after `check_data`."""
 
     def grid(self, config: C) -> Sequence[str]:
         """Return the names of the grid points. Each runs separately; the first one fills the matrix."""

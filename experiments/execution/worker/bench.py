@@ -41,6 +41,7 @@ from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
 from runtime_matrix.experiments.records.journal import read_journal
+from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
 from runtime_matrix.runtimes.requests import RequestRuntime
@@ -169,6 +170,11 @@ class CellBench:
     def sandbox(self) -> SandboxConfig:
         """Return the limits of generated programs."""
         return self.cell.config.sandbox
+
+    @property
+    def strategy(self) -> StrategyChoice:
+        """Return the strategy for programs."""
+        return self.cell.config.strategy
 
     @property
     def runtime_config(self) -> RuntimeConfig:

@@ -9,6 +9,7 @@ theme.addEventListener("click", () => {
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 setUpMatrix();
 setUpPareto();
+setUpStrategies();
 setUpServing();
 setUpTrends();
 setUpCells();

@@ -109,6 +109,16 @@ def test_other_threads_than_requested_are_found(busy: dict[str, tuple[float, flo
     assert (threads.verdict, threads.found if found else None) == ("fail" if found else "pass", found)
 
 
+def test_threads_of_short_batches_are_not_judged() -> None:
+    made = launches(busy={"batched": (1, 2)})
+    short = []
+    for launch in made:
+        assert launch.batched is not None
+        side = replace(launch.batched.candidate, rounds_cpu_s=0.019 * len(launch.batched.candidate.steps_s))
+        short.append(replace(launch, batched=replace(launch.batched, candidate=side)))
+    assert (check("threads", made).verdict, check("threads", short).verdict) == ("fail", "pass")
+
+
 def test_threads_that_serve_requests_are_not_judged() -> None:
     whole = Load(phases_s={}, dtype="float32", device="cpu", takes_whole_requests=True)
     threads = check("threads", launches(busy={"own": (4, 2)}), load=whole)

@@ -113,3 +113,28 @@ def test_the_code_of_a_benchmark_outside_the_tasks_is_part_of_the_cell() -> None
     )
     assert latency.code == memory.code
     assert ablation.code.digest != memory.code.digest
+
+
+def test_strategies_are_told_apart_by_name_and_then_by_their_own_options() -> None:
+    vote = {"name": "vote", "samples": 10, "by": "text"}
+    records = [
+        record("a", {"strategy": {"name": "none"}}),
+        record("b", {"strategy": vote}),
+        record("c", {"strategy": vote | {"by": "behaviour"}}),
+        record("d", {"strategy": {"name": "filter", "samples": 9}}),
+    ]
+    assert variants(records, list("abcd")) == [
+        "strategy=none",
+        "strategy=vote, strategy.vote.by=text",
+        "strategy=vote, strategy.vote.by=behaviour",
+        "strategy=filter",
+    ]
+
+
+def test_a_strategy_is_another_cell_than_an_earlier_record_without_one() -> None:
+    earlier, now, voted = (
+        record("a", {}),
+        record("b", {"strategy": {"name": "none"}}),
+        record("c", {"strategy": {"name": "vote"}}),
+    )
+    assert cell_names([earlier, now, voted]) == ["a", "a", "c"]
