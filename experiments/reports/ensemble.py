@@ -93,15 +93,23 @@ def ensemble_lines(cells: Cells, rule: Rule) -> tuple[list[str], list[str]]:
 
 def cost(record: Record, entry: Entry) -> Cost:
     """Return what the answers of an entry cost; the time is unknown where responses came from the cache."""
-    generated = _number(entry, "new_tokens")
     peaks = [_number(other, name) for other in record.entries().values() for name in _PEAKS]
     if record.load is not None:
         peaks.append(record.load.peak_host_bytes)
     return Cost(
-        generated if generated is not None else _number(entry, "asked_tokens"),
+        _tokens(entry),
         None if _number(entry, "cached_responses") else entry.duration_s,
         max((peak for peak in peaks if peak is not None), default=None),
     )
+
+
+def _tokens(entry: Entry) -> float | None:
+    """Return the generated tokens, of a strategy all of them, or the scored ones."""
+    per_problem, problems = _number(entry, "new_tokens_per_problem"), _number(entry, "items")
+    if per_problem is not None and problems is not None:
+        return per_problem * problems
+    generated = _number(entry, "new_tokens")
+    return generated if generated is not None else _number(entry, "asked_tokens")
 
 
 def _number(entry: Entry, name: str) -> float | None:

@@ -57,6 +57,16 @@ def test_responses_from_the_cache_have_no_time(folder: Path, capsys: pytest.Capt
     assert "n/a tokens, n/a s" in said(capsys, str(folder), "--ensemble", "eager", "awq")[1]
 
 
+def test_the_tokens_of_a_strategy_are_those_of_all_its_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"eager": {"asked_tokens": 100}, "awq": {"new_tokens_per_problem": 7.5}}
+    for name, more in figures.items():
+        path = folder / f"run-1-{name}" / "record.json"
+        record = json.loads(path.read_text())
+        record["benchmarks"][-1]["figures"] |= more
+        path.write_text(json.dumps(record))
+    assert "400 tokens (4.00×)" in said(capsys, str(folder), "--ensemble", "eager", "awq")[1]
+
+
 def test_a_name_of_two_cells_is_refused_with_names_of_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record("eager", run="run-2", is_reference=False)
     other = replace(record, model=replace(record.model, name="draft", digest="e" * 32), config_hash="other")
