@@ -88,6 +88,9 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         folder = write_tasks(tmp_path / "tasks", documents=8)
         places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}
         places |= {"benchmark.lm_eval.include_path=DIR": f"benchmark.lm_eval.include_path={folder}"}
+    if "free_form" in command:
+        (tmp_path / "sums.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "#### 2"}')
+        places |= {"benchmark.free_form.data=FILE": f"benchmark.free_form.data={tmp_path / 'sums.jsonl'}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
