@@ -56,11 +56,19 @@ class Mutant:
 def mutants(program: str, head: str, count: int, seed: str) -> list[Mutant]:
     """Return up to `count` mutants in the order of the program, drawn by `seed`; SyntaxError if it is not Python.
 
-    Lines of `head`, with which the program begins, are not changed, and no two mutants are alike.
+    Lines of `head`, with which the program begins, are not changed, and no two mutants are alike. A program that is
+    nested too deeply to be copied has none.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the data's code may have invalid escape sequences
         tree = ast.parse(program)
+    try:
+        return _drawn(tree, head, count, seed)
+    except RecursionError:
+        return []
+
+
+def _drawn(tree: ast.Module, head: str, count: int, seed: str) -> list[Mutant]:
     original, sites = ast.unparse(tree), list(_sites(tree, head.count("\n")))
     known, made = {original}, list[tuple[int, Mutant]]()
     for position in random.Random(seed).sample(range(len(sites)), len(sites)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.records.metric import Metric, figure, number, with_error
@@ -24,7 +25,7 @@ from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.mutants import Mutant, mutants
 from runtime_matrix.experiments.tasks.problem_inputs import further_inputs
-from runtime_matrix.experiments.tasks.problems import Problem, load, references
+from runtime_matrix.experiments.tasks.problems import Problem, load
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.strategy_driver import Call
 from runtime_matrix.experiments.tasks.task import QualityTask
@@ -84,7 +85,9 @@ class Mutation(QualityTask[MutationConfig]):
 
     @override
     def check_data(self, config: MutationConfig) -> None:
-        references(self._problems(config), self.path(config))
+        for problem in self._problems(config):
+            if problem.reference is None:
+                raise UserError(f"{self.path(config)}: {problem.id!r} has no reference solution that could be changed")
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: MutationConfig, point: str) -> None:
@@ -103,6 +106,7 @@ class Mutation(QualityTask[MutationConfig]):
             **_scores(items, any(group.problem.suite is not None for group in groups)),
             "problems": len(groups),
             "problems_whose_reference_fails": len(problems) - len(groups),
+            "problems_without_mutants": sum(not group.mutants for group in groups),
             "programs_cpu_s": sum(verdict.cpu_s or 0.0 for group in verdicts for verdict in group) + outputs_cpu_s,
             **figures,
         }
