@@ -33,7 +33,12 @@ from tests.experiments.recorded import make_record, sweep, write
 from tests.gguf_files import write_gguf
 
 DATA = ROOT / "experiments" / "bundled" / "data"
-FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
+FILES = {
+    "perplexity": "perplexity.txt",
+    "code": "code.jsonl",
+    "mutation": "code.jsonl",
+    "multiple_choice": "multiple_choice",
+}
 PLACES = ("DIR", "FILE")
 FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
 TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
