@@ -26,6 +26,7 @@ class InterpreterPool(Pool):
     _script = Path(__file__).with_name("interpreter_runner.py")
     # An interpreter starts processes and files of its own, so it needs a namespace and a root without others.
     _required = ("rlimits", "unprivileged", "namespaces", "pids", "private_root", "scratch", "seccomp")
+    _can_be_unsafe = False
 
     def __init__(
         self,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 
 from runtime_matrix.experiments.config.errors import UserError
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"  # the folders of interpreters and tools: no user's own
+_ENVIRONMENT = {"PATH": _PATH, "LC_ALL": "C"}
 _NODE_MIB = 128  # of node itself, without a program's heap
 _FILES = ("/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/dev/zero", "/usr/lib/locale/C.utf8")
 
+# What programs in bash usually call: text tools, and files of their own.
 _TOOLS = """
-awk basename bc cat comm cut date dirname expr factor fold grep head join nl od paste printf rev sed seq sort tac tail
-tee test tr true false uniq wc xargs
+awk basename bc cat chmod comm cp cut date dirname echo expr factor false fold grep head join ls mkdir mktemp mv nl od
+paste printf rev rm sed seq sleep sort tac tail tee test touch tr true uniq wc xargs
 """
-
 # Further system calls, in the notation of `seccomp.py`.
 _NODE_CALLS = "eventfd2 290 19, capget 125 90, prctl 157 167"
 
@@ -35,6 +38,8 @@ class Language:
     arguments: tuple[str, ...] = ()  # {memory_mib} is the program's limit
     tools: tuple[str, ...] = ()  # programs that it may execute
     version: tuple[str, ...] = ("--version",)  # arguments that print it
+    uses: str = ""  # a pattern of the modules that a program loads
+    loads: tuple[str, ...] = ()  # arguments that load {module}
     library: tuple[str, ...] = ()  # arguments that print its folders of modules, one per line
     folders: tuple[str, ...] = ()  # further folders that it may read, if they exist
     calls: str = ""
@@ -69,6 +74,8 @@ LANGUAGES = {
         extension=".pl",
         last_line=';open(my $end_of_program, ">&=", 3); syswrite($end_of_program, "{token}");',
         version=("-e", "print $^V"),
+        uses=r"^\s*use\s+([A-Z]\w*(?:::\w+)*)",
+        loads=("-M{module}", "-e", "1"),
         library=("-e", 'print join "\\n", grep { m(^/) } @INC'),
     ),
 }
@@ -133,6 +140,19 @@ def interpreter(name: str) -> Interpreter:
     )
 
 
+def missing_module(found: Interpreter, program: str) -> str | None:
+    """Return the first module that a program uses and the interpreter cannot load; None if there is none."""
+    language = found.language
+    modules = re.findall(language.uses, program, re.MULTILINE) if language.uses else []
+    return next((module for module in modules if not _can_load(found.path, language.loads, module)), None)
+
+
+@cache
+def _can_load(path: str, arguments: tuple[str, ...], module: str) -> bool:
+    command = [path, *(argument.format(module=module) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, env=_ENVIRONMENT, timeout=60, check=False).returncode == 0
+
+
 def memory_limits(language: Language, memory_mib: int) -> list[tuple[int, int]]:
     """Return the limits of memory and processes as (kind, value); they hold for all processes together."""
     if language.binary == "node":  # it reserves gigabytes of addresses, which RLIMIT_AS would count
@@ -149,6 +169,5 @@ def _libraries(file: str) -> list[str]:
 
 
 def _output(command: list[str]) -> str:
-    environment = {"PATH": _PATH, "LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=_ENVIRONMENT, timeout=60, check=False)
     return done.stdout

@@ -31,6 +31,7 @@ class Samples(Strategy[SamplesConfig]):
     """Chooses without running anything, so it shows what sampling alone gives."""
 
     name = "samples"
+    needs_python = False
     about = (
         "Samples; the likeliest is the answer (Chen et al. 2021, arXiv 2107.03374, section 3.3: mean log-probability)."
     )

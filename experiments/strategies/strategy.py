@@ -132,6 +132,7 @@ class Strategy(ABC, Generic[C]):
     about: ClassVar[str]  # one sentence with its source, for tables
     Config: ClassVar[type[Any]] = StrategyConfig
     needs_examples: ClassVar[bool] = False  # problems without visible tests are answered greedily, and counted
+    needs_python: ClassVar[bool] = True  # runs functions or tests of its own, or reads code
 
     def check(self, config: C) -> None:
         """Raise UserError for options that contradict each other."""

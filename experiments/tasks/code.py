@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, 
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.packages import find
+from runtime_matrix.experiments.strategies.damage import damaged
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.strategies.strategy import Visible
@@ -26,6 +28,7 @@ from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenE
 from runtime_matrix.experiments.tasks.code_scores import items, pass_figures, total_cpu_s
 from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.judging import Judge
+from runtime_matrix.experiments.tasks.languages import check_language, language_of
 from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.shown_tests import show_tests
@@ -125,7 +128,9 @@ class Code(QualityTask[CodeConfig]):
     @override
     def check_sandbox(self, config: CodeConfig, sandbox: SandboxConfig) -> None:
         find(sandbox.packages)
-        check_imports(self.path(config), self._problems(config), sandbox.packages)
+        problems = self._problems(config)
+        check_language(self.path(config), problems)
+        check_imports(self.path(config), problems, sandbox.packages)
 
     @override
     def texts(self, config: CodeConfig) -> Mapping[str, Sequence[Texts]]:
@@ -164,6 +169,11 @@ class Code(QualityTask[CodeConfig]):
     def check_strategy(self, config: CodeConfig, choice: StrategyChoice) -> None:
         if choice.strategy is None:
             return
+        problems = self._problems(config)
+        if choice.strategy.needs_python and language_of(problems) is not None:
+            raise UserError(
+                f"strategy={choice.name} runs Python; {self.path(config)} has {language_of(problems)} problems"
+            )
         default = {"samples": 1, "temperature": 0.0, "k": (1,), "top_p": 1.0}
         for name, value in default.items():
             if getattr(config, name) != value:
@@ -171,7 +181,7 @@ class Code(QualityTask[CodeConfig]):
                     f"benchmark.code.{name} would be ignored: strategy={choice.name} samples by its own options"
                 )
         choice.strategy.check(choice.options)
-        choice.strategy.prepare(choice.options, self._visible(self._problems(config)))
+        choice.strategy.prepare(choice.options, self._visible(problems))
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:
@@ -229,20 +239,27 @@ class Code(QualityTask[CodeConfig]):
                 problem.prompt,
                 problem.head,
                 problem.entry_point,
-                tuple(examples(problem.prompt, problem.entry_point)),
-                STOP,
+                tuple(examples(problem.prompt, problem.entry_point)) if problem.language is None else (),
+                problem.stop or STOP,
             )
             for problem in problems
         ]
 
     def _problems(self, config: CodeConfig) -> list[Problem]:
         problems = sampled(load(self.path(config), config.limit, config.fields), config, self.name)
-        return problems if config.shown_tests is None else show_tests(problems, config.shown_tests)
+        if config.shown_tests is None:
+            return problems
+        if language_of(problems) is not None:
+            raise UserError("benchmark.code.shown_tests shows tests in Python only: set it to null")
+        return show_tests(problems, config.shown_tests)
 
     def _solutions(self, config: CodeConfig, problems: Sequence[Problem]) -> dict[str, list[str]]:
         """Return the given completions by problem id."""
         if config.solutions == "reference":
             return references(problems, self.path(config))
+        if config.solutions == "damaged":
+            given = references(problems, self.path(config))
+            return {name: [damaged(text, zlib.crc32(name.encode()))[1] for text in given[name]] for name in given}
         return load_solutions(Path(config.solutions).expanduser(), problems)
 
     def _completions(
@@ -252,7 +269,9 @@ class Code(QualityTask[CodeConfig]):
         if config.solutions != "model":
             given = self._solutions(config, problems)
             return [given[problem.id] for problem in problems], {}, {}
-        decoding = Decoding(config.max_new_tokens, STOP, config.samples, config.temperature, config.top_p)
+        decoding = Decoding(
+            config.max_new_tokens, problems[0].stop or STOP, config.samples, config.temperature, config.top_p
+        )
         prompts = [TextPrompt(problem.id, problem.prompt) for problem in problems]
         answers = bench.answers(prompts, decoding, on_text)
         ids = {

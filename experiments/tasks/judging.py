@@ -9,15 +9,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
+from runtime_matrix.experiments.sandbox.interpreter_pool import InterpreterPool
+from runtime_matrix.experiments.sandbox.interpreters import unsupported
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
-from runtime_matrix.experiments.sandbox.time_limits import fixed_limits, time_limits
+from runtime_matrix.experiments.sandbox.time_limits import TimeLimits, fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
+from runtime_matrix.experiments.tasks.languages import language_of
 from runtime_matrix.experiments.tasks.problems import Problem
 from runtime_matrix.experiments.tasks.strategy_driver import Call
+from runtime_matrix.runtimes.base import Unsupported
 
 
 def program_of(problem: Problem, completion: str) -> Program:
@@ -50,6 +55,23 @@ def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> li
     return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
 
 
+def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
+    """Return the pool for programs of a language; Unsupported if the sandbox never runs it."""
+    limits = fixed_limits(options)
+    if language is not None:
+        if (reason := unsupported(language)) is not None:
+            raise Unsupported(reason)
+        return InterpreterPool(language, workers, limits, options.bubblewrap)
+    return Pool(
+        workers,
+        limits,
+        options.allow_unsafe,
+        options.bubblewrap,
+        early_stop=options.early_stop,
+        packages=options.packages,
+    )
+
+
 class Judge:
     """The sandbox of a benchmark with its verdict cache; `stack` closes both."""
 
@@ -57,22 +79,16 @@ class Judge:
         options = bench.sandbox
         limits, early_stop = fixed_limits(options), options.early_stop
         workers = options.workers or len(os.sched_getaffinity(0))
-        self._pool = stack.enter_context(
-            Pool(
-                workers,
-                limits,
-                options.allow_unsafe,
-                options.bubblewrap,
-                early_stop=early_stop,
-                packages=options.packages,
-            )
-        )
+        language = language_of(problems)
+        self._pool = stack.enter_context(_pool(language, workers, options))
         path = bench.artifacts / "verdicts.sqlite" if use_cache else None
         self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
         self._problems = with_cases(problems, self._pool, bench.artifacts / "expected-outputs.sqlite")
         own = {problem.id: reference_program(problem) for problem in self._problems}
-        self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
+        self._limits = TimeLimits(limits)
+        if language is None:
+            self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
         self._started: dict[tuple[int, str], tuple[Program, Verdict | Future[Verdict]]] = {}
 
     def start(self, item: int, completion: str) -> None:
@@ -118,7 +134,8 @@ class Judge:
     def figures(self) -> Mapping[str, object]:
         """Return the sandbox's layers and the use of the verdict cache."""
         inside = sum(
-            verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
+            problem.language is not None
+            or verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
             for problem in self._problems
         )
         return {

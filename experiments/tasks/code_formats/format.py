@@ -28,6 +28,8 @@ class Problem:
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
     suite: Suite | None = None  # base and added tests as inputs, in place of `test`
     cases: Cases | None = None  # the suite's inputs with their expected outputs, once the reference has run
+    language: str | None = None  # of program and test, as `sandbox/interpreters.py` names them; None: Python
+    stop: tuple[str, ...] | None = None  # where a completion ends; None: as in Python
 
 
 @dataclass(frozen=True)
