@@ -23,7 +23,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
-from runtime_matrix.experiments.validation import audit_proof, serving_overhead
+from runtime_matrix.experiments.validation import audit_proof, false_timeouts, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -58,6 +58,7 @@ TESTED = (
     "reproduce",
     "validation.simulation",
     "validation.audit_proof",
+    "validation.false_timeouts",
     "validation.serving_overhead",
 )
 
@@ -163,6 +164,10 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
         *(
             (audit_proof.main, audit_proof, "AuditProof", command)
             for command in commands("python -m experiments.validation.audit_proof ")
+        ),
+        *(
+            (false_timeouts.main, false_timeouts, "_references", command)
+            for command in commands("python -m experiments.validation.false_timeouts ")
         ),
     ],
 )
