@@ -1,5 +1,6 @@
 """`python -m experiments.report`: the matrix of recorded cells, as a page, a table, Markdown, CSV, JSON or SQLite.
 
+`--ensemble A B` combines the answers of cells, by majority vote or mean log-probability, and shows what that costs.
 `--format lm-eval` and `--format inspect` write the answers as files of lm-evaluation-harness and inspect_ai.
 """
 
@@ -19,6 +20,7 @@ from runtime_matrix.experiments.records.published import published_file, publish
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports import text
+from runtime_matrix.experiments.reports.ensemble import ensemble_lines, named_cells
 from runtime_matrix.experiments.reports.inspect_logs import write_inspect_logs
 from runtime_matrix.experiments.reports.lm_eval_files import write_lm_eval_files
 from runtime_matrix.experiments.reports.page import page_of_rows
@@ -36,6 +38,11 @@ _FILES = {"html": PAGE_FILE, "sqlite": "matrix.sqlite"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the matrix. Return 1 if records were left out, 2 for a user's mistake."""
     options = _parser().parse_args(argv)
+    if options.ensemble_by is not None and not options.ensemble:
+        print("error: --ensemble-by belongs to --ensemble A B", file=sys.stderr)
+        return 2
+    if options.ensemble:
+        return speaking(lambda: _ensemble(options))
     return speaking(lambda: _difference(*options.diff) if options.diff else _report(options))
 
 
@@ -129,6 +136,16 @@ def _difference(first: str, second: str) -> int:
     return 1 if any(refused for _, refused in both) else 0
 
 
+def _ensemble(options: argparse.Namespace) -> int:
+    members = named_cells(options.ensemble, Path(options.folder))
+    printed, refused = ensemble_lines(members, options.ensemble_by or "vote")
+    for line in printed:
+        print(text.clean(line))
+    for reason in refused:
+        print(text.clean(f"left out: {reason}"), file=sys.stderr)
+    return 1 if refused else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(command_line("report"), description=as_typed(__doc__ or ""))
     parser.add_argument(
@@ -149,6 +166,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--wide", action="store_true", help="with md: all columns, not only the most important ones")
     parser.add_argument("--all", action="store_true", help="show every record, not only the latest of each cell")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="show what changed from folder A to folder B")
+    parser.add_argument(
+        "--ensemble",
+        nargs="+",
+        metavar="CELL",
+        help="combine the answers of cells: folders of one record each, or cells of the folder by their runtime, "
+        "RUNTIME-MODEL, or record",
+    )
+    parser.add_argument(
+        "--ensemble-by", choices=("vote", "logprob"), help="majority vote (default), or mean log-probability of choices"
+    )
     return parser
 
 

@@ -23,10 +23,10 @@ _KEYS = ("speedup_ratio", "cpu_speedup_ratio")
 
 def contradictions(rows: Sequence[Row]) -> list[str]:
     """Return one sentence per contradiction within a row, or between a row and its reference."""
-    references = {(row.run_id, row.model_digest): row for row in rows if row.is_reference}
+    references = {(row.run_id, row.model_digest, row.strategy): row for row in rows if row.is_reference}
     sentences = []
     for row in rows:
-        reference = references.get((row.run_id, row.model_digest))
+        reference = references.get((row.run_id, row.model_digest, row.strategy))
         sentences += [f"{row.runtime}: {sentence}" for sentence in _of_row(row, reference)]
     return sentences
 

@@ -41,9 +41,14 @@ def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
         replace(_row(result, level, missing(result.record)), config_hash=name, variant=variant)
         for result, level, name, variant in zip(results, _levels(results), names, variants(records, names), strict=True)
     ]
-    references = {(row.run_id, row.model_digest): row for row in matrix if row.is_reference and row.status == "ok"}
-    matrix = [_beside(row, references.get((row.run_id, row.model_digest))) for row in matrix]
+    references = {_group(row): row for row in matrix if row.is_reference and row.status == "ok"}
+    matrix = [_beside(row, references.get(_group(row))) for row in matrix]
     return matrix if all else latest(matrix)
+
+
+def _group(row: Row) -> tuple[str, str, str]:
+    """Return what a row shares with its reference."""
+    return row.run_id, row.model_digest, row.strategy
 
 
 def _beside(row: Row, reference: Row | None) -> Row:
@@ -173,6 +178,7 @@ def _facts(record: Record) -> Row:
         command=record.command,
         is_reference=record.is_reference,
         status=record.status,
+        strategy=record.strategy,
         processor=record.environment.processor or None,
         machine_description=describe(record.environment),
         commit=record.environment.commit,

@@ -42,6 +42,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sample: int | None = None  # of a problem with several samples
     cluster: str | int | None = None  # items of one cluster are not independent
     prompt: Any = None
+    question: str | None = None  # of multiple choice, which has no prompt
+    choices: list[str] | None = None  # unknown in early records
     answer: Any = None  # the right one; in multiple choice its index
     predicted: Any = None
     is_right: bool | float | None = None

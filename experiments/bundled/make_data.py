@@ -7,12 +7,12 @@ problems, JSON lines of articles, and a text for perplexity.
 import argparse
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
 from runtime_matrix.experiments.bundled.corpus import calibration_text, held_out_text
-from runtime_matrix.experiments.bundled.texts import articles, functions, passages, questions
+from runtime_matrix.experiments.bundled.texts import articles, functions, passages, programs, questions
 from runtime_matrix.experiments.bundled.texts.world import World, build_world
 
 DATA_DIR = Path(__file__).parent / "data"
@@ -42,26 +42,15 @@ class Paragraph(TypedDict):
 
 def write_data(world: World, out: Path) -> None:
     """Write `multiple_choice/{dev,test}/*.csv` (no header), `extractive_qa.json`, `code.jsonl`, `summarization.jsonl`
-    `perplexity.txt` and, for quantization, `calibration.txt`."""
+    `perplexity.txt`, for quantization `calibration.txt`, and for retrieval `solved.jsonl`."""
     for subject, (dev, test) in questions.benchmark(world).items():
         _write_questions(out / "multiple_choice" / "dev" / f"{subject}_dev.csv", dev)
         _write_questions(out / "multiple_choice" / "test" / f"{subject}_test.csv", test)
     paragraphs = [_paragraph(number, passage) for number, passage in enumerate(passages.benchmark(world))]
     squad = {"version": "1.1", "data": [{"title": "Deeds", "paragraphs": paragraphs}]}
     _write(out / "extractive_qa.json", json.dumps(squad, indent=1) + "\n")
-    _write_lines(
-        out / "code.jsonl",
-        (
-            {
-                "task_id": f"bundled/{number}",
-                "prompt": problem.prompt,
-                "entry_point": problem.name,
-                "canonical_solution": problem.solution,
-                "test": problem.test,
-            }
-            for number, problem in enumerate(functions.benchmark(world.seed))
-        ),
-    )
+    _write_lines(out / "code.jsonl", _problems("bundled", functions.benchmark(world.seed)))
+    _write_lines(out / "solved.jsonl", _problems("solved", programs.solved(world.seed)))
     _write_lines(
         out / "summarization.jsonl",
         (
@@ -71,6 +60,18 @@ def write_data(world: World, out: Path) -> None:
     )
     _write(out / "perplexity.txt", held_out_text(world))
     _write(out / "calibration.txt", calibration_text(world))
+
+
+def _problems(name: str, problems: Iterable[functions.Problem]) -> Iterator[dict[str, str]]:
+    """Yield problems as HumanEval has them."""
+    for number, problem in enumerate(problems):
+        yield {
+            "task_id": f"{name}/{number}",
+            "prompt": problem.prompt,
+            "entry_point": problem.name,
+            "canonical_solution": problem.solution,
+            "test": problem.test,
+        }
 
 
 def _paragraph(number: int, passage: passages.Passage) -> Paragraph:

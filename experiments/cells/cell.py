@@ -135,14 +135,17 @@ class Cell:
 
 
 def baselines(cells: Sequence[Cell]) -> set[int]:
-    """Return the indexes of the cells that the others of a sweep are compared with, one or more per model and profile.
+    """Return the indexes of the cells that the others of a sweep are compared with.
+
+    There are one or more per model, profile and strategy: answers of different strategies are not compared.
 
     This is the reference. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells' dtype,
     because speeds need a baseline that does the same work. Logits are always compared with the reference's.
     """
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str, str], list[int]] = {}
     for index, cell in enumerate(cells):
-        groups.setdefault((cell.facts.digest, cell.config.hw.name), []).append(index)
+        key = (cell.facts.digest, cell.config.hw.name, cell.config.strategy.name)
+        groups.setdefault(key, []).append(index)
     indexes: set[int] = set()
     for group in groups.values():
         exact = [index for index in group if cells[index].is_reference]

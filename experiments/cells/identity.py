@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import identity_of
-from runtime_matrix.experiments.records.schema import Record
-from runtime_matrix.experiments.strategies.registry import NONE
+from runtime_matrix.experiments.records.schema import NO_STRATEGY, Record
 
 _ABSENT = object()
 _OWN = "strategy."  # prefix of a strategy's own options
@@ -78,7 +77,7 @@ def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
     parts = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference", "strategy")}
     parts["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
     strategy = dict(config.get("strategy") or {})
-    parts["strategy"] = name = strategy.pop("name", NONE)
+    parts["strategy"] = name = strategy.pop("name", NO_STRATEGY)
     parts |= {f"{_OWN}{name}.{key}": value for key, value in strategy.items()}
     return _flat({**parts, "benchmark": {key: value for key, value in chosen.items() if key in benchmarks}})
 
@@ -106,7 +105,7 @@ def _exact(record: Record) -> tuple[str, ...]:
         record.model.digest,
         record.hw.name,
         str(record.hw.threads),
-        str((record.config.get("strategy") or {}).get("name", NONE)),  # earlier records have none
+        record.strategy,
         ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int | None = None, proc: Path = _PROC) -> list[int]:
@@ -31,6 +32,20 @@ def _children(pid: int, proc: Path) -> list[int]:
             with suppress(OSError):
                 children += map(int, (task / "children").read_text(encoding="utf-8").split())
     return children
+
+
+def tree_cpu_s(proc: Path = _PROC) -> float:
+    """Return the CPU seconds of this process and its descendants, also of those that a living one has waited for.
+
+    Reading takes about 0.1 ms per process. The resolution is the kernel's tick, 10 ms, except for this process.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total_s = time.process_time() + ended.ru_utime + ended.ru_stime
+    for pid in descendants(proc=proc):
+        with suppress(OSError):  # the process has just ended
+            fields = (proc / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            total_s += sum(map(int, fields[11:15])) / _TICKS_PER_S  # user, system, and both of waited-for children
+    return total_s
 
 
 class TreeClock:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runtime_matrix.experiments.records.audit import AuditVerdict
-from runtime_matrix.experiments.records.schema import Status
+from runtime_matrix.experiments.records.schema import NO_STRATEGY, Status
 
 Figures = dict[str, float | None]  # the figures of a row, by key
 StartKind = Literal["cold", "warm", "plain"]
@@ -41,6 +41,9 @@ class Row(Struct, frozen=True, kw_only=True):
     variant: Annotated[
         str | None, Meta(description="What distinguishes the row from others of the same runtime, model and hardware.")
     ] = None
+    strategy: Annotated[
+        str, Meta(description="How programs were arrived at; rows of different strategies are not compared.")
+    ] = NO_STRATEGY
     processor: Annotated[str | None, Meta(description="Name of the processor as the system reports it.")] = None
     machine_description: Annotated[
         str | None, Meta(description="Processor, cores, widest vectors and their limits.")

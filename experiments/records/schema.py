@@ -233,6 +233,9 @@ class Overlap(Struct, frozen=True, kw_only=True):
     calibration_data: str | None = None
 
 
+NO_STRATEGY = "none"  # each text is a program; records of before there were strategies have it too
+
+
 class Failure(Struct, frozen=True, kw_only=True):
     """A job of a cell that failed."""
 
@@ -260,6 +263,12 @@ class CellIdentity(Struct, frozen=True, kw_only=True):
     code: Code | None = None
     launch: str | None = None  # "fork" or "exec"
     sweep: Sweep | None = None
+
+    @property
+    def strategy(self) -> str:
+        """The name of the strategy for programs; records of hostile origin may have anything there."""
+        strategy = self.config.get("strategy")
+        return str(strategy.get("name", NO_STRATEGY)) if isinstance(strategy, dict) else NO_STRATEGY
 
 
 class Record(CellIdentity, frozen=True, kw_only=True):

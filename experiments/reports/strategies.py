@@ -16,7 +16,7 @@ def strategies_sentence(rows: Sequence[Row]) -> str | None:
         return None
     gain, row = max(gains, key=lambda pair: pair[0])
     low, high = row.get(f"{GAIN}_low"), row.get(f"{GAIN}_high")
-    name = row.variant or "the strategy"
+    name = row.strategy if row.variant is None else row.variant.removeprefix("strategy=")
     interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
     if low is None or low <= 0:
         return (

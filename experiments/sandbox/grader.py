@@ -17,12 +17,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import comparison
 import confinement
 import seccomp
 import values
@@ -31,7 +32,7 @@ import zygote
 sys.path.pop(0)  # programs must not find these modules by name in this folder
 
 if TYPE_CHECKING:
-    from runtime_matrix.experiments.sandbox.messages import Ended, Job, Order, Reply, Setup
+    from runtime_matrix.experiments.sandbox.messages import CasesMessage, Ended, Job, Order, Reply, Setup
 
 _MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
 
@@ -56,26 +57,23 @@ class _Program:
         self._send(request)
         return self.answer()
 
-    def outputs(self, entry_point: str, inputs: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield ("value", canonical text) or ("error", name of the exception) for each input; raises _Ended."""
-        size = 0
-        for arguments in inputs:
-            self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
-            kind, text = self._output(self._line())
-            size += len(text)
-            if size > _MOST_BYTES:
-                raise self._end("failed", "the outputs are too long")
-            yield kind, text
-
-    def _output(self, line: bytes) -> tuple[str, str]:
+    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any]:
+        """Return (True, value), or (False, name of the exception); raises _Ended."""
+        self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
+        line = self._line()
         try:
             reply = json.loads(line)
-            if "error" in reply:
-                return "error", str(reply["error"])[:100]
-            # Decoded, so that equal values have equal texts, whatever the program wrote.
-            return "value", values.canonical(values.decode(reply["ok"]))
+            return (False, str(reply["error"])[:100]) if "error" in reply else (True, values.decode(reply["ok"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
-            raise self._end("failed", "the program's answer is malformed") from None
+            raise self.malformed() from None
+
+    def malformed(self) -> _Ended:
+        """Return the end of a program that answered something else than a value."""
+        return self._end("failed", "the program's answer is malformed")
+
+    def too_long(self) -> _Ended:
+        """Return the end of a program that answered too much."""
+        return self._end("failed", "the outputs are too long")
 
     def _send(self, request: dict[str, str]) -> None:
         try:
@@ -100,7 +98,7 @@ class _Program:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if "error" in line[:12].decode(errors="replace"):
                 raise  # the program's own exception
-            raise self._end("failed", "the program's answer is malformed") from None
+            raise self.malformed() from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
@@ -185,10 +183,13 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
-    outputs: list[Any] = []
+    right, outputs = 0, list[Any]()
+    cases = job.get("cases")
+    if status == "passed" and cases is not None:
+        status, reason, right, passed_cases = _run_cases(job, program, cases)
+        passed += passed_cases
     if status == "passed" and job.get("inputs"):
-        given = program.outputs(job["entry_point"], job["inputs"])
-        status, reason = _trouble(program, lambda: outputs.extend(given)) or (status, reason)
+        status, reason = _trouble(program, partial(_collect, job, program, outputs)) or (status, reason)
     orders.sendall(b"end")
     ended: Ended = json.loads(orders.recv(4096))
     grader_end.close()
@@ -203,8 +204,53 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
         "wall_s": time.monotonic() - start,
         "checks_passed": passed,
         "is_clean": ended["is_clean"],
+        "right": right,
         "outputs": outputs,
     }
+
+
+def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, str, int, int]:
+    """Return status and reason, by the first wrong output, how many were right before it, and how many in all."""
+    trouble, right, passed = None, 0, 0
+    for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
+        own_trouble = _trouble(program, partial(_compare, cases, arguments, expected, program, job["entry_point"]))
+        trouble = trouble or own_trouble
+        right += trouble is None
+        passed += own_trouble is None
+        if program.ended is not None or (trouble is not None and job["early_stop"]):
+            break
+    return (*(trouble or ("passed", "")), right, passed)
+
+
+def _compare(cases: CasesMessage, arguments: str, expected: Sequence[str], program: _Program, entry_point: str) -> None:
+    is_value, value = program.call(entry_point, arguments)
+    if not is_value:
+        raise AssertionError(f"it raised {value}")
+    if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
+        raise AssertionError(f"{_short(value)} instead of {expected[1][:60]}")
+
+
+def _short(value: Any) -> str:
+    try:
+        text: str = values.canonical(value)
+        return text[:60]
+    except (RecursionError, MemoryError):
+        return "a value that is nested too deeply"
+
+
+def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
+    """Append the output of each input; raises _Ended."""
+    size = 0
+    for arguments in job["inputs"]:
+        is_value, value = program.call(job["entry_point"], arguments)
+        try:
+            output = comparison.kept(value) if is_value else ("error", value)
+        except (RecursionError, MemoryError):
+            raise program.malformed() from None
+        size += len(output[1])
+        if size > _MOST_BYTES:
+            raise program.too_long()
+        outputs.append(output)
 
 
 def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:

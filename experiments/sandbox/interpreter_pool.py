@@ -74,6 +74,7 @@ class InterpreterPool(Pool):
                 "entry_point": "",
                 "limits": {**vars(limits)},
                 "early_stop": True,
+                "cases": None,
             }
         )
         if reply is None:

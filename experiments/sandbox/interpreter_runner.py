@@ -91,6 +91,7 @@ def _judged(job: Job, setup: InterpreterSetup, own_filter: Any, nothing: int) ->
         "wall_s": time.monotonic() - start,
         "checks_passed": int(status == "passed"),
         "is_clean": zygote.clear(setup["scratch"]),
+        "right": 0,
         "outputs": [],
     }
 

@@ -43,6 +43,15 @@ class InterpreterSetup(Setup):
     can_fork: bool
 
 
+class CasesMessage(TypedDict):
+    """Inputs with the outputs that are right; `cases.Cases` has the fields."""
+
+    inputs: list[str]
+    expected: list[tuple[str, str]]
+    atol: float
+    oracle: str
+
+
 class Order(TypedDict):
     """From a grader to its zygote: start this program."""
 
@@ -55,6 +64,7 @@ class Job(Order):
 
     checks: list[dict[str, str]]  # `checks.Check`
     entry_point: str
+    cases: NotRequired[CasesMessage | None]  # run after the checks
     early_stop: bool  # the first check that fails is the last
     inputs: NotRequired[list[str]]  # lists of arguments, as `values.dumps` writes them
 
@@ -76,4 +86,5 @@ class Reply(TypedDict):
     wall_s: float
     checks_passed: int
     is_clean: bool
-    outputs: list[tuple[Literal["value", "error"], str]]  # canonical value, or name of the exception
+    right: NotRequired[int]  # of the cases, before the first one that is not
+    outputs: list[tuple[Literal["value", "digest", "error"], str]]  # `outputs.Output`

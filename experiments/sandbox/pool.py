@@ -19,11 +19,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
@@ -56,11 +57,14 @@ class Program:
     entry_point: str
     calls_check: bool
     helpers: str = ""
+    cases: Cases | None = None  # run after the test
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of program and test in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of program and tests in hexadecimal."""
+        content = [self.code, self.test, self.entry_point, self.calls_check, self.helpers]
+        cases = self.cases.digest if self.cases is not None else None
+        return hashlib.sha256(json.dumps([*content, cases]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,17 @@ class Verdict:
     wall_s: float
     checks: int | None = None  # parts of its test; None with early stop
     checks_passed: int | None = None
+    base_status: str | None = None  # of the base tests alone; None for a program without cases
 
     @property
     def passed(self) -> bool:
         """Return whether the status is "passed"."""
         return self.status == "passed"
+
+    @property
+    def passed_base(self) -> bool:
+        """Return whether the base tests passed; all tests are base tests for a program without cases."""
+        return (self.base_status or self.status) == "passed"
 
 
 class Pool:
@@ -207,12 +217,22 @@ class Pool:
             "entry_point": program.entry_point,
             "limits": asdict(limits),
             "early_stop": self._early_stop,
+            "cases": program.cases.message() if program.cases is not None else None,
         }
         reply, wall_s = self._run(job)
+        cases = program.cases
         if reply is None:
-            return Verdict("timeout", "the check did not end", None, wall_s)
-        counts = (None, None) if self._early_stop else (len(checks), reply["checks_passed"])
-        return Verdict(reply["status"], reply["reason"], reply["cpu_s"], reply["wall_s"], *counts)
+            status = "timeout"
+            return Verdict(status, "the check did not end", None, wall_s, base_status=status if cases else None)
+        reason, base_status = reply["reason"], None
+        if cases is not None:
+            base_status = cases.base_status(reply["right"], reply["status"])
+            reason = cases.explain(reply["right"], reason)
+        verdict = Verdict(reply["status"], reason, reply["cpu_s"], reply["wall_s"], base_status=base_status)
+        if self._early_stop:
+            return verdict
+        parts = len(checks) + (len(cases.inputs) if cases is not None else 0)
+        return replace(verdict, checks=parts, checks_passed=reply["checks_passed"])
 
     def _outputs(self, code: str, entry_point: str, inputs: list[str], limits: Limits) -> Outputs:
         job: Job = {
@@ -227,7 +247,7 @@ class Pool:
         if reply is None:
             return Outputs("timeout", "the program did not end", (), None, wall_s)
         status = "finished" if reply["status"] == "passed" else reply["status"]
-        answers = tuple(Output(text, kind == "error") for kind, text in reply["outputs"])
+        answers = tuple(Output(text, kind == "error", kind == "digest") for kind, text in reply["outputs"])
         return Outputs(status, reply["reason"], answers, reply["cpu_s"], reply["wall_s"])
 
     def _run(self, job: Job) -> tuple[Reply | None, float]:

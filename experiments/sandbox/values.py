@@ -47,6 +47,14 @@ def canonical(value: Any) -> str:
     return json.dumps(_sorted(_encode(value)))
 
 
+def key(value: Any) -> str:
+    """Return a text that is the same for all values that are equal to Python, such as 1, 1.0 and True.
+
+    All NaN have one text, and so have all opaque objects of one type. RecursionError as for `canonical`.
+    """
+    return canonical(_reduced(value))
+
+
 def loads(text: str) -> Any:
     """Return the value; ValueError, TypeError or RecursionError for text that `dumps` never writes."""
     return decode(json.loads(text))
@@ -110,6 +118,29 @@ def _sorted(encoded: Any) -> Any:
     ((kind, content),) = encoded.items()
     content = _sorted(content)
     return {kind: sorted(content, key=json.dumps) if kind in ("s", "f", "d") else content}
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a decoded value holds no `Opaque` object."""
+    if isinstance(value, dict):
+        return all(is_plain(name) and is_plain(item) for name, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(is_plain, value))
+    return not isinstance(value, Opaque)
+
+
+def _reduced(value: Any) -> Any:
+    """Return a plain value with integers in place of numbers that equal one, and frozen sets in place of sets."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    if isinstance(value, complex) and value.imag == 0:
+        return _reduced(value.real)
+    if isinstance(value, list | tuple | set | frozenset):
+        items = map(_reduced, value)
+        return list(items) if isinstance(value, list) else (tuple if isinstance(value, tuple) else frozenset)(items)
+    if isinstance(value, dict):
+        return {_reduced(name): _reduced(item) for name, item in value.items()}
+    return value
 
 
 def decode(value: Any) -> Any:

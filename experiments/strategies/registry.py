@@ -14,9 +14,9 @@ from runtime_matrix.experiments.config import plugins
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.records.schema import NO_STRATEGY
 from runtime_matrix.experiments.strategies.strategy import Strategy
 
-NONE = "none"
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -24,13 +24,13 @@ _PACKAGE = __name__.rpartition(".")[0]
 class StrategyChoice:
     """The chosen strategy with its options; by default none, which takes each text as it is."""
 
-    name: str = NONE
+    name: str = NO_STRATEGY
     options: Any = None  # an instance of the strategy's Config
 
     @property
     def strategy(self) -> Strategy[Any] | None:
         """The strategy; None if none is chosen."""
-        return None if self.name == NONE else strategies()[self.name]
+        return None if self.name == NO_STRATEGY else strategies()[self.name]
 
     @classmethod
     def build_plain(cls, value: object, where: str) -> StrategyChoice:
@@ -38,8 +38,8 @@ class StrategyChoice:
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a mapping; found {value!r}")
         options = dict(value)
-        name = str(options.pop("name", NONE))
-        if name == NONE:
+        name = str(options.pop("name", NO_STRATEGY))
+        if name == NO_STRATEGY:
             if options:
                 raise UserError(f"{where}.{min(options)} would be ignored: choose a strategy, as in strategy=vote")
             return cls()

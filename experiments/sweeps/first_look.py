@@ -46,11 +46,16 @@ class FirstLook:
             self._compare(*pair, tick)
 
     def _pair(self, record: Record) -> tuple[tuple[Cell, Record], tuple[Cell, Record]] | None:
-        """Return the reference and the first other cell of its model and hardware; None until both are measured."""
+        """Return the reference and the first other cell of the record's kind; None until both are measured.
+
+        Cells of a kind have one model, hardware profile and strategy.
+        """
         alike = [
             (cell, other)
             for cell, other in self._measured
-            if other.status == "ok" and other.model.digest == record.model.digest and other.hw.name == record.hw.name
+            if other.status == "ok"
+            and (other.model.digest, other.hw.name, other.strategy)
+            == (record.model.digest, record.hw.name, record.strategy)
         ]
         reference = next((pair for pair in alike if pair[1].is_reference), None)
         other = next((pair for pair in alike if not pair[1].is_reference), None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,13 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, 
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.packages import find
-from runtime_matrix.experiments.sandbox.pool import Verdict
-from runtime_matrix.experiments.statistics.descriptive import standard_error
-from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
+from runtime_matrix.experiments.strategies.damage import damaged
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.strategies.strategy import Visible
 from runtime_matrix.experiments.tasks import strategy_scores
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenEntry
+from runtime_matrix.experiments.tasks.code_scores import items, pass_figures, total_cpu_s
 from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.languages import check_language, language_of
@@ -37,7 +37,7 @@ from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, row
 
 # Where a completion of a function body ends (Chen et al. 2021, arXiv 2107.03374, section 3).
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", '\n"""')
-_PASS_AT = re.compile(r"code_pass_at_(\d+)")
+_PASS_AT = re.compile(r"code_(plus_)?pass_at_(\d+)")
 _SCORE = Score(metric="code_pass_at_1", prefix="code", noun="code", is_discrete=True, has_texts=True)
 
 
@@ -64,8 +64,8 @@ class Code(QualityTask[CodeConfig]):
 
     name = "code"
     title = "code"
-    data = "HumanEval's and MBPP's JSONL, gzipped or not (HumanEval+ is refused: its added tests are not scored)"
-    measures = "pass@1 greedy, unbiased pass@k of samples"
+    data = "HumanEval's and MBPP's JSONL, gzipped or not ; HumanEval+ and MBPP+ as EvalPlus releases them"
+    measures = "pass@1 greedy, unbiased pass@k of samples; with added tests beside that of the base tests"
     position = 60
     Config = CodeConfig
     bundled = "code.jsonl"
@@ -82,7 +82,19 @@ class Code(QualityTask[CodeConfig]):
             error="pass_at_1_standard_error",
             trend="code pass@1",
             smallest_step=0.005,
-            about="Share of programs that pass their tests; ± one standard error.",
+            about="Share of programs that pass their tests (HumanEval+, MBPP+: the base tests); ± one standard error.",
+        ),
+        Metric(
+            key="code_plus_pass_at_1",
+            title="code+ pass@1",
+            rank=2,
+            better="high",
+            display=with_error(3),
+            read=figure("plus_pass_at_1"),
+            error="plus_pass_at_1_standard_error",
+            trend="code+ pass@1",
+            smallest_step=0.005,
+            about="Share of programs that pass base and added tests of HumanEval+ or MBPP+; ± one standard error.",
         ),
         same_texts(_SCORE, "same code", "the programs"),
         rows_per_forward("code"),
@@ -137,20 +149,20 @@ class Code(QualityTask[CodeConfig]):
         if (gain := gain_ratio_metric(key)) is not None:
             return gain
         match = _PASS_AT.fullmatch(key)
-        if match is None or match[1] == "1":
+        if match is None or match[2] == "1":
             return None
         figure_name = key.removeprefix("code_")
         (first, *_) = self.metrics
         return replace(
             first,
             key=key,
-            title=f"code pass@{match[1]}",
+            title=f"code{'+' if match[1] else ''} pass@{match[2]}",
             rank=6,
             better="",
             read=figure(figure_name),
             error=f"{figure_name}_standard_error",
             trend="",
-            about=f"Share of problems where one of {match[1]} samples passes, unbiased estimate; ± one standard error.",
+            about=f"Share of problems where one of {match[2]} samples passes, unbiased estimate; ± one standard error.",
         )
 
     @override
@@ -177,9 +189,9 @@ class Code(QualityTask[CodeConfig]):
             self._run_strategy(bench, entry, config)
             return
         problems = self._problems(config)
-        start_s = time.perf_counter()
         with ExitStack() as stack:
             judge = Judge(bench, problems, config.verdict_cache, stack)
+            start_s = time.perf_counter()  # what references return and take is measured before
 
             def on_text(item: int, sample: int, result: Generated) -> None:
                 if config.overlap:
@@ -188,17 +200,14 @@ class Code(QualityTask[CodeConfig]):
             completions, ids, report = self._completions(bench, config, problems, on_text)
             generated_s = time.perf_counter() - start_s
             verdicts = judge.of_completions(completions)
-        bench.write_items(entry, _items(problems, completions, ids, verdicts))
+        bench.write_items(entry, items(problems, completions, ids, verdicts))
         fewest = min(map(len, verdicts))
         ks = [k for k in config.k if k <= fewest]
-        result = summarise([(len(group), sum(verdict.passed for verdict in group)) for group in verdicts], ks)
         entry.parameters = {"samples": fewest, "temperature": config.temperature, "solutions": config.solutions}
         if not report.get("cached_responses"):  # with cached responses it is not the time of generation
             entry.samples = {"generate_s": [generated_s], "total_s": [time.perf_counter() - start_s]}
         entry.figures = {
-            **{f"pass_at_{k}": result.pass_at[k] for k in ks},
-            **{f"pass_at_{k}_standard_error": standard_error(result.by_problem[k]) for k in ks},
-            "items": result.items,
+            **pass_figures(verdicts, ks),
             "new_tokens": sum(map(len, ids.values())),
             **report,
             "programs_cpu_s": total_cpu_s(verdicts),
@@ -215,13 +224,10 @@ class Code(QualityTask[CodeConfig]):
                 bench, judge, bench.strategy, problems, visible, config.max_new_tokens, given
             )
         verdicts = [[verdict] for verdict in result.verdicts]
-        bench.write_items(entry, _items(problems, [[text] for text in result.texts], {}, verdicts))
-        passed = [float(verdict.passed) for verdict in result.verdicts]
+        bench.write_items(entry, items(problems, [[text] for text in result.texts], {}, verdicts))
         entry.parameters = {"strategy": bench.strategy.name, "solutions": config.solutions}
         entry.figures = {
-            "pass_at_1": sum(passed) / len(passed),
-            "pass_at_1_standard_error": standard_error(passed),
-            "items": len(passed),
+            **pass_figures(verdicts, [1]),
             **result.figures,
             **judge.figures(),
         }
@@ -251,6 +257,9 @@ class Code(QualityTask[CodeConfig]):
         """Return the given completions by problem id."""
         if config.solutions == "reference":
             return references(problems, self.path(config))
+        if config.solutions == "damaged":
+            given = references(problems, self.path(config))
+            return {name: [damaged(text, zlib.crc32(name.encode()))[1] for text in given[name]] for name in given}
         return load_solutions(Path(config.solutions).expanduser(), problems)
 
     def _completions(
@@ -274,64 +283,3 @@ class Code(QualityTask[CodeConfig]):
 
 
 TASK = Code()
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of the items file: a completion and its verdict."""
-
-    id: str  # of the problem
-    sample: int
-    prompt: str
-    text: str
-    ids: tuple[int, ...] | None  # tokens of the text; None for a given solution
-    status: str
-    reason: str
-    is_right: bool
-    checks: int | None  # parts of the test; None with early stop
-    checks_passed: int | None
-
-
-@dataclass(frozen=True)
-class PassScore:
-    """pass@k over all problems."""
-
-    pass_at: dict[int, float]  # k -> 0 to 1
-    by_problem: dict[int, list[float]]  # k -> one estimate per problem
-    items: int
-
-
-def _items(
-    problems: Sequence[Problem],
-    completions: Sequence[Sequence[str]],
-    ids: Mapping[tuple[str, int], tuple[int, ...]],
-    verdicts: Sequence[Sequence[Verdict]],
-) -> Iterator[Item]:
-    for problem, texts, judged in zip(problems, completions, verdicts, strict=True):
-        for sample, (text, verdict) in enumerate(zip(texts, judged, strict=True)):
-            yield Item(
-                id=problem.id,
-                sample=sample,
-                prompt=problem.prompt,
-                text=text,
-                ids=ids.get((problem.id, sample)),
-                status=verdict.status,
-                reason=verdict.reason,
-                is_right=verdict.passed,
-                checks=verdict.checks,
-                checks_passed=verdict.checks_passed,
-            )
-
-
-def total_cpu_s(verdicts: Sequence[Sequence[Verdict]]) -> float | None:
-    """Return the CPU time of all programs; None if that of any is unknown."""
-    times = [verdict.cpu_s for group in verdicts for verdict in group]
-    known_times = [seconds for seconds in times if seconds is not None]
-    return sum(known_times) if len(known_times) == len(times) else None
-
-
-def summarise(passed: Sequence[tuple[int, int]], ks: Sequence[int]) -> PassScore:
-    """Return pass@k for each k from (samples, passed) per problem."""
-    by_problem = {k: [pass_at_k(samples, right, k) for samples, right in passed] for k in ks}
-    means = {k: sum(values) / len(values) for k, values in by_problem.items()}
-    return PassScore(means, by_problem, len(passed))

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
@@ -13,6 +15,7 @@ from runtime_matrix.experiments.sandbox.interpreter_pool import InterpreterPool
 from runtime_matrix.experiments.sandbox.interpreters import unsupported
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.time_limits import TimeLimits, fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
@@ -24,7 +27,14 @@ from runtime_matrix.runtimes.base import Unsupported
 
 def program_of(problem: Problem, completion: str) -> Program:
     """Return the program that a completion makes, with the problem's test."""
-    return Program(problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
+    return Program(
+        problem.head + completion,
+        problem.test,
+        problem.entry_point,
+        problem.calls_check,
+        problem.helpers,
+        problem.cases,
+    )
 
 
 def reference_program(problem: Problem) -> Program | None:
@@ -49,6 +59,19 @@ def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
     )
 
 
+def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> list[Problem]:
+    """Return the problems, with the expected outputs of those whose tests are inputs; `path` is of their cache."""
+    suites = [problem.suite for problem in problems if problem.suite is not None]
+    if not suites:
+        return list(problems)
+    outputs = ReferenceOutputs(path, pool)
+    try:
+        cases = dict(zip(suites, outputs.cases(suites), strict=True))
+    finally:
+        outputs.close()
+    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
+
+
 class Judge:
     """The sandbox of a benchmark with its verdict cache; `stack` closes both."""
 
@@ -56,13 +79,13 @@ class Judge:
         options = bench.sandbox
         limits, early_stop = fixed_limits(options), options.early_stop
         workers = options.workers or len(os.sched_getaffinity(0))
-        self._problems = problems
         language = language_of(problems)
         self._pool = stack.enter_context(_pool(language, workers, options))
         path = bench.artifacts / "verdicts.sqlite" if use_cache else None
         self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
         stack.callback(self._cache.close)
-        own = {problem.id: reference_program(problem) for problem in problems}
+        self._problems = with_cases(problems, self._pool, bench.artifacts / "expected-outputs.sqlite")
+        own = {problem.id: reference_program(problem) for problem in self._problems}
         self._limits = TimeLimits(limits)
         if language is None:
             self._limits = time_limits(self._pool, options, own, bench.artifacts / "reference-times.sqlite")
@@ -121,6 +144,7 @@ class Judge:
             **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,
+            "skipped_inputs": sum(problem.cases.skipped for problem in self._problems if problem.cases is not None),
             "problems_judged_inside_the_program": inside,
         }
 

@@ -21,8 +21,18 @@ def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None 
     problems = [_format(item).read(where, item) for where, item in files.json_lines(path, WANTED, fields)]
     if not problems:
         raise UserError(f"{path} holds no problem; give {WANTED}")
+    _check_added_tests(problems, path)
     files.check_unique((problem.id for problem in problems), path)
     return problems[:limit]
+
+
+def _check_added_tests(problems: Sequence[Problem], path: Path) -> None:
+    """Raise UserError if only some problems have added tests, or if there are none where there should be."""
+    without = [problem.id for problem in problems if problem.suite is None]
+    if 0 < len(without) < len(problems):
+        raise UserError(f"{path}: {without[0]} has no plus_input, but others have; give the suites one by one")
+    if not without and not any(problem.suite.plus for problem in problems if problem.suite is not None):
+        raise UserError(f"{path}: no problem has an added test (plus_input); give HumanEval.jsonl or MBPP instead")
 
 
 def load_solutions(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
@@ -56,9 +66,9 @@ def references(problems: Sequence[Problem], path: Path) -> dict[str, list[str]]:
 @cache
 def _formats() -> tuple[ProblemFormat, ...]:
     """Return the formats of the modules in the folder `code_formats`, the most specific one first."""
-    names = [module.name for module in pkgutil.iter_modules(code_formats.__path__) if module.name != "format"]
+    names = [module.name for module in pkgutil.iter_modules(code_formats.__path__)]
     modules = [importlib.import_module(f"{code_formats.__name__}.{name}") for name in names]
-    formats: list[ProblemFormat] = [module.FORMAT for module in modules]
+    formats: list[ProblemFormat] = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
     return tuple(sorted(formats, key=lambda known: -known.priority))
 
 

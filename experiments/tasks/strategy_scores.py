@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
@@ -56,9 +56,13 @@ def solve(
     texts = [answer.text for answer in solving.answers]
     greedy, plain = _plain(solving.driver.texts, config, visible, max_new_tokens, given)
     verdicts, greedy_verdicts = _judged(judge, texts), _judged(judge, [text.text for text in greedy])
-    passed = [verdict.passed for verdict in verdicts]
     figures: JsonObject = {
-        **_gain(passed, [verdict.passed for verdict in greedy_verdicts]),
+        **_gain(verdicts, greedy_verdicts, lambda verdict: verdict.passed_base, ""),
+        **(
+            _gain(verdicts, greedy_verdicts, lambda verdict: verdict.passed, "plus_")
+            if any(verdict.base_status is not None for verdict in verdicts)
+            else {}
+        ),
         **_spent(solving, len(problems)),
         "greedy_new_tokens_per_problem": _mean([len(text.ids) for text in greedy]),
         **_beside_plain(judge, plain, solving.driver.costs),
@@ -111,20 +115,23 @@ def _judged(judge: Judge, texts: Sequence[str]) -> list[Verdict]:
     return [verdict for (verdict,) in judge.of_completions([[text] for text in texts])]
 
 
-def _gain(passed: Sequence[bool], greedy: Sequence[bool]) -> JsonObject:
+def _gain(
+    verdicts: Sequence[Verdict], greedy: Sequence[Verdict], is_right: Callable[[Verdict], bool], prefix: str
+) -> JsonObject:
     """Return pass@1 of greedy texts and the gain over it, paired by problem, with its interval."""
-    scores, before = list(map(float, passed)), list(map(float, greedy))
+    scores = [float(is_right(verdict)) for verdict in verdicts]
+    before = [float(is_right(verdict)) for verdict in greedy]
     rate, lost = _mean(before), loss(scores, before)
     gain = None if lost is None else lost.negated()
     ends = {} if gain is None else {"": gain.estimate + 0.0, "_low": gain.low, "_high": gain.high}  # no minus zero
     return {
-        "greedy_pass_at_1": rate,
-        "greedy_pass_at_1_standard_error": standard_error(before),
-        **{f"gain_over_greedy{end}": value for end, value in ends.items()},
+        f"greedy_{prefix}pass_at_1": rate,
+        f"greedy_{prefix}pass_at_1_standard_error": standard_error(before),
+        **{f"{prefix}gain_over_greedy{end}": value for end, value in ends.items()},
         # The greedy rate is held fixed: the interval is that of the paired difference.
-        **({f"gain_ratio{end}": 1 + value / rate for end, value in ends.items()} if rate else {}),
-        "repaired_problems": sum(now and not was for now, was in zip(passed, greedy, strict=True)),
-        "spoiled_problems": sum(was and not now for now, was in zip(passed, greedy, strict=True)),
+        **({f"{prefix}gain_ratio{end}": 1 + value / rate for end, value in ends.items()} if rate else {}),
+        f"{prefix}repaired_problems": sum(now > was for now, was in zip(scores, before, strict=True)),
+        f"{prefix}spoiled_problems": sum(was > now for now, was in zip(scores, before, strict=True)),
     }
 
 
@@ -152,7 +159,7 @@ def _beside_plain(judge: Judge, plain: Sequence[Sequence[Generated]], costs: Seq
     if not plain:
         return {}
     verdicts = judge.of_completions([[text.text for text in texts] for texts in plain])
-    passed = [(len(group), sum(verdict.passed for verdict in group)) for group in verdicts]
+    passed = [(len(group), sum(verdict.passed_base for verdict in group)) for group in verdicts]
     tokens = _mean([len(text.ids) for texts in plain for text in texts])
     k = _mean([cost.new_tokens for cost in costs]) / tokens if tokens else None
     most = min(count for count, _ in passed)
@@ -171,11 +178,11 @@ def _of_answers(judge: Judge, answers: Sequence[Answer]) -> JsonObject:
     stages = list(dict.fromkeys(stage for answer in answers for stage in answer.stages))
     names = list(dict.fromkeys(name for answer in answers for name in answer.figures))
     return {
-        "any_candidate_passes": _mean([any(verdict.passed for verdict in group) for group in candidates]),
+        "any_candidate_passes": _mean([any(verdict.passed_base for verdict in group) for group in candidates]),
         "stage_pass_at_1": {
             stage: _mean(
                 [
-                    verdict.passed
+                    verdict.passed_base
                     for verdict in _judged(judge, [answer.stages.get(stage, answer.text) for answer in answers])
                 ]
             )

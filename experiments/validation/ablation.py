@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime_matrix.experiments.measurement.processes import TreeClock
+from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.switches import CLOCKS
 from runtime_matrix.experiments.statistics.paired import mean_interval
@@ -31,6 +31,7 @@ class Switch:
     on: Callable[[], Any]
     off: Callable[[], Any]
     most_pairs: int | None = None  # of work that takes long
+    work: str = ""  # what the work is, where the options do not say it
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Result:
 
 def cpu_s() -> float:
     """Return the CPU seconds of this process and its descendants, those that have ended included."""
-    return TreeClock()()
+    return tree_cpu_s()
 
 
 _CLOCKS: dict[str, Clock] = dict(zip(CLOCKS, (cpu_s, time.perf_counter), strict=True))

@@ -12,6 +12,7 @@ from runtime_matrix.experiments.bundled.texts.document import Document
 from runtime_matrix.experiments.bundled.texts.functions import MOST_STEPS, Problem
 
 EXAMPLES = 2  # calls that a docstring shows, or asserts that follow it
+SOLVED_PROBLEMS = 400  # that a benchmark's problem may be told beside
 MOST_TOLD = 24  # characters of a call's argument or result: a window holds few tokens
 
 
@@ -43,6 +44,16 @@ def solved_before(rng: random.Random) -> Document:
     problems = [kept(rng, rng.randint(1, 3)) for _ in range(rng.randint(2, 3))]
     *solved, last = problems
     return Document(last.solution, "".join(f"{one.prompt}{one.solution}\n" for one in solved) + last.prompt)
+
+
+def solved(seed: int) -> list[Problem]:
+    """Draw problems that may be told before a benchmark's: none of its chains is among them."""
+    rng = random.Random(f"{seed}/solved problems")
+    drawn: dict[str, Problem] = {}
+    while len(drawn) < SOLVED_PROBLEMS:
+        problem = kept(rng, rng.randint(1, 3))
+        drawn.setdefault(problem.chain, problem)
+    return list(drawn.values())
 
 
 def shown(problem: Problem, told: list[tuple[object, object]]) -> str:

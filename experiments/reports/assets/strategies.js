@@ -9,8 +9,8 @@ function setUpStrategies() {
 }
 
 const strategyName = (row) => {
-  const own = (row.variant ?? "").replaceAll("strategy=", "").replaceAll("strategy.", "");
-  return new Set(rows.map(({ runtime }) => runtime)).size > 1 || !own ? `${row.runtime} ${own}`.trim() : own;
+  const own = (row.variant ?? row.strategy).replaceAll("strategy=", "").replaceAll("strategy.", "");
+  return new Set(rows.map(({ runtime }) => runtime)).size > 1 ? `${row.runtime} ${own}` : own;
 };
 
 function gainChart(known) {
@@ -18,7 +18,7 @@ function gainChart(known) {
   const ends = sorted.flatMap((row) => [row.code_gain_over_greedy_low ?? row.code_gain_over_greedy, row.code_gain_over_greedy_high ?? row.code_gain_over_greedy, 0]);
   return panel("Gain over greedy", "pass@1 minus that of greedy texts, paired by problem; the line is the 95 % interval.", (width) => {
     const [low, high] = extent(ends, 0.05);
-    const line = 26;
+    const line = 30;
     const drawn = plane(width, 62 + line * sorted.length, { low, high, label: "pass@1 gained →", format: (value) => number(value) },
       { low: 0, high: sorted.length, label: "", format: () => "" }, `Gains of ${sorted.length} strategies over greedy`);
     drawn.root.querySelectorAll(".grid").forEach((grid) => grid.remove());
@@ -31,7 +31,7 @@ function gainChart(known) {
       const dot = svg("circle", { cx: drawn.x(row.code_gain_over_greedy), cy: y, r: 4.5, style: "fill:var(--hue)" });
       dot.append(svg("title", {}, `${strategyName(row)}: ${number(row.code_gain_over_greedy)} [${number(from)}, ${number(to)}]`));
       group.append(dot);
-      drawn.marks.append(group, svg("text", { x: 4, y: y - 9 }, strategyName(row)));
+      drawn.marks.append(group, svg("text", { x: 4, y: y - 8 }, strategyName(row)));
     });
     return drawn.root;
   });

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.sandbox.cases import Cases, Suite
 
-WANTED = "a JSONL (or .jsonl.gz) in HumanEval's or MBPP's format"
+WANTED = "a JSONL (or .jsonl.gz) in HumanEval's, MBPP's or EvalPlus's format"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Problem:
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
     language: str | None = None  # of program and test, as `sandbox/interpreters.py` names them; None: Python
     stop: tuple[str, ...] | None = None  # where a completion ends; None: as in Python
+    suite: Suite | None = None  # base and added tests as inputs, in place of `test`
+    cases: Cases | None = None  # the suite's inputs with their expected outputs, once the reference has run
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class Switched(Task[C]):
         pairs, only, entry.parameters = self.options(config)
         with self.opened(bench, config) as opened:
             switches = [switch for switch in opened if (only or "") in switch.name]
+            works = {switch.name: switch.work for switch in switches if switch.work}
+            entry.parameters |= {"work": works} if works else {}
             factors = {}
             for number, switch in enumerate(switches, start=1):
                 result = measure(switch, pairs)
@@ -69,4 +71,5 @@ class Switched(Task[C]):
                 entry.samples |= {f"{switch.name}: {side}": seconds for side, seconds in result.samples().items()}
                 bench.report(number, len(switches))
         path = bench.folder / f"{self.name}.md"
-        write_table(self.switches, factors, path, bench.command, self.heading, self.conditions)
+        keys = {name: f"{key}: {works[name]}" if name in works else key for name, key in self.switches.items()}
+        write_table(keys, factors, path, bench.command, self.heading, self.conditions)

@@ -100,6 +100,7 @@ def test_the_data_is_as_large_as_promised_and_loads_with_the_public_sets_code(
     assert len(question_set.questions) >= 1000
     assert len(question_set.shots_by_subject) == 8
     assert len(problems.load(DATA_DIR / "code.jsonl")) >= 150
+    assert len(problems.load(DATA_DIR / "solved.jsonl")) >= 400
     assert len(extractive_qa.load(DATA_DIR / "extractive_qa.json")) >= 500
     assert len(summarization.load(DATA_DIR / "summarization.jsonl")) >= 200
 

@@ -15,7 +15,10 @@ from runtime_matrix.experiments.ledger.claim import Claim, MeasuredBy, chosen, r
 from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
 from runtime_matrix.experiments.tasks.registry import further_metric
 from runtime_matrix.experiments.validation.tasks.ablation import SWITCHES
+from runtime_matrix.experiments.validation.tasks.execution import EXECUTION_SWITCHES
 from runtime_matrix.experiments.validation.tasks.http_ablation import HTTP_SWITCHES
+
+ALL_SWITCHES = [*SWITCHES, *HTTP_SWITCHES, *EXECUTION_SWITCHES]
 
 PRESETS = [name for name in options("runtime") if name not in ("custom", "fake")]
 CLAIM = "{id: a, section: s, summary: t, quantity: time, direction: gain, low: 2, unmeasured: why}"
@@ -31,7 +34,7 @@ def unknown(by: MeasuredBy, titles: set[str]) -> list[str]:
     figures = [figure for figure in (by.figure, by.over_figure) if figure is not None]
     cells = [cell.partition("/")[0] for cell in (by.cell, by.over) if cell is not None]
     return [
-        *([by.switch] if by.switch is not None and by.switch not in {**SWITCHES, **HTTP_SWITCHES} else []),
+        *([by.switch] if by.switch is not None and by.switch not in ALL_SWITCHES else []),
         *(figure for figure in figures if column_of(figure) is None),
         *(cell for cell in cells if cell not in titles),
     ]
@@ -48,7 +51,7 @@ def test_each_claim_names_a_figure_that_a_record_can_hold() -> None:
 
 
 def test_each_switch_has_figures_of_a_row() -> None:
-    keys = [switch_key(name, clock) for name in (*SWITCHES, *HTTP_SWITCHES) for clock in CLOCKS]
+    keys = [switch_key(name, clock) for name in ALL_SWITCHES for clock in CLOCKS]
     assert len(set(keys)) == len(keys)
     assert all(further_metric(f"{key}{end}") for key in keys for end in ("", "_low", "_high"))
 

@@ -15,7 +15,7 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
-from runtime_matrix.experiments.tasks import code, problems
+from runtime_matrix.experiments.tasks import code_scores, problems
 
 PROBLEM = {
     "task_id": "t/0",
@@ -93,7 +93,7 @@ def test_both_formats_are_read_gzipped_or_not(tmp_path: Path) -> None:
         ({"test": "def check(candidate:\n"}, "its test is not valid Python"),
         ({"entry_point": "triple"}, "does not define its entry point 'triple'"),
         ({"prompt": ""}, "has no prompt"),
-        ({"plus_input": [[1]]}, r"HumanEval\+ is not scored: .*; give HumanEval.jsonl"),
+        ({"plus_input": [[1]]}, "the base_input of t/0 is missing: base and added tests are scored together"),
     ],
 )
 def test_unusable_problems_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
@@ -175,12 +175,12 @@ def test_pass_at_k_is_the_share_of_draws_with_a_success(samples: int, passed: in
 
 
 def test_summary_of_problems() -> None:
-    found = code.summarise([(2, 1), (2, 2), (2, 0)], [1, 2])
+    found = code_scores.summarise([(2, 1), (2, 2), (2, 0)], [1, 2])
     assert found.pass_at == {1: pytest.approx(0.5), 2: pytest.approx(2 / 3)}
     assert found.by_problem[1] == [0.5, 1.0, 0.0]
 
 
 def test_the_cpu_time_of_all_programs_is_unknown_if_one_is() -> None:
     first, second = Verdict("passed", "", 0.5, 1.0), Verdict("passed", "", 0.25, 1.0)
-    assert code.total_cpu_s([[first], [second]]) == 0.75
-    assert code.total_cpu_s([[first, replace(second, cpu_s=None)]]) is None
+    assert code_scores.total_cpu_s([[first], [second]]) == 0.75
+    assert code_scores.total_cpu_s([[first, replace(second, cpu_s=None)]]) is None
