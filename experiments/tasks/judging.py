@@ -42,6 +42,19 @@ def reference_program(problem: Problem) -> Program | None:
     return None if problem.reference is None else program_of(problem, problem.reference)
 
 
+def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> list[Problem]:
+    """Return the problems, with the expected outputs of those whose tests are inputs; `path` is of their cache."""
+    suites = [problem.suite for problem in problems if problem.suite is not None]
+    if not suites:
+        return list(problems)
+    outputs = ReferenceOutputs(path, pool)
+    try:
+        cases = dict(zip(suites, outputs.cases(suites), strict=True))
+    finally:
+        outputs.close()
+    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
+
+
 def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
     """Return the pool for programs of a language; Unsupported if the sandbox never runs it."""
     limits = fixed_limits(options)
@@ -57,19 +70,6 @@ def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
         early_stop=options.early_stop,
         packages=options.packages,
     )
-
-
-def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> list[Problem]:
-    """Return the problems, with the expected outputs of those whose tests are inputs; `path` is of their cache."""
-    suites = [problem.suite for problem in problems if problem.suite is not None]
-    if not suites:
-        return list(problems)
-    outputs = ReferenceOutputs(path, pool)
-    try:
-        cases = dict(zip(suites, outputs.cases(suites), strict=True))
-    finally:
-        outputs.close()
-    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
 
 
 class Judge:

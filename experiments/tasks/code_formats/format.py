@@ -26,10 +26,10 @@ class Problem:
     calls_check: bool
     reference: str | None  # a completion that passes
     helpers: str = ""  # functions of the prompt that the test calls besides the entry point
-    language: str | None = None  # of program and test, as `sandbox/interpreters.py` names them; None: Python
-    stop: tuple[str, ...] | None = None  # where a completion ends; None: as in Python
     suite: Suite | None = None  # base and added tests as inputs, in place of `test`
     cases: Cases | None = None  # the suite's inputs with their expected outputs, once the reference has run
+    language: str | None = None  # of program and test, as `sandbox/interpreters.py` names them; None: Python
+    stop: tuple[str, ...] | None = None  # where a completion ends; None: as in Python
 
 
 @dataclass(frozen=True)
