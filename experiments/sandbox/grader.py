@@ -185,7 +185,8 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     program_end.close()
     program = _Program(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
-    right, outputs = 0, list[Any]()
+    right: int | None = None
+    outputs: list[Any] = []
     cases = job.get("cases")
     if status == "passed" and cases is not None:
         status, reason, right, passed_cases = _run_cases(job, program, cases)

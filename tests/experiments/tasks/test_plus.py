@@ -131,6 +131,12 @@ def test_a_verdict_names_the_first_wrong_input(pool: Pool, tmp_path: Path) -> No
     assert raising.base_status == "failed"
 
 
+def test_a_program_that_does_not_load_fails_at_no_input(pool: Pool, tmp_path: Path) -> None:
+    (verdict,) = judged(pool, tmp_path, HALF, "    return x /\n")
+    assert (verdict.status, verdict.base_status) == ("failed", "failed")
+    assert verdict.reason.startswith("SyntaxError: invalid syntax")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
