@@ -23,7 +23,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
-from runtime_matrix.experiments.validation import audit_proof, serving_overhead
+from runtime_matrix.experiments.validation import audit_proof, false_timeouts, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -58,6 +58,7 @@ TESTED = (
     "reproduce",
     "validation.simulation",
     "validation.audit_proof",
+    "validation.false_timeouts",
     "validation.serving_overhead",
 )
 
@@ -93,6 +94,9 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         folder = write_tasks(tmp_path / "tasks", documents=8)
         places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}
         places |= {"benchmark.lm_eval.include_path=DIR": f"benchmark.lm_eval.include_path={folder}"}
+    if "free_form" in command:
+        (tmp_path / "sums.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "#### 2"}')
+        places |= {"benchmark.free_form.data=FILE": f"benchmark.free_form.data={tmp_path / 'sums.jsonl'}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
@@ -160,6 +164,10 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
         *(
             (audit_proof.main, audit_proof, "AuditProof", command)
             for command in commands("python -m experiments.validation.audit_proof ")
+        ),
+        *(
+            (false_timeouts.main, false_timeouts, "_references", command)
+            for command in commands("python -m experiments.validation.false_timeouts ")
         ),
     ],
 )

@@ -7,28 +7,20 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import yaml
 
+from runtime_matrix.experiments.config.compose import CONF
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.schema import SandboxConfig
+from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
 from runtime_matrix.experiments.sandbox.time_limits import measured_unit_s, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 
-OPTIONS = SandboxConfig(
-    workers=1,
-    early_stop=True,
-    time_limits="adaptive",
-    time_multiple=10,
-    time_floor=20,
-    time_ceiling=1000,
-    cpu_s=10,
-    wall_s=40.0,
-    memory_mib=256,
-    allow_unsafe=False,
-    bubblewrap=False,
-)
+PRESET = build(SandboxConfig, yaml.safe_load((CONF / "config.yaml").read_text())["sandbox"])
+OPTIONS = replace(PRESET, time_multiple=10, time_floor=20, time_ceiling=1000, cpu_s=10, wall_s=40.0, memory_mib=256)
 SLOW_S = {"small": 0.001, "large": 4.0, "endless": 300.0}  # CPU seconds at a unit of 0.1 s
 
 
