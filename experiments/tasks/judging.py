@@ -52,7 +52,10 @@ def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> li
         cases = dict(zip(suites, outputs.cases(suites), strict=True))
     finally:
         outputs.close()
-    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
+    return [
+        problem if problem.suite is None else replace(problem, test="", cases=cases[problem.suite])
+        for problem in problems
+    ]
 
 
 def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
