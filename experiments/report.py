@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="CELL",
         help="combine the answers of cells: folders of one record each, or cells of the folder by their runtime, "
-        "RUNTIME-MODEL, or record",
+        "RUNTIME-MODEL, strategy or record",
     )
     parser.add_argument(
         "--ensemble-by", choices=("vote", "logprob"), help="majority vote (default), or mean log-probability of choices"

@@ -33,7 +33,12 @@ from tests.experiments.recorded import make_record, sweep, write
 from tests.gguf_files import write_gguf
 
 DATA = ROOT / "experiments" / "bundled" / "data"
-FILES = {"perplexity": "perplexity.txt", "code": "code.jsonl", "multiple_choice": "multiple_choice"}
+FILES = {
+    "perplexity": "perplexity.txt",
+    "code": "code.jsonl",
+    "mutation": "code.jsonl",
+    "multiple_choice": "multiple_choice",
+}
 PLACES = ("DIR", "FILE")
 FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
 TARGET, ENGINE = "runtime.engine.target", "runtimes.engines.eager:Eager"
@@ -89,6 +94,9 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
         folder = write_tasks(tmp_path / "tasks", documents=8)
         places |= {"benchmark.lm_eval.tasks=[my_task]": "benchmark.lm_eval.tasks=[local_texts]"}
         places |= {"benchmark.lm_eval.include_path=DIR": f"benchmark.lm_eval.include_path={folder}"}
+    if "free_form" in command:
+        (tmp_path / "sums.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "#### 2"}')
+        places |= {"benchmark.free_form.data=FILE": f"benchmark.free_form.data={tmp_path / 'sums.jsonl'}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]

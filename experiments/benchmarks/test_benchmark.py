@@ -23,7 +23,6 @@ def test_benchmark(
 
     def run() -> None:
         case.task.run(bench, entry, case.config, case.point)
-        entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
 
     benchmark.group, benchmark.name = case.task.name, case.id
     try:
@@ -34,4 +33,5 @@ def test_benchmark(
     except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
         benchmark.has_error = True
         raise
+    entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
     benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

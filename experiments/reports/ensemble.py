@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,14 +37,15 @@ class Cost:
 def named_cells(words: Sequence[str], folder: Path) -> dict[str, Result]:
     """Return the latest records of the named cells. UserError for a name that fits none, several, or a cell twice.
 
-    A name is a folder of one cell, or in `folder` a runtime, RUNTIME-MODEL or the name of a record.
+    A name is a folder of one cell, or in `folder` a runtime, RUNTIME-MODEL, the name of a record, or the end of its
+    RUNTIME-MODEL-HARDWARE-STRATEGY.
     """
     if len(words) < 2:
         raise UserError("--ensemble needs at least two cells, as in --ensemble eager onnxruntime")
     cells: dict[str, Result] = {}
     for word in words:
         result = _named_cell(word, folder)
-        name = word if word in _names(result.record) else _shortest(result.record, cells)
+        name = _shortest(result.record, cells) if Path(word).is_dir() else word
         if any(other.record.record_id == result.record.record_id for other in cells.values()):
             raise UserError(f"{word} names a cell that is in the ensemble already: {result.record.record_id}")
         cells[name] = result
@@ -53,7 +55,7 @@ def named_cells(words: Sequence[str], folder: Path) -> dict[str, Result]:
 def _named_cell(word: str, folder: Path) -> Result:
     is_folder = Path(word).is_dir()
     known = _latest(Path(word) if is_folder else folder)
-    fitting = [result for result in known if is_folder or word in _names(result.record)]
+    fitting = [result for result in known if is_folder or _is_named(word, result.record)]
     if not fitting:
         names = sorted({name for result in known for name in _names(result.record)[:-1]})
         raise UserError(f"{folder} has no cell {word}{did_you_mean(word, names)}")
@@ -91,15 +93,23 @@ def ensemble_lines(cells: Cells, rule: Rule) -> tuple[list[str], list[str]]:
 
 def cost(record: Record, entry: Entry) -> Cost:
     """Return what the answers of an entry cost; the time is unknown where responses came from the cache."""
-    generated = _number(entry, "new_tokens")
     peaks = [_number(other, name) for other in record.entries().values() for name in _PEAKS]
     if record.load is not None:
         peaks.append(record.load.peak_host_bytes)
     return Cost(
-        generated if generated is not None else _number(entry, "asked_tokens"),
+        _tokens(entry),
         None if _number(entry, "cached_responses") else entry.duration_s,
         max((peak for peak in peaks if peak is not None), default=None),
     )
+
+
+def _tokens(entry: Entry) -> float | None:
+    """Return the generated tokens, of a strategy all of them, or the scored ones."""
+    per_problem, problems = _number(entry, "new_tokens_per_problem"), _number(entry, "items")
+    if per_problem is not None and problems is not None:
+        return per_problem * problems
+    generated = _number(entry, "new_tokens")
+    return generated if generated is not None else _number(entry, "asked_tokens")
 
 
 def _number(entry: Entry, name: str) -> float | None:
@@ -185,7 +195,15 @@ def _latest(folder: Path) -> list[Result]:
 
 def _names(record: Record) -> tuple[str, ...]:
     """Return the names by which a cell can be chosen."""
-    return record.runtime.name, f"{record.runtime.name}-{record.model.name}", record.record_id
+    label = record.record_id.removeprefix(f"{record.run_id}-")
+    label = re.sub(r"^\d\d-|-[0-9a-f]{6}$", "", label)  # the cell's place in its sweep, and its configuration's hash
+    names = record.runtime.name, f"{record.runtime.name}-{record.model.name}", label, record.record_id
+    return tuple(dict.fromkeys(names))
+
+
+def _is_named(word: str, record: Record) -> bool:
+    """Return whether a word is one of the cell's names or ends one, such as that of its strategy."""
+    return word in _names(record) or _names(record)[-2].endswith(f"-{word}")
 
 
 def _shortest(record: Record, taken: Mapping[str, object]) -> str:

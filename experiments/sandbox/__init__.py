@@ -2,4 +2,5 @@
 
 pool.py (this process) → grader.py (a clean interpreter, confined once; runs the checks, never the program)
 → zygote.py (forked from it; never sees a check) → one forked, confined child per program.
+Other languages: interpreter_pool.py → interpreter_runner.py (confined once) → one confined interpreter per program.
 """

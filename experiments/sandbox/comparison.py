@@ -18,10 +18,12 @@ _FLOAT_TOLERANCE = 1e-6  # absolute, for floats of problems without a tolerance 
 _RELATIVE_TOLERANCE = 1e-7  # beside the absolute one, as in numpy.testing.assert_allclose
 
 
-def kept(value: Any) -> tuple[str, str]:
-    """Return ("value", canonical text), or ("digest", SHA-256 of the value's key) where that text is too long."""
-    text = values.canonical(value)
-    return ("value", text) if len(text) <= _LONGEST else ("digest", _digest(value))
+def kept(value: Any, size: int) -> tuple[str, str]:
+    """Return ("value", canonical text), or ("digest", SHA-256 of the value's key) if its text is too long.
+
+    `size` is the length of any text of the value, which tells long ones without making another.
+    """
+    return ("digest", _digest(value)) if size > _LONGEST else ("value", values.canonical(value))
 
 
 def is_right(oracle: str, value: Any, expected: Sequence[str], arguments: Sequence[Any], atol: float) -> bool:

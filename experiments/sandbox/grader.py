@@ -57,13 +57,15 @@ class _Program:
         self._send(request)
         return self.answer()
 
-    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any]:
-        """Return (True, value), or (False, name of the exception); raises _Ended."""
+    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any, int]:
+        """Return (True, value, length of its text), or (False, name of the exception, 0); raises _Ended."""
         self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
         line = self._line()
         try:
             reply = json.loads(line)
-            return (False, str(reply["error"])[:100]) if "error" in reply else (True, values.decode(reply["ok"]))
+            if "error" in reply:
+                return False, str(reply["error"])[:100], 0
+            return True, values.decode(reply["ok"]), len(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
             raise self.malformed() from None
 
@@ -223,7 +225,7 @@ def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, s
 
 
 def _compare(cases: CasesMessage, arguments: str, expected: Sequence[str], program: _Program, entry_point: str) -> None:
-    is_value, value = program.call(entry_point, arguments)
+    is_value, value, _ = program.call(entry_point, arguments)
     if not is_value:
         raise AssertionError(f"it raised {value}")
     if not comparison.is_right(cases["oracle"], value, expected, values.loads(arguments), cases["atol"]):
@@ -242,9 +244,9 @@ def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
     """Append the output of each input; raises _Ended."""
     size = 0
     for arguments in job["inputs"]:
-        is_value, value = program.call(job["entry_point"], arguments)
+        is_value, value, length = program.call(job["entry_point"], arguments)
         try:
-            output = comparison.kept(value) if is_value else ("error", value)
+            output = comparison.kept(value, length) if is_value else ("error", value)
         except (RecursionError, MemoryError):
             raise program.malformed() from None
         size += len(output[1])

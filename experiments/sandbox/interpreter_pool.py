@@ -41,7 +41,7 @@ class InterpreterPool(Pool):
         if os.geteuid() == 0 and not readable_by_others(os.path.realpath(path)):
             raise UserError(f"{path} cannot be read by the unprivileged user that runs programs: install it for all")
         super().__init__(workers, limits, False, bubblewrap, without)
-        verdict = self.submit(Program("", "", "", calls_check=False)).result()
+        verdict = self.submit(Program(self._interpreter.language.probe, "", "", calls_check=False)).result()
         if not verdict.passed:
             self.close()
             raise UserError(

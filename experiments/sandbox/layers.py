@@ -19,6 +19,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1,
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _NOBODY = 65534
 _MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MS_BIND_REC = 2 | 4 | 8, 0x4000 | 0x40000, 0x1000 | 0x4000
+_MS_REMOUNT_BIND_RDONLY = 0x20 | 0x1000 | 0x1
 PACKAGES = ("site-packages", "dist-packages")  # folders of third-party packages
 
 
@@ -128,6 +129,8 @@ def private_root(base: str, shown: Sequence[str], hidden: Sequence[str], scratch
     if scratch is not None:
         _make(base + scratch, True)
         mount_scratch(base + scratch)
+    # The folders made above would otherwise be writable, and one program could leave files for the next.
+    _check(_LIBC.mount(None, base.encode(), None, _MS_REMOUNT_BIND_RDONLY | _MS_NOSUID_NODEV_NOEXEC, None))
     os.chroot(base)
     os.chdir("/")
 

@@ -183,6 +183,11 @@ class Pool:
         return self._threads.submit(self._outputs, code, entry_point, texts, limits or self._limits)
 
     @property
+    def limits(self) -> Limits:
+        """The limits of programs that have none of their own."""
+        return self._limits
+
+    @property
     def versions(self) -> list[str]:
         """What programs run with besides Python: its packages, with their versions."""
         return [str(package) for package in self.packages]

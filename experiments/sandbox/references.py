@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
@@ -15,6 +16,7 @@ from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool
 
 _VERSION = 1  # raise it when the outputs of references change
+_WALL_S = 600.0  # some outputs have megabytes, which take long to read on a busy machine
 _Kept = tuple[str, bool]  # text and `is_digest` of an output
 _Runs = tuple[Future[Outputs], Future[Outputs] | None]  # of the reference, and of what raises for invalid inputs
 
@@ -24,6 +26,7 @@ class ReferenceOutputs:
 
     def __init__(self, path: Path | None, pool: Pool):
         self._pool = pool
+        self._limits = replace(pool.limits, wall_s=max(pool.limits.wall_s, _WALL_S))
         self._kept = KeptTexts(path, "expected")
 
     @property
@@ -48,10 +51,10 @@ class ReferenceOutputs:
 
     def _start(self, suite: Suite) -> _Runs:
         base, plus = ([values.loads(arguments) for arguments in part] for part in (suite.base, suite.plus))
-        run = self._pool.outputs(suite.reference, suite.entry_point, [*base, *plus])
+        run = self._pool.outputs(suite.reference, suite.entry_point, [*base, *plus], self._limits)
         if suite.validity is None:
             return run, None
-        return run, self._pool.outputs(suite.validity, suite.entry_point, plus)
+        return run, self._pool.outputs(suite.validity, suite.entry_point, plus, self._limits)
 
 
 def _expected(suite: Suite, run: Future[Outputs], check: Future[Outputs] | None) -> list[_Kept | None]:

@@ -65,7 +65,8 @@ def _encode(value: Any) -> Any:
     if kind in _PLAIN:
         return {"i": hex(value)} if kind is int and value.bit_length() > _MOST_BITS else value
     if isinstance(value, list):
-        return [_encode(item) for item in list.__iter__(value)]
+        items = [*list.__iter__(value)]
+        return items if _are_scalars(items) else [_encode(item) for item in items]
     if isinstance(value, tuple):
         return {"t": [_encode(item) for item in tuple.__iter__(value)]}
     if isinstance(value, dict):
@@ -91,6 +92,14 @@ def _encode(value: Any) -> Any:
     return _encode_numpy(value) or {"o": kind.__name__ if type(kind.__name__) is str else "object"}
 
 
+def _are_scalars(items: list[Any]) -> bool:
+    """Return whether JSON has all items as they are: long lists of numbers or texts need no look at each."""
+    kinds = set(map(type, items))
+    if not kinds.issubset(_PLAIN):
+        return False
+    return int not in kinds or all(type(item) is not int or item.bit_length() <= _MOST_BITS for item in items)
+
+
 def _encode_numpy(value: Any) -> Any:
     """Return NumPy's array as its type, shape and items, and a scalar in a list; None for anything else."""
     numpy = sys.modules.get("numpy")
@@ -112,7 +121,8 @@ def _decode_numpy(kind: str, shape: list[int], items: Any) -> Any:
 def _sorted(encoded: Any) -> Any:
     """Return an encoded value with the items of sets and dictionaries sorted by their texts."""
     if isinstance(encoded, list):
-        return [_sorted(item) for item in encoded]
+        is_nested = not set(map(type, encoded)).issubset(_PLAIN)
+        return [_sorted(item) for item in encoded] if is_nested else encoded
     if not isinstance(encoded, dict):
         return encoded
     ((kind, content),) = encoded.items()
@@ -135,6 +145,8 @@ def _reduced(value: Any) -> Any:
         return int(value)
     if isinstance(value, complex) and value.imag == 0:
         return _reduced(value.real)
+    if isinstance(value, list) and set(map(type, value)) <= {int, str}:
+        return value
     if isinstance(value, list | tuple | set | frozenset):
         items = map(_reduced, value)
         return list(items) if isinstance(value, list) else (tuple if isinstance(value, tuple) else frozenset)(items)
@@ -146,7 +158,7 @@ def _reduced(value: Any) -> Any:
 def decode(value: Any) -> Any:
     """Return the value of parsed JSON; ValueError or TypeError as for `loads`."""
     if isinstance(value, list):
-        return [decode(item) for item in value]
+        return value if set(map(type, value)).issubset(_PLAIN) else [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -64,7 +64,10 @@ class Code(QualityTask[CodeConfig]):
 
     name = "code"
     title = "code"
-    data = "HumanEval's and MBPP's JSONL, gzipped or not ; HumanEval+ and MBPP+ as EvalPlus releases them"
+    data = (
+        "HumanEval's and MBPP's JSONL, gzipped or not; HumanEval+ and MBPP+ as EvalPlus releases them; MultiPL-E's in "
+        "JavaScript, bash and Perl"
+    )
     measures = "pass@1 greedy, unbiased pass@k of samples; with added tests beside that of the base tests"
     position = 60
     Config = CodeConfig

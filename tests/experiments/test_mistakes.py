@@ -34,6 +34,11 @@ def human(**changed: Any) -> str:
     return json.dumps({**HUMAN, **changed})
 
 
+def added(**changes: object) -> str:
+    """Return a problem in the layout of HumanEval+."""
+    return human(**{"canonical_solution": "    pass\n", "base_input": [[1]], "plus_input": [[2]], **changes})
+
+
 def mbpp(**changed: Any) -> str:
     return json.dumps({**MBPP, **changed})
 
@@ -79,9 +84,14 @@ DATA: list[tuple[str, str, str, str]] = [
     ("code", "prompt.jsonl", human(prompt=3), "the prompt of a/1 is not a string"),
     ("code", "entry.jsonl", human(entry_point=["f"]), "the entry_point of a/1 is not a string"),
     ("code", "solution.jsonl", human(canonical_solution=3), "the canonical_solution of a/1 is not a string"),
+    ("code", "base.jsonl", human(plus_input=[[1]], canonical_solution="    pass"), "the base_input of a/1 is missing"),
+    ("code", "added.jsonl", added(plus_input="many"), "plus_input of a/1 is not a list of lists of arguments"),
+    ("code", "nested.jsonl", added(plus_input=json.loads("[" * 700 + "]" * 700)), "has inputs of other types"),
+    ("code", "contract.jsonl", added(contract="    assert x" + " + 1" * 5000), "nested too deeply|not valid Python"),
     ("code", "tests.jsonl", mbpp(test_list=[1, 2]), "the test_list of 1 is not a list of strings"),
     ("code", "mbpp.jsonl", mbpp(text=3), "the text of 1 is not a string"),
     ("code", "mbppcode.jsonl", mbpp(code=3), "the code of 1 is not a string"),
+    ("mutation", "bare.jsonl", human(), "'a/1' has no reference solution that could be changed"),
     ("summarization", "number.jsonl", '{"article": 3, "summary": "s"}', "article must be a text"),
     ("free_form", "empty.jsonl", "", "holds no prompt; give JSON lines of prompt and answer"),
     ("free_form", "other.jsonl", '{"question": "q", "answer": "a"}', r"line 1: has no prompt; found question, answer"),

@@ -78,13 +78,12 @@ def _inputs(where: str, item: JsonObject, field: str) -> tuple[str, ...]:
             f"{where}: the {field} of {item['task_id']} is {found}: base and added tests are scored together; "
             f"give {_WANTED}"
         )
-    if not str(item["task_id"]).startswith("Mbpp/"):
-        return tuple(map(dumps, rows))
+    kind, _, number = str(item["task_id"]).partition("/")
     try:
-        return tuple(dumps(typed(int(item["task_id"].partition("/")[2]), row)) for row in rows)
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        return tuple(dumps(typed(int(number), row) if kind == "Mbpp" else row) for row in rows)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{where}: the {field} of {item['task_id']} has not the types of MBPP+: {error}; give {_WANTED}"
+            f"{where}: the {field} of {item['task_id']} has inputs of other types ({error}); give {_WANTED}"
         ) from error
 
 
@@ -113,7 +112,10 @@ def _validity(where: str, name: str, contract: object, reference: ast.Module, en
         else node
         for node in reference.body
     ]
-    return ast.unparse(ast.fix_missing_locations(ast.Module(statements, [])))
+    try:
+        return ast.unparse(ast.fix_missing_locations(ast.Module(statements, [])))
+    except RecursionError as error:
+        raise UserError(f"{where}: the contract or canonical_solution of {name} is nested too deeply") from error
 
 
 FORMAT = ProblemFormat(2, _claims, _read)

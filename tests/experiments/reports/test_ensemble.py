@@ -57,6 +57,16 @@ def test_responses_from_the_cache_have_no_time(folder: Path, capsys: pytest.Capt
     assert "n/a tokens, n/a s" in said(capsys, str(folder), "--ensemble", "eager", "awq")[1]
 
 
+def test_the_tokens_of_a_strategy_are_those_of_all_its_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"eager": {"asked_tokens": 100}, "awq": {"new_tokens_per_problem": 7.5}}
+    for name, more in figures.items():
+        path = folder / f"run-1-{name}" / "record.json"
+        record = json.loads(path.read_text())
+        record["benchmarks"][-1]["figures"] |= more
+        path.write_text(json.dumps(record))
+    assert "400 tokens (4.00×)" in said(capsys, str(folder), "--ensemble", "eager", "awq")[1]
+
+
 def test_a_name_of_two_cells_is_refused_with_names_of_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record("eager", run="run-2", is_reference=False)
     other = replace(record, model=replace(record.model, name="draft", digest="e" * 32), config_hash="other")
@@ -66,6 +76,20 @@ def test_a_name_of_two_cells_is_refused_with_names_of_one(folder: Path, capsys: 
     code, out, _ = said(capsys, str(folder), "--ensemble", "eager-draft", "eager-bundled")
     assert code == 0
     assert "  eager-draft    0.800" in out
+
+
+def test_a_cell_is_named_by_the_end_of_its_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        replace(make_record("eager"), record_id=f"run-1-0{number}-eager-bundled-auto-{name}-0a1b2c", config_hash=name)
+        for number, name in enumerate(("vote", "refine"))
+    ]
+    folder = write(tmp_path / "runs", records)
+    code, out, _ = said(capsys, str(folder), "--ensemble", "vote", "refine")
+    assert code == 0
+    assert "  vote      0.800" in out
+    code, _, err = said(capsys, str(folder), "--ensemble", "eager", "vote")
+    assert code == 2
+    assert "name one of eager-bundled-auto-vote, eager-bundled-auto-refine" in err
 
 
 @pytest.mark.parametrize(

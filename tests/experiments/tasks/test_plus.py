@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.records.store import read_results
+from runtime_matrix.experiments.run import main
 from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
@@ -17,6 +20,7 @@ from runtime_matrix.experiments.sandbox.values import loads
 from runtime_matrix.experiments.tasks import code_scores, problems
 from runtime_matrix.experiments.tasks.code_formats.mbpp_types import typed
 from runtime_matrix.experiments.tasks.problems import Problem
+from tests.in_process import call
 
 HALF = {
     "task_id": "HumanEval/900",
@@ -288,5 +292,27 @@ def test_inputs_of_mbpp_plus_have_their_types(number: int, given: list[object], 
 
 def test_inputs_that_have_other_types_are_refused(tmp_path: Path) -> None:
     item = mbpp(252, "def convert(x):\n    return x\n", "convert", [["1+2j"]], [["text"]])
-    with pytest.raises(UserError, match=r"plus_input of Mbpp/252 has not the types of MBPP\+: complex\(\)"):
+    with pytest.raises(UserError, match=r"plus_input of Mbpp/252 has inputs of other types \(complex\(\)"):
         problems.load(write(tmp_path / "bad.jsonl", item))
+
+
+def test_both_scores_stand_in_the_matrix(tmp_path: Path) -> None:
+    data = write(tmp_path / "plus.jsonl", HALF, {**HALF, "task_id": "HumanEval/901"})
+    texts = ["    return x / 2\n", "    return x // 2\n"]
+    solutions = [{"task_id": f"HumanEval/90{at}", "completion": text} for at, text in enumerate(texts)]
+    options = [f"benchmark.code.data={data}", f"benchmark.code.solutions={write(tmp_path / 's.jsonl', *solutions)}"]
+    common = ["hw.threads=1", "agreement.enabled=false", "comparison.enabled=false", "monitoring=[]"]
+    done = call(main, ["benchmark=[code]", *common, f"results_dir={tmp_path / 'runs'}", *options])
+    assert done.returncode == 0, done.stderr
+    results, _ = read_results(tmp_path / "runs")
+    (row,) = rows(results)
+    assert (row.get("code_pass_at_1"), row.get("code_plus_pass_at_1")) == (1.0, 0.5)
+    assert row.get("code_plus_pass_at_1_standard_error") is not None
+    (path,) = (tmp_path / "runs").glob("*/items-code.jsonl")
+    right, wrong = map(json.loads, path.read_text().splitlines())
+    assert [right[name] for name in ("status", "plus_status", "is_right", "is_right_plus")] == ["passed"] * 2 + [
+        True
+    ] * 2
+    assert (wrong["status"], wrong["plus_status"]) == ("passed", "failed")
+    assert (wrong["is_right"], wrong["is_right_plus"]) == (True, False)
+    assert wrong["reason"] == "plus input 0 (3): AssertionError 1 instead of 1.5"

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.analysis.paired_outputs import DifferentItems, compare_items
+from runtime_matrix.experiments.analysis.paired_outputs import Item as Answered
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.validate import build
@@ -109,6 +111,16 @@ def test_the_standard_error_covers_the_whole_data() -> None:
         misses += abs(means[-1] - truth) > 1.96 * error
     assert mean(means) == pytest.approx(truth, abs=0.01)
     assert misses <= 0.05 * 300
+
+
+def test_different_samples_are_not_paired() -> None:
+    answers = {
+        seed: [Answered(id=name, text="", is_right=True, worth=True) for name in ids(ITEMS, 20, seed)]
+        for seed in (0, 1)
+    }
+    assert compare_items("code", answers[0], answers[0], None).items == 20
+    with pytest.raises(DifferentItems, match="the two cells answered different items"):
+        compare_items("code", answers[0], answers[1], None)
 
 
 WITH_ITEMS = [task for task in benchmarks().values() if isinstance(task, QualityTask) and task.score is not None]
