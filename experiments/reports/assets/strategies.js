@@ -81,3 +81,10 @@ function tokensChart(known) {
     return drawn.root;
   });
 }
+
+/** What only this strategy's record has. */
+function strategyPanel(cell) {
+  if (!cell.strategy.length) return null;
+  const line = ([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "number" }, number(value, 4)));
+  return panel("Strategy", "Shares, and means over problems.", null, element("table", { class: "plain small" }, element("tbody", {}, ...cell.strategy.map(line))));
+}
