@@ -7,12 +7,10 @@ Standard library only. It confines itself first, then forks the zygote, then rea
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -28,97 +26,12 @@ import confinement
 import seccomp
 import values
 import zygote
+from connection import MOST_BYTES, Connection, HasEnded
 
 sys.path.pop(0)  # programs must not find these modules by name in this folder
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.sandbox.messages import CasesMessage, Ended, Job, Order, Reply, Setup
-
-_MOST_BYTES = 16 << 20  # limit of an answer, and of all outputs of a program together
-
-
-class _Ended(BaseException):
-    """The program has ended or broken the protocol. Not an Exception, so that tests do not catch it."""
-
-    def __init__(self, status: str, reason: str):
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-
-class _Program:
-    """The grader's connection to a program."""
-
-    def __init__(self, wire: socket.socket, deadline: float):
-        self._wire, self._deadline, self._rest = wire, deadline, bytearray()
-        self.ended: _Ended | None = None  # set even if a test catches the exception
-
-    def ask(self, request: dict[str, str]) -> Any:
-        """Return the program's answer; raises its exception, or _Ended."""
-        self._send(request)
-        return self.answer()
-
-    def call(self, entry_point: str, arguments: str) -> tuple[bool, Any, int]:
-        """Return (True, value, length of its text), or (False, name of the exception, 0); raises _Ended."""
-        self._send({"call": entry_point, "arguments": f'{{"t": [{arguments}, {{"d": []}}]}}'})
-        line = self._line()
-        try:
-            reply = json.loads(line)
-            if "error" in reply:
-                return False, str(reply["error"])[:100], 0
-            return True, values.decode(reply["ok"]), len(line)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
-            raise self.malformed() from None
-
-    def malformed(self) -> _Ended:
-        """Return the end of a program that answered something else than a value."""
-        return self._end("failed", "the program's answer is malformed")
-
-    def too_long(self) -> _Ended:
-        """Return the end of a program that answered too much."""
-        return self._end("failed", "the outputs are too long")
-
-    def _send(self, request: dict[str, str]) -> None:
-        try:
-            self._wire.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            raise self._end("crash", "the program ended before the check") from None
-
-    def _end(self, status: str, reason: str) -> _Ended:
-        self.ended = self.ended or _Ended(status, reason)
-        return self.ended
-
-    def answer(self) -> Any:
-        """Return the next answer of the program; raises as `ask` does."""
-        line = self._line()
-        try:
-            reply = json.loads(line)
-            if "error" in reply:
-                kind = getattr(builtins, str(reply["error"]), Exception)
-                is_error = isinstance(kind, type) and issubclass(kind, Exception)
-                raise (kind if is_error else RuntimeError)(str(reply.get("text", "")))
-            return values.decode(reply["ok"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            if "error" in line[:12].decode(errors="replace"):
-                raise  # the program's own exception
-            raise self.malformed() from None
-
-    def _line(self) -> bytes:
-        while b"\n" not in self._rest:
-            remaining_s = self._deadline - time.monotonic()
-            if remaining_s <= 0 or not select.select([self._wire], [], [], remaining_s)[0]:
-                raise self._end("timeout", "longer than the wall limit")
-            try:
-                part = self._wire.recv(1 << 16)
-            except OSError:
-                part = b""
-            if not part:
-                raise self._end("crash", "the program ended without an answer")
-            self._rest += part
-            if len(self._rest) > _MOST_BYTES:
-                raise self._end("failed", "the answer is too long")
-        line, _, rest = self._rest.partition(b"\n")
-        self._rest = rest
-        return bytes(line)
 
 
 def main() -> None:
@@ -183,9 +96,10 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     socket.send_fds(orders, [b"%20d" % len(message)], [program_end.fileno()])
     orders.sendall(message)
     program_end.close()
-    program = _Program(grader_end, start + job["limits"]["wall_s"])
+    program = Connection(grader_end, start + job["limits"]["wall_s"])
     status, reason, passed = _run_checks(job, program)
-    right, outputs = 0, list[Any]()
+    right: int | None = None
+    outputs: list[Any] = []
     cases = job.get("cases")
     if status == "passed" and cases is not None:
         status, reason, right, passed_cases = _run_cases(job, program, cases)
@@ -211,7 +125,7 @@ def _grade(job: Job, orders: socket.socket) -> Reply:
     }
 
 
-def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, str, int, int]:
+def _run_cases(job: Job, program: Connection, cases: CasesMessage) -> tuple[str, str, int, int]:
     """Return status and reason, by the first wrong output, how many were right before it, and how many in all."""
     trouble, right, passed = None, 0, 0
     for arguments, expected in zip(cases["inputs"], cases["expected"], strict=True):
@@ -224,7 +138,9 @@ def _run_cases(job: Job, program: _Program, cases: CasesMessage) -> tuple[str, s
     return (*(trouble or ("passed", "")), right, passed)
 
 
-def _compare(cases: CasesMessage, arguments: str, expected: Sequence[str], program: _Program, entry_point: str) -> None:
+def _compare(
+    cases: CasesMessage, arguments: str, expected: Sequence[str], program: Connection, entry_point: str
+) -> None:
     is_value, value, _ = program.call(entry_point, arguments)
     if not is_value:
         raise AssertionError(f"it raised {value}")
@@ -240,8 +156,8 @@ def _short(value: Any) -> str:
         return "a value that is nested too deeply"
 
 
-def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
-    """Append the output of each input; raises _Ended."""
+def _collect(job: Job, program: Connection, outputs: list[Any]) -> None:
+    """Append the output of each input; raises HasEnded."""
     size = 0
     for arguments in job["inputs"]:
         is_value, value, length = program.call(job["entry_point"], arguments)
@@ -250,12 +166,12 @@ def _collect(job: Job, program: _Program, outputs: list[Any]) -> None:
         except (RecursionError, MemoryError):
             raise program.malformed() from None
         size += len(output[1])
-        if size > _MOST_BYTES:
+        if size > MOST_BYTES:
             raise program.too_long()
         outputs.append(output)
 
 
-def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:
+def _run_checks(job: Job, program: Connection) -> tuple[str, str, int]:
     """Return status and reason, by the first trouble, and how many checks passed."""
     trouble = _trouble(program, program.answer)
     if trouble is not None:
@@ -271,12 +187,12 @@ def _run_checks(job: Job, program: _Program) -> tuple[str, str, int]:
     return (*(trouble or ("passed", "")), passed)
 
 
-def _trouble(program: _Program, work: Callable[[], Any]) -> tuple[str, str] | None:
+def _trouble(program: Connection, work: Callable[[], Any]) -> tuple[str, str] | None:
     """Do the work; return status and reason if it failed."""
     trouble = None
     try:
         work()
-    except _Ended:
+    except HasEnded:
         pass
     except AssertionError as error:
         trouble = "failed", f"AssertionError {error}".strip()
@@ -305,7 +221,7 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<test>", "exec")
 
 
-def _run(check: dict[str, str], program: _Program, entry_point: str, shared: dict[str, dict[str, Any]]) -> None:
+def _run(check: dict[str, str], program: Connection, entry_point: str, shared: dict[str, dict[str, Any]]) -> None:
     """Run one check. `shared`: the names that checks with the same setup have in common."""
     if check["kind"] == "call":
         names = shared.get(check["setup"])

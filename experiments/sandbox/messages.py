@@ -86,5 +86,5 @@ class Reply(TypedDict):
     wall_s: float
     checks_passed: int
     is_clean: bool
-    right: NotRequired[int]  # of the cases, before the first one that is not
+    right: NotRequired[int | None]  # of the cases, before the first one that is not; None if none ran
     outputs: list[tuple[Literal["value", "digest", "error"], str]]  # `outputs.Output`

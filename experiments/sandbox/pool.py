@@ -231,8 +231,9 @@ class Pool:
             return Verdict(status, "the check did not end", None, wall_s, base_status=status if cases else None)
         reason, base_status = reply["reason"], None
         if cases is not None:
-            base_status = cases.base_status(reply["right"], reply["status"])
-            reason = cases.explain(reply["right"], reason)
+            right = reply["right"]
+            base_status = cases.base_status(right or 0, reply["status"])
+            reason = reason if right is None else cases.explain(right, reason)
         verdict = Verdict(reply["status"], reason, reply["cpu_s"], reply["wall_s"], base_status=base_status)
         if self._early_stop:
             return verdict

@@ -52,7 +52,10 @@ def with_cases(problems: Sequence[Problem], pool: Pool, path: Path | None) -> li
         cases = dict(zip(suites, outputs.cases(suites), strict=True))
     finally:
         outputs.close()
-    return [problem if problem.suite is None else replace(problem, cases=cases[problem.suite]) for problem in problems]
+    return [
+        problem if problem.suite is None else replace(problem, test="", cases=cases[problem.suite])
+        for problem in problems
+    ]
 
 
 def _pool(language: str | None, workers: int, options: SandboxConfig) -> Pool:
@@ -132,7 +135,7 @@ class Judge:
         return [future.result() for future in futures]
 
     def figures(self) -> Mapping[str, object]:
-        """Return the sandbox's layers and the use of the verdict cache."""
+        """Return the sandbox's layers, what it ran with, and the use of the verdict cache."""
         inside = sum(
             problem.language is not None
             or verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
@@ -141,6 +144,7 @@ class Judge:
         return {
             "sandbox_layers": self._pool.level,
             "sandbox_note": self._pool.note,
+            "sandbox_versions": self._pool.versions,
             **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,

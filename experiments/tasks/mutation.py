@@ -22,6 +22,7 @@ from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Program, Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.code_scores import total_cpu_s
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.mutants import Mutant, mutants
 from runtime_matrix.experiments.tasks.problem_inputs import further_inputs
@@ -98,6 +99,7 @@ class Mutation(QualityTask[MutationConfig]):
             groups = [_Group(item, problem, made) for item, (problem, made) in tested.items()]
             verdicts = _verdicts(judge, groups)
             equals, outputs_cpu_s = _equivalent(judge, groups, verdicts, config.inputs, bench.seed)
+            tests_cpu_s = total_cpu_s(verdicts)
             figures = judge.figures()
         items = list(_items(groups, verdicts, equals))
         bench.write_items(entry, items)
@@ -107,7 +109,7 @@ class Mutation(QualityTask[MutationConfig]):
             "problems": len(groups),
             "problems_whose_reference_fails": len(problems) - len(groups),
             "problems_without_mutants": sum(not group.mutants for group in groups),
-            "programs_cpu_s": sum(verdict.cpu_s or 0.0 for group in verdicts for verdict in group) + outputs_cpu_s,
+            "programs_cpu_s": None if tests_cpu_s is None or outputs_cpu_s is None else tests_cpu_s + outputs_cpu_s,
             **figures,
         }
 
@@ -168,7 +170,7 @@ def _verdicts(judge: Judge, groups: Sequence[_Group]) -> list[list[Verdict]]:
 
 def _equivalent(
     judge: Judge, groups: Sequence[_Group], verdicts: Sequence[Sequence[Verdict]], count: int, seed: int
-) -> tuple[dict[tuple[int, int], tuple[bool, int]], float]:
+) -> tuple[dict[tuple[int, int], tuple[bool, int]], float | None]:
     """Return for each mutant that passes (is equal to the reference, number of inputs), and the CPU seconds."""
     calls: dict[tuple[int, int], Call] = {}
     for group, judged in zip(groups, verdicts, strict=True):
@@ -187,7 +189,9 @@ def _equivalent(
         for (item, at), result in outputs.items()
         if at >= 0
     }
-    return equals, sum(result.cpu_s or 0.0 for result in outputs.values())
+    times_s = [result.cpu_s for result in outputs.values()]
+    known_s = [seconds for seconds in times_s if seconds is not None]
+    return equals, sum(known_s) if len(known_s) == len(times_s) else None
 
 
 def compared(reference: Outputs, mutant: Outputs, contract: Outputs | None) -> tuple[bool, int]:

@@ -19,6 +19,7 @@ from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.values import loads
 from runtime_matrix.experiments.tasks import code_scores, problems
 from runtime_matrix.experiments.tasks.code_formats.mbpp_types import typed
+from runtime_matrix.experiments.tasks.judging import program_of, with_cases
 from runtime_matrix.experiments.tasks.problems import Problem
 from tests.in_process import call
 
@@ -37,7 +38,7 @@ HALF = {
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    with Pool(2, Limits(cpu_s=30)) as made:
+    with Pool(2, Limits(cpu_s=30, wall_s=600.0)) as made:
         yield made
 
 
@@ -56,7 +57,7 @@ def cases_of(pool: Pool, found: Sequence[Problem], path: Path | None = None) -> 
 
 def verdicts(pool: Pool, found: Sequence[Problem], cases: Sequence[Cases], texts: Sequence[str]) -> list[Verdict]:
     programs = [
-        Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, cases=known)
+        Program(problem.head + text, "", problem.entry_point, problem.calls_check, cases=known)
         for problem, known, text in zip(found, cases, texts, strict=True)
     ]
     return [future.result(timeout=120) for future in [pool.submit(program) for program in programs]]
@@ -103,6 +104,14 @@ def test_a_table_of_the_base_inputs_passes_the_base_tests_only(data_folder: Path
     assert (figures["pass_at_1"], figures["plus_pass_at_1"]) == (1.0, 0.0)
 
 
+def test_without_expected_outputs_nothing_passes(pool: Pool, tmp_path: Path) -> None:
+    (found,) = problems.load(write(tmp_path / "plus.jsonl", HALF))
+    verdict = pool.submit(program_of(found, str(found.reference))).result()
+    assert (verdict.status, verdict.reason) == ("failed", "AssertionError the expected outputs are not known")
+    (known,) = with_cases([found], pool, None)
+    assert pool.submit(program_of(known, str(found.reference))).result().passed
+
+
 def test_wrong_solutions_fail(data_folder: Path, pool: Pool) -> None:
     """The answer of another problem: a grader that passes everything would pass it."""
     found = problems.load(data_folder / "humanevalplus/HumanEvalPlus-Mini.jsonl.gz", 40)
@@ -120,6 +129,12 @@ def test_a_verdict_names_the_first_wrong_input(pool: Pool, tmp_path: Path) -> No
     assert (base.status, base.base_status) == ("failed", "failed")
     assert base.reason == "base input 0 (2): AssertionError 0 instead of 1.0"
     assert raising.base_status == "failed"
+
+
+def test_a_program_that_does_not_load_fails_at_no_input(pool: Pool, tmp_path: Path) -> None:
+    (verdict,) = judged(pool, tmp_path, HALF, "    return x /\n")
+    assert (verdict.status, verdict.base_status) == ("failed", "failed")
+    assert verdict.reason.startswith("SyntaxError: invalid syntax")
 
 
 @pytest.mark.parametrize(
