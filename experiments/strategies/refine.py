@@ -79,6 +79,8 @@ class Refine(Strategy[RefineConfig]):
             (text,) = yield from generate(
                 problem, repair_prompt(prompt, texts[-1], failure), turn=f"refine {number + 1}"
             )
+            if text.text == texts[-1]:
+                break  # the next prompt would be the same, and so would its answer
             texts.append(text.text)
         stages = {f"round {number}": texts[min(number, len(texts) - 1)] for number in range(config.rounds + 1)}
         figures = {"repairs": float(failures), "changed": float(texts[-1].strip() != texts[0].strip())}

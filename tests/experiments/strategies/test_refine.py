@@ -65,6 +65,12 @@ def test_rounds_end_and_each_has_its_own_seed() -> None:
     assert "wrong 0" not in repairs(log)[1]
 
 
+def test_a_repair_that_changes_nothing_ends_the_rounds() -> None:
+    log: list[Request] = []
+    answer = solve(STRATEGY, CONFIG, wrong_then(["wrong", "wrong", "right"], log, lambda text: [5]))
+    assert (answer.text, len(repairs(log))) == ("wrong", 1)
+
+
 def test_a_problem_without_examples_is_answered_greedily() -> None:
     answer = solve(STRATEGY, CONFIG, world(["wrong"], passes=lambda text: False), replace(PROBLEM, examples=()))
     assert (answer.text, answer.figures["repairs"]) == ("wrong", 0.0)
