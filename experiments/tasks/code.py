@@ -187,8 +187,8 @@ class Code(QualityTask[CodeConfig]):
         choice.strategy.check(choice.options)
         if choice.strategy.needs_visible_tests(choice.options) and not any(problem.examples for problem in visible):
             raise UserError(
-                f"strategy={choice.name} needs the tests that a prompt shows, and no prompt of {self.path(config).name} "
-                "shows any: set benchmark.code.shown_tests=2, or choose another strategy"
+                f"strategy={choice.name} needs the tests that a prompt shows, and no prompt of "
+                f"{self.path(config).name} shows any: set benchmark.code.shown_tests=2, or choose another strategy"
             )
         choice.strategy.prepare(choice.options, visible)
 
