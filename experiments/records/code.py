@@ -29,6 +29,7 @@ _PARTS = (
     "measurement",
     "sandbox",
     "statistics",
+    "strategies",
     "tasks",
     "timing",
     "traffic",

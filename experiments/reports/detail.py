@@ -21,6 +21,7 @@ from runtime_matrix.experiments.records.schema import Entry, Environment, Load, 
 from runtime_matrix.experiments.reports.explanation import ShownLadder, shown
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.reports.serving import ServingPoint, serving_points
+from runtime_matrix.experiments.reports.strategies import strategy_figures
 from runtime_matrix.experiments.statistics.descriptive import percentile
 from runtime_matrix.experiments.tasks.registry import every_task
 from runtime_matrix.experiments.tasks.task import Scenario
@@ -90,6 +91,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     causes: list[str] = []  # why it is slower or larger than its reference, one line each
     ladder: ShownLadder | None = None
     serving: list[ServingPoint] = []  # one per load
+    strategy: list[tuple[str, float]] = []  # figures that only its strategy has
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def detail(
         causes=[cause.line for cause in explained.causes] if explained is not None else [],
         ladder=shown(explained.ladder) if explained is not None and explained.ladder is not None else None,
         serving=serving_points(ok),
+        strategy=strategy_figures(ok),
         audit=audit(record, result.speed).checks if record.status == "ok" else [],
     )
 

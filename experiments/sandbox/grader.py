@@ -210,8 +210,10 @@ def _is_over(status: str, ended: Ended, job: Job) -> bool:
         return ended["cpu_s"] > limit_s
     if status == "timeout" or (status == "failed" and not job["early_stop"]):  # checks that follow do not count
         return False
-    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports.
-    return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= 0.9 * limit_s
+    # The kernel enforces the limit by ticks, which may run a tenth ahead of the time that it reports, or more under
+    # load. SIGKILL follows the limit if SIGXCPU was blocked.
+    share = 0.6 if status == "crash" and ended["code"] == -signal.SIGKILL else 0.9
+    return ended["code"] == -signal.SIGXCPU or ended["cpu_s"] >= share * limit_s
 
 
 @lru_cache(maxsize=2048)  # the samples of a problem share its test

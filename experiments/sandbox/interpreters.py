@@ -128,6 +128,8 @@ def interpreter(name: str) -> Interpreter:
         raise UserError(
             f"{language.title} programs need {language.binary}, which is not in {_PATH}: install {language.package}"
         )
+    if shutil.which("ldd", path=_PATH) is None:
+        raise UserError(f"{language.title} programs need ldd, which tells the libraries of {path}: install libc-bin")
     tools = [found for tool in language.tools if (found := shutil.which(tool, path=_PATH)) is not None]
     executable = [path, *tools]
     libraries = sorted({library for file in executable for library in _libraries(file)})
@@ -136,7 +138,7 @@ def interpreter(name: str) -> Interpreter:
     return Interpreter(
         language,
         path,
-        _output([path, *language.version]).strip().splitlines()[0],
+        next(iter(_output([path, *language.version]).strip().splitlines()), "of an unknown version"),
         tuple(executable + [library for library in libraries if "/ld-" in library]),
         tuple(file for file in readable if os.path.exists(file)),
     )

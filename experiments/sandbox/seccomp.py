@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import platform
+import signal
 import struct
 from collections.abc import Sequence
 
@@ -46,6 +47,7 @@ _CHILDREN_CALLS = "fork 57 0, vfork 58 0, wait4 61 260, getpgrp 111 0, getpgid 1
 _ABSENT_CALLS = "clone3 435 435, io_uring_setup 425 425, pkey_alloc 330 289, openat2 437 437, close_range 436 436"
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOW, _KILL, _DENY, _NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+_IGNORE = 0x00050000  # does nothing and reports success
 _CREATING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
 _NEW_NAMESPACES = 0x7E020080
@@ -77,7 +79,7 @@ def filters(may_write: bool) -> tuple[Filter, Filter]:
     """
     column, architecture = _architecture()
     clone, clone3, limits, pair = ((56, 435, 302, 53), (220, 435, 261, 199))[column]
-    fcntl, ioctl = ((72, 16), (25, 29))[column]
+    fcntl, ioctl, action = ((72, 16, 13), (25, 29, 134))[column]
     allowed = [*_numbers(_CALLS, column), *_numbers(_FORKING_CALLS, column), clone, limits]
     allowed += _numbers(_WRITING_CALLS, column) if may_write else []
     zygote = [_load(4), _jump(0x15, architecture, 1, 0), _return(_KILL), _load(0)]
@@ -100,6 +102,8 @@ def filters(may_write: bool) -> tuple[Filter, Filter]:
     program += _only_null(limits, 32)  # allows reading limits, but not setting them
     program += _only_among(fcntl, 24, _FCNTL, refused=(_F_SETFL, 32, _O_ASYNC))
     program += _only_among(ioctl, 24, _IOCTL)
+    # The signal of the limit of CPU time keeps its default action, which shows why a program ended.
+    program += [_jump(0x15, action, 0, 3), _load(16), _jump(0x15, signal.SIGXCPU, 0, 1), _return(_IGNORE)]
     program.append(_return(_ALLOW))
     return Filter(zygote), Filter(program)
 

@@ -19,7 +19,7 @@ _RESULT = re.compile(
     r"\s*(?:==+>|==+|=>|=|->|➞|→|#\s*returns?\b|#\s*=+>|should\s+return\b|would\s+return\b|returns?\b"
     r"|,?\s+the\s+(?:output|result)\s+(?:should|would|will)\s+be\b)\s*"
 )
-_AFTER_RESULT = re.compile(r"\s*[.,;]?\s*(?:#.*|\(.*|(?:and|for|since|because)\b.*|\"\"\"|''')?$")
+_AFTER_RESULT = re.compile(r"(?:\s*,\s*f?[\"'].*|\s*[.,;]?\s*(?:#.*|\(.*|(?:and|for|since|because)\b.*|\"\"\"|''')?)$")
 _LAST_OF_CHAIN = re.compile(r"[-+*/%\d\s.()]*=\s*(-?\d+(?:\.\d+)?)\s*$")
 _DOCTEST = re.compile(  # a source, and the lines up to a blank one
     r"^[ \t]*>>>[ \t]*(.*(?:\n[ \t]*\.\.\..*)*)\n((?:[ \t]*(?!>>>)\S.*(?:\n|$))*)", re.MULTILINE

@@ -58,6 +58,10 @@ class Refine(Strategy[RefineConfig]):
             raise UserError(f"strategy.rounds={config.rounds} is more than {_MOST_ROUNDS}: lower it")
 
     @override
+    def needs_visible_tests(self, config: RefineConfig) -> bool:
+        return config.feedback == "visible"
+
+    @override
     def leaks(self, config: RefineConfig) -> str | None:
         return "repaired by errors of the hidden tests" if config.feedback == "hidden" else None
 

@@ -140,6 +140,10 @@ class Strategy(ABC, Generic[C]):
     def prepare(self, config: C, problems: Sequence[Visible]) -> None:
         """Raise UserError for data that is missing or contains a problem's answer. Called before anything is loaded."""
 
+    def needs_visible_tests(self, config: C) -> bool:
+        """Return whether the strategy does nothing for problems without visible tests."""
+        return self.needs_examples
+
     def leaks(self, config: C) -> str | None:
         """Return why the answers cannot be compared with others': they know hidden tests; None if they do not."""
         return None

@@ -50,6 +50,10 @@ class Vote(Strategy[VoteConfig]):
     Config = VoteConfig
 
     @override
+    def needs_visible_tests(self, config: VoteConfig) -> bool:
+        return config.by == "behaviour"
+
+    @override
     def solve(self, problem: Visible, config: VoteConfig, seed: int) -> Steps[Answer]:
         texts = yield from generate(problem, samples=config.samples, temperature=config.temperature)
         candidates = [text.text for text in texts]

@@ -183,8 +183,14 @@ class Code(QualityTask[CodeConfig]):
                 raise UserError(
                     f"benchmark.code.{name} would be ignored: strategy={choice.name} samples by its own options"
                 )
+        visible = self._visible(problems)
         choice.strategy.check(choice.options)
-        choice.strategy.prepare(choice.options, self._visible(problems))
+        if choice.strategy.needs_visible_tests(choice.options) and not any(problem.examples for problem in visible):
+            raise UserError(
+                f"strategy={choice.name} needs the tests that a prompt shows, and no prompt of {self.path(config).name} "
+                "shows any: set benchmark.code.shown_tests=2, or choose another strategy"
+            )
+        choice.strategy.prepare(choice.options, visible)
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: CodeConfig, point: str) -> None:

@@ -135,7 +135,7 @@ class Judge:
         return [future.result() for future in futures]
 
     def figures(self) -> Mapping[str, object]:
-        """Return the sandbox's layers and the use of the verdict cache."""
+        """Return the sandbox's layers, what it ran with, and the use of the verdict cache."""
         inside = sum(
             problem.language is not None
             or verdict_is_inside(plan_checks(problem.test, problem.entry_point, problem.calls_check))
@@ -144,6 +144,7 @@ class Judge:
         return {
             "sandbox_layers": self._pool.level,
             "sandbox_note": self._pool.note,
+            "sandbox_versions": self._pool.versions,
             **self._limits.figures(),
             "cached_verdicts": self._cache.hits,
             "verdicts_note": self._cache.note,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from runtime_matrix.experiments.records.metric import Metric, figure, hidden, number, with_error, with_interval
+from runtime_matrix.experiments.records.metric import UNKNOWN, Metric, figure, hidden, number, with_error, with_interval
 from runtime_matrix.experiments.records.schema import Entry
 
 _ENDS = ("", "_low", "_high")
@@ -17,7 +17,23 @@ def _shown(key: str, title: str, rank: int, pattern: str, about: str) -> Metric:
     return Metric(key=key, title=title, rank=rank, display=number(pattern), read=figure(name), about=about)
 
 
+def _leaks(entry: Entry) -> float | None:
+    """Return 1 if the answers know hidden tests, 0 if a strategy's do not, and None without a strategy."""
+    if "strategy_leaks" not in entry.figures:
+        return None
+    return float(entry.figures["strategy_leaks"] is not None)
+
+
 STRATEGY_METRICS = (
+    Metric(
+        key="code_leaks",
+        title="leaks",
+        rank=1,
+        is_warning=True,
+        display=lambda row, key: {None: UNKNOWN, 0.0: "no", 1.0: "YES: knows hidden tests"}.get(row.get(key), UNKNOWN),
+        read=_leaks,
+        about="Whether the strategy was told of the tests that judge it. Such a row says nothing of other problems.",
+    ),
     Metric(
         key="code_gain_over_greedy",
         title="gain over greedy",

@@ -94,7 +94,9 @@ def test_a_filter_finds_the_right_one_of_given_solutions(tmp_path: Path) -> None
         (["strategy=vote", "strategy.smaples=3"], "strategy.smaples is not a known key; did you mean 'samples'?"),
         (["strategy=vote", "strategy.by=luck"], "strategy.by=luck is unknown; known: behaviour, text"),
         (["strategy=vote", "benchmark=[latency]"], "strategy=vote would be ignored: it is for programs"),
-        (["strategy=vote", "benchmark.code.samples=3", "benchmark.code.temperature=1"], "samples would be ignored"),
+        (["strategy=samples", "benchmark.code.samples=3", "benchmark.code.temperature=1"], "samples would be ignored"),
+        (["strategy=filter"], "no prompt of code.jsonl shows any: set benchmark.code.shown_tests=2"),
+        (["strategy=vote"], "strategy=vote needs the tests that a prompt shows"),
         (["benchmark.code.shown_tests=9"], "has 5 tests short enough to show, and one must remain"),
     ],
 )

@@ -26,12 +26,12 @@ function sheet(row, cell) {
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
-  const panels = [causesPanel(row, cell), ladderPanel(cell), distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), servingPanel(cell), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), auditPanel(cell), notesPanel(cell)];
+  const panels = [causesPanel(row, cell), ladderPanel(cell), distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), servingPanel(cell), strategyPanel(cell), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), auditPanel(cell), notesPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
 
 function heading(row) {
-  const parts = [row.dtype, `${row.weights} weights`, `on ${row.placement}`, row.model, `${row.hw}, ${row.threads} threads`];
+  const parts = [row.dtype, `${row.weights} weights`, `on ${row.placement}`, row.model, `${row.hw}, ${row.threads} threads`, ...(row.strategy === "none" ? [] : [`strategy ${row.strategy}`])];
   return element("header", {},
     element("div", {},
       element("h2", { id: "cell-title" }, element("span", { class: "dot", "aria-hidden": "true" }), row.runtime, row.is_reference ? element("span", { class: "badge" }, "reference") : null),

@@ -9,7 +9,7 @@ function setUpStrategies() {
 }
 
 const strategyName = (row) => {
-  const own = (row.variant ?? row.strategy).replaceAll("strategy=", "").replaceAll("strategy.", "");
+  const own = (row.variant ?? row.strategy).replaceAll("strategy=", "").replaceAll(/strategy\.\w+\./g, "");
   return new Set(rows.map(({ runtime }) => runtime)).size > 1 ? `${row.runtime} ${own}` : own;
 };
 
@@ -37,6 +37,21 @@ function gainChart(known) {
   });
 }
 
+/** Names beside their points, moved up or down until none covers another. */
+function placedNames(points, width) {
+  const [line, letter] = [12, 6.5]; // pixels
+  const placed = [];
+  for (const { name, x, y } of points) {
+    const isRight = x > width * 0.7;
+    const size = name.length * letter + 10;
+    const left = isRight ? x - size : x;
+    const covers = (at) => placed.some((other) => Math.abs(other.y - at) < line && left < other.left + other.size && other.left < left + size);
+    const steps = [...Array(2 * points.length + 1).keys()].map((step) => (step % 2 ? -1 : 1) * Math.ceil(step / 2) * line);
+    placed.push({ name, x, y: y + (steps.find((step) => !covers(y + step)) ?? 0), left, size, isRight });
+  }
+  return placed;
+}
+
 /** Filled: the strategy. Hollow: greedy, and any of the plain samples that the same tokens buy, which needs an oracle. */
 function tokensChart(known) {
   const points = known.filter((row) => row.code_new_tokens_per_problem > 0).map((row) => ({ row, x: row.code_new_tokens_per_problem, y: row.code_pass_at_1 }));
@@ -58,9 +73,18 @@ function tokensChart(known) {
     for (const { row, x, y } of points) {
       const dot = svg("circle", { cx: drawn.x(x), cy: drawn.y(y), r: 4.5, style: `fill:${hue(row)}` });
       dot.append(svg("title", {}, `${strategyName(row)}: ${number(y)} with ${whole(x)} tokens`));
-      const isRight = drawn.x(x) > width * 0.75;
-      drawn.marks.append(dot, svg("text", { x: drawn.x(x) + (isRight ? -8 : 8), y: drawn.y(y) + 4, "text-anchor": isRight ? "end" : "start" }, strategyName(row)));
+      drawn.marks.append(dot);
+    }
+    for (const { name, x, y, isRight } of placedNames(points.map(({ row, x, y }) => ({ name: strategyName(row), x: drawn.x(x), y: drawn.y(y) })), width)) {
+      drawn.marks.append(svg("text", { x: x + (isRight ? -8 : 8), y: y + 4, "text-anchor": isRight ? "end" : "start" }, name));
     }
     return drawn.root;
   });
+}
+
+/** What only this strategy's record has. */
+function strategyPanel(cell) {
+  if (!cell.strategy.length) return null;
+  const line = ([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "number" }, number(value, 4)));
+  return panel("Strategy", "Shares, and means over problems.", null, element("table", { class: "plain small" }, element("tbody", {}, ...cell.strategy.map(line))));
 }

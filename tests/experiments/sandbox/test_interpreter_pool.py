@@ -150,6 +150,12 @@ def test_a_missing_interpreter_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         InterpreterPool("js", 1, LIMITS)
 
 
+def test_a_missing_ldd_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: None if name == "ldd" else f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=r"bash programs need ldd, .*: install libc-bin"):
+        InterpreterPool("sh", 1, LIMITS)
+
+
 def test_an_interpreter_that_does_not_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "runtime_matrix.experiments.sandbox.interpreter_pool.memory_limits",

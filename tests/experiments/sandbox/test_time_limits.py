@@ -127,8 +127,11 @@ ENDED_BY_THE_LIMIT = {
     "the signal ends it by a handler": (
         "import os, signal\nsignal.signal(signal.SIGXCPU, lambda *_: os._exit(0))\nwhile True: pass"
     ),
+    "the signal is blocked": (
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXCPU])\nwhile True: pass"
+    ),
     "it answers after the limit": (
-        "import signal, time\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
+        "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXCPU])\n"
         "while time.process_time() < 1.2: pass\ndef f(x): return x"
     ),
 }

@@ -39,6 +39,7 @@ def prompt(docstring: str, parameters: str = "x") -> str:
         ('    For x = 3, the sum is 6 the output should be "110".', "f(3)", "'110'"),
         ("    Input: [4, 2]\n    Output: [2, 1]", "f([4, 2])", "[2, 1]"),
         ("    assert f(3) == 4", "f(3)", "4"),
+        ("    assert f(3) == 4, 'three'", "f(3)", "4"),
     ],
 )
 def test_notations(docstring: str, call: str, expected: str) -> None:

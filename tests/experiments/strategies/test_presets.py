@@ -1,4 +1,4 @@
-"""Each preset is a strategy with options that fit, and each strategy has a preset."""
+"""Each preset is of a strategy, with options that fit, and each strategy has one of its own name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from tests.conftest import ROOT
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
 
 
-def test_presets_and_strategies_have_the_same_names() -> None:
-    assert set(NAMES) == {"none", *strategies()}
+def test_each_strategy_has_a_preset() -> None:
+    assert {"none", *strategies()} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
 def test_a_preset_has_the_options_of_its_strategy(name: str) -> None:
     choice = plan(compose([f"strategy={name}", "benchmark=[code]"]), "").config.strategy
-    assert choice.strategy is strategies()[name]
+    assert choice.strategy is not None
+    assert name.startswith(choice.name)  # `vote_text` is a preset of `vote`
     choice.strategy.check(choice.options)
     assert choice.strategy.about.endswith(".")

@@ -12,6 +12,7 @@ from runtime_matrix.experiments import run
 from runtime_matrix.experiments.validation import false_timeouts
 from runtime_matrix.experiments.validation.damaged import damaged
 from runtime_matrix.experiments.validation.tasks.execution import EXECUTION_SWITCHES
+from tests.conftest import ROOT
 from tests.in_process import call
 
 CODE = "def f(x):\n    if x > 2 and x != 7:\n        return x + 1\n    return x * 2\n"
@@ -31,6 +32,12 @@ def test_damage_is_one_change_and_follows_the_seed() -> None:
 @pytest.mark.parametrize("code", ["def f(x):\n    return\n", "def f(x:\n"])
 def test_what_cannot_be_damaged_is_none(code: str) -> None:
     assert damaged(code, "a") is None
+
+
+def test_the_published_table_has_every_switch() -> None:
+    lines = (ROOT / "results" / "amd-epyc-2-cores" / "execution.md").read_text(encoding="utf-8").splitlines()
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
+    assert names[2:] == list(EXECUTION_SWITCHES)
 
 
 def problem(name: str, solution: str) -> str:
