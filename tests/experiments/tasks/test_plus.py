@@ -83,15 +83,20 @@ def lookup(problem: Problem) -> str:
     return f"    import json\n    return {answers!r}.get(json.dumps([*locals().values()][:-1]))\n"
 
 
-@pytest.mark.parametrize("name", ["HumanEvalPlus-Mini", pytest.param("HumanEvalPlus", marks=pytest.mark.slow)])
-def test_references_pass_base_and_added_tests(data_folder: Path, pool: Pool, tmp_path: Path, name: str) -> None:
+# Of HumanEval/32, the whole release has polynomials whose largest coefficient is 0, against its contract.
+@pytest.mark.parametrize(
+    ("name", "skipped"), [("HumanEvalPlus-Mini", 0), pytest.param("HumanEvalPlus", 62, marks=pytest.mark.slow)]
+)
+def test_references_pass_base_and_added_tests(
+    data_folder: Path, pool: Pool, tmp_path: Path, name: str, skipped: int
+) -> None:
     found = problems.load(data_folder / f"humanevalplus/{name}.jsonl.gz")
     cases = cases_of(pool, found, tmp_path / "expected.sqlite")
     judged = verdicts(pool, found, cases, [str(problem.reference) for problem in found])
     figures = code_scores.pass_figures([[verdict] for verdict in judged], [1])
     assert [(p.id, v) for p, v in zip(found, judged, strict=True) if not v.passed] == []
     assert (figures["pass_at_1"], figures["plus_pass_at_1"], figures["items"]) == (1.0, 1.0, 164)
-    assert sum(known.skipped for known in cases) == 0
+    assert sum(known.skipped for known in cases) == skipped
     assert cases_of(pool, found, tmp_path / "expected.sqlite") == cases, "the second time they are read"
 
 
