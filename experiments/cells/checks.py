@@ -9,12 +9,11 @@ from typing import Any
 
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
-from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.config import data_files, models
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.records.code import constructor_options
-from runtime_matrix.experiments.tasks import files
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.gguf_header import is_gguf
 
@@ -132,7 +131,7 @@ def _check_ignored(config: CellConfig) -> None:
 
 
 def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:
-    files.check_regular(calibration_path(config.calibration.data), "calibration.data=FILE, a text")
+    data_files.check_regular(calibration_path(config.calibration.data), "calibration.data=FILE, a text")
     for task, options in config.benchmark.items():
         task.check_model(options, facts)
     for task, options in config.benchmark.items() if facts.has_tokenizer else ():

@@ -27,6 +27,7 @@ _PARTS = (
     "execution",
     "harness",
     "measurement",
+    "problems",
     "sandbox",
     "statistics",
     "strategies",

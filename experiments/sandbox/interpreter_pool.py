@@ -17,7 +17,8 @@ from runtime_matrix.experiments.sandbox.interpreters import interpreter, memory_
 from runtime_matrix.experiments.sandbox.layers import Limits, readable_by_others
 from runtime_matrix.experiments.sandbox.messages import InterpreterSetup
 from runtime_matrix.experiments.sandbox.outputs import Outputs
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 
 
 class InterpreterPool(Pool):

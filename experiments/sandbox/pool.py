@@ -5,31 +5,28 @@ It refuses to run generated code without rlimits, an unprivileged user and secco
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import queue
-import select
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.checks import plan_checks
-from runtime_matrix.experiments.sandbox.layers import PACKAGES, Limits, readable_by_others
-from runtime_matrix.experiments.sandbox.messages import Job, Places, Reply, Setup
+from runtime_matrix.experiments.sandbox.grader_process import GraderProcess
+from runtime_matrix.experiments.sandbox.layers import Limits, readable_by_others
+from runtime_matrix.experiments.sandbox.messages import Job, Reply, Setup
 from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
-from runtime_matrix.experiments.sandbox.packages import ONE_THREAD, copy_to, find
+from runtime_matrix.experiments.sandbox.packages import copy_to, find
+from runtime_matrix.experiments.sandbox.places import copied_library, places
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.values import dumps
 
 # What each layer keeps programs from doing, for the note about missing layers.
@@ -46,48 +43,6 @@ LAYERS = {
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
 _GRADER_MIB = 256  # more than a program's memory, since the grader holds answers while reading them
 _GRACE_S = 5.0  # time of a grader beyond a program's wall limit
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program and its test; `tasks/problems.py` describes the fields."""
-
-    code: str
-    test: str
-    entry_point: str
-    calls_check: bool
-    helpers: str = ""
-    cases: Cases | None = None  # run after the test
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of program and tests in hexadecimal."""
-        content = [self.code, self.test, self.entry_point, self.calls_check, self.helpers]
-        cases = self.cases.digest if self.cases is not None else None
-        return hashlib.sha256(json.dumps([*content, cases]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of running a program's test."""
-
-    status: str  # "passed", "failed", "crash" or "timeout"
-    reason: str
-    cpu_s: float | None  # of the program alone; None if it was killed with its grader
-    wall_s: float
-    checks: int | None = None  # parts of its test; None with early stop
-    checks_passed: int | None = None
-    base_status: str | None = None  # of the base tests alone; None for a program without cases
-
-    @property
-    def passed(self) -> bool:
-        """Return whether the status is "passed"."""
-        return self.status == "passed"
-
-    @property
-    def passed_base(self) -> bool:
-        """Return whether the base tests passed; all tests are base tests for a program without cases."""
-        return (self.base_status or self.status) == "passed"
 
 
 class Pool:
@@ -130,7 +85,7 @@ class Pool:
                 self._copy.cleanup()
             raise
         self.level: list[str] = first.level
-        self._free: queue.SimpleQueue[_Grader | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[GraderProcess | None] = queue.SimpleQueue()
         self._free.put(first)
         for _ in range(workers - 1):
             self._free.put(None)  # started on demand
@@ -143,11 +98,11 @@ class Pool:
         self._copy = tempfile.TemporaryDirectory(prefix="sandbox-python-")
         os.chmod(self._copy.name, 0o755)
         if must_copy:
-            self._library = _copied_library(Path(self._copy.name) / "python")
+            self._library = copied_library(Path(self._copy.name) / "python")
         if self.packages:
             copy_to(self.packages, Path(self._copy.name) / "packages")
 
-    def _first(self, allow_unsafe: bool) -> _Grader:
+    def _first(self, allow_unsafe: bool) -> GraderProcess:
         grader = self._start()
         missing = [layer for layer in self._required if layer not in grader.level]
         if missing and not allow_unsafe:
@@ -271,7 +226,7 @@ class Pool:
         finally:
             self._free.put(grader)
 
-    def _start(self) -> _Grader:
+    def _start(self) -> GraderProcess:
         folder = tempfile.mkdtemp(prefix="sandbox-")
         scratch, base = f"{folder}/scratch", f"{folder}/root"
         for path in (folder, scratch, base):
@@ -282,125 +237,14 @@ class Pool:
         if self._bubblewrap:
             wrap = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent --new-session"
             command = [*wrap.split(), "--bind", folder, folder, *command]
-        return _Grader(command, folder)
+        return GraderProcess(command, folder)
 
     def _setup(self, scratch: str, base: str) -> Setup:
         return {
-            **_places(self._library, f"{self._copy.name}/packages" if self._copy and self.packages else ""),
+            **places(self._library, f"{self._copy.name}/packages" if self._copy and self.packages else ""),
             "scratch": scratch,
             "base": base,
             "without": list(self._without),
             "memory_mib": self._limits.memory_mib + _GRADER_MIB,
             "imported": [package.name for package in self.packages],
         }
-
-
-class _Grader:
-    def __init__(self, command: list[str], scratch: str):
-        self._scratch = scratch
-        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": scratch, "PYTHONHASHSEED": "0"}
-        environment |= dict.fromkeys(ONE_THREAD, "1")
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
-        self._rest = b""
-        greeting = self._line(30.0)
-        if greeting is None:
-            trouble = self._trouble()
-            self.close()
-            raise UserError(f"the sandbox did not start: {trouble}")
-        self.level: list[str] = json.loads(greeting)["level"]
-
-    def grade(self, job: Job, patience_s: float) -> Reply | None:
-        """Return the verdict; None if the grader has ended or exceeded `patience_s`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            return None
-        line = self._line(patience_s)
-        return None if line is None else json.loads(line)
-
-    def close(self) -> None:
-        """Kill the grader with its children and remove its folder."""
-        self._process.kill()  # its children die with it
-        self._process.communicate()
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self._scratch)
-
-    def _line(self, patience_s: float) -> bytes | None:
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + patience_s
-        file = self._process.stdout.fileno()
-        while b"\n" not in self._rest:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0 or not select.select([file], [], [], remaining_s)[0]:
-                return None
-            part = os.read(file, 1 << 16)
-            if not part:
-                return None
-            self._rest += part
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-    def _trouble(self) -> str:
-        self._process.kill()
-        lines = self._process.communicate()[1].decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it ended without a message"
-
-
-def _copied_library(folder: Path) -> list[str]:
-    """Copy Python's library to a folder that other users can read; return its module search path."""
-    source = Path(os.__file__).parent
-    left_out = shutil.ignore_patterns(*PACKAGES, "test", "tests", "idlelib", "tkinter", "ensurepip", "config-*")
-    shutil.copytree(source, folder, ignore=left_out)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return [str(folder), str(folder / "lib-dynload")]
-
-
-def _places(library: Sequence[str], packages: str) -> Places:
-    """Return the paths that an interpreter needs: its library, shared objects and time zones.
-
-    No files of the user, and of third-party packages only the folder `packages`, "" if there is none. `library` is the
-    search path of the copy, if there is one.
-    """
-    own = [path for path in library[:1] or [sysconfig.get_path("stdlib"), os.path.dirname(os.__file__)]]
-    shared = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
-    files = ["/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom", "/dev/zero"]
-    libraries = list(dict.fromkeys(os.path.realpath(path) for path in [*own, *shared] if os.path.isdir(path)))
-    own = [os.path.realpath(path) for path in own]
-    readable = [
-        entry.path
-        for folder in libraries
-        for entry in os.scandir(folder)
-        if entry.name not in PACKAGES
-        and (folder in own or not entry.name.startswith("python"))
-        and os.path.realpath(entry.path).startswith(f"{folder}/")  # without links to other folders
-    ]
-    hidden = {
-        str(path)
-        for folder in libraries
-        for pattern in ("*", "python*/*")
-        for path in Path(folder).glob(pattern)
-        if path.name in PACKAGES
-    }
-    files = [os.path.realpath(path) for path in files]
-    own_packages = [packages] if packages else []
-    return {
-        "library": list(library),
-        "packages": packages,
-        "readable": [*readable, *files, *own_packages],
-        "listable": libraries,
-        "writable": [],
-        "executable": [],
-        "shown": [*sorted(libraries, key=len), *files, *own_packages],
-        "hidden": sorted(hidden),
-    }

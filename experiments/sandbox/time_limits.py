@@ -19,7 +19,8 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.evaluation.kept_texts import KeptTexts
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 
 _VERSION = 1  # raise it when the unit changes
 _RUNS = 5  # of the unit; their median counts

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.evaluation.kept_texts import KeptTexts
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 
 _VERSION = 3  # raise it when the grading changes
 _KEPT = ("passed", "failed")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.problems.loading import Problem, load
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.strategy import Solved, Visible
-from runtime_matrix.experiments.tasks.problems import Problem, load
 
 ALIKE = 0.95  # share of equal words in their order, from which on two prompts are one problem in other words
 _BUNDLED = Path(__file__).parents[1] / "bundled" / "data" / "solved.jsonl"

@@ -16,6 +16,10 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
+from runtime_matrix.experiments.problems.imports import check_imports
+from runtime_matrix.experiments.problems.languages import check_language, language_of
+from runtime_matrix.experiments.problems.loading import Problem, load, load_solutions, references
+from runtime_matrix.experiments.problems.shown_tests import show_tests
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.sandbox.packages import find
@@ -26,12 +30,8 @@ from runtime_matrix.experiments.strategies.strategy import Visible
 from runtime_matrix.experiments.tasks import strategy_scores
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OnText, OpenEntry
 from runtime_matrix.experiments.tasks.code_scores import items, pass_figures, total_cpu_s
-from runtime_matrix.experiments.tasks.imports import check_imports
 from runtime_matrix.experiments.tasks.judging import Judge
-from runtime_matrix.experiments.tasks.languages import check_language, language_of
-from runtime_matrix.experiments.tasks.problems import Problem, load, load_solutions, references
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
-from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from runtime_matrix.experiments.tasks.strategy_metrics import STRATEGY_METRICS, gain_ratio_keys, gain_ratio_metric
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
 

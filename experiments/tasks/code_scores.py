@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.sandbox.pool import Verdict
+from runtime_matrix.experiments.problems.loading import Problem
+from runtime_matrix.experiments.sandbox.program import Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
-from runtime_matrix.experiments.tasks.problems import Problem
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import among, least
 from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
-from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
@@ -176,7 +176,7 @@ class QAScore:
 
 def load(path: Path, limit: int | None = None) -> list[Question]:
     """Read the questions; UserError gives the file, what is wrong and after how many questions."""
-    content = files.parse_json(files.read_text(path, _WANTED), f"{path} is not in SQuAD's v1.1 layout")
+    content = data_files.parse_json(data_files.read_text(path, _WANTED), f"{path} is not in SQuAD's v1.1 layout")
     questions: list[Question] = []
     try:
         for article in content["data"]:
@@ -186,7 +186,7 @@ def load(path: Path, limit: int | None = None) -> list[Question]:
         raise UserError(f"{path} is not in SQuAD's v1.1 layout: {error!r} after {len(questions)} questions") from error
     if not questions:
         raise UserError(f"{path} holds no question; give {_WANTED}")
-    files.check_unique((question.id for question in questions), path)
+    data_files.check_unique((question.id for question in questions), path)
     return questions[:limit]
 
 

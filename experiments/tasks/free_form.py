@@ -15,13 +15,14 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import Rule, among, least
 from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.statistics.descriptive import standard_error
-from runtime_matrix.experiments.tasks import extractive_qa, files
+from runtime_matrix.experiments.tasks import extractive_qa
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
@@ -174,11 +175,12 @@ class Item:
 def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Example]:
     """Read prompts and answers; UserError gives the line and the missing or unusable field."""
     examples = [
-        _example(where, number, item) for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields))
+        _example(where, number, item)
+        for number, (where, item) in enumerate(data_files.json_lines(path, _WANTED, fields))
     ]
     if not examples:
         raise UserError(f"{path} holds no prompt; give {_WANTED}")
-    files.check_unique((example.id for example in examples), path)
+    data_files.check_unique((example.id for example in examples), path)
     return examples[:limit]
 
 

@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime_matrix.experiments.config.schema import SandboxConfig
+from runtime_matrix.experiments.problems.languages import language_of
+from runtime_matrix.experiments.problems.loading import Problem
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.interpreter_pool import InterpreterPool
 from runtime_matrix.experiments.sandbox.interpreters import unsupported
 from runtime_matrix.experiments.sandbox.outputs import Outputs
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.time_limits import TimeLimits, fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
-from runtime_matrix.experiments.tasks.languages import language_of
-from runtime_matrix.experiments.tasks.problems import Problem
 from runtime_matrix.experiments.tasks.strategy_driver import Call
 from runtime_matrix.runtimes.base import Unsupported
 

@@ -17,16 +17,16 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.problems.loading import Problem, load
 from runtime_matrix.experiments.records.metric import Metric, figure, number, with_error
 from runtime_matrix.experiments.sandbox.outputs import Outputs
-from runtime_matrix.experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.code_scores import total_cpu_s
 from runtime_matrix.experiments.tasks.judging import Judge
 from runtime_matrix.experiments.tasks.mutants import Mutant, mutants
 from runtime_matrix.experiments.tasks.problem_inputs import further_inputs
-from runtime_matrix.experiments.tasks.problems import Problem, load
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.strategy_driver import Call
 from runtime_matrix.experiments.tasks.task import QualityTask

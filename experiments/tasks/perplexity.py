@@ -9,12 +9,13 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.models import ModelFacts
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.evaluation.requests import ScoreRequest
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
-from runtime_matrix.experiments.tasks import files, overlap
+from runtime_matrix.experiments.tasks import overlap
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.sampling import SAMPLE_OF, SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, percent_of_reference, rows_per_forward
@@ -160,7 +161,7 @@ class PerplexityScore:
 
 def read_text(path: Path, max_bytes: int | None = None) -> str:
     """Return the text or its first `max_bytes`, without a character that is cut in two; UserError if it is empty."""
-    content = files.read_text(path, "a text file").encode()
+    content = data_files.read_text(path, "a text file").encode()
     text = content[:max_bytes].decode(errors="ignore")
     if not text.strip():
         raise UserError(f"{path} is empty; give a text file")

@@ -6,10 +6,10 @@ import ast
 import warnings
 from collections.abc import Iterator, Sequence
 
+from runtime_matrix.experiments.problems.loading import Problem
 from runtime_matrix.experiments.sandbox.values import loads
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.inputs import mutated
-from runtime_matrix.experiments.tasks.problems import Problem
 
 Inputs = list[tuple[object, ...]]
 

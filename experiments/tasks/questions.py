@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.tasks import files
 
 # Field names of a question: ours first, then those of public data sets.
 _QUESTION = ("question", "query", "prompt", "goal", "ctx")
@@ -68,7 +68,7 @@ def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | 
     questions = _in_turn(list(by_subject.values()), limit)
     if not questions:
         raise UserError(f"{path} has no question left to ask; give more questions or fewer shots than {shots}")
-    files.check_unique((question.id for question in questions), path)
+    data_files.check_unique((question.id for question in questions), path)
     return QuestionSet(questions, examples)
 
 
@@ -96,7 +96,7 @@ def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Quest
             continue
         name = f"{subject}-{len(questions)}"
         if header is not None:
-            item = files.renamed(dict(zip(header, row, strict=False)), lowered, where)
+            item = data_files.renamed(dict(zip(header, row, strict=False)), lowered, where)
             item = _named(item, [name for name in header if name not in lowered.values()])
             questions.append(_from_item(item, name, subject, where))
             continue
@@ -109,7 +109,7 @@ def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Quest
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(files.lines(path, _WANTED))
+    reader = csv.reader(data_files.lines(path, _WANTED))
     while True:
         where = f"{path}, line {reader.line_num + 1}"
         try:
@@ -142,7 +142,7 @@ def _named(item: JsonObject, header: Sequence[str]) -> JsonObject:
 def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
     questions = [
         _from_item(item, f"{path.stem}-{number}", path.stem, where)
-        for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields), start=1)
+        for number, (where, item) in enumerate(data_files.json_lines(path, _WANTED, fields), start=1)
     ]
     if not questions:
         raise UserError(f"{path} holds no question; give one JSON object per line")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from runtime_matrix.experiments.evaluation.requests import Continuations, Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.sandbox.outputs import Outputs
-from runtime_matrix.experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.strategies.strategy import (
     Answer,
     Checked,

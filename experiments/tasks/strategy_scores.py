@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
-from runtime_matrix.experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.problems.loading import Problem
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.statistics.paired import loss
 from runtime_matrix.experiments.statistics.pass_at_k import pass_at, pass_at_k
@@ -16,7 +17,6 @@ from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.strategies.strategy import Answer, StrategyConfig, Visible
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.tasks.judging import Judge
-from runtime_matrix.experiments.tasks.problems import Problem
 from runtime_matrix.experiments.tasks.strategy_driver import Cost, Driver, TextSource
 
 

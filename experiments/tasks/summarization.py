@@ -13,12 +13,12 @@ from typing import Any
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import among, least
 from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
 from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
-from runtime_matrix.experiments.tasks import files
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, UnicodeTokenizer, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
@@ -159,14 +159,14 @@ def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None 
     articles = [
         Article(
             str(item.get("id", item.get("paper_id", number))),
-            files.text_of(item, _TEXT, where),
-            tuple(files.texts_of(item, _SUMMARY, where)),
+            data_files.text_of(item, _TEXT, where),
+            tuple(data_files.texts_of(item, _SUMMARY, where)),
         )
-        for number, (where, item) in enumerate(files.json_lines(path, _WANTED, fields))
+        for number, (where, item) in enumerate(data_files.json_lines(path, _WANTED, fields))
     ]
     if not articles:
         raise UserError(f"{path} holds no article; give {_WANTED}")
-    files.check_unique((article.id for article in articles), path)
+    data_files.check_unique((article.id for article in articles), path)
     return articles[:limit]
 
 

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.problems.loading import load
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.sandbox.time_limits import fixed_limits, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.tasks.judging import reference_program
-from runtime_matrix.experiments.tasks.problems import load
 from runtime_matrix.experiments.validation.ablation import Switch
 from runtime_matrix.experiments.validation.damaged import damaged
 from runtime_matrix.experiments.validation.tasks.execution import EXECUTION_SWITCHES, ExecutionConfig

@@ -25,12 +25,13 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import recorded_command
 from runtime_matrix.experiments.config.schema import SandboxConfig
+from runtime_matrix.experiments.problems.loading import load
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.time_limits import fixed_limits, time_limits
 from runtime_matrix.experiments.tasks.judging import reference_program
-from runtime_matrix.experiments.tasks.problems import load
 from runtime_matrix.experiments.validation.load import busy_cores
 
 _OWN_OPTIONS: dict[str, str | None] = {"data": None, "rounds": "10", "fixed": "5,10"}

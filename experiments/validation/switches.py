@@ -17,10 +17,12 @@ from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRe
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.evaluation.speculation import Lookup
+from runtime_matrix.experiments.problems import loading
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
-from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, problems, questions, summarization
+from runtime_matrix.experiments.tasks import code, extractive_qa, multiple_choice, questions, summarization
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.tasks.task import BUNDLED_DATA, QualityTask
 from runtime_matrix.experiments.validation.ablation import Switch
@@ -133,8 +135,8 @@ class Switches:
     # Texts
 
     @cached_property
-    def _problems(self) -> list[problems.Problem]:
-        return problems.load(_bundled(code.TASK), self._config.texts)
+    def _problems(self) -> list[loading.Problem]:
+        return loading.load(_bundled(code.TASK), self._config.texts)
 
     @cached_property
     def _code_prompts(self) -> list[GenerateRequest]:
@@ -230,5 +232,5 @@ def _limits(bench: Bench) -> Limits:
     return Limits(options.cpu_s, options.memory_mib, options.wall_s)
 
 
-def _program(problem: problems.Problem, text: str) -> Program:
+def _program(problem: loading.Problem, text: str) -> Program:
     return Program(problem.head + text, problem.test, problem.entry_point, problem.calls_check, problem.helpers)

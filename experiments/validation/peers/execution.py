@@ -25,9 +25,10 @@ _WORKERS = 2
 _OURS = """
 import sys
 from pathlib import Path
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
-from runtime_matrix.experiments.tasks import problems
-problems = problems.load(Path(sys.argv[1]))
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
+from runtime_matrix.experiments.problems import loading
+problems = loading.load(Path(sys.argv[1]))
 with Pool(int(sys.argv[3])) as pool:
     futures = [
         pool.submit(Program(p.head + str(p.reference), p.test, p.entry_point, p.calls_check, p.helpers))

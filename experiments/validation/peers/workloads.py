@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_matrix.experiments.tasks import code, extractive_qa, problems, summarization
+from runtime_matrix.experiments.problems import loading
+from runtime_matrix.experiments.tasks import code, extractive_qa, summarization
 
 _BUNDLED = Path(__file__).parents[2] / "bundled"
 _DATA, MODEL_DIR = _BUNDLED / "data", _BUNDLED / "model"
@@ -73,7 +74,7 @@ def _some(drawn: random.Random, words: Sequence[str], count: int) -> Sequence[st
 
 def writings() -> list[Writing]:
     """Return prompts of code, questions and articles, for texts of varied length."""
-    texts = [Writing(item.prompt, code.STOP, 128) for item in problems.load(_DATA / "code.jsonl")]
+    texts = [Writing(item.prompt, code.STOP, 128) for item in loading.load(_DATA / "code.jsonl")]
     questions = extractive_qa.load(_DATA / "extractive_qa.json")
     texts += [Writing(extractive_qa.prompt(item), extractive_qa.STOP, 24) for item in questions[::4]]
     articles = summarization.load(_DATA / "summarization.jsonl")

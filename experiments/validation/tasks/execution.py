@@ -12,8 +12,8 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.problems.loading import load
 from runtime_matrix.experiments.tasks.bench import Bench
-from runtime_matrix.experiments.tasks.problems import load
 from runtime_matrix.experiments.tasks.task import BUNDLED_DATA
 from runtime_matrix.experiments.validation.tasks.switched import Switched
 

@@ -31,7 +31,8 @@ from runtime_matrix.experiments.bundled.training import (
     recipe_of,
 )
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks import extractive_qa, multiple_choice, perplexity, problems, summarization
+from runtime_matrix.experiments.problems import loading
+from runtime_matrix.experiments.tasks import extractive_qa, multiple_choice, perplexity, summarization
 from runtime_matrix.experiments.tasks import questions as question_files
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
@@ -99,8 +100,8 @@ def test_the_data_is_as_large_as_promised_and_loads_with_the_public_sets_code(
 ) -> None:
     assert len(question_set.questions) >= 1000
     assert len(question_set.shots_by_subject) == 8
-    assert len(problems.load(DATA_DIR / "code.jsonl")) >= 150
-    assert len(problems.load(DATA_DIR / "solved.jsonl")) >= 400
+    assert len(loading.load(DATA_DIR / "code.jsonl")) >= 150
+    assert len(loading.load(DATA_DIR / "solved.jsonl")) >= 400
     assert len(extractive_qa.load(DATA_DIR / "extractive_qa.json")) >= 500
     assert len(summarization.load(DATA_DIR / "summarization.jsonl")) >= 200
 
@@ -150,7 +151,7 @@ def test_no_story_passage_article_or_problem_occurs_in_the_training_text(trainin
     assert all(is_held_out(question.text, passages.QUESTIONS_HELD_OUT_ONE_IN) for question in questions)
     news = [article.text for article in summarization.load(DATA_DIR / "summarization.jsonl")]
     assert all(is_held_out(text, articles.HELD_OUT_ONE_IN) for text in news)
-    docstrings = [problem.prompt.split('"""')[1] for problem in problems.load(DATA_DIR / "code.jsonl")]
+    docstrings = [problem.prompt.split('"""')[1] for problem in loading.load(DATA_DIR / "code.jsonl")]
     assert len(set(docstrings)) == len(docstrings)
     for text in (*stories, *contexts, *(question.text for question in questions), *news, *docstrings):
         assert text not in training_text
@@ -262,7 +263,7 @@ def test_prompts_fit_the_length_that_the_model_was_trained_at(
     for question in question_set.questions:
         prompt = multiple_choice.prompt(question, question_set.shots_by_subject[question.subject][:2], "texts")
         whole.append(prompt.context + max(prompt.endings, key=len))
-    whole += [problem.prompt + str(problem.reference) for problem in problems.load(DATA_DIR / "code.jsonl")]
+    whole += [problem.prompt + str(problem.reference) for problem in loading.load(DATA_DIR / "code.jsonl")]
     for asked in extractive_qa.load(DATA_DIR / "extractive_qa.json"):
         whole.append(f"{extractive_qa.prompt(asked)} {asked.answers[0]}")
     for article in summarization.load(DATA_DIR / "summarization.jsonl"):

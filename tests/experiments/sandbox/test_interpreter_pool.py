@@ -15,7 +15,8 @@ from runtime_matrix.experiments.sandbox import interpreters
 from runtime_matrix.experiments.sandbox.interpreter_pool import InterpreterPool
 from runtime_matrix.experiments.sandbox.interpreters import LANGUAGES
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from tests.experiments.sandbox.hostile_interpreters import CHEATS, ESCAPES, EXHAUSTION, Hostile
 from tests.experiments.sandbox.solved import SOLVED, Solved
 from tests.experiments.sandbox.test_sandbox import Outside, outside

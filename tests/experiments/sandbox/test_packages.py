@@ -11,7 +11,8 @@ import pytest
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.sandbox.layers import Limits
 from runtime_matrix.experiments.sandbox.packages import copy_to, find
-from runtime_matrix.experiments.sandbox.pool import LAYERS, Pool, Program
+from runtime_matrix.experiments.sandbox.pool import LAYERS, Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from tests.experiments.sandbox.hostile import EXHAUSTION, HONEST, HOSTILE, TEST, Attack
 from tests.experiments.sandbox.test_sandbox import Outside, outside

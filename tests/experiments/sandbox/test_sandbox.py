@@ -25,7 +25,8 @@ from runtime_matrix.experiments.reports.text import foot
 from runtime_matrix.experiments.sandbox import values
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import LAYERS, REQUIRED, Pool, Program
+from runtime_matrix.experiments.sandbox.pool import LAYERS, REQUIRED, Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 from tests.experiments.recorded import make_record, result
 from tests.experiments.sandbox.hostile import COMMANDS, EXHAUSTION, FILES, HONEST, HOSTILE, TEST, Attack

@@ -15,7 +15,8 @@ from runtime_matrix.experiments.config.schema import SandboxConfig
 from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.sandbox.checks import plan_checks
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.time_limits import measured_unit_s, time_limits
 from runtime_matrix.experiments.sandbox.verdicts import VerdictCache
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.bundled.texts import programs
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.problems.loading import load
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.strategies.examples import Example, as_test, examples
-from runtime_matrix.experiments.tasks.problems import load
 
 
 def prompt(docstring: str, parameters: str = "x") -> str:

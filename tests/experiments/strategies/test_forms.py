@@ -7,10 +7,10 @@ from pathlib import Path
 
 from runtime_matrix.experiments.bundled.make_data import DATA_DIR
 from runtime_matrix.experiments.bundled.texts import functions, programs
+from runtime_matrix.experiments.problems.loading import load
+from runtime_matrix.experiments.problems.shown_tests import show_tests
 from runtime_matrix.experiments.strategies.forms import asserts_prompt, repair_prompt, solved_before, without_doctest
 from runtime_matrix.experiments.strategies.strategy import Solved, Visible
-from runtime_matrix.experiments.tasks.problems import load
-from runtime_matrix.experiments.tasks.shown_tests import show_tests
 
 
 def test_the_forms_are_those_of_the_training_text() -> None:

@@ -11,13 +11,13 @@ import pytest
 from runtime_matrix.experiments.bundled.make_data import DATA_DIR
 from runtime_matrix.experiments.bundled.texts import functions, programs
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.problems.loading import Problem, load
+from runtime_matrix.experiments.problems.shown_tests import show_tests
 from runtime_matrix.experiments.strategies.examples import examples
 from runtime_matrix.experiments.strategies.forms import solved_before
 from runtime_matrix.experiments.strategies.retrieval import Retriever, retriever
 from runtime_matrix.experiments.strategies.retrieve import STRATEGY, RetrieveConfig
 from runtime_matrix.experiments.strategies.strategy import Generate, Request, Visible
-from runtime_matrix.experiments.tasks.problems import Problem, load
-from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from tests.experiments.strategies.scripted import solve, world
 
 CONFIG = RetrieveConfig(plain_samples=2, plain_temperature=0.8, corpus="bundled", neighbours=2, contained="refuse")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.bundled.make_data import DATA_DIR
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.problems.loading import Problem, load
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.strategies.damage import DAMAGES, damaged
 from runtime_matrix.experiments.strategies.syntax import is_valid, repaired
-from runtime_matrix.experiments.tasks.problems import Problem, load
 
 HEAD = 'def f(x):\n    """Do it."""\n'
 BODY = "    if x:\n        return [1, 2]\n    return 3\n"

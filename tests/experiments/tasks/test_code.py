@@ -12,10 +12,12 @@ import pytest
 from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.problems import loading
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
-from runtime_matrix.experiments.tasks import code_scores, problems
+from runtime_matrix.experiments.tasks import code_scores
 
 PROBLEM = {
     "task_id": "t/0",
@@ -32,7 +34,7 @@ MBPP = {
 }
 
 
-def program(problem: problems.Problem, completion: str) -> Program:
+def program(problem: loading.Problem, completion: str) -> Program:
     return Program(problem.head + completion, problem.test, problem.entry_point, problem.calls_check, problem.helpers)
 
 
@@ -46,7 +48,7 @@ def write(path: Path, *items: Mapping[str, object]) -> Path:
     ("name", "count", "inside"), [("humaneval/HumanEval.jsonl.gz", 164, 0), ("mbpp/mbpp.jsonl", 974, 1)]
 )
 def test_reference_solutions_of_the_public_sets_pass(data_folder: Path, name: str, count: int, inside: int) -> None:
-    found = problems.load(data_folder / name)
+    found = loading.load(data_folder / name)
     assert len(found) == count
     with Pool(2) as pool:
         verdicts = [pool.submit(program(problem, str(problem.reference))) for problem in found]
@@ -60,7 +62,7 @@ def test_reference_solutions_of_the_public_sets_pass(data_folder: Path, name: st
 
 def test_wrong_solutions_of_the_public_sets_fail(data_folder: Path) -> None:
     """The answer of another problem: a grader that passes everything would pass it."""
-    found = problems.load(data_folder / "humaneval/HumanEval.jsonl.gz")[:40]
+    found = loading.load(data_folder / "humaneval/HumanEval.jsonl.gz")[:40]
     with Pool(2) as pool:
         verdicts = [pool.submit(program(problem, str(other.reference))) for problem, other in pairwise(found)]
         assert not any(one.result().passed for one in verdicts)
@@ -68,21 +70,21 @@ def test_wrong_solutions_of_the_public_sets_fail(data_folder: Path) -> None:
 
 def test_a_helper_that_the_program_redefines_does_not_decide(data_folder: Path) -> None:
     """HumanEval/32 judges a root by `poly`, which stands in the prompt: a program must not bring its own."""
-    problem = next(p for p in problems.load(data_folder / "humaneval/HumanEval.jsonl.gz") if p.id == "HumanEval/32")
+    problem = next(p for p in loading.load(data_folder / "humaneval/HumanEval.jsonl.gz") if p.id == "HumanEval/32")
     cheat = "    return 0.0\n\ndef poly(xs, x):\n    return 0.0\n"
     with Pool(1) as pool:
         assert not pool.submit(program(problem, cheat)).result().passed
 
 
 def test_both_formats_are_read_gzipped_or_not(tmp_path: Path) -> None:
-    (human,) = problems.load(write(tmp_path / "h.jsonl", PROBLEM))
-    (mbpp,) = problems.load(write(tmp_path / "m.jsonl", MBPP))
+    (human,) = loading.load(write(tmp_path / "h.jsonl", PROBLEM))
+    (mbpp,) = loading.load(write(tmp_path / "m.jsonl", MBPP))
     assert (human.calls_check, mbpp.calls_check) == (True, False)
     assert mbpp.prompt == '"""\nDouble it.\nassert double(2) == 4\n"""\n'
     assert mbpp.entry_point == "double"
     packed = tmp_path / "h.jsonl.gz"
     packed.write_bytes(gzip.compress(json.dumps(PROBLEM).encode()))
-    assert problems.load(packed) == [human]
+    assert loading.load(packed) == [human]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_both_formats_are_read_gzipped_or_not(tmp_path: Path) -> None:
 )
 def test_unusable_problems_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
-        problems.load(write(tmp_path / "bad.jsonl", {**PROBLEM, **change}))
+        loading.load(write(tmp_path / "bad.jsonl", {**PROBLEM, **change}))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_unusable_problems_are_refused(tmp_path: Path, change: dict[str, object]
 )
 def test_unusable_mbpp_problems_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1.*{says}"):
-        problems.load(write(tmp_path / "bad.jsonl", {**MBPP, **change}))
+        loading.load(write(tmp_path / "bad.jsonl", {**MBPP, **change}))
 
 
 @pytest.mark.parametrize(
@@ -126,16 +128,16 @@ def test_unusable_mbpp_problems_are_refused(tmp_path: Path, change: dict[str, ob
 def test_unreadable_files_are_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=says):
-        problems.load(tmp_path / "bad.jsonl")
+        loading.load(tmp_path / "bad.jsonl")
     (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match="damaged gzip"):
-        problems.load(tmp_path / "bad.jsonl.gz")
+        loading.load(tmp_path / "bad.jsonl.gz")
 
 
 def test_solutions_are_read_and_checked(tmp_path: Path) -> None:
-    all_problems = problems.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
+    all_problems = loading.load(write(tmp_path / "p.jsonl", PROBLEM, {**PROBLEM, "task_id": "t/1"}))
     good = [{"task_id": f"t/{i % 2}", "completion": f"    return {i}\n"} for i in range(4)]
-    found = problems.load_solutions(write(tmp_path / "s.jsonl", *good), all_problems)
+    found = loading.load_solutions(write(tmp_path / "s.jsonl", *good), all_problems)
     assert found == {"t/0": ["    return 0\n", "    return 2\n"], "t/1": ["    return 1\n", "    return 3\n"]}
     for items, says in (
         ([{"task_id": "t/0"}], "line 1: has no completion"),
@@ -143,10 +145,10 @@ def test_solutions_are_read_and_checked(tmp_path: Path) -> None:
         (good[:1], "no completion of 't/1'"),
     ):
         with pytest.raises(UserError, match=says):
-            problems.load_solutions(write(tmp_path / "s.jsonl", *items), all_problems)
+            loading.load_solutions(write(tmp_path / "s.jsonl", *items), all_problems)
     (tmp_path / "s.jsonl").write_text('{"task_id": "t/0", "comp\n')
     with pytest.raises(UserError, match="line 1: not JSON"):
-        problems.load_solutions(tmp_path / "s.jsonl", all_problems)
+        loading.load_solutions(tmp_path / "s.jsonl", all_problems)
 
 
 def test_a_missing_reference_solution_is_an_error(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.problems import loading
 from runtime_matrix.experiments.run import main
 from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
-from runtime_matrix.experiments.tasks import mutation, problems
+from runtime_matrix.experiments.tasks import mutation
 from runtime_matrix.experiments.tasks.mutants import mutants
 from runtime_matrix.experiments.tasks.problem_inputs import further_inputs, inputs_of_tests
 from tests.in_process import call
@@ -69,7 +70,7 @@ def test_the_head_of_a_program_stays_as_it_is() -> None:
     assert all("return helper(x) * 2" in mutant.diff for mutant in made)
 
 
-def problem(tmp_path: Path, **change: object) -> problems.Problem:
+def problem(tmp_path: Path, **change: object) -> loading.Problem:
     item = {
         "task_id": "t/0",
         "prompt": 'def double(x):\n    """\n    >>> double(5)\n    10\n    """\n',
@@ -78,7 +79,7 @@ def problem(tmp_path: Path, **change: object) -> problems.Problem:
         "test": "def check(candidate):\n    assert candidate(2) == 4\n    for n in range(3):\n        candidate(n)\n",
     }
     (tmp_path / "one.jsonl").write_text(json.dumps({**item, **change}) + "\n")
-    (found,) = problems.load(tmp_path / "one.jsonl")
+    (found,) = loading.load(tmp_path / "one.jsonl")
     return found
 
 

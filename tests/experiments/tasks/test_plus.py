@@ -10,17 +10,19 @@ import pytest
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.problems import loading
+from runtime_matrix.experiments.problems.formats.mbpp_types import typed
+from runtime_matrix.experiments.problems.loading import Problem
 from runtime_matrix.experiments.records.store import read_results
 from runtime_matrix.experiments.run import main
 from runtime_matrix.experiments.sandbox.cases import Cases
 from runtime_matrix.experiments.sandbox.layers import Limits
-from runtime_matrix.experiments.sandbox.pool import Pool, Program, Verdict
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.references import ReferenceOutputs
 from runtime_matrix.experiments.sandbox.values import loads
-from runtime_matrix.experiments.tasks import code_scores, problems
-from runtime_matrix.experiments.tasks.code_formats.mbpp_types import typed
+from runtime_matrix.experiments.tasks import code_scores
 from runtime_matrix.experiments.tasks.judging import program_of, with_cases
-from runtime_matrix.experiments.tasks.problems import Problem
 from tests.in_process import call
 
 HALF = {
@@ -64,7 +66,7 @@ def verdicts(pool: Pool, found: Sequence[Problem], cases: Sequence[Cases], texts
 
 
 def judged(pool: Pool, tmp_path: Path, item: Mapping[str, object], *texts: str) -> list[Verdict]:
-    found = problems.load(write(tmp_path / "plus.jsonl", item))
+    found = loading.load(write(tmp_path / "plus.jsonl", item))
     cases = cases_of(pool, found)
     return [verdict for text in texts for verdict in verdicts(pool, found, cases, [text])]
 
@@ -90,7 +92,7 @@ def lookup(problem: Problem) -> str:
 def test_references_pass_base_and_added_tests(
     data_folder: Path, pool: Pool, tmp_path: Path, name: str, skipped: int
 ) -> None:
-    found = problems.load(data_folder / f"humanevalplus/{name}.jsonl.gz")
+    found = loading.load(data_folder / f"humanevalplus/{name}.jsonl.gz")
     cases = cases_of(pool, found, tmp_path / "expected.sqlite")
     judged = verdicts(pool, found, cases, [str(problem.reference) for problem in found])
     figures = code_scores.pass_figures([[verdict] for verdict in judged], [1])
@@ -101,7 +103,7 @@ def test_references_pass_base_and_added_tests(
 
 
 def test_a_table_of_the_base_inputs_passes_the_base_tests_only(data_folder: Path, pool: Pool) -> None:
-    found = problems.load(data_folder / "humanevalplus/HumanEvalPlus-Mini.jsonl.gz", 3)
+    found = loading.load(data_folder / "humanevalplus/HumanEvalPlus-Mini.jsonl.gz", 3)
     judged = verdicts(pool, found, cases_of(pool, found), [lookup(problem) for problem in found])
     assert [(verdict.base_status, verdict.status) for verdict in judged] == [("passed", "failed")] * 3
     assert all(verdict.reason.startswith("plus input ") for verdict in judged), judged
@@ -110,7 +112,7 @@ def test_a_table_of_the_base_inputs_passes_the_base_tests_only(data_folder: Path
 
 
 def test_without_expected_outputs_nothing_passes(pool: Pool, tmp_path: Path) -> None:
-    (found,) = problems.load(write(tmp_path / "plus.jsonl", HALF))
+    (found,) = loading.load(write(tmp_path / "plus.jsonl", HALF))
     verdict = pool.submit(program_of(found, str(found.reference))).result()
     assert (verdict.status, verdict.reason) == ("failed", "AssertionError the expected outputs are not known")
     (known,) = with_cases([found], pool, None)
@@ -119,7 +121,7 @@ def test_without_expected_outputs_nothing_passes(pool: Pool, tmp_path: Path) -> 
 
 def test_wrong_solutions_fail(data_folder: Path, pool: Pool) -> None:
     """The answer of another problem: a grader that passes everything would pass it."""
-    found = problems.load(data_folder / "humanevalplus/HumanEvalPlus-Mini.jsonl.gz", 40)
+    found = loading.load(data_folder / "humanevalplus/HumanEvalPlus-Mini.jsonl.gz", 40)
     others = [str(problem.reference) for problem in [*found[1:], found[0]]]
     judged = verdicts(pool, found, cases_of(pool, found), others)
     assert not any(verdict.passed_base for verdict in judged)
@@ -165,12 +167,12 @@ def test_a_program_cannot_make_itself_right(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_added_inputs_that_break_the_contract_are_skipped(pool: Pool, tmp_path: Path) -> None:
-    found = problems.load(write(tmp_path / "plus.jsonl", HALF))
+    found = loading.load(write(tmp_path / "plus.jsonl", HALF))
     (cases,) = cases_of(pool, found)
     assert (cases.base, len(cases.inputs), cases.skipped) == (2, 4, 1)
     assert [output.value for output in cases.expected] == [1.0, 2.0, 1.5, -3.5]
     changing = {**HALF, "contract": "\n    x = str(x)\n    assert x\n", "plus_input": [[3]]}
-    (cases,) = cases_of(pool, problems.load(write(tmp_path / "plus.jsonl", changing)))
+    (cases,) = cases_of(pool, loading.load(write(tmp_path / "plus.jsonl", changing)))
     assert cases.expected[-1].value == 1.5, "the contract changes its arguments, not those of the reference"
 
 
@@ -184,13 +186,13 @@ def test_outputs_of_megabytes_are_compared_by_digest(pool: Pool, tmp_path: Path)
 
 @pytest.mark.parametrize("given", [{"canonical_solution": "    return 1 / (x - 3)\n"}, {"contract": ""}])
 def test_a_reference_without_an_output_is_an_error(pool: Pool, tmp_path: Path, given: dict[str, object]) -> None:
-    found = problems.load(write(tmp_path / "plus.jsonl", {**HALF, **given}))
+    found = loading.load(write(tmp_path / "plus.jsonl", {**HALF, **given}))
     with pytest.raises(UserError, match=r"line 1: HumanEval/900 cannot be scored: its reference .* input [23] of 5 \("):
         cases_of(pool, found)
 
 
 def test_a_damaged_cache_is_replaced(pool: Pool, tmp_path: Path) -> None:
-    found = problems.load(write(tmp_path / "plus.jsonl", HALF))
+    found = loading.load(write(tmp_path / "plus.jsonl", HALF))
     (tmp_path / "expected.sqlite").write_bytes(b"no database" * 500)
     references = ReferenceOutputs(tmp_path / "expected.sqlite", pool)
     assert len(references.cases([problem.suite for problem in found if problem.suite])) == 1
@@ -216,16 +218,16 @@ def test_a_damaged_cache_is_replaced(pool: Pool, tmp_path: Path) -> None:
 )
 def test_malformed_problems_are_refused_in_one_line(tmp_path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=f"line 1: .*{says}") as refusal:
-        problems.load(write(tmp_path / "bad.jsonl", {**HALF, **change}))
+        loading.load(write(tmp_path / "bad.jsonl", {**HALF, **change}))
     assert "\n" not in str(refusal.value)
 
 
 def test_a_file_is_never_scored_by_base_tests_alone(tmp_path: Path) -> None:
     plain = {name: value for name, value in HALF.items() if not name.endswith("_input")} | {"task_id": "t/1"}
     with pytest.raises(UserError, match="t/1 has no plus_input, but others have"):
-        problems.load(write(tmp_path / "mixed.jsonl", HALF, plain))
+        loading.load(write(tmp_path / "mixed.jsonl", HALF, plain))
     with pytest.raises(UserError, match="no problem has an added test"):
-        problems.load(write(tmp_path / "empty.jsonl", {**HALF, "plus_input": []}))
+        loading.load(write(tmp_path / "empty.jsonl", {**HALF, "plus_input": []}))
 
 
 SHARED = "def similar_elements(a, b):\n    return {}\n"
@@ -275,7 +277,7 @@ OTHERS = {
 
 
 def test_mbpp_plus_is_scored_by_its_oracles(pool: Pool, tmp_path: Path) -> None:
-    found = problems.load(write(tmp_path / "mbppplus.jsonl", *ORACLES))
+    found = loading.load(write(tmp_path / "mbppplus.jsonl", *ORACLES))
     cases = cases_of(pool, found)
     numbers = [int(problem.id.partition("/")[2]) for problem in found]
     for texts, passes in (
@@ -313,7 +315,7 @@ def test_inputs_of_mbpp_plus_have_their_types(number: int, given: list[object], 
 def test_inputs_that_have_other_types_are_refused(tmp_path: Path) -> None:
     item = mbpp(252, "def convert(x):\n    return x\n", "convert", [["1+2j"]], [["text"]])
     with pytest.raises(UserError, match=r"plus_input of Mbpp/252 has inputs of other types \(complex\(\)"):
-        problems.load(write(tmp_path / "bad.jsonl", item))
+        loading.load(write(tmp_path / "bad.jsonl", item))
 
 
 def test_both_scores_stand_in_the_matrix(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from runtime_matrix.experiments.evaluation.requests import (
     TextPrompt,
 )
 from runtime_matrix.experiments.sandbox.outputs import Output, Outputs
-from runtime_matrix.experiments.sandbox.pool import Program, Verdict
+from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.strategies.strategy import (
     Answer,
     Steps,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks.problems import Problem
+from runtime_matrix.experiments.problems.loading import Problem
 
 _MOST_SHOWN = 24  # characters of arguments or result: an example of a screenful explains nothing
 

@@ -8,21 +8,22 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.tasks import code_formats, files
-from runtime_matrix.experiments.tasks.code_formats.format import WANTED, Problem, ProblemFormat
+from runtime_matrix.experiments.problems import formats
+from runtime_matrix.experiments.problems.formats.format import WANTED, Problem, ProblemFormat
 
 __all__ = ["Problem", "load", "load_solutions", "references"]
 
 
 def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Problem]:
     """Read problems; UserError gives the line and the missing or unusable field."""
-    problems = [_format(item).read(where, item) for where, item in files.json_lines(path, WANTED, fields)]
+    problems = [_format(item).read(where, item) for where, item in data_files.json_lines(path, WANTED, fields)]
     if not problems:
         raise UserError(f"{path} holds no problem; give {WANTED}")
     _check_added_tests(problems, path)
-    files.check_unique((problem.id for problem in problems), path)
+    data_files.check_unique((problem.id for problem in problems), path)
     return problems[:limit]
 
 
@@ -42,7 +43,7 @@ def load_solutions(path: Path, problems: Sequence[Problem]) -> dict[str, list[st
     """
     known = {problem.id for problem in problems}
     completions: dict[str, list[str]] = {}
-    for where, item in files.json_lines(path, "JSON lines of task_id and completion"):
+    for where, item in data_files.json_lines(path, "JSON lines of task_id and completion"):
         if not isinstance(item.get("completion"), str):
             raise UserError(f"{where}: has no completion; give JSON lines of task_id and completion")
         name = str(item.get("task_id"))
@@ -65,11 +66,11 @@ def references(problems: Sequence[Problem], path: Path) -> dict[str, list[str]]:
 
 @cache
 def _formats() -> tuple[ProblemFormat, ...]:
-    """Return the formats of the modules in the folder `code_formats`, the most specific one first."""
-    names = [module.name for module in pkgutil.iter_modules(code_formats.__path__)]
-    modules = [importlib.import_module(f"{code_formats.__name__}.{name}") for name in names]
-    formats: list[ProblemFormat] = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
-    return tuple(sorted(formats, key=lambda known: -known.priority))
+    """Return the formats of the modules in the folder `formats`, the most specific one first."""
+    names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
+    modules = [importlib.import_module(f"{formats.__name__}.{name}") for name in names]
+    known: list[ProblemFormat] = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    return tuple(sorted(known, key=lambda known: -known.priority))
 
 
 def _format(item: JsonObject) -> ProblemFormat:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.tasks.code_formats.format import Problem, ProblemFormat
+from runtime_matrix.experiments.problems.formats.format import Problem, ProblemFormat
 
 _TEXTS = ("name", "language", "prompt", "tests")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.tasks.code_formats.format import (
+from runtime_matrix.experiments.problems.formats.format import (
     Problem,
     ProblemFormat,
     functions,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks.problems import Problem
+from runtime_matrix.experiments.problems.loading import Problem
 
 
 def check_imports(path: Path, problems: Sequence[Problem], packages: Sequence[str]) -> None:

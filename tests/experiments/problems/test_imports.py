@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks import problems
-from runtime_matrix.experiments.tasks.imports import check_imports, third_party
+from runtime_matrix.experiments.problems import loading
+from runtime_matrix.experiments.problems.imports import check_imports, third_party
 from tests.experiments.test_mistakes import mistake
 
 PROBLEM = {
@@ -33,7 +33,7 @@ def test_third_party_imports_of_a_test(code: str, names: list[str]) -> None:
 def test_tests_import_only_named_packages(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps(PROBLEM))
-    loaded = problems.load(path)
+    loaded = loading.load(path)
     check_imports(path, loaded, ["numpy"])
     with pytest.raises(UserError, match=r"t/0 imports numpy, .* own modules and yaml; set .*packages=\[numpy,yaml\]"):
         check_imports(path, loaded, ["yaml"])

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.problems.formats.format import Problem, ProblemFormat, functions, parse, require
+from runtime_matrix.experiments.problems.formats.mbpp_types import typed
 from runtime_matrix.experiments.sandbox.cases import Suite
 from runtime_matrix.experiments.sandbox.values import dumps
-from runtime_matrix.experiments.tasks.code_formats.format import Problem, ProblemFormat, functions, parse, require
-from runtime_matrix.experiments.tasks.code_formats.mbpp_types import typed
 
 _WANTED = "HumanEvalPlus.jsonl or MbppPlus.jsonl as EvalPlus releases them"
 _FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.problems.formats.format import Problem
 from runtime_matrix.experiments.sandbox.interpreters import interpreter, missing_module, unsupported
-from runtime_matrix.experiments.tasks.code_formats.format import Problem
 
 
 def language_of(problems: Sequence[Problem]) -> str | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.sandbox.pool import Pool, Program
+from runtime_matrix.experiments.problems.loading import Problem, load
+from runtime_matrix.experiments.problems.shown_tests import show_tests
+from runtime_matrix.experiments.sandbox.pool import Pool
+from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.strategies.examples import examples
-from runtime_matrix.experiments.tasks.problems import Problem, load
-from runtime_matrix.experiments.tasks.shown_tests import show_tests
 from runtime_matrix.experiments.tasks.task import BUNDLED_DATA
 
 PROMPT = 'def double(x):\n    """Double it."""\n'

@@ -6,7 +6,7 @@ import ast
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.tasks.code_formats.format import (
+from runtime_matrix.experiments.problems.formats.format import (
     WANTED,
     Problem,
     ProblemFormat,
