@@ -18,7 +18,7 @@ def test_each_strategy_has_a_preset() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
 def test_a_preset_has_the_options_of_its_strategy(name: str) -> None:
-    choice = plan(compose([f"strategy={name}", "benchmark=[code]"]), "").config.strategy
+    choice = plan(compose([f"strategy={name}", "benchmark=[code]", "benchmark.code.shown_tests=2"]), "").config.strategy
     assert choice.strategy is not None
     assert name.startswith(choice.name)  # `vote_text` is a preset of `vote`
     choice.strategy.check(choice.options)
