@@ -38,6 +38,7 @@ from runtime_matrix.experiments.tasks.task import (
 
 MATCHES = ("exact", "normalized", "contains", "regex", "number")
 # A minus after a digit or a bracket is no sign; commas stand between groups of three digits.
+_MOST_SEARCH_S = 2.0  # for a pattern, which comes from a file, in one text
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 _WANTED = "JSON lines of prompt and answer"
 _SCORE = Score(
@@ -189,7 +190,7 @@ def is_match(text: str, answers: Sequence[str], match: str, language: str) -> bo
     if match == "exact":
         return any(text.strip() == answer.strip() for answer in answers)
     if match == "regex":
-        return any(re.search(answer, text) for answer in answers)
+        return any(_is_found(answer, text) for answer in answers)
     if match == "number":
         number = last_number(text)
         return number is not None and any(number == last_number(answer) for answer in answers)
@@ -197,6 +198,19 @@ def is_match(text: str, answers: Sequence[str], match: str, language: str) -> bo
     if match == "normalized":
         return words in accepted
     return any(f" {' '.join(answer)} " in f" {' '.join(words)} " for answer in accepted)
+
+
+def _is_found(pattern: str, text: str) -> bool:
+    """Return whether a pattern is found in a text; UserError for one that backtracks for too long."""
+    import regex
+
+    try:
+        return regex.search(pattern, text, timeout=_MOST_SEARCH_S) is not None
+    except TimeoutError as error:
+        raise UserError(
+            f"the pattern {pattern[:60]!r} takes longer than {_MOST_SEARCH_S:g} s on a text: simplify it, or choose "
+            "another benchmark.free_form.match than regex"
+        ) from error
 
 
 def last_number(text: str) -> Decimal | None:
@@ -246,9 +260,11 @@ def _check_answers(example: Example, config: FreeFormConfig) -> None:
     for answer in example.answers:
         found, problem = f"the answer {answer[:40]!r} of {example.id!r}", None
         if config.match == "regex":
+            import regex
+
             try:
-                re.compile(answer)
-            except (re.error, RecursionError, OverflowError) as error:
+                regex.compile(answer)
+            except (regex.error, RecursionError, OverflowError) as error:
                 problem = f"is no regular expression: {error}"
         elif config.match == "number" and last_number(answer) is None:
             problem = "has no number"

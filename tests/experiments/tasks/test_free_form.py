@@ -14,6 +14,7 @@ from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.tasks import free_form
 from runtime_matrix.experiments.tasks.free_form import TASK, FreeFormConfig, is_match, last_number, load
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE
 
@@ -114,3 +115,9 @@ def test_two_cells_are_compared_by_the_same_sampled_items(
     compared = json.loads(diff.read_text())["benchmarks"]["free_form"]
     assert compared["items"] == 24
     assert compared["score_difference"] is not None
+
+
+def test_a_pattern_of_a_file_may_not_search_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_form, "_MOST_SEARCH_S", 0.05)
+    with pytest.raises(UserError, match=r"the pattern '\(a\+\)\+b' takes longer than 0.05 s on a text"):
+        free_form.is_match("a" * 60, ["(a+)+b"], "regex", "english")
