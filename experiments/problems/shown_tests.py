@@ -21,6 +21,14 @@ def show_tests(problems: Sequence[Problem], count: int) -> list[Problem]:
     return [_shown(problem, count) for problem in problems]
 
 
+def shows_all_tests(problem: Problem, shown: Sequence[str]) -> bool:
+    """Return whether the asserts that a prompt shows are all that judge, as in MBPP."""
+    if problem.calls_check or problem.suite is not None or problem.language is not None:
+        return False
+    hidden = {ast.unparse(test) for test in ast.parse(problem.test).body if isinstance(test, ast.Assert)}
+    return bool(hidden) and hidden <= {ast.unparse(ast.parse(test).body[0]) for test in shown}
+
+
 def _shown(problem: Problem, count: int) -> Problem:
     tree = ast.parse(problem.test)
     body = _check_body(tree) if problem.calls_check else tree.body

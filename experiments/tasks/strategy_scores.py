@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.evaluation.requests import Decoding, Generated, TextPrompt
 from runtime_matrix.experiments.problems.loading import Problem
+from runtime_matrix.experiments.problems.shown_tests import shows_all_tests
 from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.statistics.paired import loss
@@ -69,7 +70,7 @@ def solve(
         **_of_answers(judge, solving.answers),
         **_tests(judge, problems, solving.answers),
         "problems_without_examples": sum(not problem.examples for problem in visible),
-        "strategy_leaks": choice.strategy.leaks(config) if choice.strategy is not None else None,
+        "strategy_leaks": _leaks(choice, problems, visible),
     }
     return Result(texts, verdicts, greedy_verdicts, solving.driver.costs, figures)
 
@@ -208,6 +209,17 @@ def _tests(judge: Judge, problems: Sequence[Problem], answers: Sequence[Answer])
         "generated_tests_per_problem": _mean([len(answer.tests) for answer in answers]),
         "right_generated_tests": _mean(right) if right else None,
     }
+
+
+def _leaks(choice: StrategyChoice, problems: Sequence[Problem], visible: Sequence[Visible]) -> str | None:
+    """Return why the strategy knew the tests that judge it; None if it did not."""
+    assert choice.strategy is not None
+    own = choice.strategy.leaks(choice.options)
+    if own is not None or not choice.strategy.needs_visible_tests(choice.options):
+        return own
+    pairs = zip(problems, visible, strict=True)
+    known = sum(shows_all_tests(problem, [example.test for example in seen.examples]) for problem, seen in pairs)
+    return f"{known} prompts show all tests that judge" if known else None
 
 
 def _per(seconds: float | None, problems: int) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.problems.loading import Problem, load
-from runtime_matrix.experiments.problems.shown_tests import show_tests
+from runtime_matrix.experiments.problems.shown_tests import show_tests, shows_all_tests
 from runtime_matrix.experiments.sandbox.pool import Pool
 from runtime_matrix.experiments.sandbox.program import Program
 from runtime_matrix.experiments.strategies.examples import examples
@@ -70,3 +70,13 @@ def test_references_pass_the_tests_that_remain_and_those_that_are_shown(name: st
             for test, calls_check in ((problem.test, problem.calls_check), (visible, False)):
                 futures.append(pool.submit(Program(code, test, problem.entry_point, calls_check, problem.helpers)))
         assert [future.result().reason for future in futures if not future.result().passed] == []
+
+
+def test_a_prompt_that_shows_all_tests_is_told() -> None:
+    def shown(problem: Problem) -> list[str]:
+        return [example.test for example in examples(problem.prompt, problem.entry_point)]
+
+    assert shows_all_tests(MBPP, shown(MBPP))
+    (held_out,) = show_tests([MBPP], 2)
+    assert not shows_all_tests(held_out, shown(held_out))
+    assert not shows_all_tests(PROBLEM, shown(PROBLEM))
