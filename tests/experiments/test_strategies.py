@@ -87,6 +87,22 @@ def test_a_filter_finds_the_right_one_of_given_solutions(tmp_path: Path) -> None
     assert [item["text"] for item in items] == [problem["canonical_solution"] for problem in PROBLEMS]
 
 
+def test_a_strategy_that_runs_the_tests_that_judge_says_so(tmp_path: Path) -> None:
+    problem = {
+        "task_id": 1,
+        "text": "Double it.",
+        "code": "def f(x):\n    return 2 * x",
+        "test_list": ["assert f(2) == 4"],
+    }
+    data = lines(tmp_path / "mbpp.jsonl", [problem])
+    done = run(
+        tmp_path / "runs", "strategy=filter", f"benchmark.code.data={data}", "benchmark.code.solutions=reference"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "YES: knows hidden tests" in done.stdout
+    assert entry(tmp_path / "runs")[0]["figures"]["strategy_leaks"] == "1 prompts show all tests that judge"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

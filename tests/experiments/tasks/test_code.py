@@ -4,7 +4,7 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from runtime_matrix.experiments.problems import loading
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.pool import Pool
 from runtime_matrix.experiments.sandbox.program import Program, Verdict
-from runtime_matrix.experiments.statistics.pass_at_k import pass_at_k
 from runtime_matrix.experiments.tasks import code_scores
 
 PROBLEM = {
@@ -168,12 +167,6 @@ def test_a_missing_reference_solution_is_an_error(tmp_path: Path) -> None:
 def test_contradicting_options_are_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         plan(compose(overrides), "test")
-
-
-@pytest.mark.parametrize(("samples", "passed", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (4, 4, 4), (7, 1, 5)])
-def test_pass_at_k_is_the_share_of_draws_with_a_success(samples: int, passed: int, k: int) -> None:
-    draws = list(combinations([True] * passed + [False] * (samples - passed), k))
-    assert pass_at_k(samples, passed, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
 
 def test_summary_of_problems() -> None:
