@@ -31,8 +31,11 @@ _MOST_TOLD = 160  # characters of a value: an error line is not to fill the prom
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig(StrategyConfig):
-    """Options of `refine`. `feedback` is from the visible tests or, as a leak, from the hidden ones; `examples` in the
-    prompt of a repair are kept or left out, as the failing call is told anyway."""
+    """Options of `refine`. `feedback` is from the visible tests or, as a leak, from the hidden ones.
+
+    The prompt of a repair keeps the `examples`, or leaves them out. Without them it is another prompt too, whose effect
+    is then part of the gain.
+    """
 
     rounds: int = least(1)
     feedback: str = among("visible", "hidden")
