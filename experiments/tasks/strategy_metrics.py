@@ -28,7 +28,7 @@ STRATEGY_METRICS = (
     Metric(
         key="code_leaks",
         title="leaks",
-        rank=1,
+        rank=2,
         is_warning=True,
         display=lambda row, key: {None: UNKNOWN, 0.0: "no", 1.0: "YES: knows hidden tests"}.get(row.get(key), UNKNOWN),
         read=_leaks,
