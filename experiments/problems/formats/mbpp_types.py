@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
+
 _Rule = Callable[[Any, int], Any]  # (argument, its position) to the argument with its type
 
 
@@ -45,7 +47,7 @@ def _sets(value: Any) -> list[Any]:
     return [set(item) if isinstance(item, list) and item else {} for item in value]
 
 
-def _tuples_of_values(value: dict[str, Any]) -> dict[str, Any]:
+def _tuples_of_values(value: JsonObject) -> JsonObject:
     return {name: tuple(items) for name, items in value.items()}
 
 
