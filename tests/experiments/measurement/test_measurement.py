@@ -95,7 +95,6 @@ def test_a_peak_belongs_to_its_phase_alone() -> None:
     assert large > 190 << 20 > small
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 _IMPORTS = """
 from runtime_matrix.experiments.measurement.memory import PeakMeter
 
@@ -115,6 +114,7 @@ print(meter.import_bytes, meter.gained_bytes(), meter.peaks_bytes["load"])
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 def test_memory_of_imports_is_in_no_peak() -> None:
     # In a process of its own: the system may take idle pages of this one away meanwhile.
     done = subprocess.run([sys.executable, "-c", _IMPORTS], cwd=ROOT, capture_output=True, text=True, check=True)
