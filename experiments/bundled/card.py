@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.bundled.forms import learned
 from runtime_matrix.experiments.bundled.scoring import FULL, Score, Scores
 from runtime_matrix.experiments.bundled.training import LEGS, Recipe
+from runtime_matrix.experiments.config.plain_json import JsonObject
 
 _TEMPLATE = Path(__file__).with_name("card.md")
 _ROWS = {
@@ -44,7 +44,7 @@ def _training(legs: Sequence[Recipe]) -> dict[str, str]:
 
 
 def write_card(
-    folder: Path, legs: Sequence[Recipe], run: TrainingRun, config: dict[str, Any], scores: dict[str, Scores]
+    folder: Path, legs: Sequence[Recipe], run: TrainingRun, config: JsonObject, scores: dict[str, Scores]
 ) -> None:
     """Write `README.md` into the model's folder; `config` is the model's configuration."""
     full = scores[FULL]
@@ -67,7 +67,7 @@ def write_draft_card(
     folder: Path,
     legs: Sequence[Recipe],
     run: TrainingRun,
-    config: dict[str, Any],
+    config: JsonObject,
     accepted: dict[str, float],
     items: int,
 ) -> None:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks.registry import scores
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
 
@@ -77,7 +77,7 @@ def write_rounded(model: Path, out: Path, bits: int) -> None:
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]:
+def _measure(models: Sequence[Path], results: Path) -> dict[str, JsonObject]:
     """Return the record of each model folder. CalledProcessError when the sweep failed."""
     paths = ",".join(str(folder.resolve()) for folder in models)
     options = [f"benchmark=[{','.join(BENCHMARKS)}]", "agreement.enabled=false", f"results_dir={results.resolve()}"]
@@ -88,7 +88,7 @@ def _measure(models: Sequence[Path], results: Path) -> dict[str, dict[str, Any]]
     return {str(folder): by_path[str(folder.resolve())] for folder in models}
 
 
-def _scores(record: dict[str, Any]) -> Scores:
+def _scores(record: JsonObject) -> Scores:
     figures = {entry["benchmark"]: entry["figures"] for entry in record["benchmarks"] if entry["status"] == "ok"}
     text, choice, code = figures["perplexity"], figures["multiple_choice"], figures["code"]
     answers, summaries = figures["extractive_qa"], figures["summarization"]

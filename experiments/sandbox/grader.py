@@ -33,6 +33,8 @@ sys.path.pop(0)  # programs must not find these modules by name in this folder
 if TYPE_CHECKING:
     from runtime_matrix.experiments.sandbox.messages import CasesMessage, Ended, Job, Order, Reply, Setup
 
+_Names = dict[str, Any]  # the globals of a test
+
 
 def main() -> None:
     """Confine this process, fork the zygote and grade jobs from stdin until it is closed."""
@@ -177,7 +179,7 @@ def _run_checks(job: Job, program: Connection) -> tuple[str, str, int]:
     if trouble is not None:
         return (*trouble, 0)
     passed = 0
-    shared: dict[str, dict[str, Any]] = {}
+    shared: dict[str, _Names] = {}
     for check in job["checks"]:
         own_trouble = _trouble(program, partial(_run, check, program, job["entry_point"], shared))
         passed += own_trouble is None
@@ -221,7 +223,7 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<test>", "exec")
 
 
-def _run(check: dict[str, str], program: Connection, entry_point: str, shared: dict[str, dict[str, Any]]) -> None:
+def _run(check: dict[str, str], program: Connection, entry_point: str, shared: dict[str, _Names]) -> None:
     """Run one check. `shared`: the names that checks with the same setup have in common."""
     if check["kind"] == "call":
         names = shared.get(check["setup"])

@@ -37,8 +37,8 @@ from runtime_matrix.experiments.tasks.task import (
 )
 
 MATCHES = ("exact", "normalized", "contains", "regex", "number")
-# A minus after a digit or a bracket is no sign; commas stand between groups of three digits.
 _MOST_SEARCH_S = 2.0  # for a pattern, which comes from a file, in one text
+# A minus after a digit or a bracket is no sign; commas stand between groups of three digits.
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 _WANTED = "JSON lines of prompt and answer"
 _SCORE = Score(

@@ -37,7 +37,7 @@ class MutationConfig(SampleOptions):
     """Options of `mutation`; `mutants` and `inputs` are per problem, `limit` is in problems."""
 
     data: str
-    fields: dict[str, str]
+    fields: dict[str, str] | None
     mutants: int = least(1)
     inputs: int = least(1)
     limit: int | None = least(1)

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.generation import generate
 from runtime_matrix.experiments.evaluation.recomputing import Recomputing
@@ -71,7 +72,7 @@ class Switches:
     def _works(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         """Return the work of each switch, on and off."""
         scoring, writing = self._scoring, self._writing
-        none: dict[str, Any] = {"batch": False, "share_prefix": False, "share_question": False}
+        none: JsonObject = {"batch": False, "share_prefix": False, "share_question": False}
         return {
             "batched rows": scoring(batch=False),
             "shared prefix": scoring(share_prefix=False),

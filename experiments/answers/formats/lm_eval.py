@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -20,6 +19,7 @@ from runtime_matrix.experiments.answers.task_answers import (
     read_text,
 )
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 
 _NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?)\.jsonl")
 
@@ -52,7 +52,7 @@ def _files(path: Path) -> Sequence[Path]:
 def _read(path: Path, metric: str | None) -> list[TaskAnswers]:
     match = _NAME.fullmatch(path.name)
     assert match is not None
-    task, samples = match["task"], list(json_lines(path, dict[str, Any]))
+    task, samples = match["task"], list(json_lines(path, JsonObject))
     if not samples:
         raise UserError(f"{path} is empty")
     name, filtered = _metric(path, metric, samples)
@@ -73,7 +73,7 @@ def _read(path: Path, metric: str | None) -> list[TaskAnswers]:
     return [answers]
 
 
-def _metric(path: Path, wanted: str | None, samples: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _metric(path: Path, wanted: str | None, samples: Sequence[JsonObject]) -> tuple[str, str]:
     """Return the metric and its filter; `wanted` may be METRIC or METRIC,FILTER."""
     known = dict.fromkeys(
         (name, str(sample.get("filter", "none")))

@@ -68,14 +68,18 @@ def test_right_solutions_pass_and_wrong_ones_fail(solved: Solved, pools: dict[st
     assert judged(pool, solved.prompt + solved.wrong, solved.tests).status == "failed"
 
 
-def contained(hostile: Hostile, pools: dict[str, Pool], outside: Outside) -> None:
+def harm(hostile: Hostile, pools: dict[str, Pool], outside: Outside) -> list[str]:
+    """Return what a hostile program achieved; empty if it was contained and an honest program passes after it."""
     pool = pool_of(pools, hostile.language)
     verdict = judged(pool, outside.fill(hostile.code))
-    assert verdict.status in hostile.ends, verdict
-    assert [path.name for path in outside.folder.iterdir()] == ["victim.txt"]
-    assert (outside.folder / "victim.txt").read_text() == "secret"
-    assert outside.connections == []
-    assert judged(pool, NOTHING[hostile.language]).passed
+    signs = {
+        f"it ended as {verdict}": verdict.status not in hostile.ends,
+        "it made or removed files": [path.name for path in outside.folder.iterdir()] != ["victim.txt"],
+        "it changed a file": (outside.folder / "victim.txt").read_text() != "secret",
+        "it reached the network": outside.connections != [],
+        "the next program fails": not judged(pool, NOTHING[hostile.language]).passed,
+    }
+    return [sign for sign, is_there in signs.items() if is_there]
 
 
 def name_of(hostile: Hostile) -> str:
@@ -84,18 +88,18 @@ def name_of(hostile: Hostile) -> str:
 
 @pytest.mark.parametrize("hostile", [*ESCAPES, *CHEATS], ids=name_of)
 def test_a_hostile_program_is_contained(hostile: Hostile, pools: dict[str, Pool], outside: Outside) -> None:
-    contained(hostile, pools, outside)
+    assert harm(hostile, pools, outside) == []
 
 
 @pytest.mark.parametrize("hostile", [one for one in EXHAUSTION if one.name in QUICK], ids=name_of)
 def test_the_limits_hold(hostile: Hostile, pools: dict[str, Pool], outside: Outside) -> None:
-    contained(hostile, pools, outside)
+    assert harm(hostile, pools, outside) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hostile", [one for one in EXHAUSTION if one.name not in QUICK], ids=name_of)
 def test_the_limits_of_time_hold(hostile: Hostile, pools: dict[str, Pool], outside: Outside) -> None:
-    contained(hostile, pools, outside)
+    assert harm(hostile, pools, outside) == []
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -142,7 +146,7 @@ def test_without_landlock_the_other_layers_contain_the_attacks(language: str, ou
         assert "reading your files (no landlock)" in str(pool.note)
         for hostile in ESCAPES:
             if hostile.language == language:
-                contained(hostile, {language: pool}, outside)
+                assert harm(hostile, {language: pool}, outside) == []
 
 
 def test_a_missing_interpreter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

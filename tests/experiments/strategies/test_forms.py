@@ -11,6 +11,7 @@ from runtime_matrix.experiments.problems.loading import load
 from runtime_matrix.experiments.problems.shown_tests import show_tests
 from runtime_matrix.experiments.strategies.forms import asserts_prompt, repair_prompt, solved_before, without_doctest
 from runtime_matrix.experiments.strategies.strategy import Solved, Visible
+from runtime_matrix.experiments.strategies.syntax import is_valid
 
 
 def test_the_forms_are_those_of_the_training_text() -> None:
@@ -31,5 +32,6 @@ def test_examples_are_taken_out_as_they_were_put_in() -> None:
 
 
 def test_docstrings_of_humaneval_stay_valid(data_folder: Path) -> None:
-    for problem in load(data_folder / "humaneval" / "HumanEval.jsonl.gz"):
-        compile(without_doctest(problem.prompt) + str(problem.reference), problem.id, "exec")
+    problems = load(data_folder / "humaneval" / "HumanEval.jsonl.gz")
+    programs = [without_doctest(problem.prompt) + str(problem.reference) for problem in problems]
+    assert [problem.id for problem, code in zip(problems, programs, strict=True) if not is_valid(code)] == []

@@ -61,7 +61,7 @@ def test_a_whole_function_is_indented_by_nothing() -> None:
 
 def test_what_is_deep_or_has_zero_bytes_ends() -> None:
     for text in ("(" * 5000, "    x = '\0'\n", "[" * 300 + "]" * 300):
-        repaired(text, HEAD)
+        assert isinstance(repaired(text, HEAD), str)
 
 
 def test_nothing_is_executed(capsys: pytest.CaptureFixture[str]) -> None:
