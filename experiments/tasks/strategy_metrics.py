@@ -102,4 +102,7 @@ def gain_ratio_keys(entry: Entry) -> Sequence[str]:
 def gain_ratio_metric(key: str) -> Metric | None:
     """Return the metric of a key of `gain_ratio_keys`; None for any other key."""
     match = _GAIN_RATIO.fullmatch(key)
-    return None if match is None else hidden(key, figure(f"gain_ratio{match[2] or ''}"))
+    if match is None:
+        return None
+    strategy, name = match[1], f"gain_ratio{match[2] or ''}"
+    return hidden(key, lambda entry: entry.figure(name) if entry.parameters.get("strategy") == strategy else None)
