@@ -84,23 +84,23 @@ class InterpreterPool(Pool):
 
     @override
     def _setup(self, scratch: str, base: str) -> InterpreterSetup:
-        found, memory_mib = self._interpreter, self._limits.memory_mib
-        language = found.language
+        interpreter, memory_mib = self._interpreter, self._limits.memory_mib
+        language = interpreter.language
         return {
             "library": [],
             "packages": "",
             "imported": [],
-            "readable": list(found.readable),
+            "readable": list(interpreter.readable),
             "listable": [],
             "writable": ["/dev/null"],
-            "executable": list(found.executable),
-            "shown": sorted({*found.readable, *found.executable}, key=len),
+            "executable": list(interpreter.executable),
+            "shown": sorted({*interpreter.readable, *interpreter.executable}, key=len),
             "hidden": [],
             "scratch": scratch,
             "base": base,
             "without": list(self._without),
             "memory_mib": memory_mib,
-            "command": [found.path, *(argument.format(memory_mib=memory_mib) for argument in language.arguments)],
+            "command": [interpreter.path, *(argument.format(memory_mib=memory_mib) for argument in language.arguments)],
             "file": f"program{language.extension}",
             "last_line": language.last_line,
             "environment": {

@@ -130,7 +130,7 @@ def interpreter(name: str) -> Interpreter:
         )
     if shutil.which("ldd", path=_PATH) is None:
         raise UserError(f"{language.title} programs need ldd, which tells the libraries of {path}: install libc-bin")
-    tools = [found for tool in language.tools if (found := shutil.which(tool, path=_PATH)) is not None]
+    tools = [path for tool in language.tools if (path := shutil.which(tool, path=_PATH)) is not None]
     executable = [path, *tools]
     libraries = sorted({library for file in executable for library in _libraries(file)})
     modules = _output([path, *language.library]).splitlines() if language.library else []
@@ -144,11 +144,11 @@ def interpreter(name: str) -> Interpreter:
     )
 
 
-def missing_module(found: Interpreter, program: str) -> str | None:
+def missing_module(interpreter: Interpreter, program: str) -> str | None:
     """Return the first module that a program uses and the interpreter cannot load; None if there is none."""
-    language = found.language
+    language = interpreter.language
     modules = re.findall(language.uses, program, re.MULTILINE) if language.uses else []
-    return next((module for module in modules if not _can_load(found.path, language.loads, module)), None)
+    return next((module for module in modules if not _can_load(interpreter.path, language.loads, module)), None)
 
 
 @cache

@@ -13,7 +13,7 @@ _DOCTEST = re.compile(r"\n+(?:[ \t]*>>>.*\n(?:[ \t]*(?!>>>|\"\"\"|''')\S.*\n)*)+
 
 def solved_before(problem: Visible, solved: Sequence[Solved]) -> str:
     """Return the prompt behind solved problems."""
-    return "".join(f"{one.prompt}{one.solution.rstrip()}\n\n" for one in solved) + problem.prompt
+    return "".join(f"{known.prompt}{known.solution.rstrip()}\n\n" for known in solved) + problem.prompt
 
 
 def repair_prompt(prompt: str, wrong: str, failure: str) -> str:

@@ -17,7 +17,7 @@ def mutated(inputs: Sequence[tuple[object, ...]], count: int, seed: int) -> list
     Fewer come back where mutation finds no more. Equal arguments give equal inputs, on any machine.
     """
     rng, pool, new = random.Random(f"{seed}/inputs"), list(inputs), list[tuple[object, ...]]()
-    known = {_key(one) for one in pool}
+    known = {_key(arguments) for arguments in pool}
     mutation = _Mutation(rng, pool)
     for _ in range(_TRIES * count):
         if len(new) == count or not pool:

@@ -60,7 +60,7 @@ class Retriever:
     def contained(self, problems: Sequence[Visible]) -> list[str]:
         """Return the ids of the problems that are among the solved ones."""
         marks = frozenset[str]().union(*(known.marks for known in self._known))
-        return [one.id for one in problems if _marks(one.prompt, one.entry_point, one.head) & marks]
+        return [problem.id for problem in problems if _marks(problem.prompt, problem.entry_point, problem.head) & marks]
 
     def neighbours(self, problem: Visible, count: int) -> Neighbours:
         """Return the `count` nearest solved problems, other than the problem itself or one almost equal to it."""
