@@ -130,7 +130,7 @@ def interpreter(name: str) -> Interpreter:
         )
     if shutil.which("ldd", path=_PATH) is None:
         raise UserError(f"{language.title} programs need ldd, which tells the libraries of {path}: install libc-bin")
-    tools = [path for tool in language.tools if (path := shutil.which(tool, path=_PATH)) is not None]
+    tools = [place for tool in language.tools if (place := shutil.which(tool, path=_PATH)) is not None]
     executable = [path, *tools]
     libraries = sorted({library for file in executable for library in _libraries(file)})
     modules = _output([path, *language.library]).splitlines() if language.library else []
