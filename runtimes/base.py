@@ -1,6 +1,7 @@
 """The runtime interface: token ids in, logits out. No strings, prompts, clocks, batching policy or printing.
 
-Shape suffixes: B batch (rows), T new tokens per row, K positions per row whose outputs are returned, V vocabulary size.
+Shape suffixes: B batch (rows), T new tokens per row, K positions per row whose outputs are returned, V vocabulary size,
+L layers, H query heads.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports
 Phase = Callable[[str], AbstractContextManager[None]]  # the caller's timer for a load phase: `with phase("export"):`
 ReadOnlyJson = Mapping[str, Any]  # JSON with keys defined elsewhere, such as a transformers configuration
 LOGITS = frozenset({"logits"})  # the default outputs of `Runtime.forward`
+# Scores of a token by which unsupported answers are detected: ReDeEP, Sun et al. 2024, arXiv 2410.11414. See `Outputs`.
+EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE = "external_context", "parametric_knowledge"
+ATTENDED_SHARE = 0.1  # share of the context's tokens, the most attended ones, that an External Context Score reads
 
 
 class Unsupported(Exception):
@@ -95,6 +99,19 @@ class Traits:
     is_scripted: bool = False  # True: there is no model, and the outputs are predefined
     caches_prompts: bool = False  # True: a repeated prompt may be faster than a new one; undeclared, it fails the audit
     build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
+
+
+def check_contexts(wanted: frozenset[str], contexts: Sequence[range], lengths: Sequence[int], cache: object) -> None:
+    """Raise ValueError if outputs other than logits are wanted with a cache, or without contexts that fit the rows."""
+    if wanted <= LOGITS:
+        return
+    if cache is not None:
+        raise ValueError(f"{', '.join(sorted(wanted - LOGITS))}: computed without a cache only")
+    if EXTERNAL_CONTEXT in wanted and len(contexts) != len(lengths):
+        raise ValueError(f"{EXTERNAL_CONTEXT} needs the context of each of {len(lengths)} rows, not {len(contexts)}")
+    for context, length in zip(contexts, lengths, strict=False):
+        if not (0 <= context.start < context.stop <= length and context.step == 1):
+            raise ValueError(f"the context {context} is not a part of a row of {length} tokens")
 
 
 def check_outputs(wanted: frozenset[str], traits: Traits) -> None:
@@ -218,9 +235,19 @@ class Cache(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of one call of `Runtime.forward`."""
+    """The outputs of one call of `Runtime.forward`, in float32 on the runtime's device; None: not requested.
 
-    logits_BKV: torch.Tensor  # float32, on the runtime's device
+    `external_context_BKLH`: for each head, the cosine between the token's last state and the mean last state of the
+    context tokens that the head attends to most (`ATTENDED_SHARE`, rounded down, at least one). The last state is that
+    after the final norm, as transformers returns it. -1 to 1.
+    `parametric_knowledge_BKL`: for each layer, the Jensen-Shannon divergence between the distributions over the
+    vocabulary before and after the layer's feed-forward network, each through the final norm and the head. In nats, 0
+    to ln 2.
+    """
+
+    logits_BKV: torch.Tensor
+    external_context_BKLH: torch.Tensor | None = None
+    parametric_knowledge_BKL: torch.Tensor | None = None
 
 
 class Engine(ABC):
@@ -285,15 +312,20 @@ class Runtime(Engine):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         """Run the new tokens of each row after its cached tokens and append them to the cache, in place.
 
         Rows are right-padded: the first `lengths[b]` ids of row b are tokens, the rest is padding. `at_BK` holds the
         positions (indices into T) whose outputs are returned; None: the last token of each row (K = 1). Without a
-        cache, rows start at position 0 and no state is kept. `outputs` names the outputs to return.
+        cache, rows start at position 0 and no state is kept. `outputs` names the outputs to return; logits are always
+        returned.
 
-        Raises ValueError if an output is not in `Traits.outputs` (`check_outputs`), or if a row of the cache has too
-        little space.
+        Outputs other than logits are computed without a cache. `external_context` needs each row's context: a range of
+        tokens before the row's positions in `at_BK`. Reductions happen layer by layer: no (T, T) matrix is kept.
+
+        Raises ValueError if an output is not in `Traits.outputs` (`check_outputs`), if a context is missing, empty or
+        reaches beyond the row, or if a row of the cache has too little space.
         """
 
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:

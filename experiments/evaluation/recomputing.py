@@ -60,6 +60,7 @@ class Recomputing:
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         """Append the new tokens to the cache and run all rows from their first token."""
         before = torch.tensor(cache.lengths)[:, None]
@@ -70,4 +71,4 @@ class Recomputing:
             whole_BT[at, : len(row)] = torch.tensor(row)
         at_BK = torch.tensor(lengths)[:, None] - 1 if at_BK is None else at_BK
         wanted_BK = (before + at_BK).clamp(max=whole_BT.shape[1] - 1)
-        return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK, outputs=outputs)
+        return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK, outputs=outputs, contexts=contexts)

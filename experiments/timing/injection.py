@@ -71,10 +71,17 @@ class _Slowed:
         return getattr(self._inner, name)
 
     def forward(
-        self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
+        self,
+        ids_BT: Any,
+        lengths: Any,
+        cache: Any = None,
+        at_BK: Any = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+        contexts: Any = (),
     ) -> Any:
         start = time.perf_counter()
-        result = self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        result = self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
         self._inner.synchronize()
         if self._is_slow(cache):
             self._spend(self._share * (time.perf_counter() - start))

@@ -36,8 +36,9 @@ class Chosen(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
-        return self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        return self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
 
     @override
     def synchronize(self) -> None:

@@ -132,6 +132,7 @@ class Compiled(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         model, tokens = self._model, ids_BT.shape[1]
         check_outputs(outputs, model.traits)

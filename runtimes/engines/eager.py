@@ -91,6 +91,7 @@ class Eager(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         model = self._model
         check_outputs(outputs, model.traits)

@@ -113,6 +113,7 @@ class Fake(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         check_outputs(outputs, self._traits)
         _cause(self._fault)

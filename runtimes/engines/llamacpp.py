@@ -123,6 +123,7 @@ class LlamaCpp(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         check_outputs(outputs, self._traits)
         held = cache if cache is not None else self.new_cache(len(lengths), ids_BT.shape[1])

@@ -65,6 +65,7 @@ class PastGraph(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         check_outputs(outputs, self._traits)
         rows, tokens = ids_BT.shape

@@ -92,6 +92,7 @@ class StaticGraph(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         check_outputs(outputs, self._traits)
         tokens, device = ids_BT.shape[1], self._layout.device

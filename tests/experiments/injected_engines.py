@@ -34,12 +34,19 @@ class Dispatching(Eager):
 
     @override
     def forward(
-        self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
+        self,
+        ids_BT: Any,
+        lengths: Any,
+        cache: Any = None,
+        at_BK: Any = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+        contexts: Any = (),
     ) -> Outputs:
         end = time.perf_counter() + _DISPATCH_S
         while time.perf_counter() < end:
             pass
-        return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
 
 
 class Noisy(Eager):
@@ -47,9 +54,16 @@ class Noisy(Eager):
 
     @override
     def forward(
-        self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
+        self,
+        ids_BT: Any,
+        lengths: Any,
+        cache: Any = None,
+        at_BK: Any = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+        contexts: Any = (),
     ) -> Outputs:
-        logits_BKV = super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV
+        logits_BKV = super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts).logits_BKV
         wave_V = torch.arange(logits_BKV.shape[-1], device=logits_BKV.device).sin()
         return Outputs(logits_BKV + _NOISE * wave_V)
 

@@ -66,5 +66,6 @@ class ToHost(Chosen):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         return Outputs(self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV.cpu())

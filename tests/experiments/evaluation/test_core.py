@@ -219,10 +219,11 @@ class Counting(Runtime):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         self.steps += ids_BT.shape[1] == 1
         self.prefilled_rows += len(ids_BT) * (ids_BT.shape[1] > 1)
-        return self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        return self._inner.forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
 
     @override
     def branch(self, cache: Any, rows: int, capacity: int) -> Cache:

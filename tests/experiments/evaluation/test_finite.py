@@ -58,6 +58,7 @@ class Spoiled(Fake):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         return Outputs(self._spoil(super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV))
 

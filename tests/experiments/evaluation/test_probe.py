@@ -34,7 +34,14 @@ class Table(Runtime):
 
     @override
     def forward(
-        self, ids_BT: Any, lengths: Any, cache: Any = None, at_BK: Any = None, *, outputs: frozenset[str] = LOGITS
+        self,
+        ids_BT: Any,
+        lengths: Any,
+        cache: Any = None,
+        at_BK: Any = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+        contexts: Any = (),
     ) -> Outputs:
         table = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))
         logits_B1V = table[ids_BT[:, -1]][:, None].clone()

@@ -41,10 +41,11 @@ class SeesPadding(Eager):
         at_BK: torch.Tensor | None = None,
         *,
         outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
     ) -> Outputs:
         if cache is not None and ids_BT.shape[1] == 1:
             cache.row_lengths = [max(cache.row_lengths)] * len(lengths)
-        return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
 
 
 @pytest.mark.parametrize(("kind", "is_right"), [(Eager, True), (ForgetsTheOrder, False), (SeesPadding, False)])
