@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from runtime_matrix.experiments.detect import main
 from runtime_matrix.experiments.detector.stored import stored_responses
 from tests.conftest import ROOT
 from tests.documentation import read
-from tests.experiments.detector.made import made
+from tests.experiments.detector.made import made, published_scores
 from tests.in_process import call
 
 
@@ -48,6 +49,17 @@ def test_figures_heads_and_notes_are_printed(stored: Path) -> None:
     assert lines[2] == "note: 4 layers were asked for: all 2 are used"
     assert lines[4].split() == ["[95", "%]", "held", "out", "in-sample"]
     assert sum(line.startswith("heads for half") for line in lines) == 2
+
+
+@pytest.mark.parametrize("layers", [1, 2, 32])
+def test_the_in_sample_figures_are_those_of_the_published_formula(layers: int, tmp_path: Path) -> None:
+    scores = made(heads=20, layers=layers, signal=0.6, is_rounded=True)
+    (tmp_path / "log.json").write_text(json.dumps(list(stored_responses(scores))))
+    chunk_N, response_R = published_scores(scores)
+    result = json.loads(call(main, [str(tmp_path / "log.json"), "--splits", "1", "--json"]).stdout)
+    found = [result["in_sample"][name]["estimate"] for name in ("auc", "chunk_auc")]
+    labels = (scores.is_unsupported_R, response_R), (scores.is_unsupported_N, chunk_N)
+    assert found == pytest.approx([roc_auc_score(label, values) for label, values in labels])
 
 
 def test_options_are_those_of_the_setting(stored: Path) -> None:

@@ -28,7 +28,8 @@ def made(
     def values(columns: int, sign: float) -> Floats:
         strength = signal * sign / np.arange(1, columns + 1)
         noise = generator.normal(size=(len(response_N), columns))
-        return np.round(strength * is_unsupported_N[:, None] + noise, 1 if is_rounded else 12)
+        rounded: Floats = np.round(strength * is_unsupported_N[:, None] + noise, 1 if is_rounded else 12)
+        return rounded
 
     return Scores(
         external_context_NH=values(heads, -1),
