@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Listener, Scored, ScoreRequest, Stream
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Continuations",
@@ -15,10 +19,13 @@ __all__ = [
     "GenerateRequest",
     "Generated",
     "Intake",
+    "ObserveRequest",
+    "Observed",
     "ScoreRequest",
     "Scored",
     "TextPrompt",
     "Tokenizer",
+    "cut_context",
 ]
 
 
@@ -57,6 +64,60 @@ class Decoding:
     samples: int = 1  # texts per prompt
     temperature: float = 0.0
     top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class ObserveRequest:
+    """A prompt with a context and a given response, whose tokens are observed. ValueError for parts that do not fit.
+
+    Token t is observed at the position that predicts it, t - 1. The last token is observed but never run.
+    """
+
+    ids: tuple[int, ...]  # the prompt, which includes the context, and the response
+    context: range  # the tokens of the context; they come before the response
+    first_scored: int  # index of the response's first token
+
+    def __post_init__(self) -> None:
+        context, first = self.context, self.first_scored
+        if not (context.step == 1 and 0 <= context.start < context.stop <= first < len(self.ids)):
+            raise ValueError(
+                f"a context of {context} and a response from {first} are no parts of {len(self.ids)} tokens: "
+                "the context has at least one token and ends before the response, which has at least one"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens that are observed."""
+        return len(self.ids) - self.first_scored
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What a runtime shows while it reads a response: float32 per token T; see `runtimes.base.Outputs`.
+
+    The heads H are those of all layers L: head h of layer l is column l * heads_per_layer + h.
+    """
+
+    logprobs_T: NDArray[np.float32]  # natural logarithms
+    external_context_TH: NDArray[np.float32]
+    parametric_knowledge_TL: NDArray[np.float32]  # nats
+    heads_per_layer: int
+
+
+def cut_context(
+    ids: Sequence[int], context: range, first_scored: int, limit: int | None
+) -> tuple[ObserveRequest, int] | None:
+    """Return the request with the end of its context cut to the model's limit, and how many tokens were cut.
+
+    The rest of the prompt and the response stay whole. `limit`: most tokens that a row may run; None: no limit. None
+    if not even one token of the context fits.
+    """
+    surplus = 0 if limit is None else max(0, len(ids) - 1 - limit)  # the last token is never run
+    if surplus >= len(context):
+        return None
+    end = context.stop - surplus
+    kept = (*ids[:end], *ids[context.stop :])
+    return ObserveRequest(kept, range(context.start, end), first_scored - surplus), surplus
 
 
 class Intake(Protocol):

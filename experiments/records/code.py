@@ -23,6 +23,7 @@ _ROOT = Path(__file__).parents[2]
 _PARTS = (
     "benchmarks",
     "cells",
+    "detector",
     "evaluation",
     "execution",
     "harness",

@@ -15,6 +15,8 @@ from runtime_matrix.experiments.evaluation.requests import (
     Generated,
     GenerateRequest,
     Intake,
+    Observed,
+    ObserveRequest,
     Scored,
     ScoreRequest,
     TextPrompt,
@@ -84,6 +86,27 @@ class Scores(Protocol):
 
     def figures(self) -> Figures:
         """Return the counts of work done, complete once all results were yielded."""
+        ...
+
+
+class Observer(Protocol):
+    """Observes the tokens of given responses and reports the work done."""
+
+    def observe(self, requests: Iterable[ObserveRequest]) -> Iterator[Observed]:
+        """Yield one result per request, in their order; a bounded number of them is in memory.
+
+        FloatingPointError for outputs that are not finite. Skips the benchmark if the runtime lacks an output.
+        """
+        ...
+
+    def figures(self) -> Figures:
+        """Return the counts of work done, complete once all results were yielded.
+
+        `observed_responses` = `computed_responses` + `cached_responses` (known from earlier runs) +
+        `duplicate_responses` (equal to an earlier request of this observer); `duplicate_ratio` is the share of the
+        latter. `compute_s` and `computed_tokens` count computed responses only: their wall time, None if none was
+        computed, and the tokens run.
+        """
         ...
 
 
@@ -199,6 +222,13 @@ class Bench(Protocol):
 
     def scorer(self, requests: int) -> Scores:
         """Return a scorer for this number of requests, which is the total of the progress report."""
+        ...
+
+    def observer(self, requests: int) -> Observer:
+        """Return an observer for this number of requests, which is the total of the progress report.
+
+        Skips the benchmark, here or while observing, if the runtime lacks the outputs.
+        """
         ...
 
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
