@@ -1,14 +1,12 @@
 """Bootstrap intervals of measures over responses.
 
-Sources are drawn, with all of their responses, within each fold: responses of one source are not independent. A figure
-is the mean of its folds'. Detectors are not fitted again, so the interval is that of judging, not of choosing. B
-replicates, R responses, N chunks.
+Sources are drawn, with all of their responses: those of one source are not independent. Detectors are not fitted again,
+so an interval is that of judging, not of choosing. B replicates, R responses, N chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,61 +22,48 @@ _CELLS = 2**21  # numbers held at once per array, 16 MiB
 
 
 class Bootstrap:
-    """Replicates of responses, drawn once: figures of the same replicates can be subtracted or divided."""
+    """Replicates of responses, drawn once: figures of the same replicates can be subtracted and divided."""
 
-    def __init__(self, fold_R: Ints, sources: Sequence[str], seed: int, replicates: int = REPLICATES):
-        self._folds = [np.flatnonzero(fold_R == fold) for fold in np.unique(fold_R)]
-        generator = np.random.default_rng(seed)
-        self._counts = [
-            _drawn(np.unique([sources[index] for index in members], return_inverse=True)[1], generator, replicates)
-            for members in self._folds
-        ]
+    def __init__(self, sources: Sequence[str], seed: int, replicates: int = REPLICATES):
+        cluster_R = np.unique(np.asarray(sources), return_inverse=True)[1]
+        self._counts_BR = _drawn(cluster_R, np.random.default_rng(seed), replicates)
 
     def values(
-        self, measure: Measure, is_positive: Bools, scores: Floats, response_N: Ints | None = None
-    ) -> tuple[float, Floats]:
-        """Return the figure and its replicates (B). `response_N` maps items that are chunks to their responses."""
-        parts = [self._of_fold(at, measure, is_positive, scores, response_N) for at in range(len(self._folds))]
-        values_B = np.mean(parts, axis=0)
-        return float(values_B[0]), values_B[1:]
-
-    def interval(
-        self, measure: Measure, is_positive: Bools, scores: Floats, response_N: Ints | None = None
-    ) -> Interval | None:
-        """Return the figure with its percentile interval; None if the figure is undefined."""
-        return percentiles(*self.values(measure, is_positive, scores, response_N))
-
-    def _of_fold(
-        self, at: int, measure: Measure, is_positive: Bools, scores: Floats, response_N: Ints | None
+        self,
+        measure: Measure,
+        is_positive: Bools,
+        scores: Floats,
+        fold: Ints,
+        response_N: Ints | None = None,
     ) -> Floats:
-        """Return the figure of one fold, and its replicates behind it."""
-        place_R = np.full(1 + max(map(np.max, self._folds)), -1)
-        place_R[self._folds[at]] = np.arange(len(self._folds[at]))
-        place = place_R if response_N is None else place_R[response_N]  # of each item within the fold
-        items = np.flatnonzero(place >= 0)
-        of_item = place[items]
-        blocks: list[NDArray[Any]] = [
-            np.ones((1, len(items))),
-            *(counts[:, of_item] for counts in self._blocks(at, len(items))),
-        ]
-        return np.concatenate([measure(is_positive[items], scores[items], block.astype(float)) for block in blocks])
+        """Return the figure, the mean of its folds', and behind it its replicates (1 + B).
 
-    def _blocks(self, at: int, items: int) -> Iterator[NDArray[np.uint16]]:
-        size = max(1, _CELLS // max(1, items))
-        counts = self._counts[at]
-        yield from (counts[start : start + size] for start in range(0, len(counts), size))
+        `response_N` maps items that are chunks to their responses; `fold` is that of each item.
+        """
+        parts = []
+        for name in np.unique(fold):
+            items = np.flatnonzero(fold == name)
+            columns = items if response_N is None else response_N[items]
+            rows = max(1, _CELLS // len(items))
+            values = [measure(is_positive[items], scores[items], np.ones((1, len(items))))]
+            for at in range(0, len(self._counts_BR), rows):
+                weights_BR = self._counts_BR[at : at + rows, columns].astype(float)
+                values.append(measure(is_positive[items], scores[items], weights_BR))
+            parts.append(np.concatenate(values))
+        means: Floats = np.mean(parts, axis=0)
+        return means
 
 
-def percentiles(estimate: float, values_B: Floats, level: float = LEVEL) -> Interval | None:
-    """Return an estimate with the percentiles of its replicates; None if it is undefined.
+def interval_of(values: Floats, level: float = LEVEL) -> Interval | None:
+    """Return a figure with the percentiles of the replicates behind it; None if it is undefined.
 
     Replicates without both classes have no value and are left out.
     """
-    known = values_B[np.isfinite(values_B)]
-    if not np.isfinite(estimate) or not len(known):
+    known = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not len(known):
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level)
+    return Interval(float(values[0]), float(low), float(high), level)
 
 
 def auc_difference(
@@ -96,11 +81,11 @@ def auc_difference(
     for fold in np.unique(fold_R):
         if len(np.unique(is_positive_R[fold_R == fold])) < 2:
             raise DetectionError("all labels of a fold are of one class: no AUC can be computed")
-    names = sources if sources is not None else [str(index) for index in range(len(is_positive_R))]
-    bootstrap = Bootstrap(fold_R, names, seed)
-    first, first_B = bootstrap.values(weighted_auc, is_positive_R, scores_R)
-    second, second_B = bootstrap.values(weighted_auc, is_positive_R, others_R)
-    interval = percentiles(first - second, first_B - second_B)
+    bootstrap = Bootstrap(sources if sources is not None else list(map(str, range(len(is_positive_R)))), seed)
+    first, second = (
+        bootstrap.values(weighted_auc, is_positive_R, values_R, fold_R) for values_R in (scores_R, others_R)
+    )
+    interval = interval_of(first - second)
     if interval is None:
         raise DetectionError("too few responses: no replicate of the bootstrap has both classes")
     return interval
@@ -109,11 +94,11 @@ def auc_difference(
 def _drawn(cluster_R: NDArray[np.intp], generator: np.random.Generator, replicates: int) -> NDArray[np.uint16]:
     """Return how often each response is drawn in each replicate (B, R)."""
     clusters = int(cluster_R.max()) + 1
-    counts = np.empty((replicates, len(cluster_R)), dtype=np.uint16)
+    counts_BR = np.empty((replicates, len(cluster_R)), dtype=np.uint16)
     size = max(1, _CELLS // clusters)
     for start in range(0, replicates, size):
         rows = min(size, replicates - start)
         drawn = generator.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
-        counts_bC = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-        counts[start : start + rows] = counts_bC[:, cluster_R]
-    return counts
+        counts_BC = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+        counts_BR[start : start + rows] = counts_BC[:, cluster_R]
+    return counts_BR

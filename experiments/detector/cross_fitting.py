@@ -6,12 +6,12 @@ figures are called in-sample. N chunks, R responses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from runtime_matrix.experiments.detector.bootstrap import Bootstrap
+from runtime_matrix.experiments.detector.bootstrap import Bootstrap, interval_of
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.fitting import Detector, fit
 from runtime_matrix.experiments.detector.measures import (
@@ -38,92 +38,138 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The scores and predictions of responses that were judged by one detector per fold."""
+    """The scores and predictions of all responses; each fold was judged by one detector."""
 
     fold_R: Ints
     detectors: tuple[Detector, ...]  # by fold
     response_scores_R: Floats
     predictions_R: Bools
     chunk_scores_N: Floats
-    figures: Figures  # means of the folds'
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """The responses as they were judged in each split, and the figures: means over folds and splits."""
+
+    splits: tuple[Judged, ...]
+    figures: Figures
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFitted:
     """The held-out and the in-sample judgement of one setting, and the AUC of baselines (mean of the same halves)."""
 
-    held_out: Judged  # fold 0 was judged by the detector fitted on fold 1, and the reverse
-    in_sample: Judged  # fitted and judged on all responses: one fold
+    held_out: Judgement  # fold 0 was judged by the detector fitted on fold 1, and the reverse
+    in_sample: Judgement  # fitted and judged on all responses: one split of one fold
     baselines: Mapping[str, Interval | None]
     notes: tuple[str, ...]
 
     @property
     def fold_R(self) -> Ints:
-        """Return the half of each response, 0 or 1."""
-        return self.held_out.fold_R
+        """Return the half of each response in the first split, 0 or 1."""
+        return self.held_out.splits[0].fold_R
 
     @property
     def response_scores_R(self) -> Floats:
-        """Return the held-out score of each response."""
-        return self.held_out.response_scores_R
+        """Return the held-out score of each response in the first split."""
+        return self.held_out.splits[0].response_scores_R
 
     @property
     def predictions_R(self) -> Bools:
-        """Return which responses are judged unsupported, held out."""
-        return self.held_out.predictions_R
+        """Return which responses are judged unsupported, held out, in the first split."""
+        return self.held_out.splits[0].predictions_R
 
     @property
     def chunk_scores_N(self) -> Floats:
-        """Return the held-out score of each chunk."""
-        return self.held_out.chunk_scores_N
+        """Return the held-out score of each chunk in the first split."""
+        return self.held_out.splits[0].chunk_scores_N
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
-        """Return the detectors that judged the halves."""
-        return self.held_out.detectors
+        """Return the detectors that judged the halves of the first split."""
+        return self.held_out.splits[0].detectors
 
 
-def cross_fitted(scores: Scores, setting: Setting, seed: int) -> CrossFitted:
-    """Fit and judge a setting on two halves and in-sample. `seed` is that of the split and of the bootstrap.
+def cross_fitted(scores: Scores, setting: Setting, seed: int, splits: int = 1) -> CrossFitted:
+    """Fit and judge a setting on two halves and in-sample.
 
+    `seed` is that of the splits and of the bootstrap. Figures vary less with several splits, which are averaged.
     DetectionError for labels of one class, or for fewer responses than two halves need.
     """
-    fold_R = halves(scores, seed)
-    held_out = judged(scores, setting, fold_R, seed)
-    in_sample = judged(scores, setting, np.zeros_like(fold_R), seed)
-    bootstrap = Bootstrap(fold_R, scores.sources, seed)
+    bootstrap = Bootstrap(scores.sources, seed)
+    folds = [halves(scores, seed + split) for split in range(splits)]
+    held_out = _judgement(bootstrap, scores, [judged(scores, setting, fold_R) for fold_R in folds])
+    in_sample = _judgement(bootstrap, scores, [judged(scores, setting, np.zeros_like(folds[0]))])
     baselines = {
-        name: bootstrap.interval(weighted_auc, scores.is_unsupported_R, values_R)
+        name: interval_of(
+            _average(bootstrap.values(weighted_auc, scores.is_unsupported_R, values_R, fold_R) for fold_R in folds)
+        )
         for name, values_R in scores.baselines.items()
     }
-    detectors = (*in_sample.detectors, *held_out.detectors)
-    notes = tuple(dict.fromkeys(note for detector in detectors for note in detector.notes))
+    every = [detector for part in (in_sample, held_out) for split in part.splits for detector in split.detectors]
+    notes = tuple(dict.fromkeys(note for detector in every for note in detector.notes))
     return CrossFitted(held_out, in_sample, baselines, notes)
 
 
-def judged(scores: Scores, setting: Setting, fold_R: Ints, seed: int) -> Judged:
+def judged(scores: Scores, setting: Setting, fold_R: Ints) -> Judged:
     """Judge each fold with the detector fitted on the others; with one fold, in-sample."""
     response_scores_R, predictions_R = np.zeros(len(fold_R)), np.zeros(len(fold_R), dtype=bool)
     chunk_scores_N = np.zeros(len(scores.response_N))
     folds, detectors = np.unique(fold_R), []
     for fold in folds:
-        fitting_R = fold_R != fold if len(folds) > 1 else np.ones(len(fold_R), dtype=bool)
-        detector = fit(scores.part(np.flatnonzero(fitting_R)), setting)
+        fitting = np.flatnonzero(fold_R != fold) if len(folds) > 1 else np.arange(len(fold_R))
+        detector = fit(scores.part(fitting), setting)
         is_judged_R = fold_R == fold
         response_scores_R[is_judged_R] = detector.response_scores(scores)[is_judged_R]
         predictions_R[is_judged_R] = detector.predictions(scores)[is_judged_R]
         is_judged_N = is_judged_R[scores.response_N]
         chunk_scores_N[is_judged_N] = detector.chunk_scores(scores)[is_judged_N]
         detectors.append(detector)
-    bootstrap, labels_R = Bootstrap(fold_R, scores.sources, seed), scores.is_unsupported_R
-    figures = Figures(
-        auc=bootstrap.interval(weighted_auc, labels_R, response_scores_R),
-        average_precision=bootstrap.interval(weighted_average_precision, labels_R, response_scores_R),
-        f1=bootstrap.interval(weighted_f1, labels_R, predictions_R.astype(float)),
-        pearson=bootstrap.interval(weighted_pearson, labels_R, response_scores_R),
-        chunk_auc=bootstrap.interval(weighted_auc, scores.is_unsupported_N, chunk_scores_N, scores.response_N),
+    return Judged(fold_R, tuple(detectors), response_scores_R, predictions_R, chunk_scores_N)
+
+
+def replicates(bootstrap: Bootstrap, scores: Scores, splits: Sequence[Judged], name: str) -> Floats:
+    """Return a figure, a field of `Figures`, with its replicates behind it; the mean over splits."""
+    if name == "chunk_auc":
+        return _average(
+            bootstrap.values(
+                weighted_auc,
+                scores.is_unsupported_N,
+                split.chunk_scores_N,
+                split.fold_R[scores.response_N],
+                scores.response_N,
+            )
+            for split in splits
+        )
+    measure = _OF_RESPONSES[name]
+    return _average(
+        bootstrap.values(
+            measure,
+            scores.is_unsupported_R,
+            split.predictions_R.astype(float) if name == "f1" else split.response_scores_R,
+            split.fold_R,
+        )
+        for split in splits
     )
-    return Judged(fold_R, tuple(detectors), response_scores_R, predictions_R, chunk_scores_N, figures)
+
+
+_OF_RESPONSES = {
+    "auc": weighted_auc,
+    "average_precision": weighted_average_precision,
+    "f1": weighted_f1,
+    "pearson": weighted_pearson,
+}
+
+
+def _judgement(bootstrap: Bootstrap, scores: Scores, splits: Sequence[Judged]) -> Judgement:
+    names = [part.name for part in fields(Figures)]
+    figures = {name: interval_of(replicates(bootstrap, scores, splits, name)) for name in names}
+    return Judgement(tuple(splits), Figures(**figures))
+
+
+def _average(values: Iterable[Floats]) -> Floats:
+    mean: Floats = np.mean(list(values), axis=0)
+    return mean
 
 
 def halves(scores: Scores, seed: int) -> Ints:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.scores import Bools, Floats
@@ -40,6 +39,8 @@ def pearson(is_positive: Bools, scores: Floats) -> float | None:
 
 def auc_of_columns(is_positive_R: Bools, scores_RC: Floats) -> Floats:
     """Return the AUC of each column."""
+    from scipy.stats import rankdata  # takes a second to import
+
     positives = int(is_positive_R.sum())
     negatives = len(is_positive_R) - positives
     ranks_RC = rankdata(scores_RC, axis=0)

@@ -1,0 +1,119 @@
+"""The kinds of scores: how items become values whose mean is the score, and how a cell's loss of it is bounded.
+
+A benchmark names its kind in `Score`. Comparisons, gates, marks and reports use what a kind declares, so that a further
+kind is one class here, or in a package of your own.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from typing_extensions import override
+
+from runtime_matrix.experiments.records.item import Item, present
+from runtime_matrix.experiments.statistics import paired
+from runtime_matrix.experiments.statistics.interval import Interval
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The values of one benchmark's items, in their order. Their mean is the score, or moves as it does."""
+
+    ids: list[str]
+    clusters: list[Hashable]
+    scores: list[float]
+    probabilities: list[float] | None = None  # of the right choice, if all items have choices
+    reach: float | None = 1.0  # the most that a value can change between cells; None: no limit is known
+
+    def with_values(self, scores: list[float], probabilities: list[float] | None) -> Scored:
+        """Return other values of the same items."""
+        return Scored(self.ids, self.clusters, scores, probabilities, self.reach)
+
+
+class ScoreKind(ABC):
+    """A kind of score. The class variables are those of shares: answers that are worth 0 to 1."""
+
+    unit: ClassVar[str] = "points"  # of a loss, as findings of gates show it
+    factor: ClassVar[float] = 100.0  # from the loss of items to that unit
+    has_answers: ClassVar[bool] = True  # items are answers: they are counted per hour, exported and combined
+    is_ratio: ClassVar[bool] = False  # lower scores are better, and two cells are compared by the ratio of theirs
+    rounding: ClassVar[float] = 0.0  # a loss that rounding explains, in the unit of items
+
+    @abstractmethod
+    def scored(self, items: Sequence[Item], field: str) -> Scored:
+        """Return the items' values; `field` is that of their score. KeyError for an item without it."""
+
+    def figure(self, field: str) -> str:
+        """Return what an item's value is called; `field` is that of its score."""
+        return field
+
+    def loss(self, candidate: Scored, reference: Scored, level: float = 0.95) -> Interval | None:
+        """Return mean(reference − candidate) with its interval; None if there are too few items.
+
+        Where the reach of a value is known, the bounds hold even if few items differ: see `statistics/paired.py`.
+        """
+        reach, own, other = _scaled(candidate, reference)
+        interval = paired.loss(own, other, candidate.clusters, level, candidate.reach is not None)
+        return interval.scaled(reach) if interval is not None else None
+
+    def items_needed(self, candidate: Scored, reference: Scored, level: float, margin: float) -> int | None:
+        """Return how many items like these would bound the loss below `margin`; None if no number would."""
+        reach, own, other = _scaled(candidate, reference)
+        is_bounded = candidate.reach is not None
+        return paired.items_needed(own, other, candidate.clusters, level, is_bounded, margin / reach)
+
+
+def _scaled(candidate: Scored, reference: Scored) -> tuple[float, list[float], list[float]]:
+    """Return the reach of the values, 1 if none is known, and both sides' values divided by it."""
+    reach = candidate.reach or 1.0
+    return reach, [value / reach for value in candidate.scores], [value / reach for value in reference.scores]
+
+
+class Share(ScoreKind):
+    """Answers that are worth 0 to 1 each, such as right or wrong."""
+
+    @override
+    def scored(self, items: Sequence[Item], field: str) -> Scored:
+        names = [present(item.id, "id") for item in items]
+        ids = [f"{name}/{item.sample}" if item.sample else str(name) for name, item in zip(names, items, strict=True)]
+        probabilities = None
+        if items and all(item.logprobs is not None for item in items):
+            probabilities = [choice_probabilities(item)[item.answer] for item in items]
+        clusters = [item.cluster if item.cluster is not None else name for name, item in zip(names, items, strict=True)]
+        return Scored(ids, clusters, [float(present(item.worth, field)) for item in items], probabilities)
+
+
+class Perplexity(ScoreKind):
+    """Windows of a text with their log-probabilities."""
+
+    unit = "nats per token"
+    factor = 1.0
+    has_answers = False
+    is_ratio = True
+    rounding = 1e-3
+
+    @override
+    def scored(self, items: Sequence[Item], field: str) -> Scored:
+        ids = [str(present(item.window, "window")) for item in items]
+        # Weighted by its tokens, so that the mean over windows is the mean per token.
+        mean = sum(present(item.tokens, "tokens") for item in items) / len(items)
+        return Scored(ids, list(ids), [present(item.logprob, "logprob") / mean for item in items], reach=None)
+
+    @override
+    def figure(self, field: str) -> str:
+        return "log-probability per token"
+
+
+SHARE, PERPLEXITY = Share(), Perplexity()
+
+
+def choice_probabilities(item: Item) -> list[float]:
+    """Return the probability of each choice among an item's choices."""
+    logprobs = present(item.logprobs, "logprobs")
+    highest = max(logprobs)
+    weights = [math.exp(value - highest) for value in logprobs]
+    return [weight / sum(weights) for weight in weights]
