@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.analysis.columns import SCORES
 from runtime_matrix.experiments.records.row import Row
-from runtime_matrix.experiments.records.techniques import TECHNIQUES, technique_key
+from runtime_matrix.experiments.records.techniques import technique_key
 
 SELECT = "benchmark=[detection]"
 _OPTIONS = "benchmark.detection."
@@ -23,12 +23,30 @@ _HALF_WIDTH = 0.03  # of the AUC's interval: what techniques and quantization ch
 _FIRST_LIMIT = 512  # tokens
 _PARTS = ("limit=", "sample=", f"{_OPTIONS}limit=")  # words of a cell that has not all of its responses
 _SIMPLE: dict[str, str | int] = {"top_heads": 1, "top_layers": 1, "search": "none", "ensemble": 1}
-_SUGGESTED = {  # in the order of the decision tree of the Optimization Guide, the cheapest first
-    "threshold by F1": "the threshold with the best F1 instead of 0.5",
-    "heads by mutual information": "heads chosen by mutual information",
-    "grid search": "a grid search over heads, layers and weights",
-    "ensemble of five": "an ensemble of five head selections",
-}
+
+
+@dataclass(frozen=True)
+class _Advised:
+    """A technique by its name in `detector.techniques`, the figure that it improves, and its options."""
+
+    name: str
+    figure: str
+    why: str
+    options: Mapping[str, str | int]
+
+    @property
+    def key(self) -> str:
+        return technique_key(self.name, self.figure)
+
+
+ADVISED = (  # the decision tree of the Optimization Guide, the cheapest first
+    _Advised("threshold by F1", "f1", "the threshold with the best F1 instead of 0.5", {"threshold": "f1"}),
+    _Advised(
+        "heads by mutual information", "auc", "heads chosen by mutual information", {"heads": "mutual_information"}
+    ),
+    _Advised("grid search", "auc", "a grid search over heads, layers and weights", {"search": "grid"}),
+    _Advised("ensemble of 5", "auc", "an ensemble of five head selections", {"ensemble": 5}),
+)
 
 
 @dataclass(frozen=True)
@@ -69,8 +87,8 @@ def accuracy_steps(rows: Sequence[Row], is_missed: bool) -> list[Suggestion]:
 def _technique_steps(rows: Sequence[Row], row: Row, is_missed: bool, is_overfitted: bool) -> Iterator[Suggestion]:
     """Yield the techniques whose gain is shown; those not measured if the AUC is too low and their choice may hold."""
     weakness, gains = _weakness(row), _gains(rows)
-    for name, title in _SUGGESTED.items():
-        gain, technique = gains.get(name), TECHNIQUES[name]
+    for technique in ADVISED:
+        gain = gains.get(technique.key)
         if gain is not None:
             factor, low, high = gain
             why = f"{factor:.2f}× [{low:.2f}, {high:.2f}] the {technique.figure.upper()} of held-out responses"
@@ -79,7 +97,7 @@ def _technique_steps(rows: Sequence[Row], row: Row, is_missed: bool, is_overfitt
             why = f"not measured here{f', and {weakness}' if weakness else ''}"
             is_wanted = (weakness is not None or is_missed) and (technique.figure == "f1" or not is_overfitted)
         if is_wanted:
-            yield Suggestion(f"{title}: {why}", _command_words(technique.options))
+            yield Suggestion(f"{technique.why}: {why}", _command_words(technique.options))
 
 
 def memory_steps(rows: Sequence[Row]) -> list[Suggestion]:
@@ -101,12 +119,12 @@ def _command_words(options: Mapping[str, str | int]) -> tuple[str, ...]:
 
 
 def _gains(rows: Sequence[Row]) -> Mapping[str, tuple[float, float, float]]:
-    """Return the measured factor of each technique with its interval, the newest one."""
+    """Return the measured factor of each technique with its interval, by key; the newest one."""
     found: dict[str, tuple[float, float, float]] = {}
     for row in sorted(rows, key=lambda row: row.started_at):
-        for name in TECHNIQUES:
-            interval = row.interval(technique_key(name))
-            found |= {name: interval} if interval is not None else {}
+        for technique in ADVISED:
+            interval = row.interval(technique.key)
+            found |= {technique.key: interval} if interval is not None else {}
     return found
 
 

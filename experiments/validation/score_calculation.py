@@ -7,17 +7,28 @@ same loop compiled.
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime_matrix.experiments.detector import grid
+from runtime_matrix.experiments.detector.fitting import fit
+from runtime_matrix.experiments.detector.measures import auc
+from runtime_matrix.experiments.detector.scores import Scores
+from runtime_matrix.experiments.detector.setting import Setting
+from runtime_matrix.experiments.validation.ablation import Switch
+
 # N chunks, F features: heads and layers
 Floats = NDArray[np.float64]
 Calculation = Callable[[Floats, Floats], Floats]
+_LARGE = (20_000, 512)  # chunks and features
+_ROWS_PER_TURN = 400_000  # of features, a fifth of a second for the loop
 _TOLERANCE = 1e-9  # of float64 sums in another order
 INSTALL = "Numba is not installed: pip install 'runtime-matrix[detection]'"
 
@@ -87,3 +98,55 @@ def random_work(chunks: int, features: int, repeats: int, seed: int) -> Work:
     """Return work on scores between 0 and 1."""
     drawn = np.random.default_rng(seed)
     return Work(drawn.random((chunks, features)), drawn.random(features), repeats)
+
+
+def switches(scores: Scores, seed: int) -> list[Switch]:
+    """Return the switches of calculating scores, of these chunks and of more and longer ones."""
+    features_NF = np.hstack([scores.external_context_NH, scores.parametric_knowledge_NL])
+    weights_F = np.random.default_rng(seed).random(features_NF.shape[1])
+    own = Work(np.ascontiguousarray(features_NF), weights_F, max(1, _ROWS_PER_TURN // len(features_NF)))
+    large = random_work(*_LARGE, repeats=5, seed=seed)
+    numba = compiled()
+    by_numba = numba.calculate if numba is not None else None
+    ways: list[tuple[str, Work, Calculation | None, Calculation]] = [
+        ("scores by NumPy", own, by_numpy, by_loop),
+        ("scores by NumPy, large", large, by_numpy, by_loop),
+        ("scores by Numba", own, by_numba, by_loop),
+        ("scores by Numba, large", large, by_numba, by_loop),
+        ("scores by Numba instead of NumPy", own, by_numba, by_numpy),
+        ("scores by Numba instead of NumPy, large", large, by_numba, by_numpy),
+    ]
+    return [_switch(*way, numba.compile_s if numba is not None else None) for way in ways]
+
+
+def _switch(name: str, work: Work, on: Calculation | None, off: Calculation, compile_s: float | None) -> Switch:
+    if on is None:
+        return Switch(name, list, list, unsupported=INSTALL)
+    work.check_equal(on, off)
+    without = f", without {compile_s:.1f} s of importing and compiling" if compile_s and "Numba" in name else ""
+    return Switch(name, partial(work.run, on), partial(work.run, off), work=f"{work.size}{without}")
+
+
+def grid_switch(scores: Scores) -> Switch:
+    """Return the switch of the grid search: sums of heads and layers that are calculated once, or a fit per point."""
+
+    def searched() -> list[float]:
+        return [_auc(scores, Setting(search="grid"))]
+
+    def looped() -> list[float]:
+        return [max(_auc(scores, point) for point in _points(scores))]
+
+    points = sum(1 for _ in _points(scores))
+    return Switch(
+        "grid search by stored sums", searched, looped, 2, f"{points:,} points, {len(scores.responses)} responses"
+    )
+
+
+def _points(scores: Scores) -> Iterator[Setting]:
+    heads, layers = ([count for count in grid.TOP if count <= len(names)] for names in (scores.heads, scores.layers))
+    for top_heads, top_layers, alpha, m in itertools.product(heads, layers, grid.ALPHAS, grid.MS):
+        yield Setting(top_heads=top_heads, top_layers=top_layers, alpha=alpha, m=m)
+
+
+def _auc(scores: Scores, setting: Setting) -> float:
+    return auc(scores.is_unsupported_R, fit(scores, setting).response_scores(scores))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from runtime_matrix.experiments.detector.techniques import techniques
+
 from runtime_matrix.experiments.advice.choose import Constraints
+from runtime_matrix.experiments.advice.detection_steps import ADVISED
 from runtime_matrix.experiments.advice.next_steps import next_steps
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.row import Row
-from runtime_matrix.experiments.records.techniques import TECHNIQUES, technique_key
 from tests.experiments.recorded import changed_row, make_record, result
 
 FINE = {
@@ -32,7 +34,7 @@ def cell(command: str = RUN, **figures: float | None) -> Row:
 
 
 def gain(name: str, low: float, high: float) -> dict[str, float]:
-    key = technique_key(name)
+    key = next(technique.key for technique in ADVISED if technique.name == name)
     return {key: (low + high) / 2, f"{key}_low": low, f"{key}_high": high}
 
 
@@ -80,7 +82,7 @@ def test_a_shown_gain_is_suggested_and_one_that_is_not_shown_is_not() -> None:
 
 
 def test_gains_of_another_cell_count() -> None:
-    (why,) = of_accuracy(cell(), cell(detection_auc=None, **gain("ensemble of five", 1.01, 1.03)))
+    (why,) = of_accuracy(cell(), cell(detection_auc=None, **gain("ensemble of 5", 1.01, 1.03)))
     assert why == "an ensemble of five head selections: 1.02× [1.01, 1.03] the AUC of held-out responses"
 
 
@@ -130,7 +132,7 @@ def test_speed_is_gained_by_batches_where_they_were_off_and_by_half_the_tokens()
     assert "responses in batches by length" not in steps(cell(), goal="latency")
 
 
-def test_every_technique_has_a_key_of_its_own() -> None:
-    keys = {technique_key(name) for name in TECHNIQUES}
-    assert len(keys) == len(TECHNIQUES)
-    assert technique_key("threshold by F1") == "technique_threshold_by_f1_f1_ratio"
+def test_each_advised_technique_is_one_of_the_library_s() -> None:
+    known = {(technique.name, technique.figure) for technique in techniques(["(0, 0)"], seed=0)}
+    assert {(technique.name, technique.figure) for technique in ADVISED} <= known
+    assert ADVISED[0].key == "technique_threshold_by_f1_f1_ratio"
