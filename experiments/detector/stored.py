@@ -1,7 +1,7 @@
 """Stored scores of responses: the layout of ReDeEP's logs, as one JSON array or as JSON lines. More keys are allowed.
 
-A response has `scores`, a list of chunks. A chunk has the scores of heads (`prompt_attention_score`, "(layer, head)") and
-of layers (`parameter_knowledge_scores`, by "layer_3"), and its label, 1 for unsupported. Beside the layout,
+A response has `scores`, a list of chunks. A chunk has the scores of heads (`prompt_attention_score`, "(layer, head)"),
+those of layers (`parameter_knowledge_scores`, "layer_3"), and its label, 1 for unsupported. Beside the layout,
 `baselines` may hold further scores of the response. What cannot be used is left out and counted in the notes.
 """
 
