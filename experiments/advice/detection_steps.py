@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runtime_matrix.experiments.analysis.columns import SCORES
 from runtime_matrix.experiments.records.row import Row
-from runtime_matrix.experiments.records.techniques import technique_key
+from runtime_matrix.experiments.records.techniques import technique_key, technique_label
 
 SELECT = "benchmark=[detection]"
 _OPTIONS = "benchmark.detection."
@@ -36,7 +36,8 @@ class _Advised:
 
     @property
     def key(self) -> str:
-        return technique_key(self.name, self.figure)
+        """Return the key of the factor that it gives on held-out responses."""
+        return technique_key(technique_label(self.name, self.figure))
 
 
 ADVISED = (  # the decision tree of the Optimization Guide, the cheapest first

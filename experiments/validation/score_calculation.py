@@ -28,6 +28,7 @@ from runtime_matrix.experiments.validation.ablation import Switch
 Floats = NDArray[np.float64]
 Calculation = Callable[[Floats, Floats], Floats]
 _LARGE = (20_000, 512)  # chunks and features
+_LARGE_REPEATS = 15
 _ROWS_PER_TURN = 400_000  # of features, a fifth of a second for the loop
 _TOLERANCE = 1e-9  # of float64 sums in another order
 INSTALL = "Numba is not installed: pip install 'runtime-matrix[detection]'"
@@ -105,7 +106,7 @@ def switches(scores: Scores, seed: int) -> list[Switch]:
     features_NF = np.hstack([scores.external_context_NH, scores.parametric_knowledge_NL])
     weights_F = np.random.default_rng(seed).random(features_NF.shape[1])
     own = Work(np.ascontiguousarray(features_NF), weights_F, max(1, _ROWS_PER_TURN // len(features_NF)))
-    large = random_work(*_LARGE, repeats=5, seed=seed)
+    large = random_work(*_LARGE, _LARGE_REPEATS, seed)
     numba = compiled()
     by_numba = numba.calculate if numba is not None else None
     ways: list[tuple[str, Work, Calculation | None, Calculation]] = [

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    pass
+from typing_extensions import override
+
+from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.records.metric import Metric, Reader, hidden
+from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.records.techniques import is_technique_key, technique_key
+from runtime_matrix.experiments.tasks.bench import Bench
+from runtime_matrix.experiments.validation.tasks.switched import ENDS, Opened, Switched
 
 DETECTION_SWITCHES = {  # name: key of the configuration, in the order of the table
     "cached scores": "responses.mode (off: computed)",
@@ -74,16 +83,25 @@ class DetectionTechniques(Switched[DetectionTechniquesConfig]):
 
     @override
     def further_keys(self, entry: Entry) -> Sequence[str]:
-        keys = [technique.key for technique in _TECHNIQUES if technique.label in entry.figures]
+        keys = [key for label in entry.figures if is_technique_key(key := technique_key(label))]
         return [*super().further_keys(entry), *(f"{key}{end}" for key in keys for end in ENDS)]
 
     @override
     def further(self, key: str) -> Metric | None:
-        for technique in _TECHNIQUES:
-            for end in ENDS:
-                if key == f"{technique.key}{end}":
-                    return hidden(key, part(technique.label, f"ratio{end}"))
+        for end in ENDS:
+            if is_technique_key(key.removesuffix(end)):
+                return hidden(key, _factor(key.removesuffix(end), f"ratio{end}"))
         return super().further(key)
+
+
+def _factor(key: str, name: str) -> Reader:
+    """Return a reader of a part of a technique's figures."""
+
+    def read(entry: Entry) -> float | None:
+        labels = [label for label in entry.figures if technique_key(label) == key]
+        return entry.table(labels[0]).get(name) if labels else None
+
+    return read
 
 
 TASK = DetectionTechniques()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from runtime_matrix.experiments.detector.techniques import techniques
-
 from runtime_matrix.experiments.advice.choose import Constraints
 from runtime_matrix.experiments.advice.detection_steps import ADVISED
 from runtime_matrix.experiments.advice.next_steps import next_steps
 from runtime_matrix.experiments.analysis.matrix import rows
+from runtime_matrix.experiments.detector.techniques import techniques
 from runtime_matrix.experiments.records.row import Row
 from tests.experiments.recorded import changed_row, make_record, result
 
