@@ -54,6 +54,12 @@ class Compiled:
 
     calculate: Calculation
     compile_s: float
+    version: str
+
+    @property
+    def phrase(self) -> str:
+        """Return what the switches of it leave out, for a table."""
+        return f"Numba {self.version}, without {self.compile_s:.1f} s of importing and compiling"
 
 
 def compiled() -> Compiled | None:
@@ -65,7 +71,7 @@ def compiled() -> Compiled | None:
         return None
     calculate: Calculation = numba.njit(by_loop)
     calculate(np.ones((2, 2)), np.ones(2))  # the first call compiles
-    return Compiled(calculate, time.perf_counter() - start)
+    return Compiled(calculate, time.perf_counter() - start, str(numba.__version__))
 
 
 @dataclass(frozen=True)
@@ -117,15 +123,16 @@ def switches(scores: Scores, seed: int) -> list[Switch]:
         ("scores by Numba instead of NumPy", own, by_numba, by_numpy),
         ("scores by Numba instead of NumPy, large", large, by_numba, by_numpy),
     ]
-    return [_switch(*way, numba.compile_s if numba is not None else None) for way in ways]
+    return [_switch(*way, numba) for way in ways]
 
 
-def _switch(name: str, work: Work, on: Calculation | None, off: Calculation, compile_s: float | None) -> Switch:
+def _switch(name: str, work: Work, on: Calculation | None, off: Calculation, numba: Compiled | None) -> Switch:
     if on is None:
         return Switch(name, list, list, unsupported=INSTALL)
     work.check_equal(on, off)
-    without = f", without {compile_s:.1f} s of importing and compiling" if compile_s and "Numba" in name else ""
-    return Switch(name, partial(work.run, on), partial(work.run, off), work=f"{work.size}{without}")
+    by_numba = numba is not None and on is numba.calculate
+    text = f"{work.size}; {numba.phrase}" if numba is not None and by_numba else work.size
+    return Switch(name, partial(work.run, on), partial(work.run, off), work=text)
 
 
 def grid_switch(scores: Scores) -> Switch:

@@ -25,14 +25,14 @@ FINE = {
 RUN = "python -m experiments.run runtime=eager benchmark=[detection] benchmark.detection.data=D hw=cpu"
 
 
-def cell(command: str = RUN, **figures: float | None) -> Row:
+def cell(command: str = RUN, /, **figures: float | None) -> Row:
     """Return a cell whose detection, and nothing else, was measured."""
     (row,) = rows([result(make_record("eager"))])
     nothing: dict[str, Any] = dict.fromkeys(row.figures)
     return changed_row(row, **{**nothing, **FINE, **figures}, command=command)
 
 
-def gain(name: str, low: float, high: float) -> dict[str, float]:
+def gain(name: str, low: float, high: float) -> dict[str, Any]:
     key = next(technique.key for technique in ADVISED if technique.name == name)
     return {key: (low + high) / 2, f"{key}_low": low, f"{key}_high": high}
 
@@ -53,7 +53,7 @@ def test_nothing_is_suggested_for_an_auc_that_is_high_and_well_known() -> None:
 
 
 def test_an_auc_that_may_be_chance_suggests_the_branch_in_its_order() -> None:
-    chance = {"detection_auc": 0.52, "detection_auc_low": 0.49, "detection_auc_high": 0.54}
+    chance: dict[str, Any] = {"detection_auc": 0.52, "detection_auc_low": 0.49, "detection_auc_high": 0.54}
     found = of_accuracy(cell(**chance, detection_auc_in_sample=0.54))
     words = [shlex.split(text)[-1].removeprefix("benchmark.detection.") for text in found.values()]
     assert words == ["threshold=f1", "heads=mutual_information", "search=grid", "ensemble=5"]
@@ -73,7 +73,7 @@ def test_a_missed_constraint_on_scores_suggests_the_branch() -> None:
 
 
 def test_a_shown_gain_is_suggested_and_one_that_is_not_shown_is_not() -> None:
-    gains = {**gain("threshold by F1", 1.05, 1.25), **gain("grid search", 0.9, 1.02)}
+    gains: dict[str, Any] = {**gain("threshold by F1", 1.05, 1.25), **gain("grid search", 0.9, 1.02)}
     found = of_accuracy(cell(**gains, detection_auc_low=0.5))
     whys = [why.partition(":")[0] for why in found]
     assert "a grid search over heads, layers and weights" not in whys
@@ -86,7 +86,7 @@ def test_gains_of_another_cell_count() -> None:
 
 
 def test_a_wide_interval_asks_for_more_responses() -> None:
-    wide: dict[str, float] = {"detection_auc_low": 0.64, "detection_auc_high": 0.76, "detection_responses": 200}
+    wide: dict[str, Any] = {"detection_auc_low": 0.64, "detection_auc_high": 0.76, "detection_responses": 200}
     (why,) = of_accuracy(cell(**wide))
     assert why == "more responses: about 800 instead of 200 would give the AUC to ± 0.03"
     (words,) = of_accuracy(cell(**wide)).values()
@@ -109,7 +109,7 @@ def test_overfitted_heads_suggest_fewer_and_no_grid() -> None:
 
 
 def test_what_was_tried_is_not_suggested_again() -> None:
-    weak = {"detection_auc_low": 0.5, "detection_auc_high": 0.72, "detection_responses": None}
+    weak: dict[str, Any] = {"detection_auc_low": 0.5, "detection_auc_high": 0.72, "detection_responses": None}
     tried = cell(f"{RUN} benchmark.detection.search=grid", **weak)
     assert not any("grid" in words for words in of_accuracy(cell(**weak), tried).values())
 
