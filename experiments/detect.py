@@ -19,6 +19,7 @@ from runtime_matrix.experiments.cli.gate_flags import whole_number
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import as_typed, command_line
 from runtime_matrix.experiments.detector.cross_fitting import cross_fitted
+from runtime_matrix.experiments.detector.fitting import fit
 from runtime_matrix.experiments.detector.pairing import paired
 from runtime_matrix.experiments.detector.scores import Scores
 from runtime_matrix.experiments.detector.setting import PUBLISHED, Setting
@@ -46,13 +47,21 @@ def _detect(options: argparse.Namespace) -> int:
     if options.techniques:
         chosen = techniques(scores.heads, options.seed)
         published, measured = gains(scores, chosen, options.seed, options.splits)
-        lines += ["", *detection.techniques_table(published, chosen, measured, read_claims()), ""]
+        notes = fit(scores, PUBLISHED).notes
+        lines += [
+            *(f"note: {note}" for note in notes),
+            "",
+            *detection.techniques_table(published, chosen, measured, read_claims()),
+            "",
+        ]
         lines += [detection.held_out_line(options.splits), detection.IN_SAMPLE, detection.FACTOR]
+        result["notes"] += notes
         result["techniques"] = detection_json.plain_techniques(published, chosen, measured)
     else:
         crossed = cross_fitted(scores, setting, options.seed, options.splits)
         lines += detection.judgement(crossed, setting)
-        result |= detection_json.plain_judgement(crossed, setting)
+        judgement = detection_json.plain_judgement(crossed, setting)
+        result |= {**judgement, "notes": [*result["notes"], *judgement["notes"]]}
     if options.against is not None:
         compared = paired(scores, _others(options), setting, options.seed, options.splits)
         lines += ["", *detection.comparison(compared, options.against)]

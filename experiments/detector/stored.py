@@ -224,13 +224,14 @@ def _notes(
             yield f"{others} {kind}{'s' * (others > 1)} left out: scored in few chunks"
     outside = sum(response.spans_outside for response in found)
     if outside:
-        yield f"{outside} spans of characters reach outside their response; chunks keep their stored labels"
+        verb = "s reach" if outside > 1 else " reaches"
+        yield f"{outside} span{verb} outside the text of the response; chunks keep their stored labels"
     without = sum(response.source is None for response in kept)
     if without:
         yield f"{_responses_of(without)} without source_id: each is a source of its own"
     repeated = len(kept) - len({response.name for response in kept})
     if repeated:
-        yield f"{repeated} ids occur again"
+        yield f"{_responses_of(repeated)} with the id of another"
 
 
 def _responses_of(count: int) -> str:

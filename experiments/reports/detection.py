@@ -1,4 +1,4 @@
-"""The judgement of a detector as text: figures, heads, a comparison of two scores, and techniques beside their claims."""
+"""The judgement of a detector as text: figures, heads, two scores compared, and techniques beside their claims."""
 
 from __future__ import annotations
 

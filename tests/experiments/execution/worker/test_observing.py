@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.config.schema import ScoringConfig
-from runtime_matrix.experiments.evaluation.observation_cache import Observations
 from runtime_matrix.experiments.evaluation.observing import observe
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest
 from runtime_matrix.experiments.execution.worker import observing
-from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
+from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.runtimes.base import LOGITS, Traits
 from tests.experiments.evaluation.observed_runtime import FakeObserved, fake_traits, observe_requests, same
+from tests.experiments.execution.worker.observe_many import bench_of
 
 REQUESTS = observe_requests(9)
 EXPECTED = observe(FakeObserved(), fake_traits(), REQUESTS)
@@ -34,34 +33,20 @@ class Failing(FakeObserved):
 
 
 @pytest.fixture
-def opened() -> Any:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def make(tmp_path: Path, opened: ExitStack) -> Callable[..., CellBench]:
+def make(tmp_path: Path) -> Iterator[Callable[..., CellBench]]:
     """Return a function that makes the bench of a cell with a fake runtime."""
-    nothing: Any = None
+    with ExitStack() as opened:
 
-    def make(
-        use: bool = True,
-        stored: bool = True,
-        runtime: Any = None,
-        traits: Traits | None = None,
-        report: Callable[[int, int], None] = lambda done, total: None,
-        **scoring: Any,
-    ) -> CellBench:
-        config = SimpleNamespace(
-            scoring=ScoringConfig(planning_window=WINDOW, **scoring), runtime=SimpleNamespace(name="fake")
-        )
-        loaded = LoadedRuntime(runtime or FakeObserved(), traits or fake_traits(), "cpu", nothing)
-        cell: Any = SimpleNamespace(config=config)
-        observations = Observations(tmp_path / "observations.sqlite" if stored else None, {"model": "m"}, use)
-        opened.callback(observations.close)
-        return CellBench(cell, lambda: loaded, nothing, nothing, observations, tmp_path, nothing, report, opened)
+        def make(
+            use: bool = True, stored: bool = True, runtime: Any = None, traits: Traits | None = None, **options: Any
+        ) -> CellBench:
+            path = tmp_path / "observations.sqlite" if stored else None
+            loaded = (runtime or FakeObserved(), traits or fake_traits())
+            bench = bench_of(loaded, path, use, planning_window=WINDOW, **options)
+            opened.callback(bench.observations.close)
+            return bench
 
-    return make
+        yield make
 
 
 def observed(bench: CellBench, requests: Sequence[ObserveRequest]) -> tuple[list[Observed], dict[str, Any]]:
