@@ -83,7 +83,8 @@ class DetectionTechniques(Switched[DetectionTechniquesConfig]):
 
     @override
     def further_keys(self, entry: Entry) -> Sequence[str]:
-        keys = [key for label in entry.figures if is_technique_key(key := technique_key(label))]
+        labels = [label for label in entry.figures if "ratio" in entry.table(label)]
+        keys = [key for label in labels if is_technique_key(key := technique_key(label))]
         return [*super().further_keys(entry), *(f"{key}{end}" for key in keys for end in ENDS)]
 
     @override
