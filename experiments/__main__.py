@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "show the matrix of recorded cells as a page, a table or data",
     "explain": "name the cause of what is slower, larger or less accurate than the reference",
     "reproduce": "measure a record again, and test whether it is reproduced",
+    "detect": "tell supported from unsupported answers by stored scores of attentions",
     "claims": "set what others claim beside what was measured",
     "advise": "name the best measured cell for a goal, and what to try next",
 }

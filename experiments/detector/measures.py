@@ -13,6 +13,7 @@ import numpy as np
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.scores import Bools, Floats
 
+_CELLS = 2**21  # numbers ranked at once, 16 MiB
 Measure = Callable[[Bools, Floats, Floats], Floats]  # of classes (R), scores (R) and weights (B, R): values (B)
 
 
@@ -42,10 +43,11 @@ def auc_of_columns(is_positive_R: Bools, scores_RC: Floats) -> Floats:
     from scipy.stats import rankdata  # takes a second to import
 
     positives = int(is_positive_R.sum())
-    negatives = len(is_positive_R) - positives
-    ranks_RC = rankdata(scores_RC, axis=0)
-    sums_C: Floats = ranks_RC[is_positive_R].sum(axis=0) - positives * (positives + 1) / 2
-    return sums_C / (positives * negatives)
+    pairs = positives * (len(is_positive_R) - positives)
+    width = max(1, _CELLS // len(scores_RC))
+    blocks = [scores_RC[:, at : at + width] for at in range(0, scores_RC.shape[1], width)]
+    sums_C: Floats = np.concatenate([rankdata(block, axis=0)[is_positive_R].sum(axis=0) for block in blocks])
+    return (sums_C - positives * (positives + 1) / 2) / pairs
 
 
 def weighted_auc(is_positive_R: Bools, scores_R: Floats, weights_BR: Floats) -> Floats:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime_matrix.experiments.config.errors import did_you_mean
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.measures import auc_of_columns
 from runtime_matrix.experiments.detector.scores import Bools, Floats, Ints, Scores
@@ -55,7 +54,7 @@ def named_heads(heads: Sequence[str], names: Sequence[str]) -> Ints:
     indices = {_plain(head): index for index, head in enumerate(heads)}
     for name in names:
         if _plain(name) not in indices:
-            raise DetectionError(f"there is no head {name}{did_you_mean(name, heads)}")
+            raise DetectionError(f"there is no head {name}; there are {len(heads)}, from {heads[0]} to {heads[-1]}")
     return np.array(list(dict.fromkeys(indices[_plain(name)] for name in names)))
 
 

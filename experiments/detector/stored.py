@@ -1,7 +1,7 @@
 """Stored scores of responses: the layout of ReDeEP's logs, as one JSON array or as JSON lines. More keys are allowed.
 
-A response has `scores`, a list of chunks. A chunk has the scores of heads (`prompt_attention_score`, "(layer, head)") and
-of layers (`parameter_knowledge_scores`, by "layer_3"), and its label, 1 for unsupported. Beside the layout,
+A response has `scores`, a list of chunks. A chunk has the scores of heads (`prompt_attention_score`, "(layer, head)"),
+those of layers (`parameter_knowledge_scores`, "layer_3"), and its label, 1 for unsupported. Beside the layout,
 `baselines` may hold further scores of the response. What cannot be used is left out and counted in the notes.
 """
 
@@ -224,13 +224,14 @@ def _notes(
             yield f"{others} {kind}{'s' * (others > 1)} left out: scored in few chunks"
     outside = sum(response.spans_outside for response in found)
     if outside:
-        yield f"{outside} spans of characters reach outside their response; chunks keep their stored labels"
+        verb = "s reach" if outside > 1 else " reaches"
+        yield f"{outside} span{verb} outside the text of the response; chunks keep their stored labels"
     without = sum(response.source is None for response in kept)
     if without:
         yield f"{_responses_of(without)} without source_id: each is a source of its own"
     repeated = len(kept) - len({response.name for response in kept})
     if repeated:
-        yield f"{repeated} ids occur again"
+        yield f"{_responses_of(repeated)} with the id of another"
 
 
 def _responses_of(count: int) -> str:

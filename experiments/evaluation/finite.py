@@ -1,8 +1,9 @@
-"""Checks of a runtime's logits: which values are valid, which are errors, and which top tokens are tied.
+"""Checks of a runtime's outputs: which logits are valid, which are errors, and which top tokens are tied.
 
 Minus infinity is valid if another entry of the row is finite: a model with a padded vocabulary masks the padding.
 Errors are NaN or plus infinity anywhere, and rows of minus infinity only. The maximum of a row reveals all three,
-since torch returns NaN for a row that contains one. A scored token must have a finite log-probability.
+since torch returns NaN for a row that contains one. A scored token must have a finite log-probability. Other
+outputs must be finite.
 
 Shapes: V vocabulary.
 """
@@ -31,11 +32,14 @@ def check_highest(highest: torch.Tensor, where: str) -> None:
         check_numbers(highest.flatten().tolist(), where)
 
 
-def check_numbers(values: Iterable[float], where: str) -> None:
-    """Raise FloatingPointError for the first value that is not finite; `where` as in `check_highest`."""
+def check_numbers(values: Iterable[float], where: str, what: str = "logits") -> None:
+    """Raise FloatingPointError for the first value that is not finite; `where` as in `check_highest`.
+
+    `what` names the output that the values come from.
+    """
     for value in values:
         if not math.isfinite(value):
-            raise FloatingPointError(f"the runtime's logits are not finite ({_name(value)}) at {where}")
+            raise FloatingPointError(f"the runtime's {what} are not finite ({_name(value)}) at {where}")
 
 
 def tied(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""A cache of texts by key in a SQLite file. Problems with the file are noted and never raised: they cost time only."""
+"""A cache of texts or bytes by key in a SQLite file. Problems with the file are noted and never raised.
+
+They cost time only.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,31 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", str, bytes)
 
 _AT_ONCE = 500  # keys per query; SQLite allows some thousand
 
 
-class KeptTexts:
-    """One table of a file, safe for several processes. With `path` None nothing is stored.
+class Kept(Generic[T]):
+    """One table of values of one type, safe for several processes. With `path` None nothing is stored.
 
+    A `temporary` one needs no path: it is on disk, private, and gone when it is closed or the process ends.
     A damaged file is set aside and replaced; if none can be written, nothing is stored. `note` describes both.
     """
 
-    def __init__(self, path: Path | None, table: str):
+    def __init__(self, path: Path | None, table: str, kind: type[T], temporary: bool = False):
         self._path, self._table = path, table
+        self._kind: type[T] = kind
         self._database: sqlite3.Connection | None = None
         self.note: str | None = None
-        if path is not None:
+        if path is not None or temporary:
             self._guarded(self._open)
 
-    def get(self, keys: Sequence[Any]) -> dict[Any, str]:
-        """Return the stored texts by key; keys without a text are left out."""
-        texts: dict[Any, str] = {}
+    def get(self, keys: Sequence[Any]) -> dict[Any, T]:
+        """Return the stored values by key; keys without a value of the type are left out."""
+        values: dict[Any, T] = {}
 
         def read() -> None:
             assert self._database is not None
@@ -35,14 +42,14 @@ class KeptTexts:
                 part = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, text FROM {self._table} WHERE key IN ({marks})"
-                texts.update(self._database.execute(query, part))
+                values.update(self._database.execute(query, part))
 
         if self._database is not None:
             self._guarded(read)
-        return {key: text for key, text in texts.items() if isinstance(text, str)}
+        return {key: value for key, value in values.items() if isinstance(value, self._kind)}
 
-    def put(self, rows: Iterable[tuple[Any, str]]) -> None:
-        """Store (key, text) rows in one transaction, in place of earlier texts."""
+    def put(self, rows: Iterable[tuple[Any, T]]) -> None:
+        """Store (key, value) rows in one transaction, in place of earlier values."""
         batch = list(rows)
 
         def write() -> None:
@@ -60,12 +67,14 @@ class KeptTexts:
         self._database = None
 
     def _open(self) -> None:
-        assert self._path is not None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite's name for a temporary database is the empty one.
+        self._database = sqlite3.connect(self._path or "", timeout=30.0, check_same_thread=False)
         # With these, a killed process loses nothing; a power failure may lose the last batches.
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
+        # A column of type TEXT keeps bytes as they are.
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {self._table} (key BLOB PRIMARY KEY, text TEXT)")
 
     def _guarded(self, work: Any) -> None:
@@ -83,13 +92,14 @@ class KeptTexts:
                     error, sqlite3.OperationalError
                 )
                 if not is_damaged or attempt or not self._set_aside():
-                    self.note = f"{self._path} cannot be used ({error}): nothing is stored"
+                    self.note = f"{self._path or 'a temporary file'} cannot be used ({error}): nothing is stored"
                     return
             else:
                 return
 
     def _set_aside(self) -> bool:
-        assert self._path is not None
+        if self._path is None:
+            return False
         aside = self._path.with_name(f"{self._path.name}.damaged")
         try:
             os.replace(self._path, aside)
@@ -100,3 +110,10 @@ class KeptTexts:
                 os.unlink(f"{self._path}{end}")
         self.note = f"{self._path} was damaged: set aside as {aside.name} and replaced by a new one"
         return True
+
+
+class KeptTexts(Kept[str]):
+    """A table of texts."""
+
+    def __init__(self, path: Path | None, table: str):
+        super().__init__(path, table, str)

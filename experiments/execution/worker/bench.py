@@ -21,6 +21,7 @@ from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
 from runtime_matrix.experiments.evaluation.faces import Decoded, Face, face_of
 from runtime_matrix.experiments.evaluation.generation import GenerationReport
+from runtime_matrix.experiments.evaluation.observation_cache import Observations
 from runtime_matrix.experiments.evaluation.requests import (
     Decoding,
     Failed,
@@ -34,6 +35,7 @@ from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
+from runtime_matrix.experiments.execution.worker.observing import Observer
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart, cpu_since
@@ -68,6 +70,7 @@ class CellBench:
     load: Callable[[], LoadedRuntime]
     text: Text | None
     responses: Responses
+    observations: Observations
     folder: Path
     meter: PeakMeter
     report: Callable[[int, int], None]  # (done, total)
@@ -214,6 +217,10 @@ class CellBench:
     def scorer(self, requests: int) -> Scorer:
         """Return a scorer whose progress counts up to `requests`."""
         return Scorer(self, requests)
+
+    def observer(self, requests: int) -> Observer:
+        """Return an observer whose progress counts up to `requests`; skips the benchmark without the outputs."""
+        return Observer(self, requests)
 
     def answers(self, prompts: Sequence[TextPrompt], decoding: Decoding, on_text: OnText | None = None) -> Answers:
         """Return the texts of each prompt, cached ones included; `on_text` is called when a text is finished."""

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
@@ -15,6 +16,7 @@ from runtime_matrix.experiments.config import models
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, full_name, load_class
+from runtime_matrix.experiments.evaluation.observation_cache import Observations
 from runtime_matrix.experiments.evaluation.probe import probe
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftModel, Lookup
@@ -208,9 +210,22 @@ def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
 
 def make_responses(cell: Cell, current: Environment) -> Responses:
     """Return the response cache, keyed by everything that outputs may depend on; `current` is this environment."""
+    return Responses(_stored(cell, "responses.sqlite"), _identity(cell, current), cell.uses_responses)
+
+
+def make_observations(cell: Cell, current: Environment) -> Observations:
+    """Return the cache of observed responses, with the same keys and rules as the response cache."""
+    return Observations(_stored(cell, "observations.sqlite"), _identity(cell, current), cell.uses_responses)
+
+
+def _stored(cell: Cell, name: str) -> Path | None:
+    return cell.artifacts / name if cell.config.responses.mode != "never" else None
+
+
+def _identity(cell: Cell, current: Environment) -> JsonObject:
     config = cell.config
     hardware = cell.hardware(device.resolve(config.hw)[0])
-    identity = {
+    return {
         "model": cell.facts.digest,
         "runtime": asdict(config.runtime),
         "calibration": asdict(config.calibration),
@@ -220,8 +235,6 @@ def make_responses(cell: Cell, current: Environment) -> Responses:
         "machine": [machine_facts(current), current.versions],
         "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
     }
-    is_stored = config.responses.mode != "never"
-    return Responses(cell.artifacts / "responses.sqlite" if is_stored else None, identity, cell.uses_responses)
 
 
 def classify(error: BaseException) -> tuple[Status, str]:

@@ -125,12 +125,15 @@ class CellPlugin:
                 self._progress.send(message)
 
     def _make(self) -> CellBench:
-        meter = PeakMeter()
+        meter, current = PeakMeter(), self._environment()
+        observations = loading.make_observations(self.cell, current)
+        self._opened.callback(observations.close)
         return CellBench(
             self.cell,
             lambda: self._load(meter),
             loading.make_text(self.cell),
-            loading.make_responses(self.cell, self._environment()),
+            loading.make_responses(self.cell, current),
+            observations,
             self.folder,
             meter,
             lambda done, total: self.tell("items", done, total),

@@ -147,16 +147,20 @@ def test_another_dtype_is_compared_with_the_reference_in_both_dtypes(run: Run, t
     assert same["max_logit_difference"] < agreement["figures"]["max_logit_difference"]
 
 
-def test_responses_of_other_instruction_sets_are_not_reused(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["Responses", "Observations"])
+def test_responses_of_other_instruction_sets_are_not_reused(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     made, identities = cell("runtime=fake", "model=random", artifacts=artifacts), []
 
-    def responses(path: Path | None, identity: dict[str, object], uses: bool) -> None:
+    def cache(path: Path | None, identity: dict[str, object], uses: bool) -> None:
+        assert path == artifacts / f"{kind.lower()}.sqlite"
         identities.append(identity)
 
-    monkeypatch.setattr(loading, "Responses", responses)
+    monkeypatch.setattr(loading, kind, cache)
     here = environment()
     for sets in (["avx2"], ["avx2", "avx512f"]):
-        loading.make_responses(made, replace(here, instruction_sets=sets))
+        getattr(loading, f"make_{kind.lower()}")(made, replace(here, instruction_sets=sets))
     assert identities[0]["machine"] != identities[1]["machine"]
     assert identities[0] | {"machine": None} == identities[1] | {"machine": None}
 

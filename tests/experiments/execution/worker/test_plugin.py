@@ -44,7 +44,7 @@ def test_numbers_and_null_are_valid_figures(tmp_path: Path, figures: dict[str, A
 def bench_of(cell: Any, runtime: Any, traits: Any, folder: Path) -> CellBench:
     nothing: Any = None
     loaded = LoadedRuntime(runtime, traits, "cpu", nothing)
-    return CellBench(cell, lambda: loaded, nothing, nothing, folder, nothing, nothing, ExitStack())
+    return CellBench(cell, lambda: loaded, nothing, nothing, nothing, folder, nothing, nothing, ExitStack())
 
 
 def test_a_batch_larger_than_the_runtime_s_is_skipped_with_the_reason(tmp_path: Path) -> None:
