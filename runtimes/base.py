@@ -23,7 +23,7 @@ ReadOnlyJson = Mapping[str, Any]  # JSON with keys defined elsewhere, such as a 
 LOGITS = frozenset({"logits"})  # the default outputs of `Runtime.forward`
 # Scores of a token by which unsupported answers are detected: ReDeEP, Sun et al. 2024, arXiv 2410.11414. See `Outputs`.
 EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE = "external_context", "parametric_knowledge"
-ATTENDED_SHARE = 0.1  # share of the context's tokens, the most attended ones, that an External Context Score reads
+ATTENDED_ONE_IN = 10  # an External Context Score reads one in so many of the context's tokens: the most attended
 
 
 class Unsupported(Exception):
@@ -238,8 +238,8 @@ class Outputs:
     """The outputs of one call of `Runtime.forward`, in float32 on the runtime's device; None: not requested.
 
     `external_context_BKLH`: for each head, the cosine between the token's last state and the mean last state of the
-    context tokens that the head attends to most (`ATTENDED_SHARE`, rounded down, at least one). The last state is that
-    after the final norm, as transformers returns it. -1 to 1.
+    context tokens that the head attends to most (one in `ATTENDED_ONE_IN`, rounded down, at least one). The last state
+    is that after the final norm, as transformers returns it. -1 to 1.
     `parametric_knowledge_BKL`: for each layer, the Jensen-Shannon divergence between the distributions over the
     vocabulary before and after the layer's feed-forward network, each through the final norm and the head. In nats, 0
     to ln 2.

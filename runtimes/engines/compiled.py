@@ -141,7 +141,7 @@ class Compiled(Runtime):
             at_BK = model.first_B1(len(lengths))
         else:
             at_BK = to_device(at_BK if at_BK is not None else last_positions(lengths), model.device)
-        plan = ForwardPlan(to_device(ids_BT, model.device), span, at_BK, cache, outputs)
+        plan = ForwardPlan(to_device(ids_BT, model.device), span, at_BK, cache)
         logits_BKV = self._run(plan)
         if cache is not None:
             cache.advance(lengths)

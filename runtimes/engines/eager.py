@@ -13,7 +13,9 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.base import (
+    EXTERNAL_CONTEXT,
     LOGITS,
+    PARAMETRIC_KNOWLEDGE,
     Hardware,
     ModelSource,
     Outputs,
@@ -22,9 +24,12 @@ from runtime_matrix.runtimes.base import (
     Runtime,
     Traits,
     Weights,
+    check_contexts,
     check_outputs,
 )
-from runtime_matrix.runtimes.engines import head, last_layer, shared_prefix, torch_profile
+from runtime_matrix.runtimes.engines import attention, head, last_layer, observation, shared_prefix, torch_profile
+from runtime_matrix.runtimes.engines.grouped_attention import register
+from runtime_matrix.runtimes.engines.observation import Observation
 from runtime_matrix.runtimes.engines.plan import CURRENT, ForwardPlan
 from runtime_matrix.runtimes.engines.positions import is_step, last_positions
 from runtime_matrix.runtimes.engines.shared_prefix import Branch, BranchCall, Packed
@@ -70,6 +75,8 @@ class Eager(Runtime):
         last_layer.run_for_wanted(loaded.module)
         shares = shared_prefix.can_share(loaded.module, loaded.attention, hw.device)
         loaded.traits = replace(loaded.traits, shares_prefix=shares, packs_rows=shares)
+        if observation.can_observe(loaded.module):
+            _make_observable(loaded)
         self._loaded = loaded
         return loaded.traits
 
@@ -95,7 +102,13 @@ class Eager(Runtime):
     ) -> Outputs:
         model = self._model
         check_outputs(outputs, model.traits)
-        plan = _planned(model, ids_BT, lengths, cache, at_BK, outputs)
+        check_contexts(outputs, contexts, lengths, cache)
+        plan = _planned(model, ids_BT, lengths, cache, at_BK)
+        if not outputs <= LOGITS:
+            # The last states of the context are read too, so the last layer runs for all tokens.
+            plan = replace(
+                plan, last_M=None, observation=Observation.of(plan.at_BK, contexts or [*map(range, lengths)])
+            )
         token = CURRENT.set(plan)
         try:
             logits_BKV = _run(model, plan)
@@ -103,7 +116,7 @@ class Eager(Runtime):
             CURRENT.reset(token)
         if plan.cache is not None:
             plan.cache.advance(lengths)
-        return Outputs(logits_BKV.float())
+        return _outputs(model, logits_BKV.float(), plan.observation, outputs)
 
     @override
     def synchronize(self) -> None:
@@ -132,7 +145,6 @@ def _planned(
     lengths: Sequence[int],
     cache: SlotCache | Branch | None,
     at_BK: torch.Tensor | None,
-    outputs: frozenset[str],
 ) -> ForwardPlan:
     """Return the plan of one forward; a decode step copies only the ids to the device."""
     branch, own = (cache, cache.own) if isinstance(cache, Branch) else (None, cache)
@@ -152,7 +164,6 @@ def _planned(
         span=span,
         at_BK=at_BK,
         cache=own,
-        outputs=outputs,
         mask_BTS=mask_BTS,
         branch=BranchCall(branch, packed, last_M) if branch is not None else None,
         last_M=last_M,
@@ -177,15 +188,53 @@ def _run(model: TorchModule, plan: ForwardPlan) -> torch.Tensor:
     if model.attention == FLASH:
         # FlashAttention 2 takes no mask, which rows of different lengths need. Each forward sets the kernel in the
         # configuration, which is safe because no other engine uses this module.
-        model.module.config._attn_implementation = FLASH if plan.mask_BTS is None else "sdpa"
+        model.module.config._attn_implementation = _kernel(plan)
     logits_BKV: torch.Tensor = model.module(
         input_ids=plan.ids_BT,
         position_ids=model.in_range(plan.span.positions_BT),
         attention_mask=plan.mask_BTS,
         past_key_values=held,
         use_cache=True,
+        **({"observation": plan.observation} if plan.observation is not None else {}),
     ).logits
     return logits_BKV
+
+
+def _kernel(plan: ForwardPlan) -> str:
+    """Return the kernel of a forward that is configured with FlashAttention 2."""
+    if plan.observation is not None:
+        return attention.KERNEL
+    return FLASH if plan.mask_BTS is None else "sdpa"
+
+
+def _make_observable(model: TorchModule) -> None:
+    """Declare the outputs beside logits, and register what computes them."""
+    notes = model.traits.notes
+    if model.attention == "eager":
+        attention.use_observed_eager(model.module)
+    elif model.attention == FLASH:
+        register(attention.KERNEL, attention.attend)
+        notes += (f"outputs beside logits: computed with sdpa, since {FLASH} takes no observation",)
+    observation.register(model.module, _current_observation)
+    more = frozenset({EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE})
+    model.traits = replace(model.traits, outputs=LOGITS | more, notes=notes)
+
+
+def _current_observation() -> Observation | None:
+    plan = CURRENT.get()
+    return plan.observation if plan is not None else None
+
+
+def _outputs(model: TorchModule, logits_BKV: torch.Tensor, seen: Observation | None, wanted: frozenset[str]) -> Outputs:
+    """Return the wanted outputs. Called after the forward: the head is applied to other states than its own."""
+    if seen is None:
+        return Outputs(logits_BKV)
+    module = model.module
+    knowledge_BKL = None
+    if PARAMETRIC_KNOWLEDGE in wanted:
+        knowledge_BKL = seen.parametric_knowledge(observation.final_norm(module), module.get_output_embeddings())
+    context_BKLH = seen.external_context() if EXTERNAL_CONTEXT in wanted else None
+    return Outputs(logits_BKV, context_BKLH, knowledge_BKL)
 
 
 def _run_branch(model: TorchModule, plan: ForwardPlan, branch: BranchCall, held: Any) -> torch.Tensor:

@@ -1,13 +1,14 @@
-"""The two forms in which a `transformers` model is exported as one ONNX graph: growing past, or fixed slots.
+"""The forms in which a `transformers` model is exported as one ONNX graph: growing past, fixed slots, or no cache.
 
-Inputs of both: ids_BT, positions_BT, at_BK, and key.i and value.i for layer i. Outputs: logits (B, K, V), and new_key.i
-and new_value.i.
+Inputs of the first two: ids_BT, positions_BT, at_BK, and key.i and value.i for layer i. Outputs: logits (B, K, V), and
+new_key.i and new_value.i.
 
 * `Past`: present = past + new. mask_BTS (B, 1, T, P + T) is true where a token attends to a slot; key.i is (B, H, P, D)
   and new_key.i (B, H, P + T, D). All rows use the same slot indices. No unused slots are read: the form for a CPU.
 * `Static`: key.i and new_key.i are both (B, H, N, D) and may share an address. New tokens are written at `positions`,
   since slot = position. slots_S is arange(S): attention covers the first S slots. A step copies no cached keys or
   values and changes no address: the form for a GPU.
+* `Observed`, in `observed_form.py`: no keys and values, and all outputs of `base.Outputs`.
 
 Shapes: B rows, T new tokens per row, K requested positions, H key-value heads, P slots of the past, N slots, S visible
 slots, D head width, E hidden width, V vocabulary.
@@ -64,6 +65,11 @@ class Graph(torch.nn.Module):
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
 
     @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs."""
+        return ["logits", *(f"new_{name}" for name in self.held_names)]
+
+    @property
     def held_names(self) -> list[str]:
         """Names of the cache inputs: the keys of all layers, then the values of all layers."""
         return [f"{kind}.{layer}" for kind in ("key", "value") for layer in range(self.layers)]
@@ -80,6 +86,10 @@ class Graph(torch.nn.Module):
     @abstractmethod
     def held_slots(self) -> int:
         """Number of slots of the example's keys and values."""
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the example inputs in the order of `forward`: by position, the cache inputs as one list."""
+        return (*self.example().values(), self.held_example())
 
     def held_example(self) -> list[torch.Tensor]:
         """Return zeros (B, H, N, D) for each cache input."""

@@ -128,19 +128,18 @@ def export(module: Any, folder: Path, form: Form) -> None:
     Raises Unsupported if `torch.onnx.export` cannot export the module.
     """
     graph = form.graph(module).eval()
-    example = graph.example()
     try:
         # The exporter reports its progress on standard output and warns about its own internals.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
-                (*example.values(), graph.held_example()),
+                graph.arguments(),
                 folder / GRAPH,
                 dynamo=True,
                 opset_version=form.opset,
-                input_names=[*example, *graph.held_names],
-                output_names=["logits", *(f"new_{name}" for name in graph.held_names)],
+                input_names=[*graph.example(), *graph.held_names],
+                output_names=graph.output_names,
                 dynamic_shapes=graph.dynamic(),
                 verbose=False,
             )

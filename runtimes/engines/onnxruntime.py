@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +13,30 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Runtime, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.base import (
+    EXTERNAL_CONTEXT,
+    LOGITS,
+    PARAMETRIC_KNOWLEDGE,
+    Hardware,
+    ModelSource,
+    Outputs,
+    Phase,
+    Runtime,
+    Traits,
+    Unsupported,
+    Weights,
+    check_contexts,
+    check_outputs,
+)
 from runtime_matrix.runtimes.engines import exported_graph, onnx_graph, onnx_profile
 from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.exported_graph import ELEMENTS, ExportedGraph
 from runtime_matrix.runtimes.engines.graph_forms import Form, Past, Static
+from runtime_matrix.runtimes.engines.observed_form import Observed
+from runtime_matrix.runtimes.engines.past import PastCache
+from runtime_matrix.runtimes.engines.past_branch import PastBranch
 from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
+from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
 from runtime_matrix.runtimes.operations import Operation
@@ -101,13 +120,23 @@ class _Loader:
             session = open_session()
         return _Session(session, graph, graph.traits(model, self.dtype), open_session)
 
+    def observed(self, model: ModelSource, hw: Hardware) -> Any:
+        """Return a session over the graph with all outputs; export the graph if it is not in the artifact cache."""
+        folder = onnx_graph.exported(model, self.weights, self.dtype, hw, lambda name: nullcontext(), Observed())
+        return _session(folder / onnx_graph.GRAPH, self.provider, dict, hw.threads)
+
 
 class OnCpu(PastGraph):
-    """Passes tensors as NumPy arrays of the same memory: I/O binding of each tensor would cost more than it saves."""
+    """Passes tensors as NumPy arrays of the same memory: I/O binding of each tensor would cost more than it saves.
+
+    Outputs beside logits come from a graph of their own, opened at their first use, so that other forwards do not
+    compute them.
+    """
 
     def __init__(self, loader: _Loader):
         self._loader = loader
         self._session: Any = None
+        self._observed: Any = None
 
     @override
     def load(
@@ -115,7 +144,37 @@ class OnCpu(PastGraph):
     ) -> Traits:
         self._loaded = loaded = self._loader.load(model, hw, phase, Past())
         self._session = loaded.session
-        return self._describe(loaded.graph, loaded.traits)
+        self._open_observed = partial(self._loader.observed, model, hw)
+        more = frozenset({EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE})
+        return self._describe(loaded.graph, replace(loaded.traits, outputs=LOGITS | more))
+
+    @override
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        lengths: Sequence[int],
+        cache: PastCache | PastBranch | None = None,
+        at_BK: torch.Tensor | None = None,
+        *,
+        outputs: frozenset[str] = LOGITS,
+        contexts: Sequence[range] = (),
+    ) -> Outputs:
+        if outputs <= LOGITS:
+            return super().forward(ids_BT, lengths, cache, at_BK, outputs=outputs)
+        check_outputs(outputs, self._traits)
+        check_contexts(outputs, contexts, lengths, cache)
+        if self._observed is None:
+            self._observed = self._open_observed()
+        context_B2 = torch.tensor([[context.start, context.stop] for context in contexts or map(range, lengths)])
+        inputs = {"ids": ids_BT, "at": last_positions(lengths) if at_BK is None else at_BK, "context": context_B2}
+        names = ("logits", EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE)
+        arrays = self._observed.run(names, {name: value.contiguous().numpy() for name, value in inputs.items()})
+        logits_BKV, context_BKLH, knowledge_BKL = map(torch.from_numpy, arrays)
+        return Outputs(
+            logits_BKV.float(),
+            context_BKLH if EXTERNAL_CONTEXT in outputs else None,
+            knowledge_BKL if PARAMETRIC_KNOWLEDGE in outputs else None,
+        )
 
     @override
     def _execute(self, inputs: Tensors, keep: bool) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
@@ -138,7 +197,7 @@ class OnCpu(PastGraph):
 
     @override
     def close(self) -> None:
-        self._session = None
+        self._session = self._observed = None
 
 
 class OnGpu(StaticGraph):

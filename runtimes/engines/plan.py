@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime_matrix.runtimes.base import LOGITS
+from runtime_matrix.runtimes.engines.observation import Observation
 from runtime_matrix.runtimes.engines.shared_prefix import BranchCall, Packed
 from runtime_matrix.runtimes.engines.slots import SlotCache, Span
 
@@ -26,7 +26,7 @@ class ForwardPlan:
     span: Span  # where the new tokens go
     at_BK: torch.Tensor  # indices into T of the requested positions
     cache: SlotCache | None = None  # for a branch, its own slots; None: no keys and values are kept
-    outputs: frozenset[str] = LOGITS  # names of the outputs to return, see `base.Traits`
+    observation: Observation | None = None  # collects what outputs other than logits are computed from
     mask_BTS: torch.Tensor | None = (
         None  # (B, 1, T, S); None: one token that sees all slots, or causal attention without a past
     )

@@ -68,4 +68,8 @@ class ToHost(Chosen):
         outputs: frozenset[str] = LOGITS,
         contexts: Sequence[range] = (),
     ) -> Outputs:
-        return Outputs(self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs).logits_BKV.cpu())
+        found: dict[str, Any] = vars(
+            self._loaded.forward(ids_BT, lengths, cache, at_BK, outputs=outputs, contexts=contexts)
+        )
+        moved: dict[str, Any] = {name: None if value is None else value.cpu() for name, value in found.items()}
+        return Outputs(**moved)

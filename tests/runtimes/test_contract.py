@@ -20,11 +20,13 @@ import pytest
 import torch
 
 from runtime_matrix.experiments.cells.data import BUNDLED
+from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class
 from runtime_matrix.experiments.execution.worker.loading import make_stepping
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Runtime, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
-from tests.runtimes import contract_cases, on_card
+from runtime_matrix.runtimes.weights.full import Full
+from tests.runtimes import contract_cases, full_attentions, on_card
 from tests.runtimes.contract_cases import Case
 
 # What reads quantized checkpoints, and what quantizes by a text, patches transformers when it is imported: these keep
@@ -71,12 +73,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def calibration_ids() -> list[list[int]]:
+    ids: list[list[int]] = torch.randint(3, 120, (40, 128), generator=torch.Generator().manual_seed(0)).tolist()
+    return ids
+
+
 def load(name: str, case: Case, model: Path, artifacts: Path) -> Subject:
     """Load a case on the host as a cell does, or skip with the reason why this machine cannot."""
     folder, hardware = case.checkpoint or model, Hardware("cpu", 1, artifacts)
     source = ModelSource(case.checkpoint.name if case.checkpoint else "contract", folder)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, 120, (40, 128), generator=generator).tolist() if case.needs_calibration else ()
+    ids = calibration_ids() if case.needs_calibration else ()
     try:
         runtime = make_stepping(case.config, "tested here")
         runtime.check(hardware)
@@ -165,10 +171,56 @@ def test_logits_are_eager_s(
 
 
 def test_outputs_that_the_traits_do_not_name_are_refused(subject: Subject, ids_BT: torch.Tensor) -> None:
-    assert subject.traits.outputs == {"logits"}
-    with pytest.raises(ValueError, match=r"^this runtime has no output hidden, scores: ask for logits$"):
+    known = ", ".join(sorted(subject.traits.outputs))
+    with pytest.raises(ValueError, match=f"^this runtime has no output hidden, scores: ask for {known}$"):
         subject.runtime.forward(ids_BT, [8, 8], outputs=frozenset({"logits", "scores", "hidden"}))
-    subject.runtime.forward(ids_BT, [8, 8], outputs=subject.traits.outputs)
+
+
+def test_outputs_beside_logits_are_those_of_whole_attentions(
+    subject: Subject, tolerance: float, model: Path, artifacts: Path
+) -> None:
+    """Rows of different lengths in one batch; over changed weights, transformers computes with the same ones."""
+    case, wanted = subject.case, subject.traits.outputs
+    if wanted == {"logits"}:
+        names = ("eager", "eager_attention", "onnxruntime", "weights nf4", "weights gptq_3bit", "placement offload")
+        assert case is None or subject.name not in names
+        pytest.skip("it gives logits only")
+    weights: Weights = Full()
+    if case is not None:
+        if case.checkpoint is not None:
+            pytest.skip("its checkpoint's layers compute in half precision, with whole attentions too")
+        options = {key: value for key, value in case.config.weights.items() if key not in NO_OPTIONS}
+        weights = load_class(case.config.weights["target"])(**options)
+    if weights.form == "onnx":
+        pytest.skip("its weights are quantized in the graph, which transformers cannot run")
+    ids_BT = torch.randint(3, 120, (2, 64), generator=torch.Generator().manual_seed(2))
+    at_BK, contexts, lengths = torch.tensor([[41, 50, 63], [33, 40, 50]]), [range(2, 40), range(0, 21)], [64, 51]
+    found = subject.runtime.forward(ids_BT, lengths, None, at_BK, outputs=wanted, contexts=contexts)
+    plain = subject.runtime.forward(ids_BT, lengths, None, at_BK)
+    torch.testing.assert_close(found.logits_BKV, plain.logits_BKV, atol=tolerance, rtol=0)
+    assert found.external_context_BKLH is not None
+    assert found.parametric_knowledge_BKL is not None
+    source, hardware = ModelSource("contract", model), Hardware("cpu", 1, artifacts)
+    ids = calibration_ids() if weights.needs_calibration else ()
+    for row in range(2):
+        module = weights.load(LoadRequest(source, subject.traits.dtype, "eager", hardware, ids))
+        row_ids = ids_BT[row, : lengths[row]]
+        external, knowledge = full_attentions.scores(module, row_ids, at_BK[row].tolist(), contexts[row])
+        torch.testing.assert_close(found.external_context_BKLH[row], external, atol=tolerance, rtol=0)
+        torch.testing.assert_close(found.parametric_knowledge_BKL[row], knowledge, atol=tolerance, rtol=0)
+
+
+def test_contexts_that_do_not_fit_are_refused(subject: Subject, ids_BT: torch.Tensor) -> None:
+    runtime, wanted = subject.runtime, subject.traits.outputs
+    if wanted == {"logits"}:
+        pytest.skip("it gives logits only")
+    with pytest.raises(ValueError, match=r"^external_context needs the context of each of 2 rows, not 1$"):
+        runtime.forward(ids_BT, [8, 8], outputs=wanted, contexts=[range(0, 4)])
+    for context in (range(0, 9), range(3, 3), range(-1, 4), range(0, 8, 2)):
+        with pytest.raises(ValueError, match="is not a part of a row of 8 tokens"):
+            runtime.forward(ids_BT, [8, 8], outputs=wanted, contexts=[range(0, 4), context])
+    with pytest.raises(ValueError, match="computed without a cache only"):
+        runtime.forward(ids_BT, [8, 8], runtime.new_cache(2, 16), outputs=wanted, contexts=[range(0, 4)] * 2)
 
 
 def test_cache_equals_recompute_for_rows_of_different_length(
