@@ -166,7 +166,8 @@ def _lengthened(request: ObserveRequest, others: Sequence[ObserveRequest], token
 
 def _sizes(requests: Sequence[ObserveRequest]) -> str:
     lengths = [len(request.ids) for request in requests]
-    return f"{len(requests)} responses of {min(lengths):,} to {max(lengths):,} tokens"
+    ends = dict.fromkeys((f"{min(lengths):,}", f"{max(lengths):,}"))
+    return f"{len(requests)} responses of {' to '.join(ends)} tokens"
 
 
 def _unsupported(name: str, reason: str) -> Switch:

@@ -28,7 +28,7 @@ def table(figures: Mapping[str, JsonObject], scores: Scores, data: str, splits: 
     lines = [
         f"Techniques on {len(scores.responses)} responses, {unsupported} of them unsupported ({data}): chosen on one "
         f"half of the responses and judged on the other, over {splits} splits; in-sample on all of them. The factor is "
-        "held out, over that of the published setting.",
+        "that of the held-out figure over the published setting's.",
         "",
         "| technique, figure | in-sample | held out | factor [95 %] |",
         "| --- | ---: | ---: | ---: |",

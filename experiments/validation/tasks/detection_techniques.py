@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -14,6 +15,8 @@ from runtime_matrix.experiments.records.metric import Metric, Reader, hidden
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.records.techniques import is_technique_key, technique_key
 from runtime_matrix.experiments.tasks.bench import Bench
+from runtime_matrix.experiments.tasks.detection_data import load
+from runtime_matrix.experiments.tasks.task import BUNDLED_DATA
 from runtime_matrix.experiments.validation.tasks.switched import ENDS, Opened, Switched
 
 DETECTION_SWITCHES = {  # name: key of the configuration, in the order of the table
@@ -46,7 +49,7 @@ class DetectionTechniquesConfig:
     long: int = least(1)  # responses with a context of `long_tokens`
     long_tokens: int = least(16)
     splits: int = least(1)  # into halves, over which the gains of techniques are averaged
-    stored: str | None = None  # stored scores that techniques are judged on, in place of the responses' own
+    stored: str | None = None  # stored scores, for a second table of techniques
     limit: int | None = least(1)  # responses
     only: str | None = None  # switches whose name contains this text
 
@@ -66,7 +69,17 @@ class DetectionTechniques(Switched[DetectionTechniquesConfig]):
 
     @override
     def check_data(self, config: DetectionTechniquesConfig) -> None:
-        raise NotImplementedError
+        from runtime_matrix.experiments.detector.scores import check_both_classes
+        from runtime_matrix.experiments.detector.stored import read_scores
+
+        load(self.path(config), None, None, config.limit)
+        if config.stored is not None:
+            check_both_classes(read_scores(Path(config.stored).expanduser()))
+
+    @staticmethod
+    def path(config: DetectionTechniquesConfig) -> Path:
+        """Return the path of the user's responses, or of the bundled ones."""
+        return BUNDLED_DATA / "detection.jsonl" if config.data == "bundled" else Path(config.data).expanduser()
 
     @override
     def options(self, config: DetectionTechniquesConfig) -> tuple[int, str | None, JsonObject]:
@@ -76,9 +89,9 @@ class DetectionTechniques(Switched[DetectionTechniquesConfig]):
     @override
     @contextmanager
     def opened(self, bench: Bench, config: DetectionTechniquesConfig) -> Iterator[Opened]:
-        from runtime_matrix.experiments.validation.detection_switches import opened_switches
+        from runtime_matrix.experiments.validation.detection_responses import opened_work
 
-        with opened_switches(bench, config) as opened:
+        with opened_work(bench, config, self.path(config)) as opened:
             yield opened
 
     @override

@@ -19,7 +19,11 @@ def drawn(generator: np.random.Generator, responses: int, copies: int = 1) -> tu
     """Return labels, scores and sources; each source has `copies` equal responses."""
     label = np.arange(responses) % 2 == 0
     scores = generator.normal(size=responses) + label
-    return np.repeat(label, copies), np.repeat(scores, copies), [str(index // copies) for index in range(responses * copies)]
+    return (
+        np.repeat(label, copies),
+        np.repeat(scores, copies),
+        [str(index // copies) for index in range(responses * copies)],
+    )
 
 
 @pytest.mark.parametrize("copies", [1, 4])
@@ -27,7 +31,9 @@ def test_an_interval_covers_the_true_auc(copies: int) -> None:
     generator, covered = np.random.default_rng(0), 0
     for trial in range(100):
         label, scores, sources = drawn(generator, 80, copies)
-        values = Bootstrap(sources, trial, replicates=300).values(weighted_auc, label, scores, np.zeros(len(label), int))
+        values = Bootstrap(sources, trial, replicates=300).values(
+            weighted_auc, label, scores, np.zeros(len(label), int)
+        )
         interval = interval_of(values)
         assert interval is not None
         covered += interval.low <= TRUE_AUC <= interval.high

@@ -57,7 +57,12 @@ def test_more_keys_are_allowed_and_the_text_gives_a_length(tmp_path: Path) -> No
 
 def test_a_published_log_is_read(data_folder: Path) -> None:
     found = read_scores(data_folder / "redeep" / "llama2_7b_response_chunk.json")
-    assert (len(found.responses), len(found.response_N), len(found.heads), found.layers) == (450, 1159, 32, ("layer_0",))
+    assert (len(found.responses), len(found.response_N), len(found.heads), found.layers) == (
+        450,
+        1159,
+        32,
+        ("layer_0",),
+    )
     assert int(found.is_unsupported_R.sum()) == 226
     assert found.notes == ()
 
@@ -161,10 +166,16 @@ def mistaken(change: Any) -> Items:
         (mistaken(lambda item, chunk: item.update(scores="x")), "scores must be a list of chunks; found a text"),
         (mistaken(lambda item, chunk: item.update(scores=[3])), "item 1, chunk 1: must be an object; found a number"),
         (mistaken(lambda item, chunk: item.update(baselines=[3])), "baselines: must be an object of numbers"),
-        (mistaken(lambda item, chunk: item.update(baselines={"a": "b"})), "baselines, a: must be a number; found a text"),
+        (
+            mistaken(lambda item, chunk: item.update(baselines={"a": "b"})),
+            "baselines, a: must be a number; found a text",
+        ),
         (mistaken(lambda item, chunk: chunk.update(hallucination_label=2)), "must be 0 or 1; found '2'"),
         (mistaken(lambda item, chunk: chunk.update(hallucination_label=[])), "must be 0 or 1"),
-        (mistaken(lambda item, chunk: chunk.update(prompt_attention_score=[1])), "must be an object of numbers by name"),
+        (
+            mistaken(lambda item, chunk: chunk.update(prompt_attention_score=[1])),
+            "must be an object of numbers by name",
+        ),
         (mistaken(lambda item, chunk: chunk["prompt_attention_score"].update(a=True)), "found true or false"),
         ([{"id": 1, "scores": []}], "no response can be used; 1 response left out: no chunks"),
     ],
