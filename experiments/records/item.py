@@ -31,6 +31,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     window: int | None = None
     tokens: int | None = None  # of the window
     logprob: float | None = None  # of the window
+    is_unsupported: bool | None = None  # the label of a response
+    fold: int | None = None  # of the response: one detector judged those of a fold
 
 
 def read_item(line: Any, field: str) -> Item:

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from runtime_matrix.experiments.records.item import Item, present
 from runtime_matrix.experiments.statistics import paired
+from runtime_matrix.experiments.statistics.auc import linear_auc
 from runtime_matrix.experiments.statistics.interval import Interval
 
 
@@ -108,7 +109,29 @@ class Perplexity(ScoreKind):
         return "log-probability per token"
 
 
-SHARE, PERPLEXITY = Share(), Perplexity()
+class Auc(ScoreKind):
+    """Scores of two classes; of each fold the area under the ROC curve counts, and the mean of the folds'."""
+
+    unit = "AUC"
+    factor = 1.0
+    has_answers = False
+
+    @override
+    def scored(self, items: Sequence[Item], field: str) -> Scored:
+        names = [str(present(item.id, "id")) for item in items]
+        folds = [present(item.fold, "fold") for item in items]
+        is_positive = [present(item.is_unsupported, "is_unsupported") for item in items]
+        values = [float(present(item.worth, field)) for item in items]
+        clusters = [item.cluster if item.cluster is not None else name for item, name in zip(items, names, strict=True)]
+        linear = linear_auc(is_positive, values, folds)
+        return Scored(names, clusters, linear.values, reach=linear.reach)
+
+    @override
+    def figure(self, field: str) -> str:
+        return "share of the AUC"
+
+
+SHARE, PERPLEXITY, AUC = Share(), Perplexity(), Auc()
 
 
 def choice_probabilities(item: Item) -> list[float]:
