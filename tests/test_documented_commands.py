@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from runtime_matrix.experiments.claims import main as claims
 from runtime_matrix.experiments.cli import gate_answers, gate_command
 from runtime_matrix.experiments.config.arguments import read_arguments
 from runtime_matrix.experiments.config.compose import compose
+from runtime_matrix.experiments.detect import main as detect
+from runtime_matrix.experiments.detector.stored import stored_responses
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.report import main as report
@@ -28,6 +31,7 @@ from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
 from tests.experiments.answers import written
+from tests.experiments.detector.made import made
 from tests.experiments.harness.local_tasks import write_tasks
 from tests.experiments.recorded import make_record, sweep, write
 from tests.gguf_files import write_gguf
@@ -51,6 +55,7 @@ TESTED = (
     "report",
     "advise",
     "claims",
+    "detect",
     "calibrate",
     "proof",
     "cache",
@@ -227,6 +232,14 @@ def test_claims_are_judged(
     monkeypatch.chdir(tmp_path)
     assert claims(words_of(command)) == 0
     assert " unmeasured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.detect "))
+def test_a_detector_is_judged(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = tmp_path / "items.jsonl"
+    stored.write_text("".join(f"{json.dumps(item)}\n" for item in stored_responses(made())))
+    assert detect([str(stored) if word in ("FILE", "FILE2") else word for word in words_of(command)]) == 0
+    assert "held out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.explain"))

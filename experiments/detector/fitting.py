@@ -14,7 +14,7 @@ import numpy as np
 
 from runtime_matrix.experiments.detector import grid
 from runtime_matrix.experiments.detector.errors import DetectionError
-from runtime_matrix.experiments.detector.measures import best_f1_threshold
+from runtime_matrix.experiments.detector.measures import DIGITS, best_f1_threshold
 from runtime_matrix.experiments.detector.scores import Bools, Floats, Ints, Scores, check_both_classes
 from runtime_matrix.experiments.detector.selection import ranked_heads, ranked_layers
 from runtime_matrix.experiments.detector.setting import Setting
@@ -63,12 +63,13 @@ class Detector:
             raise DetectionError("the scores have other heads or layers than those that fitted the detector")
         context_N = np.mean([part.apply(scores.external_context_NH) for part in self.context], axis=0)
         knowledge_N = self.knowledge.apply(scores.parametric_knowledge_NL)
-        scores_N: Floats = self.m * knowledge_N - self.alpha * context_N
+        scores_N: Floats = np.round(self.m * knowledge_N - self.alpha * context_N, DIGITS)
         return scores_N
 
     def response_scores(self, scores: Scores) -> Floats:
         """Return the mean score of each response's chunks (R)."""
-        return scores.response_means(self.chunk_scores(scores))
+        scores_R: Floats = np.round(scores.response_means(self.chunk_scores(scores)), DIGITS)
+        return scores_R
 
     def predictions(self, scores: Scores) -> Bools:
         """Return which responses are judged unsupported (R)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime_matrix.experiments.detector.measures import auc_of_columns
+from runtime_matrix.experiments.detector.measures import DIGITS, auc_of_columns
 from runtime_matrix.experiments.detector.scores import Bools, Floats
 
 TOP = range(1, 8)  # heads, and layers
@@ -35,9 +35,8 @@ def best_point(is_unsupported_R: Bools, context_RT: Floats, knowledge_RT: Floats
     best: GridPoint | None = None
     for heads, context_R in enumerate(context_RT.T, start=1):
         for layers, knowledge_R in enumerate(knowledge_RT.T, start=1):
-            scores_RC = np.outer(knowledge_R, ms) - np.outer(context_R, alphas)
-            # Rounded, so that rounding does not decide between weights of one ratio.
-            aucs_C = np.round(auc_of_columns(is_unsupported_R, scores_RC), 12)
+            scores_RC = np.round(np.outer(knowledge_R, ms) - np.outer(context_R, alphas), DIGITS)
+            aucs_C = np.round(auc_of_columns(is_unsupported_R, scores_RC), DIGITS)
             at = int(np.argmax(aucs_C))
             if best is None or aucs_C[at] > best.auc:
                 best = GridPoint(heads, layers, float(alphas[at]), float(ms[at]), float(aucs_C[at]))

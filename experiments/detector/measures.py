@@ -13,6 +13,7 @@ import numpy as np
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.scores import Bools, Floats
 
+DIGITS = 12  # of scores and AUCs, so that the order of summation does not decide between equal ones
 _CELLS = 2**21  # numbers ranked at once, 16 MiB
 Measure = Callable[[Bools, Floats, Floats], Floats]  # of classes (R), scores (R) and weights (B, R): values (B)
 

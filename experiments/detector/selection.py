@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime_matrix.experiments.detector.errors import DetectionError
-from runtime_matrix.experiments.detector.measures import auc_of_columns
+from runtime_matrix.experiments.detector.measures import DIGITS, auc_of_columns
 from runtime_matrix.experiments.detector.scores import Bools, Floats, Ints, Scores
 from runtime_matrix.experiments.detector.setting import Setting
 
@@ -81,8 +81,7 @@ def _information(is_positive_N: Bools, bins_N: Ints) -> float:
 
 
 def _descending(values: Floats) -> Ints:
-    # Rounded, so that the order of summation does not decide between equal values.
-    return np.argsort(-np.round(values, 12), kind="stable")
+    return np.argsort(-np.round(values, DIGITS), kind="stable")
 
 
 def _plain(name: str) -> str:

@@ -50,9 +50,9 @@ def techniques(heads: Sequence[str], seed: int) -> tuple[Technique, ...]:
         Technique("heads by mutual information", information, claim="mutual-information"),
         Technique("grid search", replace(base, search="grid"), claim="grid-search"),
         Technique(f"ensemble of {_MEMBERS}", replace(base, ensemble=_MEMBERS), claim="detector-ensemble"),
-        Technique("all of these", together, claim="detection-auc"),
+        Technique("all of them together", together, claim="detection-auc"),
         Technique("threshold by F1", replace(base, threshold="f1"), "f1", "threshold"),
-        Technique("all of these", together, "f1"),
+        Technique("all of them together", together, "f1"),
     )
 
 

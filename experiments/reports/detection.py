@@ -133,8 +133,12 @@ def _detector_line(detector: Detector) -> str:
 def _interval(interval: Interval | None, sign: str = "", digits: int = 4) -> str:
     if interval is None:
         return "n/a"
-    estimate, bounds = f"{{:{sign}.{digits}f}}".format, f"{{:{sign}.3f}}".format
-    return f"{estimate(interval.estimate)} [{bounds(interval.low)}, {bounds(interval.high)}]"
+    low, high = (_number(bound, sign, 3) for bound in (interval.low, interval.high))
+    return f"{_number(interval.estimate, sign, digits)} [{low}, {high}]"
+
+
+def _number(value: float, sign: str, digits: int) -> str:
+    return format(round(value, digits) + 0.0, f"{sign}.{digits}f")  # −0 becomes 0
 
 
 def _count(number: int, noun: str) -> str:

@@ -28,7 +28,8 @@ def made(
     def values(columns: int, sign: float) -> Floats:
         strength = signal * sign / np.arange(1, columns + 1)
         noise = generator.normal(size=(len(response_N), columns))
-        return np.round(strength * is_unsupported_N[:, None] + noise, 1 if is_rounded else 12)
+        rounded: Floats = np.round(strength * is_unsupported_N[:, None] + noise, 1 if is_rounded else 12)
+        return rounded
 
     return Scores(
         external_context_NH=values(heads, -1),
@@ -56,6 +57,7 @@ def published_scores(
         ranked = sorted(range(values_NC.shape[1]), key=lambda column: -roc_auc_score(label, values_NC[:, column]))
         total = sum(values_NC[:, column] for column in ranked[:top])
         sums.append(MinMaxScaler().fit_transform(np.asarray(total).reshape(-1, 1)).ravel())
-    chunk_N = m * sums[1] - alpha * sums[0]
+    chunk_N = np.round(m * sums[1] - alpha * sums[0], 12)
     count = len(scores.responses)
-    return chunk_N, np.array([chunk_N[scores.response_N == response].mean() for response in range(count)])
+    means = [chunk_N[scores.response_N == response].mean() for response in range(count)]
+    return chunk_N, np.round(np.array(means), 12)

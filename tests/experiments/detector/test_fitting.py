@@ -82,7 +82,7 @@ def test_the_grid_is_quick() -> None:
     scores = made(responses=450, heads=32, layers=32)
     start = time.process_time()
     fit(scores, Setting(search="grid"))
-    assert time.process_time() - start < 4  # 0.3 s on an idle core
+    assert time.process_time() - start < 2  # 0.1 s on one core
 
 
 def test_an_ensemble_is_the_mean_of_its_members() -> None:

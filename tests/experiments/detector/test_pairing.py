@@ -51,7 +51,7 @@ def test_the_difference_is_of_the_same_responses_under_the_same_labels() -> None
 
 def test_files_of_other_responses_are_refused() -> None:
     scores = made()
-    with pytest.raises(DetectionError, match="no response in common .* 60 responses left out: only in the first file"):
+    with pytest.raises(DetectionError, match=r"no response in common .* 60 responses left out: only in the first file"):
         paired(scores, replace(scores, responses=tuple(f"x{index}" for index in range(60))), PUBLISHED, seed=0)
     with pytest.raises(DetectionError, match="ids of responses occur twice in the second file"):
         paired(scores, replace(scores, responses=("r0",) * 60), PUBLISHED, seed=0)
