@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, K positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -45,7 +45,7 @@ def batches(
     return result
 
 
-def split(batch: Sequence[int], widths: Sequence[int], most: int) -> Iterator[list[int]]:
+def split(batch: Sequence[int], widths: Sequence[int] | Mapping[int, int], most: int) -> Iterator[list[int]]:
     """Split a batch of indices so that rows × largest width of a part is at most `most` (a single row always fits)."""
     part: list[int] = []
     for index in batch:

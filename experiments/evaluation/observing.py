@@ -16,16 +16,24 @@ from runtime_matrix.experiments.evaluation.batching import batches, pad, pad_pos
 from runtime_matrix.experiments.evaluation.finite import check_numbers
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest
-from runtime_matrix.runtimes.base import EXTERNAL_CONTEXT, LOGITS, PARAMETRIC_KNOWLEDGE, Outputs, Runtime, Traits
+from runtime_matrix.runtimes.base import (
+    ATTENDED_ONE_IN,
+    EXTERNAL_CONTEXT,
+    LOGITS,
+    PARAMETRIC_KNOWLEDGE,
+    Outputs,
+    Runtime,
+    Traits,
+)
 from runtime_matrix.runtimes.transfer import to_device
 
 OUTPUTS = LOGITS | {EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE}
-# Values per batch: observed positions × vocabulary (or layers × heads, if more). 128 MiB in float32, and a runtime
-# holds several such arrays at a time for the two distributions of a layer.
+# Values per batch: the larger of the logits and of what the heads attend to at the observed positions. 128 MiB in
+# float32; a runtime holds several such arrays at a time, for the two distributions of a layer.
 _MOST_VALUES = 1 << 25
-# Observed tokens that are planned, and whose results are held, at a time: some ten batches of the usual size, and 66
-# MiB of results for a model of 32 layers with 32 heads.
-_MOST_TOKENS = 1 << 14
+# Observed tokens that are planned, and whose results are held, at a time: several batches of the usual size, and 17 MiB
+# of results for a model of 32 layers with 32 heads.
+_MOST_TOKENS = 1 << 12
 Finished = list[tuple[int, Observed]]  # (index of the request, result)
 
 
@@ -49,12 +57,12 @@ def observe_batches(
     one_by_one = options.batch_invariant or not options.batch
     budget = 1 if one_by_one else options.token_budget or traits.batch_tokens
     lengths = [len(request.ids) - 1 for request in requests]  # the last token is observed but never run
-    counts = [request.tokens for request in requests]
-    values = traits.vocabulary  # per position
+    heads = 0  # of all layers; known from the first batch on
     for batch in batches(lengths, traits, budget, options.sort_by_length):
-        for part in split(batch, counts, max(1, _MOST_VALUES // values)):
+        widths = {index: requests[index].tokens * _values(requests[index], traits, heads) for index in batch}
+        for part in split(batch, widths, _MOST_VALUES):
             observed = _run(runtime, traits, [requests[index] for index in part], tally)
-            values = max(values, observed[0].external_context_TH.shape[1])  # known from the first batch on
+            heads = observed[0].external_context_TH.shape[1]
             yield list(zip(part, observed, strict=True))
     tally.asked_tokens += sum(lengths)
 
@@ -71,6 +79,11 @@ def windows(requests: Iterable[ObserveRequest], most_requests: int) -> Iterator[
         tokens += request.tokens
     if window:
         yield window
+
+
+def _values(request: ObserveRequest, traits: Traits, heads: int) -> int:
+    """Return how many values an observed position takes: its logits, or the tokens that its heads attend to most."""
+    return max(traits.vocabulary, heads * max(1, len(request.context) // ATTENDED_ONE_IN))
 
 
 def _run(runtime: Runtime, traits: Traits, requests: Sequence[ObserveRequest], tally: Tally) -> list[Observed]:

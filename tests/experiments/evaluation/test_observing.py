@@ -14,7 +14,7 @@ from runtime_matrix.experiments.evaluation import observing
 from runtime_matrix.experiments.evaluation.observing import observe, observe_batches, windows
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.experiments.evaluation.requests import ObserveRequest, cut_context
-from runtime_matrix.runtimes.base import Buckets
+from runtime_matrix.runtimes.base import Buckets, Traits
 from tests.experiments.evaluation.observed_runtime import (
     HEADS,
     LAYERS,
@@ -31,7 +31,7 @@ PADDED = Buckets(batch=(4, 16, 64), tokens=(16, 64, 128))
 
 @pytest.mark.parametrize("traits", [fake_traits(), fake_traits(buckets=PADDED), fake_traits(max_batch=2)], ids=str)
 @pytest.mark.parametrize("sort", [True, False])
-def test_a_batch_gives_the_same_as_one_by_one(traits: observing.Traits, sort: bool) -> None:
+def test_a_batch_gives_the_same_as_one_by_one(traits: Traits, sort: bool) -> None:
     runtime = FakeObserved()
     together = observe(runtime, traits, REQUESTS, ScoringConfig(sort_by_length=sort))
     assert len(runtime.shapes) < len(REQUESTS)

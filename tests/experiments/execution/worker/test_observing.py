@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from runtime_matrix.experiments.evaluation.observing import observe
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest
@@ -26,6 +27,7 @@ WINDOW = 3  # requests
 class Failing(FakeObserved):
     """Fails at the third forward."""
 
+    @override
     def forward(self, *arguments: Any, **options: Any) -> Any:
         if len(self.shapes) == 2:
             raise MemoryError("out of memory")
