@@ -124,6 +124,7 @@ class Detection(QualityTask[DetectionConfig]):
             f"sources. {_HALVES}",
         ),
         *_ends("detection_auc", "auc"),
+        hidden("detection_responses", figure("responses")),
         percent_of_reference(_SCORE, "detection AUC"),
         *_interval(
             "detection_auc_in_sample",

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from runtime_matrix.experiments.config.schema import ScoringConfig
 from runtime_matrix.experiments.evaluation.observation_cache import Observations
 from runtime_matrix.experiments.evaluation.observing import observe
-
-from runtime_matrix.experiments.config.schema import ScoringConfig
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest, ScoreRequest, cut_context
 from runtime_matrix.experiments.evaluation.scoring import score
 from runtime_matrix.experiments.execution.worker import loading
