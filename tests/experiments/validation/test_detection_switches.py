@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +13,18 @@ import pytest
 import torch
 from typing_extensions import override
 
+from runtime_matrix.experiments import run
+from runtime_matrix.experiments.detector.techniques import techniques
 from runtime_matrix.experiments.evaluation.requests import ObserveRequest
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.records.techniques import is_technique_key, technique_key, technique_label
 from runtime_matrix.experiments.validation.ablation import Switch, measure
 from runtime_matrix.experiments.validation.detection_switches import ObservingSwitches, Sizes, _lengthened
 from runtime_matrix.experiments.validation.tasks.detection_techniques import DETECTION_SWITCHES, TASK
+from runtime_matrix.experiments.validation.technique_gains import PUBLISHED
 from runtime_matrix.runtimes.base import Outputs
 from tests.experiments.evaluation.observed_runtime import FakeObserved, fake_traits, observe_requests
+from tests.in_process import call
 
 LONG_TOKENS = 60
 
@@ -86,3 +91,29 @@ def test_a_record_gives_the_row_the_factors_of_techniques() -> None:
     assert not is_technique_key(f"{key}_low")
     assert not any("published" in name for name in row)
     assert TASK.further("technique_none_ratio") is None
+
+
+@pytest.mark.slow
+def test_every_switch_and_technique_of_detection_is_measured(tmp_path: Path) -> None:
+    data, options = tmp_path / "responses.jsonl", "benchmark.detection_techniques."
+    data.write_text("\n".join(json.dumps(response(number)) for number in range(16)))
+    sizes = {"data": data, "pairs": 1, "responses": 4, "long": 1, "long_tokens": 200, "splits": 2}
+    words = [f"{options}{name}={value}" for name, value in sizes.items()]
+    done = call(run.main, ["experiment=detection_techniques", *words, "progress=false", f"results_dir={tmp_path}"])
+    assert done.returncode == 0, done.stderr
+    (record,) = tmp_path.glob("*/record.json")
+    (entry,) = [one for one in json.loads(record.read_text())["benchmarks"] if one["benchmark"] == TASK.name]
+    assert entry["status"] == "ok", entry["reason"]
+    labels = {technique_label(one.name, one.figure) for one in techniques(["(0, 0)"], seed=0)}
+    published = {technique_label(PUBLISHED, figure) for figure in ("auc", "f1")}
+    assert set(entry["figures"]) == {*DETECTION_SWITCHES, *labels, *published}
+    table = (record.parent / "detection_techniques.md").read_text()
+    assert all(f"| {name} | " in table for name in entry["figures"])
+    assert entry["figures"]["cached scores"]["wall"] > 1
+
+
+def response(number: int) -> dict[str, Any]:
+    """Return a response of which every other one is unsupported."""
+    labels = [{"start": 0, "end": 4}] if number % 2 else []
+    context = f"The house has {number} rooms and a garden."
+    return {"id": f"{number}", "context": context, "response": f"It has {number + number % 2} rooms.", "labels": labels}
