@@ -24,10 +24,6 @@ class Interval:
         """Return the interval of exp(x), such as a ratio from its logarithm."""
         return Interval(math.exp(self.estimate), math.exp(self.low), math.exp(self.high), self.level)
 
-    def scaled(self, factor: float) -> Interval:
-        """Return the interval of factor · x, for a factor above 0."""
-        return Interval(factor * self.estimate, factor * self.low, factor * self.high, self.level)
-
     def negated(self) -> Interval:
         """Return the interval of −x, with the bounds swapped."""
         return Interval(-self.estimate, -self.high, -self.low, self.level)

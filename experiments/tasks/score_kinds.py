@@ -28,7 +28,7 @@ class Scored:
     clusters: list[Hashable]
     scores: list[float]
     probabilities: list[float] | None = None  # of the right choice, if all items have choices
-    reach: float | None = 1.0  # the most that a value can change between cells; None: no limit is known
+    reach: float = 1.0  # the change of a value if its item alone goes from worst to best
 
     def with_values(self, scores: list[float], probabilities: list[float] | None) -> Scored:
         """Return other values of the same items."""
@@ -40,6 +40,7 @@ class ScoreKind(ABC):
 
     unit: ClassVar[str] = "points"  # of a loss, as findings of gates show it
     factor: ClassVar[float] = 100.0  # from the loss of items to that unit
+    is_share: ClassVar[bool] = True  # values lie between 0 and 1
     has_answers: ClassVar[bool] = True  # items are answers: they are counted per hour, exported and combined
     is_ratio: ClassVar[bool] = False  # lower scores are better, and two cells are compared by the ratio of theirs
     rounding: ClassVar[float] = 0.0  # a loss that rounding explains, in the unit of items
@@ -55,23 +56,13 @@ class ScoreKind(ABC):
     def loss(self, candidate: Scored, reference: Scored, level: float = 0.95) -> Interval | None:
         """Return mean(reference − candidate) with its interval; None if there are too few items.
 
-        Where the reach of a value is known, the bounds hold even if few items differ: see `statistics/paired.py`.
+        For shares, the bounds hold even if few items differ: see `statistics/paired.py`.
         """
-        reach, own, other = _scaled(candidate, reference)
-        interval = paired.loss(own, other, candidate.clusters, level, candidate.reach is not None)
-        return interval.scaled(reach) if interval is not None else None
+        return paired.loss(candidate.scores, reference.scores, candidate.clusters, level, self.is_share)
 
     def items_needed(self, candidate: Scored, reference: Scored, level: float, margin: float) -> int | None:
         """Return how many items like these would bound the loss below `margin`; None if no number would."""
-        reach, own, other = _scaled(candidate, reference)
-        is_bounded = candidate.reach is not None
-        return paired.items_needed(own, other, candidate.clusters, level, is_bounded, margin / reach)
-
-
-def _scaled(candidate: Scored, reference: Scored) -> tuple[float, list[float], list[float]]:
-    """Return the reach of the values, 1 if none is known, and both sides' values divided by it."""
-    reach = candidate.reach or 1.0
-    return reach, [value / reach for value in candidate.scores], [value / reach for value in reference.scores]
+        return paired.items_needed(candidate.scores, reference.scores, candidate.clusters, level, self.is_share, margin)
 
 
 class Share(ScoreKind):
@@ -93,6 +84,7 @@ class Perplexity(ScoreKind):
 
     unit = "nats per token"
     factor = 1.0
+    is_share = False
     has_answers = False
     is_ratio = True
     rounding = 1e-3
@@ -102,7 +94,7 @@ class Perplexity(ScoreKind):
         ids = [str(present(item.window, "window")) for item in items]
         # Weighted by its tokens, so that the mean over windows is the mean per token.
         mean = sum(present(item.tokens, "tokens") for item in items) / len(items)
-        return Scored(ids, list(ids), [present(item.logprob, "logprob") / mean for item in items], reach=None)
+        return Scored(ids, list(ids), [present(item.logprob, "logprob") / mean for item in items])
 
     @override
     def figure(self, field: str) -> str:
@@ -114,6 +106,7 @@ class Auc(ScoreKind):
 
     unit = "AUC"
     factor = 1.0
+    is_share = False
     has_answers = False
 
     @override
@@ -130,8 +123,35 @@ class Auc(ScoreKind):
     def figure(self, field: str) -> str:
         return "share of the AUC"
 
+    @override
+    def loss(self, candidate: Scored, reference: Scored, level: float = 0.95) -> Interval | None:
+        """Return the loss of AUC with the interval of DeLong et al., clustered.
+
+        If no item of n clusters changed, one of −ln((1 − level) / 2) / n may still change: the interval is at least as
+        wide as if each of these went from worst to best.
+        """
+        interval = super().loss(candidate, reference, level)
+        if interval is None:
+            return None
+        unseen = candidate.reach * _unseen(level) / len(set(candidate.clusters))
+        estimate = interval.estimate
+        return Interval(estimate, min(interval.low, estimate - unseen), max(interval.high, estimate + unseen), level)
+
+    @override
+    def items_needed(self, candidate: Scored, reference: Scored, level: float, margin: float) -> int | None:
+        needed, interval = super().items_needed(candidate, reference, level, margin), self.loss(candidate, reference)
+        if needed is None or interval is None or interval.estimate >= margin:
+            return None
+        items = len(candidate.ids) / len(set(candidate.clusters))
+        return max(needed, math.ceil(items * candidate.reach * _unseen(level) / (margin - interval.estimate)))
+
 
 SHARE, PERPLEXITY, AUC = Share(), Perplexity(), Auc()
+
+
+def _unseen(level: float) -> float:
+    """Return the bound of a share that was never seen among n, times n: three for one side at 95 %."""
+    return -math.log((1 - level) / 2)
 
 
 def choice_probabilities(item: Item) -> list[float]:

@@ -17,8 +17,8 @@ from runtime_matrix.experiments.bundled.texts.world import World
 
 PASSAGES = 180
 Kind = Literal["answerable", "unanswerable", "swapped"]
-# Of a passage's second question; the first is answerable. The model answers about every fourth one wrong, and so half of
-# all responses are unsupported.
+# Of a passage's second question; the first is answerable. The model answers every fourth one wrong: half of all
+# responses are unsupported.
 SECOND: dict[Kind, int] = {"answerable": 40, "unanswerable": 45, "swapped": 15}
 
 

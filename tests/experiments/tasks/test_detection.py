@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.detector.stored import read_scores
 from runtime_matrix.experiments.records.item import read_item
 from runtime_matrix.experiments.tasks.detection import TASK
@@ -153,22 +154,34 @@ def test_the_context_is_its_tokens_within_the_prompt(data: Path) -> None:
     assert found.strip() == "Anna lives in Norden. Anna bought salt for two coins."
 
 
+def ragtruth_source(name: object, task: str, info: object, prompt: str) -> JsonObject:
+    return {"source_id": name, "task_type": task, "source": "-", "source_info": info, "prompt": prompt}
+
+
+def ragtruth_response(name: str, source: str, text: str, *spans: tuple[int, int], **more: object) -> JsonObject:
+    labels = [
+        {"start": start, "end": end, "text": text[start:end], "meta": "", "label_type": "Evident Conflict"}
+        for start, end in spans
+    ]
+    facts = {"model": "gpt-4", "temperature": 0.7, "split": "test", "quality": "good"}
+    return {"id": name, "source_id": source, **facts, "labels": labels, "response": text, **more}
+
+
 def test_ragtruth_is_read_from_its_two_files(tmp_path: Path) -> None:
+    passages = {"question": "q?", "passages": "passage 1: x"}
     sources = [
-        {"source_id": "1", "task_type": "Summary", "source": "CNN/DM", "source_info": "The news.", "prompt": "Sum up:\nThe news.\noutput:"},
-        {"source_id": 2, "task_type": "QA", "source": "MARCO", "source_info": {"question": "q?", "passages": "passage 1: x"}, "prompt": "Answer q?\npassage 1: x"},
-        {"source_id": "3", "task_type": "Data2txt", "source": "Yelp", "source_info": {"name": "Bar"}, "prompt": "Write of {'name': 'Bar'}"},
-    ]  # fmt: skip
-    one = {"model": "gpt-4", "temperature": 0.7, "split": "test", "quality": "good"}
-    label = {"start": 0, "end": 3, "text": "Yes", "meta": "", "label_type": "Evident Conflict"}
+        ragtruth_source("1", "Summary", "The news.", "Sum up:\nThe news.\noutput:"),
+        ragtruth_source(2, "QA", passages, "Answer q?\npassage 1: x"),
+        ragtruth_source("3", "Data2txt", {"name": "Bar"}, "Write of {'name': 'Bar'}"),
+    ]
     responses = [
-        {"id": "10", "source_id": "1", **one, "labels": [], "response": "It says."},
-        {"id": "11", "source_id": "2", **one, "labels": [label, {**label, "start": 2, "end": 6}, {**label, "start": 7, "end": 9}], "response": "Yes it is"},
-        {"id": "12", "source_id": "3", **{**one, "model": "llama", "split": "train"}, "labels": [label], "response": "Yes."},
-        {"id": "13", "source_id": "9", **one, "labels": [], "response": "x"},
-        {"id": "14", "source_id": "1", **one, "labels": [{**label, "end": 90}], "response": "short"},
-        {"id": "15", "source_id": "1", **one, "labels": [], "response": " \n"},
-    ]  # fmt: skip
+        ragtruth_response("10", "1", "It says."),
+        ragtruth_response("11", "2", "Yes it is", (0, 3), (2, 6), (7, 9)),
+        ragtruth_response("12", "3", "Yes.", (0, 3), model="llama", split="train"),
+        ragtruth_response("13", "9", "x"),
+        ragtruth_response("14", "1", "short", (0, 90)),
+        ragtruth_response("15", "1", " \n"),
+    ]
     write_lines(tmp_path / "source_info.jsonl", sources)
     write_lines(tmp_path / "response.jsonl", responses)
     found = load(tmp_path, None, None, None)
