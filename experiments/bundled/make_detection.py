@@ -37,11 +37,16 @@ def answers(asked: Sequence[Prompted]) -> list[str]:
 
     def answer(question: Prompted) -> str:
         prompt = passages.prompt(question.passage, question.question)
-        ids = [first, *tokenizer.encode(prompt, add_special_tokens=False).ids]
-        options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": end}
-        with torch.inference_mode():
-            row = model.generate(torch.tensor([ids]), **options)[0].tolist()
-        return str(tokenizer.decode(row[len(ids) :], skip_special_tokens=True)).split("\n")[0].strip()
+        new: list[int] = []
+        ids, cache = [first, *tokenizer.encode(prompt, add_special_tokens=False).ids], None
+        while len(new) < NEW_TOKENS and "\n" not in tokenizer.decode(new):  # an answer is one line
+            with torch.inference_mode():
+                outputs = model(torch.tensor([ids]), past_key_values=cache, use_cache=True)
+            ids, cache = [int(outputs.logits[0, -1].argmax())], outputs.past_key_values
+            if ids[0] == end:
+                break
+            new += ids
+        return str(tokenizer.decode(new)).split("\n")[0].strip()
 
     return [answer(question) if question.given is None else question.given for question in asked]
 
