@@ -18,7 +18,7 @@ from runtime_matrix.experiments.records.audit import Check
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
-from runtime_matrix.experiments.reports.detection import DetectionFigures, detection_figures
+from runtime_matrix.experiments.reports.detection_panel import DetectionFigures, detection_figures
 from runtime_matrix.experiments.reports.explanation import ShownLadder, shown
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.reports.serving import ServingPoint, serving_points
