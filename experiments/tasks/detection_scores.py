@@ -25,6 +25,7 @@ from runtime_matrix.experiments.tasks.detection_chunks import Chunked
 
 LENGTH, NLL = "length", "mean_nll"  # baselines: characters; mean negative log-likelihood of the tokens in nats
 _DIGITS = 7  # significant ones, as many as float32 has
+_DRAWN = 120  # scores of a label in the entry; the items file has all
 _Z = 1.959964  # the normal distribution's two-sided 95 %
 
 
@@ -90,10 +91,10 @@ def all_scores(chunked: Sequence[Chunked], parts: Sequence[ResponseScores]) -> S
 
 def judge(scores: Scores, setting: Setting, seed: int) -> Judged:
     """Fit and judge the detector on two halves of the responses. DetectionError if there are too few."""
-    start_s = time.perf_counter()
+    result = cross_fitted(scores, setting, seed)
+    start_s = time.perf_counter()  # a second time, so that imports and the bootstrap do not count
     judged(scores, setting, halves(scores, seed))
-    fit_s = time.perf_counter() - start_s
-    return Judged(cross_fitted(scores, setting, seed), fit_s)
+    return Judged(result, time.perf_counter() - start_s)
 
 
 def figures(scores: Scores, judgement: Judged) -> JsonObject:
@@ -118,6 +119,10 @@ def figures(scores: Scores, judgement: Judged) -> JsonObject:
         "detectors": [_detector(detector) for detector in result.detectors],
         "detector_in_sample": _detector(result.in_sample.splits[0].detectors[0]),
         "detector_notes": list(result.notes),
+        "scores_by_label": {
+            name: _thinned(result.response_scores_R[scores.is_unsupported_R == label])
+            for name, label in (("supported", False), ("unsupported", True))
+        },
     }
 
 
@@ -171,6 +176,13 @@ def _detector(detector: Detector) -> JsonObject:
 def _with_ends(name: str, interval: Interval | None) -> JsonObject:
     ends = (None, None, None) if interval is None else (interval.estimate, interval.low, interval.high)
     return {name: ends[0], f"{name}_low": ends[1], f"{name}_high": ends[2]}
+
+
+def _thinned(scores_R: NDArray[np.float64]) -> list[float]:
+    """Return the sorted scores, thinned to `_DRAWN` evenly spaced ones, as a chart shows them."""
+    ordered = np.sort(scores_R)
+    places = np.linspace(0, len(ordered) - 1, min(_DRAWN, len(ordered)))
+    return [float(f"{score:.4g}") for score in ordered[np.round(places).astype(int)].tolist()]
 
 
 def _rounded(values: NDArray[Any]) -> NDArray[np.float64]:
