@@ -88,6 +88,7 @@ def accuracy_steps(rows: Sequence[Row], is_missed: bool) -> list[Suggestion]:
 def _technique_steps(rows: Sequence[Row], row: Row, is_missed: bool, is_overfitted: bool) -> Iterator[Suggestion]:
     """Yield the techniques whose gain is shown; those not measured if the AUC is too low and their choice may hold."""
     weakness, gains = _weakness(row), _gains(rows)
+    is_explained = False  # the weakness is told once
     for technique in ADVISED:
         gain = gains.get(technique.key)
         if gain is not None:
@@ -95,9 +96,10 @@ def _technique_steps(rows: Sequence[Row], row: Row, is_missed: bool, is_overfitt
             why = f"{factor:.2f}× [{low:.2f}, {high:.2f}] the {technique.figure.upper()} of held-out responses"
             is_wanted = low > 1
         else:
-            why = f"not measured here{f', and {weakness}' if weakness else ''}"
+            why = "not measured here" + (f"; {weakness}" if weakness is not None and not is_explained else "")
             is_wanted = (weakness is not None or is_missed) and (technique.figure == "f1" or not is_overfitted)
         if is_wanted:
+            is_explained = is_explained or gain is None
             yield Suggestion(f"{technique.why}: {why}", _command_words(technique.options))
 
 
@@ -134,11 +136,11 @@ def _weakness(row: Row) -> str | None:
     interval, auc = row.interval(_AUC), row[_AUC]
     assert auc is not None
     if interval is not None and interval[1] <= 0.5:
-        return f"its AUC of {_of(row)} may be chance"
+        return f"the AUC of {_of(row)} may be chance"
     for key, name in _BASELINES.items():
         baseline = row.get(key)
         if baseline is not None and baseline >= auc:
-            return f"its AUC of {_of(row)} is not above the {baseline:.2f} of {name} alone"
+            return f"the AUC of {_of(row)} is not above the {baseline:.2f} of {name} alone"
     return None
 
 
