@@ -11,10 +11,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import torch
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
+
 from runtime_matrix.experiments.bundled.make_data import DATA_DIR
 from runtime_matrix.experiments.bundled.texts import passages
 from runtime_matrix.experiments.bundled.texts.responses import Prompted, prompted
 from runtime_matrix.experiments.bundled.texts.world import build_world
+from runtime_matrix.experiments.bundled.tokens import BOS, EOS, token_id
+from runtime_matrix.experiments.bundled.train import MODEL_DIR
 from runtime_matrix.experiments.config.plain_json import JsonObject
 
 FILE = DATA_DIR / "detection.jsonl"
@@ -24,13 +30,6 @@ _FORMS = {"answerable": "wrong answer", "unanswerable": "not in the passage", "s
 
 def answers(asked: Sequence[Prompted]) -> list[str]:
     """Return the response to each question: the given one, or the model's own."""
-    import torch
-    from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
-
-    from runtime_matrix.experiments.bundled.tokens import BOS, EOS, token_id
-    from runtime_matrix.experiments.bundled.train import MODEL_DIR
-
     tokenizer = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
     model = LlamaForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
     first, end = token_id(tokenizer, BOS), token_id(tokenizer, EOS)

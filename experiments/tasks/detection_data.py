@@ -167,10 +167,10 @@ def _labels(item: JsonObject, where: str) -> list[Span]:
 
 def _label_spans(labels: list[Any], where: str) -> Iterator[Span]:
     for number, label in enumerate(labels, start=1):
-        ends = [label.get(name) if isinstance(label, dict) else None for name in ("start", "end")]
-        if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        start, end = (label.get("start"), label.get("end")) if isinstance(label, dict) else (None, None)
+        if type(start) is not int or type(end) is not int:  # true and false are no characters
             raise UserError(f"{where}: label {number} needs start and end, whole numbers; found {_shown(label)}")
-        yield ends[0], ends[1]
+        yield start, end
 
 
 def _merged(spans: list[Span]) -> tuple[Span, ...]:

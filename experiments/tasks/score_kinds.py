@@ -115,7 +115,9 @@ class Auc(ScoreKind):
         folds = [present(item.fold, "fold") for item in items]
         is_positive = [present(item.is_unsupported, "is_unsupported") for item in items]
         values = [float(present(item.worth, field)) for item in items]
-        clusters = [item.cluster if item.cluster is not None else name for item, name in zip(items, names, strict=True)]
+        clusters: list[Hashable] = [
+            item.cluster if item.cluster is not None else name for item, name in zip(items, names, strict=True)
+        ]
         linear = linear_auc(is_positive, values, folds)
         return Scored(names, clusters, linear.values, reach=linear.reach)
 

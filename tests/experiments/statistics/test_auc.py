@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from runtime_matrix.experiments.detector.bootstrap import auc_difference
 from runtime_matrix.experiments.records.item import Item
 from runtime_matrix.experiments.statistics.auc import linear_auc
 from runtime_matrix.experiments.tasks.score_kinds import AUC, Scored
 
+Floats = NDArray[np.float64]
 FOLDS = [0, 1] * 30
 LABELS = [index % 3 == 0 for index in range(60)]
 
 
-def drawn(seed: int, n: int = 60, gap: float = 1.0, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+def drawn(seed: int, n: int = 60, gap: float = 1.0, noise: float = 0.5) -> tuple[Floats, Floats]:
     """Return the scores of two cells for the same items, with labels as in LABELS."""
     generator = np.random.default_rng(seed)
     shared = generator.normal(size=n) + gap * np.array([index % 3 == 0 for index in range(n)])
     return shared + noise * generator.normal(size=n), shared + noise * generator.normal(size=n)
 
 
-def scored(values: np.ndarray, n: int = 60, sources: int = 60) -> Scored:
+def scored(values: Floats, n: int = 60, sources: int = 60) -> Scored:
     items = [
         Item(id=index, cluster=index % sources, worth=float(value), is_unsupported=index % 3 == 0, fold=index % 2)
         for index, value in enumerate(values)
