@@ -21,6 +21,7 @@ LAZY = {
     "experiments/tasks/divergence.py",
     "experiments/tasks/lm_eval.py",
     "experiments/validation/tasks/ablation.py",
+    "experiments/validation/tasks/detection_techniques.py",
     "experiments/validation/tasks/execution.py",
     "experiments/validation/tasks/http_ablation.py",
     "experiments/validation/tasks/switched.py",

@@ -42,8 +42,13 @@ class Suggested:
     @property
     def title(self) -> str | None:
         """Return the cell's name in the matrix; None if the words do not change the preset's title."""
-        title = _title(self.preset, self.hint.words)
-        return None if self.hint.words and title == _title(self.preset, ()) else title
+        title = _config(self.preset, self.hint.words).title
+        return None if self.hint.words and title == _config(self.preset, ()).title else title
+
+    @property
+    def engine(self) -> str:
+        """Return the name of the preset's engine."""
+        return str(_config(self.preset, self.hint.words).engine["name"])
 
 
 def suggested(problem: str) -> list[Suggested]:
@@ -69,6 +74,6 @@ def _hints_of(path: Path) -> list[Hint]:
 
 
 @cache
-def _title(preset: str, words: tuple[str, ...]) -> str:
+def _config(preset: str, words: tuple[str, ...]) -> RuntimeConfig:
     config: RuntimeConfig = build(RuntimeConfig, compose_option(_GROUP, preset, words), _GROUP)
-    return config.title
+    return config

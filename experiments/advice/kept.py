@@ -47,13 +47,11 @@ def kept_scores(row: Row) -> list[Kept]:
     """Return the kept share for each benchmark that both the cell and its reference answered."""
     if row.is_reference:
         return [Kept("scores", 1.0, 1.0, 1.0)]
-    shares = [
-        _perplexity(row, score) if score.kind == "perplexity" else _share(row, score) for score in SCORES.values()
-    ]
+    shares = [_by_ratio(row, score) if score.kind.is_ratio else _by_difference(row, score) for score in SCORES.values()]
     return [share for share in shares if share is not None]
 
 
-def _share(row: Row, score: Score) -> Kept | None:
+def _by_difference(row: Row, score: Score) -> Kept | None:
     key = score.metric
     percent = row.get(f"{key}_percent_of_reference")
     if percent is None:
@@ -66,7 +64,7 @@ def _share(row: Row, score: Score) -> Kept | None:
     return Kept(score.noun, share, low, high, row.get(f"{key}_items"), is_untouched)
 
 
-def _perplexity(row: Row, score: Score) -> Kept | None:
+def _by_ratio(row: Row, score: Score) -> Kept | None:
     key = score.metric
     percent = row.get(f"{key}_percent_of_reference")
     if not percent:

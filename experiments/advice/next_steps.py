@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime_matrix.experiments.advice import detection_steps
 from runtime_matrix.experiments.advice.choose import Constraints, lacks
 from runtime_matrix.experiments.advice.hints import PROBLEMS, Suggested, suggested
 from runtime_matrix.experiments.config.program import command_line
@@ -29,8 +30,9 @@ def next_steps(rows: Sequence[Row], constraints: Constraints) -> list[Step]:
     steps: list[Step] = []
     for problem in PROBLEMS:
         if problem in problems:
-            ranked = _settings(rows, problem) + _runtimes(rows, suggested(problem))
+            ranked = _settings(rows, problem) + _runtimes(rows, _usable(rows, suggested(problem)))
             steps += [step for _, step in sorted(ranked, key=lambda pair: pair[0])]
+    steps += _suggestions(rows, detection_steps.accuracy_steps(rows, "accuracy" in problems))
     return list({step.command: step for step in steps}.values())
 
 
@@ -57,8 +59,29 @@ def _problems(rows: Sequence[Row], constraints: Constraints) -> set[str]:
 
 def _settings(rows: Sequence[Row], problem: str) -> list[tuple[int, Step]]:
     """Return settings that help with any runtime, each with its rank among the hints of presets."""
-    steps = {"memory": [(50, _shorter(rows))], "speed": [(1, _batching(rows)), (2, _attention(rows))]}
+    steps: dict[str, list[tuple[int, list[Step]]]] = {"memory": [], "speed": []}
+    if detection_steps.measured(rows):
+        steps["memory"].append((50, _suggestions(rows, detection_steps.memory_steps(rows))))
+        steps["speed"].append((1, _suggestions(rows, detection_steps.speed_steps(rows))))
+    if not detection_steps.is_alone(rows):
+        steps["memory"].append((50, _shorter(rows)))
+        steps["speed"] += [(1, _batching(rows)), (2, _attention(rows))]
     return [(rank, step) for rank, alternatives in steps.get(problem, []) for step in alternatives]
+
+
+def _usable(rows: Sequence[Row], presets: Sequence[Suggested]) -> list[Suggested]:
+    """Return the presets, and for detection those of engines that it was measured with."""
+    engines = detection_steps.engines(rows) if detection_steps.is_alone(rows) else set()
+    return [preset for preset in presets if not engines or preset.engine in engines]
+
+
+def _suggestions(rows: Sequence[Row], suggestions: Sequence[detection_steps.Suggestion]) -> list[Step]:
+    """Return steps of detection that were not tried, with the detection options of the cells' commands."""
+    return [
+        Step(suggestion.why, _command(rows, suggestion.words))
+        for suggestion in suggestions
+        if not _is_tried(rows, suggestion.words[1:])
+    ]
 
 
 def _runtimes(rows: Sequence[Row], presets: Sequence[Suggested]) -> list[tuple[int, Step]]:
@@ -101,7 +124,15 @@ def _is_tried(rows: Sequence[Row], words: Sequence[str]) -> bool:
 def _command(rows: Sequence[Row], words: Sequence[str]) -> str:
     """Return a run command with the model, hardware and folders of the cells' commands, then the words."""
     first_command = next((row.command for row in rows if row.command), "")
+    kept = ["model", "hw", "results_dir", "artifacts_dir"]
+    if detection_steps.measured(rows):
+        kept += detection_steps.KEPT
+    options = {word.partition("=")[0] for word in words}
     kept_words = [
-        word for word in shlex.split(first_command) if word.startswith(("model", "hw", "results_dir", "artifacts_dir"))
+        word
+        for word in shlex.split(first_command)
+        if word.startswith(tuple(kept)) and word.partition("=")[0] not in options
     ]
+    if detection_steps.is_alone(rows) and not any(word.startswith("benchmark=") for word in (*kept_words, *words)):
+        kept_words.append(detection_steps.SELECT)
     return command_line("run", [*kept_words, *words])

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from runtime_matrix.experiments.analysis.paired_outputs import Item, scored
+from runtime_matrix.experiments.analysis.paired_outputs import scored
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.records.item import Item
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.paired import loss
 from runtime_matrix.experiments.tasks.language import answer_words

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.records.comparison import OUTPUT_DIFF_SCHEMA_VERSION, BenchmarkDiff, OutputDiff
-from runtime_matrix.experiments.records.schema import Record, typed
+from runtime_matrix.experiments.records.item import Item, present, read_item
+from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
-from runtime_matrix.experiments.statistics.paired import calibration_error, holm, loss, paired_difference
+from runtime_matrix.experiments.statistics.paired import calibration_error, holm, paired_difference
 from runtime_matrix.experiments.statistics.shares import exact_proportion, mcnemar_mid_p
 from runtime_matrix.experiments.tasks.registry import scores
+from runtime_matrix.experiments.tasks.score_kinds import Scored, choice_probabilities
 from runtime_matrix.experiments.tasks.task import Score
-
-T = TypeVar("T")
 
 # Largest change of a choice's log-probability by rounding, in nats. A changed answer of unquantized weights beyond it
 # is probably a bug. Measured differences between our float32 engines stay below 2e-5.
@@ -33,28 +31,6 @@ _ANY = Score(metric="", prefix="", noun="")  # for a benchmark that is not insta
 
 class DifferentItems(Exception):
     """The two cells answered different items. The message names the benchmark and the counts."""
-
-
-class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A cell's answer to one item of a benchmark; which fields are set depends on the benchmark."""
-
-    id: str | int | None = None
-    sample: int | None = None  # of a problem with several samples
-    cluster: str | int | None = None  # items of one cluster are not independent
-    prompt: Any = None
-    question: str | None = None  # of multiple choice, which has no prompt
-    choices: list[str] | None = None  # unknown in early records
-    answer: Any = None  # the right one; in multiple choice its index
-    predicted: Any = None
-    is_right: bool | float | None = None
-    worth: bool | float | None = None  # the score from 0 to 1, from the field that `Score` names
-    logprobs: list[float] | None = None  # of each choice
-    lengths: list[int] | None = None  # of each choice, the divisors of `logprobs`
-    text: str | None = None
-    ids: list[int] | None = None  # tokens of the text
-    window: int | None = None
-    tokens: int | None = None  # of the window
-    logprob: float | None = None  # of the window
 
 
 def compare(candidate: Record, reference: Record, candidate_folder: Path, reference_folder: Path) -> OutputDiff:
@@ -105,10 +81,11 @@ def compare_items(
     """
     _check_same_items(benchmark, candidate, reference)
     score = score_of(benchmark)
-    if score.kind == "perplexity":
-        return _perplexity(benchmark, candidate, reference)
     candidate_scores, reference_scores = scored(benchmark, candidate), scored(benchmark, reference)
-    loss_interval = loss(candidate_scores.scores, reference_scores.scores, candidate_scores.clusters)
+    loss_interval = score.kind.loss(candidate_scores, reference_scores)
+    if score.kind.is_ratio:
+        ratio = _known(loss_interval.exp() if loss_interval else None)
+        return BenchmarkDiff(items=len(candidate), score="logprob", perplexity_ratio=ratio)
     diff = BenchmarkDiff(
         items=len(candidate),
         score=score.item_field,
@@ -133,13 +110,7 @@ def read_items(path: Path, benchmark: str) -> list[Item]:
     """Return the items of a benchmark's file. OSError if it cannot be read, ValueError for malformed lines."""
     field = score_of(benchmark).item_field
     with path.open(encoding="utf-8") as file:
-        return [_item(json.loads(line), field) for line in file]
-
-
-def _item(line: Any, field: str) -> Item:
-    if not isinstance(line, dict):
-        raise ValueError(f"an item is not a JSON object: {str(line)[:60]}")
-    return typed({**line, "worth": line.get(field)}, Item)
+        return [read_item(json.loads(line), field) for line in file]
 
 
 def score_of(benchmark: str) -> Score:
@@ -147,38 +118,10 @@ def score_of(benchmark: str) -> Score:
     return scores().get(benchmark, _ANY)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of one benchmark's items, in their order."""
-
-    ids: list[str]
-    clusters: list[Hashable]
-    scores: list[float]  # 0 to 1; for perplexity a window's log-probability over the mean number of tokens
-    probabilities: list[float] | None  # of the right choice, if all items have choices
-
-
 def scored(benchmark: str, items: Sequence[Item]) -> Scored:
-    """Return the items' scores for the paired loss. KeyError for an item without its score."""
-    if score_of(benchmark).kind == "perplexity":
-        ids = [str(_present(item.window, "window")) for item in items]
-        # Weighted by its tokens, so that the mean over windows is the mean per token.
-        mean = sum(_present(item.tokens, "tokens") for item in items) / len(items)
-        return Scored(ids, list(ids), [_present(item.logprob, "logprob") / mean for item in items], None)
-    names = [_present(item.id, "id") for item in items]
-    ids = [f"{name}/{item.sample}" if item.sample else str(name) for name, item in zip(names, items, strict=True)]
-    probabilities = None
-    if items and all(item.logprobs is not None for item in items):
-        probabilities = [_probabilities(item)[item.answer] for item in items]
-    clusters = [item.cluster if item.cluster is not None else name for name, item in zip(names, items, strict=True)]
-    return Scored(
-        ids, clusters, [float(_present(item.worth, score_of(benchmark).item_field)) for item in items], probabilities
-    )
-
-
-def _present(value: T | None, name: str) -> T:
-    if value is None:
-        raise KeyError(name)
-    return value
+    """Return the items' values for the paired loss. KeyError for an item without its score."""
+    score = score_of(benchmark)
+    return score.kind.scored(items, score.item_field)
 
 
 def _check_same_items(benchmark: str, candidate: Sequence[Item], reference: Sequence[Item]) -> None:
@@ -224,18 +167,12 @@ def _with_choices(diff: BenchmarkDiff, pairs: Sequence[tuple[Item, Item]], dtype
 
 
 def _logprobs(item: Item) -> list[float]:
-    return _present(item.logprobs, "logprobs")
-
-
-def _probabilities(item: Item) -> list[float]:
-    highest = max(_logprobs(item))
-    weights = [math.exp(value - highest) for value in _logprobs(item)]
-    return [weight / sum(weights) for weight in weights]
+    return present(item.logprobs, "logprobs")
 
 
 def _calibration(items: Sequence[Item]) -> float:
     """Return the calibration error of the likeliest choice, which may differ from the length-normalized prediction."""
-    item_probabilities = [_probabilities(item) for item in items]
+    item_probabilities = [choice_probabilities(item) for item in items]
     likeliest = [probabilities.index(max(probabilities)) for probabilities in item_probabilities]
     right = [choice == item.answer for choice, item in zip(likeliest, items, strict=True)]
     return calibration_error([max(probabilities) for probabilities in item_probabilities], right)
@@ -267,12 +204,6 @@ def _first_difference(candidate: Sequence[int], reference: Sequence[int]) -> int
         (i for i, (a, b) in enumerate(zip(candidate, reference, strict=False)) if a != b),
         min(len(candidate), len(reference)),
     )
-
-
-def _perplexity(benchmark: str, candidate: Sequence[Item], reference: Sequence[Item]) -> BenchmarkDiff:
-    """Return the ratio of perplexities, from paired differences of windows, which are the independent units."""
-    nats = paired_difference(scored(benchmark, reference).scores, scored(benchmark, candidate).scores)
-    return BenchmarkDiff(items=len(candidate), score="logprob", perplexity_ratio=_known(nats.exp() if nats else None))
 
 
 def _known(interval: Interval | None) -> Interval | None:

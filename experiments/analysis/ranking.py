@@ -56,7 +56,7 @@ def bounds(row: Row, key: str, is_paired: bool = True) -> Bounds | None:
 def _paired(row: Row, key: str, value: float) -> Bounds | None:
     if row.is_reference:
         return value, value, value
-    if key in SCORES and SCORES[key].kind == "perplexity":
+    if key in SCORES and SCORES[key].kind.is_ratio:
         ratio, low, high = (row.get(f"{key}_ratio{end}") for end in ("", "_low", "_high"))
         return (value * low / ratio, value, value * high / ratio) if ratio and low and high else None
     difference = row.interval(f"{key}_difference")

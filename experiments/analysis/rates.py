@@ -16,7 +16,7 @@ _HOUR_S = 3600.0
 _PROJECTED = (
     f"{MMLU_QUESTIONS:,} questions at the rate of multiple choice: as long as those measured, loading not included."
 )
-_SHARES = {name: score for name, score in scores().items() if score.kind == "share"}
+_SHARES = {name: score for name, score in scores().items() if score.kind.has_answers}
 
 
 def _rate(name: str) -> Metric:

@@ -37,7 +37,7 @@ def score_bounds(score: Score, benchmark_diff: BenchmarkDiff | None) -> Figures:
 
     The bounds are 95 % intervals that also hold if no item differs (`statistics/paired.py`, `loss`).
     """
-    if score.kind == "perplexity":
+    if score.kind.is_ratio:
         return _with_ends(
             f"{score.metric}_ratio", benchmark_diff.perplexity_ratio if benchmark_diff is not None else None, 1.0
         )

@@ -146,6 +146,15 @@ class Tokenizer(Protocol):
         """Return the ids without special tokens."""
         ...
 
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids as `encode` does, and the characters (start, end) of the text that each stands for."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens that the model takes; None if it states no limit."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text without special tokens."""
         ...

@@ -27,6 +27,16 @@ class Text:
         """Return the ids without special tokens, beginning-of-text included."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids as `encode` does, and the characters (start, end) of the text that each stands for."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    @property
+    def max_length(self) -> int | None:
+        """Return the most tokens that the model takes; None if it states no limit."""
+        return self._max_length
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)

@@ -18,6 +18,7 @@ from runtime_matrix.experiments.records.audit import Check
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import Entry, Environment, Load, Record
+from runtime_matrix.experiments.reports.detection_panel import DetectionFigures, detection_figures
 from runtime_matrix.experiments.reports.explanation import ShownLadder, shown
 from runtime_matrix.experiments.reports.flipped import FlippedItems
 from runtime_matrix.experiments.reports.serving import ServingPoint, serving_points
@@ -92,6 +93,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     ladder: ShownLadder | None = None
     serving: list[ServingPoint] = []  # one per load
     strategy: list[tuple[str, float]] = []  # figures that only its strategy has
+    detection: DetectionFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def detail(
         ladder=shown(explained.ladder) if explained is not None and explained.ladder is not None else None,
         serving=serving_points(ok),
         strategy=strategy_figures(ok),
+        detection=detection_figures(ok),
         audit=audit(record, result.speed).checks if record.status == "ok" else [],
     )
 

@@ -77,7 +77,7 @@ def ensemble_lines(cells: Cells, rule: Rule) -> tuple[list[str], list[str]]:
     entries = {name: result.record.entries() for name, result in cells.items()}
     for benchmark, score in scores().items():
         own = {name: found[benchmark] for name, found in entries.items() if benchmark in found}
-        if score.kind != "share" or len(own) < len(cells):
+        if not score.kind.has_answers or len(own) < len(cells):
             continue
         try:
             ensemble = _combined(benchmark, cells, own, rule)

@@ -47,6 +47,7 @@ _SCRIPTS = (
     "distribution",
     "audit",
     "cell",
+    "detection",
     "strategies",
     "serving",
     "trends",

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
-from runtime_matrix.experiments.analysis.paired_outputs import Item, read_items, score_of, scored
+from runtime_matrix.experiments.analysis.paired_outputs import read_items, score_of, scored
 from runtime_matrix.experiments.records.comparison import Result
+from runtime_matrix.experiments.records.item import Item
 from runtime_matrix.experiments.reproduction.speed_findings import LEVEL, Finding, Verdict
-from runtime_matrix.experiments.statistics.paired import loss
 from runtime_matrix.experiments.tasks.registry import scores
 
 _Z = 2.576  # of 99 %, two-sided
-_SAME_NATS = 1e-3  # per token, by rounding
 
 
 def paired_findings(recorded: Result, measured: Result) -> list[Finding]:
@@ -46,11 +45,11 @@ def _paired(name: str, before: Sequence[Item], after: Sequence[Item]) -> Finding
     if old.ids != new.ids:
         return Finding(name, "inconclusive", f"other items: {len(old.ids)} recorded, {len(new.ids)} now")
     changed = sum(one != other for one, other in zip(old.scores, new.scores, strict=True))
-    lost = loss(new.scores, old.scores, old.clusters, LEVEL, score_of(name).kind == "share")
+    kind = score_of(name).kind
+    lost = kind.loss(new, old, LEVEL)
     if lost is None:
         return Finding(name, "inconclusive", f"{len(old.ids)} items are too few")
-    margin = _SAME_NATS if score_of(name).kind == "perplexity" else 0.0
-    is_same = lost.low <= margin and lost.high >= -margin
+    is_same = lost.low <= kind.rounding and lost.high >= -kind.rounding
     bounds = f"mean change {-lost.estimate:+.4g} [{-lost.high:+.4g}, {-lost.low:+.4g}]"
     text = f"{changed} of {len(old.ids)} items scored otherwise, {bounds}"
     return Finding(name, "reproduced" if is_same else "not reproduced", text, change=f"{-lost.estimate:+.4g}")

@@ -192,7 +192,12 @@ def load(path: Path, limit: int | None = None) -> list[Question]:
 
 def prompt(question: Question) -> str:
     """Return the zero-shot prompt; the answer follows it."""
-    return f"Passage: {question.context}\n\nQuestion: {question.text}\nAnswer:"
+    return asked(question.context, question.text)
+
+
+def asked(context: str, question: str) -> str:
+    """Return the zero-shot prompt of a question about a passage."""
+    return f"Passage: {context}\n\nQuestion: {question}\nAnswer:"
 
 
 def exact_match(prediction: str, answers: Sequence[str], language: str) -> bool:

@@ -18,9 +18,10 @@ from runtime_matrix.experiments.records.metric import Metric, figure, hidden, wi
 from runtime_matrix.experiments.tasks import overlap
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.sampling import SAMPLE_OF, SampleOptions, sampled
+from runtime_matrix.experiments.tasks.score_kinds import PERPLEXITY
 from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, percent_of_reference, rows_per_forward
 
-_SCORE = Score(metric="perplexity", prefix="perplexity", noun="perplexity", kind="perplexity")
+_SCORE = Score(metric="perplexity", prefix="perplexity", noun="perplexity", kind=PERPLEXITY)
 
 
 @dataclass(frozen=True, kw_only=True)

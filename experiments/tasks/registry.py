@@ -66,9 +66,9 @@ def task_of(name: str) -> Task[Any]:
 
 
 def scores() -> dict[str, Score]:
-    """Return the score of each benchmark by its name; scores of kind `share` come first."""
+    """Return the score of each benchmark by its name; those of answers come first."""
     by_name = {task.name: task.score for task in benchmarks().values() if isinstance(task, QualityTask) and task.score}
-    return dict(sorted(by_name.items(), key=lambda pair: pair[1].kind != "share"))
+    return dict(sorted(by_name.items(), key=lambda pair: not pair[1].kind.has_answers))
 
 
 @cache

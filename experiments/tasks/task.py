@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.records.metric import Metric, hidden, number, quotient, with_bound
 from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.tasks.score_kinds import SHARE, ScoreKind
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.config.models import ModelFacts
@@ -141,9 +142,9 @@ class Score:
     metric: str  # key in the row
     prefix: str  # of the keys that the comparison adds
     noun: str  # used in sentences: "keeps 99 % of the reference's NOUN"
-    item_field: str = "is_right"  # field of an item that holds its score, 0 to 1
+    item_field: str = "is_right"  # field of an item that holds its score
     scale: float = 1.0  # the row's figure is the items' mean times this factor
-    kind: Literal["share", "perplexity"] = "share"  # perplexity: items are windows with `logprob` and `tokens`
+    kind: ScoreKind = SHARE
     is_discrete: bool = False  # answers are right or wrong, so they can flip
     has_texts: bool = False  # items hold generated texts
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from runtime_matrix.experiments.measurement.processes import tree_cpu_s
@@ -32,6 +33,7 @@ class Switch:
     off: Callable[[], Any]
     most_pairs: int | None = None  # of work that takes long
     work: str = ""  # what the work is, where the options do not say it
+    unsupported: str | None = None  # why it cannot be measured here
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,12 @@ def write_table(
     command: str,
     heading: str,
     conditions: str,
+    unsupported: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write a Markdown table of the measured switches. `switches`: names and keys in order."""
+    """Write a Markdown table of the measured switches.
+
+    `switches`: names and keys in order. `unsupported`: why a switch has no factors, by name.
+    """
     machine = environment()
     lines = [f"# {heading}", ""]
     lines.append(
@@ -112,6 +118,9 @@ def write_table(
     for name, key in switches.items():
         if name in factors:
             lines.append(f"| {name} | `{key}` | {' | '.join(_factor(factors[name], clock) for clock in CLOCKS)} |")
+        elif name in unsupported:
+            lines.append(f"| {name} | `{key}` | n/a | n/a |")
+    lines += ["", *(f"{name}: {reason}." for name, reason in unsupported.items())] if unsupported else []
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -44,7 +44,7 @@ def _read(path: Path, metric: str | None) -> list[TaskAnswers]:
 
 def _benchmark(path: Path, name: str, metric: str | None) -> TaskAnswers:
     score = score_of(name)
-    figure = score.item_field if score.kind == "share" else "log-probability per token"
+    figure = score.kind.figure(score.item_field)
     chosen(path, metric, [figure])
     try:
         items = read_items(path, name)

@@ -59,6 +59,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "home": ("Where did {e} come from?", "In which town did {e} live then?"),
     "job": ("As what did {e} work then?", "Which job did {e} have then?"),
 }
+SLOTS = tuple(slot for slots, _ in DEEDS for slot in slots)  # what is drawn for each passage
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def benchmark(world: World) -> list[Passage]:
     missing = BENCHMARK_QUESTIONS
     while missing > 0:
         passage = draw(world, rng, BENCHMARK_PEOPLE)
-        asked = [one for one in passage.questions if _is_held_out(one) and not one.is_known]
+        asked = [one for one in passage.questions if is_asked_in_benchmarks(one)]
         if not passage.is_held_out or not asked or passage.text in chosen:
             continue
         rng.shuffle(asked)
@@ -118,7 +119,7 @@ def draw(world: World, rng: random.Random, counts: Sequence[int] = PEOPLE) -> Pa
     """Write a passage about as many people as one of `counts`, and each question that it answers, in one wording."""
     people = rng.sample(world.entities["people"], rng.choice(counts))
     deeds = rng.sample(DEEDS, {1: 4, 2: 3, 3: 2}[len(people)])
-    outcomes = {slot: rng.sample(_values(world, slot), len(people)) for slots, _ in deeds for slot in slots}
+    outcomes = {slot: rng.sample(values(world, slot), len(people)) for slots, _ in deeds for slot in slots}
     told: list[str] = []
     questions: list[Asked] = []
     for index, person in enumerate(people):
@@ -126,7 +127,7 @@ def draw(world: World, rng: random.Random, counts: Sequence[int] = PEOPLE) -> Pa
         kind, introduction = _introduction(world, rng, person)
         told += [introduction, *_deeds(rng, person, deeds, mine)]
         mine[kind] = world.value(person, kind)
-        questions += [Asked(_ask(rng, slot, person), value, slot == kind) for slot, value in mine.items()]
+        questions += [Asked(ask(rng, slot, person), value, slot == kind) for slot, value in mine.items()]
     return Passage(" ".join(map(sentence, told)), tuple(questions))
 
 
@@ -143,7 +144,8 @@ def _introduction(world: World, rng: random.Random, person: Entity) -> tuple[str
     return "job", rng.choice((f"{person.name} was {job}", f"{person.name} worked as {job}"))
 
 
-def _values(world: World, slot: str) -> list[str]:
+def values(world: World, slot: str) -> list[str]:
+    """Return all values of a slot."""
     pools = {"day": "days", "goods": "goods", "music": "instruments"}
     kinds = {"town": "towns", "meal": "foods", "tool": "tools", "animal": "animals"}
     if slot == "coins":
@@ -153,8 +155,24 @@ def _values(world: World, slot: str) -> list[str]:
     return [entity.name for entity in world.entities[kinds[slot]]]
 
 
-def _ask(rng: random.Random, slot: str, person: Entity) -> str:
+def ask(rng: random.Random, slot: str, person: Entity) -> str:
+    """Ask for what fills a slot, in one wording."""
     return rng.choice(ASKED[slot]).format(e=person.name)
+
+
+def is_asked_in_benchmarks(asked: Asked) -> bool:
+    """Return whether a question is kept out of training, and asks for more than a fact of the world."""
+    return _is_held_out(asked) and not asked.is_known
+
+
+def slot_of(question: str) -> str:
+    """Return what a question asks for, a key of `ASKED`."""
+    return next(
+        slot
+        for slot, wordings in ASKED.items()
+        for before, _, after in (wording.partition("{e}") for wording in wordings)
+        if question.startswith(before) and question.endswith(after)
+    )
 
 
 def _is_held_out(asked: Asked) -> bool:

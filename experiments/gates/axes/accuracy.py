@@ -8,7 +8,7 @@ from dataclasses import replace
 from msgspec import Struct
 from typing_extensions import override
 
-from runtime_matrix.experiments.analysis.paired_outputs import Scored, read_items, score_of, scored
+from runtime_matrix.experiments.analysis.paired_outputs import read_items, score_of, scored
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.validate import Rule
@@ -20,8 +20,8 @@ from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.statistics.interval import Interval
-from runtime_matrix.experiments.statistics.paired import items_needed, loss
 from runtime_matrix.experiments.statistics.sequential import Verdict
+from runtime_matrix.experiments.tasks.score_kinds import Scored
 
 Margins = dict[str, float]  # of the loss, by benchmark: score from 0 to 1, or nats per token
 
@@ -112,9 +112,9 @@ def _accuracy_finding(
     """Judge by the score alone. The probability of the right choice falls less than accuracy, which is lost in near
     ties, so it is only reported with an inconclusive score.
     """
-    is_share, two_sided = score_of(benchmark).kind == "share", 2 * level - 1
-    scale, unit = (100, "points") if is_share else (1, "nats per token")
-    loss_interval = loss(candidate.scores, other.scores, candidate.clusters, two_sided, is_share)
+    kind, two_sided = score_of(benchmark).kind, 2 * level - 1
+    scale, unit = kind.factor, kind.unit
+    loss_interval = kind.loss(candidate, other, two_sided)
     verdict = loss_verdict(loss_interval, margin)
     blank = LimitResult(measured.label, name, verdict, "", unit, "lower", limit=margin * scale, n=len(candidate.ids))
     if loss_interval is None:
@@ -128,7 +128,7 @@ def _accuracy_finding(
         items = measured.result.folder / str(measured.result.record.entries()[benchmark].items_file)
         advice = f"see the items in {items}; more bits or another runtime, or a margin"
     elif verdict == "inconclusive":
-        needed = items_needed(candidate.scores, other.scores, candidate.clusters, two_sided, is_share, margin)
+        needed = kind.items_needed(candidate, other, two_sided, margin)
         advice = f"{_items_text(needed)}{_of_probability(candidate, other)}"
     return replace(blank, figures=figures, advice=advice, value=value, low=low, high=high)
 
@@ -171,7 +171,7 @@ def baseline_scores(baseline: Baseline, name: str, candidate: Scored) -> Scored:
             f"{len(candidate.ids)}): update=true if the change is intended"
         )
     probabilities = list(baseline_part.probabilities.values()) if baseline_part.probabilities is not None else None
-    return Scored(candidate.ids, candidate.clusters, list(baseline_part.scores.values()), probabilities)
+    return candidate.with_values(list(baseline_part.scores.values()), probabilities)
 
 
 def accuracy(result: Result) -> dict[str, Scored]:

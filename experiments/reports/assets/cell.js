@@ -26,7 +26,7 @@ function sheet(row, cell) {
   parts.push(figures(row));
   if (row.speed_note) parts.push(element("p", { class: "fine" }, `${row.speed_note}.`));
   if (!cell) return [...parts, element("p", { class: "fine" }, "An older cell: its samples and items are in its record only.")];
-  const panels = [causesPanel(row, cell), ladderPanel(cell), distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), servingPanel(cell), strategyPanel(cell), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), auditPanel(cell), notesPanel(cell)];
+  const panels = [causesPanel(row, cell), ladderPanel(cell), distributionPanel(cell, "ttft_s", "Time to first token"), distributionPanel(cell, "tpot_s", "Time per output token"), servingPanel(cell), strategyPanel(cell), detectionPanel(cell), wallPanel(cell), startPanel(row), memoryPanel(cell), rooflinePanel(row, cell), shapePanel(row, cell), auditPanel(cell), notesPanel(cell)];
   return [...parts, element("div", { class: "panels" }, ...panels.filter(Boolean)), items(row, cell), environment(cell)];
 }
 

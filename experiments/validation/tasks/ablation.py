@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.tasks.bench import Bench
-from runtime_matrix.experiments.validation.tasks.switched import Switched
-
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.validation.ablation import Switch
+from runtime_matrix.experiments.validation.tasks.switched import Opened, Switched
 
 SWITCHES = {  # name: key of the configuration, in the order of the table
     "batched rows": "scoring.batch",
@@ -77,10 +73,10 @@ class Ablation(Switched[AblationConfig]):
 
     @override
     @contextmanager
-    def opened(self, bench: Bench, config: AblationConfig) -> Iterator[Sequence[Switch]]:
+    def opened(self, bench: Bench, config: AblationConfig) -> Iterator[Opened]:
         from runtime_matrix.experiments.validation.switches import Switches
 
-        yield Switches(bench, config).all()
+        yield Opened(Switches(bench, config).all())
 
 
 TASK = Ablation()

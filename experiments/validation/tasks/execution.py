@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -15,10 +14,7 @@ from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.problems.loading import load
 from runtime_matrix.experiments.tasks.bench import Bench
 from runtime_matrix.experiments.tasks.task import BUNDLED_DATA
-from runtime_matrix.experiments.validation.tasks.switched import Switched
-
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.validation.ablation import Switch
+from runtime_matrix.experiments.validation.tasks.switched import Opened, Switched
 
 EXECUTION_SWITCHES = {  # name: key of the configuration, in the order of the table
     "early stop of tests": "sandbox.early_stop, failing",
@@ -74,11 +70,11 @@ class Execution(Switched[ExecutionConfig]):
 
     @override
     @contextmanager
-    def opened(self, bench: Bench, config: ExecutionConfig) -> Iterator[Sequence[Switch]]:
+    def opened(self, bench: Bench, config: ExecutionConfig) -> Iterator[Opened]:
         from runtime_matrix.experiments.validation.execution_switches import ExecutionSwitches
 
         with ExitStack() as opened:
-            yield ExecutionSwitches(bench, config, self.path(config), opened).all()
+            yield Opened(ExecutionSwitches(bench, config, self.path(config), opened).all())
 
 
 TASK = Execution()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.tasks.bench import Bench
-from runtime_matrix.experiments.validation.tasks.switched import Switched
-
-if TYPE_CHECKING:
-    from runtime_matrix.experiments.validation.ablation import Switch
+from runtime_matrix.experiments.validation.tasks.switched import Opened, Switched
 
 HTTP_SWITCHES = {  # name: key of the configuration, in the order of the table
     "requests per call, 64 instead of 8": "runtime.engine.requests_per_call",
@@ -68,11 +64,11 @@ class HttpAblation(Switched[HttpAblationConfig]):
 
     @override
     @contextmanager
-    def opened(self, bench: Bench, config: HttpAblationConfig) -> Iterator[Sequence[Switch]]:
+    def opened(self, bench: Bench, config: HttpAblationConfig) -> Iterator[Opened]:
         from runtime_matrix.experiments.validation.http_switches import opened_switches
 
         with opened_switches(bench, config) as switches:
-            yield switches
+            yield Opened(switches)
 
 
 TASK = HttpAblation()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from typing_extensions import override
@@ -21,7 +22,20 @@ if TYPE_CHECKING:
     from runtime_matrix.experiments.validation.ablation import Switch
 
 C = TypeVar("C")
-_ENDS = ("", "_low", "_high")
+ENDS = ("", "_low", "_high")
+_UNSUPPORTED = "unsupported"  # in place of factors: why a switch cannot be measured here
+
+
+def _nothing(entry: OpenEntry) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The switches, and what is measured besides: it fills the entry and returns lines for the file of the table."""
+
+    switches: Sequence[Switch]
+    more: Callable[[OpenEntry], Sequence[str]] = _nothing
 
 
 class Switched(Task[C]):
@@ -32,7 +46,7 @@ class Switched(Task[C]):
     conditions: ClassVar[str]  # of all turns, in one sentence
 
     @abstractmethod
-    def opened(self, bench: Bench, config: C) -> AbstractContextManager[Sequence[Switch]]:
+    def opened(self, bench: Bench, config: C) -> AbstractContextManager[Opened]:
         """Open what the switches need and yield them, in the order of `switches`."""
 
     @abstractmethod
@@ -43,14 +57,14 @@ class Switched(Task[C]):
     def further_keys(self, entry: Entry) -> Sequence[str]:
         """Return the keys of the factors of the switches that were measured, with their bounds."""
         names = [name for name in self.switches if name in entry.figures]
-        return [f"{switch_key(name, clock)}{end}" for name in names for clock in CLOCKS for end in _ENDS]
+        return [f"{switch_key(name, clock)}{end}" for name in names for clock in CLOCKS for end in ENDS]
 
     @override
     def further(self, key: str) -> Metric | None:
         """Return the metric of a switch's factor or of one of its bounds."""
         for name in self.switches:
             for clock in CLOCKS:
-                for end in _ENDS:
+                for end in ENDS:
                     if key == f"{switch_key(name, clock)}{end}":
                         return hidden(key, part(name, f"{clock}{end}"))
         return None
@@ -61,15 +75,23 @@ class Switched(Task[C]):
 
         pairs, only, entry.parameters = self.options(config)
         with self.opened(bench, config) as opened:
-            switches = [switch for switch in opened if (only or "") in switch.name]
+            switches = [switch for switch in opened.switches if (only or "") in switch.name]
             works = {switch.name: switch.work for switch in switches if switch.work}
             entry.parameters |= {"work": works} if works else {}
-            factors = {}
+            factors, reasons = {}, {}
             for number, switch in enumerate(switches, start=1):
+                if switch.unsupported is not None:
+                    reasons[switch.name] = switch.unsupported
+                    entry.figures[switch.name] = {_UNSUPPORTED: switch.unsupported}
+                    continue
                 result = measure(switch, pairs)
                 factors[switch.name] = entry.figures[switch.name] = result.figures()
                 entry.samples |= {f"{switch.name}: {side}": seconds for side, seconds in result.samples().items()}
                 bench.report(number, len(switches))
+            lines = opened.more(entry)
         path = bench.folder / f"{self.name}.md"
         keys = {name: f"{key}: {works[name]}" if name in works else key for name, key in self.switches.items()}
-        write_table(keys, factors, path, bench.command, self.heading, self.conditions)
+        write_table(keys, factors, path, bench.command, self.heading, self.conditions, reasons)
+        if lines:
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n".join(["", *lines]) + "\n")

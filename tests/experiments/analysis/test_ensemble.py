@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.ensemble import combine, phi
-from runtime_matrix.experiments.analysis.paired_outputs import Item
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.records.item import Item
 
 
 def choices(predicted: Sequence[int], right: Sequence[int], certainty: float = 1.0) -> list[Item]:

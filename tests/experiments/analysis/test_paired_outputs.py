@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.analysis.paired_outputs import (
     ROUNDING_NATS,
     DifferentItems,
-    Item,
     compare,
     compare_items,
     read_items,
     scored,
 )
+from runtime_matrix.experiments.records.item import Item
 from runtime_matrix.experiments.records.schema import Entry, EntryStatus, HeldWeights, Load, Record, to_plain
 from runtime_matrix.experiments.statistics.interval import Interval
 from runtime_matrix.experiments.statistics.shares import mcnemar_mid_p

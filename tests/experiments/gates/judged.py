@@ -12,7 +12,6 @@ from typing import Any
 
 from msgspec import structs
 
-from runtime_matrix.experiments.analysis.paired_outputs import Item
 from runtime_matrix.experiments.config.compose import compose_gate
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build
@@ -35,6 +34,7 @@ from runtime_matrix.experiments.records.comparison import (
     TimedTokens,
     Times,
 )
+from runtime_matrix.experiments.records.item import Item
 from runtime_matrix.experiments.records.schema import Entry, Load, Record, Replay, to_plain
 from tests.experiments.recorded import make_record
 

@@ -11,14 +11,17 @@ from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import compose, options
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.detector.techniques import techniques
 from runtime_matrix.experiments.ledger.claim import Claim, MeasuredBy, chosen, read_claims
 from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
+from runtime_matrix.experiments.records.techniques import is_technique_key, technique_key, technique_label
 from runtime_matrix.experiments.tasks.registry import further_metric
 from runtime_matrix.experiments.validation.tasks.ablation import SWITCHES
+from runtime_matrix.experiments.validation.tasks.detection_techniques import DETECTION_SWITCHES
 from runtime_matrix.experiments.validation.tasks.execution import EXECUTION_SWITCHES
 from runtime_matrix.experiments.validation.tasks.http_ablation import HTTP_SWITCHES
 
-ALL_SWITCHES = [*SWITCHES, *HTTP_SWITCHES, *EXECUTION_SWITCHES]
+ALL_SWITCHES = [*SWITCHES, *HTTP_SWITCHES, *EXECUTION_SWITCHES, *DETECTION_SWITCHES]
 
 PRESETS = [name for name in options("runtime") if name not in ("custom", "fake")]
 CLAIM = "{id: a, section: s, summary: t, quantity: time, direction: gain, low: 2, unmeasured: why}"
@@ -54,6 +57,12 @@ def test_each_switch_has_figures_of_a_row() -> None:
     keys = [switch_key(name, clock) for name in ALL_SWITCHES for clock in CLOCKS]
     assert len(set(keys)) == len(keys)
     assert all(further_metric(f"{key}{end}") for key in keys for end in ("", "_low", "_high"))
+
+
+def test_the_techniques_of_claims_are_measured() -> None:
+    figures = {claim.measured_by.figure for claim in read_claims() if claim.measured_by is not None}
+    keys = {technique_key(technique_label(one.name, one.figure)) for one in techniques(["(0, 0)"], seed=0)}
+    assert {figure for figure in figures if figure is not None and is_technique_key(figure)} <= keys
 
 
 def test_ids_are_unique_and_every_document_is_there() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.analysis.paired_outputs import DifferentItems, compare_items
-from runtime_matrix.experiments.analysis.paired_outputs import Item as Answered
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.records.item import Item as Answered
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import multiple_choice, questions
 from runtime_matrix.experiments.tasks.registry import benchmarks
