@@ -10,6 +10,7 @@ from runtime_matrix.experiments.evaluation import interruption
 from runtime_matrix.experiments.evaluation.observing import OUTPUTS, Finished, observe_batches, windows
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest
+from runtime_matrix.experiments.measurement.freed_memory import returned_at_once
 from runtime_matrix.experiments.tasks.bench import Figures
 from runtime_matrix.runtimes.base import Runtime
 
@@ -61,7 +62,7 @@ class Observer:
         if missing:
             runtime, requests = self._runtime(), [unique[key] for key in missing]
             batches = observe_batches(runtime, self._bench.traits, requests, self._options, self._tally)
-            with interruption.deferring():
+            with interruption.deferring(), returned_at_once():
                 for batch in self._timed(batches):
                     computed = [(missing[index], result) for index, result in batch]
                     observations.keep(computed)
