@@ -15,6 +15,7 @@ from runtime_matrix.experiments.records.audit import Audit
 from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.metric import UNKNOWN, Metric, number, with_interval
 from runtime_matrix.experiments.records.ratios import (
+    DETECTION,
     Clock,
     SideName,
     interval_of,
@@ -44,6 +45,7 @@ _RATIOS = {  # key of the row: phase and clock
     "serving_speedup_ratio": ("serving_throughput", Clock.WALL),
     "serving_ttft_speedup_ratio": ("serving_ttft", Clock.WALL),
     "serving_e2e_speedup_ratio": ("serving_e2e", Clock.WALL),
+    "detection_speedup_ratio": (DETECTION, Clock.WALL),
     "cpu_speedup_ratio": ("decode", Clock.CPU),
     "cpu_prefill_speedup_ratio": ("prefill", Clock.CPU),
 }
@@ -107,6 +109,11 @@ METRICS = (
     ),
     _ratio("serving_ttft_speedup_ratio", "served TTFT speedup", 6, f"The first token under load, {_LOAD} {_TURNS}"),
     _ratio("serving_e2e_speedup_ratio", "served E2E speedup", 6, f"A whole request under load, {_LOAD} {_TURNS}"),
+    _ratio(
+        *("detection_speedup_ratio", "detection speedup", 4),
+        f"Observing comparison.observed_responses responses, as detection does, {_TURNS}",
+        better="high",
+    ),
     *(
         Metric(
             key=key,

@@ -173,6 +173,7 @@ class ComparisonConfig:
     serving_concurrency: int | None = least(1)
     serving_requests: int = least(2)
     serving_slices: int = least(1)
+    observed_responses: int | None = least(1)
 
 
 @dataclass(frozen=True, kw_only=True)

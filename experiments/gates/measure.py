@@ -21,7 +21,7 @@ from runtime_matrix.experiments.gates.limits import GateConfig
 from runtime_matrix.experiments.gates.speed_limits import losses
 from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.environment import environment
-from runtime_matrix.experiments.records.ratios import SERVING_PHASES, Clock
+from runtime_matrix.experiments.records.ratios import DETECTION, SERVING_PHASES, Clock
 from runtime_matrix.experiments.records.schema import Record
 from runtime_matrix.experiments.records.store import attach
 from runtime_matrix.experiments.statistics.sequential import Verdict
@@ -30,6 +30,7 @@ from runtime_matrix.experiments.timing.injection import CONFIRM, Injection
 from runtime_matrix.experiments.timing.interleave import compare_speed
 from runtime_matrix.experiments.timing.runner import Runner
 
+_OBSERVED = 16  # responses per round of detection, unless comparison.observed_responses is set
 _CONCURRENCY = 4  # requests in flight under load, unless comparison.serving_concurrency is set
 _LONG_TOKENS = 128  # new tokens of a long text, unless comparison.long_new_tokens is set
 
@@ -130,6 +131,7 @@ def _options(reference: Cell, gate: GateConfig, **options: Any) -> ComparisonCon
         options["long_new_tokens"] = comparison.long_new_tokens or min(_LONG_TOKENS, capacity)
     options["batched"] = comparison.batched if "throughput" in phases else None
     is_served = any(phase in SERVING_PHASES for phase in phases)
+    options["observed_responses"] = (comparison.observed_responses or _OBSERVED) if DETECTION in phases else None
     options["serving_concurrency"] = (comparison.serving_concurrency or _CONCURRENCY) if is_served else None
     return replace(comparison, **options)
 

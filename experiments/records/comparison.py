@@ -77,6 +77,18 @@ class ServedBlock(Struct, frozen=True, kw_only=True):
         return self.candidate if name == "candidate" else self.reference
 
 
+class ObservedBlock(Struct, frozen=True, kw_only=True):
+    """Interleaved rounds of observing responses, as detection does; wall seconds, one per round."""
+
+    candidate: list[float]
+    reference: list[float]
+    responses: int  # per round
+
+    def side(self, name: Literal["candidate", "reference"]) -> list[float]:
+        """Return the rounds of one of the two cells."""
+        return self.candidate if name == "candidate" else self.reference
+
+
 class TimedTokens(Struct, frozen=True, kw_only=True):
     """The timed tokens of a cell compared with the reference's in the same rounds."""
 
@@ -125,6 +137,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     seed: str | None = None
     audit: TimedAudit | None = None  # of the candidate; None in earlier records
     served: ServedBlock | None = None
+    observed: ObservedBlock | None = None
 
     def blocks(self) -> dict[str, Block]:
         """Return the measured blocks by name."""

@@ -25,7 +25,18 @@ SERVING_PHASES = (
     *("serving_throughput", "serving_ttft", "serving_tpot", "serving_e2e"),
     *("serving_ttft_p95", "serving_e2e_p95"),
 )
-PHASES = ("prefill", "decode", "decode_p95", "decode_p99", "request", "long_decode", "throughput", *SERVING_PHASES)
+DETECTION = "detection"  # per round of observed responses
+PHASES = (
+    "prefill",
+    "decode",
+    "decode_p95",
+    "decode_p99",
+    "request",
+    "long_decode",
+    "throughput",
+    *SERVING_PHASES,
+    DETECTION,
+)
 _CPU_BOUND_RATIO, _CPU_BOUND_LEVEL = 0.03, 0.99
 
 
@@ -151,6 +162,8 @@ def _times(launch: Launch, phase: str, clock: Clock, side: SideName) -> list[flo
     if phase in SERVING_PHASES:
         served = launch.served if clock is Clock.WALL else None
         return _served_times(served.side(side), phase) if served is not None else []
+    if phase == DETECTION:
+        return launch.observed.side(side) if launch.observed is not None and clock is Clock.WALL else []
     name = {"long_decode": "long", "throughput": "batched"}.get(phase, "own")
     if clock is not Clock.WALL:
         # A cell with one thread has no separate rounds at one thread.

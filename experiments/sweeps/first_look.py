@@ -74,6 +74,7 @@ class FirstLook:
             batched=None,
             long_new_tokens=None,
             serving_concurrency=None,
+            observed_responses=None,
             one_thread_rounds=0,
         )
         runners = [

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest, 
 from runtime_matrix.experiments.records.comparison import (
     Block,
     Launch,
+    ObservedBlock,
     PeakMemory,
     Repeated,
     ServedBlock,
@@ -29,6 +30,7 @@ from runtime_matrix.experiments.records.comparison import (
     TimedTokens,
     Times,
 )
+from runtime_matrix.experiments.timing.observed import draw_responses
 from runtime_matrix.experiments.timing.runner import Lost, Runner, Tick, Worker, started
 from runtime_matrix.experiments.timing.served import ServedTokens, Slice, draw_slice, rows_of
 from runtime_matrix.experiments.timing.timed_tokens import TimedRow, compare_rows
@@ -80,6 +82,8 @@ class RunningLaunch:
     remote: set[int] = field(default_factory=set)  # cells that compute elsewhere
     slices: list[Slice] = field(default_factory=list)
     served: dict[int, list[ServedTokens]] = field(default_factory=dict)  # one entry per slice
+    observed_s: dict[int, list[float]] = field(default_factory=dict)  # one entry per round
+    observed_responses: int = 0  # per round
     rests: dict[int, Rest] = field(default_factory=dict)
     probes: dict[int, Probe] = field(default_factory=dict)
     threads: int = 1  # largest number of a cell's own
@@ -103,6 +107,7 @@ class RunningLaunch:
             seed=self.seed,
             audit=TimedAudit(rest=self.rests[index], probe=self.probes.get(index)) if index in self.rests else None,
             served=self._served(index),
+            observed=self._observed(index),
         )
 
     def add_rest(self, index: int, rest: Rest) -> None:
@@ -122,6 +127,13 @@ class RunningLaunch:
             candidate=[result.times for result in self.served[index]],
             reference=[result.times for result in self.served[0]],
             concurrency=self.slices[0].concurrency,
+        )
+
+    def _observed(self, index: int) -> ObservedBlock | None:
+        if index not in self.observed_s or 0 not in self.observed_s:
+            return None
+        return ObservedBlock(
+            candidate=self.observed_s[index], reference=self.observed_s[0], responses=self.observed_responses
         )
 
     def _block(self, name: str, index: int) -> Block | None:
@@ -197,6 +209,8 @@ def _measure(
             _repeat(running, present, block, runners[0].cell.facts.vocabulary)
     if options.serving_concurrency is not None and blocks[0].threads is None:
         _serve(running, present, runners[0].cell.facts.vocabulary, options, generator, tick)
+    if options.observed_responses is not None and blocks[0].threads is None:
+        _observe(running, present, runners[0].cell.facts.vocabulary, options, generator, tick)
     for index in [index for index in present if index > 0]:
         if 0 in present:
             with _noting(running, present, 0):  # the reference scores the tokens
@@ -269,6 +283,27 @@ def _serve(
                 result = present[index].ask("serve", work)
                 if number:
                     running.served.setdefault(index, []).append(result)
+
+
+def _observe(
+    running: RunningLaunch,
+    present: dict[int, Worker],
+    vocabulary: int,
+    options: ComparisonConfig,
+    generator: random.Random,
+    tick: Tick,
+) -> None:
+    """Let the cells observe the same responses in turns; the first round of each is not measured."""
+    assert options.observed_responses is not None
+    running.observed_responses = options.observed_responses
+    for number in range(options.extra_rounds + 1):
+        requests = draw_responses(f"{running.seed} observed {number}", options, vocabulary)
+        for index in _turns(sorted(present), number, generator):
+            tick()
+            with _noting(running, present, index):
+                duration_s = present[index].ask("observe", requests)
+                if number and duration_s is not None:
+                    running.observed_s.setdefault(index, []).append(duration_s)
 
 
 def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock, vocabulary: int) -> None:

@@ -29,6 +29,7 @@ from runtime_matrix.experiments.timing.injection import Injection
 
 if TYPE_CHECKING:  # imports torch
     from runtime_matrix.experiments.evaluation.faces import Decoded
+    from runtime_matrix.experiments.evaluation.requests import ObserveRequest
     from runtime_matrix.experiments.timing.served import ServedTokens, Slice
 
 _HAND_OVER_S = 2e-3  # largest CPU time to send the tokens and receive a prompt
@@ -93,7 +94,7 @@ def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = 
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
     Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",),
-    ("score", [(ids, first scored token)], banned ids), ("serve", Slice).
+    ("score", [(ids, first scored token)], banned ids), ("serve", Slice), ("observe", [ObserveRequest]).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
 
@@ -252,6 +253,24 @@ class _Worker:
         self._clock.refresh()
         self._end()
         return result
+
+    def observe(self, requests: Sequence[ObserveRequest]) -> float | None:
+        """Observe responses as detection does; return the wall seconds, None if the runtime lacks the outputs."""
+        from runtime_matrix.experiments.evaluation.observing import OUTPUTS, observe
+        from runtime_matrix.runtimes.base import Unsupported
+
+        if not self._traits.outputs >= OUTPUTS:
+            return None
+        start = time.perf_counter()
+        try:
+            observe(self._runtime, self._traits, requests, self._cell.config.scoring)
+        except Unsupported:  # an engine may learn this from a graph that it builds at its first use
+            return None
+        self._runtime.synchronize()
+        duration_s = time.perf_counter() - start
+        self._clock.refresh()
+        self._end()
+        return duration_s
 
     def rest(self) -> Rest:
         """Return the CPU time since the last round, after waiting for what may have been left for later."""

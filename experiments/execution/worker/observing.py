@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.evaluation import interruption
-from runtime_matrix.experiments.evaluation.observing import OUTPUTS, Finished, observe_batches, windows
+from runtime_matrix.experiments.evaluation.observing import OUTPUTS, Finished, observe, observe_batches, windows
 from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequest
 from runtime_matrix.experiments.measurement.freed_memory import returned_at_once
 from runtime_matrix.experiments.tasks.bench import Figures
-from runtime_matrix.runtimes.base import Runtime
+from runtime_matrix.runtimes.base import Runtime, Unsupported
 
 if TYPE_CHECKING:
     from runtime_matrix.experiments.execution.worker.bench import CellBench
@@ -26,6 +26,7 @@ class Observer:
         self._options = bench.scoring
         self._tally, self._compute_s = Tally(), 0.0
         self._done = self._cached = self._computed = 0
+        self._is_warm = False
         self._seen: set[bytes] = set()  # keys of the requests so far
         if bench.is_loaded:  # otherwise the first request that must be computed loads it
             self._runtime()
@@ -61,6 +62,7 @@ class Observer:
         self._report(len(window) - len(missing))
         if missing:
             runtime, requests = self._runtime(), [unique[key] for key in missing]
+            self._warm_up(runtime, requests[0])
             batches = observe_batches(runtime, self._bench.traits, requests, self._options, self._tally)
             with interruption.deferring(), returned_at_once():
                 for batch in self._timed(batches):
@@ -71,6 +73,16 @@ class Observer:
                     self._report(len(computed))
         self._seen.update(unique)
         return [results[key] for key in keys]
+
+    def _warm_up(self, runtime: Runtime, request: ObserveRequest) -> None:
+        """Observe a first request, untimed: an engine may build a graph for it."""
+        if self._is_warm:
+            return
+        try:
+            observe(runtime, self._bench.traits, [request])
+        except Unsupported as error:
+            self._bench.skip(str(error))
+        self._is_warm = True
 
     def _timed(self, batches: Iterator[Finished]) -> Iterator[Finished]:
         """Yield the batches, and count their time: not that of the caller between them."""

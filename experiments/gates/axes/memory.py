@@ -19,7 +19,8 @@ from runtime_matrix.experiments.statistics.sequential import Verdict
 
 _PEAK = "peak_host_bytes"  # measured by launches
 _PEAKS = (_PEAK, "peak_device_bytes")
-_NAMES = ("weight_bytes", "weight_disk_bytes", *_PEAKS)
+_OF_BENCHMARKS = {"detection_peak_bytes": "detection"}  # peaks of a benchmark, while it runs
+_NAMES = ("weight_bytes", "weight_disk_bytes", *_PEAKS, *_OF_BENCHMARKS)
 Shares = dict[str, float]
 Peaks = list[float | None]
 
@@ -73,7 +74,8 @@ class MemoryLimits(Limits[Shares]):
 
     @override
     def benchmarks(self, limits: Shares) -> Collection[str]:
-        return ["memory"] if any(name in limits for name in _PEAKS) else []
+        memory = ["memory"] if any(name in limits for name in _PEAKS) else []
+        return memory + [benchmark for name, benchmark in _OF_BENCHMARKS.items() if name in limits]
 
     @override
     def needs_launches(self, limits: Shares) -> bool:

@@ -96,7 +96,7 @@ def test_earlier_runs_are_not_read_unless_asked(make: Callable[..., CellBench]) 
 def test_what_was_computed_before_a_failure_is_stored(make: Callable[..., CellBench]) -> None:
     with pytest.raises(MemoryError):
         observed(make(runtime=Failing(), batch=False), REQUESTS)
-    assert counts(observed(make(), REQUESTS)[1]) == (9, 7, 2, 0)
+    assert counts(observed(make(), REQUESTS)[1]) == (9, 8, 1, 0)  # the first forward only warms up
 
 
 def test_only_computing_is_timed(make: Callable[..., CellBench], monkeypatch: pytest.MonkeyPatch) -> None:
