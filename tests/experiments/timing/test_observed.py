@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime_matrix.experiments.records.comparison import Launch, MachineChange, ObservedBlock, PeakMemory
+from runtime_matrix.experiments.measurement.machine import MachineChange
+from runtime_matrix.experiments.records.comparison import Launch, ObservedBlock, PeakMemory
 from runtime_matrix.experiments.records.ratios import DETECTION, Clock, log_ratios
 from runtime_matrix.experiments.timing.observed import draw_responses
 
