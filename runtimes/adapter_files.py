@@ -184,7 +184,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 def _values(path: Path, name: str, entry: Mapping[str, Any], start: int) -> tuple[tuple[int, int], Any]:
     """Return the shape of a tensor and its values as integers of the same size."""
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"{path}: the tensor {name} is of {_shown(dtype)}; known: {', '.join(_DTYPES)}")
     if not (_are_sizes(shape) and len(shape) == 2 and min(shape) > 0 and _are_sizes(span) and len(span) == 2):
         raise ValueError(f"{path}: the tensor {name} has the shape {_shown(shape)}: a matrix is needed")

@@ -24,9 +24,9 @@ RANK = 8
 ALPHA = 16
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RECIPES = {
-    "second_world": Recipe(1000, peak_lr=5e-3, warmup_steps=20, weight_decay=0.0),
-    "code_steps": Recipe(300, peak_lr=5e-3, warmup_steps=20, weight_decay=0.0),
-    "errands": Recipe(300, peak_lr=5e-3, warmup_steps=20, weight_decay=0.0),
+    "second_world": Recipe(700, peak_lr=5e-3, warmup_steps=20, weight_decay=0.0),
+    "code_steps": Recipe(90, peak_lr=3e-3, warmup_steps=20, weight_decay=0.0),
+    "errands": Recipe(160, peak_lr=5e-3, warmup_steps=20, weight_decay=0.0),
 }
 
 

@@ -104,6 +104,7 @@ def write_adapter_card(
         **asdict(recipe),
         name=name,
         about=SKILLS[name].about,
+        replayed=SKILLS[name].replayed,
         rank=RANK,
         alpha=ALPHA,
         tokens_millions=f"{recipe.tokens / 1e6:.1f}",

@@ -63,6 +63,8 @@ def attach(module: Any, adapter: Adapter, dtype: Any, name: str = _NAME) -> None
         init_lora_weights=False,
         inference_mode=True,
     )
+    if hasattr(module, "peft_config"):
+        del module.peft_config  # of the adapter before: PEFT would warn of several
     try:
         inject_adapter_in_model(config, module, adapter_name=name)
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
