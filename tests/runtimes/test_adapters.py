@@ -1,4 +1,4 @@
-"""A LoRA adapter beside the weights computes what PEFT does; merged it is the same up to rounding; none is left over."""
+"""A LoRA adapter beside the weights computes what PEFT does, merged the same up to rounding; closed, nothing is left."""
 
 from __future__ import annotations
 
