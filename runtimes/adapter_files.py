@@ -156,7 +156,8 @@ def _modules(path: Path) -> dict[str, AdaptedModule]:
 
 def _module(path: Path, name: str, sides: Mapping[str, tuple[int, int]]) -> AdaptedModule:
     if len(sides) < 2:
-        raise ValueError(f"{path}: {name} has no {tensor_name(name, 'AB'.replace(*sides, ''))}")
+        (missing,) = {"A", "B"} - set(sides)
+        raise ValueError(f"{path}: {name} has no {tensor_name(name, missing)}")
     (rank, inputs), (outputs, other) = sides["A"], sides["B"]
     if rank != other or rank > min(inputs, outputs):
         raise ValueError(
@@ -183,6 +184,9 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 def _values(path: Path, name: str, entry: Mapping[str, Any], start: int) -> tuple[tuple[int, int], Any]:
     """Return the shape of a tensor and its values as integers of the same size."""
+    dtype: Any
+    shape: Any
+    span: Any
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"{path}: the tensor {name} is of {_shown(dtype)}; known: {', '.join(_DTYPES)}")

@@ -108,6 +108,7 @@ class AdapterTask(Task[AdapterConfig]):
 
         if bench.adapter is None:
             bench.skip("the model has no adapter: add adapter=DIR")
+        assert bench.adapter is not None
         runtime, file = bench.require_steps(), bench.folder / _FILE
         held = runtime.held_adapter()
         entry.parameters = {"rank": bench.adapter.rank, "parameters": bench.adapter.parameters}

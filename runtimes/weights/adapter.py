@@ -163,4 +163,6 @@ def _check_shapes(module: Any, files: AdapterFiles, adapter: Adapter) -> None:
 
 
 def _device(layer: Any) -> Any:
-    return next(layer.get_base_layer().parameters(), next(iter(layer.get_base_layer().buffers()), None)).device
+    """Return the device of a layer's own weights, which are buffers where they are packed."""
+    base = layer.get_base_layer()
+    return next(tensor.device for tensors in (base.parameters(), base.buffers()) for tensor in tensors)

@@ -22,7 +22,8 @@ def changed(**values: Any) -> dict[str, torch.Tensor]:
     found = tensors()
     if "tensor" in values:
         found[FIRST] = values["tensor"]
-    return found | values.get("added", {})
+    found.update(values.get("added", {}))
+    return found
 
 
 def test_what_an_adapter_says(tmp_path: Path) -> None:

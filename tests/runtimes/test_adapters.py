@@ -1,4 +1,4 @@
-"""A LoRA adapter beside the weights computes what PEFT does, merged the same up to rounding; closed, nothing is left."""
+"""A LoRA adapter beside the weights computes what PEFT does, merged the same up to rounding; closed, it is gone."""
 
 from __future__ import annotations
 
