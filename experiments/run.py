@@ -49,7 +49,9 @@ def _run() -> int:
         sys.argv[1:] = [f"--cfg={given.shown}", *given.overrides]
         _hydra(lambda _: None)
         return 0
-    configs = _with_one_base(_composed(given)) if given.is_sweep else _composed(given)
+    configs = _composed(given)
+    if len(configs) > 1:
+        configs = _with_one_base(configs)
     if given.shown == "job":
         show([config for config, _ in configs], given.is_resolved)
         return 0
