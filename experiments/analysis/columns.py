@@ -32,6 +32,7 @@ _CELL = (
         *("variant", "options", 0, lambda row, key: row.variant or UNKNOWN),
         "Options that distinguish the row from others of the same runtime, model and hardware.",
     ),
+    _fact("adapter", "adapter", 0, lambda row, key: row.adapter or UNKNOWN, "The LoRA adapter over the model."),
     _fact("model", "model", 6, lambda row, key: row.model, "The model, which all cells of a run share."),
     _fact(
         *("hw", "hw", 9, lambda row, key: f"{row.hw}, {row.threads} threads"),

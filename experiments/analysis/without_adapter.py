@@ -31,17 +31,16 @@ METRICS = tuple(_metric(metric) for metric in task_metrics() if metric.key in _S
 
 
 def with_bases(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows; those of adapters have the scores of their base, of the same run, runtime and dtype."""
+    """Return the rows with the scores of their base, of the same run, runtime and dtype; None without an adapter."""
     bases = {_key(row, row.model_digest): row for row in rows if row.status == "ok"}
-    return [row if row.base_digest is None else _with_base(row, bases) for row in rows]
+    return [_with_base(row, bases) for row in rows]
 
 
 def _with_base(row: Row, bases: Mapping[tuple[str, ...], Row]) -> Row:
-    base = bases.get(_key(row, row.base_digest or ""))
-    if base is None:
-        return row
-    before = {}
-    for key in _SCORES:
+    base = None if row.base_digest is None else bases.get(_key(row, row.base_digest))
+    before: dict[str, float | None] = {metric.key: None for metric in METRICS}
+    for key in _SCORES if base is not None else ():
+        assert base is not None
         before[key + _SUFFIX], before[error_key(key + _SUFFIX)] = base.get(key), base.get(error_key(key))
     return replace(row, figures={**row.figures, **before})
 
