@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import plan
 from runtime_matrix.experiments.cli.command import measuring, speaking, version_text
 from runtime_matrix.experiments.cli.help import help_text
+from runtime_matrix.experiments.config.adapters import NONE
 from runtime_matrix.experiments.config.arguments import Arguments, read_arguments
 from runtime_matrix.experiments.config.compose import CONF, explain, plain, search_packages, show
 from runtime_matrix.experiments.config.errors import UserError
@@ -49,6 +50,8 @@ def _run() -> int:
         _hydra(lambda _: None)
         return 0
     configs = _composed(given)
+    if len(configs) > 1:
+        configs = _with_one_base(configs)
     if given.shown == "job":
         show([config for config, _ in configs], given.is_resolved)
         return 0
@@ -57,6 +60,22 @@ def _run() -> int:
         for config, overrides in configs
     ]
     return run_sweep(cells)
+
+
+def _with_one_base(configs: Sequence[tuple[Any, list[str]]]) -> list[tuple[Any, list[str]]]:
+    """Return the jobs of a sweep; of those without an adapter, which `merge_adapter` does not concern, each once."""
+    jobs: list[tuple[Any, list[str]]] = []
+    seen: set[tuple[str, ...]] = set()
+    for config, overrides in configs:
+        if config.adapter in (NONE, None) and config.merge_adapter is not None:
+            config.merge_adapter = None
+            overrides = [word for word in overrides if not word.startswith("merge_adapter=")]
+        key = tuple(sorted(word for word in overrides if word != "merge_adapter=null"))
+        if config.adapter in (NONE, None) and key in seen:
+            continue
+        seen.add(key)
+        jobs.append((config, overrides))
+    return jobs
 
 
 def _composed(given: Arguments) -> list[tuple[Any, list[str]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -34,6 +34,16 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter over a model: a folder in PEFT's layout."""
+
+    name: str
+    folder: Path
+    digest: str  # identifies the content
+    is_merged: bool  # added to the model's weights; False: held and computed beside them
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """Source of the weights: a folder in Hugging Face format, or an architecture with seeded random weights.
 
@@ -41,11 +51,20 @@ class ModelSource:
     it as it is, and `weights.full` dequantizes it for the others.
     """
 
-    digest: str  # identifies the model's content; part of artifact keys
+    digest: str  # identifies the model's content, its adapter included; part of artifact keys
     folder: Path | None = None
     architecture: ReadOnlyJson | None = None  # transformers configuration, `model_type` included
     seed: int = 0
     stored_method: str | None = None  # quantization method of the folder's weights, such as gptq; None: not quantized
+    adapter: Adapter | None = None
+    base_digest: str | None = None  # of the model below the adapter; None without one
+
+    @property
+    def base(self) -> ModelSource:
+        """Return the model below the adapter; the model itself without one."""
+        if self.adapter is None:
+            return self
+        return replace(self, digest=self.base_digest or self.digest, adapter=None, base_digest=None)
 
 
 @dataclass(frozen=True)
@@ -233,6 +252,19 @@ class Cache(Protocol):
         ...
 
 
+class HeldAdapter(Protocol):
+    """An adapter beside the weights of a loaded model."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """The size of its factors in memory."""
+        ...
+
+    def switch_seconds(self, times: int) -> tuple[float, list[float]]:
+        """Return the seconds to read and attach a second adapter of the same files, and those of each switch."""
+        ...
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The outputs of one call of `Runtime.forward`, in float32 on the runtime's device; None: not requested.
@@ -263,6 +295,7 @@ class Engine(ABC):
         False  # computes outside this process and its children, whose CPU and memory are unknown
     )
     distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
+    adapter_modes: ClassVar[frozenset[str]] = frozenset()  # how a `model.adapter` is computed: `beside`, `merged`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements
         """Raise Unsupported if a requirement of the runtime is missing, such as a package, a GPU or a compiler.
@@ -340,6 +373,17 @@ class Runtime(Engine):
     @abstractmethod
     def synchronize(self) -> None:
         """Block until all submitted work has finished."""
+
+    def switch_adapter(self, model: ModelSource, phase: Phase) -> Traits:
+        """Replace the adapter of the loaded model by `model.adapter`, which has the same layers; return the traits.
+
+        The base stays loaded. Raises Unsupported without an adapter held beside the weights.
+        """
+        raise Unsupported("the runtime cannot switch adapters")
+
+    def held_adapter(self) -> HeldAdapter | None:
+        """Return the adapter that is held beside the weights; None without one."""
+        return None
 
     def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
         """Run `work`, which calls `forward`, under the engine's own profiler, and return its operations.

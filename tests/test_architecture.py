@@ -19,6 +19,7 @@ LAZY = {
     "experiments/serve.py",
     "experiments/tasks/agreement.py",
     "experiments/tasks/divergence.py",
+    "experiments/tasks/adapter.py",
     "experiments/tasks/lm_eval.py",
     "experiments/validation/tasks/ablation.py",
     "experiments/validation/tasks/detection_techniques.py",

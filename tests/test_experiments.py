@@ -17,11 +17,16 @@ SWEEPS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 @cache
 def planned(name: str) -> list[Cell]:
-    """Return the cells of a saved sweep, as Hydra's sweeper would make them."""
+    """Return the cells of a saved sweep, as Hydra's sweeper would make them; a base has no adapter to merge."""
     text = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
     params = text.get("hydra", {}).get("sweeper", {}).get("params", {})
     words = [f"experiment={name}", *(f"{key}={value}" for key, value in params.items())]
-    return [plan(compose(job), "test") for job in expand(read_arguments(words).overrides)]
+    jobs = expand(read_arguments(words).overrides)
+    return [
+        plan(compose(job), "test")
+        for job in jobs
+        if not {"adapter=none", "merge_adapter=true"} <= set(map(str.lower, job))
+    ]
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runtime_matrix.experiments.analysis import costs, rates, speed_row
+from runtime_matrix.experiments.analysis import costs, rates, speed_row, without_adapter
 from runtime_matrix.experiments.records.metric import AT, GROUPS, UNKNOWN, Display, Metric, number
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING
@@ -32,6 +32,7 @@ _CELL = (
         *("variant", "options", 0, lambda row, key: row.variant or UNKNOWN),
         "Options that distinguish the row from others of the same runtime, model and hardware.",
     ),
+    _fact("adapter", "adapter", 0, lambda row, key: row.adapter or UNKNOWN, "The LoRA adapter over the model."),
     _fact("model", "model", 6, lambda row, key: row.model, "The model, which all cells of a run share."),
     _fact(
         *("hw", "hw", 9, lambda row, key: f"{row.hw}, {row.threads} threads"),
@@ -83,7 +84,8 @@ _OF_SEVERAL = (
 
 def _all() -> list[Metric]:
     of_tasks = [metric for metric in task_metrics() if metric.title]
-    metrics = [*_CELL, *costs.METRICS, *rates.METRICS, *_SAME_TEXTS, *of_tasks, *speed_row.METRICS, *_OF_SEVERAL]
+    shared = [*costs.METRICS, *rates.METRICS, *_SAME_TEXTS, *of_tasks, *without_adapter.METRICS, *speed_row.METRICS]
+    metrics = [*_CELL, *shared, *_OF_SEVERAL]
     return sorted(metrics, key=lambda metric: GROUPS.index(metric.group))  # stable: by group, else as declared
 
 

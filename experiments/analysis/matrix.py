@@ -18,6 +18,7 @@ from runtime_matrix.experiments.analysis.rates import rates
 from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
 from runtime_matrix.experiments.analysis.speed_row import speed_row
+from runtime_matrix.experiments.analysis.without_adapter import with_bases
 from runtime_matrix.experiments.cells.identity import cell_names, variants
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.environment import machine_facts, memory_class
@@ -42,7 +43,7 @@ def rows(results: Sequence[Result], all: bool = False) -> list[Row]:
         for result, level, name, variant in zip(results, _levels(results), names, variants(records, names), strict=True)
     ]
     references = {_group(row): row for row in matrix if row.is_reference and row.status == "ok"}
-    matrix = [_beside(row, references.get(_group(row))) for row in matrix]
+    matrix = with_bases([_beside(row, references.get(_group(row))) for row in matrix])
     return matrix if all else latest(matrix)
 
 
@@ -125,6 +126,8 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
     figures = {
         **_benchmark_figures(record, entries, is_timing_wrong=speed.status in FAILED_TIMING),
         **_load_figures(record.load),
+        "freed_host_bytes": record.freed.host_bytes if record.freed else None,
+        "freed_device_bytes": record.freed.device_bytes if record.freed else None,
         **speed.figures,
         "build_s": build_s,
         **comparison_figures(diff),
@@ -171,6 +174,8 @@ def _facts(record: Record) -> Row:
         model=record.model.name,
         model_title=record.model.title or record.model.name,
         model_digest=record.model.digest,
+        adapter=record.model.adapter.name if record.model.adapter else None,
+        base_digest=record.model.adapter.base_digest if record.model.adapter else None,
         hw=record.hw.name,
         threads=record.hw.threads,
         machine=machine(record.environment, record.hw.name),

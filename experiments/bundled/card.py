@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runtime_matrix.experiments.bundled.adapter_training import ALPHA, RANK
 from runtime_matrix.experiments.bundled.forms import learned
 from runtime_matrix.experiments.bundled.scoring import FULL, Score, Scores
+from runtime_matrix.experiments.bundled.skills import SKILLS
 from runtime_matrix.experiments.bundled.training import LEGS, Recipe
 from runtime_matrix.experiments.config.plain_json import JsonObject
 
 _TEMPLATE = Path(__file__).with_name("card.md")
+_DATA = {"own": "the adapter's, kept out of training", "base": "bundled, as the base's card"}
 _ROWS = {
     "multiple choice, accuracy": "multiple_choice",
     "code, pass@1": "code",
@@ -83,6 +86,31 @@ def write_draft_card(
             items=items,
             accepted=_table(["benchmark", "accepted"], [[name, f"{value:.2f}"] for name, value in accepted.items()]),
         )
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_adapter_card(
+    name: str, folder: Path, recipe: Recipe, trained_s: float, scores: dict[str, tuple[Score, Score]]
+) -> None:
+    """Write an adapter's `README.md`; `scores` are those of the base and of the adapter, by data and benchmark."""
+    rows = []
+    for key, (before, after) in scores.items():
+        data, _, benchmark = key.partition(" ")
+        shown = [f"{one.value:.3f} ± {one.standard_error:.3f}" for one in (before, after)]
+        rows.append([_DATA[data], benchmark.replace("_", " "), f"{before.items:,}", *shown])
+    text = _TEMPLATE.with_name("adapter.md").read_text(encoding="utf-8")
+    text = text.format(
+        **asdict(recipe),
+        name=name,
+        about=SKILLS[name].about,
+        replayed=SKILLS[name].replayed,
+        rank=RANK,
+        alpha=ALPHA,
+        tokens_millions=f"{recipe.tokens / 1e6:.1f}",
+        minutes=trained_s / 60,
+        command=f"python -m experiments.bundled.train --adapter {name} --seed {recipe.seed}",
+        scores=_table(["data", "benchmark", "items", "base", "with the adapter"], rows),
     )
     (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
 

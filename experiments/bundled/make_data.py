@@ -7,7 +7,7 @@ problems, JSON lines of articles, and a text for perplexity.
 import argparse
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -44,14 +44,12 @@ def write_data(world: World, out: Path) -> None:
     """Write `multiple_choice/{dev,test}/*.csv` (no header), `extractive_qa.json`, `code.jsonl`, `summarization.jsonl`
     `perplexity.txt`, for quantization `calibration.txt`, and for retrieval `solved.jsonl`."""
     for subject, (dev, test) in questions.benchmark(world).items():
-        _write_questions(out / "multiple_choice" / "dev" / f"{subject}_dev.csv", dev)
-        _write_questions(out / "multiple_choice" / "test" / f"{subject}_test.csv", test)
-    paragraphs = [_paragraph(number, passage) for number, passage in enumerate(passages.benchmark(world))]
-    squad = {"version": "1.1", "data": [{"title": "Deeds", "paragraphs": paragraphs}]}
-    _write(out / "extractive_qa.json", json.dumps(squad, indent=1) + "\n")
-    _write_lines(out / "code.jsonl", _problems("bundled", functions.benchmark(world.seed)))
-    _write_lines(out / "solved.jsonl", _problems("solved", programs.solved(world.seed)))
-    _write_lines(
+        write_questions(out / "multiple_choice" / "dev" / f"{subject}_dev.csv", dev)
+        write_questions(out / "multiple_choice" / "test" / f"{subject}_test.csv", test)
+    write_passages(out / "extractive_qa.json", "Deeds", passages.benchmark(world))
+    write_lines(out / "code.jsonl", problem_rows("bundled", functions.benchmark(world.seed)))
+    write_lines(out / "solved.jsonl", problem_rows("solved", programs.solved(world.seed)))
+    write_lines(
         out / "summarization.jsonl",
         (
             {"id": f"article-{number}", "article": article.text, "summary": article.summary}
@@ -62,7 +60,7 @@ def write_data(world: World, out: Path) -> None:
     _write(out / "calibration.txt", calibration_text(world))
 
 
-def _problems(name: str, problems: Iterable[functions.Problem]) -> Iterator[dict[str, str]]:
+def problem_rows(name: str, problems: Iterable[functions.Problem]) -> Iterator[dict[str, str]]:
     """Yield problems as HumanEval has them."""
     for number, problem in enumerate(problems):
         yield {
@@ -72,6 +70,12 @@ def _problems(name: str, problems: Iterable[functions.Problem]) -> Iterator[dict
             "canonical_solution": problem.solution,
             "test": problem.test,
         }
+
+
+def write_passages(path: Path, title: str, drawn: Iterable[passages.Passage]) -> None:
+    """Write passages and their questions as SQuAD has them."""
+    paragraphs = [_paragraph(number, passage) for number, passage in enumerate(drawn)]
+    _write(path, json.dumps({"version": "1.1", "data": [{"title": title, "paragraphs": paragraphs}]}, indent=1) + "\n")
 
 
 def _paragraph(number: int, passage: passages.Passage) -> Paragraph:
@@ -89,11 +93,13 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _write_lines(path: Path, items: Iterable[dict[str, str]]) -> None:
+def write_lines(path: Path, items: Iterable[dict[str, str]]) -> None:
+    """Write JSON lines."""
     _write(path, "".join(json.dumps(item) + "\n" for item in items))
 
 
-def _write_questions(path: Path, rows: list[questions.MultipleChoice]) -> None:
+def write_questions(path: Path, rows: Sequence[questions.MultipleChoice]) -> None:
+    """Write questions as Hendrycks et al. have them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(question.row() for question in rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from runtime_matrix.experiments.bundled.skills import SKILLS
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks.registry import scores
 from runtime_matrix.runtimes.weights.rounded import round_to_nearest
@@ -64,6 +65,40 @@ def accepted_guesses(draft: Path, work: Path) -> dict[str, float]:
     (path,) = work.glob("*/record.json")
     entries = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     return {entry["benchmark"]: entry["figures"]["accepted_tokens_per_step"] for entry in entries}
+
+
+def score_adapter(name: str, folder: Path, work: Path) -> dict[str, tuple[Score, Score]]:
+    """Return the scores of the base and of the adapter in the folder: on its benchmark, and on the base's.
+
+    The rounded weights of the base's card need no counterpart: an adapter is measured as it is.
+    """
+    own = SKILLS[name].benchmark
+    data = {"multiple_choice": "data", "code": "data/code.jsonl", "extractive_qa": "data/extractive_qa.json"}
+    runs = {"own": ([own], [f"benchmark.{own}.data={(folder / data[own]).resolve()}"]), "base": (list(data), [])}
+    pairs: dict[str, tuple[Score, Score]] = {}
+    for run, (benchmarks, options) in runs.items():
+        results = work / run
+        words = [f"adapter=none,{folder.resolve()}", "hw=cpu", f"benchmark=[{','.join(benchmarks)}]", *options]
+        words += ["agreement.enabled=false", "comparison.enabled=false", f"results_dir={results.resolve()}"]
+        subprocess.run([sys.executable, "-m", "experiments.run", "-m", *words], check=True)
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*/record.json"))]
+        before, after = (_adapter_scores(record) for record in records)
+        pairs |= {f"{run} {benchmark}": (before[benchmark], after[benchmark]) for benchmark in benchmarks}
+    return pairs
+
+
+def _adapter_scores(record: JsonObject) -> dict[str, Score]:
+    figures = {entry["benchmark"]: entry["figures"] for entry in record["benchmarks"] if entry["status"] == "ok"}
+    readers = {
+        "multiple_choice": ("accuracy", "standard_error", 1),
+        "code": ("pass_at_1", "pass_at_1_standard_error", 1),
+        "extractive_qa": ("exact_match", "exact_match_standard_error", 100),
+    }
+    return {
+        name: Score(figures[name][value] / scale, figures[name][error] / scale, figures[name]["items"])
+        for name, (value, error, scale) in readers.items()
+        if name in figures
+    }
 
 
 def write_rounded(model: Path, out: Path, bits: int) -> None:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from runtime_matrix.experiments.bundled.corpus import WARM_UP_SHARDS, training_documents
+from runtime_matrix.experiments.bundled.texts.document import Document
 from runtime_matrix.experiments.bundled.texts.world import World
 
 BOS, EOS = "<s>", "</s>"
@@ -66,16 +67,16 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
     ).save_pretrained(folder)
 
 
-def shard_windows(
-    world: World, tokenizer: Tokenizer, seed: int, shard: int, windows: int, length: int
+def windows_of(
+    documents: Iterator[Document], tokenizer: Tokenizer, windows: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the windows of one shard as ids_NT, all starting with BOS, and as labels_NT.
+    """Return the first windows of a text as ids_NT, all starting with BOS, and as labels_NT.
 
     Documents follow each other, each between BOS and EOS, and are cut where a window ends: a window may begin within
     a document, as the windows of a perplexity measurement do. A label is the id where it is learned, else NOT_LEARNED.
     """
     fresh = length - 1  # tokens of text a window, beside its BOS
-    stream = list(islice(_token_stream(world, tokenizer, seed, shard), windows * fresh))
+    stream = list(islice(_token_stream(documents, tokenizer), windows * fresh))
     ids_NT = torch.full((windows, length), token_id(tokenizer, BOS))
     labels_NT = torch.full((windows, length), NOT_LEARNED)
     ids_NT[:, 1:] = torch.tensor([token for token, _ in stream]).view(windows, fresh)
@@ -83,10 +84,9 @@ def shard_windows(
     return ids_NT, labels_NT
 
 
-def _token_stream(world: World, tokenizer: Tokenizer, seed: int, shard: int) -> Iterator[tuple[int, int]]:
+def _token_stream(documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """Yield tokens and labels. What is given and what follows are encoded apart, as a prompt and its answer are."""
     bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
-    documents = training_documents(world, seed, shard)
     while True:
         batch = list(islice(documents, 256))
         given = tokenizer.encode_batch_fast([document.given for document in batch], add_special_tokens=False)

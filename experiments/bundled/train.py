@@ -1,6 +1,7 @@
-"""Make the bundled model: train it from a seed, save it, score it, write its card.
+"""Make the bundled model, its draft or an adapter over it: train it from a seed, save it, score it, write its card.
 
 `python -m experiments.bundled.train [--size draft] [--out DIR] [--steps N | --minutes 8 | --resume] [--seed 0]`
+`python -m experiments.bundled.train --adapter errands [--out DIR] [--steps N | --resume] [--seed 0]`
 
 Without --steps and --minutes it is made as the committed one was, in its legs.
 
@@ -24,8 +25,9 @@ from rich.progress import Progress as Bar
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from runtime_matrix.experiments.bundled.card import TrainingRun, write_card, write_draft_card
-from runtime_matrix.experiments.bundled.scoring import GUESSED_ITEMS, accepted_guesses, score
+from runtime_matrix.experiments.bundled.adapter_training import ADAPTERS_DIR, RECIPES, train_adapter
+from runtime_matrix.experiments.bundled.card import TrainingRun, write_adapter_card, write_card, write_draft_card
+from runtime_matrix.experiments.bundled.scoring import GUESSED_ITEMS, accepted_guesses, score, score_adapter
 from runtime_matrix.experiments.bundled.texts.world import World, build_world
 from runtime_matrix.experiments.bundled.tokens import bundled_tokenizer, save_tokenizer
 from runtime_matrix.experiments.bundled.training import (
@@ -51,9 +53,12 @@ PACE_STEPS = 20  # to turn minutes into steps
 
 
 def main() -> int:
-    """Train the bundled model or its draft model; return the exit code."""
+    """Train the bundled model, its draft model or an adapter; return the exit code."""
     arguments = _parser().parse_args()
     try:
+        if arguments.adapter is not None:
+            make_adapter(arguments)
+            return 0
         out = arguments.out or FOLDERS[arguments.size]
         legs = [replace(leg, seed=arguments.seed) for leg in LEGS[arguments.size]]
         if arguments.steps or arguments.minutes:
@@ -93,6 +98,22 @@ def make_model(out: Path, legs: Sequence[Recipe], minutes: float | None, *, resu
         checkpoint.unlink(missing_ok=True)
         trained_s += trainer.trained_s
     describe(world, legs, out, trained_s / 60)
+
+
+def make_adapter(arguments: argparse.Namespace) -> None:
+    """Train an adapter over the committed model, score both with its benchmark, and write its card."""
+    if arguments.size != "model" or arguments.minutes is not None:
+        raise UserError("--adapter trains over the bundled model, for --steps: leave out --size and --minutes")
+    torch.set_num_threads(THREADS)
+    name, out = arguments.adapter, arguments.out or ADAPTERS_DIR / arguments.adapter
+    recipe = replace(RECIPES[name], seed=arguments.seed, steps=arguments.steps or RECIPES[name].steps)
+    if arguments.resume:
+        recipe = recipe_of(out / "checkpoint.pt")
+    with reporter(recipe.steps, 0) as report:
+        trained_s = train_adapter(name, MODEL_DIR, out, recipe, resume=arguments.resume, report=report)
+    with tempfile.TemporaryDirectory() as work:
+        write_adapter_card(name, out, recipe, trained_s, score_adapter(name, out, Path(work)))
+    print(f"wrote {out}; its README.md holds the scores")
 
 
 def steps_within(world: World, tokenizer: Tokenizer, recipe: Recipe, minutes: float) -> int:
@@ -159,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", choices=tuple(SIZES), default="model", help="draft: a smaller one that guesses for it"
     )
+    parser.add_argument("--adapter", choices=tuple(RECIPES), help="train an adapter over the bundled model instead")
     parser.add_argument("--out", type=Path, help="folder to write into (default: that of the committed one)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="steps of a single leg (default: the legs of the committed one)")

@@ -8,7 +8,7 @@ round differently).
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +18,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from runtime_matrix.experiments.bundled.corpus import SECOND_LEG_SHARD
+from runtime_matrix.experiments.bundled.corpus import SECOND_LEG_SHARD, training_documents
+from runtime_matrix.experiments.bundled.texts.document import Document
 from runtime_matrix.experiments.bundled.texts.world import World
-from runtime_matrix.experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, shard_windows, token_id
+from runtime_matrix.experiments.bundled.tokens import BOS, EOS, VOCABULARY_SIZE, token_id, windows_of
 from runtime_matrix.experiments.config.errors import UserError
 
 MAX_POSITIONS = 1024
@@ -151,7 +152,9 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 class Trainer:
     """Holds what a step changes: weights, optimizer state, number of steps done.
 
-    `compiled` takes two thirds of the time and needs a C++ compiler; its sums round differently.
+    `model` may have weights that are not trained, as those below an adapter. `documents` writes the text of a shard, by
+    default the training text. `compiled` takes two thirds of the time and needs a C++ compiler; its sums round
+    differently.
     """
 
     def __init__(
@@ -160,15 +163,17 @@ class Trainer:
         tokenizer: Tokenizer,
         recipe: Recipe,
         *,
-        model: LlamaForCausalLM | None = None,
+        model: Any = None,
+        documents: Callable[[int], Iterator[Document]] | None = None,
         compiled: bool = False,
     ) -> None:
         self.recipe = recipe
-        self.model = model or new_model(tokenizer, recipe.seed, SIZES[recipe.size])
+        self.model: Any = model or new_model(tokenizer, recipe.seed, SIZES[recipe.size])
         self.step = 0
         self.trained_s = 0.0  # of all the runs that a resumed training took
-        matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]
-        gains = [weight for weight in self.model.parameters() if weight.ndim == 1]
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        matrices = [weight for weight in trained if weight.ndim > 1]
+        gains = [weight for weight in trained if weight.ndim == 1]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": recipe.weight_decay},
@@ -180,11 +185,10 @@ class Trainer:
         )
         self._loss = torch.compile(self._eager_loss, dynamic=False) if compiled else self._eager_loss
         first_shard = first_shard_of(recipe)
+        written = documents or (lambda shard: training_documents(world, recipe.seed, first_shard + shard))
         # Only the shard in use is kept.
         self._shard = lru_cache(maxsize=1)(
-            lambda shard: shard_windows(
-                world, tokenizer, recipe.seed, first_shard + shard, STEPS_PER_SHARD * recipe.batch_size, recipe.window
-            )
+            lambda shard: windows_of(written(shard), tokenizer, STEPS_PER_SHARD * recipe.batch_size, recipe.window)
         )
 
     def train_step(self) -> float:

@@ -15,12 +15,14 @@ from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config import gguf_models, models
+from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
+from runtime_matrix.experiments.config.adapters import AdapterFacts, inspect_adapter, with_adapter
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import build, identity_of
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.schema import Code
-from runtime_matrix.runtimes.base import Hardware, ModelSource
+from runtime_matrix.runtimes.base import Adapter, Hardware, ModelSource
 from runtime_matrix.runtimes.gguf_header import is_gguf
 
 _FEWEST_ROWS = 8  # smallest batch for which an engine with fixed bounds is built
@@ -40,6 +42,7 @@ class Cell:
     command: str
     artifacts: Path
     reference_facts: models.ModelFacts | None = None  # of `model.reference`; None: the reference runs the cell's model
+    adapter: AdapterFacts | None = None
 
     @property
     def label(self) -> str:
@@ -50,20 +53,25 @@ class Cell:
 
     @property
     def model_name(self) -> str:
-        """Return the model's name without slashes: its folder, its id on the hub, or its kind."""
+        """Return the model's name without slashes: its folder, its id on the hub, or its kind; and its adapter."""
         model = self.config.model
+        name = model.kind
         if model.kind == "local":
-            return Path(str(model.path)).name
-        return str(model.id).replace("/", "--") if model.kind == "hub" else model.kind
+            name = Path(str(model.path)).name
+        elif model.kind == "hub":
+            name = str(model.id).replace("/", "--")
+        return name if self.adapter is None else f"{name}+{self.adapter.name}"
 
     @property
     def is_reference(self) -> bool:
-        """Whether the cell runs exactly the reference's runtime, dtype included."""
-        return self.config.runtime == self.config.reference
+        """Whether the cell runs exactly the reference's runtime, dtype included; it never merges an adapter."""
+        return self.config.runtime == self.config.reference and not self.config.merge_adapter
 
     @property
     def is_reference_in_own_dtype(self) -> bool:
         """Whether the cell runs the reference's runtime, in any dtype."""
+        if self.config.merge_adapter:
+            return False
         return dataclasses.replace(self.config.runtime, dtype=self.config.reference.dtype) == self.config.reference
 
     @property
@@ -100,13 +108,21 @@ class Cell:
 
     @property
     def of_reference(self) -> Cell:
-        """Return the cell with the model that the reference runs: `model.reference`, under the cell's own tokenizer."""
+        """Return the cell as the reference runs it: an adapter beside the weights, and the model `model.reference`,
+        under the cell's own tokenizer."""
         other = self.reference_facts
         if other is None:
-            return self
+            return dataclasses.replace(self, config=dataclasses.replace(self.config, merge_adapter=None))
         facts = dataclasses.replace(other, tokenizer=self.facts.tokenizer, bos_id=self.facts.bos_id)
         source = ModelSource(other.digest, other.folder, stored_method=other.quantized)
         return dataclasses.replace(self, facts=facts, source=source, reference_facts=None)
+
+    def shares_base_with(self, other: Cell) -> bool:
+        """Whether the cells differ in nothing but adapters of the same layers, so that one loaded base serves both."""
+        if self.adapter is None or other.adapter is None or self.adapter.layers != other.adapter.layers:
+            return False
+        mine, theirs = (dataclasses.replace(cell.config, adapter=NO_ADAPTER) for cell in (self, other))
+        return mine == theirs and self.source.base == other.source.base
 
     @property
     def uses_responses(self) -> bool:
@@ -177,7 +193,19 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     check_files(config, facts, artifacts)
     source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed, facts.quantized)
     reference = _reference_facts(config, facts, artifacts)
-    return Cell(config, dict(resolved), facts, source, command, artifacts.resolve(), reference)
+    cell = Cell(config, dict(resolved), facts, source, command, artifacts.resolve(), reference)
+    return cell if config.adapter == NO_ADAPTER else _with_adapter(cell)
+
+
+def _with_adapter(cell: Cell) -> Cell:
+    """Return the cell with the adapter that its configuration names; UserError if it is none of this model."""
+    model = cell.config.model
+    name = {"bundled": model.kind, "hub": str(model.id)}.get(model.kind, "")  # a folder may be named anything
+    adapter = inspect_adapter(cell.config.adapter, cell.facts, name, cell.artifacts)
+    facts = with_adapter(cell.facts, adapter)
+    beside = Adapter(adapter.name, adapter.folder, adapter.digest, is_merged=False)
+    source = dataclasses.replace(cell.source, digest=facts.digest, adapter=beside, base_digest=cell.facts.digest)
+    return dataclasses.replace(cell, facts=facts, source=source, adapter=adapter)
 
 
 def _reference_facts(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> models.ModelFacts | None:

@@ -10,6 +10,7 @@ from typing import Any
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
 from runtime_matrix.experiments.config import data_files, models
+from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
@@ -126,6 +127,10 @@ def _check_ignored(config: CellConfig) -> None:
         for name in ("tokenizer", "reference"):
             if getattr(model, name) is not None:
                 raise UserError(f"model.{name} would be ignored: it belongs to model=local model.path=FILE.gguf")
+    if config.adapter == NO_ADAPTER and config.merge_adapter is not None:
+        raise UserError(f"merge_adapter={str(config.merge_adapter).lower()} would be ignored: add adapter=DIR")
+    if config.adapter != NO_ADAPTER and model.reference is not None:
+        raise UserError("model.reference would compare with a model without the adapter: leave one of them out")
     if config.generation.draft_model is not None and config.generation.speculate != "draft":
         raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
 

@@ -93,6 +93,8 @@ class CellConfig:
     hw: HwConfig
     model: ModelConfig
     benchmark: BenchmarksConfig
+    adapter: str = "none"  # a folder in PEFT's layout, or the name of a bundled adapter
+    merge_adapter: bool | None = None  # None: beside the weights if the engine can hold it there, else merged
     agreement: AgreementConfig
     calibration: CalibrationConfig
     scoring: ScoringConfig

@@ -67,7 +67,8 @@ def _differences(cells: Mapping[str, JsonObject]) -> dict[str, str]:
         if any(set(benchmarks) != shared for benchmarks in chosen.values()):
             words.insert(0, f"benchmark=[{','.join(chosen[name])}]")
         more = f" and {len(words) - _MOST_SHOWN} more" if len(words) > _MOST_SHOWN else ""
-        texts[name] = ", ".join(words[:_MOST_SHOWN]) + more or name[:6]
+        unset = f"{keys[0].removeprefix('benchmark.')}=null" if keys else name[:6]
+        texts[name] = ", ".join(words[:_MOST_SHOWN]) + more or unset
     return texts
 
 

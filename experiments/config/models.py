@@ -209,6 +209,16 @@ def stored_parameters(folder: Path) -> int | None:
     return sum(count for name, count in shapes.items() if not (is_tied and name == "lm_head.weight")) or None
 
 
+def matrices(facts: ModelFacts) -> dict[str, list[int]] | None:
+    """Return the shapes in a folder's safetensors files by name; None for packed weights and for other formats."""
+    if facts.folder is None or facts.is_gguf or facts.quantized is not None:
+        return None
+    files = _weights(facts.folder)
+    if any(file.suffix != ".safetensors" for file in files):
+        return None
+    return {name: entry["shape"] for file in files for name, entry in _header(file).items()}
+
+
 def _header(path: Path) -> dict[str, Tensor]:
     """Return the tensors that the header of a safetensors file lists."""
     with open(path, "rb") as file:

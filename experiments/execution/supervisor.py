@@ -56,11 +56,27 @@ def stop_server() -> None:
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public function
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A measuring process whose loaded base waits for the next adapter."""
+
+    process: Any
+    receiver: Any
+    orders: Any
+    cell: Cell
+
+
 class Children:
-    """Starts the processes of a sweep: `launch` is fork, from a server that has imported torch, or exec."""
+    """Starts the processes of a sweep: `launch` is fork, from a server that has imported torch, or exec.
+
+    A process that measured an adapter keeps its base for the cell that is expected next, if that differs in the adapter
+    alone. Call `close` at the end.
+    """
 
     def __init__(self, launch: str, model_types: set[str], threads: int):
         self._threads = threads
+        self._kept: _Kept | None = None
+        self._expected: Cell | None = None
         self._is_ready = launch != "fork"
         self._context: Any = multiprocessing.get_context("forkserver" if launch == "fork" else "spawn")
         if launch == "fork":
@@ -79,27 +95,63 @@ class Children:
 
         `arguments` are passed to the job.
         """
-        self.wait_for_server(on_progress)
-        receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=child.main, args=(job, cell, folder, sender, *arguments), daemon=False)
-        if not self._start(process, on_progress):
-            return Outcome("crash", "its process could not be started: the fork server ended twice", None)
-        sender.close()
+        kept = self._waiting(cell) if job == "measure" else None
+        if kept is None:
+            self.wait_for_server(on_progress)
+            (receiver, sender), (taken, orders) = (self._context.Pipe(duplex=False) for _ in range(2))
+            if job == "measure":
+                keeps = self._expected is not None and cell.shares_base_with(self._expected)
+                arguments = (taken if keeps else None,)
+            process = self._context.Process(
+                target=child.main, args=(job, cell, folder, sender, *arguments), daemon=False
+            )
+            if not self._start(process, on_progress):
+                return Outcome("crash", "its process could not be started: the fork server ended twice", None)
+            sender.close()
+            taken.close()
+        else:
+            process, receiver, orders = kept.process, kept.receiver, kept.orders
+            with contextlib.suppress(OSError):  # it has ended: its sentinel says so
+                orders.send((cell, folder, self._expected is not None and cell.shares_base_with(self._expected)))
         killed_before = _kernel_kills()
         try:
             trace = MemoryTrace(process.pid)
-            finished = _watch(process, receiver, time.monotonic() + limit_s, on_progress, trace)
+            ending = _watch(process, receiver, time.monotonic() + limit_s, on_progress, trace)
         except KeyboardInterrupt:
             end_process(process)
             raise
         if job == "measure":
             Journal(folder / "journal.jsonl").write("memory_trace", samples=trace.samples)
-        if not finished:
+        if ending == child.KEPT:
+            self._kept = _Kept(process, receiver, orders, cell)
+            return _outcome(job, folder, 0, was_out_of_memory=False)
+        if ending is None:
             end_process(process)
             return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
         process.join()
         _sweep_group(process.pid)
         return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
+
+    def expect(self, cell: Cell | None) -> None:
+        """Say which cell is measured after the next one; None: there is none."""
+        self._expected = cell
+
+    def close(self) -> None:
+        """End the process that keeps a base, if there is one."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.orders.close()
+            kept.process.join(_GRACE_S)
+            end_process(kept.process)
+
+    def _waiting(self, cell: Cell) -> _Kept | None:
+        """Return the process whose base serves the cell; a process with another base is ended."""
+        kept = self._kept
+        if kept is None or not kept.cell.shares_base_with(cell) or kept.process.exitcode is not None:
+            self.close()
+            return None
+        self._kept = None
+        return kept
 
     def _start(self, process: Any, on_progress: Callable[[Any], None]) -> bool:
         for _ in range(2):
@@ -182,22 +234,25 @@ def _check_fork() -> None:
 
 def _watch(
     process: Any, receiver: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
-) -> bool:
-    """Forward progress until the process ends; return False if the deadline comes first."""
+) -> str | None:
+    """Forward progress until the process ends or keeps its base; return which, or None if the deadline comes first."""
     sources = [receiver, process.sentinel]
     while True:
         ready = wait(sources, timeout=max(0.0, min(_TICK_S, deadline - time.monotonic())))
         trace.take()
         if receiver in ready:
             try:
-                on_progress(receiver.recv())
+                message = receiver.recv()
+                if message == (child.KEPT,):
+                    return child.KEPT
+                on_progress(message)
             except (EOFError, OSError):
                 sources.remove(receiver)
             continue
         if process.sentinel in ready:
-            return True
+            return "ended"
         if time.monotonic() >= deadline:
-            return False
+            return None
         on_progress(None)
 
 

@@ -26,6 +26,7 @@ class MeasuredBy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clock: ClockName = "cpu"  # of the switch
     figure: str | None = None  # key in the row
     cell: str | None = None  # a runtime, or RUNTIME/DTYPE
+    adapter: str | None = None  # name of the adapter that the cell has; None: with or without
     over: str | None = None  # the cell that `cell` is compared with
     over_figure: str | None = None  # the figure of the same row that `figure` is divided by
     scale: float = 1.0  # from the figure's unit to the claim's
@@ -44,6 +45,7 @@ class MeasuredBy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.switch is not None:
             return f"switch {self.switch}"
         parts = [f"{self.figure}" + (f" over {self.over_figure}" if self.over_figure else "")]
+        parts += [f"adapter {self.adapter}" if self.adapter else ""]
         parts += [self.cell or ""] + ([f"over {self.over}"] if self.over else [])
         return " ".join(part for part in parts if part)
 

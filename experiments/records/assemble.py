@@ -12,6 +12,7 @@ from runtime_matrix.experiments.records.schema import (
     Entry,
     Failure,
     Fit,
+    Freed,
     HardwarePeak,
     Load,
     MemoryTrace,
@@ -56,6 +57,7 @@ def assemble(
         "probe": parts.last(Probe, "probe"),
         "fit": parts.last(Fit, "fit"),
         "overlap": parts.last(Overlap, "overlap"),
+        "freed": parts.last(Freed, "freed"),
         "failures": parts.all(Failure, "failed", "no_reference"),
     }
     if parts.problem is not None and status == "ok":

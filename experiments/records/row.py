@@ -38,6 +38,8 @@ class Row(Struct, frozen=True, kw_only=True):
     is_reference: Annotated[bool, Meta(description="Whether other rows are compared with this one.")]
     status: Annotated[Status, Meta(description="How the cell ended.")]
     reason: Annotated[str | None, Meta(description="Why the status is not ok.")] = None
+    adapter: Annotated[str | None, Meta(description="Name of the LoRA adapter over the model.")] = None
+    base_digest: Annotated[str | None, Meta(description="Digest of the model without its adapter.")] = None
     variant: Annotated[
         str | None, Meta(description="What distinguishes the row from others of the same runtime, model and hardware.")
     ] = None

@@ -46,13 +46,25 @@ class RuntimeIdentity(Struct, frozen=True, kw_only=True):
     dtype: str  # the requested dtype; `Load.dtype` is what the engine computes in
 
 
+class AdapterIdentity(Struct, frozen=True, kw_only=True):
+    """Which LoRA adapter a cell ran over its model."""
+
+    name: str
+    digest: str
+    base_digest: str  # of the model without it
+    rank: int
+    parameters: int
+    is_merged: bool | None = None  # as asked for; None: beside the weights where the engine can, see the load's notes
+
+
 class ModelIdentity(Struct, frozen=True, kw_only=True):
     """Which model a cell ran."""
 
     name: str
-    digest: str  # digest of the model's files
+    digest: str  # digest of the model's files, its adapter's included
     title: str | None = None
     shape: ModelShape | None = None
+    adapter: AdapterIdentity | None = None
 
 
 class HardwareIdentity(Struct, frozen=True, kw_only=True):
@@ -217,6 +229,13 @@ class Fit(Struct, frozen=True, kw_only=True):
     was_capped: bool  # larger batches would not be faster, although memory allows them
 
 
+class Freed(Struct, frozen=True, kw_only=True):
+    """The memory that the process gave back when its runtime was closed; None where it is unknown."""
+
+    host_bytes: int | None = None
+    device_bytes: int | None = None
+
+
 class OverlapShare(Struct, frozen=True, kw_only=True):
     """Share of a benchmark's items that share a passage with a text; None if the text is not known."""
 
@@ -288,6 +307,7 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     memory_trace: MemoryTrace | None = None
     fit: Fit | None = None
     overlap: Overlap | None = None
+    freed: Freed | None = None
     failures: list[Failure] = []
 
     def entries(self) -> dict[str, Entry]:

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -51,26 +52,28 @@ def measure_cells(
     records: list[Record] = []
     references = baselines(cells)
     last_s = 0.0  # duration of the last cell
-    for index, cell in enumerate(cells):
-        cell_environment = _with_versions(machine, cell)
-        earlier = take(recorded, cell, cell_environment)
-        if earlier is None and deadline is not None and deadline.is_over(last_s):
-            break
-        start = time.monotonic()
-        progress.start(cell.label)
-        is_reference = index in references
-        if earlier is not None:
-            record = replace(earlier, is_reference=is_reference)
-        else:
-            sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
-            record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
-            identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, sweep)
-            record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
-        records.append(record)
-        if earlier is None and record.status == "ok":
-            last_s = time.monotonic() - start
-        progress.finish(record.status, record.reason, was_resumed=earlier is not None)
-        on_record(record)
+    with closing(children):
+        for index, cell in enumerate(cells):
+            cell_environment = _with_versions(machine, cell)
+            earlier = take(recorded, cell, cell_environment)
+            if earlier is None and deadline is not None and deadline.is_over(last_s):
+                break
+            start = time.monotonic()
+            progress.start(cell.label)
+            is_reference = index in references
+            if earlier is not None:
+                record = replace(earlier, is_reference=is_reference)
+            else:
+                sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
+                record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
+                identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, sweep)
+                children.expect(cells[index + 1] if index + 1 < len(cells) else None)
+                record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
+            records.append(record)
+            if earlier is None and record.status == "ok":
+                last_s = time.monotonic() - start
+            progress.finish(record.status, record.reason, was_resumed=earlier is not None)
+            on_record(record)
     return records
 
 

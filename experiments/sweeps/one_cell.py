@@ -16,6 +16,7 @@ from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import (
+    AdapterIdentity,
     CellIdentity,
     Environment,
     HardwareIdentity,
@@ -156,6 +157,7 @@ def identity_of_cell(
             title=models.title(cell.facts, cell.model_name),
             digest=cell.facts.digest,
             shape=cell.facts.shape,
+            adapter=_adapter_identity(cell),
         ),
         hw=HardwareIdentity(name=cell.config.hw.name, device=cell.config.hw.device, threads=cell.threads),
         config=cell.resolved,
@@ -168,6 +170,20 @@ def identity_of_cell(
         command=cell.command,
         is_reference=is_reference,
         sweep=sweep,
+    )
+
+
+def _adapter_identity(cell: Cell) -> AdapterIdentity | None:
+    adapter = cell.adapter
+    if adapter is None:
+        return None
+    return AdapterIdentity(
+        name=adapter.name,
+        digest=adapter.digest,
+        base_digest=cell.source.base.digest,
+        rank=adapter.rank,
+        parameters=adapter.parameters,
+        is_merged=cell.config.merge_adapter,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from runtime_matrix.experiments.config.adapters import AdapterFacts
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import AgreementConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.requests import (
@@ -141,6 +142,11 @@ class Bench(Protocol):
     @property
     def tokenizer_folder(self) -> Path | None:
         """The folder that holds tokenizer.json; None for a model without a tokenizer."""
+        ...
+
+    @property
+    def adapter(self) -> AdapterFacts | None:
+        """The LoRA adapter over the model; None without one."""
         ...
 
     @property

@@ -83,6 +83,26 @@ class Memory(Scenario[MemoryConfig]):
             noise_ratio=0.0,
             about="Size of the weights in memory.",
         ),
+        Metric(
+            key="freed_host_bytes",
+            title="freed",
+            unit="MiB",
+            group="memory",
+            rank=6,
+            display=number("{:,.0f}", _MIB),
+            is_of_machine=True,
+            about="Memory of the host that the process gave back when the runtime was closed.",
+        ),
+        Metric(
+            key="freed_device_bytes",
+            title="device freed",
+            unit="MiB",
+            group="memory",
+            rank=6,
+            display=number("{:,.0f}", _MIB),
+            is_of_machine=True,
+            about="Memory of the device that was in use no more when the runtime was closed.",
+        ),
     )
 
     @override

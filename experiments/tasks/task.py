@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from typing_extensions import override
 
-from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config import adapters
+from runtime_matrix.experiments.config.adapters import bundled_adapters
+from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.records.metric import Metric, hidden, number, quotient, with_bound
 from runtime_matrix.experiments.records.schema import Entry
 from runtime_matrix.experiments.tasks.score_kinds import SHARE, ScoreKind
@@ -156,8 +158,16 @@ class QualityTask(Task[C]):
     bundled: ClassVar[str] = ""  # the file or folder of the bundled data
 
     def path(self, config: Any) -> Path:
-        """Return the path of the user's data, or of the bundled data."""
-        return BUNDLED_DATA / self.bundled if config.data == "bundled" else Path(config.data).expanduser()
+        """Return the path of the user's data, of the bundled data, or of that of a bundled adapter (bundled:NAME)."""
+        if config.data == "bundled":
+            return BUNDLED_DATA / self.bundled
+        of_adapters, _, name = str(config.data).partition(":")
+        if of_adapters != "bundled":
+            return Path(config.data).expanduser()
+        if name not in bundled_adapters():
+            raise UserError(f"benchmark.{self.name}.data={config.data}{did_you_mean(name, bundled_adapters())}")
+        folder = adapters.BUNDLED / name / "data"
+        return folder / self.bundled if Path(self.bundled).suffix else folder
 
     def texts(self, config: C) -> Mapping[str, Sequence[Texts]]:
         """Return the texts of the test items by set name, to check their overlap with training and calibration text."""

@@ -63,6 +63,7 @@ class Compiled(Runtime):
     """
 
     weight_forms = frozenset({"dense", "packed"})
+    adapter_modes = frozenset({"beside", "merged"})
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from runtime_matrix.runtimes.base import (
     LOGITS,
     PARAMETRIC_KNOWLEDGE,
     Hardware,
+    HeldAdapter,
     ModelSource,
     Outputs,
     Phase,
@@ -49,6 +50,7 @@ class Eager(Runtime):
     """
 
     weight_forms = frozenset({"dense", "packed"})
+    adapter_modes = frozenset({"beside", "merged"})
     places_modules = True
 
     def __init__(
@@ -121,6 +123,14 @@ class Eager(Runtime):
     @override
     def synchronize(self) -> None:
         self._model.synchronize()
+
+    @override
+    def switch_adapter(self, model: ModelSource, phase: Phase) -> Traits:
+        return self._model.switch_adapter(model, phase)
+
+    @override
+    def held_adapter(self) -> HeldAdapter | None:
+        return self._model.held_adapter()
 
     @override
     def profile(self, work: Callable[[], None]) -> Sequence[Operation]:

@@ -43,6 +43,7 @@ class LlamaCpp(Runtime):
     """
 
     weight_forms = frozenset({"dense", "gguf"})
+    adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf")
 
     def __init__(

@@ -55,6 +55,7 @@ class OnnxRuntime(Chosen):
     """
 
     weight_forms = frozenset({"dense", "onnx"})
+    adapter_modes = frozenset({"merged"})
     distributions = ("onnxruntime", "onnxruntime-gpu", "onnx")
 
     def __init__(self, dtype: str = "float32", provider: str | None = None, weights: Weights | None = None):

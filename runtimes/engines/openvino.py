@@ -37,6 +37,7 @@ class OpenVino(PastGraph):
     """A model run by OpenVINO on a CPU. Activations are never quantized, which OpenVINO does by default."""
 
     weight_forms = frozenset({"dense", "onnx"})
+    adapter_modes = frozenset({"merged"})
     distributions = ("openvino", "onnx")
 
     def __init__(self, dtype: str = "float32", weights: Weights | None = None):

@@ -45,6 +45,7 @@ class TensorRT(Chosen):
     """
 
     weight_forms = frozenset({"dense"})
+    adapter_modes = frozenset({"merged"})
     distributions = ("onnx", "tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt")
 
     def __init__(

@@ -36,6 +36,7 @@ class TensorRTPlan(StaticGraph):
     """A built engine over caches of one size: TensorRT's in-place update requires a fixed number of slots."""
 
     weight_forms = frozenset({"dense"})
+    adapter_modes = frozenset({"merged"})
 
     def __init__(
         self,

@@ -11,12 +11,23 @@ from typing import Any
 
 import torch
 
-from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Phase, Placement, Traits, Weights
+from runtime_matrix.runtimes.base import (
+    Adapter,
+    Hardware,
+    HeldAdapter,
+    LoadRequest,
+    ModelSource,
+    Phase,
+    Placement,
+    Traits,
+    Unsupported,
+    Weights,
+)
 from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import attention
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
-from runtime_matrix.runtimes.weights import full
+from runtime_matrix.runtimes.weights import adapter, full
 from runtime_matrix.runtimes.weights.packages import import_all
 
 
@@ -29,6 +40,7 @@ class TorchModule:
     attention: str
     max_position: int | None  # maximum number of tokens per row; None: the model states no limit
     traits: Traits
+    adapter: Adapter | None = None  # held beside the weights
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
@@ -61,6 +73,22 @@ class TorchModule:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def switch_adapter(self, model: ModelSource, phase: Phase) -> Traits:
+        """Replace the adapter beside the weights by the model's, as `Runtime.switch_adapter` does."""
+        if self.adapter is None or model.adapter is None or model.adapter.is_merged:
+            raise Unsupported("an adapter can be switched only beside the weights")
+        with phase("adapter"):
+            adapter.remove(self.module)
+            self.adapter = None
+            adapter.attach(self.module, model.adapter, self.module.dtype)
+        self.adapter = model.adapter
+        self.traits = replace(self.traits, weight_bytes=full.weight_bytes(self.module))
+        return self.traits
+
+    def held_adapter(self) -> HeldAdapter | None:
+        """Return the adapter beside the weights; None without one."""
+        return None if self.adapter is None else adapter.Held(self.module, self.adapter)
+
 
 @dataclass(frozen=True)
 class TorchLoader:
@@ -87,10 +115,17 @@ class TorchLoader:
         with phase("import"):
             import_all(full.modules_of(model))
             import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
+            if model.adapter is not None:
+                adapter.import_packages()
         # With a placement, the module may exceed the device's memory, so it is loaded on the host.
         where = hw if self.placement is None else replace(hw, device="cpu")
         with phase("weights"):
-            module = self.weights.load(LoadRequest(model, dtype, name, where, calibration_ids))
+            beside = model.adapter if model.adapter is not None and not model.adapter.is_merged else None
+            source = model if beside is None else model.base
+            module = self.weights.load(LoadRequest(source, dtype, name, where, calibration_ids))
+        if beside is not None:
+            with phase("adapter"):
+                adapter.attach(module, beside, getattr(torch, dtype))
         if self.placement is not None:
             with phase("place"):
                 module = self.placement.place(module, hw)
@@ -106,4 +141,4 @@ class TorchLoader:
             dtype_note=dtype_note(dtype, hw.device),
             notes=notes + more + full.notes(model, dtype),
         )
-        return TorchModule(module, hw.device, name, traits.max_length, traits)
+        return TorchModule(module, hw.device, name, traits.max_length, traits, beside)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
 from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
-from runtime_matrix.runtimes.weights import gguf_module
+from runtime_matrix.runtimes.weights import adapter, gguf_module
 
 # Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
 _FULL_ATTENTION = {"full_attention"}
@@ -50,6 +50,8 @@ class Full:
 def load_module(request: LoadRequest) -> Any:
     """Return a `transformers` causal language model on the device, in inference mode; a GGUF file is dequantized.
 
+    An adapter is merged into the weights: an engine that holds it beside them asks for `request.model.base`.
+
     Raises Unsupported if the model has layers other than full attention, or an unknown architecture.
     """
     import torch
@@ -57,7 +59,7 @@ def load_module(request: LoadRequest) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model, dtype = request.model, getattr(torch, request.dtype)
+    model, dtype = request.model.base, getattr(torch, request.dtype)
     folder = model.folder or _kept(model, request.hw)
     if folder is not None and is_gguf(folder):
         module = gguf_module.load_module(folder, dtype, request.attention)
@@ -73,6 +75,9 @@ def load_module(request: LoadRequest) -> Any:
             f"the model has layers of the types {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
             "only full attention is supported"
         )
+    if request.model.adapter is not None:
+        adapter.import_packages()
+        module = adapter.merged(module, request.model.adapter, dtype)
     untyped: Any = module  # Any: transformers' annotations of `to` lack its arguments
     return untyped.to(request.hw.device).eval().requires_grad_(False)
 

@@ -31,6 +31,7 @@ EXTRAS = {
     "awq": ("weights/gptq.py", "weights/gptq_worker.py"),
     "quant": ("weights/torchao.py", "weights/bitsandbytes.py"),
     "offload": ("placements/offload.py",),
+    "adapters": ("weights/adapter.py",),
 }
 BROUGHT = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "numpy": ("numpy",)}  # where names differ
 

@@ -5,6 +5,7 @@ wording are: a model must have learned the steps, and how a docstring orders the
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,14 +40,14 @@ class Domain:
     inputs: tuple[object, ...]
 
 
-def _steps(text: str) -> tuple[Step, ...]:
+def steps_of(text: str) -> tuple[Step, ...]:
     lines = (line.split("|") for line in text.strip().splitlines())
     return tuple(Step(say.strip(), code.strip()) for say, code in lines)
 
 
 NUMBERS = Domain(
     ("numbers", "values", "items", "data"),
-    _steps(
+    steps_of(
         """
         keep the even numbers | [n for n in {x} if n % 2 == 0]
         keep the odd numbers | [n for n in {x} if n % 2 == 1]
@@ -74,7 +75,7 @@ NUMBERS = Domain(
         remove repeated numbers | list(dict.fromkeys({x}))
         """
     ),
-    _steps(
+    steps_of(
         """
         return the numbers | {x}
         return the sum | sum({x})
@@ -99,7 +100,7 @@ NUMBERS = Domain(
 )
 TEXT = Domain(
     ("text", "word", "line", "name"),
-    _steps(
+    steps_of(
         """
         make it upper case | {x}.upper()
         make it lower case | {x}.lower()
@@ -121,7 +122,7 @@ TEXT = Domain(
         double each letter | "".join(c * 2 for c in {x})
         """
     ),
-    _steps(
+    steps_of(
         """
         return the text | {x}
         return its length | len({x})
@@ -183,14 +184,14 @@ def benchmark(seed: int) -> list[Problem]:
     chosen: dict[str, Problem] = {}
     while len(chosen) < BENCHMARK_PROBLEMS:
         problem = draw(rng, rng.choice(BENCHMARK_STEPS))
-        if problem.is_held_out and _is_telling(problem):
+        if problem.is_held_out and is_telling(problem):
             chosen[problem.chain] = problem
     return list(chosen.values())
 
 
-def draw(rng: random.Random, steps: int) -> Problem:
+def draw(rng: random.Random, steps: int, domains: Sequence[Domain] = DOMAINS) -> Problem:
     """Write a function of so many steps and an end, with a docstring that tells them forwards or backwards."""
-    domain = rng.choice(DOMAINS)
+    domain = rng.choice(domains)
     chain = [*rng.sample(domain.steps, steps), rng.choice(domain.ends)]
     constants = [rng.randint(2, 9) for _ in chain]
     argument, name = rng.choice(domain.arguments), rng.choice(NAMES)
@@ -217,6 +218,6 @@ def damaged(problem: Problem, rng: random.Random) -> str:
     return "\n".join(rng.choice(ways)) + "\n"
 
 
-def _is_telling(problem: Problem) -> bool:
+def is_telling(problem: Problem) -> bool:
     """Return whether the checks have different results: else a constant function could pass."""
     return len({repr(result) for _, result in problem.checks}) > 2

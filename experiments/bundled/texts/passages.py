@@ -63,6 +63,17 @@ SLOTS = tuple(slot for slots, _ in DEEDS for slot in slots)  # what is drawn for
 
 
 @dataclass(frozen=True)
+class Forms:
+    """What may happen to the people of a passage, and how one asks for it."""
+
+    deeds: tuple[Deed, ...]
+    asked: dict[str, tuple[str, ...]]  # by slot
+
+
+KNOWN = Forms(DEEDS, ASKED)
+
+
+@dataclass(frozen=True)
 class Asked:
     """A question about a passage."""
 
@@ -89,23 +100,25 @@ def prompt(passage: str, question: str) -> str:
     return f"{_given(passage)}{_question(question)}"
 
 
-def reading(world: World, rng: random.Random) -> Document:
+def reading(world: World, rng: random.Random, forms: Forms = KNOWN) -> Document:
     """Write a document of the training text: a passage, and questions with their answers."""
-    passage = draw(world, rng)
+    passage = draw(world, rng, forms=forms)
     while passage.is_held_out:
-        passage = draw(world, rng)
+        passage = draw(world, rng, forms=forms)
     known = [asked for asked in passage.questions if not _is_held_out(asked)]
     asked = rng.sample(known, min(len(known), QUESTIONS_A_DOCUMENT))
     return Document("\n\n".join(f"{_question(one.question)} {one.answer}" for one in asked), _given(passage.text))
 
 
-def benchmark(world: World) -> list[Passage]:
+def benchmark(
+    world: World, forms: Forms = KNOWN, questions: int = BENCHMARK_QUESTIONS, name: str = "passages"
+) -> list[Passage]:
     """Draw the benchmark: passages and questions that are both kept out of training, and answered by reading alone."""
-    rng = random.Random(f"{world.seed}/benchmark/passages")
+    rng = random.Random(f"{world.seed}/benchmark/{name}")
     chosen: dict[str, Passage] = {}
-    missing = BENCHMARK_QUESTIONS
+    missing = questions
     while missing > 0:
-        passage = draw(world, rng, BENCHMARK_PEOPLE)
+        passage = draw(world, rng, BENCHMARK_PEOPLE, forms)
         asked = [one for one in passage.questions if is_asked_in_benchmarks(one)]
         if not passage.is_held_out or not asked or passage.text in chosen:
             continue
@@ -115,10 +128,10 @@ def benchmark(world: World) -> list[Passage]:
     return list(chosen.values())
 
 
-def draw(world: World, rng: random.Random, counts: Sequence[int] = PEOPLE) -> Passage:
+def draw(world: World, rng: random.Random, counts: Sequence[int] = PEOPLE, forms: Forms = KNOWN) -> Passage:
     """Write a passage about as many people as one of `counts`, and each question that it answers, in one wording."""
     people = rng.sample(world.entities["people"], rng.choice(counts))
-    deeds = rng.sample(DEEDS, {1: 4, 2: 3, 3: 2}[len(people)])
+    deeds = rng.sample(forms.deeds, {1: 4, 2: 3, 3: 2}[len(people)])
     outcomes = {slot: rng.sample(values(world, slot), len(people)) for slots, _ in deeds for slot in slots}
     told: list[str] = []
     questions: list[Asked] = []
@@ -127,7 +140,7 @@ def draw(world: World, rng: random.Random, counts: Sequence[int] = PEOPLE) -> Pa
         kind, introduction = _introduction(world, rng, person)
         told += [introduction, *_deeds(rng, person, deeds, mine)]
         mine[kind] = world.value(person, kind)
-        questions += [Asked(ask(rng, slot, person), value, slot == kind) for slot, value in mine.items()]
+        questions += [Asked(ask(rng, slot, person, forms), value, slot == kind) for slot, value in mine.items()]
     return Passage(" ".join(map(sentence, told)), tuple(questions))
 
 
@@ -150,14 +163,14 @@ def values(world: World, slot: str) -> list[str]:
     kinds = {"town": "towns", "meal": "foods", "tool": "tools", "animal": "animals"}
     if slot == "coins":
         return list(COINS)
-    if slot in pools:
-        return list(vocabulary.POOLS[pools[slot]])
+    if slot in pools or slot in vocabulary.POOLS:
+        return list(vocabulary.POOLS[pools.get(slot, slot)])
     return [entity.name for entity in world.entities[kinds[slot]]]
 
 
-def ask(rng: random.Random, slot: str, person: Entity) -> str:
+def ask(rng: random.Random, slot: str, person: Entity, forms: Forms = KNOWN) -> str:
     """Ask for what fills a slot, in one wording."""
-    return rng.choice(ASKED[slot]).format(e=person.name)
+    return rng.choice(forms.asked[slot]).format(e=person.name)
 
 
 def is_asked_in_benchmarks(asked: Asked) -> bool:

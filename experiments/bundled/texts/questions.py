@@ -57,6 +57,11 @@ def quiz(world: World, rng: random.Random) -> str:
     return "\n\n".join(shot(_ask(fact, rng, is_test=False), fact.value) for fact in asked)
 
 
+def asked(fact: Fact, rng: random.Random) -> Document:
+    """Ask for a fact in words of the training text; only the answer is learned."""
+    return Document(f" {fact.value}", prompt(_ask(fact, rng, is_test=False)))
+
+
 def judged(world: World, rng: random.Random) -> Document:
     """Write a question with an answer, and whether that is right: a judge's form. Half of the answers are wrong."""
     fact = rng.choice(world.quizzed_facts)

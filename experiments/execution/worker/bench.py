@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.adapters import AdapterFacts
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
@@ -60,6 +61,7 @@ class LoadedRuntime:
     device: str  # cpu or cuda
     used_bytes: Callable[[], int] | None  # of the whole device, above its level before loading; None on a CPU
     load_peak_device_bytes: int | None = None  # likewise, while loading
+    baseline_bytes: int | None = None  # of the host, before anything was loaded
 
 
 @dataclass
@@ -85,6 +87,16 @@ class CellBench:
         loaded = self.load()
         self.is_loaded = True
         return loaded
+
+    @property
+    def loaded(self) -> LoadedRuntime:
+        """Return what was loaded; the first access loads it."""
+        return self._loaded
+
+    def can_switch_adapter(self) -> bool:
+        """Whether the runtime is loaded and holds an adapter beside its weights, so that another can replace it."""
+        runtime = self.engine if self.is_loaded else None
+        return isinstance(runtime, Runtime) and runtime.held_adapter() is not None
 
     @property
     def engine(self) -> Engine:
@@ -147,6 +159,11 @@ class CellBench:
     def tokenizer_folder(self) -> Path | None:
         """Return the folder that holds tokenizer.json; None for a model without a tokenizer."""
         return self.cell.facts.tokenizer
+
+    @property
+    def adapter(self) -> AdapterFacts | None:
+        """Return the LoRA adapter over the model; None without one."""
+        return self.cell.adapter
 
     @property
     def why_no_reference(self) -> str | None:

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, nullcontext
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.program import drop_second_name
@@ -31,39 +31,43 @@ from runtime_matrix.experiments.tasks.bench import ReferenceBench
 if TYPE_CHECKING:  # pytest is imported in a cell's process alone
     from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
 
+KEPT = "kept"  # the message of a process whose loaded base waits for another adapter
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def main(job: str, cell: Cell, folder: Path, progress: Connection | None, dtypes: Sequence[str] = ("float32",)) -> None:
+def main(job: str, cell: Cell, folder: Path, progress: Connection | None, argument: Any = None) -> None:
     """Run one job and exit the process; the outcome is in the journal, or in the exit code after a crash.
 
-    `dtypes`: those of `hardware_peak`.
+    `argument`: the dtypes of `hardware_peak`; for `measure` a connection from which further cells may come.
     """
     isolate(folder / "output.log")
     interruption.install()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         if job == "hardware_peak":
-            _hardware_peak(cell, folder, dtypes)
+            _hardware_peak(cell, folder, argument or ("float32",))
+        elif job == "measure":
+            _measure(cell, folder, progress, argument)
         else:
-            jobs = {
-                **{"check": _check, "reference": _reference, "measure": _measure, "replay": _replay},
-                "profile": _profile,
-            }
+            jobs = {"check": _check, "reference": _reference, "replay": _replay, "profile": _profile}
             jobs[job](cell, folder, progress)
     except BaseException as error:
-        from runtime_matrix.experiments.execution.worker.loading import classify
-
-        status, reason = classify(error)
-        import traceback
-
-        traceback.print_exc()
-        Journal(folder / "journal.jsonl").write("failed", job=job, status=status, reason=reason)
+        _write_failure(job, folder, error)
     sys.stdout.flush()
     sys.stderr.flush()
     # Shutdown of the interpreter may crash or hang with engines that own threads; all results are on disk by now.
     os._exit(0)
+
+
+def _write_failure(job: str, folder: Path, error: BaseException) -> None:
+    from runtime_matrix.experiments.execution.worker.loading import classify
+
+    status, reason = classify(error)
+    import traceback
+
+    traceback.print_exc()
+    Journal(folder / "journal.jsonl").write("failed", job=job, status=status, reason=reason)
 
 
 def isolate(log: Path) -> None:
@@ -78,21 +82,26 @@ def isolate(log: Path) -> None:
     if alive is not None:
         os.close(alive)
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+    _write_output_to(log)
+    faulthandler.enable(file=2)
+
+
+def _write_output_to(log: Path) -> None:
     # A file, because a grandchild that keeps a pipe open would make a finished cell hang.
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
-    faulthandler.enable(file=2)
 
 
 def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Check that the machine matches the profile and has what the runtime needs; Unsupported names what is missing."""
     from runtime_matrix.experiments.execution.worker.device import misfit, present
-    from runtime_matrix.experiments.execution.worker.loading import make_runtime
+    from runtime_matrix.experiments.execution.worker.loading import adapted_source, make_runtime
     from runtime_matrix.runtimes.base import Unsupported
 
     runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
+    adapted_source(cell, runtime, cell.config.runtime)
     reference = cell.config.reference.name
     if missing is None or cell.config.hw.allow_mismatch:
         runtime.check(cell.hardware(present(cell.config.hw)))
@@ -106,11 +115,27 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     raise Unsupported(f"hw={cell.config.hw.name} needs {missing}; {remedy}")
 
 
-def _measure(cell: Cell, folder: Path, progress: Connection | None) -> None:
+def _measure(cell: Cell, folder: Path, progress: Connection | None, orders: Connection | None = None) -> None:
+    """Measure a cell, and further ones on the same loaded base, as long as `orders` gives cells with other adapters."""
     from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
 
-    with closing(CellPlugin(cell, folder, progress)) as plugin:
-        _run_benchmarks(cell, folder, plugin)
+    plugin, is_followed = CellPlugin(cell, folder, progress), True
+    while True:
+        with closing(plugin):
+            try:
+                _run_benchmarks(plugin.cell, plugin.folder, plugin)
+            except BaseException as error:
+                _write_failure("measure", plugin.folder, error)
+                return
+            if orders is None or not is_followed or not plugin.can_switch():
+                return
+            plugin.tell(KEPT)
+            try:
+                following, its_folder, is_followed = orders.recv()
+            except (EOFError, OSError):
+                return
+            _write_output_to(its_folder / "output.log")
+            plugin = plugin.followed_by(following, its_folder)
 
 
 def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:

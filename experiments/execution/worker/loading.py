@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import random
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.environment import machine_facts
 from runtime_matrix.experiments.records.schema import Environment, HeldWeights, Status, to_plain
 from runtime_matrix.runtimes.base import Engine, Hardware, ModelSource, Phase, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.requests import RequestRuntime
+from runtime_matrix.runtimes.weights.packages import require
 
 WHOLE_REQUESTS = "the engine takes whole requests and gives no logits"
 _FULL = "runtime_matrix.runtimes.weights.full:Full"  # what an engine loads by default
@@ -114,11 +117,66 @@ def make_stepping(config: RuntimeConfig, purpose: str) -> Runtime:
 def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware, phase: Phase) -> Traits:
     """Load the runtime, with calibration text if its weights need one.
 
-    Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read.
+    Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read, and for an
+    adapter that it cannot compute.
     """
     _check_stored(cell, runtime, config)
+    source = adapted_source(cell, runtime, config)
     needs = getattr(_class(config.weights), "needs_calibration", False)
-    return runtime.load(cell.source, hardware, phase, calibration_ids(cell) if needs else ())
+    return runtime.load(source, hardware, phase, calibration_ids(cell) if needs else ())
+
+
+def switch_adapter(cell: Cell, runtime: Engine, config: RuntimeConfig, phase: Phase) -> Traits:
+    """Replace the adapter of a loaded runtime by the cell's; Unsupported if it cannot be held beside the weights."""
+    assert isinstance(runtime, Runtime)
+    return runtime.switch_adapter(adapted_source(cell, runtime, config), phase)
+
+
+def adapted_source(cell: Cell, runtime: Engine, config: RuntimeConfig) -> ModelSource:
+    """Return the source of the weights, with its adapter as the runtime takes it: beside the weights, or merged.
+
+    Unsupported if the runtime cannot compute it so.
+    """
+    adapter = cell.source.adapter
+    if adapter is None:
+        return cell.source
+    modes, merge = runtime.adapter_modes, cell.config.merge_adapter
+    if not modes:
+        raise Unsupported(f"runtime={config.name} takes no adapter: use runtime=eager, or a server that has its name")
+    if merge is False and "beside" not in modes:
+        raise Unsupported(
+            f"runtime={config.name} runs what was exported from the model, so an adapter is merged before: use "
+            "merge_adapter=null"
+        )
+    if merge and "merged" not in modes:
+        raise Unsupported(f"runtime={config.name} holds an adapter beside the weights: use merge_adapter=null")
+    is_merged = bool(merge) or "beside" not in modes
+    packed = _packed_by(cell, runtime, config) if is_merged else None
+    if packed is not None:
+        remedy = "use merge_adapter=false, or runtime/weights=full" if "beside" in modes else "use runtime=eager"
+        raise Unsupported(f"an adapter cannot be merged into {packed} weights, whose values are packed: {remedy}")
+    if not isinstance(runtime, RequestRuntime) or is_merged:
+        require("peft", "adapters")
+    return dataclasses.replace(cell.source, adapter=dataclasses.replace(adapter, is_merged=is_merged))
+
+
+def adapter_note(runtime: Engine, source: ModelSource) -> str | None:
+    """Return how the runtime computes the adapter of what it loaded; None without one."""
+    if source.adapter is None:
+        return None
+    if not source.adapter.is_merged:
+        return f"the adapter {source.adapter.name} is computed beside the weights"
+    again = "" if "beside" in runtime.adapter_modes else ", and the merged model exported for this adapter alone"
+    return f"the adapter {source.adapter.name} was merged into the weights{again}"
+
+
+def _packed_by(cell: Cell, runtime: Engine, config: RuntimeConfig) -> str | None:
+    """Return the method that packs the weights before an adapter could be merged; None for plain ones."""
+    if cell.facts.quantized is not None:
+        return cell.facts.quantized
+    if cell.facts.is_gguf and _GGUF in runtime.weight_forms:
+        return _GGUF
+    return str(config.weights["name"]) if _class(config.weights).form == "packed" else None
 
 
 def _check_stored(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
@@ -234,6 +292,7 @@ def _identity(cell: Cell, current: Environment) -> JsonObject:
         "threads": hardware.threads,
         "machine": [machine_facts(current), current.versions],
         "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
+        **({"merge_adapter": config.merge_adapter} if cell.adapter is not None else {}),
     }
 
 

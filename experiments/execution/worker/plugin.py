@@ -17,6 +17,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.execution.worker import declared, device, loading
 from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
+from runtime_matrix.experiments.execution.worker.freed import FreedMemory
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
@@ -28,8 +29,9 @@ from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.registry import every_task
 from runtime_matrix.experiments.tasks.task import Task
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.base import ModelSource, Runtime, Traits, Unsupported
 
+_ON_LOADED_BASE = "the base was loaded by an earlier cell of this process, and only the adapter exchanged"
 ENTRY = pytest.StashKey["OpenEntry"]()
 
 
@@ -59,8 +61,8 @@ def cases(cell: Cell) -> list[Case]:
 class CellPlugin:
     """Runs the benchmarks of a cell: journal and items go to `folder`, progress messages to `progress`."""
 
-    def __init__(self, cell: Cell, folder: Path, progress: Connection | None):
-        self.cell, self.folder, self._progress = cell, folder, progress
+    def __init__(self, cell: Cell, folder: Path, progress: Connection | None, base: LoadedRuntime | None = None):
+        self.cell, self.folder, self._progress, self._base = cell, folder, progress, base
         self.journal = Journal(folder / "journal.jsonl")
         self.status: Status = "ok"
         self.reason: str | None = None
@@ -114,9 +116,26 @@ class CellPlugin:
             else:
                 self.journal.write("failed", job="probe", reason=probe.reason)
 
+    def can_switch(self) -> bool:
+        """Whether the loaded runtime can go on with another adapter."""
+        return self.status == "ok" and self._bench is not None and self._bench.can_switch_adapter()
+
+    def followed_by(self, cell: Cell, folder: Path) -> CellPlugin:
+        """Return the plugin of a cell with another adapter, which takes over what was loaded."""
+        assert self._bench is not None
+        following = CellPlugin(cell, folder, self._progress, self._bench.loaded)
+        following._opened = self._opened.pop_all()
+        self._bench = None
+        return following
+
     def close(self) -> None:
-        """Free the runtime and what was loaded beside it."""
+        """Free the runtime and what was loaded beside it; write how much memory that gave back."""
+        bench, self._bench, self._base = self._bench, None, None
+        meter = FreedMemory(bench) if bench is not None and bench.is_loaded else None
+        del bench  # what it refers to would stay
         self._opened.close()
+        if meter is not None and (freed := meter.freed()) is not None:
+            self.journal.write("freed", freed)
 
     def tell(self, *message: Any) -> None:
         """Send a progress message, see `Progress.on_message`."""
@@ -126,6 +145,8 @@ class CellPlugin:
 
     def _make(self) -> CellBench:
         meter, current = PeakMeter(), self._environment()
+        if self._base is not None:
+            meter.baseline_bytes = self._base.baseline_bytes  # the base counts for each cell that uses it
         observations = loading.make_observations(self.cell, current)
         self._opened.callback(observations.close)
         return CellBench(
@@ -149,7 +170,12 @@ class CellPlugin:
     def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")
         hw_device, mismatch = device.resolve(self.cell.config.hw)
-        runtime = self._opened.enter_context(loading.make_runtime(self.cell.config.runtime))
+        base = self._base
+        runtime = (
+            base.runtime
+            if base is not None
+            else self._opened.enter_context(loading.make_runtime(self.cell.config.runtime))
+        )
         importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
 
         @contextmanager
@@ -158,20 +184,30 @@ class CellPlugin:
             with meter.loading_phase(name), timer.phase(name):
                 yield
 
-        used = device.used_bytes(hw_device)  # after the device's context is created and before anything is loaded
+        used = base.used_bytes if base is not None else device.used_bytes(hw_device)  # before anything is loaded
         timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
 
         mapped = mapped_file_bytes()
         artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
         sampler = Sampler(used) if used is not None else None
         with meter.phase("load"), sampler or nullcontext():
-            traits = loading.load(self.cell, runtime, self.cell.config.runtime, self.cell.hardware(hw_device), phase)
+            if base is not None:
+                traits = loading.switch_adapter(self.cell, base.runtime, self.cell.config.runtime, phase)
+            else:
+                traits = loading.load(
+                    self.cell, runtime, self.cell.config.runtime, self.cell.hardware(hw_device), phase
+                )
         on_device = max(0, used()) if used is not None else 0
         gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
         facts = self.cell.facts
         held = loading.held_weights(self.cell.config.runtime, facts.quantized, facts.is_gguf)
-        wrong = self._wrong(traits, held)
-        doubt = declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
+        source = loading.adapted_source(self.cell, runtime, self.cell.config.runtime)
+        wrong = self._wrong(traits, held, source)
+        doubt = (
+            _ON_LOADED_BASE
+            if base is not None
+            else declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
+        )
         load = Load(
             import_s=round(import_s, 4),  # including pytest's collection
             phases_s=timer.seconds,
@@ -189,14 +225,18 @@ class CellPlugin:
             dtype_note=traits.dtype_note,
             caches_prompts=traits.caches_prompts,
             takes_whole_requests=not isinstance(runtime, Runtime),
-            notes=[*traits.notes, *filter(None, (traits.dtype_note, mismatch, doubt))],
+            notes=[
+                *traits.notes,
+                *filter(None, (traits.dtype_note, mismatch, doubt, loading.adapter_note(runtime, source))),
+            ],
         )
         self.journal.write("load", load)
         if wrong is not None:
             raise ValueError(wrong)
         self._check_vocabulary(traits)
         self.tell("benchmark", self._benchmark)
-        return LoadedRuntime(runtime, traits, hw_device, used, sampler.highest if sampler is not None else None)
+        peak = sampler.highest if sampler is not None else None
+        return LoadedRuntime(runtime, traits, hw_device, used, peak, meter.baseline_bytes)
 
     def _fitted(self, bench: CellBench) -> Cell:
         """Return the cell with the largest token budgets that fit into memory, and write them to the journal."""
@@ -211,10 +251,12 @@ class CellPlugin:
         self.journal.write("fit", fitting)
         return self.cell.with_token_budget(fitting.token_budget)
 
-    def _wrong(self, traits: Traits, held: HeldWeights) -> str | None:
+    def _wrong(self, traits: Traits, held: HeldWeights, source: ModelSource) -> str | None:
         if traits.is_scripted:
             return None
         count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
+        if count is not None and source.adapter is not None and not source.adapter.is_merged:
+            count += self.cell.adapter.parameters if self.cell.adapter is not None else 0
         return declared.wrong_declaration(traits, held, count)
 
     def _check_vocabulary(self, traits: Traits) -> None:

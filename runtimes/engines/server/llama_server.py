@@ -29,6 +29,7 @@ class LlamaServer(StartedServer):
     """
 
     weight_forms = frozenset({"dense", "gguf"})
+    adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf", "httpx")
 
     def __init__(

@@ -39,12 +39,14 @@ _SHORTEST = 1024  # tokens, where neither the server nor the model tells its len
 class OpenAIServer(RequestRuntime):
     """A client of servers that serve one model.
 
-    `url` may be a list: calls are spread by `balance`. `tokenized` sends prompts as ids, otherwise as text.
-    `streaming` takes generated texts from streams; otherwise `requests_per_call` prompts share a call. The API key is
-    read from the environment variable `key_variable`.
+    An adapter is asked for by its name, in the field `model`, unless the option `model` says another. `url` may be a
+    list: calls are spread by `balance`. `tokenized` sends prompts as ids, otherwise as text. `streaming` takes
+    generated texts from streams; otherwise `requests_per_call` prompts share a call. The API key is read from the
+    environment variable `key_variable`.
     """
 
     is_remote = True
+    adapter_modes = frozenset({"beside"})  # the server holds adapters by their names
     distributions: ClassVar[tuple[str, ...]] = ("httpx",)
     waiting_metrics = ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
 
@@ -90,7 +92,7 @@ class OpenAIServer(RequestRuntime):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         self.check(hw)
-        return self._connect(base_urls(self._url), self._model, model, phase)
+        return self._connect(base_urls(self._url), self._model or _adapter_name(model), model, phase)
 
     @property
     @override
@@ -193,6 +195,10 @@ class OpenAIServer(RequestRuntime):
         assert self._loop is not None, "call load first"
         assert self._calls is not None
         return self._loop, self._calls, self.capabilities
+
+
+def _adapter_name(model: ModelSource) -> str | None:
+    return None if model.adapter is None else model.adapter.name
 
 
 def _metrics(page: str) -> dict[str, float]:

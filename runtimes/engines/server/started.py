@@ -46,10 +46,14 @@ class StartedServer(OpenAIServer):
         try:
             with phase("session"):
                 url = self._started(path, hw)
-            return self._connect((url,), self._alias, model, phase)
+            return self._connect((url,), self.served_name(self._alias, model), model, phase)
         except BaseException:
             self.close()
             raise
+
+    def served_name(self, alias: str, model: ModelSource) -> str:
+        """Return the name under which the started server, which serves its model as `alias`, has this one."""
+        return alias
 
     @property
     def url(self) -> str:

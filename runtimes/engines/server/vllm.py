@@ -11,12 +11,14 @@ from typing import Any
 from typing_extensions import override
 
 from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Phase, Unsupported
+from runtime_matrix.runtimes.adapter_files import read_adapter
+from runtime_matrix.runtimes.base import Adapter, Hardware, LoadRequest, ModelSource, Phase, Unsupported
 from runtime_matrix.runtimes.engines.server.started import StartedServer
 from runtime_matrix.runtimes.weights import full
 
 _START_S = 900.0  # compiling kernels takes minutes
 _CPU_CACHE_GIB = 1  # of keys and values
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that its kernels are made for
 _MODULE = "vllm.entrypoints.openai.api_server"  # `vllm serve` does not start in the CPU's wheel
 
 
@@ -24,7 +26,7 @@ class Vllm(StartedServer):
     """vLLM in a child process.
 
     `python` is the interpreter that has vLLM; None: this one. The other options are vLLM's, under its names; None
-    leaves its default.
+    leaves its default. An adapter is held beside the weights, under a name of its own.
     """
 
     distributions = ("httpx",)
@@ -42,6 +44,8 @@ class Vllm(StartedServer):
         enable_prefix_caching: bool | None = None,
         quantization: str | None = None,
         enforce_eager: bool | None = None,
+        max_loras: int | None = None,
+        max_lora_rank: int | None = None,
         **client: Any,
     ):
         super().__init__(dtype, _START_S, client)
@@ -56,7 +60,10 @@ class Vllm(StartedServer):
             "enable-prefix-caching": enable_prefix_caching,
             "quantization": quantization,
             "enforce-eager": enforce_eager,
+            "max-loras": max_loras,
+            "max-lora-rank": max_lora_rank,
         }
+        self._adapter: Adapter | None = None
 
     @override
     def check(self, hw: Hardware) -> None:
@@ -73,6 +80,7 @@ class Vllm(StartedServer):
 
     @override
     def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        model, self._adapter = model.base, model.adapter
         if model.folder is not None:
             return model.folder
 
@@ -91,9 +99,24 @@ class Vllm(StartedServer):
                 words.append(f"--{option}" if value else f"--no-{option}")
             elif value is not None:
                 words += [f"--{option}", str(value)]
+        words += self._adapter_words(name)
         if not (path / "tokenizer.json").exists():
             words.append("--skip-tokenizer-init")
         variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(hw.threads)}
         if hw.device == "cpu":  # cores are chosen by whoever times the server
             variables |= {"VLLM_CPU_KVCACHE_SPACE": str(_CPU_CACHE_GIB), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         return words, variables
+
+    @override
+    def served_name(self, alias: str, model: ModelSource) -> str:
+        return alias if model.adapter is None else f"{alias}-{model.adapter.name}"
+
+    def _adapter_words(self, alias: str) -> list[str]:
+        """Return the words that give the server the adapter, with the least rank that holds it."""
+        if self._adapter is None:
+            return []
+        words = ["--enable-lora", "--lora-modules", f"{alias}-{self._adapter.name}={self._adapter.folder.resolve()}"]
+        if self._vllm_options["max-lora-rank"] is None:
+            rank = read_adapter(self._adapter.folder).rank
+            words += ["--max-lora-rank", str(next((least for least in _RANKS if least >= rank), rank))]
+        return words

@@ -18,7 +18,7 @@ from runtime_matrix.experiments.bundled.texts import questions as mcq
 from runtime_matrix.experiments.bundled.texts.document import is_held_out
 from runtime_matrix.experiments.bundled.texts.wordings import WORDINGS
 from runtime_matrix.experiments.bundled.texts.world import RELATIONS, World, build_world
-from runtime_matrix.experiments.bundled.tokens import BOS, EOS, NOT_LEARNED, bundled_tokenizer, shard_windows, token_id
+from runtime_matrix.experiments.bundled.tokens import BOS, EOS, NOT_LEARNED, bundled_tokenizer, token_id, windows_of
 from runtime_matrix.experiments.bundled.train import MODEL_DIR
 from runtime_matrix.experiments.bundled.training import (
     LEGS,
@@ -175,7 +175,7 @@ def test_reference_solutions_are_python_and_checks_tell_answers_apart() -> None:
 
 
 def test_windows_start_with_bos_and_a_prompt_is_not_learned(world: World, tokenizer: Tokenizer) -> None:
-    ids_NT, labels_NT = shard_windows(world, tokenizer, seed=0, shard=1, windows=4, length=256)
+    ids_NT, labels_NT = windows_of(training_documents(world, 0, 1), tokenizer, windows=4, length=256)
     bos, eos = token_id(tokenizer, BOS), token_id(tokenizer, EOS)
     assert ids_NT.shape == labels_NT.shape == (4, 256)
     assert ids_NT[:, 0].tolist() == [bos] * 4

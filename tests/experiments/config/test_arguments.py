@@ -129,7 +129,7 @@ def test_help_explains_each_value(say: Say) -> None:
     assert "time_limit_s: 1800 # per process of a cell" in out
     assert "  bits: 4 # 2, 3, 4 or 8" in " ".join(out.splitlines())
     assert "\n  claims:" not in out  # no group of options
-    assert "experiment: ablation, default, detection, detection_techniques, execution, full" in out
+    assert "experiment: ablation, adapters, default, detection, detection_techniques, execution, full" in out
     assert "\nbenchmark:\n  latency:\n    batch: [1]" in out
     assert "defaults:" not in out
     assert "@package" not in out
