@@ -50,6 +50,7 @@ class ConnectionOptions:
     timeout_s: float = 120.0  # per try
     key_variable: str = "OPENAI_API_KEY"
     deadline_s: float | None = None  # of a call with all its tries; None: as long as they take
+    takes_proxies: bool = False  # of the environment; a proxy would be timed too
     prefix: str = "runtime.engine"  # where these options are configured, for messages
 
     def check(self) -> None:
@@ -107,7 +108,7 @@ class Connection:
             timeout=httpx.Timeout(options.timeout_s, connect=min(_CONNECT_S, options.timeout_s), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=limit),
             headers=_headers(options),
-            trust_env=False,  # a proxy would be timed too
+            trust_env=options.takes_proxies,
         )
         self._in_flight = [0] * len(options.urls)
         self._turn = 0

@@ -26,6 +26,7 @@ _PARTS = (
     "evaluation",
     "execution",
     "harness",
+    "judges",
     "measurement",
     "problems",
     "sandbox",
