@@ -22,6 +22,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
 _MOST_WAIT_S = 120.0  # that a server may ask for; a call fails if it asks for more
 _CONNECT_S = 5.0
 _MOST_BYTES = 256 << 20  # of a reply; a hostile server must not fill the memory
+_KEY = "runtime.engine.url"
 _BALANCES = ("round_robin", "least_connections")
 
 
@@ -69,18 +70,16 @@ class ConnectionOptions:
         return os.environ.get(self.key_variable, "").strip()
 
 
-def base_urls(url: str | Sequence[str] | None, key: str = "runtime.engine.url") -> tuple[str, ...]:
-    """Return the addresses without their `/v1`; Unsupported for one that is no http address or contains a password.
-
-    `key` is where they are configured, for messages.
-    """
-    bases = [_base_url(str(address), key) for address in ([url] if isinstance(url, str) else url or ())]
+def base_urls(url: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the addresses without their `/v1`; Unsupported for one that is no http address or contains a password."""
+    bases = [base_url(str(address), _KEY) for address in ([url] if isinstance(url, str) else url or ())]
     if not bases:
-        raise Unsupported(f"set {key}=http://HOST:PORT, or a list of addresses")
+        raise Unsupported(f"set {_KEY}=http://HOST:PORT, or a list of addresses")
     return tuple(bases)
 
 
-def _base_url(address: str, key: str) -> str:
+def base_url(address: str, key: str) -> str:
+    """Return an address without its `/v1`; Unsupported as for `base_urls`. `key` is where it is configured."""
     if set("@?#") & set(address):  # not shown, whatever else is wrong with it
         raise Unsupported(f"{key} must not contain a password or a query: put the API key into the environment")
     try:

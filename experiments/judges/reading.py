@@ -67,7 +67,7 @@ def _field(text: str, name: str) -> Any:
     values = [value[name] for value in _objects(text) if name in value]
     if not values:
         raise Unreadable("unparsable", f'the reply has no JSON with "{name}": {_shown(text)}')
-    if any(value != values[0] or type(value) is not type(values[0]) for value in values):
+    if any(value != values[0] or type(value) is not type(values[0]) for value in values[1:]):
         raise Unreadable("unparsable", f'the reply has several "{name}": {_shown(text)}')
     return values[0]
 

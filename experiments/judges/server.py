@@ -20,7 +20,7 @@ from runtime_matrix.experiments.config.validate import among, least, outside_ide
 from runtime_matrix.experiments.evaluation import interruption
 from runtime_matrix.experiments.judges.judge import Asker, Asking, AskingConfig, NoReply, OnReply, OpenLocal, Reply
 from runtime_matrix.runtimes.base import Unsupported
-from runtime_matrix.runtimes.http_calls import CallFailed, Connection, ConnectionOptions, base_urls
+from runtime_matrix.runtimes.http_calls import CallFailed, Connection, ConnectionOptions, base_url
 from runtime_matrix.runtimes.weights.packages import require
 
 _PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -55,7 +55,7 @@ class Server(Asking[ServerConfig]):
         super().check(config)
         try:
             require("httpx", "server")
-            (url,) = base_urls(config.url, "judge.url")
+            url = _url(config)
             _options(config, url).check()
         except Unsupported as error:
             raise UserError(str(error)) from error
@@ -82,7 +82,7 @@ class _Client:
 
     def __init__(self, config: ServerConfig):
         self._config = config
-        (self._url,) = base_urls(config.url, "judge.url")
+        self._url = _url(config)
         self._retries = self._calls = 0
         self._in_a_row = 0  # calls that have failed since the last one that was answered
         self._refusal: str | None = None  # why no further call is made
@@ -156,6 +156,13 @@ async def _watch() -> None:
     while True:
         await asyncio.sleep(_TICK_S)
         interruption.check()
+
+
+def _url(config: ServerConfig) -> str:
+    """Return the address; Unsupported for one that does not work."""
+    if config.url is None:
+        raise Unsupported("judge.url is missing: set judge.url=http://HOST:PORT")
+    return base_url(config.url, "judge.url")
 
 
 def _options(config: ServerConfig, url: str) -> ConnectionOptions:

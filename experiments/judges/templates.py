@@ -50,7 +50,9 @@ def names() -> list[str]:
 def read_template(name: str) -> Template:
     """Return a template by its name or path. UserError for one that is missing, unreadable, or lacks a placeholder."""
     path = FOLDER / f"{name}.txt" if name in names() else Path(name).expanduser()
-    text = data_files.read_text(path, f"a text file, or one of {', '.join(names())}")
+    if not path.exists():
+        raise UserError(f"judge.template={name} is no file and no template{did_you_mean(name, names())}")
+    text = data_files.read_text(path, "a text file with placeholders")
     return _checked(name, text.rstrip("\n"))
 
 
