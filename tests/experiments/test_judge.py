@@ -22,6 +22,7 @@ from runtime_matrix.experiments.records.store import read_results
 from runtime_matrix.experiments.run import main
 from runtime_matrix.experiments.validation.scripted_judge import Scripted, ScriptedJudge, compared
 from tests.conftest import ROOT
+from tests.experiments.kills import MARK, processes
 from tests.in_process import call
 
 FAST = ("hw.threads=1", "agreement.enabled=false", "comparison.enabled=false", "monitoring=[]", "progress=false")
@@ -84,10 +85,12 @@ def test_a_killed_run_pays_for_no_answered_call_twice(tmp_path: Path) -> None:
         words = [*served(judge, "judge.concurrency=4"), "benchmark=[extractive_qa]", "limit=30", *FAST]
         words += [f"results_dir={tmp_path / 'runs'}", f"artifacts_dir={tmp_path / 'artifacts'}"]
         command = [sys.executable, "-m", "experiments.run", *words]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        marked = os.environ | {MARK: tmp_path.name}
+        process = subprocess.Popen(command, cwd=ROOT, env=marked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await_(lambda: judge.in_flight == 4 and kept(tmp_path / "artifacts" / "judge.sqlite") == 12)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        await_(lambda: not processes(tmp_path.name))
         gone.set()
         await_(lambda: judge.in_flight == 0)
         subprocess.run([*command, "resume=true"], cwd=ROOT, check=True, capture_output=True, timeout=200)
