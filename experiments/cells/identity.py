@@ -112,8 +112,14 @@ def _exact(record: Record) -> tuple[str, ...]:
         record.hw.name,
         str(record.hw.threads),
         record.strategy,
+        _judge(record),
         ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
+
+
+def _judge(record: Record) -> str:
+    judge = record.config.get("judge")
+    return str(judge.get("name", NO_JUDGE)) if isinstance(judge, dict) else NO_JUDGE
 
 
 def _measured(record: Record) -> JsonObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from runtime_matrix.experiments.judges.judge import Asker, AskingConfig, Failure, Knowing, NoReply, Question, Reply
 from runtime_matrix.experiments.judges.kept_replies import KeptReplies
@@ -55,7 +56,7 @@ class _Ask:
     prompt: str
 
 
-def known_verdicts(judge: Knowing[object], config: object, questions: Sequence[Question]) -> list[Verdict]:
+def known_verdicts(judge: Knowing[Any], config: Any, questions: Sequence[Question]) -> list[Verdict]:
     """Return the verdicts of a judge that needs no model."""
     verdicts = []
     for question in questions:

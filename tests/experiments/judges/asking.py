@@ -23,7 +23,8 @@ def config(url: str, /, **changes: Any) -> ServerConfig:
     """Return the preset's options with this address."""
     plain = read_option(ROOT / "conf" / "judge" / "server.yaml")
     choice: JudgeChoice = build(JudgeChoice, plain, "judge")
-    return replace(choice.options, **{"url": url, "model": "scripted", "tries": 2, "timeout_s": 5.0, **changes})
+    options: ServerConfig = choice.options
+    return replace(options, **{"url": url, "model": "scripted", "tries": 2, "timeout_s": 5.0, **changes})
 
 
 def questions(count: int) -> list[Question]:
