@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from typing_extensions import override
@@ -152,8 +153,15 @@ class Asking(Judge[A]):
                     f"judge.words.{word}={score:g} must be a word with a score from {config.lowest:g} to "
                     f"{config.highest:g}"
                 )
-        if config.against != REFERENCE and not template.is_pairwise:
+        if config.against == REFERENCE:
+            return
+        if not template.is_pairwise:
             raise UserError(
                 f"judge.against={config.against} would be ignored: judge.template={config.template} compares no two "
                 "answers; add judge.template=pairwise"
+            )
+        if not Path(config.against).expanduser().is_dir():
+            raise UserError(
+                f"judge.against={config.against} is no folder: give that of a record whose answers were scored, or "
+                "reference"
             )

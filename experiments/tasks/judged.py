@@ -42,7 +42,10 @@ def judge_entry(bench: Bench, entry: OpenEntry, task: QualityTask[object]) -> No
         entry.parameters["judge_template_digest"] = _digest(config.template)
     entry.parameters["verdicts_file"] = bench.write_verdicts(entry, verdicts)
     clusters = [question.cluster or question.id for question in questions]
-    entry.figures |= figures(verdicts, clusters)
+    found = figures(verdicts, clusters)
+    if found["judge_note"] is not None:
+        found["judge_note"] = f"{task.title}: {found['judge_note']}"
+    entry.figures |= found
     if isinstance(judge, Asking):
         entry.figures |= _of_work(verdicts, work)
     entry.figures["judge_s"] = None if work.kept else time.perf_counter() - start_s

@@ -88,6 +88,11 @@ def prompt(passage: str, question: str) -> str:
     return f"{_given(passage)}{_question(question)}"
 
 
+def kind_of(asked: Asked) -> str:
+    """Return what a question asks for, such as `day`."""
+    return next(slot for slot, ways in ASKED.items() for way in ways if _fits(way, asked.question))
+
+
 def reading(world: World, rng: random.Random) -> Document:
     """Write a document of the training text: a passage, and questions with their answers."""
     passage = draw(world, rng)
@@ -155,6 +160,11 @@ def _values(world: World, slot: str) -> list[str]:
 
 def _ask(rng: random.Random, slot: str, person: Entity) -> str:
     return rng.choice(ASKED[slot]).format(e=person.name)
+
+
+def _fits(way: str, question: str) -> bool:
+    before, _, after = way.partition("{e}")
+    return question.startswith(before) and question.endswith(after)
 
 
 def _is_held_out(asked: Asked) -> bool:

@@ -172,6 +172,7 @@ MISTAKES = [
     ({"right_from": 6.0}, "judge.right_from=6 must be above judge.lowest=1 and at most judge.highest=5"),
     ({"words": {"right": 9.0}}, "judge.words.right=9 must be a word with a score from 1 to 5"),
     ({"against": "/tmp"}, "judge.against=/tmp would be ignored"),
+    ({"against": "/no/such", "template": "pairwise"}, "judge.against=/no/such is no folder: give that of a record"),
     ({"template": "refrence"}, "judge.template=refrence is no file and no template; did you mean 'reference'?"),
 ]
 
