@@ -1,6 +1,7 @@
 """`python -m experiments.report`: the matrix of recorded cells, as a page, a table, Markdown, CSV, JSON or SQLite.
 
 `--ensemble A B` combines the answers of cells, by majority vote or mean log-probability, and shows what that costs.
+`--judges A B` compares two judges on the answers that both judged.
 `--format lm-eval` and `--format inspect` write the answers as files of lm-evaluation-harness and inspect_ai.
 """
 
@@ -22,6 +23,7 @@ from runtime_matrix.experiments.records.store import write_atomic
 from runtime_matrix.experiments.reports import text
 from runtime_matrix.experiments.reports.ensemble import ensemble_lines, named_cells
 from runtime_matrix.experiments.reports.inspect_logs import write_inspect_logs
+from runtime_matrix.experiments.reports.judges import judges_lines
 from runtime_matrix.experiments.reports.lm_eval_files import write_lm_eval_files
 from runtime_matrix.experiments.reports.page import page_of_rows
 from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, Refused, Results, read, write_page
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if options.ensemble:
         return speaking(lambda: _ensemble(options))
+    if options.judges:
+        return speaking(lambda: _judges(options))
     return speaking(lambda: _difference(*options.diff) if options.diff else _report(options))
 
 
@@ -146,6 +150,12 @@ def _ensemble(options: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
+def _judges(options: argparse.Namespace) -> int:
+    for line in judges_lines(named_cells(options.judges, Path(options.folder), "--judges")):
+        print(text.clean(line))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(command_line("report"), description=as_typed(__doc__ or ""))
     parser.add_argument(
@@ -172,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CELL",
         help="combine the answers of cells: folders of one record each, or cells of the folder by their runtime, "
         "RUNTIME-MODEL, strategy or record",
+    )
+    parser.add_argument(
+        "--judges",
+        nargs=2,
+        metavar=("A", "B"),
+        help="compare the verdicts of two cells with different judges, which are named as for --ensemble",
     )
     parser.add_argument(
         "--ensemble-by", choices=("vote", "logprob"), help="majority vote (default), or mean log-probability of choices"

@@ -25,6 +25,7 @@ LAZY = {
     "experiments/validation/tasks/detection_techniques.py",
     "experiments/validation/tasks/execution.py",
     "experiments/validation/tasks/http_ablation.py",
+    "experiments/validation/tasks/judge_switches.py",
     "experiments/validation/tasks/switched.py",
     "experiments/execution/worker/jobs.py",
     "experiments/timing/worker.py",

@@ -25,6 +25,7 @@ from runtime_matrix.experiments.detect import main as detect
 from runtime_matrix.experiments.detector.stored import stored_responses
 from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
+from runtime_matrix.experiments.judges import server
 from runtime_matrix.experiments.report import main as report
 from runtime_matrix.experiments.validation import audit_proof, false_timeouts, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
@@ -34,6 +35,7 @@ from tests.experiments.answers import written
 from tests.experiments.detector.made import made
 from tests.experiments.harness.local_tasks import write_tasks
 from tests.experiments.recorded import make_record, sweep, write
+from tests.experiments.reports.test_judges import judged_cell
 from tests.gguf_files import write_gguf
 
 DATA = ROOT / "experiments" / "bundled" / "data"
@@ -82,7 +84,9 @@ def test_each_command_is_tested_below() -> None:
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.run "))
-def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_command_that_measures_is_planned(
+    command: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "OWNER/NAME" in command:
         pytest.skip("needs a hub; tests/experiments/test_run.py has one")
     if words_of(command) == ["--help"]:
@@ -102,6 +106,10 @@ def test_a_command_that_measures_is_planned(command: str, tiny_model: Path, tmp_
     if "free_form" in command:
         (tmp_path / "sums.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "#### 2"}')
         places |= {"benchmark.free_form.data=FILE": f"benchmark.free_form.data={tmp_path / 'sums.jsonl'}"}
+    if "judge=" in command:
+        monkeypatch.setattr(server, "_check_reachable", lambda url: None)
+        monkeypatch.setenv("JUDGE_KEY", "a key")
+        places |= {"judge.model=DIR": f"judge.model={ROOT / 'experiments' / 'bundled' / 'model'}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
@@ -199,6 +207,10 @@ def test_a_command_that_reads_answers(command: str, tmp_path: Path, capsys: pyte
     folder = sweep(tmp_path / "runs")
     words = [word for word in words_of(command) if word != "--open"]
     is_published = PUBLISHED in words
+    if "--judges" in words:
+        places = {name: judged_cell(tmp_path / name, name, {"q": 1.0}) for name in ("A", "B")}
+        assert report([str(places.get(word, word)) for word in words]) == 0
+        return
     places = {"A": folder, "B": folder, "PAGE.html": tmp_path / "page.html", PUBLISHED: ROOT / PUBLISHED}
     arguments = [str(places.get(word, word)) for word in words]
     main = report if command.startswith("python -m experiments.report") else advise

@@ -12,8 +12,9 @@ from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.tasks.bench import OpenEntry
+from runtime_matrix.experiments.tasks.judged import judge_entry
 from runtime_matrix.experiments.tasks.sampling import sample_parameters
-from runtime_matrix.experiments.tasks.task import Scenario
+from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
 
 
 def test_benchmark(
@@ -30,6 +31,8 @@ def test_benchmark(
             run()
         else:
             benchmark.pedantic(run, rounds=1)
+        if isinstance(case.task, QualityTask):
+            judge_entry(bench, entry, case.task)
     except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
         benchmark.has_error = True
         raise

@@ -46,9 +46,10 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Return RUNTIME-MODEL-HARDWARE, and the strategy if there is one, for folders and progress; not unique."""
+        """Return RUNTIME-MODEL-HARDWARE, and strategy and judge if there are any, for folders; not unique."""
         strategy = [] if self.config.strategy.strategy is None else [self.config.strategy.name]
-        parts = [self.config.runtime.title, self.model_name, self.config.hw.name, *strategy]
+        judge = [] if self.config.judge.judge is None else [self.config.judge.name]
+        parts = [self.config.runtime.title, self.model_name, self.config.hw.name, *strategy, *judge]
         return "-".join(parts)
 
     @property

@@ -15,6 +15,8 @@ from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
 from runtime_matrix.experiments.records.code import constructor_options
+from runtime_matrix.experiments.tasks.registry import benchmarks
+from runtime_matrix.experiments.tasks.task import QualityTask
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.gguf_header import is_gguf
 
@@ -27,6 +29,7 @@ def check_configuration(config: CellConfig) -> None:
     """Check what needs no file: names, targets and options, and that no option would be ignored. Raises UserError."""
     _check_names(config)
     _check_ignored(config)
+    _check_judge(config)
 
 
 def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
@@ -71,6 +74,19 @@ def _check_strategy(config: CellConfig) -> None:
         )
     for task, options in takers:
         task.check_strategy(options, config.strategy)
+
+
+def _check_judge(config: CellConfig) -> None:
+    """Refuse a judge whose options do not work, or that none of the chosen benchmarks has answers for."""
+    if config.judge.judge is None:
+        return
+    if not any(isinstance(task, QualityTask) and task.rubric is not None for task, _ in config.benchmark.items()):
+        judged = [task.name for task in benchmarks().values() if isinstance(task, QualityTask) and task.rubric]
+        raise UserError(
+            f"judge={config.judge.name} would be ignored: add a benchmark whose answers it judges, as in "
+            f"'benchmark=[{judged[0]}]'; there are {', '.join(judged)}"
+        )
+    config.judge.judge.check(config.judge.options)
 
 
 def _check_addresses(key: str, part: JsonObject) -> None:

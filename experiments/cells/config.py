@@ -22,6 +22,7 @@ from runtime_matrix.experiments.config.schema import (
     ScoringConfig,
 )
 from runtime_matrix.experiments.config.validate import among, build, identity_of, least, outside_identity
+from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.tasks.registry import benchmarks, task_of
 from runtime_matrix.experiments.tasks.task import Task
@@ -102,6 +103,7 @@ class CellConfig:
     responses: ResponsesConfig = outside_identity()
     sandbox: SandboxConfig
     strategy: StrategyChoice = field(default_factory=StrategyChoice)
+    judge: JudgeChoice = field(default_factory=JudgeChoice)
     comparison: ComparisonConfig = outside_identity()  # stored with the speeds that it produced
     batch: str | None = among("auto")
     monitoring: JsonObject = outside_identity()  # validated by the installed exporters

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence, Set
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import identity_of
+from runtime_matrix.experiments.judges.registry import NO_JUDGE
 from runtime_matrix.experiments.records.schema import NO_STRATEGY, Record
 
 _ABSENT = object()
-_OWN = "strategy."  # prefix of a strategy's own options
+_NAMED = {"strategy": NO_STRATEGY, "judge": NO_JUDGE}  # groups whose options depend on the chosen one, and none
 _MOST_SHOWN = 4  # options
 
 
@@ -75,17 +76,22 @@ def _differences(cells: Mapping[str, JsonObject]) -> dict[str, str]:
 def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
     """Return the options that distinguish cells, flattened; of the hardware, only name and threads."""
     hw, chosen = config.get("hw") or {}, config.get("benchmark") or {}
-    parts = {key: value for key, value in config.items() if key not in ("hw", "benchmark", "reference", "strategy")}
+    apart = ("hw", "benchmark", "reference", *_NAMED)
+    parts = {key: value for key, value in config.items() if key not in apart}
     parts["hw"] = {key: hw[key] for key in ("name", "threads") if key in hw}
-    strategy = dict(config.get("strategy") or {})
-    parts["strategy"] = name = strategy.pop("name", NO_STRATEGY)
-    parts |= {f"{_OWN}{name}.{key}": value for key, value in strategy.items()}
+    for group, none in _NAMED.items():
+        own = dict(config.get(group) or {})
+        parts[group] = name = own.pop("name", none)
+        parts |= {f"{group}.{name}.{key}": value for key, value in own.items()}
     return _flat({**parts, "benchmark": {key: value for key, value in chosen.items() if key in benchmarks}})
 
 
 def _differ(key: str, options: JsonObject, other: JsonObject) -> bool:
-    """Return whether a cell has another value; options of a strategy differ from those of the same strategy only."""
-    absent = options[key] if key.startswith(_OWN) else _ABSENT
+    """Return whether a cell has another value; options of a strategy differ from those of the same strategy only.
+
+    So do those of a judge.
+    """
+    absent = options[key] if key.partition(".")[0] in _NAMED and "." in key else _ABSENT
     return bool(other.get(key, absent) != options[key])
 
 
@@ -107,8 +113,14 @@ def _exact(record: Record) -> tuple[str, ...]:
         record.hw.name,
         str(record.hw.threads),
         record.strategy,
+        _judge(record),
         ",".join(sorted(f"{name} {versions.get(name, 1)}" for name, options in chosen.items() if options is not None)),
     )
+
+
+def _judge(record: Record) -> str:
+    judge = record.config.get("judge")
+    return str(judge.get("name", NO_JUDGE)) if isinstance(judge, dict) else NO_JUDGE
 
 
 def _measured(record: Record) -> JsonObject:

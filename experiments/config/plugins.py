@@ -1,9 +1,10 @@
-"""Find what installed packages add: benchmarks, strategies, exporters, gate axes, and folders of presets.
+"""Find what installed packages add: benchmarks, strategies, judges, exporters, gate axes, and folders of presets.
 
 A package declares in its own `pyproject.toml`:
 
     [project.entry-points."runtime_matrix.tasks"]      # benchmarks: see `tasks/task.py`
     [project.entry-points."runtime_matrix.strategies"] # strategies for programs: see `strategies/strategy.py`
+    [project.entry-points."runtime_matrix.judges"]     # judges of texts: see `judges/judge.py`
     [project.entry-points."runtime_matrix.exporters"]  # destinations of results: see `exporters/exporter.py`
     [project.entry-points."runtime_matrix.gate_axes"]  # quantities that gates limit: see `gates/axes/`
     [project.entry-points."runtime_matrix.presets"]    # packages with folders of YAML, like `conf/`
@@ -23,6 +24,7 @@ from runtime_matrix.experiments.config.errors import UserError
 
 TASKS = "runtime_matrix.tasks"
 STRATEGIES = "runtime_matrix.strategies"
+JUDGES = "runtime_matrix.judges"
 EXPORTERS = "runtime_matrix.exporters"
 GATE_AXES = "runtime_matrix.gate_axes"
 _PRESETS = "runtime_matrix.presets"

@@ -27,6 +27,7 @@ _PARTS = (
     "evaluation",
     "execution",
     "harness",
+    "judges",
     "measurement",
     "problems",
     "sandbox",

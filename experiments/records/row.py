@@ -84,6 +84,7 @@ class Row(Struct, frozen=True, kw_only=True):
         str | None, Meta(description="What the sandbox did not prevent generated programs from doing.")
     ] = None
     cache_note: Annotated[str | None, Meta(description="What was wrong with cached responses or verdicts.")] = None
+    judge_note: Annotated[str | None, Meta(description="How many items have no verdict of the judge, and why.")] = None
     audit: Annotated[
         AuditVerdict | None,
         Meta(description="fail: the timed work is not the requested work; pass: every check of the audit passed."),

@@ -34,20 +34,20 @@ class Cost:
     memory_bytes: float | None
 
 
-def named_cells(words: Sequence[str], folder: Path) -> dict[str, Result]:
+def named_cells(words: Sequence[str], folder: Path, flag: str = "--ensemble") -> dict[str, Result]:
     """Return the latest records of the named cells. UserError for a name that fits none, several, or a cell twice.
 
     A name is a folder of one cell, or in `folder` a runtime, RUNTIME-MODEL, the name of a record, or the end of its
-    RUNTIME-MODEL-HARDWARE-STRATEGY.
+    RUNTIME-MODEL-HARDWARE-STRATEGY-JUDGE.
     """
     if len(words) < 2:
-        raise UserError("--ensemble needs at least two cells, as in --ensemble eager onnxruntime")
+        raise UserError(f"{flag} needs at least two cells, as in {flag} eager onnxruntime")
     cells: dict[str, Result] = {}
     for word in words:
         result = _named_cell(word, folder)
         name = _shortest(result.record, cells) if Path(word).is_dir() else word
         if any(other.record.record_id == result.record.record_id for other in cells.values()):
-            raise UserError(f"{word} names a cell that is in the ensemble already: {result.record.record_id}")
+            raise UserError(f"{word} names a cell that {flag} has already: {result.record.record_id}")
         cells[name] = result
     return cells
 

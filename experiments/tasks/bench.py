@@ -23,6 +23,8 @@ from runtime_matrix.experiments.evaluation.requests import (
     TextPrompt,
     Tokenizer,
 )
+from runtime_matrix.experiments.judges.judge import LocalModel
+from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
@@ -191,6 +193,29 @@ class Bench(Protocol):
     @property
     def strategy(self) -> StrategyChoice:
         """The strategy for programs."""
+        ...
+
+    @property
+    def judge(self) -> JudgeChoice:
+        """The judge of answers."""
+        ...
+
+    @property
+    def keeps_replies(self) -> bool:
+        """Whether replies of a judge are kept and reused."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run continues one that was ended."""
+        ...
+
+    def local_model(self, runtime: str, model: str) -> AbstractContextManager[LocalModel]:
+        """Return a model of this process, loaded at its first use and kept until the cell ends."""
+        ...
+
+    def write_verdicts(self, entry: OpenEntry, verdicts: Iterable[object]) -> str:
+        """Write one JSON line per verdict beside the items; return the file's name."""
         ...
 
     @property

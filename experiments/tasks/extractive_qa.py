@@ -21,9 +21,10 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.judge_metrics import judge_metrics
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
-from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
+from runtime_matrix.experiments.tasks.task import QualityTask, Rubric, Score, Texts, rows_per_forward, same_texts
 
 STOP = ("\n",)
 _WANTED = "a JSON file in SQuAD's v1.1 layout"
@@ -59,6 +60,7 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
     Config = ExtractiveQAConfig
     bundled = "extractive_qa.json"
     score = _SCORE
+    rubric = Rubric(cluster="cluster")
     metrics = (
         Metric(
             key="qa_f1",
@@ -86,6 +88,7 @@ class ExtractiveQA(QualityTask[ExtractiveQAConfig]):
         ),
         same_texts(_SCORE, "same QA answers", "the answers to questions"),
         rows_per_forward("qa"),
+        *judge_metrics(_SCORE, "QA"),
     )
 
     @override

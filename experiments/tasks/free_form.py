@@ -24,10 +24,12 @@ from runtime_matrix.experiments.records.metric import Metric, figure, with_error
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import extractive_qa
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.judge_metrics import judge_metrics
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import (
     QualityTask,
+    Rubric,
     Score,
     Texts,
     flips,
@@ -70,6 +72,7 @@ class FreeForm(QualityTask[FreeFormConfig]):
     Config = FreeFormConfig
     bundled = extractive_qa.TASK.bundled
     score = _SCORE
+    rubric = Rubric(cluster="cluster")
     metrics = (
         Metric(
             key="free_form_accuracy",
@@ -87,6 +90,7 @@ class FreeForm(QualityTask[FreeFormConfig]):
         flips(_SCORE, "free-form flips"),
         same_texts(_SCORE, "same free-form", "the free-form answers"),
         rows_per_forward("free_form"),
+        *judge_metrics(_SCORE, "free-form"),
     )
 
     @override

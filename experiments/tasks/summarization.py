@@ -20,9 +20,10 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
 from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.judge_metrics import judge_metrics
 from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, UnicodeTokenizer, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
-from runtime_matrix.experiments.tasks.task import QualityTask, Score, Texts, rows_per_forward, same_texts
+from runtime_matrix.experiments.tasks.task import QualityTask, Rubric, Score, Texts, rows_per_forward, same_texts
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 STOP = ("\n",)
@@ -54,6 +55,7 @@ class Summarization(QualityTask[SummarizationConfig]):
     Config = SummarizationConfig
     bundled = "summarization.jsonl"
     score = _SCORE
+    rubric = Rubric(references="references", is_right=None)
     metrics = (
         Metric(
             key="rouge_l",
@@ -71,6 +73,7 @@ class Summarization(QualityTask[SummarizationConfig]):
         hidden("rouge_2", figure("rouge2")),
         same_texts(_SCORE, "same summaries", "the summaries"),
         rows_per_forward("rouge"),
+        *judge_metrics(_SCORE, "summaries"),
     )
 
     @override

@@ -151,10 +151,22 @@ class Score:
     has_texts: bool = False  # items hold generated texts
 
 
+@dataclass(frozen=True)
+class Rubric:
+    """What a judge is given of an item: the names of the item's fields."""
+
+    question: str = "prompt"
+    answer: str = "text"
+    references: str = "answers"  # right answers: a text or several
+    is_right: str | None = "is_right"  # the benchmark's own verdict; None: it has none
+    cluster: str | None = None  # items of one cluster are not independent
+
+
 class QualityTask(Task[C]):
     """Data whose answers are scored. Each item is one line of a file, so that cells can be compared by item."""
 
     score: ClassVar[Score | None] = None
+    rubric: ClassVar[Rubric | None] = None  # for benchmarks whose answers a judge can judge
     bundled: ClassVar[str] = ""  # the file or folder of the bundled data
 
     def path(self, config: Any) -> Path:

@@ -52,10 +52,11 @@ def attach(module: Any, adapter: Adapter, dtype: Any, name: str = _NAME) -> None
 
     files = _files(adapter)
     _check_shapes(module, files, adapter)
+    alpha: Any = files.alpha  # PEFT declares an integer and divides it by the rank
     config = LoraConfig(
         r=files.rank,
         rank_pattern={name: part.rank for name, part in files.modules.items() if part.rank != files.rank},
-        lora_alpha=files.alpha,  # type: ignore[arg-type]  # PEFT divides it by the rank
+        lora_alpha=alpha,
         alpha_pattern=dict(files.alphas),
         use_rslora=files.is_rank_stabilized,
         fan_in_fan_out=files.is_transposed,

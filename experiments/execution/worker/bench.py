@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +36,11 @@ from runtime_matrix.experiments.evaluation.speculation import Drafter
 from runtime_matrix.experiments.evaluation.text import Text
 from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.generating import generated, generated_answers
+from runtime_matrix.experiments.execution.worker.local_model import opened_model
 from runtime_matrix.experiments.execution.worker.observing import Observer
 from runtime_matrix.experiments.execution.worker.scoring import Scorer
+from runtime_matrix.experiments.judges.judge import LocalModel
+from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart, cpu_since
 from runtime_matrix.experiments.measurement.energy import EnergyMeter
@@ -80,6 +83,7 @@ class CellBench:
     timer: BenchmarkFixture | None = None  # of the running test
     running: str = ""  # the benchmark's test case
     is_loaded: bool = False
+    _local_models: dict[tuple[str, str], LocalModel] = field(default_factory=dict)  # by runtime and model
     _first_calls: dict[tuple[int, int, int], StepTimer] = field(default_factory=dict)  # by the shape of the prompts
 
     @cached_property
@@ -197,6 +201,35 @@ class CellBench:
         return self.cell.config.strategy
 
     @property
+    def judge(self) -> JudgeChoice:
+        """Return the judge of answers."""
+        return self.cell.config.judge
+
+    @property
+    def keeps_replies(self) -> bool:
+        """Return whether replies of a judge are kept and reused: unless responses are never kept."""
+        return self.cell.config.responses.mode != "never"
+
+    @property
+    def resumes(self) -> bool:
+        """Return whether the run continues one that was ended."""
+        return self.cell.config.resume
+
+    def local_model(self, runtime: str, model: str) -> AbstractContextManager[LocalModel]:
+        """Return a model of this process, loaded at its first use and kept until the cell ends."""
+        if (runtime, model) not in self._local_models:
+            loaded = self.opened.enter_context(opened_model(self.cell, runtime, model))
+            self._local_models[runtime, model] = loaded
+        return nullcontext(self._local_models[runtime, model])
+
+    def write_verdicts(self, entry: OpenEntry, verdicts: Iterable[Any]) -> str:
+        """Write one JSON line per verdict beside the items; return the file's name."""
+        assert entry.items_file is not None
+        path = self.folder / entry.items_file.replace("items-", "verdicts-", 1)
+        _write_lines(path, verdicts)
+        return path.name
+
+    @property
     def runtime_config(self) -> RuntimeConfig:
         """Return the configuration of the cell's runtime."""
         return self.cell.config.runtime
@@ -266,10 +299,7 @@ class CellBench:
         """Write one JSON line per item into the grid point's file, and name the file in the entry."""
         point = f"-{entry.case}" if entry.case else ""
         path = self.folder / f"items-{entry.benchmark}{point}.jsonl"
-        with open(path, "w", encoding="utf-8") as file:
-            for item in items:
-                plain = item if isinstance(item, dict) else dataclasses.asdict(item)
-                file.write(json.dumps(plain) + "\n")
+        _write_lines(path, items)
         entry.items_file = path.name
 
     def fail_after(self, failures: Sequence[tuple[int, str]], requests: int) -> None:
@@ -370,3 +400,10 @@ class CellBench:
             yield peak
         peak.host_bytes = None if self.is_loaded and self.engine.is_remote else self.meter.peaks_bytes[phase]
         peak.device_bytes = sampler.highest if sampler is not None else None
+
+
+def _write_lines(path: Path, items: Iterable[Any]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for item in items:
+            plain = item if isinstance(item, dict) else dataclasses.asdict(item)
+            file.write(json.dumps(plain) + "\n")

@@ -281,7 +281,8 @@ class CellPlugin:
             if self.status == "ok":
                 self.status, self.reason = "error", reason
         counters = self._bench.engine.counters() if self._bench is not None and self._bench.is_loaded else {}
-        duration_s = round(call.duration, 4)
+        judging_s = entry.figures.get("judge_s") or 0.0  # the answers took the rest
+        duration_s = round(call.duration - judging_s, 4)
         result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
 from runtime_matrix.runtimes.engines.server.messages import (
     COMPLETIONS,
     MALFORMED,
@@ -22,6 +21,7 @@ from runtime_matrix.runtimes.engines.server.messages import (
 )
 from runtime_matrix.runtimes.engines.server.messages import usage as usage_of
 from runtime_matrix.runtimes.engines.server.tokens import NoText
+from runtime_matrix.runtimes.http_calls import CallFailed, Connection
 from runtime_matrix.runtimes.requests import (
     Failed,
     Generated,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime_matrix.runtimes.base import ReadOnlyJson
-from runtime_matrix.runtimes.engines.server.connection import CallFailed
+from runtime_matrix.runtimes.http_calls import CallFailed
 from runtime_matrix.runtimes.requests import GenerateRequest, Scored, Usage
 
 IdSource = Literal["token_ids", "completion", "logprobs"]

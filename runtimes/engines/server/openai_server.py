@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported
 from runtime_matrix.runtimes.engines.server import calls, probing
-from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection, ConnectionOptions, base_urls
 from runtime_matrix.runtimes.engines.server.loop import Loop
 from runtime_matrix.runtimes.engines.server.messages import Dialect
 from runtime_matrix.runtimes.engines.server.tokens import check_tokenizer, read_tokens
+from runtime_matrix.runtimes.http_calls import CallFailed, Connection, ConnectionOptions, base_urls
 from runtime_matrix.runtimes.requests import (
     Capabilities,
     Failed,

@@ -9,7 +9,6 @@ from typing import Any
 
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.engines.server.calls import Calls, Prompt
-from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
 from runtime_matrix.runtimes.engines.server.messages import (
     COMPLETIONS,
     MALFORMED,
@@ -20,6 +19,7 @@ from runtime_matrix.runtimes.engines.server.messages import (
     usage,
 )
 from runtime_matrix.runtimes.engines.server.tokens import TEXTS, Tokens
+from runtime_matrix.runtimes.http_calls import CallFailed, Connection
 from runtime_matrix.runtimes.requests import Capabilities, Failed, Generated, GenerateRequest
 
 _ALTERNATIVES = (4096, 100, 20, 5)  # likeliest tokens to ask for; servers have limits

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.runtimes.base import ModelSource, ReadOnlyJson, Unsupported
-from runtime_matrix.runtimes.engines.server.connection import CallFailed, Connection
 from runtime_matrix.runtimes.engines.server.messages import COMPLETIONS, MALFORMED, usage
+from runtime_matrix.runtimes.http_calls import CallFailed, Connection
 
 TEXTS = ("Once upon a time there was a small town by a river.", "def add(a, b):\n    return a + b")
 _FIRST_ID = 8  # lower ids are often special tokens

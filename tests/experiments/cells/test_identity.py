@@ -11,6 +11,7 @@ from runtime_matrix.experiments.cells.config import BenchmarksConfig
 from runtime_matrix.experiments.cells.identity import cell_names, variants
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.records.schema import Record, Sweep
 from runtime_matrix.experiments.reports.text import markdown
 from tests.experiments.recorded import make_record, result
@@ -138,3 +139,15 @@ def test_a_strategy_is_another_cell_than_an_earlier_record_without_one() -> None
         record("c", {"strategy": {"name": "vote"}}),
     )
     assert cell_names([earlier, now, voted]) == ["a", "a", "c"]
+
+
+def test_judges_are_told_apart_and_none_is_as_before() -> None:
+    rule = {"name": "rule", "match": "words"}
+    earlier, now, ruled = record("a", {}), record("b", {"judge": {"name": "none"}}), record("c", {"judge": rule})
+    assert variants([now, ruled], list("bc")) == ["judge=none", "judge=rule"]
+    assert cell_names([earlier, now, ruled]) == ["a", "a", "c"]
+
+
+def test_options_of_the_calls_are_no_part_of_a_cell() -> None:
+    plain = {"name": "server", "url": "http://h", "concurrency": 4, "timeout_s": 1.0, "key_variable": "KEY"}
+    assert JudgeChoice.identity_plain(plain) == {"name": "server", "url": "http://h"}

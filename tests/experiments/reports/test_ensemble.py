@@ -97,7 +97,7 @@ def test_a_cell_is_named_by_the_end_of_its_label(tmp_path: Path, capsys: pytest.
     [
         (["--ensemble", "eager"], "--ensemble needs at least two cells"),
         (["--ensemble", "eager", "agw"], "has no cell agw"),
-        (["--ensemble", "eager", "eager"], "names a cell that is in the ensemble already"),
+        (["--ensemble", "eager", "eager"], "names a cell that --ensemble has already"),
         (["--ensemble-by", "logprob"], "--ensemble-by belongs to --ensemble A B"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.runtimes import http_calls
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Traits
-from runtime_matrix.runtimes.engines.server import connection
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
 from tests.conftest import ROOT
 from tests.runtimes.server.fake_openai_server import GOOD, FakeServer
@@ -36,7 +36,7 @@ Serving = Callable[..., FakeServer]
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries follow at once, and keep the API key of this machine out."""
-    monkeypatch.setattr(connection, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(http_calls, "_FIRST_WAIT_S", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

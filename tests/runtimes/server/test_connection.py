@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
-from runtime_matrix.runtimes.engines.server.connection import ConnectionOptions, base_urls
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
+from runtime_matrix.runtimes.http_calls import ConnectionOptions, base_urls
 from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest
 from tests.runtimes.server.conftest import Client, Connected, Serving, load
 from tests.runtimes.server.fake_openai_server import GOOD, FakeServer, Fault, Json

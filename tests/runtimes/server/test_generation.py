@@ -249,9 +249,9 @@ def test_a_server_without_the_model_s_counts_is_believed_its_ids(kept: Connected
 
 
 def test_nothing_of_a_huge_reply_is_kept(connected: Connected, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime_matrix.runtimes.engines.server import connection
+    from runtime_matrix.runtimes import http_calls
 
-    monkeypatch.setattr(connection, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(http_calls, "_MOST_BYTES", 1 << 20)
     client = connected("vllm", tries=1)
     client.fake.faults = lambda number, body: Fault(raw=b" " * (1 << 20) + b"{}")
     assert texts(client, greedy(6)[:1]) == {(0, 0): Failed("the reply of /v1/completions is larger than 1 MiB")}

@@ -19,8 +19,8 @@ from runtime_matrix.experiments.evaluation.prefix_cache import Tally
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.server import child, probing, started
-from runtime_matrix.runtimes.engines.server.connection import CallFailed
 from runtime_matrix.runtimes.engines.server.llama_server import LlamaServer
+from runtime_matrix.runtimes.http_calls import CallFailed
 from runtime_matrix.runtimes.requests import Failed, Generated, GenerateRequest, Scored, ScoreRequest
 from tests.runtimes.server.test_child import ends, is_running
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,17 +19,20 @@ from runtime_matrix.runtimes.base import ReadOnlyJson, Unsupported
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_MOST_WAIT_S = 120.0  # that a server may ask for; a call fails if it asks for more
 _CONNECT_S = 5.0
 _MOST_BYTES = 256 << 20  # of a reply; a hostile server must not fill the memory
+_KEY = "runtime.engine.url"
 _BALANCES = ("round_robin", "least_connections")
 
 
 class CallFailed(Exception):
     """A call without a reply. The message is one line."""
 
-    def __init__(self, reason: str, status: int | None = None):
+    def __init__(self, reason: str, status: int | None = None, retry_after_s: float | None = None):
         super().__init__(reason)
         self.status = status  # of HTTP; None: no answer
+        self.retry_after_s = retry_after_s  # as the server asks for; None: it does not say
 
 
 class _Closed(CallFailed):
@@ -45,14 +50,17 @@ class ConnectionOptions:
     tries: int = 5
     timeout_s: float = 120.0  # per try
     key_variable: str = "OPENAI_API_KEY"
+    deadline_s: float | None = None  # of a call with all its tries; None: as long as they take
+    takes_proxies: bool = False  # of the environment; a proxy would be timed too
+    prefix: str = "runtime.engine"  # where these options are configured, for messages
 
     def check(self) -> None:
         """Raise Unsupported, in one line, for options that do not work."""
         for name, least in (("concurrency", 1), ("tries", 1), ("timeout_s", 1e-3)):
             if getattr(self, name) < least:
-                raise Unsupported(f"runtime.engine.{name}={getattr(self, name)} must be at least {least:g}")
+                raise Unsupported(f"{self.prefix}.{name}={getattr(self, name)} must be at least {least:g}")
         if self.balance not in _BALANCES:
-            raise Unsupported(f"runtime.engine.balance={self.balance} is unknown: use {' or '.join(_BALANCES)}")
+            raise Unsupported(f"{self.prefix}.balance={self.balance} is unknown: use {' or '.join(_BALANCES)}")
         if not (self.key.isascii() and self.key.isprintable()):
             raise Unsupported(f"the environment variable {self.key_variable} holds no API key: it has odd characters")
 
@@ -64,24 +72,23 @@ class ConnectionOptions:
 
 def base_urls(url: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the addresses without their `/v1`; Unsupported for one that is no http address or contains a password."""
-    bases = [_base_url(str(address)) for address in ([url] if isinstance(url, str) else url or ())]
+    bases = [base_url(str(address), _KEY) for address in ([url] if isinstance(url, str) else url or ())]
     if not bases:
-        raise Unsupported("set runtime.engine.url=http://HOST:PORT, or a list of addresses")
+        raise Unsupported(f"set {_KEY}=http://HOST:PORT, or a list of addresses")
     return tuple(bases)
 
 
-def _base_url(address: str) -> str:
+def base_url(address: str, key: str) -> str:
+    """Return an address without its `/v1`; Unsupported as for `base_urls`. `key` is where it is configured."""
     if set("@?#") & set(address):  # not shown, whatever else is wrong with it
-        raise Unsupported(
-            "runtime.engine.url must not contain a password or a query: put the API key into the environment"
-        )
+        raise Unsupported(f"{key} must not contain a password or a query: put the API key into the environment")
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number
         is_address = False
     if not is_address:
-        raise Unsupported(f"runtime.engine.url={address} is no address such as http://localhost:8000")
+        raise Unsupported(f"{key}={address} is no address such as http://localhost:8000")
     return address.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -100,7 +107,7 @@ class Connection:
             timeout=httpx.Timeout(options.timeout_s, connect=min(_CONNECT_S, options.timeout_s), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=limit),
             headers=_headers(options),
-            trust_env=False,  # a proxy would be timed too
+            trust_env=options.takes_proxies,
         )
         self._in_flight = [0] * len(options.urls)
         self._turn = 0
@@ -160,17 +167,25 @@ class Connection:
         await self._client.aclose()
 
     async def _retried(self, method: str, path: str, body: ReadOnlyJson | None, tries: int | None) -> Any:
-        tries, wait = tries or self._options.tries, _FIRST_WAIT_S
+        tries, wait_s, deadline_s = tries or self._options.tries, _FIRST_WAIT_S, self._options.deadline_s
+        ends_at = None if deadline_s is None else time.monotonic() + deadline_s
         for attempt in range(1, tries + 1):
             try:
-                return await self._call(method, path, body)
+                async with asyncio.timeout(None if ends_at is None else ends_at - time.monotonic()):
+                    return await self._call(method, path, body)
+            except TimeoutError:
+                raise CallFailed(f"no reply within {deadline_s:g} s{_after(attempt)}") from None
             except CallFailed as failure:
-                if attempt == tries or (failure.status is not None and failure.status not in _RETRIED):
-                    after = f" after {attempt} tries" if attempt > 1 else ""
-                    raise CallFailed(f"{failure}{after}", failure.status) from None
+                # Jitter, so that many clients do not come back together; never earlier than the server asks for.
+                pause_s = wait_s * random.uniform(0.5, 1.0)
+                if failure.retry_after_s is not None:
+                    pause_s = failure.retry_after_s + min(1.0, failure.retry_after_s) * random.uniform(0.0, 0.5)
+                is_final = attempt == tries or (failure.status is not None and failure.status not in _RETRIED)
+                if is_final or pause_s > _MOST_WAIT_S or (ends_at is not None and time.monotonic() + pause_s > ends_at):
+                    raise CallFailed(f"{failure}{_after(attempt)}", failure.status) from None
             self.retries += 1
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # so that many clients do not come back together
-            wait = min(2 * wait, _LONGEST_WAIT_S)
+            await asyncio.sleep(pause_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         raise AssertionError("unreachable")
 
     async def _call(self, method: str, path: str, body: ReadOnlyJson | None) -> Any:
@@ -198,7 +213,8 @@ class Connection:
             async with self._client.stream(method, url + path, json=body) as response:
                 is_answered = True
                 if response.status_code != 200:
-                    raise CallFailed(self.hidden(await _refusal(response)), response.status_code)
+                    wait_s = _retry_after_s(response.headers.get("retry-after"))
+                    raise CallFailed(self.hidden(await _refusal(response)), response.status_code, wait_s)
                 yield response
         except self._errors as error:
             kind = _Closed if isinstance(error, self._closed) and not is_answered else CallFailed
@@ -219,6 +235,24 @@ def _headers(options: ConnectionOptions) -> dict[str, str]:
     if not options.keep_alive:
         headers["Connection"] = "close"
     return headers | ({"Authorization": f"Bearer {options.key}"} if options.key else {})
+
+
+def _after(attempt: int) -> str:
+    return f" after {attempt} tries" if attempt > 1 else ""
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Return the wait of a Retry-After header, which is seconds or a date (RFC 9110, section 10.2.3); None without."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 async def _refusal(response: Any) -> str:
