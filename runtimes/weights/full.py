@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -47,6 +48,16 @@ class Full:
         return load_module(request)
 
 
+def _still_progress_bars() -> None:
+    """Slow down the thread of logbar, which gptqmodel imports: it looks for progress bars ten times a second.
+
+    An idle runtime would compute for 0.1 % of the time, which counts as work between timed rounds.
+    """
+    logbar = sys.modules.get("logbar.logbar")
+    if hasattr(logbar, "_REFRESH_INTERVAL_SECONDS"):
+        logbar._REFRESH_INTERVAL_SECONDS = 3600.0  # type: ignore[union-attr]
+
+
 def load_module(request: LoadRequest) -> Any:
     """Return a `transformers` causal language model on the device, in inference mode; a GGUF file is dequantized.
 
@@ -69,6 +80,7 @@ def load_module(request: LoadRequest) -> Any:
         )
     else:
         module = _random(model, request.attention).to(dtype)
+    _still_progress_bars()
     layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
     if layer_types - _FULL_ATTENTION:
         raise Unsupported(
