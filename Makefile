@@ -36,7 +36,7 @@ schema: .venv/installed
 
 # Claims of others beside the published results.
 claims: .venv/installed
-	$(BIN)/python -m experiments.claims results/amd-epyc-2-cores --output results/amd-epyc-2-cores/claims.md
+	$(BIN)/python -m experiments.claims results/amd-epyc-2-cores results/intel-xeon-2-cores --output results/amd-epyc-2-cores/claims.md
 
 # The pages of docs/ as a site, in site/. MkDocs is installed here and not before: nothing else needs it.
 docs: .venv/installed

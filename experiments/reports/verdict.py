@@ -37,29 +37,38 @@ def sentence(rows: Sequence[Row]) -> str | None:
     if not compared:
         return _nothing_compared(rows)
     reference = next((row for row in compared if row.is_reference), None)
-    against = reference.runtime if reference else "the reference"
+    against = _name(reference, compared) if reference else "the reference"
     best = max(filter(_has_speed, compared), key=lambda row: row["speedup_ratio"] or 0.0)
-    return f"{compared_words(best, against)}: {best.model_title or best.model}, {_where(best)}."
+    return f"{compared_words(best, against, _name(best, compared))}: {best.model_title or best.model}, {_where(best)}."
 
 
-def compared_words(row: Row, against: str) -> str:
-    """Return a cell's speed against another and what it keeps of the scores, or why its speed is unknown."""
-    speed_text = _speed_words(row, against)
+def compared_words(row: Row, against: str, name: str = "") -> str:
+    """Return a cell's speed against another and what it keeps of the scores, or why its speed is unknown.
+
+    `name`: what the cell is called, by default its runtime.
+    """
+    speed_text = _speed_words(row, against, name or row.runtime)
     if speed_text is None:
-        return f"{row.runtime} cannot be compared with {against}: {row.speedup_reason}"
+        return f"{name or row.runtime} cannot be compared with {against}: {row.speedup_reason}"
     return f"{speed_text}{_answers(row)}"
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    """Return the cell's runtime, with its options if rows of the same runtime differ in them."""
+    options = {other.variant for other in rows if other.runtime == row.runtime}
+    return f"{row.runtime} with {row.variant}" if len(options) > 1 and row.variant else row.runtime
 
 
 def _has_speed(row: Row) -> bool:
     return row.get("speedup_ratio") is not None
 
 
-def _speed_words(row: Row, against: str) -> str | None:
-    """Return a cell's speed against another; None if it is unknown."""
+def _speed_words(row: Row, against: str, name: str) -> str | None:
+    """Return the speed of a cell of this name against another; None if it is unknown."""
     speedup = row.interval("speedup_ratio")
     if speedup is None:
         return None
-    name, (ratio, low, high) = row.runtime, speedup
+    ratio, low, high = speedup
     bounds = f" [{low:.2f}, {high:.2f}]"
     if low > 1:
         return f"{name} is {ratio:.2g} times as fast as {against}{bounds}"
@@ -75,15 +84,15 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     if not any(_has_speed(row) for row, _ in timed):
         return []
     slowest = max(seconds for _, seconds in timed)
-    against = next((row.runtime for row, _ in timed if row.is_reference), "the reference")
-    chart_bars = [_bar(row, seconds, slowest, against) for row, seconds in timed]
+    against = next((_name(row, compared) for row, _ in timed if row.is_reference), "the reference")
+    chart_bars = [_bar(row, seconds, slowest, against, _name(row, compared)) for row, seconds in timed]
     return sorted(chart_bars, key=lambda bar: bar.milliseconds)
 
 
-def _bar(row: Row, seconds: float, slowest: float, against: str) -> Bar:
-    speed_text = _speed_words(row, against)
-    text = "the reference" if speed_text is None else speed_text.removeprefix(f"{row.runtime} ")
-    return Bar(row.runtime, row.record_id, 1e3 * seconds, seconds / slowest, text, row.is_reference)
+def _bar(row: Row, seconds: float, slowest: float, against: str, name: str) -> Bar:
+    speed_text = _speed_words(row, against, name)
+    text = "the reference" if speed_text is None else speed_text.removeprefix(f"{name} ")
+    return Bar(name, row.record_id, 1e3 * seconds, seconds / slowest, text, row.is_reference)
 
 
 def _latest(measured: Sequence[Row]) -> list[Row]:

@@ -42,6 +42,16 @@ def test_a_reference_beside_itself_is_a_comparison_too(tmp_path: Path) -> None:
     assert {bar.speed.split(" [")[0] for bar in bars(found)} == {"the reference", "takes 2 times as long as eager"}
 
 
+def test_cells_of_one_runtime_are_told_apart_by_their_options(tmp_path: Path) -> None:
+    found = [changed_row(row, speedup_ratio=None) for row in matrix(write(tmp_path, [make_record("eager")]))]
+    beside = replace(found[0], variant="merge_adapter=null")
+    merged = replace(changed_row(found[0], speedup_ratio=1.2, speedup_ratio_low=1.1, speedup_ratio_high=1.3))
+    merged = replace(merged, variant="merge_adapter=true", is_reference=False)
+    said = sentence([beside, merged])
+    assert said is not None
+    assert said.startswith("eager with merge_adapter=true is 1.2 times as fast as eager with merge_adapter=null [")
+
+
 def test_the_reference_alone_gets_the_command_of_a_comparison(tmp_path: Path) -> None:
     command = "python -m experiments.run runtime=eager model=local model.path=m"
     record = replace(make_record("eager"), command=command)
