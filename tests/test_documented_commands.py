@@ -110,6 +110,11 @@ def test_a_command_that_measures_is_planned(
         monkeypatch.setattr(server, "_check_reachable", lambda url: None)
         monkeypatch.setenv("JUDGE_KEY", "a key")
         places |= {"judge.model=DIR": f"judge.model={ROOT / 'experiments' / 'bundled' / 'model'}"}
+        places |= {"judge.url=http://HOST:PORT": "judge.url=http://localhost:8000"}
+    if "stored=FILE" in command:
+        (tmp_path / "stored.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in stored_responses(made())))
+        key = "benchmark.detection_techniques.stored"
+        places |= {f"{key}=FILE": f"{key}={tmp_path / 'stored.jsonl'}"}
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]
@@ -240,7 +245,8 @@ def test_claims_are_judged(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / PUBLISHED).symlink_to(ROOT / PUBLISHED)
+    for folder in (ROOT / "results").glob("*-cores"):
+        (tmp_path / "results" / folder.name).symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     assert claims(words_of(command)) == 0
     assert " unmeasured" in capsys.readouterr().out

@@ -29,7 +29,11 @@ REQUESTS = observe_requests(20)
 PADDED = Buckets(batch=(4, 16, 64), tokens=(16, 64, 128))
 
 
-@pytest.mark.parametrize("traits", [fake_traits(), fake_traits(buckets=PADDED), fake_traits(max_batch=2)], ids=str)
+@pytest.mark.parametrize(
+    "traits",
+    [fake_traits(), fake_traits(buckets=PADDED), fake_traits(max_batch=2)],
+    ids=["plain", "padded", "two rows at most"],
+)
 @pytest.mark.parametrize("sort", [True, False])
 def test_a_batch_gives_the_same_as_one_by_one(traits: Traits, sort: bool) -> None:
     runtime = FakeObserved()
