@@ -119,12 +119,12 @@ def test_echo_and_prompt_logprobs_are_the_scores_of_this_process(
         count = len(prompt) + 1
         assert {len(values) for values in arrays.values()} == {count}
         assert arrays["token_logprobs"][0] is arrays["top_logprobs"][0] is None
-        assert arrays["token_logprobs"][1:-1] == pytest.approx(scored.logprobs, abs=1e-5)
+        assert arrays["token_logprobs"][1:-1] == pytest.approx(scored.logprobs, abs=1e-4)
         margins = [
             max(top.values()) - own
             for top, own in zip(arrays["top_logprobs"][1:-1], arrays["token_logprobs"][1:-1], strict=True)
         ]
-        assert margins == pytest.approx(scored.top1_margins, abs=1e-5)
+        assert margins == pytest.approx(scored.top1_margins, abs=1e-4)
         assert choice["text"].startswith(text)
         assert all(
             choice["text"][at:].startswith(token)
@@ -161,11 +161,11 @@ def test_loglikelihood_is_the_score_of_this_process(http: httpx.Client, bundled:
         whole, start = ids(bundled, context + ending), len(ids(bundled, context))
         (scored,) = score(bundled.runtime, bundled.traits, [ScoreRequest(whole, start)])
         assert result["tokens"] == list(whole[start:])
-        assert result["logprobs"] == pytest.approx(scored.logprobs, abs=1e-5)
-        assert result["total"] == pytest.approx(scored.total, abs=1e-5)
+        assert result["logprobs"] == pytest.approx(scored.logprobs, abs=1e-4)
+        assert result["total"] == pytest.approx(scored.total, abs=1e-4)
         assert result["is_greedy"] is (max(scored.top1_margins) == 0)
         by_ids = {"context": list(whole[:start]), "continuation": list(whole[start:])}
-        assert post(http, "/loglikelihood", by_ids)["total"] == pytest.approx(result["total"], abs=1e-5)
+        assert post(http, "/loglikelihood", by_ids)["total"] == pytest.approx(result["total"], abs=1e-4)
     context = "Once upon a time"
     (text,) = in_process(bundled, GenerateRequest(ids(bundled, context), 3))
     by_ids = {"context": list(ids(bundled, context)), "continuation": list(text.ids)}
@@ -183,7 +183,7 @@ def test_a_chat_is_rendered_by_the_template(http: httpx.Client, bundled: Served)
     assert choice["message"] == {"role": "assistant", "content": expected.text, "refusal": None}
     (scored,) = score(bundled.runtime, bundled.traits, [ScoreRequest((*prompt, *expected.ids), len(prompt))])
     content = choice["logprobs"]["content"]
-    assert [token["logprob"] for token in content] == pytest.approx(scored.logprobs, abs=1e-5)
+    assert [token["logprob"] for token in content] == pytest.approx(scored.logprobs, abs=1e-4)
     assert [bytes(token["bytes"]).decode() for token in content] == [token["token"] for token in content]
     assert all(len(token["top_logprobs"]) == 2 for token in content)
     first, *parts = events(http.post(CHAT, json={**body, "stream": True}))
