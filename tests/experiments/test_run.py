@@ -48,7 +48,7 @@ def test_two_runtimes_agree_and_are_recorded(run: Run, tmp_path: Path) -> None:
 
 
 def test_every_way_to_fail_is_a_row(run: Run, tmp_path: Path) -> None:
-    done = run("-m", *FAKE, "agreement.enabled=false", "time_limit_s=6",
+    done = run("-m", *FAKE, "agreement.enabled=false", "time_limit_s=15",
                "runtime.engine.fault=segfault,hang,out_of_memory,unsupported,error,not_finite,none")  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     statuses = {r["config"]["runtime"]["engine"]["fault"]: r["status"] for r in records(tmp_path)}  # type: ignore[index]
