@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime_matrix.runtimes.base import ReadOnlyJson
+
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(re.escape(_PREFIX) + r"(?P<module>[A-Za-z_][\w.]*)\.lora_(?P<side>[AB])\.weight")
@@ -112,7 +114,7 @@ def _check_file(folder: Path, name: str) -> None:
     raise ValueError(f"{folder} has no {name}, as PEFT's adapters have: {hint}")
 
 
-def _options(path: Path) -> dict[str, Any]:
+def _options(path: Path) -> ReadOnlyJson:
     if path.stat().st_size > _MOST_CONFIG_BYTES:
         raise ValueError(f"{path} has more than {_MOST_CONFIG_BYTES >> 20} MiB: it is no adapter's configuration")
     try:
@@ -166,7 +168,7 @@ def _module(path: Path, name: str, sides: Mapping[str, tuple[int, int]]) -> Adap
     return AdaptedModule(inputs, outputs, rank)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _header(path: Path) -> tuple[ReadOnlyJson, int]:
     """Return the tensors' entries and the position of the first byte of data."""
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -182,7 +184,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return {name: entry for name, entry in header.items() if name != "__metadata__"}, 8 + length
 
 
-def _values(path: Path, name: str, entry: Mapping[str, Any], start: int) -> tuple[tuple[int, int], Any]:
+def _values(path: Path, name: str, entry: ReadOnlyJson, start: int) -> tuple[tuple[int, int], Any]:
     """Return the shape of a tensor and its values as integers of the same size."""
     dtype: Any
     shape: Any
@@ -204,7 +206,7 @@ def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(size) is int and 0 <= size < 1 << 40 for size in value)
 
 
-def _check_rank(path: Path, options: Mapping[str, Any], modules: Mapping[str, AdaptedModule]) -> None:
+def _check_rank(path: Path, options: ReadOnlyJson, modules: Mapping[str, AdaptedModule]) -> None:
     """Refuse a rank that no module has: the configuration belongs to another file of tensors."""
     rank, ranks = options.get("r"), options.get("rank_pattern") or {}
     if type(rank) is not int or rank < 1:
@@ -217,7 +219,7 @@ def _check_rank(path: Path, options: Mapping[str, Any], modules: Mapping[str, Ad
         raise ValueError(f"{path}: r is {rank}, but {TENSORS} has factors of rank {other}: they do not belong together")
 
 
-def _base_name(path: Path, options: Mapping[str, Any]) -> str | None:
+def _base_name(path: Path, options: ReadOnlyJson) -> str | None:
     name = options.get("base_model_name_or_path")
     if name is not None and not isinstance(name, str):
         raise ValueError(f"{path}: base_model_name_or_path must be a text; found {_shown(name)}")
@@ -238,7 +240,7 @@ def _number(path: Path, key: str, value: object) -> float:
     return float(value)
 
 
-def _flag(path: Path, options: Mapping[str, Any], key: str) -> bool:
+def _flag(path: Path, options: ReadOnlyJson, key: str) -> bool:
     value = options.get(key, False)
     if value not in (True, False, None):
         raise ValueError(f"{path}: {key} must be true or false; found {_shown(value)}")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.judges.judge import AskingConfig, Failure
 
 Winner = Literal["A", "B", "tie"]
@@ -72,7 +73,7 @@ def _field(text: str, name: str) -> Any:
     return values[0]
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
+def _objects(text: str) -> list[JsonObject]:
     decoder, found, start = json.JSONDecoder(), [], text.find("{")
     while start >= 0:
         try:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.validate import Rule, among, least
 from runtime_matrix.experiments.detector.errors import DetectionError
 from runtime_matrix.experiments.detector.setting import Setting
@@ -71,7 +71,7 @@ class DetectionConfig(SampleOptions):
     def setting(self, seed: int) -> Setting:
         """Return the detector's options; `seed` is that of random heads. DetectionError if they contradict."""
         names = ("heads", "fixed_heads", "top_heads", "top_layers", "alpha", "m", "search", "ensemble", "threshold")
-        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        options: JsonObject = {name: getattr(self, name) for name in names}
         return Setting(seed=seed, **options)
 
 
@@ -239,12 +239,12 @@ def _label(response: Response) -> str:
     return "unsupported" if response.is_unsupported else "supported"
 
 
-def _parameters(config: DetectionConfig) -> dict[str, Any]:
+def _parameters(config: DetectionConfig) -> JsonObject:
     names = ("model", "split", "max_tokens", "heads", "top_heads", "top_layers", "alpha", "m", "search", "ensemble")
     return {**{name: getattr(config, name) for name in names}, "threshold": str(config.threshold)}
 
 
-def _counts(data: ResponseSet, fitting: ChunkedSet) -> dict[str, Any]:
+def _counts(data: ResponseSet, fitting: ChunkedSet) -> JsonObject:
     left_out = {**data.left_out, **fitting.left_out}
     return {
         "left_out_responses": sum(left_out.values()),
