@@ -14,11 +14,15 @@ Engines, weights and placements need only a preset, whose `target` names the cla
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from runtime_matrix.experiments.config.errors import UserError
 
@@ -28,6 +32,18 @@ JUDGES = "runtime_matrix.judges"
 EXPORTERS = "runtime_matrix.exporters"
 GATE_AXES = "runtime_matrix.gate_axes"
 _PRESETS = "runtime_matrix.presets"
+
+
+class Named(Protocol):
+    """What is registered: something with a name."""
+
+    @property
+    def name(self) -> str:
+        """The name by which it is chosen."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 class Broken(Exception):
@@ -83,3 +99,37 @@ def preset_folders() -> tuple[Path, ...]:
 
 def _report(point: EntryPoint, reason: str) -> None:
     print(f"the presets {point.name} of {point.module} are left out: {reason}", file=sys.stderr)
+
+
+def found(package: str, attribute: str, group: str, kind: type[N], noun: str) -> dict[str, N]:
+    """Return instances of `kind` by name: those bound to `attribute` in the package's modules, then registered ones.
+
+    One that cannot be loaded, is of another type, or whose name is taken, is reported on stderr and left out.
+    """
+    by_name: dict[str, N] = {}
+    for item in (*_own(package, attribute, kind), *_others(group, kind, noun)):
+        if by_name.setdefault(item.name, item) is not item:
+            print(f"the {noun} {item.name} of {type(item).__module__} is left out: the name is taken", file=sys.stderr)
+    return by_name
+
+
+def _own(package: str, attribute: str, kind: type[N]) -> Iterator[N]:
+    folder = importlib.import_module(package)
+    for module in pkgutil.iter_modules(folder.__path__):
+        if module.name != "registry":
+            item = getattr(importlib.import_module(f"{package}.{module.name}"), attribute, None)
+            if isinstance(item, kind):
+                yield item
+
+
+def _others(group: str, kind: type[N], noun: str) -> Iterator[N]:
+    for point in registered(group).values():
+        try:
+            item = load(point)
+        except Broken as error:
+            print(f"the {noun} {error}", file=sys.stderr)
+            continue
+        if isinstance(item, kind):
+            yield item
+        else:
+            print(f"the {noun} {point.name} is not an instance of {kind.__name__}: {point.value}", file=sys.stderr)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -58,30 +55,5 @@ class JudgeChoice:
 @cache
 def judges() -> dict[str, Judge[Any]]:
     """Return all judges by name. One that cannot be loaded, or whose name is taken, is reported on stderr."""
-    by_name: dict[str, Judge[Any]] = {}
-    for judge in (*_own(), *_others()):
-        if by_name.setdefault(judge.name, judge) is not judge:
-            print(f"the judge {judge.name} of {type(judge).__module__} is left out: the name is taken", file=sys.stderr)
-    return by_name
-
-
-def _own() -> Iterator[Judge[Any]]:
-    folder = importlib.import_module(_PACKAGE)
-    for module in pkgutil.iter_modules(folder.__path__):
-        if module.name != "registry":
-            judge = getattr(importlib.import_module(f"{_PACKAGE}.{module.name}"), "JUDGE", None)
-            if isinstance(judge, Judge):
-                yield judge
-
-
-def _others() -> Iterator[Judge[Any]]:
-    for point in plugins.registered(plugins.JUDGES).values():
-        try:
-            judge = plugins.load(point)
-        except plugins.Broken as error:
-            print(f"the judge {error}", file=sys.stderr)
-            continue
-        if isinstance(judge, Judge):
-            yield judge
-        else:
-            print(f"the judge {point.name} is not an instance of Judge: {point.value}", file=sys.stderr)
+    kind: type[Judge[Any]] = Judge
+    return plugins.found(_PACKAGE, "JUDGE", plugins.JUDGES, kind, "judge")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -57,33 +54,5 @@ class StrategyChoice:
 @cache
 def strategies() -> dict[str, Strategy[Any]]:
     """Return all strategies by name. One that cannot be loaded, or whose name is taken, is reported on stderr."""
-    by_name: dict[str, Strategy[Any]] = {}
-    for strategy in (*_own(), *_others()):
-        if by_name.setdefault(strategy.name, strategy) is not strategy:
-            print(
-                f"the strategy {strategy.name} of {type(strategy).__module__} is left out: the name is taken",
-                file=sys.stderr,
-            )
-    return by_name
-
-
-def _own() -> Iterator[Strategy[Any]]:
-    folder = importlib.import_module(_PACKAGE)
-    for module in pkgutil.iter_modules(folder.__path__):
-        if module.name != "registry":
-            strategy = getattr(importlib.import_module(f"{_PACKAGE}.{module.name}"), "STRATEGY", None)
-            if isinstance(strategy, Strategy):
-                yield strategy
-
-
-def _others() -> Iterator[Strategy[Any]]:
-    for point in plugins.registered(plugins.STRATEGIES).values():
-        try:
-            strategy = plugins.load(point)
-        except plugins.Broken as error:
-            print(f"the strategy {error}", file=sys.stderr)
-            continue
-        if isinstance(strategy, Strategy):
-            yield strategy
-        else:
-            print(f"the strategy {point.name} is not an instance of Strategy: {point.value}", file=sys.stderr)
+    kind: type[Strategy[Any]] = Strategy  # type: ignore[type-abstract]  # only tested for, never created
+    return plugins.found(_PACKAGE, "STRATEGY", plugins.STRATEGIES, kind, "strategy")
