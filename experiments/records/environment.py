@@ -30,7 +30,7 @@ _PRESETS = ("runtime", "runtime/weights", "runtime/placement")  # groups whose p
 _TARGET = re.compile(r"\btarget: *[\"']?([A-Za-z_][\w.]*:\w+)")
 _GPU_NAMES = ("index", "uuid")  # identify a card among identical ones
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MEMORY_STEP = 8 * 2**30
 _SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder of the git repository
 _CODE = ("runtimes", "experiments", "conf")
@@ -94,7 +94,7 @@ def gpus() -> list[dict[str, str]]:
     parts = [[part.strip() for part in line.split(",")] for line in lines]
     # Other lines are messages, for example that there are no devices.
     cards = [dict(zip(names, values, strict=True)) for values in parts if len(values) == len(names)]
-    return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(_VISIBLE))]
+    return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(VISIBLE))]
 
 
 def visible(cards: Sequence[dict[str, str]], chosen: str | None) -> list[dict[str, str]]:
