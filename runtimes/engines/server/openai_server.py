@@ -41,9 +41,9 @@ class OpenAIServer(RequestRuntime):
 
     An adapter is asked for by its name, in the field `model`, unless the option `model` says another. `url` may be a
     list: calls are spread by `balance`. `tokenized` sends prompts as ids, otherwise as text. `streaming` takes
-    generated texts from streams; otherwise `requests_per_call` prompts share a call. `scoring_concurrency` is the number
-    of calls in flight that score; 1 also sends one prompt per call. The API key is read from the environment variable
-    `key_variable`.
+    generated texts from streams; otherwise `requests_per_call` prompts share a call. `scoring_concurrency` is the
+    number of calls in flight that score; 1 also sends one prompt per call. The API key is read from the environment
+    variable `key_variable`.
     """
 
     is_remote = True
