@@ -73,7 +73,7 @@ class LayerPlan:
             f"layers {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"layer {numbers[0]}" if numbers else ""
         )
         parts = ", ".join(filter(None, [layers, *others]))
-        when = f", copied to {self.main} whenever they run" if is_stored else ""
+        when = f", copied to {self.main} in each forward pass" if is_stored else ""
         return f"{title} holds {self.bytes[device] / _MIB:,.1f} MiB of weights: {parts}{when}"
 
 

@@ -23,6 +23,7 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.bitsandbytes import BitsAndBytes
 from runtime_matrix.runtimes.weights.gptq import Gptq
 from runtime_matrix.runtimes.weights.torchao import TorchAo
+from tests.conftest import ROOT
 from tests.runtimes.stand_in_card import card
 
 pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'runtime-matrix[offload]'")
@@ -76,7 +77,7 @@ def test_layers_are_divided_evenly_and_the_last_ones_are_on_the_host() -> None:
     assert [note.partition(" MiB")[2] for note in plan.notes] == [
         " of weights: layers 0 to 13, embed_tokens",
         " of weights: layers 14 to 27, norm, rotary_emb, lm_head",
-        " of weights: layers 28 to 31, copied to cuda:0 whenever they run",
+        " of weights: layers 28 to 31, copied to cuda:0 in each forward pass",
     ]
 
 
@@ -107,6 +108,15 @@ def test_an_outline_has_the_bytes_of_packed_weights(scheme: str, scales: int) ->
     # `weight_bytes` counts bitsandbytes' table of values for each layer, and not the scales of scales.
     assert sum(plan.bytes.values()) == pytest.approx(packed + scales * outputs, rel=5e-3)
     assert plan.bytes["cpu"] == full.weight_bytes(module.model.layers[3])
+
+
+@needs_bitsandbytes
+def test_the_documented_plan_is_that_of_its_command() -> None:
+    page = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    config: CellConfig = build(CellConfig, compose(["model=random", "model/architecture=llama_2_7b"]))
+    model = ModelSource("documented", None, config.model.architecture)
+    plan = planned(TWO, model, host_layers=4, pack=BitsAndBytes("nf4").outline)
+    assert "\n".join(plan.notes) in page
 
 
 @pytest.mark.parametrize(
@@ -148,9 +158,9 @@ def test_options_are_checked_when_a_cell_is_planned(options: str, says: str) -> 
 
 def test_recommended_settings_of_two_cards_are_expressible() -> None:
     words = ["hw=kaggle_t4x2", "runtime=nf4", "runtime/placement=balanced", "model=random"]
-    config: CellConfig = build(CellConfig, compose([*words, "runtime.placement.max_memory={0:12,1:12}"]))
+    config: CellConfig = build(CellConfig, compose([*words, "runtime.placement.max_memory={0:12,1:12,cpu:30}"]))
     check_configuration(config)
-    assert config.runtime.placement["max_memory"] == {0: 12, 1: 12}
+    assert config.runtime.placement["max_memory"] == {"0": 12, "1": 12, "cpu": 30}  # records have JSON's keys
     advice = config.hw.recommended.advice
     assert "runtime/weights=nf4" in advice
     assert "runtime/placement=balanced" in advice
