@@ -139,6 +139,12 @@ def machine_facts(environment: Environment) -> JsonObject:
     return facts | ({"gpus": names} if names else {})
 
 
+def machine_kind(environment: Environment) -> str:
+    """Return the processor's name and a digest of what machines of one kind have in common."""
+    digest = hashlib.sha256(json.dumps(machine_facts(environment), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{environment.processor or 'unknown processor'} {digest}"
+
+
 def machine_differences(there: JsonObject, here: Environment) -> list[str]:
     """Return the differences between the machine with the facts `there` and this one, one text per fact.
 
