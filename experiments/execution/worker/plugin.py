@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ class CellPlugin:
         self._opened = ExitStack()  # closes what was loaded
         self._benchmark = ""  # the running one
         self._start = time.perf_counter()
-        self.parts = PartsOfCell(cell, folder, self._opened)
+
+    @cached_property
+    def parts(self) -> PartsOfCell:
+        """What this process has to do with shards."""
+        return PartsOfCell(self.cell, self.folder, self._opened)
 
     @pytest.hookimpl(tryfirst=True)  # before conftest.py, which would otherwise compose a cell
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -298,7 +303,10 @@ class CellPlugin:
         result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )
-        self.journal.write("benchmark", self.parts.merged(result), **self.parts.counted(self._bench))
+        if self._bench is None:  # it could not be made
+            self.journal.write("benchmark", result)
+        else:
+            self.journal.write("benchmark", self.parts.merged(result), **self.parts.counted(self._bench))
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()

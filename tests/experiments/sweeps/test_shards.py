@@ -133,7 +133,6 @@ def test_each_shard_runs_on_cores_of_its_own(run: Run, tmp_path: Path) -> None:
         (["shards=7"], "shards=7 are more than the 6 items of multiple_choice: use at most that many"),
         (["shards=2", "batch=auto"], "batch=auto would give each of shards=2"),
         (["shards=2", "responses.mode=use"], "responses.mode=use would be ignored"),
-        (["shards=2", "+benchmark.multiple_choice.part={index: 0, count: 2}"], "multiple_choice.part cannot be set"),
     ],
 )
 def test_mistakes_are_one_line(run: Run, overrides: list[str], says: str) -> None:
