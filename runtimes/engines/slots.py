@@ -61,10 +61,12 @@ class SlotCache(Cache):
         self._span = _NOWHERE
 
     @classmethod
-    def empty(cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str) -> SlotCache:
-        """Return an empty cache for a model with the transformers configuration `config`."""
+    def empty(
+        cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str, heads: int | None = None
+    ) -> SlotCache:
+        """Return an empty cache for a model with the transformers configuration `config`; `heads` None: all of them."""
         text = config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        heads = heads or getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return cls.zeros(text.num_hidden_layers, (rows, heads, slots, width), dtype, device)
 

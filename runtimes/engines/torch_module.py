@@ -27,7 +27,7 @@ from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import attention
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
-from runtime_matrix.runtimes.weights import adapter, full
+from runtime_matrix.runtimes.weights import adapter, full, sharding
 from runtime_matrix.runtimes.weights.packages import import_all
 
 
@@ -41,11 +41,14 @@ class TorchModule:
     max_position: int | None  # maximum number of tokens per row; None: the model states no limit
     traits: Traits
     adapter: Adapter | None = None  # held beside the weights
+    key_value_heads: int | None = None  # that this rank computes; None: all
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
         """Return an empty cache with `slots` slots per row, in the module's dtype."""
-        return SlotCache.empty(self.module.config, rows, slots, self.module.dtype, self.device)
+        return SlotCache.empty(
+            self.module.config, rows, slots, self.module.dtype, self.device, heads=self.key_value_heads
+        )
 
     def in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
         """Return the positions (B, T) clamped to the model's limit: padding may exceed a learned position table."""
@@ -117,12 +120,13 @@ class TorchLoader:
             import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
             if model.adapter is not None:
                 adapter.import_packages()
-        # With a placement, the module may exceed the device's memory, so it is loaded on the host.
-        where = hw if self.placement is None else replace(hw, device="cpu")
+        ranks = _ranks(self.placement, hw)
+        # With a placement, the module may exceed the device's memory, so it is loaded on the host. A rank's part fits.
+        where = hw if self.placement is None or ranks > 1 else replace(hw, device="cpu")
         with phase("weights"):
             beside = model.adapter if model.adapter is not None and not model.adapter.is_merged else None
             source = model if beside is None else model.base
-            module = self.weights.load(LoadRequest(source, dtype, name, where, calibration_ids))
+            module = self.weights.load(LoadRequest(source, dtype, name, where, calibration_ids, ranks))
         if beside is not None:
             with phase("adapter"):
                 adapter.attach(module, beside, getattr(torch, dtype))
@@ -131,14 +135,23 @@ class TorchLoader:
                 module = self.placement.place(module, hw)
         attention.use_kernel(module, name)
         config = module.config.get_text_config()
+        weight_bytes = full.weight_bytes(module)
         traits = Traits(
             vocabulary=config.vocab_size,
             max_length=getattr(config, "max_position_embeddings", None),
             dtype=dtype,
-            weight_bytes=full.weight_bytes(module),
+            weight_bytes=weight_bytes,
             weight_disk_bytes=full.disk_bytes(model.folder),
             batch_tokens=2048 if hw.device == "cpu" else 16384,
             dtype_note=dtype_note(dtype, hw.device),
             notes=notes + more + full.notes(model, dtype),
+            ranks=(sharding.rank_of(module, hw.device, weight_bytes),) if ranks > 1 else (),
         )
-        return TorchModule(module, hw.device, name, traits.max_length, traits, beside)
+        heads = sharding.key_value_heads(module, ranks)
+        return TorchModule(module, hw.device, name, traits.max_length, traits, beside, heads)
+
+
+def _ranks(placement: Placement | None, hw: Hardware) -> int:
+    """Return over how many processes a placement distributes the weights."""
+    count = getattr(placement, "ranks", None)
+    return 1 if count is None else int(count(hw))

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
 from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
-from runtime_matrix.runtimes.weights import adapter, gguf_module
+from runtime_matrix.runtimes.weights import adapter, gguf_module, sharding
 
 # Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
 _FULL_ATTENTION = {"full_attention"}
@@ -35,6 +35,7 @@ class Full:
     packages: ClassVar[tuple[str, ...]] = ()
     distributions: ClassVar[tuple[str, ...]] = ()
     identity: ClassVar[Mapping[str, str | int | None]] = {"name": "full"}
+    loads_parts: ClassVar[bool] = True
 
     def check(self, hw: Hardware) -> None:
         """Do nothing: only torch and transformers are required."""
@@ -71,12 +72,16 @@ def load_module(request: LoadRequest) -> Any:
 
     logging.disable_progress_bar()
     model, dtype = request.model.base, getattr(torch, request.dtype)
-    folder = model.folder or _kept(model, request.hw)
+    folder = model.folder or _kept(model, request.hw, request.ranks > 1)
     if folder is not None and is_gguf(folder):
         module = gguf_module.load_module(folder, dtype, request.attention)
     elif folder is not None:
         module = AutoModelForCausalLM.from_pretrained(
-            folder, config=config_of(folder), dtype=dtype, attn_implementation=request.attention
+            folder,
+            config=config_of(folder),
+            dtype=dtype,
+            attn_implementation=request.attention,
+            **sharding.options(request.ranks),
         )
     else:
         module = _random(model, request.attention).to(dtype)
@@ -134,11 +139,12 @@ def weight_bytes(module: Any) -> int:
 
 
 def _parts(tensor: Any) -> list[Any]:
-    """Return the plain tensors of a packed tensor, with its scales; of a plain tensor, the tensor itself."""
+    """Return the plain tensors of a packed or distributed tensor; of a plain tensor, the tensor itself."""
     parts = [tensor]
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
-        parts = [part for name in names for part in _parts(getattr(tensor, name))]
+        inner = [getattr(tensor, name) for name in names]  # a distributed tensor has its mesh there too
+        parts = [plain for part in inner if hasattr(part, "data_ptr") for plain in _parts(part)]
     state = getattr(tensor, "quant_state", None)  # bitsandbytes keeps its scales beside the weight
     scales = [getattr(state, name, None) for name in ("absmax", "code")] if state is not None else []
     return parts + [scale for scale in scales if scale is not None]
@@ -174,22 +180,24 @@ def _random(model: ModelSource, attention: str = "sdpa") -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
-def _kept(model: ModelSource, hw: Hardware) -> Path | None:
-    """Return the cached folder of a large random model; None for a small model, which is not cached.
+def _kept(model: ModelSource, hw: Hardware, is_shared: bool = False) -> Path | None:
+    """Return the cached folder of a large random model; None for a small model, which is not cached unless `is_shared`.
 
     Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
-    stored in bfloat16, as published models are.
+    stored in bfloat16, as published models are; those of a small model in float32, as they are drawn.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(random_config(model.architecture or {}))
-    if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
+    is_small = sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS
+    if is_small and not is_shared:
         return None
 
     def draw(folder: Path) -> None:
-        _drawn(model, hw.threads).save_pretrained(folder)
+        module = _random(model) if is_small else _drawn(model, hw.threads)
+        module.save_pretrained(folder)
 
     made_from = {
         "model": model.digest,
