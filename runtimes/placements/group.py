@@ -41,6 +41,7 @@ def join(membership: Membership) -> None:
     """Join the group; returns when all ranks have. RuntimeError if they have not within the timeout."""
     import torch
     from torch import distributed
+    from torch.distributed import FileStore  # type: ignore[attr-defined]  # documented, and not marked as exported
 
     device = None
     if membership.backend == "nccl":
@@ -48,7 +49,7 @@ def join(membership: Membership) -> None:
         torch.cuda.set_device(device)
     distributed.init_process_group(
         membership.backend,
-        store=distributed.FileStore(str(membership.store), membership.ranks),
+        store=FileStore(str(membership.store), membership.ranks),
         rank=membership.rank,
         world_size=membership.ranks,
         timeout=timedelta(seconds=membership.timeout_s),

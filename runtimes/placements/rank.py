@@ -92,7 +92,7 @@ def _obey(wire: Connection, start: Any) -> None:
 
 
 def _received(wire: Connection) -> Any:
-    return pickle.loads(wire.recv_bytes())  # noqa: S301  # of our own parent
+    return pickle.loads(wire.recv_bytes())  # of our own parent
 
 
 def _send(wire: Connection, message: Any) -> None:

@@ -188,7 +188,7 @@ class RankProcesses:
     def _answer(self, rank: int) -> Any:
         """Return what a rank has sent. RankFailed or Unsupported if it failed."""
         try:
-            answer = pickle.loads(self._wires[rank - 1].recv_bytes())  # noqa: S301  # of our own child
+            answer = pickle.loads(self._wires[rank - 1].recv_bytes())  # of our own child
         except (EOFError, OSError) as error:
             raise RankFailed(self._failed(self._end(rank))) from error
         if isinstance(answer, Failure):

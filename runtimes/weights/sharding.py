@@ -21,7 +21,7 @@ def options(ranks: int) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` that distribute a model over `ranks` ranks; empty for one rank."""
     if ranks == 1:
         return {}
-    from transformers.distributed import DistributedConfig
+    from transformers.distributed.configuration_utils import DistributedConfig
 
     return {"distributed_config": DistributedConfig(tp_size=ranks)}
 
@@ -65,7 +65,7 @@ def _on_each_rank(plan: dict[str, str], heads: int, ranks: int) -> int | None:
         found = importlib.metadata.version("transformers")
         raise Unsupported(f"transformers {found} is too old: pip install 'transformers>={_OLDEST}'") from error
     count = get_kv_heads_per_rank(plan, heads, ranks)
-    return None if count is None else int(count)
+    return count if isinstance(count, int) else None
 
 
 def rank_of(module: Any, device: str, weight_bytes: int) -> Rank:

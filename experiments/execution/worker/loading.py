@@ -49,7 +49,7 @@ def make_runtime(config: RuntimeConfig) -> Engine:
             f"runtime.engine.target={config.engine['target']} is not a subclass of Engine: see runtimes/base.py"
         )
     options = _options(config.engine)
-    form, placement = "dense", None
+    form, spread = "dense", None
     if full_name(config.weights["target"]) != _FULL:
         weights = _created(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
         form = weights.form
@@ -64,21 +64,12 @@ def make_runtime(config: RuntimeConfig) -> Engine:
         placement = _created(
             _class(config.placement), _options(config.placement), f"runtime.placement of {config.title}"
         )
-        _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
+        spread = getattr(placement, "spread", None)
+        is_movable = spread is None or getattr(_class(config.weights), "loads_parts", False)
+        _check_placement(config, engine.places_modules, is_movable and form in placement.weight_forms, form)
         options["placement"] = placement
     runtime: Engine = _created(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
-    if hasattr(placement, "spread"):
-        _check_parts(config)
-        runtime = placement.spread(runtime)
-    return runtime
-
-
-def _check_parts(config: RuntimeConfig) -> None:
-    if not getattr(_class(config.weights), "loads_parts", False):
-        raise Unsupported(
-            f"{config.weights['name']} weights cannot be distributed: runtime/placement={config.placement['name']} "
-            "works with runtime/weights=full"
-        )
+    return runtime if spread is None else spread(runtime)
 
 
 def held_weights(config: RuntimeConfig, stored_method: str | None = None, is_gguf: bool = False) -> HeldWeights:
@@ -152,7 +143,7 @@ def adapted_source(cell: Cell, runtime: Engine, config: RuntimeConfig) -> ModelS
     if adapter is None:
         return cell.source
     modes, merge = runtime.adapter_modes, cell.config.merge_adapter
-    if not modes and _class(config.engine).adapter_modes:
+    if not modes and _class(config.engine).adapter_modes:  # the engine alone takes one
         raise Unsupported(
             f"runtime/placement={config.placement['name']} takes no adapter: use runtime/placement=device"
         )
