@@ -42,7 +42,7 @@ from runtime_matrix.runtimes.placements.orders import (
 )
 from runtime_matrix.runtimes.placements.rank_processes import RankProcesses
 from runtime_matrix.runtimes.placements.tensor_parallel import TensorParallel
-from runtime_matrix.runtimes.weights import sharding
+from runtime_matrix.runtimes.weights import full, sharding
 
 
 class MirroredCache:
@@ -105,19 +105,23 @@ class Mirrored(Runtime):
         count, backend = self._placement.ranks(hw), self._placement.backend(hw)
         with phase("import"):
             sharding.check_model(model, count)
-            processes = self._processes = RankProcesses(self._part, self._placement, model, hw)
+        with phase("weights"):
+            source = model if model.folder is not None else replace(model, folder=full.drawn_folder(model, hw))
+        with phase("import"):
+            processes = self._processes = RankProcesses(self._part, self._placement, source, hw)
             processes.wait_until_imported()
         with group.on_loopback():
             with phase("connect"):
                 processes.connect()
             with processes.watched():
-                traits = self._part.load(model, processes.hw, phase)
+                traits = self._part.load(source, processes.hw, phase)
         with phase("wait for ranks"):
             ranks = (*traits.ranks, *processes.wait_until_loaded())
         return replace(
             traits,
             ranks=ranks,
             weight_bytes=sum(rank.weight_bytes for rank in ranks),
+            weight_disk_bytes=full.disk_bytes(model.folder),
             notes=(*traits.notes, _note(hw, processes.hw, count, backend)),
         )
 

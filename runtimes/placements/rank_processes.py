@@ -99,7 +99,9 @@ class RankProcesses:
 
     def wait_until_loaded(self) -> list[Rank]:
         """Return what the ranks hold. RankFailed, or Unsupported as they say."""
-        return self._answers()
+        ranks: list[Rank] = self._answers()
+        self._forget_store()  # nothing is left behind if this process is killed later
+        return ranks
 
     def send(self, message: Message) -> None:
         """Send a message to all ranks, pickled once. RankFailed if one has ended or does not read."""
@@ -144,6 +146,9 @@ class RankProcesses:
                 child.wait(_GRACE_S if self._failure is None else 0)
             child.kill()
             child.wait()
+        self._forget_store()
+
+    def _forget_store(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, rank: int) -> None:

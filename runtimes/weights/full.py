@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -72,7 +72,7 @@ def load_module(request: LoadRequest) -> Any:
 
     logging.disable_progress_bar()
     model, dtype = request.model.base, getattr(torch, request.dtype)
-    folder = model.folder or _kept(model, request.hw, request.ranks > 1)
+    folder = model.folder or _kept(model, request.hw)
     if folder is not None and is_gguf(folder):
         module = gguf_module.load_module(folder, dtype, request.attention)
     elif folder is not None:
@@ -180,25 +180,31 @@ def _random(model: ModelSource, attention: str = "sdpa") -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
-def _kept(model: ModelSource, hw: Hardware, is_shared: bool = False) -> Path | None:
-    """Return the cached folder of a large random model; None for a small model, which is not cached unless `is_shared`.
+def drawn_folder(model: ModelSource, hw: Hardware) -> Path:
+    """Return the cached folder of a random model of any size. Call it in one process, before the others need it.
+
+    transformers writes nothing in other ranks than the first of a group.
+    """
+    return _kept(model, hw) or _entry(model, hw, lambda folder: _random(model).save_pretrained(folder))
+
+
+def _kept(model: ModelSource, hw: Hardware) -> Path | None:
+    """Return the cached folder of a large random model; None for a small model, which is not cached.
 
     Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
-    stored in bfloat16, as published models are; those of a small model in float32, as they are drawn.
+    stored in bfloat16, as published models are.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(random_config(model.architecture or {}))
-    is_small = sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS
-    if is_small and not is_shared:
+    if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
         return None
+    return _entry(model, hw, lambda folder: _drawn(model, hw.threads).save_pretrained(folder))
 
-    def draw(folder: Path) -> None:
-        module = _random(model) if is_small else _drawn(model, hw.threads)
-        module.save_pretrained(folder)
 
+def _entry(model: ModelSource, hw: Hardware, draw: Callable[[Path], None]) -> Path:
     made_from = {
         "model": model.digest,
         "form": _DRAWN_FORM,
