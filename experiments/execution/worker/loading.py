@@ -198,13 +198,13 @@ def _check_stored(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
                 f"runtime={config.name} does not read GGUF files: use runtime=eager or the original model"
             )
         return
+    if method is not None and _is_moved(config):
+        _check_placement(config, True, False, f"stored {method}")
     if method is not None and "packed" not in runtime.weight_forms:
         raise Unsupported(
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
             "use runtime=eager, or the original model"
         )
-    if method is not None and _is_moved(config):
-        _check_placement(config, True, False, f"stored {method}")
     if method is not None and full_name(config.weights["target"]) != _FULL:
         raise Unsupported(f"the stored weights are already quantized by {method}: use runtime/weights=full")
 
