@@ -77,7 +77,8 @@ class Eager(Runtime):
         last_layer.run_for_wanted(loaded.module)
         shares = shared_prefix.can_share(loaded.module, loaded.attention, hw.device)
         loaded.traits = replace(loaded.traits, shares_prefix=shares, packs_rows=shares)
-        if observation.can_observe(loaded.module):
+        # A rank sees the attention of its own heads alone, so it observes nothing.
+        if not loaded.traits.ranks and observation.can_observe(loaded.module):
             _make_observable(loaded)
         self._loaded = loaded
         return loaded.traits

@@ -62,14 +62,21 @@ class SlotCache(Cache):
 
     @classmethod
     def empty(
-        cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str, devices: Sequence[str] = ()
+        cls,
+        config: Any,
+        rows: int,
+        slots: int,
+        dtype: torch.dtype,
+        device: str,
+        devices: Sequence[str] = (),
+        heads: int | None = None,
     ) -> SlotCache:
         """Return an empty cache for a model with the transformers configuration `config`.
 
-        `devices` are those of the layers, the first of them `device`; empty: all are on `device`.
+        `devices` are those of the layers, the first of them `device`; empty: all are on `device`. `heads` None: all.
         """
         text = config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        heads = heads or getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         layers = devices or [device] * text.num_hidden_layers
         return cls.on_devices(layers, (rows, heads, slots, width), dtype)

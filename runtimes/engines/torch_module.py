@@ -28,7 +28,7 @@ from runtime_matrix.runtimes.engines import attention
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
 from runtime_matrix.runtimes.planned import OutlinedWeights, PlacementPlan, PlannedPlacement
-from runtime_matrix.runtimes.weights import adapter, full
+from runtime_matrix.runtimes.weights import adapter, full, sharding
 from runtime_matrix.runtimes.weights.packages import import_all
 
 
@@ -43,12 +43,20 @@ class TorchModule:
     traits: Traits
     adapter: Adapter | None = None  # held beside the weights
     layer_devices: Sequence[str] = ()  # of a module over several devices; empty: all layers are on `device`
+    key_value_heads: int | None = None  # that this rank computes; None: all
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
         """Return an empty cache with `slots` slots per row, in the module's dtype."""
-        dtype = self.module.dtype
-        return SlotCache.empty(self.module.config, rows, slots, dtype, self.device, self.layer_devices)
+        return SlotCache.empty(
+            self.module.config,
+            rows,
+            slots,
+            self.module.dtype,
+            self.device,
+            self.layer_devices,
+            heads=self.key_value_heads,
+        )
 
     def in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
         """Return the positions (B, T) clamped to the model's limit: padding may exceed a learned position table."""
@@ -126,14 +134,16 @@ class TorchLoader:
             import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
             if model.adapter is not None:
                 adapter.import_packages()
-        # With a placement, the module may exceed the device's memory, so it is loaded on the host.
-        where = hw if self.placement is None else replace(hw, device="cpu")
+        ranks = _ranks(self.placement, hw)
+        # With a placement, the module may exceed the device's memory, so it is loaded on the host. A rank's part fits.
+        where = hw if self.placement is None or ranks > 1 else replace(hw, device="cpu")
         with phase("weights"):
             beside = model.adapter if model.adapter is not None and not model.adapter.is_merged else None
             source = model if beside is None else model.base
             plan = self._plan(source, dtype, hw)
             dense_parts = None if plan is None else plan.dense_parts
-            module = self.weights.load(LoadRequest(source, dtype, name, where, calibration_ids, dense_parts))
+            request = LoadRequest(source, dtype, name, where, calibration_ids, dense_parts, ranks=ranks)
+            module = self.weights.load(request)
         if beside is not None:
             with phase("adapter"):
                 adapter.attach(module, beside, getattr(torch, dtype))
@@ -142,18 +152,21 @@ class TorchLoader:
                 module = (plan or self.placement).place(module, hw)
         attention.use_kernel(module, name)
         config = module.config.get_text_config()
+        weight_bytes = full.weight_bytes(module)
         traits = Traits(
             vocabulary=config.vocab_size,
             max_length=getattr(config, "max_position_embeddings", None),
             dtype=dtype,
-            weight_bytes=full.weight_bytes(module),
+            weight_bytes=weight_bytes,
             weight_disk_bytes=full.disk_bytes(model.folder),
             batch_tokens=2048 if hw.device == "cpu" else 16384,
             dtype_note=dtype_note(dtype, hw.device),
             notes=notes + more + full.notes(model, dtype) + tuple(plan.notes if plan is not None else ()),
+            ranks=(sharding.rank_of(module, hw.device, weight_bytes),) if ranks > 1 else (),
         )
         layer_devices = plan.layer_devices if plan is not None else ()
-        return TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices)
+        heads = sharding.key_value_heads(module, ranks)
+        return TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads)
 
     def _plan(self, model: ModelSource, dtype: str, hw: Hardware) -> PlacementPlan | None:
         """Return the plan of a placement that has one. Raises Unsupported if the model cannot be placed so."""
@@ -171,3 +184,9 @@ class TorchLoader:
 def _can_be_planned(weights: Weights) -> bool:
     """Return whether a placement plan can move these weights: dense ones, or packed ones with an outline."""
     return weights.form == "dense" or isinstance(weights, OutlinedWeights)
+
+
+def _ranks(placement: Placement | None, hw: Hardware) -> int:
+    """Return over how many processes a placement distributes the weights."""
+    count = getattr(placement, "ranks", None)
+    return 1 if count is None else int(count(hw))
