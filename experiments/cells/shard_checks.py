@@ -14,6 +14,12 @@ def check_shards(config: CellConfig) -> None:
     if index is not None and (index >= count or count == 1):
         remedy = f"give 0 to {count - 1}" if count > 1 else "add shards=N"
         raise UserError(f"shard={index} is not one of shards={count}, which count from 0: {remedy}")
+    devices = config.hw.devices
+    if devices is not None and (count == 1 or devices > count):
+        raise UserError(
+            f"hw.devices={devices} binds each shard to one device, and shards={count}: set shards={max(2, devices)} or "
+            "more, or leave it out"
+        )
     if count == 1:
         return
     if config.batch is not None:

@@ -70,6 +70,13 @@ def clear_shards(results: Path, cell: Cell) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_bindings(cells: Sequence[Cell]) -> None:
+    """Raise UserError if this machine does not have the devices or cores that `hw.devices` divides among shards."""
+    for cell in cells:
+        if cell.config.shards > 1:
+            _bindings(cell)
+
+
 def remove_kept(results: Path, cell: Cell) -> None:
     """Remove the responses of a cell's shards, which its record has; their records stay."""
     for folder in shard_folders(results, cell):
