@@ -154,6 +154,9 @@ class LoadRequest:
     attention: str  # attention implementation in transformers: sdpa, eager or flash_attention_2
     hw: Hardware  # the module is returned on `hw.device`
     calibration_ids: Sequence[Sequence[int]] = ()  # token ids, one list per sequence; empty unless `needs_calibration`
+    # Not None: a `PlacementPlan` moves the parts, which packs their layers. The module is returned on the host, not yet
+    # packed, and the parts of these names stay dense.
+    dense_parts: tuple[str, ...] | None = None
     ranks: int = 1  # of torch.distributed's group, which this process is in: each loads its part of the matrices
 
 

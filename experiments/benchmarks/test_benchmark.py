@@ -13,7 +13,7 @@ from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.judged import judge_entry
-from runtime_matrix.experiments.tasks.sampling import sample_parameters
+from runtime_matrix.experiments.tasks.sampling import EmptyPartError, sample_parameters
 from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
 
 
@@ -23,7 +23,13 @@ def test_benchmark(
     """Run one benchmark of the cell, within pytest-benchmark's timing unless it times its own rounds."""
 
     def run() -> None:
-        case.task.run(bench, entry, case.config, case.point)
+        if not bench.is_shard:
+            case.task.run(bench, entry, case.config, case.point)
+            return
+        try:
+            case.task.respond(bench, entry, case.config, case.point)
+        except EmptyPartError as error:
+            bench.skip(str(error))
 
     benchmark.group, benchmark.name = case.task.name, case.id
     try:
@@ -31,10 +37,12 @@ def test_benchmark(
             run()
         else:
             benchmark.pedantic(run, rounds=1)
-        if isinstance(case.task, QualityTask):
+        if isinstance(case.task, QualityTask) and not bench.is_shard:
             judge_entry(bench, entry, case.task)
     except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
         benchmark.has_error = True
         raise
+    if bench.is_shard:
+        return
     entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
     benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from runtime_matrix.experiments.records.schema import (
 from runtime_matrix.experiments.records.store import check_writable
 from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks, identity_of_cell, measure_cell
 from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
+from runtime_matrix.experiments.sweeps.shards import check_bindings, compute_shards
 
 
 def measure_cells(
@@ -34,11 +36,13 @@ def measure_cells(
 ) -> list[Record]:
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
-    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder.
+    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
+    or for devices that this machine does not have.
     """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
+    check_bindings(cells)
     progress.note(f"records are written to {results}")
     settle(results)
     machine = environment()
@@ -68,7 +72,10 @@ def measure_cells(
                 record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
                 identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, sweep)
                 children.expect(cells[index + 1] if index + 1 < len(cells) else None)
-                record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
+                record = measure_cell(
+                    *(cell, results / record_id, identity, children, progress, peaks),
+                    compute_shards=partial(compute_shards, cell, children, progress),
+                )
             records.append(record)
             if earlier is None and record.status == "ok":
                 last_s = time.monotonic() - start

@@ -99,6 +99,16 @@ def load_module(request: LoadRequest) -> Any:
     return untyped.to(request.hw.device).eval().requires_grad_(False)
 
 
+def outline(model: ModelSource, dtype: str) -> Any:
+    """Return the module that `load_module` loads on the device `meta`: shapes without values, in a second."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = config_of(model.folder) if model.folder is not None else random_config(model.architecture or {})
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+
+
 def config_of(folder: Path) -> Any:
     """Return the model's configuration, with the name of the weight file if that is non-standard, as AutoGPTQ's is.
 
@@ -194,12 +204,7 @@ def _kept(model: ModelSource, hw: Hardware) -> Path | None:
     Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
     stored in bfloat16, as published models are.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(random_config(model.architecture or {}))
-    if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
+    if sum(weight.numel() for weight in outline(model, "bfloat16").parameters()) < _KEPT_PARAMETERS:
         return None
     return _entry(model, hw, lambda folder: _drawn(model, hw.threads).save_pretrained(folder))
 

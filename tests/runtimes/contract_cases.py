@@ -33,7 +33,11 @@ _ENGINES = (
     "llamacpp",
 )  # over which each kind of weights is tried: the first that takes its form
 _WORDS = {"custom": (f"runtime.engine.target={_EAGER}",)}  # without which a preset is not whole
-_MORE = {"eager_attention": ("eager", ("runtime.engine.attention=eager",))}
+_TO_DISK = ("runtime/placement=balanced", "runtime.placement.host_layers=1", "runtime.placement.to=disk")
+_MORE = {
+    "eager_attention": ("eager", ("runtime.engine.attention=eager",)),
+    "balanced_disk": ("eager", _TO_DISK),
+}
 # Options of engines and placements, for the small model that is run: each bucket is a graph that takes time to compile.
 _SMALL = {"batch_buckets": [2], "token_buckets": [8], "vocabulary": 128, "max_length": 256, "layers": 1}
 

@@ -74,7 +74,10 @@ def _devices() -> list[tuple[str, float]]:
 
 
 def used_bytes(device: str) -> Callable[[], int] | None:
-    """Return a function for the device memory in use above the level of this call; None for a CPU."""
+    """Return a function for the device memory in use above the level of this call; None for a CPU.
+
+    Of other GPUs, over which a placement divides the model, it is what torch has reserved there.
+    """
     if device != "cuda":
         return None
     import torch
@@ -84,7 +87,8 @@ def used_bytes(device: str) -> Callable[[], int] | None:
 
     def all_used() -> int:
         free, total = torch.cuda.mem_get_info(index)
-        return total - free
+        others = (other for other in range(torch.cuda.device_count()) if other != index)
+        return total - free + sum(map(torch.cuda.memory_reserved, others))
 
     before = all_used()
 
@@ -127,7 +131,9 @@ def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:
     """Return what is needed and what was found; None if the profile matches. `devices` are (name, GB)."""
     needs = hw.requires
     names = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
-    if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < needs.devices:
+    # A process that is bound to one of `hw.devices` sees only that one.
+    least = needs.devices if hw.devices is None else min(1, needs.devices)
+    if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < least:
         return f"{_needed(hw, bool(devices))}; found {names}"
     return None
 
