@@ -119,6 +119,7 @@ class Traits:
     is_scripted: bool = False  # True: there is no model, and the outputs are predefined
     caches_prompts: bool = False  # True: a repeated prompt may be faster than a new one; undeclared, it fails the audit
     ranks: tuple[Rank, ...] = ()  # that hold parts of the weights; `weight_bytes` is their sum. Empty: one process
+    communicating_threads: frozenset[str] = frozenset()  # names of threads that carry data between ranks
     build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
 
 

@@ -208,7 +208,8 @@ def _row_order(record: Record, launches: Sequence[Launch]) -> Check:
 
 
 def _threads(record: Record, launches: Sequence[Launch]) -> Check:
-    use = threads(launches, record.hw.threads)
+    ranks = len(record.load.ranks) if record.load is not None else 0
+    use = threads(launches, record.hw.threads, max(1, ranks))
     if use is None:
         return _check("threads", "not_checked", _why_no_threads(launches))
     if record.load is not None and record.load.takes_whole_requests:

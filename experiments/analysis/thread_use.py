@@ -27,8 +27,11 @@ class ThreadUse:
     figures: dict[str, float]
 
 
-def threads(launches: Sequence[Launch], asked: int) -> ThreadUse | None:
-    """Return the use of threads in these launches; None if it was not recorded."""
+def threads(launches: Sequence[Launch], asked: int, ranks: int = 1) -> ThreadUse | None:
+    """Return the use of threads in these launches; None if it was not recorded.
+
+    A model over `ranks` processes computes with at least one thread in each of them.
+    """
     if any(launch.device == "cuda" for launch in launches):
         return None
     own = {name: _busy(launches, name, "candidate") for name in _names(launches)}
@@ -43,7 +46,7 @@ def threads(launches: Sequence[Launch], asked: int) -> ThreadUse | None:
         "cpu_per_wall": max(filter(None, ratios.values()), default=0.0),
     }
     for name, count in counts.items():
-        allowed = 1 if name == _ONE_THREAD else asked
+        allowed = max(ranks, 1 if name == _ONE_THREAD else asked)
         ratio = ratios[name]
         if count > allowed:
             return ThreadUse(f"{_threads(count)} compute where {allowed} {_was(allowed)} requested", "", figures)

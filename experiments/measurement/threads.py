@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,17 +37,33 @@ def thread_times() -> ThreadTimes:
     return times
 
 
+def threads_named(names: Collection[str]) -> frozenset[tuple[int, int]]:
+    """Return (process, thread) of the living threads with these names; none where the system does not report them."""
+    found = set()
+    for pid in (os.getpid(), *descendants()) if names else ():
+        for task in _tasks(pid):
+            with suppress(OSError):  # it has just ended
+                if (task / "comm").read_text(encoding="utf-8").strip() in names:
+                    found.add((pid, int(task.name)))
+    return frozenset(found)
+
+
 def busy_threads(
-    before: Mapping[tuple[int, int], float], after: Mapping[tuple[int, int], float], cpu_s: float, threads: int
+    before: Mapping[tuple[int, int], float],
+    after: Mapping[tuple[int, int], float],
+    cpu_s: float,
+    threads: int,
+    besides: Collection[tuple[int, int]] = (),
 ) -> int:
     """Return how many threads computed: those with at least a fifth of an even share of `cpu_s` among `threads`.
 
-    `cpu_s` is the CPU time of all processes. What no living thread accounts for was computed by threads that have
-    ended, and counts as one more thread.
+    `cpu_s` is the CPU time of all processes. Threads `besides` carry data and compute nothing, so they do not count.
+    What no living thread accounts for was computed by threads that have ended, and counts as one more thread.
     """
     least = _BUSY_SHARE * cpu_s / threads
-    spent = [seconds - before.get(key, 0.0) for key, seconds in after.items()]
-    busy = sum(seconds >= least for seconds in spent if seconds > 0)
+    by_thread = {key: seconds - before.get(key, 0.0) for key, seconds in after.items()}
+    spent = list(by_thread.values())
+    busy = sum(seconds >= least for key, seconds in by_thread.items() if seconds > 0 and key not in besides)
     own = os.getpid()
     rounding_s = sum(pid != own for pid, _ in after) / _TICKS
     return busy + (cpu_s - sum(spent) > least + rounding_s)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
 from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
-from runtime_matrix.experiments.measurement.threads import busy_threads, thread_times
+from runtime_matrix.experiments.measurement.threads import busy_threads, thread_times, threads_named
 from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest
 from runtime_matrix.experiments.records.comparison import PeakMemory
 from runtime_matrix.experiments.timing.injection import Injection
@@ -125,6 +125,7 @@ class _Worker:
         self._face: Any = None
         self._device = "cpu"
         self._threads = 1
+        self._besides: frozenset[tuple[int, int]] = frozenset()  # threads that compute nothing
         self._clock = TreeClock()
         # End of the last round, in CPU time of the process tree and of this thread, which sends results after it.
         self._ended_s: tuple[float, float] | None = None
@@ -162,6 +163,7 @@ class _Worker:
                 self._traits = loading.load(
                     self._cell, self._runtime, self._cell.config.runtime, hardware, meter.loading_phase
                 )
+            self._besides = threads_named(self._traits.communicating_threads)
             if self._injection is not None:
                 self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
             self._face = face_of(self._runtime, self._traits)
@@ -216,7 +218,7 @@ class _Worker:
             before_cpu_s=before_s,
             recompiles=None if after is None or compiled is None else after - compiled,
             tokens=tokens,
-            busy_threads=busy_threads(threads_before, threads_after, cpus[2] - cpus[0], self._threads)
+            busy_threads=busy_threads(threads_before, threads_after, cpus[2] - cpus[0], self._threads, self._besides)
             if threads_after
             else None,
         )

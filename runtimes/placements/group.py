@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runtime_matrix.runtimes.base import Unsupported
 
+GLOO_THREADS = frozenset({"gloo_tcp_loop", "pt_gloo_runloop"})  # as torch names them
 _INTERFACE = "GLOO_SOCKET_IFNAME"  # read whenever gloo makes a group, as transformers does while it loads
 
 

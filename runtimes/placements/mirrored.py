@@ -120,6 +120,7 @@ class Mirrored(Runtime):
         return replace(
             traits,
             ranks=ranks,
+            communicating_threads=group.GLOO_THREADS if backend == "gloo" else frozenset(),
             weight_bytes=sum(rank.weight_bytes for rank in ranks),
             weight_disk_bytes=full.disk_bytes(model.folder),
             notes=(*traits.notes, _note(hw, processes.hw, count, backend)),

@@ -11,7 +11,7 @@ from runtime_matrix.experiments.analysis.audit import audit, problem
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.records.audit import Audit, Check, Probe, Rest, TimedAudit
 from runtime_matrix.experiments.records.comparison import Launch, Repeated
-from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Load, Record
+from runtime_matrix.experiments.records.schema import INVALID_TIMING, WRONG_OUTPUT, Load, RankLoad, Record
 from tests.experiments import recorded
 
 PROBE = Probe(rows=2, top_tokens=[1, 2, 3, 4], logprobs=[-0.5, -1.0, -1.5, -2.0], row_order_ratio=1e-7)
@@ -107,6 +107,14 @@ def test_rows_that_depend_on_their_order_are_found_in_either_process() -> None:
 def test_other_threads_than_requested_are_found(busy: dict[str, tuple[float, float]], found: str | None) -> None:
     threads = check("threads", launches(busy=busy))
     assert (threads.verdict, threads.found if found else None) == ("fail" if found else "pass", found)
+
+
+def test_each_rank_computes_with_a_thread() -> None:
+    rank = RankLoad(device="cpu", parameters=1, weight_bytes=4)
+    load = Load(phases_s={}, dtype="float32", device="cpu", ranks=[rank, rank])
+    assert check("threads", launches(busy={"one_thread": (2, 1)}), load=load).verdict == "pass"
+    assert check("threads", launches(busy={"one_thread": (3, 1)}), load=load).verdict == "fail"
+    assert check("threads", launches(busy={"own": (3, 2)}), load=load).verdict == "fail"
 
 
 def test_threads_of_short_batches_are_not_judged() -> None:

@@ -120,6 +120,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, changes: dict[str
         (["runtime=onnxruntime", "merge_adapter=false"], "runs what was exported from the model"),
         (["runtime=vllm", "merge_adapter=true"], "runtime=vllm holds an adapter beside the weights"),
         (["runtime=fake"], "runtime=fake takes no adapter"),
+        (["runtime/placement=tensor_parallel"], "runtime/placement=tensor_parallel takes no adapter: use runtime/pl"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused_before_loading(folders: list[Path], words: list[str], said: str) -> None:

@@ -11,7 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime_matrix.experiments.measurement.threads import ThreadTimes, busy_threads, thread_times, threads_used
+from runtime_matrix.experiments.measurement.threads import (
+    ThreadTimes,
+    busy_threads,
+    thread_times,
+    threads_named,
+    threads_used,
+)
 
 OWN = os.getpid()
 
@@ -31,6 +37,21 @@ def test_threads_are_busy_with_a_tenth_of_an_even_share(
     after: dict[tuple[int, int], float], cpu_s: float, threads: int, busy: int
 ) -> None:
     assert busy_threads({}, after, cpu_s, threads) == busy
+
+
+def test_threads_that_carry_data_do_not_count_and_their_time_is_accounted_for() -> None:
+    after = {(OWN, 1): 1.0, (OWN, 2): 0.5, (7, 7): 1.0, (7, 8): 0.5}
+    assert busy_threads({}, after, 3.0, 2) == 4
+    assert busy_threads({}, after, 3.0, 2, {(OWN, 2), (7, 8)}) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_threads_are_found_by_name() -> None:
+    with open("/proc/self/comm", encoding="utf-8") as file:
+        name = file.read().strip()
+    assert (OWN, OWN) in threads_named({name})
+    assert threads_named({"no thread has it"}) == frozenset()
+    assert threads_named(()) == frozenset()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
