@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from runtime_matrix.experiments.cells.parts import cell_key
 from tests.deploy.manifests import COMPOSE, DEPLOY, cells, checked, instructions, served, value_of
 
 FILE = DEPLOY / "compose.yaml"
@@ -42,8 +43,9 @@ def test_each_worker_has_a_shard_of_its_own_and_the_merge_waits_for_all() -> Non
 
 
 def test_the_commands_are_planned(tmp_path: Path) -> None:
-    for name in (*WORKERS, "merge"):
-        assert len(cells(words_of(name), tmp_path)) == 1
+    planned = [cells(words_of(name), tmp_path) for name in (*WORKERS, "merge")]
+    assert len({cell_key(cell) for (cell,) in planned}) == 1
+    assert [cell.config.shard for (cell,) in planned] == [*range(len(WORKERS)), None]
     options = served(words_of("serve"), tmp_path)
     assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{options.port}:{options.port}"]
     assert SERVICES["serve"]["environment"] == [options.key_variable]
