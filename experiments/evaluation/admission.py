@@ -36,3 +36,4 @@ class Counts:
     busy_s: float = 0.0  # time in steps and scoring
     admitted: int = 0  # that wait or run now
     running: int = 0  # rows of the last step
+    consecutive_failures: int = 0  # steps, and parts of other work, that failed since the last one that did not

@@ -199,11 +199,13 @@ class ContinuousBatching:
         if not job.result.cancelled():
             try:
                 job.done.append(next(job.parts))
+                self.counts.consecutive_failures = 0
                 return
             except StopIteration:
                 pass
             except Exception as raised:  # runtimes raise anything
                 error = raised
+                self.counts.consecutive_failures += 1
         self._jobs.popleft()
         self._leave(job.requests)
         self._finish(job, error)
@@ -229,10 +231,12 @@ class ContinuousBatching:
         except Exception as error:  # runtimes raise anything; what their cache holds then is unknown
             self._loop = self._new_loop()
             self._changed.clear()
+            self.counts.consecutive_failures += 1
             for index in list(self._running):
                 self._end(index, Failed(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"))
             return
         self.counts.steps += 1
+        self.counts.consecutive_failures = 0
         self.counts.running = self._loop.active
 
     def _on_token(self, row: Row) -> None:

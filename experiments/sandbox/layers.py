@@ -18,6 +18,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _NOBODY = 65534
+_CAP_KILL, _CAP_SETGID, _CAP_SETUID = 5, 6, 7
 _MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MS_BIND_REC = 2 | 4 | 8, 0x4000 | 0x40000, 0x1000 | 0x4000
 _MS_REMOUNT_BIND_RDONLY = 0x20 | 0x1000 | 0x1
 PACKAGES = ("site-packages", "dist-packages")  # folders of third-party packages
@@ -56,19 +57,20 @@ def no_new_privileges() -> None:
 def become_nobody(must_read: str) -> bool:
     """Give up root for good and return True.
 
-    Return False and keep root if `must_read` would become unreadable, or if there is no other user: the user namespace
-    of a bubblewrap that root starts has root alone.
+    Return False and keep root if `must_read` would become unreadable, if there is no other user (the user namespace of
+    a bubblewrap that root starts has root alone), or if root lacks the capabilities to change users, or to end a
+    process of another user as the pool has to: a container's root may have none.
     """
     if os.geteuid() != 0:
         return True
-    if not readable_by_others(must_read):
+    if not readable_by_others(must_read) or not _has_capabilities(_CAP_KILL, _CAP_SETGID, _CAP_SETUID):
         return False
     try:
         os.setgroups([])
-    except PermissionError:
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    except OSError:
         return False
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     prctl(_PR_SET_DUMPABLE, 1)  # otherwise /proc/self belongs to root and the user namespace cannot be mapped
     return True
 
@@ -80,6 +82,13 @@ def readable_by_others(path: str) -> bool:
             return False
         path = os.path.dirname(path)
     return True
+
+
+def _has_capabilities(*numbers: int) -> bool:
+    """Return whether this process has all of the effective capabilities with the given numbers."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return all(effective >> number & 1 for number in numbers)
 
 
 def drop_capabilities() -> None:

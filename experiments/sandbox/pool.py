@@ -29,20 +29,31 @@ from runtime_matrix.experiments.sandbox.places import copied_library, places
 from runtime_matrix.experiments.sandbox.program import Program, Verdict
 from runtime_matrix.experiments.sandbox.values import dumps
 
-# What each layer keeps programs from doing, for the note about missing layers.
-LAYERS = {
-    "rlimits": "taking all memory and time",
-    "unprivileged": "acting as root",
-    "namespaces": "using the network",
-    "pids": "seeing other processes",
-    "private_root": "seeing which files exist",
-    "scratch": "sharing a folder",
-    "landlock": "reading your files",
-    "seccomp": "making most system calls",
+# What programs could do without a layer, and the layers that keep them from it as well.
+LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rlimits": ("take all memory and time", ()),
+    "unprivileged": ("act as root", ()),
+    "namespaces": ("use the network", ("seccomp",)),
+    "pids": ("end other processes", ("seccomp",)),
+    "private_root": ("see which files and processes exist", ()),  # processes in /proc
+    "scratch": ("share a folder", ("seccomp",)),  # which forbids writing where a program has no folder of its own
+    "landlock": ("read your files", ("private_root",)),
+    "seccomp": ("make most system calls", ()),
 }
 REQUIRED = ("rlimits", "unprivileged", "seccomp")
 _GRADER_MIB = 256  # more than a program's memory, since the grader holds answers while reading them
 _GRACE_S = 5.0  # time of a grader beyond a program's wall limit
+
+
+def note_of(level: Sequence[str]) -> str | None:
+    """Return which layers are active and which are missing, and what programs can do then; None if all are active."""
+    missing = [layer for layer in LAYERS if layer not in level]
+    if not missing:
+        return None
+    dangers = [LAYERS[layer][0] for layer in missing if not set(LAYERS[layer][1]) & set(level)]
+    then = f"programs can {', '.join(dangers)}" if dangers else "the other layers forbid the same"
+    active = ", ".join(layer for layer in LAYERS if layer in level)
+    return f"the sandbox has {active} and lacks {', '.join(missing)}: {then}"
 
 
 class Pool:
@@ -107,9 +118,10 @@ class Pool:
         missing = [layer for layer in self._required if layer not in grader.level]
         if missing and not allow_unsafe:
             grader.close()
-            advice = (
-                "start it as a user other than root" if self._bubblewrap and os.geteuid() == 0 else "use another host"
-            )
+            is_root = "unprivileged" in missing and os.geteuid() == 0  # in bubblewrap, or without capabilities
+            advice = "start it as a user other than root" if is_root else "use another host"
+            if not is_root and "namespaces" in missing and "namespaces" in self._required:
+                advice += ", or allow user namespaces, which a container's seccomp profile may forbid"
             raise UserError(
                 f"generated code requires {', '.join(self._required)}; this host lacks {', '.join(missing)}: "
                 f"{advice}{', or set sandbox.allow_unsafe=true' if self._can_be_unsafe else ''}"
@@ -118,9 +130,8 @@ class Pool:
 
     @property
     def note(self) -> str | None:
-        """What the missing layers do not keep programs from doing; None if all layers are active."""
-        missing = [f"{what} (no {layer})" for layer, what in LAYERS.items() if layer not in self.level]
-        return f"the sandbox does not keep programs from {', '.join(missing)}" if missing else None
+        """What `note_of` says about the level of this pool."""
+        return note_of(self.level)
 
     def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict]:
         """Queue a program and return its verdict as a future. `limits`: of this program, in place of the pool's."""

@@ -25,6 +25,9 @@ from runtime_matrix.experiments.serving.options import ServeConfig
 from runtime_matrix.experiments.serving.questions import Question, chat, check_model, completion
 from runtime_matrix.experiments.serving.served import Served
 
+_FAILING = (
+    3  # steps in a row that failed: as after an error of a GPU, which all later calls repeat until the process ends
+)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -114,9 +117,12 @@ class Routes:
         return _json(await loglikelihood(await self._body(request), self._served))
 
     async def health(self, request: Request) -> Response:
-        """Answer /health: 200 if requests are taken."""
-        is_alive = self._served.scheduler.is_alive
-        return _json({"status": "ok" if is_alive else "stopping"}, 200 if is_alive else 503)
+        """Answer /health: 200 if requests are taken and the runtime computes, else 503."""
+        scheduler = self._served.scheduler
+        if not scheduler.is_alive:
+            return _json({"status": "stopping"}, 503)
+        is_failing = scheduler.counts.consecutive_failures >= _FAILING
+        return _json({"status": "failing" if is_failing else "ok"}, 503 if is_failing else 200)
 
     async def metrics(self, request: Request) -> Response:
         """Answer /metrics."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ import pytest
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.serving.options import read_options
+from runtime_matrix.experiments.serving.running import bind
 from runtime_matrix.experiments.serving.served import Served
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Unsupported
 from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
@@ -202,7 +204,29 @@ def test_an_error_of_the_runtime_is_told(artifacts: Path) -> None:
         ):
             assert reply.status_code == 500
             assert "logits are not finite" in error(reply)["message"]
-        assert http.post("/loglikelihood", json={"context": [1], "continuation": [2]}).status_code == 500
+        assert http.get("/health").status_code == 200
+        for _ in range(3):
+            assert http.post("/loglikelihood", json={"context": [1], "continuation": [2]}).status_code == 500
+        reply = http.get("/health")
+        assert (reply.status_code, reply.json()) == (503, {"status": "failing"})
+        served.scheduler.counts.consecutive_failures = 2
+        assert http.get("/health").status_code == 200
+        served.scheduler.close()
+        reply = http.get("/health")
+        assert (reply.status_code, reply.json()) == (503, {"status": "stopping"})
+
+
+def test_a_runtime_that_computes_again_is_healthy_again(artifacts: Path) -> None:
+    with loaded(artifacts, ("runtime=fake", "model=random")) as served, client(served) as http:
+        served.scheduler.counts.consecutive_failures = 5
+        assert http.get("/health").status_code == 503
+        assert http.post(COMPLETIONS, json={"prompt": [10], "max_tokens": 8}).status_code == 200
+        assert http.get("/health").status_code == 200
+
+
+def test_connections_are_refused_until_the_model_is_loaded() -> None:
+    with bind(config("serve.port=0")) as listener, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(listener.getsockname(), timeout=5)
 
 
 def test_our_own_client_finds_every_capability(bundled: Served) -> None:
