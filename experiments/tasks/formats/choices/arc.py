@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.tasks.formats.choices.question import Question, ReadQuestions, grouped, index_of
 from runtime_matrix.experiments.tasks.formats.content import Content
 from runtime_matrix.experiments.tasks.formats.format import Format, text_field
