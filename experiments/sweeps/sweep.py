@@ -24,6 +24,7 @@ from runtime_matrix.experiments.reports.text import render_table, width
 from runtime_matrix.experiments.sweeps.after_sweep import compare_with_reference
 from runtime_matrix.experiments.sweeps.first_look import FirstLook
 from runtime_matrix.experiments.sweeps.measure import measure_cells
+from runtime_matrix.experiments.sweeps.one_shard import run_one_shard
 from runtime_matrix.runtimes.artifacts import prune
 
 
@@ -66,7 +67,9 @@ def sweep(cells: Sequence[Cell]) -> Outcome:
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
-    """Measure the cells, print the matrix, write the page, and return the exit code."""
+    """Measure the cells, print the matrix, write the page, and return the exit code; `shard=K`: see `one_shard`."""
+    if cells[0].config.shard is not None:
+        return run_one_shard(cells)
     outcome, results = sweep(cells), Path(cells[0].config.results_dir)
     if not outcome.is_whole:
         left = len(cells) - len(outcome.records)
