@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks.formats.choices.question import Question, ReadQuestions, grouped, index_of
+from runtime_matrix.experiments.tasks.formats.choices.question import (
+    Question,
+    ReadQuestions,
+    behind,
+    grouped,
+    index_of,
+)
 from runtime_matrix.experiments.tasks.formats.content import Content
 from runtime_matrix.experiments.tasks.formats.format import Format, text_field
 
@@ -67,8 +73,7 @@ def _of_csv(content: Content) -> Iterator[Question]:
     for where, row in content.records():
         whole = text_field(row, "question", where, TITLE)
         marks = list(_CHOICE.finditer(whole))
-        ends = [*(mark.start() for mark in marks[1:]), len(whole)]
-        pairs = [(mark[1], whole[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True)]
+        pairs = list(zip([mark[1] for mark in marks], behind(marks, whole), strict=True))
         text = whole[: marks[0].start()].strip() if marks else whole
         yield _question(row["questionID"], content.path.stem, text, pairs, row["AnswerKey"], where)
 

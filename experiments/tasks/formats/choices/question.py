@@ -71,6 +71,12 @@ def index_of(answer: object, labels: Sequence[str], where: str) -> int:
     return list(labels).index(word)
 
 
+def behind(marks: Sequence[re.Match[str]], text: str) -> list[str]:
+    """Return the texts behind each mark, up to the next one."""
+    ends = [*(mark.start() for mark in marks), len(text)][1:]
+    return [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
+
+
 def without_letter(choice: str, letter: str) -> str:
     """Return a choice without its own letter, such as "A. …"; unchanged if it has none."""
     match = re.match(rf"\s*\(?{letter}[.):]\s*", choice)

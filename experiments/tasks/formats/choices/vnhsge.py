@@ -15,6 +15,7 @@ from runtime_matrix.experiments.tasks.formats.choices.question import (
     LETTERS,
     Question,
     ReadQuestions,
+    behind,
     grouped,
     index_of,
 )
@@ -85,8 +86,7 @@ def _divided(text: str) -> tuple[str, tuple[str, ...]]:
         if match is None:
             break
         marks.append(match)
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    options = tuple(text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True))
+    options = tuple(behind(marks, text))
     return text[: marks[0].start()].strip(), options if all(options) else ()
 
 
