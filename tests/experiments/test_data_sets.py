@@ -12,6 +12,7 @@ import pytest
 
 from runtime_matrix.experiments.gate import main as gate
 from runtime_matrix.experiments.run import main
+from runtime_matrix.experiments.tasks.task import BUNDLED_DATA
 from tests.experiments.tasks.formats.files import asked, blimp, json_lines, piqa, squad, truthful, vmlu, write
 from tests.in_process import call
 
@@ -60,7 +61,7 @@ def test_squad_2_is_scored_by_both_kinds_of_questions(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, Any, tuple[str, ...], str]] = [
     ("multiple_choice", "test.jsonl", json_lines([vmlu(28, 1), vmlu(28, 2)]), (), "has no answers, which examples"),
-    ("multiple_choice", "q.jsonl", json_lines([piqa(1), {"goal": "g"}]), (f"{MULTIPLE}.shots=0",), "line 2: sol1 must be"),
+    ("multiple_choice", "q.jsonl", json_lines([piqa(1), {"goal": "g"}]), (f"{MULTIPLE}.shots=0",), "line 2: sol1 must"),
     ("multiple_choice", "b.jsonl", json_lines([blimp(1), blimp(2)]), (f"{MULTIPLE}.style=letters",), "use style=texts"),
     ("multiple_choice", "b.jsonl", json_lines([blimp(1)]), (f"{MULTIPLE}.format=blip",), "did you mean 'blimp'?"),
     ("extractive_qa", "a.json", squad([asked("1", is_impossible=False)]), (), "question '1' has no answer, and"),
@@ -70,12 +71,12 @@ BAD: list[tuple[str, str, Any, tuple[str, ...], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("benchmark", "name", "content", "words", "says"), BAD)
+@pytest.mark.parametrize(("task", "name", "content", "words", "says"), BAD)
 def test_bad_input_is_one_line_and_exit_2(
-    tmp_path: Path, benchmark: str, name: str, content: Any, words: Sequence[str], says: str
+    tmp_path: Path, task: str, name: str, content: Any, words: Sequence[str], says: str
 ) -> None:
     data = write(tmp_path / name, content)
-    done = run(tmp_path, benchmark, f"benchmark.{benchmark}.data={data}", *words)
+    done = run(tmp_path, task, f"benchmark.{task}.data={data}", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -84,14 +85,23 @@ def test_bad_input_is_one_line_and_exit_2(
 @pytest.mark.slow
 def test_a_gate_claims_no_accuracy_without_answers(tmp_path: Path) -> None:
     data = write(tmp_path / "test.jsonl", json_lines([vmlu(28, number) for number in range(1, 5)]))
-    words = (f"{MULTIPLE}.data={data}", f"{MULTIPLE}.shots=0", "gate=accuracy")
+    others = ("speedup", "cpu_speedup", "outputs", "same_top")
+    words = (
+        *(f"~gate.reference.{name}" for name in others),
+        "~gate.baseline",
+        "gate.reference.accuracy={multiple_choice: 0.01}",
+        "runtime=onnxruntime",
+        f"{MULTIPLE}.data={data}",
+        f"{MULTIPLE}.shots=0",
+    )
     done = run(tmp_path, "multiple_choice", *words, main=gate)
     assert done.returncode not in (0, 2), done.stdout + done.stderr
     assert "come without answers" in done.stdout
 
 
-SOME = [f"Anna Carter and {number} old friends live in Kelbrook near the Rill" for number in range(12)]
-TEXTS = [f"{text} ." if number % 3 else text for number, text in enumerate(SOME)]
+INVENTED = [f"Anna Carter and {number} old friends live in Kelbrook near the Rill" for number in range(6)]
+KNOWN = [line for line in (BUNDLED_DATA / "perplexity.txt").read_text().splitlines() if line.strip()][:6]
+TEXTS = [*INVENTED, *KNOWN]  # the bundled model knows the latter
 _LIKELIHOOD = {
     "output_type": "loglikelihood",
     "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}",
@@ -109,7 +119,7 @@ def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: st
     benchmark, figure, items, task = {
         "lambada": ("last_word", "accuracy", [{"text": text} for text in TEXTS], _LIKELIHOOD),
         "blimp": (
-            "multiple_choice", "accuracy", [blimp(number) for number in range(12)],
+            "multiple_choice", "accuracy", [pair(number) for number in range(12)],
             {**_CHOICE, "doc_to_text": "", "doc_to_choice": "{{[sentence_good, sentence_bad]}}"},
         ),
         "mc1": (
@@ -142,14 +152,23 @@ def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: st
     measured = entries(tmp_path)
     ours, theirs = measured[benchmark]["figures"], measured["lm_eval"]["figures"]
     assert ours[figure] == pytest.approx(theirs["same:acc"], rel=1e-5)
-    assert 0 < ours[figure] < 1 or kind != "mc2"
+    assert 0 < ours[figure] < 1
     if kind == "lambada":
         assert ours["perplexity"] == pytest.approx(theirs["same:perplexity"], rel=1e-5)
+
+
+def pair(number: int) -> dict[str, Any]:
+    """Return a pair of BLiMP; of every second one, the other sentence counts as good."""
+    item = blimp(number)
+    good, bad = item["sentence_good"], item["sentence_bad"]
+    return {**item, "sentence_good": bad, "sentence_bad": good} if number % 2 else item
 
 
 def listed(number: int) -> dict[str, Any]:
     """Return a question of TruthfulQA as the Hub has it, which lm-evaluation-harness reads."""
     item = truthful(number)
+    if number % 2:  # another answer is the right one, so that not all are right or all wrong
+        item["mc1_targets"] = {answer: int(answer == "Only at night.") for answer in reversed(item["mc1_targets"])}
     return {
         name: value if name == "question" else {"choices": list(value), "labels": list(value.values())}
         for name, value in item.items()
