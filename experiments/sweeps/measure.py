@@ -25,7 +25,7 @@ from runtime_matrix.experiments.records.schema import (
 from runtime_matrix.experiments.records.store import check_writable
 from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks, identity_of_cell, measure_cell
 from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
-from runtime_matrix.experiments.sweeps.shards import compute_shards
+from runtime_matrix.experiments.sweeps.shards import check_bindings, compute_shards
 
 
 def measure_cells(
@@ -36,11 +36,13 @@ def measure_cells(
 ) -> list[Record]:
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
-    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder.
+    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
+    or for devices that this machine does not have.
     """
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
+    check_bindings(cells)
     progress.note(f"records are written to {results}")
     settle(results)
     machine = environment()
