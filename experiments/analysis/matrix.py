@@ -157,6 +157,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         sandbox_note=_notes(entries, "sandbox_note"),
         cache_note=_notes(entries, "cache_note", "verdicts_note", "judge_cache_note"),
         judge_note=_notes(entries, "judge_note"),
+        answers_note=_notes(entries, "unscored"),
         shards_note=shards_note(record),
         audit=audited.verdict if record.status == "ok" else None,
         audit_note=audited.note if record.status == "ok" else None,

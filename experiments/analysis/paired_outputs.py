@@ -46,6 +46,8 @@ def compare(candidate: Record, reference: Record, candidate_folder: Path, refere
         other = reference_entries.get(name)
         if other is None or not entry.items_file or not other.items_file:
             continue
+        if entry.why_unscored or other.why_unscored:
+            continue  # the row says so
         try:
             candidate_items = read_items(candidate_folder / entry.items_file, name)
             diffs[name] = compare_items(

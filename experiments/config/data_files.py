@@ -68,13 +68,19 @@ def json_lines(path: Path, wanted: str, fields: Mapping[str, str] | None = None)
 
     `fields` maps our field names to the data's.
     """
-    text = read_text(path, wanted)
+    return json_items(read_text(path, wanted), str(path), wanted, fields)
+
+
+def json_items(
+    text: str, name: str, wanted: str, fields: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, JsonObject]]:
+    """Yield what `json_lines` does, of a text; locations start with `name`."""
     if text.lstrip().startswith("["):
-        values = parse_json(text, str(path))
-        items = [(f"{path}, item {number}", item) for number, item in enumerate(values, start=1)]
+        values = parse_json(text, name)
+        items = [(f"{name}, item {number}", item) for number, item in enumerate(values, start=1)]
     else:
         rows = enumerate(io.StringIO(text, newline=""), start=1)  # str.splitlines would also split at U+2028
-        named = ((f"{path}, line {number}", line) for number, line in rows if line.strip())
+        named = ((f"{name}, line {number}", line) for number, line in rows if line.strip())
         items = ((where, parse_json(line, where)) for where, line in named)  # type: ignore[assignment]
     for where, item in items:
         if not isinstance(item, dict):

@@ -85,6 +85,7 @@ class Row(Struct, frozen=True, kw_only=True):
     ] = None
     cache_note: Annotated[str | None, Meta(description="What was wrong with cached responses or verdicts.")] = None
     judge_note: Annotated[str | None, Meta(description="How many items have no verdict of the judge, and why.")] = None
+    answers_note: Annotated[str | None, Meta(description="Why answers have no score, and where they are.")] = None
     shards_note: Annotated[
         str | None, Meta(description="Whether shards were interrupted, ran on different machines, or lacked responses.")
     ] = None

@@ -182,6 +182,11 @@ class Entry(Struct, frozen=True, kw_only=True):
         value = self.figures.get(name)
         return None if value is None else str(value)
 
+    @property
+    def why_unscored(self) -> str | None:
+        """Return why the items have no score although they were measured; None if they have one."""
+        return self.note("unscored")
+
     def table(self, name: str) -> dict[str, float | None]:
         """Return a figure that is a table; empty where it is unknown."""
         value = self.figures.get(name)

@@ -73,7 +73,7 @@ def answered_tasks(results: Sequence[Result]) -> Iterator[AnsweredTask]:
     for result in dict(zip(names, results, strict=True)).values():
         for benchmark, entry in result.record.entries().items():
             score = scores().get(benchmark)
-            if score is None or not score.kind.has_answers or entry.items_file is None:
+            if score is None or not score.kind.has_answers or entry.items_file is None or entry.why_unscored:
                 continue
             metric = "acc" if score.item_field == "is_right" else score.item_field
             by_task: dict[str, list[Answer]] = {}

@@ -128,6 +128,8 @@ def _combined(benchmark: str, cells: Cells, entries: Mapping[str, Entry], rule: 
     for name, entry in entries.items():
         if entry.items_file is None:
             raise UserError(f"{benchmark}: {name} recorded no items")
+        if entry.why_unscored:
+            raise UserError(f"{benchmark}: {name} has no scores to combine: {entry.why_unscored}")
         path = cells[name].folder / Path(entry.items_file).name  # never outside the cell's folder
         try:
             items[name] = read_items(path, benchmark)

@@ -24,6 +24,8 @@ def paired_findings(recorded: Result, measured: Result) -> list[Finding]:
         other = others.get(name)
         if other is None or not entry.items_file or not other.items_file:
             continue
+        if entry.why_unscored or other.why_unscored:
+            continue
         try:
             before = read_items(_beside(recorded.folder, entry.items_file), name)
             after = read_items(_beside(measured.folder, other.items_file), name)

@@ -25,7 +25,7 @@ from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import extractive_qa
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.judge_metrics import judge_metrics
-from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, answer_words, chosen
+from runtime_matrix.experiments.tasks.language import LANGUAGES, UNICODE, answer_words, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import (
     QualityTask,
@@ -57,7 +57,7 @@ class FreeFormConfig(SampleOptions):
     match: str = among(*MATCHES)
     max_new_tokens: int = least(1)
     stop: tuple[str, ...] = Rule(may_be_empty=True).field()
-    language: str = among("auto", ENGLISH, UNICODE)
+    language: str = among(*LANGUAGES)
     limit: int | None = least(1)
 
 

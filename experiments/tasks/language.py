@@ -12,7 +12,10 @@ import unicodedata
 from collections.abc import Iterable
 
 ENGLISH, UNICODE = "english", "unicode"
+VIETNAMESE, CHINESE = "vi", "zh"  # as `unicode`; in Vietnamese, `_` joins the syllables of a word-segmented text
+LANGUAGES = ("auto", ENGLISH, UNICODE, VIETNAMESE, CHINESE)
 _FOREIGN_SHARE = 0.005  # of the letters; English texts have fewer non-ASCII letters, mostly in names
+_SEGMENTED = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _PUNCTUATION = set(string.punctuation)
 _OWN_WORDS = re.compile(r"([぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003134f])")
 
@@ -34,7 +37,14 @@ def answer_words(text: str, language: str) -> list[str]:
     if language == ENGLISH:
         unpunctuated = "".join(character for character in text if character not in _PUNCTUATION)
         return re.sub(r"\b(a|an|the)\b", " ", unpunctuated).split()
+    if language == VIETNAMESE:
+        text = unsegmented(text)
     return _split("".join("" if _is_punctuation(character) else character for character in text))
+
+
+def unsegmented(text: str) -> str:
+    """Return a word-segmented Vietnamese text with spaces for `_` between letters or digits: "Hà_Nội" is "Hà Nội"."""
+    return _SEGMENTED.sub(" ", text)
 
 
 class UnicodeTokenizer:

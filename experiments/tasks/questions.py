@@ -1,37 +1,25 @@
-"""Questions with choices, read from public formats: folders as in MMLU (Hendrycks et al.), CSV, JSONL, JSON arrays."""
+"""Loads the questions of a data set, and divides them into test questions and few-shot examples."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runtime_matrix.experiments.config import data_files
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.tasks.formats.choices.question import (
+    LETTERS,
+    WANTED,
+    Question,
+    Questions,
+    ReadQuestions,
+)
+from runtime_matrix.experiments.tasks.formats.content import Content
+from runtime_matrix.experiments.tasks.formats.format import chosen
 
-# Field names of a question: ours first, then those of public data sets.
-_QUESTION = ("question", "query", "prompt", "goal", "ctx")
-_CHOICES = ("choices", "options", "endings")
-_ANSWER = ("answer", "answerkey", "answerKey", "gold", "label", "target")
-_SUBJECT = ("subject", "category")
-LETTERS = "ABCDEFGHIJ"
-_LETTERED = re.compile(r"\s*\(?([A-J])[.):]\s+")
-_WANTED = "a CSV, a JSONL or a folder in Hendrycks' layout"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question with 2 to 10 choices."""
-
-    id: str
-    subject: str
-    text: str
-    choices: tuple[str, ...]
-    answer: int  # index of the right choice
+__all__ = ["LETTERS", "Question", "QuestionSet", "load"]
+KIND = "choices"
 
 
 @dataclass(frozen=True)
@@ -40,156 +28,66 @@ class QuestionSet:
 
     questions: list[Question]
     shots_by_subject: dict[str, list[Question]]
+    format: str = "plain"
+    normalise: str | None = None  # see `ReadQuestions`, also for the following
+    is_sentences: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_answers(self) -> bool:
+        """Return whether the right choices are known: of all questions, or of none."""
+        return self.questions[0].answer is not None
 
 
-def load(path: Path, limit: int | None, shots: int, fields: Mapping[str, str] | None = None) -> QuestionSet:
-    """Read a folder in Hendrycks' layout (`test/`, `dev/`), one CSV, JSONL or JSON array.
+def load(
+    path: Path,
+    limit: int | None,
+    shots: int,
+    fields: Mapping[str, str] | None = None,
+    format_name: str | None = None,
+) -> QuestionSet:
+    """Read the questions of a path in any known format, or in the one that is named.
 
     `fields` maps our field names to the data's. `limit` takes questions from the subjects in turn; the result is
     grouped by subject. UserError gives the file and line of unusable data.
     """
-    if path.is_dir():
-        tests = sorted((path / "test").glob("*_test.csv"))
-        if not tests:
-            raise UserError(f"{path} holds no test/*_test.csv; give a folder in Hendrycks' layout, a CSV or a JSONL")
-        by_subject: dict[str, list[Question]] = {
-            file.stem.removesuffix("_test"): _read_csv(file, fields) for file in tests
-        }
-        examples = _shots(path / "dev", list(by_subject), shots, fields)
-    else:
-        is_json = path.suffix in (".jsonl", ".json")
-        all_questions = _read_jsonl(path, fields) if is_json else _read_csv(path, fields)
-        by_subject = {}
-        for question in all_questions:
-            by_subject.setdefault(question.subject, []).append(question)
-        # A single file has no separate examples: the first questions of each subject serve, and are not scored.
-        examples = {subject: group[:shots] for subject, group in by_subject.items()}
-        by_subject = {subject: group[shots:] for subject, group in by_subject.items()}
+    content = Content(path, WANTED, fields)
+    form = chosen(KIND, content, format_name, "multiple_choice")
+    read: ReadQuestions = form.read(content)
+    _check_answers(read.by_subject, path)
+    by_subject, examples = _divided(read, shots, path)
     questions = _in_turn(list(by_subject.values()), limit)
     if not questions:
         raise UserError(f"{path} has no question left to ask; give more questions or fewer shots than {shots}")
     data_files.check_unique((question.id for question in questions), path)
-    return QuestionSet(questions, examples)
+    return QuestionSet(questions, examples, form.name, read.normalise, read.is_sentences, read.left_out)
 
 
-def _shots(
-    folder: Path, subjects: Sequence[str], shots: int, fields: Mapping[str, str] | None
-) -> dict[str, list[Question]]:
-    examples: dict[str, list[Question]] = {}
-    for subject in subjects if shots else ():
-        file = folder / f"{subject}_dev.csv"
-        examples[subject] = _read_csv(file, fields)
-        if len(examples[subject]) < shots:
-            raise UserError(f"{file} has {len(examples[subject])} examples, but shots={shots}: lower shots")
-    return examples
-
-
-def _read_csv(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
-    """Read a CSV with a header, or rows of question, choices and answer."""
-    subject = path.stem.removesuffix("_test").removesuffix("_dev")
-    questions: list[Question] = []
-    header: list[str] | None = None
-    lowered = {ours: given.lower() for ours, given in (fields or {}).items()}
-    for where, row in _csv_rows(path):
-        if not questions and header is None and _is_header(row, fields or {}):
-            header = [name.strip().lower() for name in row]
-            continue
-        name = f"{subject}-{len(questions)}"
-        if header is not None:
-            item = data_files.renamed(dict(zip(header, row, strict=False)), lowered, where)
-            item = _named(item, [name for name in header if name not in lowered.values()])
-            questions.append(_from_item(item, name, subject, where))
-            continue
-        if len(row) < 4:
-            raise UserError(f"{where}: found {len(row)} fields; a question, its choices and the answer are needed")
-        questions.append(_question(name, subject, row[0], row[1:-1], row[-1], where))
-    if not questions:
-        raise UserError(f"{path} holds no question; give a CSV with a question, its choices and the answer per line")
-    return questions
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(data_files.lines(path, _WANTED))
-    while True:
-        where = f"{path}, line {reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{where}: not CSV: {error}; give {_WANTED}") from error
-        if row:
-            yield f"{path}, line {reader.line_num}", row
-
-
-def _is_header(row: Sequence[str], fields: Mapping[str, str]) -> bool:
-    names = {name.strip().lower() for name in row}
-    if fields:
-        return all(given.lower() in names for given in fields.values())
-    return bool(names & set(_QUESTION)) and bool(names & set(_ANSWER))
-
-
-def _named(item: JsonObject, header: Sequence[str]) -> JsonObject:
-    """Return a row with `choices`: the columns named like choices (A, B, C), otherwise all unknown columns."""
-    if "choices" in item:
-        return item
-    known = {*_QUESTION, *_ANSWER, *_SUBJECT, "id", "index"}
-    choices = [name for name in header if name not in known]
-    lettered = [name for name in choices if re.fullmatch(r"(choice|option|endings?)?[ _]?([a-j]|\d)", name)]
-    return {**item, "choices": [item[name] for name in lettered or choices if item.get(name)]}
-
-
-def _read_jsonl(path: Path, fields: Mapping[str, str] | None = None) -> list[Question]:
-    questions = [
-        _from_item(item, f"{path.stem}-{number}", path.stem, where)
-        for number, (where, item) in enumerate(data_files.json_lines(path, _WANTED, fields), start=1)
-    ]
-    if not questions:
-        raise UserError(f"{path} holds no question; give one JSON object per line")
-    return questions
-
-
-def _from_item(item: JsonObject, name: str, subject: str, where: str) -> Question:
-    text, choices, answer = (_first(item, keys, where) for keys in (_QUESTION, _CHOICES, _ANSWER))
-    labels: Sequence[object] = ()
-    if isinstance(choices, Mapping):  # as in data sets of the Hugging Face Hub
-        labels, choices = choices.get("label") or (), choices.get("text")
-    if not isinstance(choices, list) or not all(isinstance(choice, str | int | float) for choice in choices):
-        raise UserError(f"{where}: choices must be a list of texts; found {str(choices)[:60]}")
-    if answer in labels:
-        answer = list(labels).index(answer)
-    subject = str(next((item[key] for key in _SUBJECT if item.get(key)), subject))
-    return _question(str(item.get("id", name)), subject, text, choices, answer, where)
-
-
-def _first(item: JsonObject, keys: Sequence[str], where: str) -> Any:
-    for key in keys:
-        if item.get(key) is not None:
-            return item[key]
-    raise UserError(
-        f"{where}: not an object with question, choices and answer: no {keys[0]} (nor {', '.join(keys[1:])}); found "
-        f"{', '.join(map(str, item)) or 'nothing'}; benchmark.multiple_choice.fields={{{keys[0]}: NAME}} names another"
-    )
-
-
-def _question(name: str, subject: str, text: object, choices: Sequence[object], answer: object, where: str) -> Question:
-    if not 2 <= len(choices) <= len(LETTERS):
-        raise UserError(f"{where}: found {len(choices)} choices; 2 to {len(LETTERS)} are supported")
-    word = str(answer).strip()
-    index = int(word) if word.isdecimal() else LETTERS.find(word) if len(word) == 1 else -1
-    if not 0 <= index < len(choices):
+def _divided(read: ReadQuestions, shots: int, path: Path) -> tuple[Questions, Questions]:
+    """Return the test questions and the few-shot examples."""
+    by_subject = read.by_subject
+    if read.is_sentences or (shots == 0 and read.examples is not None):
+        return by_subject, {}
+    if read.examples is not None:
+        return by_subject, read.examples(shots)
+    if shots and any(question.answer is None for group in by_subject.values() for question in group):
         raise UserError(
-            f"{where}: the answer {word!r} is not one of the {len(choices)} choices; use a letter or an index"
+            f"{path} has no answers, which examples before a question need: set benchmark.multiple_choice.shots=0"
         )
-    return Question(name, subject, str(text), _unlettered(tuple(map(str, choices))), index)
+    # The data has no separate examples: the first questions of each subject serve, and are not scored.
+    examples = {subject: group[:shots] for subject, group in by_subject.items()}
+    return {subject: group[shots:] for subject, group in by_subject.items()}, examples
 
 
-def _unlettered(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the choices without their own letters ("A. …", as in VMLU), if each has the right one."""
-    matches = [_LETTERED.match(choice) for choice in choices]
-    if all(match is not None and match[1] == letter for match, letter in zip(matches, LETTERS, strict=False)):
-        return tuple(choice[match.end() :] for choice, match in zip(choices, matches, strict=True) if match is not None)
-    return choices
+def _check_answers(by_subject: Questions, path: Path) -> None:
+    """Raise UserError if only some questions have an answer: the score of a part would pass for that of the set."""
+    questions = [question for group in by_subject.values() for question in group]
+    without = [question.id for question in questions if question.answer is None]
+    if 0 < len(without) < len(questions):
+        raise UserError(
+            f"{path}: {without[0]} has no answer, but {len(questions) - len(without)} of {len(questions)} questions "
+            "have one: remove one of the two parts"
+        )
 
 
 def _in_turn(groups: Sequence[Sequence[Question]], limit: int | None) -> list[Question]:

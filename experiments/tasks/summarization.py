@@ -20,16 +20,18 @@ from runtime_matrix.experiments.evaluation.requests import Decoding, TextPrompt
 from runtime_matrix.experiments.records.metric import Metric, figure, hidden, with_error
 from runtime_matrix.experiments.statistics.descriptive import percent_standard_error
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
+from runtime_matrix.experiments.tasks.formats.articles.article import WANTED, Article
+from runtime_matrix.experiments.tasks.formats.content import Content
+from runtime_matrix.experiments.tasks.formats.format import check_name
+from runtime_matrix.experiments.tasks.formats.format import chosen as chosen_format
 from runtime_matrix.experiments.tasks.judge_metrics import judge_metrics
-from runtime_matrix.experiments.tasks.language import ENGLISH, UNICODE, UnicodeTokenizer, chosen
+from runtime_matrix.experiments.tasks.language import ENGLISH, LANGUAGES, UnicodeTokenizer, chosen
 from runtime_matrix.experiments.tasks.sampling import SampleOptions, sampled
 from runtime_matrix.experiments.tasks.task import QualityTask, Rubric, Score, Texts, rows_per_forward, same_texts
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 STOP = ("\n",)
-_WANTED = "JSON lines with a text and one or several summaries"
-_TEXT = ("article", "document", "source", "text", "body")
-_SUMMARY = ("summary", "summaries", "target", "highlights", "abstract")
+_KIND = "articles"
 _SCORE = Score(metric="rouge_l", prefix="rouge", noun="summaries", item_field="rougeL", scale=100.0, has_texts=True)
 
 
@@ -40,8 +42,9 @@ class SummarizationConfig(SampleOptions):
     data: str
     fields: dict[str, str] | None
     max_new_tokens: int = least(1)
-    language: str = among("auto", ENGLISH, UNICODE)
+    language: str = among(*LANGUAGES)
     limit: int | None = least(1)
+    format: str | None = None  # by content
 
 
 class Summarization(QualityTask[SummarizationConfig]):
@@ -49,7 +52,7 @@ class Summarization(QualityTask[SummarizationConfig]):
 
     name = "summarization"
     title = "summarization"
-    data = "JSON lines or arrays, one or several references"
+    data = "JSON lines or arrays, one or several references; VietNews as published"
     measures = "ROUGE-1, -2, -L"
     position = 80
     Config = SummarizationConfig
@@ -75,6 +78,10 @@ class Summarization(QualityTask[SummarizationConfig]):
         rows_per_forward("rouge"),
         *judge_metrics(_SCORE, "summaries"),
     )
+
+    @override
+    def check(self, config: SummarizationConfig) -> None:
+        check_name(_KIND, config.format, self.name)
 
     @override
     def check_data(self, config: SummarizationConfig) -> None:
@@ -119,19 +126,10 @@ class Summarization(QualityTask[SummarizationConfig]):
         }
 
     def _articles(self, config: SummarizationConfig) -> list[Article]:
-        return sampled(load(self.path(config), config.limit, config.fields), config, self.name)
+        return sampled(load(self.path(config), config.limit, config.fields, config.format), config, self.name)
 
 
 TASK = Summarization()
-
-
-@dataclass(frozen=True)
-class Article:
-    """An article with one or several reference summaries."""
-
-    id: str
-    text: str
-    references: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -157,18 +155,14 @@ class RougeScore:
     items: int
 
 
-def load(path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None) -> list[Article]:
-    """Read articles from JSON lines; UserError gives the line without a text or a reference."""
-    articles = [
-        Article(
-            str(item.get("id", item.get("paper_id", number))),
-            data_files.text_of(item, _TEXT, where),
-            tuple(data_files.texts_of(item, _SUMMARY, where)),
-        )
-        for number, (where, item) in enumerate(data_files.json_lines(path, _WANTED, fields))
-    ]
+def load(
+    path: Path, limit: int | None = None, fields: Mapping[str, str] | None = None, format_name: str | None = None
+) -> list[Article]:
+    """Read articles in any known format; UserError gives the place without a text or a reference."""
+    content = Content(path, WANTED, fields)
+    articles: list[Article] = chosen_format(_KIND, content, format_name, "summarization").read(content)
     if not articles:
-        raise UserError(f"{path} holds no article; give {_WANTED}")
+        raise UserError(f"{path} holds no article; give {WANTED}")
     data_files.check_unique((article.id for article in articles), path)
     return articles[:limit]
 

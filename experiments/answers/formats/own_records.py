@@ -34,7 +34,7 @@ def _read(path: Path, metric: str | None) -> list[TaskAnswers]:
         raise UserError(f"{path} is damaged or of another program: {error}") from error
     answers = []
     for name, entry in record.entries().items():
-        if not entry.items_file or not score_of(name).metric:
+        if not entry.items_file or entry.why_unscored or not score_of(name).metric:
             continue
         answers.append(_benchmark(path.parent / Path(entry.items_file).name, name, metric))
     if not answers:

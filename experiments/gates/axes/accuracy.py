@@ -157,6 +157,8 @@ def _of_probability(candidate: Scored, other: Scored) -> str:
 
 def _why_missing(record: Record, benchmark: str) -> str:
     for entry in record.benchmarks:
+        if entry.benchmark == benchmark and entry.why_unscored:
+            return entry.why_unscored
         if entry.benchmark == benchmark and entry.status != "ok":
             return f"{entry.status}: {entry.reason}"
     return f"not selected; add it to benchmark=[…] or remove the limit: ~gate.reference.accuracy.{benchmark}"
@@ -180,7 +182,7 @@ def accuracy(result: Result) -> dict[str, Scored]:
     return {
         name: scored(name, read_items(result.folder / file, name))
         for name in gate_limits.ACCURACY
-        if name in entries and (file := entries[name].items_file)
+        if name in entries and (file := entries[name].items_file) and not entries[name].why_unscored
     }
 
 

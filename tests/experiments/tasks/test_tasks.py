@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks import multiple_choice, perplexity, questions
+from runtime_matrix.experiments.tasks import choice_scores, multiple_choice, perplexity, questions
 
 
 @pytest.mark.parametrize("bos_id", [1, None])
@@ -94,11 +94,11 @@ def test_unusable_texts_are_refused(tmp_path: Path) -> None:
 def test_two_choices_with_the_same_score_are_tied() -> None:
     question = questions.Question("q", "s", "?", ("a", "b", "c"), 1)
     verdicts = [
-        multiple_choice.score(question, logprobs, "none", [1, 1, 1])
+        choice_scores.score(question, logprobs, "none", [1, 1, 1])
         for logprobs in ([-1.0, -1.0, -2.0], [-3.0, -1.0, -3.0])
     ]
     assert [verdict.is_tied for verdict in verdicts] == [True, False]
-    assert multiple_choice.summarise(verdicts).tied_items == 1
+    assert choice_scores.summarise(verdicts).tied_items == 1
 
 
 def test_renamed_fields_apply_to_the_examples_too(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Formats of articles with summaries, one per file: each defines `FORMAT`."""

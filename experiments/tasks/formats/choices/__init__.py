@@ -1,0 +1,1 @@
+"""Formats of questions with choices, one per file: each defines `FORMAT`."""

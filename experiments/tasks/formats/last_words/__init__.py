@@ -1,0 +1,1 @@
+"""Formats of passages whose last word is predicted, one per file: each defines `FORMAT`."""

@@ -1,0 +1,1 @@
+"""Formats of questions about passages, one per file: each defines `FORMAT`."""
