@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtime_matrix.experiments.execution.supervisor import Children, Outcome
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import (
     AdapterIdentity,
     CellIdentity,
@@ -24,6 +26,8 @@ from runtime_matrix.experiments.records.schema import (
     ModelIdentity,
     Record,
     RuntimeIdentity,
+    Site,
+    Status,
     Sweep,
     typed,
 )
@@ -31,6 +35,10 @@ from runtime_matrix.experiments.records.store import write_record
 from runtime_matrix.experiments.records.unfinished import running
 from runtime_matrix.experiments.sweeps.reference import place_reference
 from runtime_matrix.experiments.tasks.registry import every_task
+
+
+class Ended(KeyboardInterrupt):
+    """A scheduler ends this process. Who started it knows why, and writes the record."""
 
 
 class HardwarePeaks:
@@ -65,7 +73,7 @@ def measure_cell(
 ) -> Record:
     """Measure a cell in `folder`, which is created, and return the record that was written; it names any failure.
 
-    After a signal the record is written too, and KeyboardInterrupt is raised again.
+    After a signal the record is written too, and KeyboardInterrupt is raised again; after `Ended` it is not written.
     """
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
@@ -77,7 +85,7 @@ def measure_cell(
                 peaks.write(cell, folder)
                 outcome = _jobs(cell, folder, identity, children, progress)
         except KeyboardInterrupt as stopped:
-            if read_journal(folder / "journal.jsonl"):
+            if read_journal(folder / "journal.jsonl") and not isinstance(stopped, Ended):
                 reason = getattr(stopped, "reason", "interrupted by the user")
                 _write(folder, Outcome("interrupted", reason, None))
             raise
@@ -136,8 +144,27 @@ def _write(folder: Path, outcome: Outcome) -> Record:
     return record
 
 
+def write_failure(folder: Path, status: Status, reason: str | None) -> Record:
+    """Write the record of a cell whose process ended without one, from its journal, and return it.
+
+    If the process has written one meanwhile, that is returned.
+    """
+    try:
+        record = _write(folder, Outcome(status, reason, None))
+    except FileExistsError:
+        return read_record(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+    remove_temporary_files(folder)
+    return record
+
+
 def identity_of_cell(
-    cell: Cell, run_id: str, record_id: str, machine: Environment, is_reference: bool, sweep: Sweep
+    cell: Cell,
+    run_id: str,
+    record_id: str,
+    machine: Environment,
+    is_reference: bool,
+    sweep: Sweep,
+    site: Site | None = None,
 ) -> CellIdentity:
     """Return the part of a record that is known before the cell is measured; it starts now."""
     runtime = cell.config.runtime
@@ -170,6 +197,7 @@ def identity_of_cell(
         command=cell.command,
         is_reference=is_reference,
         sweep=sweep,
+        site=site,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from runtime_matrix.experiments.records.schema import (
     FAILED,
     Record,
 )
-from runtime_matrix.experiments.records.store import attach
+from runtime_matrix.experiments.records.store import attach, check_writable
 from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, read, write_page
 from runtime_matrix.experiments.reports.text import render_table, width
 from runtime_matrix.experiments.sweeps.after_sweep import compare_with_reference
+from runtime_matrix.experiments.sweeps.distributed import launcher_of, measure_distributed
 from runtime_matrix.experiments.sweeps.first_look import FirstLook
 from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.runtimes.artifacts import prune
@@ -39,30 +40,46 @@ class Outcome:
 def sweep(cells: Sequence[Cell]) -> Outcome:
     """Measure each cell in its own process, compare the cells with their reference, and export the results.
 
-    UserError for exporters that cannot be configured, before anything is measured.
+    UserError for exporters or a launcher that cannot be used, before anything is measured.
     """
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
+    check_writable(results)
+    scheduler = launcher_of(cells).connect(results)
     exporters = configured(cells[0].config.monitoring)
     try:
         exporters.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
             _note_recommended(cells, progress)
-            look = FirstLook(cells, results, progress.note, progress.tell)
-
-            def on_record(record: Record) -> None:
-                exporters.record(record)
-                look.record(record, deadline, progress.tick)
-
-            records = measure_cells(cells, progress, on_record, deadline)
-            is_whole = compare_with_reference(
-                cells[: len(records)], records, results, progress.note, deadline, progress.tick
-            )
+            if scheduler is None:
+                records, is_whole = _measure_here(cells, results, progress, exporters.record, deadline)
+            else:
+                records, is_whole = measure_distributed(cells, scheduler, progress, exporters.record, deadline)
             compared = attach(records, results)
             exporters.compared(compared)
     finally:
         exporters.close()
+        if scheduler is not None:
+            scheduler.close()
     return Outcome(records, compared, is_whole and len(records) == len(cells))
+
+
+def _measure_here(
+    cells: Sequence[Cell],
+    results: Path,
+    progress: Progress,
+    on_record: Callable[[Record], None],
+    deadline: Deadline,
+) -> tuple[list[Record], bool]:
+    look = FirstLook(cells, results, progress.note, progress.tell)
+
+    def on_each(record: Record) -> None:
+        on_record(record)
+        look.record(record, deadline, progress.tick)
+
+    records = measure_cells(cells, progress, on_each, deadline)
+    measured = cells[: len(records)]
+    return records, compare_with_reference(measured, records, results, progress.note, deadline, progress.tick)
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
