@@ -102,8 +102,11 @@ class Children:
             if job == "measure":
                 keeps = self._expected is not None and cell.shares_base_with(self._expected)
                 arguments = (taken if keeps else None,)
+            with child_environment(self._threads):
+                # A fork server keeps the environment of its start; keys may have been exported since.
+                variables = dict(os.environ)
             process = self._context.Process(
-                target=child.main, args=(job, cell, folder, sender, *arguments), daemon=False
+                target=child.main, args=(variables, job, cell, folder, sender, *arguments), daemon=False
             )
             if not self._start(process, on_progress):
                 return Outcome("crash", "its process could not be started: the fork server ended twice", None)

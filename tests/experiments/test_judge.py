@@ -49,6 +49,8 @@ def entries(folder: Path) -> dict[str, JsonObject]:
 
 
 def test_the_benchmarks_of_texts_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The fork server starts before the key is exported.
+    assert run(tmp_path / "before", "benchmark=[perplexity]", "limit=1").returncode == 0
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
     def script(prompt: str, number: int) -> Scripted:
@@ -56,14 +58,14 @@ def test_the_benchmarks_of_texts_are_judged(tmp_path: Path, monkeypatch: pytest.
 
     with ScriptedJudge(script) as judge:
         words = served(judge, "judge.key_variable=JUDGE_KEY", "judge.concurrency=1", "limit=6")
-        done = run(tmp_path, "benchmark=[extractive_qa,summarization,free_form]", *words)
+        done = run(tmp_path / "judged", "benchmark=[extractive_qa,summarization,free_form]", *words)
     assert done.returncode == 0, done.stderr
     assert set(judge.keys) == {f"Bearer {KEY}"}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert KEY not in done.stdout + done.stderr
-    found = entries(tmp_path)
+    found = entries(tmp_path / "judged")
     assert {name: len(entry["verdicts"]) for name, entry in found.items()} == dict.fromkeys(found, 6)
-    (row,) = rows(read_results(tmp_path)[0])
+    (row,) = rows(read_results(tmp_path / "judged")[0])
     assert row["qa_judge_no_verdict"] == 1
     assert row["qa_judge_items"] == 5
     assert row["free_form_judge_score"] == row["qa_judge_score"] or row["free_form_judge_items"] == 6

@@ -13,7 +13,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -36,12 +36,21 @@ _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def main(job: str, cell: Cell, folder: Path, progress: Connection | None, argument: Any = None) -> None:
+def main(
+    variables: Mapping[str, str],
+    job: str,
+    cell: Cell,
+    folder: Path,
+    progress: Connection | None,
+    argument: Any = None,
+) -> None:
     """Run one job and exit the process; the outcome is in the journal, or in the exit code after a crash.
 
-    `argument`: the dtypes of `hardware_peak`; for `measure` a connection from which further cells may come.
+    `variables`: the environment. `argument`: the dtypes of `hardware_peak`; for `measure` a connection from which
+    further cells may come.
     """
     isolate(folder / "output.log")
+    _set_environment(variables)
     interruption.install()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -58,6 +67,12 @@ def main(job: str, cell: Cell, folder: Path, progress: Connection | None, argume
     sys.stderr.flush()
     # Shutdown of the interpreter may crash or hang with engines that own threads; all results are on disk by now.
     os._exit(0)
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def _write_failure(job: str, folder: Path, error: BaseException) -> None:

@@ -41,8 +41,9 @@ class OpenAIServer(RequestRuntime):
 
     An adapter is asked for by its name, in the field `model`, unless the option `model` says another. `url` may be a
     list: calls are spread by `balance`. `tokenized` sends prompts as ids, otherwise as text. `streaming` takes
-    generated texts from streams; otherwise `requests_per_call` prompts share a call. The API key is read from the
-    environment variable `key_variable`.
+    generated texts from streams; otherwise `requests_per_call` prompts share a call. `scoring_concurrency` is the
+    number of calls in flight that score; 1 also sends one prompt per call. The API key is read from the environment
+    variable `key_variable`.
     """
 
     is_remote = True
@@ -65,10 +66,11 @@ class OpenAIServer(RequestRuntime):
         tries: int = 5,
         timeout_s: float = 120.0,
         key_variable: str = "OPENAI_API_KEY",
+        scoring_concurrency: int | None = None,
     ):
         self._dtype, self._url, self._model = dtype, url, model
         self._requests_per_call, self._tokenized, self._streaming = requests_per_call, tokenized, streaming
-        self._prefix_cache = prefix_cache
+        self._prefix_cache, self._scoring_concurrency = prefix_cache, scoring_concurrency
         self._options = ConnectionOptions((), concurrency, keep_alive, balance, tries, timeout_s, key_variable)
         self._loop: Loop | None = None
         self._connection: Connection | None = None
@@ -86,6 +88,8 @@ class OpenAIServer(RequestRuntime):
         self._options.check()
         if self._requests_per_call < 1:
             raise Unsupported(f"runtime.engine.requests_per_call={self._requests_per_call} must be at least 1")
+        if self._scoring_concurrency is not None and self._scoring_concurrency < 1:
+            raise Unsupported(f"runtime.engine.scoring_concurrency={self._scoring_concurrency} must be at least 1")
 
     @override
     def load(
@@ -103,9 +107,10 @@ class OpenAIServer(RequestRuntime):
     @override
     def score(self, requests: Sequence[ScoreRequest]) -> Results[tuple[int, Scored | Failed]]:
         loop, client, can = self._loaded()
-        at_once = self._options.concurrency
+        at_once = self._scoring_concurrency or self._options.concurrency
         if can.prompt_logprobs:
-            yield from loop.run_all(client.score, calls.score_groups(requests, self._requests_per_call), at_once)
+            prompts = 1 if self._scoring_concurrency == 1 else self._requests_per_call
+            yield from loop.run_all(client.score, calls.score_groups(requests, prompts), at_once)
         elif can.top_logprobs and all(request.first_scored == len(request.ids) - 1 for request in requests):
             yield from loop.run_all(client.score_next, calls.next_token_groups(requests), at_once)
         else:

@@ -81,6 +81,9 @@ class Vllm(StartedServer):
     @override
     def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
         model, self._adapter = model.base, model.adapter
+        if self._adapter is not None and self._scoring_concurrency is None:
+            # With LoRA, vLLM 0.32 ends when it computes log-probabilities of prompts for several requests in one step.
+            self._scoring_concurrency = 1
         if model.folder is not None:
             return model.folder
 

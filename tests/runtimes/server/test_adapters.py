@@ -58,4 +58,5 @@ def test_vllm_is_started_with_the_adapter_and_room_for_its_rank(tmp_path: Path, 
     assert "--max-loras 2" in line
     assert f"--enable-lora --lora-modules served-1-errands={folder} --max-lora-rank {least}" in line
     assert runtime.served_name("served-1", source) == "served-1-errands"
+    assert runtime._scoring_concurrency == 1
     assert runtime.served_name("served-1", source.base) == "served-1"

@@ -180,6 +180,7 @@ BAD = [
     ({"url": "http://host/v1?key=secret"}, "must not contain a password or a query"),
     ({"balance": "fastest"}, "balance=fastest is unknown: use round_robin or least_connections"),
     ({"concurrency": 0}, "runtime.engine.concurrency=0 must be at least 1"),
+    ({"scoring_concurrency": 0}, "runtime.engine.scoring_concurrency=0 must be at least 1"),
     ({"tries": 0}, "runtime.engine.tries=0 must be at least 1"),
     ({"timeout_s": 0}, "runtime.engine.timeout_s=0 must be at least 0.001"),
     ({"requests_per_call": 0}, "runtime.engine.requests_per_call=0 must be at least 1"),

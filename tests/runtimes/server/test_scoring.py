@@ -192,3 +192,10 @@ def test_a_refused_prompt_does_not_fail_those_of_its_call(connected: Connected) 
     assert failed == Failed("HTTP 400: 358 tokens are more than the context of 256")
     for request, result in zip(requests(), good, strict=True):
         assert_expected(result, request, client.fake.model)
+
+
+def test_scores_may_have_their_own_concurrency(kept: Connected) -> None:
+    client = kept("vllm", concurrency=4, requests_per_call=3, scoring_concurrency=1)
+    scores(client, requests())
+    assert client.fake.most_in_flight == 1
+    assert {len(body["prompt"]) for body in client.fake.bodies} == {1}
