@@ -53,6 +53,7 @@ class Scheduler(ABC):
 
     poll_s: float = 1.0  # between two calls of `poll`
     patience_s: float = 600.0  # for a scheduler that is unreachable
+    most_jobs: int = 1000  # submitted at a time
     settle_s: float = 15.0  # until what a node has written is visible here: NFS keeps names for some seconds
 
     @abstractmethod

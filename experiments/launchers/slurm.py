@@ -44,7 +44,7 @@ class SlurmConfig:
     gpus: int | None = least(0, default=None)
     exclusive: str = among("timed", "all", "none", default="timed")
     account: str | None = None
-    at_once: int = least(1, default=256)
+    jobs: int = least(1, default=1000)
     sbatch: JsonObject = field(default_factory=dict)
     setup: tuple[str, ...] = Rule(may_be_empty=True).field(default=())
     poll_s: float = least(0.1, default=5.0)
@@ -93,7 +93,7 @@ class SlurmScheduler(Scheduler):
 
     def __init__(self, config: SlurmConfig, folder: Path):
         self._config, self._folder = config, folder
-        self.poll_s, self.patience_s = config.poll_s, config.patience_s
+        self.poll_s, self.patience_s, self.most_jobs = config.poll_s, config.patience_s, config.jobs
 
     @override
     def submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, str]]:
@@ -115,7 +115,7 @@ class SlurmScheduler(Scheduler):
         executor.update_parameters(
             job_name="runtime-matrix",
             time=minutes,
-            array_parallelism=self._config.at_once,
+            array_parallelism=self._config.jobs,
             setup=list(self._config.setup) or None,
             additional_parameters=self._config.options(is_timed, wants_gpu),
             stderr_to_stdout=True,

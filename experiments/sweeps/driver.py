@@ -152,7 +152,7 @@ class Driver:
 
     def _submit(self) -> None:
         batch: dict[str, Unit] = {}
-        while self._ready:
+        while self._ready and len(self._jobs) + len(batch) < self._scheduler.most_jobs:
             unit = self._ready.popleft()
             if unit.name in self._prepared or self._work.prepare(unit):
                 self._prepared.add(unit.name)
@@ -169,7 +169,7 @@ class Driver:
 
         if batch:
             self._asked(submit)
-            self._ready.extend(batch.values())  # those that an unreachable scheduler did not take
+            self._ready.extendleft(reversed(batch.values()))  # those that an unreachable scheduler did not take
 
     def _asked(self, question: Callable[[], None]) -> None:
         """Ask the scheduler; GivenUpError if it has been unreachable for longer than its patience."""
@@ -184,7 +184,7 @@ class Driver:
                     f"the scheduler has not answered for {silent_s:.0f} s: {error}; its jobs go on, and the same "
                     "command with resume=true continues"
                 ) from error
-            self._note(f"the scheduler does not answer: {error}")
+            self._tell(f"the scheduler does not answer: {error}")
         else:
             self._silent_since = None
 
@@ -197,6 +197,8 @@ class Driver:
         self._asked(poll)
         for name, job in list(self._jobs.items()):
             unit, state = self._units[name], self._states.get(job)
+            if state is not None and state.phase == "waiting" and self._submissions[name] == 1:
+                continue
             ending = self._work.outcome(unit)
             if ending is not None:
                 if self._submissions[name] > 1:  # it may be that of a try that was believed lost
@@ -263,7 +265,9 @@ class Driver:
         why = f" ({', '.join(sorted(reasons))})" if reasons else ""
         running, ended = phases["running"], len(self._units) - self._left
         waiting = len(self._jobs) - running
-        line = f"{ended} of {len(self._units)} units have ended, {running} run, {waiting} wait{why}"
+        self._tell(f"{ended} of {len(self._units)} units have ended, {running} run, {waiting} wait{why}")
+
+    def _tell(self, line: str) -> None:
         if line != self._shown:
             self._note(line)
         self._shown = line
