@@ -6,6 +6,7 @@ import random
 import time
 
 import pytest
+from typing_extensions import override
 
 from runtime_matrix.experiments.execution.progress import Deadline
 from runtime_matrix.experiments.launchers.launcher import JobState, Unit
@@ -22,6 +23,7 @@ class Over(Deadline):
         super().__init__(None)
         self._left = after
 
+    @override
     def is_over(self, needed_s: float = 0.0) -> bool:
         self._left -= 1
         return self._left < 0
