@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
@@ -90,7 +91,7 @@ class Cell:
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property  # sources are parsed, which takes a fifth of a second
     def code(self) -> Code:
         """Return the code of the cell's runtime, its reference and its benchmarks, see `records.code`."""
         return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"]), *self._tasks])

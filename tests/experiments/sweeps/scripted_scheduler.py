@@ -16,9 +16,9 @@ from runtime_matrix.experiments.sweeps.driver import Driver, Ending
 
 @dataclass
 class Script:
-    """What happens to a job: it runs `lasts_s` and then ends in `state`; the outcome is written `writes_at_s`, or never.
+    """What happens to a job: it ends in `state` after `lasts_s`, and its outcome is written after `writes_at_s`.
 
-    Outcomes may be written after the job was reported as ended or lost.
+    None: no outcome. It may be written after the job was reported as ended or lost.
     """
 
     lasts_s: float = 1.0
@@ -85,7 +85,7 @@ class ScriptedWork:
 
 
 class ScriptedScheduler(Scheduler):
-    """Runs at most `nodes` jobs at a time. `scripts` are those of each unit's tries; `silences` are times without answer."""
+    """Runs at most `nodes` jobs at a time. `scripts` are those of each unit's tries, `silences` are silent times."""
 
     poll_s = 1.0
     patience_s = 100.0

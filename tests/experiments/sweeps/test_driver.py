@@ -161,7 +161,7 @@ def many(count: int) -> list[Unit]:
 
 
 def simulated(count: int, seed: int) -> tuple[float, float]:
-    """Run units with random failures; return the CPU seconds, and how often an outcome was looked for, both per unit."""
+    """Run units with random failures; return CPU seconds and looks for an outcome, both per unit."""
     drawn = random.Random(seed)
     units = many(count)
     scripts = {one.name: [random_script(drawn) for _ in range(4)] for one in units}
