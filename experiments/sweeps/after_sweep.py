@@ -56,7 +56,8 @@ def _compare_group(
 ) -> None:
     candidates = candidates_of(reference, others, results)
     if candidates:
-        compare_launches(Runner(reference[0], results / reference[1].record_id), candidates, log, deadline, tick)
+        runner = Runner(reference[0], results / reference[1].record_id)
+        compare_launches(reference[1].runtime.name, runner, candidates, log, deadline, tick)
 
 
 def candidates_of(reference: tuple[Cell, Record], others: Sequence[tuple[Cell, Record]], results: Path) -> list[Runner]:
@@ -75,10 +76,9 @@ def candidates_of(reference: tuple[Cell, Record], others: Sequence[tuple[Cell, R
 
 
 def compare_launches(
-    reference: Runner, candidates: Sequence[Runner], log: Log, deadline: Deadline | None, tick: Tick
+    name: str, reference: Runner, candidates: Sequence[Runner], log: Log, deadline: Deadline | None, tick: Tick
 ) -> None:
-    """Time the candidates in turns with the reference, and write `speed.json` beside their records."""
-    name = reference.cell.config.runtime.title
+    """Time the candidates in turns with the reference, called `name`, and write `speed.json` beside their records."""
 
     def on_launch(done: int, launches: Sequence[Launch]) -> None:
         speedup = ratio(launches, "decode", _CLOCK)

@@ -129,7 +129,7 @@ def _compare(order: units.Order, cells: Sequence[Cell], progress: Progress) -> u
     """Time the cells in turns; what fails is noted in the file of each comparison."""
     results = Path(order.results)
     runners = [Runner(cell, results / planned.record_id) for cell, planned in zip(cells, order.cells, strict=True)]
-    compare_launches(runners[0], runners[1:], progress.note, None, progress.tick)
+    compare_launches(cells[0].config.runtime.title, runners[0], runners[1:], progress.note, None, progress.tick)
     return units.UnitOutcome(status="ok")
 
 

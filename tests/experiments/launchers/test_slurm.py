@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def test_a_partition_that_does_not_exist_is_refused(slurm: LocalSlurm, tmp_path:
 
 
 def test_options_that_sbatch_refuses_are_refused(slurm: LocalSlurm, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="sbatch refuses the options: .*configuration is not available") as refusal:
+    with pytest.raises(UserError, match=r"sbatch refuses the options: .*configuration is not available") as refusal:
         launchers()["slurm"].connect(SlurmConfig(cpus=999), tmp_path)
     assert "\n" not in str(refusal.value)
     with pytest.raises(UserError, match="sbatch refuses the options"):
@@ -124,9 +125,9 @@ def test_a_controller_that_is_gone_is_unreachable(tmp_path: Path, monkeypatch: p
         text = "slurm_load_partitions: Unable to contact slurm controller (connect failure)\n"
         return subprocess.CompletedProcess(command, 1, "", text)
 
-    monkeypatch.setattr(launcher.subprocess, "run", answers)
-    monkeypatch.setattr(launcher.shutil, "which", lambda name: f"/usr/bin/{name}")
-    with pytest.raises(UserError, match="the scheduler does not answer: .*Unable to contact"):
+    monkeypatch.setattr(subprocess, "run", answers)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=r"the scheduler does not answer: .*Unable to contact"):
         launchers()["slurm"].connect(SlurmConfig(), tmp_path)
     scheduler = launcher.SlurmScheduler(SlurmConfig(), tmp_path)
     with pytest.raises(Unreachable, match="Unable to contact"):
