@@ -44,10 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[CellBench]:
+def bench(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, case: Case) -> Iterator[CellBench]:
     """Yield the cell's bench with the timer of this test."""
-    bench = request.config.stash[PLUGIN].bench()
-    bench.timer, bench.running = benchmark, request.getfixturevalue("case").id
+    bench = request.config.stash[PLUGIN].bench(case.task.name)
+    bench.timer, bench.running = benchmark, case.id
     yield bench
     if bench.is_loaded:
         bench.face.synchronize()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from runtime_matrix.experiments.cells.parts import is_shard
 from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.judged import judge_entry
-from runtime_matrix.experiments.tasks.sampling import sample_parameters
+from runtime_matrix.experiments.tasks.sampling import EmptyPartError, sample_parameters
 from runtime_matrix.experiments.tasks.task import QualityTask, Scenario
 
 
@@ -23,7 +24,13 @@ def test_benchmark(
     """Run one benchmark of the cell, within pytest-benchmark's timing unless it times its own rounds."""
 
     def run() -> None:
-        case.task.run(bench, entry, case.config, case.point)
+        if not is_shard(bench.cell):
+            case.task.run(bench, entry, case.config, case.point)
+            return
+        try:
+            case.task.respond(bench, entry, case.config, case.point)
+        except EmptyPartError as error:
+            bench.skip(str(error))
 
     benchmark.group, benchmark.name = case.task.name, case.id
     try:
@@ -31,10 +38,12 @@ def test_benchmark(
             run()
         else:
             benchmark.pedantic(run, rounds=1)
-        if isinstance(case.task, QualityTask):
+        if isinstance(case.task, QualityTask) and not is_shard(bench.cell):
             judge_entry(bench, entry, case.task)
     except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
         benchmark.has_error = True
         raise
+    if is_shard(bench.cell):
+        return
     entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
     benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

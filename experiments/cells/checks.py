@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import calibration_path, draft_folder
+from runtime_matrix.experiments.cells.shard_checks import check_items, check_shards
 from runtime_matrix.experiments.config import data_files, models
 from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
@@ -30,6 +31,7 @@ def check_configuration(config: CellConfig) -> None:
     _check_names(config)
     _check_ignored(config)
     _check_judge(config)
+    check_shards(config)
 
 
 def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
@@ -37,6 +39,7 @@ def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -
     _check_benchmarks(config, facts)
     if facts.has_tokenizer:
         _check_strategy(config)
+        check_items(config)
     _check_draft(config, facts, artifacts)
 
 

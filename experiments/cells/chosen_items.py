@@ -31,6 +31,8 @@ def with_chosen_items(resolved: JsonObject, config: CellConfig) -> JsonObject:
 def _choice(task: Task[Any], options: Any, config: CellConfig) -> JsonObject:
     """Return the options of a benchmark that choose its items."""
     key, change = f"benchmark.{task.name}", JsonObject()
+    if getattr(options, "part", None) is not None and isinstance(options, SampleOptions):
+        raise UserError(f"{key}.part cannot be set: shards=N deals the items, and shard=K computes one part")
     limit, sample = getattr(options, "limit", None), None
     if config.limit is not None and any(part.name == "limit" for part in fields(options)):
         limit = min(config.limit, limit or config.limit)

@@ -119,5 +119,7 @@ class CellConfig:
     tries: int = least(1, identity=False)
     time_limit_s: float = least(0.1, identity=False)
     stop_after_s: float | None = least(0, identity=False)
+    shards: int = least(1, identity=False, default=1)
+    shard: int | None = least(0, identity=False, default=None)  # compute this shard alone
     launch: str = among("fork", "exec")
     progress: bool = outside_identity()

@@ -70,11 +70,15 @@ class RecommendedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HwConfig:
-    """A hardware profile. `threads` None: all cores that the process may use."""
+    """A hardware profile. `threads` None: all cores that the process may use.
+
+    `devices`: shards are bound to so many GPUs, or on a CPU to so many groups of cores; None: they are not bound.
+    """
 
     name: str
     device: str = among("auto", "cpu", "cuda")
     threads: int | None = least(1)
+    devices: int | None = least(1, identity=False, default=None)
     requires: RequirementsConfig
     facts: HwFacts
     recommended: RecommendedConfig

@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from runtime_matrix.experiments.evaluation.requests import Observed, ObserveRequ
 _VERSION = 1  # raise it when the meaning or the layout of a stored entry changes
 _SHAPE = struct.Struct("<III")  # tokens, heads of all layers, layers
 _DIGEST_BYTES = 16
+_TABLE = "observed"
 _VALUES = np.dtype("<f4")
 
 
@@ -29,14 +30,17 @@ class Observations:
     """One SQLite file, safe for several processes and opened at first use.
 
     `identity` is JSON that differs for every runtime and model whose outputs may differ. Without `use`, nothing is read
-    but what the caller names as its own. With `path` None, entries are in a temporary file for that purpose.
+    but what the caller names as its own. With `path` None, entries are in a temporary file for that purpose. `others`
+    are files that are only read. `kept` counts the results that were computed.
     """
 
-    def __init__(self, path: Path | None, identity: JsonObject, use: bool):
+    def __init__(self, path: Path | None, identity: JsonObject, use: bool, others: Sequence[Path] = ()):
         text = json.dumps([_VERSION, identity], sort_keys=True)
         self._identity = hashlib.sha256(text.encode()).digest()
         self._path, self._use = path, use
         self._wrong = 0  # entries that were read and do not fit
+        self.kept = 0
+        self._others = [Kept(other, _TABLE, bytes) for other in others]
 
     @property
     def note(self) -> str | None:
@@ -58,6 +62,8 @@ class Observations:
         """Return the stored results by key. `own`: the keys that the caller has kept, readable without `use` too."""
         keys = list(requests) if self._use else [key for key in requests if key in own]
         stored = self._kept.get(keys) if keys else {}
+        for other in self._others:
+            stored |= other.get([key for key in keys if key not in stored])
         results = {key: _unpacked(key, entry, requests[key]) for key, entry in stored.items()}
         fitting = {key: result for key, result in results.items() if result is not None}
         self._wrong += len(results) - len(fitting)
@@ -65,16 +71,18 @@ class Observations:
 
     def keep(self, results: Iterable[tuple[bytes, Observed]]) -> None:
         """Store results by key, in place of earlier ones."""
-        self._kept.put((key, _packed(key, result)) for key, result in results)
+        entries = [(key, _packed(key, result)) for key, result in results]
+        self.kept += len(entries)
+        self._kept.put(entries)
 
     def close(self) -> None:
         """Close the file; later calls read and store nothing."""
-        if "_kept" in vars(self):
-            self._kept.close()
+        for kept in (*([self._kept] if "_kept" in vars(self) else []), *self._others):
+            kept.close()
 
     @cached_property
     def _kept(self) -> Kept[bytes]:
-        return Kept(self._path, "observed", bytes, temporary=self._path is None)
+        return Kept(self._path, _TABLE, bytes, temporary=self._path is None)
 
 
 def _packed(key: bytes, observed: Observed) -> bytes:

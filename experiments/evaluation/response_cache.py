@@ -22,19 +22,21 @@ _VERSION = 2  # raise it when the meaning of a stored response changes
 class Responses:
     """One SQLite file, safe for several processes. With `path` None nothing is stored; without `use` nothing is read.
 
-    `identity` is JSON that differs for every runtime and model whose responses may differ. `hits` counts reuse.
+    `identity` is JSON that differs for every runtime and model whose responses may differ. `others` are files that are
+    only read. `hits` counts reuse, `kept` the responses that were computed.
     """
 
-    def __init__(self, path: Path | None, identity: JsonObject, use: bool):
+    def __init__(self, path: Path | None, identity: JsonObject, use: bool, others: Sequence[Path] = ()):
         text = json.dumps([_VERSION, identity], sort_keys=True)
         self._identity = hashlib.sha256(text.encode()).digest()
-        self._use, self.hits = use, 0
+        self._use, self.hits, self.kept = use, 0, 0
         self._kept = KeptTexts(path, "answers")
+        self._others = [KeptTexts(other, "answers") for other in others]
 
     @property
     def note(self) -> str | None:
         """What was wrong with the file; None if nothing was."""
-        return self._kept.note
+        return next((kept.note for kept in (self._kept, *self._others) if kept.note is not None), None)
 
     def scores(self, requests: Sequence[ScoreRequest], exact: bool) -> list[Scored | None]:
         """Return the stored result of each request, None where there is none."""
@@ -57,17 +59,22 @@ class Responses:
 
     def close(self) -> None:
         """Close the file; later calls read and store nothing."""
-        self._kept.close()
+        for kept in (self._kept, *self._others):
+            kept.close()
 
     def _get(self, keys: Sequence[bytes]) -> list[Any]:
         if not self._use:
             return [None] * len(keys)
         stored = self._kept.get(keys)
+        for other in self._others:
+            stored |= other.get([key for key in keys if key not in stored])
         self.hits += sum(key in stored for key in keys)
         return [json.loads(stored[key]) if key in stored else None for key in keys]
 
     def _keep(self, rows: Iterable[tuple[bytes, Any]]) -> None:
-        self._kept.put((key, json.dumps(values)) for key, values in rows)
+        texts = [(key, json.dumps(values)) for key, values in rows]
+        self.kept += len(texts)
+        self._kept.put(texts)
 
     def _score_key(self, request: ScoreRequest, exact: bool) -> bytes:
         key = hashlib.sha256(self._identity)

@@ -13,16 +13,16 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.execution import guard
+from runtime_matrix.experiments.execution.outcome import Outcome, kernel_kills, outcome_of
+from runtime_matrix.experiments.execution.running import TICK_S, Job, Running, watch
 from runtime_matrix.experiments.execution.worker import jobs as child
 from runtime_matrix.experiments.measurement.memory import MemoryTrace
-from runtime_matrix.experiments.records.journal import Journal, read_journal
-from runtime_matrix.experiments.records.schema import Status
+from runtime_matrix.experiments.records.journal import Journal
 
 _SILENCE = "runtime_matrix.experiments.execution.silence"  # importing it silences the process
 _PREFORK_IMPORTS = "runtime_matrix.experiments.execution.prefork_imports"
@@ -33,16 +33,7 @@ _SET_FOR_CHILDREN = (
     *(guard.NAME, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONWARNINGS"),
     *("PYTORCH_NVML_BASED_CUDA_CHECK", "CUDA_DEVICE_ORDER"),
 )
-_TICK_S = 0.5  # each tick reads /proc once: about 50 µs of a core that is being measured
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended; `exit_code` is None if its process did not start or did not end."""
-
-    status: Status
-    reason: str | None
-    exit_code: int | None
+_TRACED = ("measure", "shard")  # jobs whose memory over time is written to their journal
 
 
 def preload(model_types: set[str], *modules: str) -> list[str]:
@@ -84,56 +75,101 @@ class Children:
 
     def run(
         self,
-        job: str,
+        name: str,
         cell: Cell,
         folder: Path,
         limit_s: float,
         on_progress: Callable[[Any], None] = lambda _: None,
-        *arguments: Any,
+        argument: Any = None,
     ) -> Outcome:
         """Run one job until it ends or reaches `limit_s`; KeyboardInterrupt ends the child and is raised again.
 
-        `arguments` are passed to the job.
+        `argument` is passed to the job.
         """
-        kept = self._waiting(cell) if job == "measure" else None
-        if kept is None:
-            self.wait_for_server(on_progress)
+        started = self._begin(Job(name, cell, folder, limit_s, on_progress, argument))
+        if isinstance(started, Outcome):
+            return started
+        try:
+            _, ending = watch([started])
+        except KeyboardInterrupt:
+            end_process(started.process)
+            raise
+        return self._ended(started, ending)
+
+    def run_together(self, jobs: Sequence[Job], is_repeated: Callable[[int, Outcome], bool]) -> None:
+        """Run jobs at the same time until the last has ended. `is_repeated` says whether one is started again.
+
+        It is called with the index of each job that ends. After KeyboardInterrupt, which ends all at once and is raised
+        again, it is called for the interrupted ones, and its answer does not count.
+        """
+        running: dict[int, Running] = {}
+
+        def begin(index: int) -> None:
+            while isinstance(started := self._begin(jobs[index]), Outcome):
+                if not is_repeated(index, started):
+                    return
+            running[index] = started
+
+        try:
+            for index in range(len(jobs)):
+                begin(index)
+            while running:
+                ended, ending = watch(list(running.values()))
+                index = next(index for index, one in running.items() if one is ended)
+                del running[index]
+                if is_repeated(index, self._ended(ended, ending)):
+                    begin(index)
+        except KeyboardInterrupt:
+            end_processes([one.process for one in running.values()])
+            for index, one in running.items():
+                is_repeated(index, Outcome("interrupted", "interrupted", one.process.exitcode, one.cpu_s))
+            raise
+
+    def _begin(self, job: Job) -> Running | Outcome:
+        """Return the started job; an outcome if its process cannot be started."""
+        kept = self._waiting(job.cell) if job.name == "measure" else None
+        if kept is not None:
+            process, receiver, orders = kept.process, kept.receiver, kept.orders
+            with contextlib.suppress(OSError):  # it has ended: its sentinel says so
+                orders.send((job.cell, job.folder, self._shares_base(job.cell)))
+        else:
+            self.wait_for_server(job.on_progress)
             (receiver, sender), (taken, orders) = (self._context.Pipe(duplex=False) for _ in range(2))
-            if job == "measure":
-                keeps = self._expected is not None and cell.shares_base_with(self._expected)
-                arguments = (taken if keeps else None,)
+            argument = job.argument
+            if job.name == "measure":
+                argument = taken if self._shares_base(job.cell) else None
             with child_environment(self._threads):
                 # A fork server keeps the environment of its start; keys may have been exported since.
                 variables = dict(os.environ)
             process = self._context.Process(
-                target=child.main, args=(variables, job, cell, folder, sender, *arguments), daemon=False
+                target=child.main, args=(variables, job.name, job.cell, job.folder, sender, argument), daemon=False
             )
-            if not self._start(process, on_progress):
+            if not self._start(process, job.on_progress):
                 return Outcome("crash", "its process could not be started: the fork server ended twice", None)
             sender.close()
             taken.close()
-        else:
-            process, receiver, orders = kept.process, kept.receiver, kept.orders
-            with contextlib.suppress(OSError):  # it has ended: its sentinel says so
-                orders.send((cell, folder, self._expected is not None and cell.shares_base_with(self._expected)))
-        killed_before = _kernel_kills()
-        try:
-            trace = MemoryTrace(process.pid)
-            ending = _watch(process, receiver, time.monotonic() + limit_s, on_progress, trace)
-        except KeyboardInterrupt:
-            end_process(process)
-            raise
-        if job == "measure":
-            Journal(folder / "journal.jsonl").write("memory_trace", samples=trace.samples)
+        return Running(job, process, receiver, orders, time.monotonic() + job.limit_s, MemoryTrace(process.pid))
+
+    def _shares_base(self, cell: Cell) -> bool:
+        """Return whether the cell that is expected next can use the base that this cell loads."""
+        return self._expected is not None and cell.shares_base_with(self._expected)
+
+    def _ended(self, ended: Running, ending: str | None) -> Outcome:
+        """Return the outcome of a job whose process ended, keeps its base, or reached its deadline (None)."""
+        job, process = ended.job, ended.process
+        if job.name in _TRACED:
+            Journal(job.folder / "journal.jsonl").write("memory_trace", samples=ended.trace.samples)
         if ending == child.KEPT:
-            self._kept = _Kept(process, receiver, orders, cell)
-            return _outcome(job, folder, 0, was_out_of_memory=False)
+            self._kept = _Kept(process, ended.receiver, ended.orders, job.cell)
+            return outcome_of(job.name, job.folder, 0, was_out_of_memory=False, cpu_s=ended.cpu_s)
         if ending is None:
             end_process(process)
-            return Outcome("timeout", f"longer than time_limit_s={limit_s:g}", process.exitcode)
+            reason = f"longer than time_limit_s={job.limit_s:g}"
+            return Outcome("timeout", reason, process.exitcode, ended.cpu_s)
         process.join()
         _sweep_group(process.pid)
-        return _outcome(job, folder, process.exitcode, _kernel_kills() > killed_before)
+        was_out_of_memory = kernel_kills() > ended.kills_before
+        return outcome_of(job.name, job.folder, process.exitcode, was_out_of_memory, ended.cpu_s)
 
     def expect(self, cell: Cell | None) -> None:
         """Say which cell is measured after the next one; None: there is none."""
@@ -191,7 +227,7 @@ def wait_for_server(context: Any, threads: int, tick: Callable[[], None]) -> boo
     with child_environment(threads):
         starting.start()
         while starting.is_alive():
-            starting.join(_TICK_S)
+            starting.join(TICK_S)
             tick()
     with contextlib.suppress(AssertionError):  # the process was not started
         first.join(_LAST_S)
@@ -235,46 +271,6 @@ def _check_fork() -> None:
         sys.exit(_CANNOT_FORK)
 
 
-def _watch(
-    process: Any, receiver: Any, deadline: float, on_progress: Callable[[Any], None], trace: MemoryTrace
-) -> str | None:
-    """Forward progress until the process ends or keeps its base; return which, or None if the deadline comes first."""
-    sources = [receiver, process.sentinel]
-    while True:
-        ready = wait(sources, timeout=max(0.0, min(_TICK_S, deadline - time.monotonic())))
-        trace.take()
-        if receiver in ready:
-            try:
-                message = receiver.recv()
-                if message == (child.KEPT,):
-                    return child.KEPT
-                on_progress(message)
-            except (EOFError, OSError):
-                sources.remove(receiver)
-            continue
-        if process.sentinel in ready:
-            return "ended"
-        if time.monotonic() >= deadline:
-            return None
-        on_progress(None)
-
-
-def _outcome(job: str, folder: Path, code: int | None, was_out_of_memory: bool) -> Outcome:
-    if code == 0:
-        endings = ("finished", "failed") if job == "measure" else ("failed",)
-        for event in reversed(read_journal(folder / "journal.jsonl")):
-            if event["event"] in endings and event.get("job", job) == job:
-                return Outcome(event["status"], event["reason"], code)
-        return Outcome("ok", None, code) if job != "measure" else Outcome("error", "ended without a result", code)
-    if code == -signal.SIGKILL and was_out_of_memory:
-        return Outcome("out_of_memory", "killed by the kernel, which was out of memory", code)
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return Outcome("crash", f"killed by {name}{hint}; see output.log", code)
-    return Outcome("crash", f"ended with exit code {code}; see output.log", code)
-
-
 def end_process(process: Any) -> None:
     """End a process and its group, see `end_processes`."""
     end_processes([process])
@@ -301,12 +297,3 @@ def _signal_group(pid: int | None, sign: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if pid is not None:
             os.killpg(pid, sign)
-
-
-def _kernel_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory since boot; 0 if it does not report them."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

@@ -168,13 +168,15 @@ class RayScheduler(Scheduler):
 
 def _compute(folder: str, token: str, parcel: transport.Parcel | None) -> tuple[bool, bytes | None]:
     """Compute a unit on a worker; return whether its files were there, and what it wrote if they were carried."""
+    # Ray counts processors and does not bind: without a number, each unit would use all of them.
+    threads = max(1, int(_ray().get_runtime_context().get_assigned_resources().get("CPU", 1)))
     if transport.is_here(Path(folder), token):
-        transport.run_unit(Path(folder), token)
+        transport.run_unit(Path(folder), token, threads)
         return True, None
     if parcel is None:
         return False, None
     with tempfile.TemporaryDirectory(prefix="runtime-matrix-") as scratch:
-        return True, transport.compute_here(parcel, token, Path(scratch))
+        return True, transport.compute_here(parcel, token, Path(scratch), threads)
 
 
 def _failure(error: Exception, where: str) -> JobState:

@@ -19,6 +19,7 @@ from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.launchers.launcher import MODULE
 
 ORDER_FILE = "unit.json"
+PARENT, THREADS = "RUNTIME_MATRIX_PARENT", "RUNTIME_MATRIX_THREADS"  # variables of the process of a unit
 _ARTIFACTS = "artifacts"  # stay where they were built
 _OUTCOMES = "outcome-"
 
@@ -48,24 +49,28 @@ def is_here(folder: Path, token: str) -> bool:
         return False
 
 
-def compute_here(content: Parcel, token: str, scratch: Path) -> bytes:
+def compute_here(content: Parcel, token: str, scratch: Path, threads: int) -> bytes:
     """Compute the unit in `scratch`, an empty folder, and return what it wrote as a tar archive."""
     results = scratch / "results"
     folder = results / "units" / content.name
     folder.mkdir(parents=True)
     _unpack(content.inputs, results)
-    given = set(_files(results))
+    given = _versions(results)
     order = {**content.order, "results": str(results)}
     (folder / ORDER_FILE).write_text(json.dumps(order), encoding="utf-8")
-    run_unit(folder, token)
-    written = [file for file in _files(results) if file not in given and file != folder / ORDER_FILE]
-    return _pack(results, [file for file in written if file.relative_to(results).parts[0] != _ARTIFACTS])
+    run_unit(folder, token, threads)
+    written = [file for file, version in _versions(results).items() if given.get(file) != version]
+    return _pack(results, [file for file in written if not _stays(file, results)])
 
 
-def run_unit(folder: Path, token: str) -> int:
-    """Run the process of a unit and return its exit code. It ends with this process, also if that is killed."""
+def run_unit(folder: Path, token: str, threads: int) -> int:
+    """Run the process of a unit and return its exit code. It ends with this process, also if that is killed.
+
+    `threads` are those of a cell that does not choose its own.
+    """
     command = [sys.executable, "-m", MODULE, str(folder), token]
-    process = subprocess.Popen(command, env={**os.environ, "RUNTIME_MATRIX_PARENT": str(os.getpid())})
+    own = {PARENT: str(os.getpid()), THREADS: str(threads)}
+    process = subprocess.Popen(command, env={**os.environ, **own})
     while True:
         try:
             return process.wait()
@@ -74,13 +79,25 @@ def run_unit(folder: Path, token: str) -> int:
 
 
 def deliver(archive: bytes, results: Path) -> None:
-    """Unpack what a unit wrote; its outcome last, because that counts once it is there."""
+    """Unpack what a unit wrote, unless it has an outcome; its own outcome last, because that counts once it is there."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        members = tar.getmembers()
-        members.sort(key=lambda member: Path(member.name).name.startswith(_OUTCOMES))
-        for member in members:
-            if not (results / member.name).exists():
+        members = sorted(tar.getmembers(), key=_is_outcome)
+        if members and _is_outcome(members[-1]) and not (results / members[-1].name).exists():
+            for member in members:
                 tar.extract(member, results, filter="data")
+
+
+def _is_outcome(member: tarfile.TarInfo) -> bool:
+    return Path(member.name).name.startswith(_OUTCOMES)
+
+
+def _stays(file: Path, results: Path) -> bool:
+    parts = file.relative_to(results).parts
+    return parts[0] == _ARTIFACTS or parts[-1] == ORDER_FILE
+
+
+def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in _files(folder)}
 
 
 def _files(path: Path) -> list[Path]:

@@ -41,11 +41,16 @@ def tree_cpu_s(proc: Path = _PROC) -> float:
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total_s = time.process_time() + ended.ru_utime + ended.ru_stime
-    for pid in descendants(proc=proc):
-        with suppress(OSError):  # the process has just ended
-            fields = (proc / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            total_s += sum(map(int, fields[11:15])) / _TICKS_PER_S  # user, system, and both of waited-for children
-    return total_s
+    return total_s + sum(cpu_of(pid, proc) or 0.0 for pid in descendants(proc=proc))
+
+
+def cpu_of(pid: int, proc: Path = _PROC) -> float | None:
+    """Return the CPU seconds of a process and of the children that it has waited for; None if it has ended."""
+    try:
+        fields = (proc / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICKS_PER_S  # user, system, and both of waited-for children
+    except (OSError, ValueError):
+        return None
 
 
 class TreeClock:

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.records.schema import (
     Status,
     typed,
 )
+from runtime_matrix.experiments.records.sharding import Sharding
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ def assemble(
         "fit": parts.last(Fit, "fit"),
         "overlap": parts.last(Overlap, "overlap"),
         "freed": parts.last(Freed, "freed"),
+        "shards": parts.last(Sharding, "shards"),
         "failures": parts.all(Failure, "failed", "no_reference"),
     }
     if parts.problem is not None and status == "ok":

@@ -30,7 +30,7 @@ _PRESETS = ("runtime", "runtime/weights", "runtime/placement")  # groups whose p
 _TARGET = re.compile(r"\btarget: *[\"']?([A-Za-z_][\w.]*:\w+)")
 _GPU_NAMES = ("index", "uuid")  # identify a card among identical ones
 _GPU_FACTS = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.mem", "power.limit")
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MEMORY_STEP = 8 * 2**30
 _SOURCE = Path(__file__).resolve().parents[2]  # in a checkout, the folder of the git repository
 _CODE = ("runtimes", "experiments", "conf")
@@ -94,7 +94,7 @@ def gpus() -> list[dict[str, str]]:
     parts = [[part.strip() for part in line.split(",")] for line in lines]
     # Other lines are messages, for example that there are no devices.
     cards = [dict(zip(names, values, strict=True)) for values in parts if len(values) == len(names)]
-    return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(_VISIBLE))]
+    return [{name: card[name] for name in _GPU_FACTS} for card in visible(cards, os.environ.get(VISIBLE))]
 
 
 def visible(cards: Sequence[dict[str, str]], chosen: str | None) -> list[dict[str, str]]:
@@ -137,6 +137,12 @@ def machine_facts(environment: Environment) -> JsonObject:
     facts = {key: value for key in _MACHINE if (value := getattr(environment, key)) is not UNSET}
     names = [gpu["name"] for gpu in environment.gpus]
     return facts | ({"gpus": names} if names else {})
+
+
+def machine_kind(environment: Environment) -> str:
+    """Return the processor's name and a digest of what machines of one kind have in common."""
+    digest = hashlib.sha256(json.dumps(machine_facts(environment), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{environment.processor or 'unknown processor'} {digest}"
 
 
 def machine_differences(there: JsonObject, here: Environment) -> list[str]:

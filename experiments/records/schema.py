@@ -15,20 +15,11 @@ from msgspec import UNSET, Struct, UnsetType
 from runtime_matrix.experiments.config.models import ModelShape
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.audit import Probe
+from runtime_matrix.experiments.records.sharding import Sharding
+from runtime_matrix.experiments.records.status import Status as Status
 
 SCHEMA_VERSION = 2  # version 1 had no types
 
-Status = Literal[
-    "ok",
-    "unsupported",  # by this machine or an installed package
-    "out_of_memory",
-    "timeout",
-    "crash",
-    "error",
-    "interrupted",
-    "wrong output",  # the timed tokens differ from the reference's
-    "invalid timing",  # work between the rounds, or a cached prompt
-]
 FAILED: frozenset[Status] = frozenset(get_args(Status)) - {"ok", "unsupported", "interrupted"}
 WRONG_OUTPUT: Literal["wrong output"] = "wrong output"
 INVALID_TIMING: Literal["invalid timing"] = "invalid timing"
@@ -320,6 +311,7 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     overlap: Overlap | None = None
     freed: Freed | None = None
     failures: list[Failure] = []
+    shards: Sharding | None = None  # None: nothing was sharded
 
     def entries(self) -> dict[str, Entry]:
         """Return the first grid point of each benchmark if it succeeded; no later one replaces it."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.cell import Cell, alike, baselines
+from runtime_matrix.experiments.cells.parts import is_merged
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
 from runtime_matrix.experiments.launchers.launcher import Scheduler, Unit, Unreachable
-from runtime_matrix.experiments.launchers.registry import LauncherChoice
+from runtime_matrix.experiments.launchers.registry import LOCAL, LauncherChoice
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.schema import Record, Sweep
 from runtime_matrix.experiments.records.store import check_writable
@@ -27,6 +28,7 @@ from runtime_matrix.experiments.sweeps.driver import Driver
 from runtime_matrix.experiments.sweeps.earlier_units import Earlier, earlier_units, only_sweep, write_missing_record
 from runtime_matrix.experiments.sweeps.measure import run_stamp, sweep_id
 from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
+from runtime_matrix.experiments.sweeps.shards import clear_shards
 from runtime_matrix.experiments.sweeps.unit_work import Part, UnitWork
 from runtime_matrix.experiments.tasks.task import QualityTask
 
@@ -36,8 +38,14 @@ _STEP_S = 0.5
 
 
 def launcher_of(cells: Sequence[Cell]) -> LauncherChoice:
-    """Return the launcher of a sweep. UserError if its cells have different ones."""
+    """Return the launcher of a sweep. UserError if its cells have different ones, or bind devices themselves."""
     first = cells[0].config.launcher
+    devices = cells[0].config.hw.devices
+    if devices is not None and first.name != LOCAL:
+        raise UserError(
+            f"hw.devices={devices} binds processes of one machine; with launcher={first.name} the scheduler gives each "
+            "its own: use launcher.cpus and launcher.gpus"
+        )
     if any(cell.config.launcher != first for cell in cells):
         names = ", ".join(sorted({cell.config.launcher.name for cell in cells}))
         raise UserError(f"a sweep has one launcher with one set of options; found {names}: choose one")
@@ -78,14 +86,17 @@ class _Sweep:
         self._run_id = run_stamp()
         self._planned = self._plans()
         self._parts: dict[str, Part] = {}
-        self._units = self._cell_units()
+        self._shards: list[Unit] = []
+        self._units = self._cell_units()  # in the order of the cells
         self._units += self._comparison_units()
+        self._units += self._shards
         self._records: dict[int, Record] = {}
 
     def run(self, deadline: Deadline) -> tuple[list[Record], bool]:
         jobs = self._jobs_of_earlier_commands()
         settle(self._results, self._ids_in(jobs))
         self._take_recorded(jobs)
+        self._clear_shards()
         left = [unit for unit in self._units if not self._is_recorded(unit)]
         work = UnitWork(self._cells, self._results, self._parts, self._planned, self._records, self._run_id, self._take)
         tries = self._cells[0].config.tries
@@ -115,9 +126,25 @@ class _Sweep:
             seen[planned.config_hash] += 1
             key = _digest(planned.config_hash, planned.code, str(seen[planned.config_hash]))
             is_timed = any(not isinstance(task, QualityTask) for task, _ in cell.config.benchmark.items())
+            shards = self._shard_units(index, f"{cell.label}-{key}") if is_merged(cell) else []
+            needs = tuple(shard.name for shard in shards)
             limit_s = _PROCESSES * cell.config.time_limit_s
-            cell_units.append(self._unit(f"{cell.label}-{key}", Part("cell", (index,)), (), is_timed, limit_s))
+            cell_units.append(self._unit(f"{cell.label}-{key}", Part("cell", (index,)), needs, is_timed, limit_s))
+            self._shards += shards
         return cell_units
+
+    def _shard_units(self, index: int, name: str) -> list[Unit]:
+        config = self._cells[index].config
+        return [
+            self._unit(
+                f"{name}-shard-{shard}-of-{config.shards}",
+                Part("shard", (index,), shard),
+                (),
+                is_timed=False,
+                limit_s=config.tries * config.time_limit_s,
+            )
+            for shard in range(config.shards)
+        ]
 
     def _comparison_units(self) -> list[Unit]:
         """Return a unit for each group of cells that are compared; it is never split."""
@@ -192,9 +219,15 @@ class _Sweep:
         for index, record in self._records.items():
             self._report(index, record, was_resumed=True)
 
+    def _clear_shards(self) -> None:
+        """Without `resume`, remove what earlier commands computed of shards."""
+        for cell in self._cells:
+            if is_merged(cell) and not cell.config.resume:
+                clear_shards(self._results, cell)
+
     def _is_recorded(self, unit: Unit) -> bool:
         part = self._parts[unit.name]
-        return part.kind == "cell" and part.cells[0] in self._records
+        return part.kind != "comparison" and part.cells[0] in self._records
 
     def _take(self, index: int, record: Record) -> None:
         self._report(index, record, was_resumed=False)

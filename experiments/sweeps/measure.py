@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -26,6 +27,7 @@ from runtime_matrix.experiments.records.schema import (
 from runtime_matrix.experiments.records.store import check_writable
 from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks, identity_of_cell, measure_cell
 from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
+from runtime_matrix.experiments.sweeps.shards import compute_shards
 
 
 def measure_cells(
@@ -73,7 +75,10 @@ def measure_cells(
                 record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
                 identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, place)
                 children.expect(cells[index + 1] if index + 1 < len(cells) else None)
-                record = measure_cell(cell, results / record_id, identity, children, progress, peaks)
+                record = measure_cell(
+                    *(cell, results / record_id, identity, children, progress, peaks),
+                    compute_shards=partial(compute_shards, cell, children, progress),
+                )
             records.append(record)
             if earlier is None and record.status == "ok":
                 last_s = time.monotonic() - start

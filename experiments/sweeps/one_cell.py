@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.parts import is_merged
 from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.execution.outcome import Outcome
 from runtime_matrix.experiments.execution.progress import Progress
-from runtime_matrix.experiments.execution.supervisor import Children, Outcome
+from runtime_matrix.experiments.execution.supervisor import Children
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
@@ -33,7 +35,9 @@ from runtime_matrix.experiments.records.schema import (
 )
 from runtime_matrix.experiments.records.store import write_record
 from runtime_matrix.experiments.records.unfinished import running
+from runtime_matrix.experiments.sweeps.merging import failed_shard, write_sharding
 from runtime_matrix.experiments.sweeps.reference import place_reference
+from runtime_matrix.experiments.sweeps.shards import remove_kept
 from runtime_matrix.experiments.tasks.registry import every_task
 
 
@@ -69,9 +73,18 @@ class HardwarePeaks:
 
 
 def measure_cell(
-    cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress, peaks: HardwarePeaks
+    cell: Cell,
+    folder: Path,
+    identity: CellIdentity,
+    children: Children,
+    progress: Progress,
+    peaks: HardwarePeaks,
+    compute_shards: Callable[[], object] = lambda: None,
 ) -> Record:
     """Measure a cell in `folder`, which is created, and return the record that was written; it names any failure.
+
+    A cell with shards is merged from what they have kept. `compute_shards` is called before, when the cell's check has
+    passed; a shard that is missing then, or failed, is the outcome of the cell.
 
     After a signal the record is written too, and KeyboardInterrupt is raised again; after `Ended` it is not written.
     """
@@ -83,13 +96,28 @@ def measure_cell(
             outcome = _timed("check", cell, folder, children, progress.on_message)
             if outcome.status == "ok":
                 peaks.write(cell, folder)
-                outcome = _jobs(cell, folder, identity, children, progress)
+                if is_merged(cell):
+                    compute_shards()
+                    outcome = _merge(cell, folder, identity, children, progress)
+                else:
+                    outcome = _jobs(cell, folder, identity, children, progress)
         except KeyboardInterrupt as stopped:
             if read_journal(folder / "journal.jsonl") and not isinstance(stopped, Ended):
                 reason = getattr(stopped, "reason", "interrupted by the user")
                 _write(folder, Outcome("interrupted", reason, None))
             raise
         return _write(folder, outcome)
+
+
+def _merge(cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress) -> Outcome:
+    """Run the cell with the responses of its shards, which are removed if that succeeds."""
+    results, start = Path(cell.config.results_dir), time.monotonic()
+    failed = failed_shard(results, cell)
+    outcome = failed or _jobs(cell, folder, identity, children, progress)
+    write_sharding(folder / "journal.jsonl", results, cell, time.monotonic() - start)
+    if outcome.status == "ok":
+        remove_kept(results, cell)
+    return outcome
 
 
 def _jobs(cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress) -> Outcome:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.data import calibration_path
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.execution.supervisor import Outcome
+from runtime_matrix.experiments.execution.outcome import Outcome
 from runtime_matrix.experiments.records.environment import environment_hash, packages
 from runtime_matrix.experiments.records.journal import plain
 from runtime_matrix.experiments.records.schema import CellIdentity

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
 from runtime_matrix.experiments.exporters.exporters import configured
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import (
@@ -25,6 +27,7 @@ from runtime_matrix.experiments.sweeps.after_sweep import compare_with_reference
 from runtime_matrix.experiments.sweeps.distributed import launcher_of, measure_distributed
 from runtime_matrix.experiments.sweeps.first_look import FirstLook
 from runtime_matrix.experiments.sweeps.measure import measure_cells
+from runtime_matrix.experiments.sweeps.one_shard import run_one_shard
 from runtime_matrix.runtimes.artifacts import prune
 
 
@@ -83,7 +86,12 @@ def _measure_here(
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
-    """Measure the cells, print the matrix, write the page, and return the exit code."""
+    """Measure the cells, print the matrix, write the page, and return the exit code; `shard=K`: see `one_shard`."""
+    if cells[0].config.shard is not None:
+        launcher = launcher_of(cells).name
+        if launcher != LOCAL:
+            raise UserError(f"shard={cells[0].config.shard} computes a shard here: leave out launcher={launcher}")
+        return run_one_shard(cells)
     outcome, results = sweep(cells), Path(cells[0].config.results_dir)
     if not outcome.is_whole:
         left = len(cells) - len(outcome.records)

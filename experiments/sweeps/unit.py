@@ -7,6 +7,7 @@ it knows the reason, and the sweep writes the record from the journal.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import shutil
 import signal
@@ -25,14 +26,15 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.execution import guard
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.execution.supervisor import Children
+from runtime_matrix.experiments.launchers.transport import PARENT, THREADS
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.schema import Site
 from runtime_matrix.experiments.sweeps import units
 from runtime_matrix.experiments.sweeps.after_sweep import compare_launches
 from runtime_matrix.experiments.sweeps.one_cell import Ended, HardwarePeaks, identity_of_cell, measure_cell
+from runtime_matrix.experiments.sweeps.shards import run_shard
 from runtime_matrix.experiments.timing.runner import Runner
 
-_PARENT = "RUNTIME_MATRIX_PARENT"  # the id of the process with which this one is to end
 _PR_SET_PDEATHSIG = 1
 _NOT_VISIBLE, _SIGNALLED = 4, 128 + signal.SIGTERM
 
@@ -71,7 +73,7 @@ def _end(*_: Any) -> None:
 
 def _end_with_parent() -> None:
     """Have the kernel end this process when its parent ends, if the parent asks for it."""
-    parent = os.environ.pop(_PARENT, None)
+    parent = os.environ.pop(PARENT, None)
     if parent is not None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != int(parent):
@@ -81,17 +83,24 @@ def _end_with_parent() -> None:
 def _compute(order: units.Order, started: units.Started) -> units.UnitOutcome:
     if Path(order.working_folder).is_dir():
         os.chdir(order.working_folder)
-    cells = [_planned(planned, Path(order.results)) for planned in order.cells]
+    threads = int(os.environ.get(THREADS, len(started.cores)))
+    cells = [_planned(planned, Path(order.results), threads) for planned in order.cells]
     with Progress(len(cells), cells[0].config.progress) as progress:
         if order.kind == "comparison":
             return _compare(order, cells, progress)
         children = Children(cells[0].config.launch, {str(cells[0].facts.model_type)}, cells[0].threads)
         with closing(children):
+            if order.shard is not None:
+                record = run_shard(cells[0], *order.shard, children, progress)
+                return units.UnitOutcome(status=record.status, reason=record.reason)
             return _measure(order, started, cells[0], children, progress)
 
 
-def _planned(planned: units.PlannedCell, results: Path) -> Cell:
-    """Return the cell as it is here. UserError if it is another one, because files or sources differ."""
+def _planned(planned: units.PlannedCell, results: Path, threads: int) -> Cell:
+    """Return the cell as it is here, with as many threads if it does not choose its own.
+
+    UserError if it is another one, because files or sources differ.
+    """
     resolved = planned.resolved
     if Path(str(resolved["results_dir"])).resolve() != results:  # this node does not see the sweep's folder
         resolved = {**resolved, "results_dir": str(results), "artifacts_dir": str(results / "artifacts")}
@@ -100,7 +109,9 @@ def _planned(planned: units.PlannedCell, results: Path) -> Cell:
         raise UserError("the model, the data or a preset differs from those where the sweep was started")
     if cell.code.digest != planned.code:
         raise UserError("the sources differ from those where the sweep was started: install the same version")
-    return cell
+    hw = cell.config.hw
+    bound = dataclasses.replace(hw, threads=hw.threads or threads)
+    return dataclasses.replace(cell, config=dataclasses.replace(cell.config, hw=bound))
 
 
 def _measure(

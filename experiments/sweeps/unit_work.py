@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.parts import is_merged, shard_folder, shard_folders
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.launchers.launcher import JobState, Unit
 from runtime_matrix.experiments.records.environment import environment
@@ -21,7 +22,9 @@ from runtime_matrix.experiments.records.store import SPEED_FILE, read_speed, wri
 from runtime_matrix.experiments.sweeps import units
 from runtime_matrix.experiments.sweeps.after_sweep import candidates_of
 from runtime_matrix.experiments.sweeps.driver import Ending
+from runtime_matrix.experiments.sweeps.merging import failed_shard, write_sharding
 from runtime_matrix.experiments.sweeps.one_cell import identity_of_cell, write_failure
+from runtime_matrix.experiments.sweeps.shards import is_done, remove_kept
 from runtime_matrix.experiments.timing.interleave import speed_content
 from runtime_matrix.experiments.timing.runner import Runner
 
@@ -32,6 +35,7 @@ class Part:
 
     kind: units.Kind
     cells: tuple[int, ...]
+    shard: int | None = None
 
 
 class UnitWork:
@@ -51,6 +55,7 @@ class UnitWork:
         self._records, self._run_id, self._on_record = records, run_id, on_record
         self._versions = environment().versions
         self._has_any_started = False
+        self._failed_shards: dict[int, Ending] = {}  # the first of each cell
 
     def prepare(self, unit: Unit) -> bool:
         part = self._parts[unit.name]
@@ -61,6 +66,15 @@ class UnitWork:
                 return False
             planned = [replace(self._planned[index], record_id=record.record_id) for index, record in pairs]
             inputs = [f"{record.record_id}/record.json" for _, record in pairs]
+        elif part.kind == "shard":
+            folder = self._shard_folder(part)
+            if is_done(folder):
+                return False
+            inputs = [str(folder.relative_to(self._results))] if folder.exists() else []
+        elif is_merged(cell := self._cells[part.cells[0]]):
+            if self._fail_for_shards(unit, part.cells[0]):
+                return False
+            inputs = [str(folder.relative_to(self._results)) for folder in shard_folders(self._results, cell)]
         order = units.Order(
             token=unit.token,
             kind=part.kind,
@@ -70,9 +84,29 @@ class UnitWork:
             run_id=self._run_id,
             cells=planned,
             has_whole_node=unit.is_timed,
+            shard=None if part.shard is None else (part.shard, self._cells[part.cells[0]].config.shards),
             inputs=inputs,
         )
         units.write_order(unit.folder, order)
+        return True
+
+    def _shard_folder(self, part: Part) -> Path:
+        cell = self._cells[part.cells[0]]
+        assert part.shard is not None
+        return shard_folder(self._results, cell, part.shard, cell.config.shards)
+
+    def _fail_for_shards(self, unit: Unit, index: int) -> bool:
+        """Write the record of a cell one of whose shards failed, with its status and reason; False if none did."""
+        cell = self._cells[index]
+        ending = self._failed_shards.get(index)
+        if ending is None and (failed := failed_shard(self._results, cell)) is not None:
+            ending = Ending(failed.status, failed.reason)
+        if ending is None:
+            return False
+        folder = self._new_folder(unit, index)
+        write_sharding(folder / "journal.jsonl", self._results, cell, 0.0)
+        self._records[index] = write_failure(folder, ending.status, ending.reason)
+        self._on_record(index, self._records[index])
         return True
 
     def _to_compare(self, part: Part) -> list[tuple[int, Record]]:
@@ -126,8 +160,15 @@ class UnitWork:
         part = self._parts[unit.name]
         if part.kind == "cell":
             index = part.cells[0]
-            self._records[index] = self._record(unit, index, ending)
-            self._on_record(index, self._records[index])
+            self._records[index] = record = self._record(unit, index, ending)
+            if record.status == "ok" and is_merged(self._cells[index]):
+                remove_kept(self._results, self._cells[index])  # a node may have merged copies
+            self._on_record(index, record)
+        elif part.kind == "shard":
+            if ending.status != "ok":
+                count = self._cells[part.cells[0]].config.shards
+                reason = f"shard {part.shard} of {count}: {ending.reason}"
+                self._failed_shards.setdefault(part.cells[0], Ending(ending.status, reason))
         elif ending.status != "ok":
             self._note_in_comparison(unit, ending)
 
@@ -137,14 +178,16 @@ class UnitWork:
         if outcome is not None and outcome.record_id is not None:
             path = self._results / outcome.record_id / "record.json"
             return read_record(json.loads(path.read_text(encoding="utf-8")))
-        record_id = self._planned[index].record_id
-        folder = next(iter(self._unrecorded(index)), None)
-        if folder is None:
-            number = 1 + len(units.tries(self._results, record_id))
-            folder = self._results / units.try_id(record_id, number)
-            folder.mkdir()
-            Journal(folder / "journal.jsonl").write("cell", cell=self._identity(unit, index, folder.name))
+        folder = next(iter(self._unrecorded(index)), None) or self._new_folder(unit, index)
         return write_failure(folder, ending.status, ending.reason)
+
+    def _new_folder(self, unit: Unit, index: int) -> Path:
+        """Return a new folder for the record of a cell whose unit did not begin to measure."""
+        record_id = self._planned[index].record_id
+        folder = self._results / units.try_id(record_id, 1 + len(units.tries(self._results, record_id)))
+        folder.mkdir()
+        Journal(folder / "journal.jsonl").write("cell", cell=self._identity(unit, index, folder.name))
+        return folder
 
     def _unrecorded(self, index: int) -> list[Path]:
         """Return the folders of the cell's tries that have a journal and no record."""

@@ -27,6 +27,7 @@ from runtime_matrix.experiments.judges.judge import LocalModel
 from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.measurement.clocks import StepTimer
 from runtime_matrix.experiments.measurement.cpu_apart import CpuApart
+from runtime_matrix.experiments.sandbox.kept_programs import KeptPrograms
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.runtimes.base import Runtime, Traits
 
@@ -216,6 +217,11 @@ class Bench(Protocol):
 
     def write_verdicts(self, entry: OpenEntry, verdicts: Iterable[object]) -> str:
         """Write one JSON line per verdict beside the items; return the file's name."""
+        ...
+
+    @property
+    def kept_programs(self) -> KeptPrograms | None:
+        """What programs of shards gave; None where nothing is sharded."""
         ...
 
     @property

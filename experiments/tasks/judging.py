@@ -15,6 +15,7 @@ from runtime_matrix.experiments.problems.loading import Problem
 from runtime_matrix.experiments.sandbox.checks import plan_checks, verdict_is_inside
 from runtime_matrix.experiments.sandbox.interpreter_pool import InterpreterPool
 from runtime_matrix.experiments.sandbox.interpreters import unsupported
+from runtime_matrix.experiments.sandbox.kept_programs import calls_key
 from runtime_matrix.experiments.sandbox.outputs import Outputs
 from runtime_matrix.experiments.sandbox.pool import Pool
 from runtime_matrix.experiments.sandbox.program import Program, Verdict
@@ -87,6 +88,7 @@ class Judge:
         self._pool = stack.enter_context(_pool(language, workers, options))
         path = bench.artifacts / "verdicts.sqlite" if use_cache else None
         self._cache = VerdictCache(path, limits, early_stop, self._pool.versions)
+        self._shards = bench.kept_programs
         stack.callback(self._cache.close)
         self._problems = with_cases(problems, self._pool, bench.artifacts / "expected-outputs.sqlite")
         own = {problem.id: reference_program(problem) for problem in self._problems}
@@ -129,11 +131,20 @@ class Judge:
 
     def outputs(self, calls: Sequence[Call]) -> list[Outputs]:
         """Return what each program returns for its inputs."""
-        futures = [
-            self._pool.outputs(call.code, call.entry_point, call.inputs, self._limits.of(self._problems[call.item].id))
-            for call in calls
-        ]
-        return [future.result() for future in futures]
+        keys = [calls_key(call.code, call.entry_point, call.inputs) for call in calls]
+        known = [self._shards.outputs(key) if self._shards is not None else None for key in keys]
+        running = {
+            at: self._pool.outputs(
+                call.code, call.entry_point, call.inputs, self._limits.of(self._problems[call.item].id)
+            )
+            for at, call in enumerate(calls)
+            if known[at] is None
+        }
+        for at, future in running.items():
+            known[at] = result = future.result()
+            if self._shards is not None:
+                self._shards.keep_outputs(keys[at], result)
+        return [outputs for outputs in known if outputs is not None]
 
     def figures(self) -> Mapping[str, object]:
         """Return the sandbox's layers, what it ran with, and the use of the verdict cache."""
@@ -155,7 +166,16 @@ class Judge:
 
     def _judged(self, item: int, program: Program) -> Verdict | Future[Verdict]:
         limits = self._limits.of(self._problems[item].id)
-        return self._cache.get(program, limits.cpu_s) or self._pool.submit(program, limits)
+        if self._shards is None:
+            return self._cache.get(program, limits.cpu_s) or self._pool.submit(program, limits)
+        if (known := self._shards.verdict(program)) is not None:
+            return known
+        if (cached := self._cache.get(program, limits.cpu_s)) is not None:
+            self._shards.keep_verdict(program, cached)
+            return cached
+        running = self._pool.submit(program, limits)
+        self._shards.when_ended(program, running)
+        return running
 
     def _known(self, item: int, text: str, fresh: list[tuple[Program, Verdict]]) -> Verdict:
         program, verdict = self._started[item, text]

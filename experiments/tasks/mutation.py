@@ -91,6 +91,10 @@ class Mutation(QualityTask[MutationConfig]):
                 raise UserError(f"{self.path(config)}: {problem.id!r} has no reference solution that could be changed")
 
     @override
+    def count(self, config: MutationConfig) -> int | None:
+        return len(self._problems(config))
+
+    @override
     def run(self, bench: Bench, entry: OpenEntry, config: MutationConfig, point: str) -> None:
         problems = self._problems(config)
         with ExitStack() as stack:

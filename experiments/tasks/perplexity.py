@@ -87,6 +87,10 @@ class Perplexity(QualityTask[PerplexityConfig]):
         return {self.name: overlap.paragraphs(read_text(self.path(config), config.max_bytes))}
 
     @override
+    def count(self, config: PerplexityConfig) -> int | None:
+        return None  # the windows depend on the tokenizer
+
+    @override
     def run(self, bench: Bench, entry: OpenEntry, config: PerplexityConfig, point: str) -> None:
         text = bench.require_text()
         content = read_text(self.path(config), config.max_bytes)

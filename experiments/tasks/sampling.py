@@ -1,4 +1,7 @@
-"""A random sample of a benchmark's items, stratified by subject: the same for all cells of a sweep."""
+"""Which items of a benchmark are run: a random sample, stratified by subject, and of these a shard's part.
+
+Both are the same for all cells of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.config.validate import least
+from runtime_matrix.experiments.config.validate import least, outside_identity
 from runtime_matrix.experiments.tasks.task import QualityTask, Task
 
 SAMPLE_OF = "sample_of"  # parameter of an entry: how many items there were
@@ -24,12 +27,28 @@ class Identified(Protocol):
 Item = TypeVar("Item", bound=Identified)
 
 
+class EmptyPartError(Exception):
+    """A shard has no item of a benchmark."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The items of shard `index`, counted from 0, of `count` shards."""
+
+    index: int
+    count: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """The options that a benchmark inherits if its items can be drawn; `sample=N seed=S` of the cell sets them."""
+    """The options that a benchmark inherits if its items can be drawn; `sample=N seed=S` of the cell sets them.
+
+    Such a benchmark can be sharded, because `sampled` also deals its items to shards.
+    """
 
     sample: int | None = least(1, default=None)  # items; None: all
     sample_seed: int = least(0, identity=False, default=0)  # the cell's seed, which is part of its identity
+    part: Part | None = outside_identity(default=None)  # set in the process of a shard only
 
 
 def sampled(
@@ -37,9 +56,29 @@ def sampled(
 ) -> list[Item]:
     """Return the drawn items in their order; all of them without `sample`, or if there are no more.
 
-    Each subject has its proportional share, and at least one item if the sample has as many. The draw depends on the
-    benchmark's name, the seed, the ids and the subjects: neither on the order nor on the runtime.
+    In a shard, only those of its part; EmptyPartError if it has none. Each subject has its proportional share, and at
+    least one item if the sample has as many. The draw depends on the benchmark's name, the seed, the ids and the
+    subjects: neither on the order nor on the runtime.
     """
+    drawn = _drawn(items, options, benchmark, subject)
+    return drawn if options.part is None else dealt(drawn, options.part, benchmark)
+
+
+def dealt(items: Sequence[Item], part: Part, benchmark: str) -> list[Item]:
+    """Return the items of a part in their order. Sizes of parts differ by one at most; EmptyPartError for none.
+
+    Which part has an item depends on the benchmark's name and the ids, not on the order of the items.
+    """
+    ordered = sorted(items, key=lambda item: _rank(f"{benchmark} is dealt", 0, item.id))
+    own = {item.id for item in ordered[part.index :: part.count]}
+    if not own:
+        raise EmptyPartError(f"shard {part.index} of {part.count} has none of the {len(items)} items of {benchmark}")
+    return [item for item in items if item.id in own]
+
+
+def _drawn(
+    items: Sequence[Item], options: SampleOptions, benchmark: str, subject: Callable[[Item], str] | None
+) -> list[Item]:
     if options.sample is None or options.sample >= len(items):
         return list(items)
     ordered = sorted(items, key=lambda item: _rank(benchmark, options.sample_seed, item.id))

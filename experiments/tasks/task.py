@@ -90,6 +90,13 @@ class Task(ABC, Generic[C]):
     def run(self, bench: Bench, entry: OpenEntry, config: C, point: str) -> None:
         """Measure one grid point and write figures, samples and items into `entry`."""
 
+    def respond(self, bench: Bench, entry: OpenEntry, config: C, point: str) -> None:
+        """Compute the responses of a shard's part of the items; called in shards instead of `run`.
+
+        Of the figures, only those of the work done are used. Override it if `run` fails for a few items.
+        """
+        self.run(bench, entry, config, point)
+
     def write_reference(self, bench: ReferenceBench, config: C) -> None:
         """Write what `run` needs from the loaded reference into the cell's folder."""
 
@@ -184,6 +191,11 @@ class QualityTask(Task[C]):
     def texts(self, config: C) -> Mapping[str, Sequence[Texts]]:
         """Return the texts of the test items by set name, to check their overlap with training and calibration text."""
         return {}
+
+    def count(self, config: C) -> int | None:
+        """Return the number of items; None if it is known only with a loaded tokenizer."""
+        texts = self.texts(config)
+        return len(texts[self.name]) if self.name in texts else None
 
 
 def percent_of_reference(score: Score, title: str) -> Metric:

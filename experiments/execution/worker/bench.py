@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.parts import is_shard
 from runtime_matrix.experiments.config.adapters import AdapterFacts
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
@@ -47,6 +48,7 @@ from runtime_matrix.experiments.measurement.energy import EnergyMeter
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler
 from runtime_matrix.experiments.measurement.utilisation import UtilisationMeter
 from runtime_matrix.experiments.records.journal import read_journal
+from runtime_matrix.experiments.sandbox.kept_programs import KeptPrograms
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.tasks.bench import Answers, Figures, OnText, OpenEntry, PhasePeak
 from runtime_matrix.runtimes.base import Engine, Runtime, Traits, Unsupported
@@ -80,6 +82,8 @@ class CellBench:
     meter: PeakMeter
     report: Callable[[int, int], None]  # (done, total)
     opened: ExitStack  # closes what was loaded
+    kept_programs: KeptPrograms | None = None  # of shards
+    counted: dict[str, int] = field(default_factory=dict)  # in a shard: items by test case, which are not written
     timer: BenchmarkFixture | None = None  # of the running test
     running: str = ""  # the benchmark's test case
     is_loaded: bool = False
@@ -296,7 +300,13 @@ class CellBench:
         return cpu_since("children" if isinstance(self.engine, RequestRuntime) else "threads")
 
     def write_items(self, entry: OpenEntry, items: Iterable[Any]) -> None:
-        """Write one JSON line per item into the grid point's file, and name the file in the entry."""
+        """Write one JSON line per item into the grid point's file, and name the file in the entry.
+
+        In a shard the items are only counted: the cell that merges has all of them.
+        """
+        if is_shard(self.cell):
+            self.counted[self.running] = sum(1 for _ in items)
+            return
         point = f"-{entry.case}" if entry.case else ""
         path = self.folder / f"items-{entry.benchmark}{point}.jsonl"
         _write_lines(path, items)

@@ -127,7 +127,9 @@ def _misfit(hw: HwConfig, devices: Sequence[tuple[str, float]]) -> str | None:
     """Return what is needed and what was found; None if the profile matches. `devices` are (name, GB)."""
     needs = hw.requires
     names = ", ".join(f"{name} with {size:.0f} GB" for name, size in devices) or "no CUDA device"
-    if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < needs.devices:
+    # A process that is bound to one of `hw.devices` sees only that one.
+    least = needs.devices if hw.devices is None else min(1, needs.devices)
+    if (hw.device == "cuda" and not devices) or len(_fitting(hw, devices)) < least:
         return f"{_needed(hw, bool(devices))}; found {names}"
     return None
 

@@ -1,8 +1,9 @@
-"""The six jobs of a cell, each in its own process. A record needs only `measure`.
+"""The seven jobs of a cell, each in its own process. A record needs only `measure`.
 
 `check`: whether the machine has what the runtime needs. `hardware_peak`: copy bandwidth and matrix rates.
 `reference`: the reference's outputs that the benchmarks compare with. `measure`: the benchmarks, under pytest.
-`replay`: the timed tokens, scored by the reference. `profile`: where the time goes, on demand and never timed.
+`shard`: the responses to a part of the items, which `measure` merges. `replay`: the timed tokens, scored by the
+reference. `profile`: where the time goes, on demand and never timed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import dataclasses
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.parts import is_shard
 from runtime_matrix.experiments.config.program import drop_second_name
 from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.evaluation import interruption
+from runtime_matrix.experiments.execution import binding
+from runtime_matrix.experiments.execution.binding import Binding
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Replay
 from runtime_matrix.experiments.tasks.bench import ReferenceBench
@@ -47,7 +52,7 @@ def main(
     """Run one job and exit the process; the outcome is in the journal, or in the exit code after a crash.
 
     `variables`: the environment. `argument`: the dtypes of `hardware_peak`; for `measure` a connection from which
-    further cells may come.
+    further cells may come; for `shard` its Binding.
     """
     isolate(folder / "output.log")
     _set_environment(variables)
@@ -58,6 +63,8 @@ def main(
             _hardware_peak(cell, folder, argument or ("float32",))
         elif job == "measure":
             _measure(cell, folder, progress, argument)
+        elif job == "shard":
+            _shard(cell, folder, progress, argument)
         else:
             jobs = {"check": _check, "reference": _reference, "replay": _replay, "profile": _profile}
             jobs[job](cell, folder, progress)
@@ -153,6 +160,23 @@ def _measure(cell: Cell, folder: Path, progress: Connection | None, orders: Conn
             plugin = plugin.followed_by(following, its_folder)
 
 
+def _shard(cell: Cell, folder: Path, progress: Connection | None, bound: Binding) -> None:
+    """Compute a shard's part of the items, without the benchmarks that an earlier attempt has finished."""
+    from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
+    from runtime_matrix.experiments.execution.worker.sharding import without_done
+
+    binding.apply(bound)
+    _check(cell, folder, progress)
+    left = without_done(cell, folder)
+    with closing(CellPlugin(left, folder, progress)) as plugin:
+        if left.config.benchmark.options:
+            _run_benchmarks(left, folder, plugin)
+        else:
+            plugin.journal.write("finished", status="ok", reason=None)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    plugin.journal.write("shard_end", cpu_s=sum(part.ru_utime + part.ru_stime for part in used))
+
+
 def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
     import pytest
 
@@ -169,9 +193,11 @@ def _run_benchmarks(cell: Cell, folder: Path, plugin: CellPlugin) -> None:
     code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see output.log")
-    plugin.write_probe()
-    if cell.facts.has_tokenizer:  # after all measurements of time and memory
+    if not cell.config.shard:  # of the shards, the first one tells of all
+        plugin.write_probe()
+    if cell.facts.has_tokenizer and not is_shard(cell):  # after all measurements of time and memory
         plugin.journal.write("overlap", overlap_of(cell))
+    plugin.parts.write_end(plugin.journal)
     plugin.journal.write("finished", status=plugin.status, reason=plugin.reason)
 
 

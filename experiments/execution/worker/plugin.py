@@ -18,6 +18,7 @@ from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.execution.worker import declared, device, loading
 from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
 from runtime_matrix.experiments.execution.worker.freed import FreedMemory
+from runtime_matrix.experiments.execution.worker.sharding import PartsOfCell
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
 from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
@@ -70,6 +71,7 @@ class CellPlugin:
         self._opened = ExitStack()  # closes what was loaded
         self._benchmark = ""  # the running one
         self._start = time.perf_counter()
+        self.parts = PartsOfCell(cell, folder, self._opened)
 
     @pytest.hookimpl(tryfirst=True)  # before conftest.py, which would otherwise compose a cell
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -92,18 +94,28 @@ class CellPlugin:
         if report.when == "call" or (report.when == "setup" and not report.passed):
             self._note(item, call, report)
 
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Count the time of benchmarks that are not sharded, apart from that of merging."""
+        with self.parts.timed(_benchmark_of(item.nodeid)):
+            yield
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Report the benchmark that starts."""
-        self._benchmark = nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
+        self._benchmark = _benchmark_of(nodeid)
         self.tell("benchmark", self._benchmark)
 
-    def bench(self) -> CellBench:
-        """Return the bench of the cell; its runtime is loaded now, unless cached responses may make it unnecessary."""
+    def bench(self, benchmark: str = "") -> CellBench:
+        """Return the bench of the cell for a benchmark.
+
+        Its runtime is loaded now, unless known responses may make it unnecessary.
+        """
         if self._bench is None:
             self._bench = self._make()
             if self.cell.config.batch is not None:  # token budgets can be measured only with a loaded runtime
                 self._bench.cell = self._fitted(self._bench)
-        if not self.cell.uses_responses:
+        self.parts.enter(self._bench, benchmark)
+        if not (self.cell.uses_responses or self.parts.may_need_no_model(benchmark)):
             assert self._bench.engine
         return self._bench
 
@@ -124,7 +136,7 @@ class CellPlugin:
         """Return the plugin of a cell with another adapter, which takes over what was loaded."""
         assert self._bench is not None
         following = CellPlugin(cell, folder, self._progress, self._bench.loaded)
-        following._opened = self._opened.pop_all()
+        following._opened.push(self._opened.pop_all())
         self._bench = None
         return following
 
@@ -286,10 +298,14 @@ class CellPlugin:
         result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )
-        self.journal.write("benchmark", result)
+        self.journal.write("benchmark", self.parts.merged(result), **self.parts.counted(self._bench))
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()
+
+
+def _benchmark_of(nodeid: str) -> str:
+    return nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
 
 
 def _whole(size: float | None) -> int | None:

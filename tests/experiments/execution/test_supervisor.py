@@ -33,7 +33,7 @@ def test_a_slow_start_of_the_server_is_shown_as_progress(monkeypatch: pytest.Mon
 
     children = Children("fork", set(), 1)
     monkeypatch.setattr(children._context, "Process", Starting, raising=False)
-    monkeypatch.setattr(supervise, "_TICK_S", 0.001)
+    monkeypatch.setattr(supervise, "TICK_S", 0.001)
     children.wait_for_server(hear)
     assert len(ticks) >= 3
     assert set(ticks) == {None}

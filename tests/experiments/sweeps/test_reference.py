@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
-from runtime_matrix.experiments.execution.supervisor import Outcome
+from runtime_matrix.experiments.execution.outcome import Outcome
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.schema import CellIdentity, Sweep
 from runtime_matrix.experiments.sweeps.one_cell import identity_of_cell

@@ -20,7 +20,15 @@ from runtime_matrix.experiments.records.item import Item as Answered
 from runtime_matrix.experiments.statistics.descriptive import standard_error
 from runtime_matrix.experiments.tasks import multiple_choice, questions
 from runtime_matrix.experiments.tasks.registry import benchmarks
-from runtime_matrix.experiments.tasks.sampling import SampleOptions, allocation, sample_parameters, sampled
+from runtime_matrix.experiments.tasks.sampling import (
+    EmptyPartError,
+    Part,
+    SampleOptions,
+    allocation,
+    dealt,
+    sample_parameters,
+    sampled,
+)
 from runtime_matrix.experiments.tasks.task import QualityTask
 
 
@@ -161,3 +169,31 @@ def test_a_sample_of_all_of_mmlu_has_every_subject(data_folder: Path) -> None:
     assert len(drawn) == 1000
     assert len(counts) == 57
     assert all(abs(counts[name] - 1000 * size / 14042) <= 1 for name, size in sizes.items())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_items_are_dealt_evenly_in_their_order_and_each_once(count: int) -> None:
+    parts = [dealt(ITEMS, Part(index, count), "code") for index in range(count)]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sorted((item.id for part in parts for item in part), key=int) == [item.id for item in ITEMS]
+    for part in parts:
+        assert part == [item for item in ITEMS if item in part]
+
+
+def test_parts_depend_on_ids_alone() -> None:
+    part, shuffled = Part(1, 3), random.Random(0).sample(ITEMS, len(ITEMS))
+    assert {item.id for item in dealt(ITEMS, part, "code")} == {item.id for item in dealt(shuffled, part, "code")}
+    assert dealt(ITEMS, part, "code") != dealt(ITEMS, part, "extractive_qa")
+
+
+def test_a_part_is_of_the_drawn_items() -> None:
+    options = SampleOptions(sample=20, sample_seed=3)
+    drawn = sampled(ITEMS, options, "code")
+    parts = [sampled(ITEMS, replace(options, part=Part(index, 2)), "code") for index in range(2)]
+    assert [len(part) for part in parts] == [10, 10]
+    assert {item.id for part in parts for item in part} == {item.id for item in drawn}
+
+
+def test_a_part_without_items_is_an_error_of_its_own() -> None:
+    with pytest.raises(EmptyPartError, match="shard 2 of 3 has none of the 2 items of code"):
+        dealt(ITEMS[:2], Part(2, 3), "code")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +66,12 @@ def test_a_profile_matches_or_is_refused(name: str, devices: list[tuple[str, flo
     assert (misfit is None) == fits
     if misfit and not devices:
         assert misfit == "1 CUDA device named 4090 with 24 GB; found no CUDA device"
+
+
+def test_a_process_bound_to_one_card_of_a_profile_with_two_needs_to_see_one() -> None:
+    bound = replace(profile("kaggle_t4x2"), devices=2)
+    assert _misfit(bound, [("Tesla T4", 15.8)]) is None
+    assert _misfit(bound, [("NVIDIA H200", 150.8)]) is not None
 
 
 def test_the_card_that_matches_the_profile_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
