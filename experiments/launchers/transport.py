@@ -79,7 +79,7 @@ def run_unit(folder: Path, token: str, threads: int) -> int:
 
 
 def deliver(archive: bytes, results: Path) -> None:
-    """Unpack what a unit wrote, unless it has an outcome; its own outcome last, because that counts once it is there."""
+    """Unpack what a unit wrote, unless it has an outcome; the outcome is last, because it counts once it is there."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = sorted(tar.getmembers(), key=_is_outcome)
         if members and _is_outcome(members[-1]) and not (results / members[-1].name).exists():

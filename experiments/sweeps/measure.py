@@ -38,8 +38,8 @@ def measure_cells(
 ) -> list[Record]:
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
-    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder, and
-    for a launcher other than `local`.
+    No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
+    and for a launcher other than `local`.
     """
     launcher = cells[0].config.launcher.name
     if launcher != LOCAL:
