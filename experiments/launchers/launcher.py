@@ -56,6 +56,12 @@ class Scheduler(ABC):
     most_jobs: int = 1000  # submitted at a time
     settle_s: float = 15.0  # until what a node has written is visible here: NFS keeps names for some seconds
 
+    exclusive: str = "timed"  # which units have a node to themselves: timed, all or none
+
+    def is_alone(self, unit: Unit) -> bool:
+        """Return whether nothing else is scheduled on the node of the unit."""
+        return self.exclusive == "all" or (self.exclusive == "timed" and unit.is_timed)
+
     @abstractmethod
     def submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, str]]:
         """Start the units and yield each with the id of its job, as soon as that is known.

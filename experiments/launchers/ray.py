@@ -69,7 +69,7 @@ class RayScheduler(Scheduler):
     """Tasks of Ray. A worker that cannot see the unit's folder is given its files, and returns what it wrote."""
 
     def __init__(self, config: RayConfig, results: Path):
-        self._config, self._results = config, results
+        self._config, self._results, self.exclusive = config, results, config.exclusive
         self.poll_s, self.patience_s = config.poll_s, config.patience_s
         self._numbers = itertools.count(1)
         self._tasks: dict[str, tuple[Unit, Any]] = {}  # the reference of each job's result
@@ -112,9 +112,8 @@ class RayScheduler(Scheduler):
 
     def _resources(self, unit: Unit) -> dict[str, Any]:
         config = self._config
-        is_alone = config.exclusive == "all" or (config.exclusive == "timed" and unit.is_timed)
         # All processors of a node: nothing else is scheduled on it. Where nodes differ, the largest ones are used.
-        cpus = self._most.get("CPU", 0.0) if is_alone else float(config.cpus)
+        cpus = self._most.get("CPU", 0.0) if self.is_alone(unit) else float(config.cpus)
         gpus = config.gpus if config.gpus is not None else int(unit.wants_gpu)
         wanted = {"CPU": cpus, "GPU": float(gpus), **config.resources}
         for name, amount in wanted.items():

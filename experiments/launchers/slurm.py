@@ -50,11 +50,11 @@ class SlurmConfig:
     poll_s: float = least(0.1, default=5.0)
     patience_s: float = least(0, default=600.0)
 
-    def options(self, is_timed: bool, wants_gpu: bool) -> dict[str, str | bool]:
-        """Return the options of sbatch for a kind of units; True is a flag."""
+    def options(self, is_alone: bool, wants_gpu: bool) -> dict[str, str | bool]:
+        """Return the options of sbatch for units that have a node to themselves or not; True is a flag."""
         gpus = self.gpus if self.gpus is not None else int(wants_gpu)
         options: dict[str, str | bool] = {"no-requeue": True}  # a lost unit is submitted again by the command
-        if self.exclusive == "all" or (self.exclusive == "timed" and is_timed):
+        if is_alone:
             options |= {"exclusive": True, "mem": "0"}  # with all of the node's memory
         else:
             options["cpus-per-task"] = str(self.cpus)
@@ -92,21 +92,21 @@ class SlurmScheduler(Scheduler):
     """Jobs of Slurm. Their ids are those of squeue, as in 12 or 12_3."""
 
     def __init__(self, config: SlurmConfig, folder: Path):
-        self._config, self._folder = config, folder
+        self._config, self._folder, self.exclusive = config, folder, config.exclusive
         self.poll_s, self.patience_s, self.most_jobs = config.poll_s, config.patience_s, config.jobs
 
     @override
     def submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, str]]:
-        for (is_timed, wants_gpu, minutes), group in itertools.groupby(sorted(units, key=self._kind), key=self._kind):
+        for (is_alone, wants_gpu, minutes), group in itertools.groupby(sorted(units, key=self._kind), key=self._kind):
             alike = list(group)
             for start in range(0, len(alike), _LARGEST_ARRAY):
-                yield from self._submit(alike[start : start + _LARGEST_ARRAY], is_timed, wants_gpu, minutes)
+                yield from self._submit(alike[start : start + _LARGEST_ARRAY], is_alone, wants_gpu, minutes)
 
     def _kind(self, unit: Unit) -> tuple[bool, bool, int]:
-        return unit.is_timed, unit.wants_gpu, self._config.time or math.ceil(unit.limit_s / 60)
+        return self.is_alone(unit), unit.wants_gpu, self._config.time or math.ceil(unit.limit_s / 60)
 
     def _submit(
-        self, units: Sequence[Unit], is_timed: bool, wants_gpu: bool, minutes: int
+        self, units: Sequence[Unit], is_alone: bool, wants_gpu: bool, minutes: int
     ) -> Iterator[tuple[Unit, str]]:
         import submitit
         from submitit.core.utils import FailedJobError
@@ -117,7 +117,7 @@ class SlurmScheduler(Scheduler):
             time=minutes,
             array_parallelism=self._config.jobs,
             setup=list(self._config.setup) or None,
-            additional_parameters=self._config.options(is_timed, wants_gpu),
+            additional_parameters=self._config.options(is_alone, wants_gpu),
             stderr_to_stdout=True,
             # The batch step may use all cores of the allocation; a step of srun would have one core of a whole node.
             use_srun=False,
@@ -172,8 +172,8 @@ def _check(config: SlurmConfig) -> None:
         raise UserError(
             f"launcher.partition={config.partition} does not exist{did_you_mean(config.partition, partitions)}"
         )
-    for is_timed in (False, True):
-        given = config.options(is_timed, wants_gpu=False).items()
+    for is_alone in (False, True):
+        given = config.options(is_alone, wants_gpu=False).items()
         words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given]
         done = _ask("sbatch", "--test-only", f"--time={config.time or 1}", *words, "--wrap=true")
         if done.returncode:

@@ -98,7 +98,16 @@ class _Sweep:
         self._take_recorded(jobs)
         self._clear_shards()
         left = [unit for unit in self._units if not self._is_recorded(unit)]
-        work = UnitWork(self._cells, self._results, self._parts, self._planned, self._records, self._run_id, self._take)
+        work = UnitWork(
+            self._cells,
+            self._results,
+            self._parts,
+            self._planned,
+            self._records,
+            self._run_id,
+            self._take,
+            self._scheduler.is_alone,
+        )
         tries = self._cells[0].config.tries
         driver = Driver(self._scheduler, work, tries, wait=self._wait, note=self._progress.note)
         is_whole = driver.run(left, {name: earlier.job for name, earlier in jobs.items()}, deadline)

@@ -195,13 +195,21 @@ class _Attempts:
             tries=len(begun),
             is_continued=any((event["run"], event["host"]) != this_run for event in begun),
             host=self._machine.hostname,
-            cores=None if self.binding.cores is None else list(self.binding.cores),
+            cores=_bound_cores(self.binding),
             threads=self.binding.threads,
             environment_hash=environment_hash(self._machine),
             machine=machine_kind(self._machine),
             device=loads[-1]["device"] if loads else None,
         )
         write_atomic(self.folder / SHARD_FILE, json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def _bound_cores(binding: Binding) -> list[int] | None:
+    """Return the cores that a shard is bound to, by us or by a scheduler; None if it may use all."""
+    if binding.cores is not None:
+        return list(binding.cores)
+    cores = sorted(os.sched_getaffinity(0))
+    return cores if len(cores) < (os.cpu_count() or 0) else None
 
 
 def _items(events: Sequence[JsonObject]) -> dict[str, int]:

@@ -39,7 +39,10 @@ class Part:
 
 
 class UnitWork:
-    """Prepares the units of a sweep and turns their endings into records. `on_record` is called once per cell."""
+    """Prepares the units of a sweep and turns their endings into records. `on_record` is called once per cell.
+
+    `is_alone` says whether a unit has a node to itself.
+    """
 
     def __init__(
         self,
@@ -50,9 +53,11 @@ class UnitWork:
         records: dict[int, Record],
         run_id: str,
         on_record: Callable[[int, Record], None],
+        is_alone: Callable[[Unit], bool],
     ):
         self._cells, self._results, self._parts, self._planned = cells, results.resolve(), parts, planned
         self._records, self._run_id, self._on_record = records, run_id, on_record
+        self._is_alone = is_alone
         self._versions = environment().versions
         self._has_any_started = False
         self._failed_shards: dict[int, Ending] = {}  # the first of each cell
@@ -83,7 +88,7 @@ class UnitWork:
             working_folder=os.getcwd(),
             run_id=self._run_id,
             cells=planned,
-            has_whole_node=unit.is_timed,
+            has_whole_node=self._is_alone(unit),
             shard=None if part.shard is None else (part.shard, self._cells[part.cells[0]].config.shards),
             inputs=inputs,
         )

@@ -164,14 +164,14 @@ def test_lines_that_are_no_states_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "is_timed", "options"),
+    ("config", "is_alone", "options"),
     [
         (SlurmConfig(), True, {"no-requeue": True, "exclusive": True, "mem": "0"}),
         (SlurmConfig(cpus=4, memory_gib=1.5), False, {"no-requeue": True, "cpus-per-task": "4", "mem": "1536M"}),
-        (SlurmConfig(exclusive="none"), True, {"no-requeue": True, "cpus-per-task": "1"}),
+        (SlurmConfig(), False, {"no-requeue": True, "cpus-per-task": "1"}),
         (
-            SlurmConfig(exclusive="all", gpus=2),
-            False,
+            SlurmConfig(gpus=2),
+            True,
             {"no-requeue": True, "exclusive": True, "mem": "0", "gpus-per-node": "2"},
         ),
         (
@@ -188,5 +188,5 @@ def test_lines_that_are_no_states_are_left_out() -> None:
         ),
     ],
 )
-def test_options_become_those_of_sbatch(config: SlurmConfig, is_timed: bool, options: dict[str, object]) -> None:
-    assert config.options(is_timed, wants_gpu=False) == options
+def test_options_become_those_of_sbatch(config: SlurmConfig, is_alone: bool, options: dict[str, object]) -> None:
+    assert config.options(is_alone, wants_gpu=False) == options

@@ -54,7 +54,7 @@ def test_a_second_outcome_is_not_delivered(tmp_path: Path, monkeypatch: pytest.M
     results = tmp_path / "results"
     unit = results_with_unit(results)
     monkeypatch.setattr(transport, "run_unit", computed)
-    archives = []
+    archives: list[bytes] = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         archives.append(transport.compute_here(transport.parcel(unit), TOKEN, tmp_path / name, threads=len(archives)))
