@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from runtime_matrix.runtimes.operations import Operation
+from runtime_matrix.runtimes.ranks import Rank
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
@@ -117,6 +118,7 @@ class Traits:
     notes: tuple[str, ...] = ()  # fallbacks that the runtime took, stored in the record
     is_scripted: bool = False  # True: there is no model, and the outputs are predefined
     caches_prompts: bool = False  # True: a repeated prompt may be faster than a new one; undeclared, it fails the audit
+    ranks: tuple[Rank, ...] = ()  # that hold parts of the weights; `weight_bytes` is their sum. Empty: one process
     build_phases: frozenset[str] = frozenset()  # phases of `load` whose result is cached for later starts
 
 
@@ -151,6 +153,10 @@ class LoadRequest:
     attention: str  # attention implementation in transformers: sdpa, eager or flash_attention_2
     hw: Hardware  # the module is returned on `hw.device`
     calibration_ids: Sequence[Sequence[int]] = ()  # token ids, one list per sequence; empty unless `needs_calibration`
+    # Not None: a `PlacementPlan` moves the parts, which packs their layers. The module is returned on the host, not yet
+    # packed, and the parts of these names stay dense.
+    dense_parts: tuple[str, ...] | None = None
+    ranks: int = 1  # of torch.distributed's group, which this process is in: each loads its part of the matrices
 
 
 class Weights(Protocol):
@@ -161,7 +167,8 @@ class Weights(Protocol):
     (the weights are quantized as llama.cpp's file is written: see `GgufWeights`).
 
     Optional method `gpu_dtypes(model) -> Sequence[str]`: the dtypes that the GPU kernels support, the preferred one
-    first. Without it, any dtype. A class without `keeps_values` counts as one that changes the values.
+    first. Without it, any dtype. A class without `keeps_values` counts as one that changes the values. Optional class
+    variable `loads_parts: bool`: whether `load` can load one rank's part. Without it, False.
     """
 
     form: ClassVar[str]
@@ -214,7 +221,9 @@ class GgufWeights(Weights, Protocol):
 class Placement(Protocol):
     """Distributes the parts of a loaded module over devices, host memory and disk.
 
-    A class without `is_whole` counts as one that moves some parts off the compute device.
+    A class without `is_whole` counts as one that moves some parts off the compute device. A placement over several
+    processes has two more methods: `ranks(hw) -> int`, their number, and `spread(runtime) -> Runtime`, which returns
+    the runtime that computes on all of them. Each loads its part, so `place` has nothing to move.
     """
 
     packages: ClassVar[tuple[str, ...]]  # modules that `place` imports
@@ -313,6 +322,10 @@ class Engine(ABC):
         import time is separate from model load time. Raises Unsupported if the machine or installation cannot run the
         model.
         """
+
+    def processes(self) -> Sequence[int]:
+        """Return the ids of the processes of the other ranks, in their order; empty if this process computes alone."""
+        return ()
 
     def counters(self) -> dict[str, int]:
         """Return exact counts since `load`: compiled graphs, recompiles, graph breaks, fallback nodes."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runtime_matrix.experiments.analysis import costs, rates, speed_row, without_adapter
+from runtime_matrix.experiments.analysis import costs, rates, sharded, speed_row, without_adapter
 from runtime_matrix.experiments.records.metric import AT, GROUPS, UNKNOWN, Display, Metric, number
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import FAILED_TIMING
@@ -84,7 +84,15 @@ _OF_SEVERAL = (
 
 def _all() -> list[Metric]:
     of_tasks = [metric for metric in task_metrics() if metric.title]
-    shared = [*costs.METRICS, *rates.METRICS, *_SAME_TEXTS, *of_tasks, *without_adapter.METRICS, *speed_row.METRICS]
+    shared = [
+        *costs.METRICS,
+        *rates.METRICS,
+        *sharded.METRICS,
+        *_SAME_TEXTS,
+        *of_tasks,
+        *without_adapter.METRICS,
+        *speed_row.METRICS,
+    ]
     metrics = [*_CELL, *shared, *_OF_SEVERAL]
     return sorted(metrics, key=lambda metric: GROUPS.index(metric.group))  # stable: by group, else as declared
 

@@ -17,6 +17,7 @@ from runtime_matrix.experiments.analysis.costs import break_even, energy, money,
 from runtime_matrix.experiments.analysis.rates import rates
 from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
+from runtime_matrix.experiments.analysis.sharded import sharded, shards_note
 from runtime_matrix.experiments.analysis.speed_row import speed_row
 from runtime_matrix.experiments.analysis.without_adapter import with_bases
 from runtime_matrix.experiments.cells.identity import cell_names, variants
@@ -135,6 +136,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         **_overlap(record.overlap),
         **price.figures,
         **rates(record, entries),
+        **sharded(record),
         "replay_same_top_ratio": record.replay.same_top_tokens / record.replay.tokens if record.replay else None,
         "load_1min": next(iter(record.environment.load_average), None),
         "sweep_missing_cells": missing_cells,
@@ -155,6 +157,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         sandbox_note=_notes(entries, "sandbox_note"),
         cache_note=_notes(entries, "cache_note", "verdicts_note", "judge_cache_note"),
         judge_note=_notes(entries, "judge_note"),
+        shards_note=shards_note(record),
         audit=audited.verdict if record.status == "ok" else None,
         audit_note=audited.note if record.status == "ok" else None,
         figures=figures,
@@ -195,7 +198,8 @@ def _facts(record: Record) -> Row:
 def _load_figures(load: Load | None) -> Figures:
     phases = load.phases_s if load is not None else {}
     return {
-        "load_s": sum(s for phase, s in phases.items() if phase != "import") if load is not None else None,
+        # Of a merged cell that loaded nothing, no phases are known.
+        "load_s": sum(s for phase, s in phases.items() if phase != "import") if phases else None,
         "import_s": phases.get("import"),
         "weight_bytes": load.weight_bytes if load is not None else None,
         "weight_disk_bytes": load.weight_disk_bytes if load is not None else None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime_matrix.experiments.cells.parts import is_shard
 from runtime_matrix.experiments.execution.worker.bench import CellBench
 from runtime_matrix.experiments.execution.worker.plugin import Case
 from runtime_matrix.experiments.records.journal import plain
@@ -24,7 +23,7 @@ def test_benchmark(
     """Run one benchmark of the cell, within pytest-benchmark's timing unless it times its own rounds."""
 
     def run() -> None:
-        if not is_shard(bench.cell):
+        if not bench.is_shard:
             case.task.run(bench, entry, case.config, case.point)
             return
         try:
@@ -38,12 +37,12 @@ def test_benchmark(
             run()
         else:
             benchmark.pedantic(run, rounds=1)
-        if isinstance(case.task, QualityTask) and not is_shard(bench.cell):
+        if isinstance(case.task, QualityTask) and not bench.is_shard:
             judge_entry(bench, entry, case.task)
     except BaseException:  # pytest-benchmark overlooks a skip and an interrupt, and fails over the missing times
         benchmark.has_error = True
         raise
-    if is_shard(bench.cell):
+    if bench.is_shard:
         return
     entry.parameters = {**sample_parameters(case.task, case.config), **entry.parameters}
     benchmark.extra_info |= plain({"benchmark": case.task.name, "parameters": entry.parameters, **entry.figures})

@@ -13,7 +13,7 @@ from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.judges.registry import JudgeChoice
 from runtime_matrix.experiments.records.schema import to_plain
-from runtime_matrix.experiments.tasks.sampling import Part, SampleOptions
+from runtime_matrix.experiments.tasks.sampling import Part, is_shardable
 from runtime_matrix.experiments.tasks.task import Task
 
 FOLDER = "shards"  # in results_dir
@@ -42,12 +42,7 @@ def cell_key(cell: Cell) -> str:
 
 def shardable(config: CellConfig) -> list[tuple[Task[Any], Any]]:
     """Return the benchmarks, with their options, whose items can be dealt to shards."""
-    return [(task, options) for task, options in config.benchmark.items() if is_shardable(options)]
-
-
-def is_shardable(options: object) -> bool:
-    """Return whether a benchmark with these options chooses its items by `tasks.sampling`, which also deals them."""
-    return isinstance(options, SampleOptions)
+    return [pair for pair in config.benchmark.items() if is_shardable(*pair)]
 
 
 def is_merged(cell: Cell) -> bool:

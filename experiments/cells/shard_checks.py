@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.errors import UserError
-from runtime_matrix.experiments.tasks.sampling import SampleOptions
+from runtime_matrix.experiments.tasks.sampling import is_shardable
 from runtime_matrix.experiments.tasks.task import Scenario
 
 
@@ -14,6 +14,12 @@ def check_shards(config: CellConfig) -> None:
     if index is not None and (index >= count or count == 1):
         remedy = f"give 0 to {count - 1}" if count > 1 else "add shards=N"
         raise UserError(f"shard={index} is not one of shards={count}, which count from 0: {remedy}")
+    devices = config.hw.devices
+    if devices is not None and (count == 1 or devices > count):
+        raise UserError(
+            f"hw.devices={devices} binds each shard to one device, and shards={count}: set shards={max(2, devices)} or "
+            "more, or leave it out"
+        )
     if count == 1:
         return
     if config.batch is not None:
@@ -26,7 +32,7 @@ def check_shards(config: CellConfig) -> None:
             f"responses.mode=use would be ignored: each of shards={count} keeps its responses in a file of its own; "
             "use responses.mode=keep, and resume=true to continue"
         )
-    if any(isinstance(options, SampleOptions) for _, options in config.benchmark.items()):
+    if any(is_shardable(*pair) for pair in config.benchmark.items()):
         return
     names = ", ".join(config.benchmark.chosen())
     are = "is" if len(config.benchmark.chosen()) == 1 else "are"
@@ -45,7 +51,7 @@ def check_items(config: CellConfig) -> None:
     counts = {
         task.name: task.count(options)  # type: ignore[attr-defined]  # those with items are quality tasks
         for task, options in config.benchmark.items()
-        if isinstance(options, SampleOptions)
+        if is_shardable(task, options)
     }
     known = {name: count for name, count in counts.items() if count is not None}
     if len(known) < len(counts) or max(known.values()) >= config.shards:

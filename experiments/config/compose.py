@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
-from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.plain_json import JsonObject, text_keys
 from runtime_matrix.experiments.config.plugins import preset_folders
 from runtime_matrix.experiments.config.renamed import new_preset
 from runtime_matrix.experiments.config.validate import unknown_key
@@ -166,7 +166,7 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
         if word.startswith("+") and not name.startswith(_OPEN):
             raise UserError(unknown_key(name, set(_keys(config)) - {name}))
     try:
-        resolved: JsonObject = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+        resolved: JsonObject = text_keys(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)

@@ -57,6 +57,8 @@ class RecommendedConfig:
     batch: int | None = least(1)
     max_tokens: int | None = least(1)
     max_memory_gib: float | None = least(0)
+    placement: str | None = None  # for a model that does not fit on one device
+    shards: int | None = least(2, default=None)  # for a model that fits on one device
 
     @property
     def advice(self) -> str:
@@ -65,7 +67,11 @@ class RecommendedConfig:
         limits = {" tokens per sequence": self.max_tokens, " GiB per device": self.max_memory_gib}
         overrides = " ".join(f"{key}{value}" for key, value in words.items() if value is not None)
         bounds = " and ".join(f"{value:g}{unit}" for unit, value in limits.items() if value is not None)
-        return overrides + (f", with at most {bounds}" if bounds else "")
+        devices = [
+            f"runtime/placement={self.placement} for a model of several devices" if self.placement else "",
+            f"shards={self.shards} hw.devices={self.shards} for one that fits on one" if self.shards else "",
+        ]
+        return "; ".join([overrides + (f", with at most {bounds}" if bounds else ""), *filter(None, devices)])
 
 
 @dataclass(frozen=True, kw_only=True)

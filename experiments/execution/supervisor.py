@@ -96,11 +96,16 @@ class Children:
             raise
         return self._ended(started, ending)
 
-    def run_together(self, jobs: Sequence[Job], is_repeated: Callable[[int, Outcome], bool]) -> None:
-        """Run jobs at the same time until the last has ended. `is_repeated` says whether one is started again.
+    def run_together(
+        self,
+        jobs: Sequence[Job],
+        is_repeated: Callable[[int, Outcome], bool],
+        on_stopped: Callable[[int, Outcome], None],
+    ) -> None:
+        """Run jobs at the same time until the last has ended.
 
-        It is called with the index of each job that ends. After KeyboardInterrupt, which ends all at once and is raised
-        again, it is called for the interrupted ones, and its answer does not count.
+        `is_repeated` is called with the index of each job that ends, and says whether it is started again.
+        KeyboardInterrupt ends all at once and is raised again; `on_stopped` is called before for those that ran.
         """
         running: dict[int, Running] = {}
 
@@ -122,7 +127,7 @@ class Children:
         except KeyboardInterrupt:
             end_processes([one.process for one in running.values()])
             for index, one in running.items():
-                is_repeated(index, Outcome("interrupted", "interrupted", one.process.exitcode, one.cpu_s))
+                on_stopped(index, Outcome("interrupted", "interrupted", one.process.exitcode, one.cpu_s))
             raise
 
     def _begin(self, job: Job) -> Running | Outcome:

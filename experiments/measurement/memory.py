@@ -31,6 +31,16 @@ def tree_peak_bytes(proc: Path = _PROC) -> int | None:
     return _tree("VmHWM", proc)
 
 
+def resident_bytes_of(pid: int) -> int | None:
+    """Return the resident size of a process."""
+    return _status(str(pid), "VmRSS")
+
+
+def peak_bytes_of(pid: int) -> int | None:
+    """Return the peak of a process's resident size since `reset_peak`."""
+    return _status(str(pid), "VmHWM")
+
+
 def reset_peak() -> bool:
     """Reset the peaks of this process and its descendants; return False if this process's cannot be reset.
 

@@ -21,8 +21,8 @@ def topology(allowed: Iterable[int], root: Path = Path("/")) -> Topology:
     """Return the cores and nodes of the CPUs `allowed`, each in the order of its first CPU."""
     cpus = frozenset(allowed)
     of_system = root / "sys/devices/system"
-    siblings = (_cpu_list(of_system / f"cpu/cpu{cpu}/topology/thread_siblings_list") or (cpu,) for cpu in cpus)
-    nodes = (_cpu_list(path) for path in of_system.glob("node/node[0-9]*/cpulist"))
+    siblings = (_read_list(of_system / f"cpu/cpu{cpu}/topology/thread_siblings_list") or (cpu,) for cpu in cpus)
+    nodes = (_read_list(path) for path in of_system.glob("node/node[0-9]*/cpulist"))
     return Topology(_groups(cpus, siblings), _groups(cpus, nodes) or (tuple(sorted(cpus)),))
 
 
@@ -31,11 +31,15 @@ def _groups(cpus: frozenset[int], groups: Iterable[Cpus]) -> tuple[Cpus, ...]:
     return tuple(sorted({tuple(sorted(cpus.intersection(group))) for group in groups} - {()}))
 
 
-def _cpu_list(path: Path) -> Cpus:
-    """Return the CPUs of a list such as 0-3,8; empty if the file is missing."""
+def _read_list(path: Path) -> Cpus:
+    """Return the CPUs of a file; empty if it is missing."""
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        return cpu_list(path.read_text(encoding="utf-8"))
     except OSError:
         return ()
-    ranges = (part.partition("-") for part in text.split(",") if part)
+
+
+def cpu_list(text: str) -> Cpus:
+    """Return the CPUs of a list as the kernel writes it, such as 0-3,8."""
+    ranges = (part.partition("-") for part in text.strip().split(",") if part)
     return tuple(cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1))

@@ -85,6 +85,9 @@ class Row(Struct, frozen=True, kw_only=True):
     ] = None
     cache_note: Annotated[str | None, Meta(description="What was wrong with cached responses or verdicts.")] = None
     judge_note: Annotated[str | None, Meta(description="How many items have no verdict of the judge, and why.")] = None
+    shards_note: Annotated[
+        str | None, Meta(description="Whether shards were interrupted, ran on different machines, or lacked responses.")
+    ] = None
     audit: Annotated[
         AuditVerdict | None,
         Meta(description="fail: the timed work is not the requested work; pass: every check of the audit passed."),

@@ -126,6 +126,16 @@ class HeldWeights(Struct, frozen=True, kw_only=True):
         return self.form == "dense"
 
 
+class RankLoad(Struct, frozen=True, kw_only=True):
+    """What one rank of a distributed model holds, and what it took to load it."""
+
+    device: str  # such as cpu or cuda:1
+    parameters: int
+    weight_bytes: int
+    peak_host_bytes: int | None = None  # resident memory above that after its imports
+    peak_device_bytes: int | None = None  # that torch allocated
+
+
 class Load(Struct, frozen=True, kw_only=True):
     """How the runtime was loaded, and what it declares about itself."""
 
@@ -137,8 +147,9 @@ class Load(Struct, frozen=True, kw_only=True):
     peak_device_bytes: int | None = None
     import_bytes: int | None = None
     gained_host_bytes: int | None = None
-    weight_bytes: int | None = None
+    weight_bytes: int | None = None  # of all ranks
     weight_disk_bytes: int | None = None
+    ranks: list[RankLoad] = []  # in their order; empty if one process holds the weights
     artifacts: dict[str, float] = {}  # keys: built, found, build_s
     held: HeldWeights | None = None  # None in records of earlier versions, see `Record.held`
     build_phases: list[str] | None = None  # phases whose results later starts find in the cache; None as for `held`

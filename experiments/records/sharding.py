@@ -47,7 +47,7 @@ class Sharding(Struct, frozen=True, kw_only=True):
     @property
     def shards_s(self) -> float | None:
         """Wall time from the first shard's start to the last one's end; None if they belong to several runs."""
-        if any(shard.is_continued for shard in self.shards):
+        if not self.shards or any(shard.is_continued for shard in self.shards):
             return None
         return max(shard.finished_at for shard in self.shards) - min(shard.started_at for shard in self.shards)
 

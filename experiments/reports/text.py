@@ -92,7 +92,7 @@ def foot(rows: Sequence[Row]) -> list[str]:
 
 def _remarks(row: Row) -> list[str]:
     """Return the notes that qualify the figures of a row."""
-    notes = (row.dtype_note, row.peak_note, row.sandbox_note, row.cache_note, row.judge_note)
+    notes = (row.dtype_note, row.peak_note, row.sandbox_note, row.cache_note, row.judge_note, row.shards_note)
     return [text for note in notes if note for text in note.split("; ") if text]
 
 

@@ -27,7 +27,7 @@ from runtime_matrix.experiments.records.schema import (
 from runtime_matrix.experiments.records.store import check_writable
 from runtime_matrix.experiments.sweeps.one_cell import HardwarePeaks, identity_of_cell, measure_cell
 from runtime_matrix.experiments.sweeps.resume import recorded_cells, settle, take
-from runtime_matrix.experiments.sweeps.shards import compute_shards
+from runtime_matrix.experiments.sweeps.shards import check_bindings, compute_shards
 
 
 def measure_cells(
@@ -39,7 +39,7 @@ def measure_cells(
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
     No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
-    and for a launcher other than `local`.
+    for a launcher other than `local`, and for devices that this machine does not have.
     """
     launcher = cells[0].config.launcher.name
     if launcher != LOCAL:
@@ -47,6 +47,7 @@ def measure_cells(
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
+    check_bindings(cells)
     progress.note(f"records are written to {results}")
     settle(results)
     machine = environment()

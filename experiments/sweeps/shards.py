@@ -36,7 +36,8 @@ from runtime_matrix.experiments.records.sharding import ShardRecord
 from runtime_matrix.experiments.records.store import write_atomic
 
 _LOCK = "running.lock"  # locked by the process that computes the shard; the lock ends with the process
-_REPEATED: frozenset[Status] = frozenset({"crash", "out_of_memory"})  # another attempt may end otherwise
+# Another attempt may end otherwise. A shard that is interrupted while its parent runs was ended by something else.
+_REPEATED: frozenset[Status] = frozenset({"crash", "out_of_memory", "interrupted"})
 
 
 def run_shard(cell: Cell, index: int, count: int, children: Children, progress: Progress) -> ShardRecord:
@@ -67,6 +68,13 @@ def clear_shards(results: Path, cell: Cell) -> None:
     for folder in folders:
         with only_process(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_bindings(cells: Sequence[Cell]) -> None:
+    """Raise UserError if this machine does not have the devices or cores that `hw.devices` divides among shards."""
+    for cell in cells:
+        if cell.config.shards > 1:
+            _bindings(cell)
 
 
 def remove_kept(results: Path, cell: Cell) -> None:
@@ -118,7 +126,9 @@ def _run(cell: Cell, indexes: Sequence[int], children: Children, progress: Progr
         ]
         for one in attempts:
             one.begin()
-        children.run_together(jobs, lambda at, outcome: attempts[at].ended(outcome))
+        children.run_together(
+            jobs, lambda at, outcome: attempts[at].ended(outcome), lambda at, outcome: attempts[at].stopped(outcome)
+        )
         records = {index: read_shard(folder) for index, folder in folders.items()}
     return [record for record in records.values() if record is not None]
 
@@ -154,18 +164,20 @@ class _Attempts:
 
     def ended(self, outcome: Outcome) -> bool:
         """Note the end of an attempt; return whether another one begins, otherwise the shard's record is written."""
-        events = self._events()
-        cpu_s = events[-1]["cpu_s"] if events and events[-1]["event"] == "shard_end" else outcome.cpu_s
-        wall_s = time.time() - self._started
-        self._journal.write("attempt_ended", status=outcome.status, reason=outcome.reason, cpu_s=cpu_s, wall_s=wall_s)
-        if outcome.status == "interrupted":
-            return False
+        self.stopped(outcome)
         self._failed += outcome.status in _REPEATED
         if outcome.status in _REPEATED and self._failed < self._tries:
             self._begin()
             return True
         self._write(outcome)
         return False
+
+    def stopped(self, outcome: Outcome) -> None:
+        """Note the end of an attempt, which a later run may continue."""
+        events = self._events()
+        cpu_s = events[-1]["cpu_s"] if events and events[-1]["event"] == "shard_end" else outcome.cpu_s
+        wall_s = time.time() - self._started
+        self._journal.write("attempt_ended", status=outcome.status, reason=outcome.reason, cpu_s=cpu_s, wall_s=wall_s)
 
     def _begin(self) -> None:
         self._started = time.time()

@@ -227,6 +227,22 @@ class Detection(QualityTask[DetectionConfig]):
             **observer.figures(),
         }
 
+    @override
+    def respond(self, bench: Bench, entry: OpenEntry, config: DetectionConfig, point: str) -> None:
+        """Observe the responses; a detector needs responses of both kinds, which a part may lack."""
+        fitting = chunk_all(bench.require_text(), self._data(config).responses, config.max_tokens)
+        if not fitting.chunked:
+            bench.skip("no response of this part fits the limit of tokens")
+        observer = bench.observer(len(fitting.chunked))
+        with bench.peak_memory(self.name) as peak:
+            observed = observer.observe(response.request for response in fitting.chunked)
+            bench.write_items(entry, ({"tokens": len(part.logprobs_T)} for part in observed))
+        entry.figures = {
+            "peak_host_bytes": peak.host_bytes,
+            "peak_device_bytes": peak.device_bytes,
+            **observer.figures(),
+        }
+
     def _data(self, config: DetectionConfig) -> ResponseSet:
         data = load(self.path(config), config.model, config.split, config.limit)
         return ResponseSet(sampled(data.responses, config, self.name, _label), data.left_out)

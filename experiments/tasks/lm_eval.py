@@ -62,6 +62,7 @@ class LmEval(QualityTask[LmEvalConfig]):
     measures = "the metrics of each task with their standard errors, every sample"
     position = 92
     Config = LmEvalConfig
+    deals_items = False  # lm-eval draws a document's examples after those of the documents before it
     score = _SCORE
     metrics = (
         Metric(

@@ -76,6 +76,11 @@ def dealt(items: Sequence[Item], part: Part, benchmark: str) -> list[Item]:
     return [item for item in items if item.id in own]
 
 
+def is_shardable(task: Task[Any], options: object) -> bool:
+    """Return whether a benchmark chooses its items by `sampled`, which also deals them."""
+    return task.deals_items and isinstance(options, SampleOptions)
+
+
 def _drawn(
     items: Sequence[Item], options: SampleOptions, benchmark: str, subject: Callable[[Item], str] | None
 ) -> list[Item]:

@@ -63,6 +63,7 @@ class Task(ABC, Generic[C]):
     uses_hardware_peak: ClassVar[bool] = False  # some figures are shares of the measured hardware peak
     temporary_files: ClassVar[tuple[str, ...]] = ()  # in the cell's folder, removed when the cell ends
     takes_strategies: ClassVar[bool] = False  # `run` follows `bench.strategy`
+    deals_items: ClassVar[bool] = True  # False: an item's requests depend on other items, so it is never sharded
     is_check: ClassVar[bool] = False  # enabled by `agreement.enabled` instead of `benchmark=[…]`
     Config: ClassVar[type[Any]]
     metrics: ClassVar[tuple[Metric, ...]] = ()

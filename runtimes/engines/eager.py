@@ -77,7 +77,8 @@ class Eager(Runtime):
         last_layer.run_for_wanted(loaded.module)
         shares = shared_prefix.can_share(loaded.module, loaded.attention, hw.device)
         loaded.traits = replace(loaded.traits, shares_prefix=shares, packs_rows=shares)
-        if observation.can_observe(loaded.module):
+        # A rank sees the attention of its own heads alone, so it observes nothing.
+        if not loaded.traits.ranks and observation.can_observe(loaded.module):
             _make_observable(loaded)
         self._loaded = loaded
         return loaded.traits
@@ -244,7 +245,9 @@ def _outputs(model: TorchModule, logits_BKV: torch.Tensor, seen: Observation | N
     if PARAMETRIC_KNOWLEDGE in wanted:
         knowledge_BKL = seen.parametric_knowledge(observation.final_norm(module), module.get_output_embeddings())
     context_BKLH = seen.external_context() if EXTERNAL_CONTEXT in wanted else None
-    return Outputs(logits_BKV, context_BKLH, knowledge_BKL)
+    # Of a module over several devices, they were computed on the last one.
+    more = [None if scores is None else scores.to(logits_BKV.device) for scores in (context_BKLH, knowledge_BKL)]
+    return Outputs(logits_BKV, *more)
 
 
 def _run_branch(model: TorchModule, plan: ForwardPlan, branch: BranchCall, held: Any) -> torch.Tensor:

@@ -38,7 +38,7 @@ def _pick(part: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
     plan = CURRENT.get()
     if plan is None or plan.last_M is None or inputs[0].shape[:-1] != plan.shape:
         return None
-    return (inputs[0].flatten(0, -2)[plan.last_M][None], *inputs[1:])
+    return (inputs[0].flatten(0, -2)[plan.last_M.to(inputs[0].device)][None], *inputs[1:])
 
 
 def _put(part: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
@@ -46,7 +46,7 @@ def _put(part: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tens
     if plan is None or plan.last_M is None or inputs[0].shape[:-1] != (1, len(plan.last_M)):
         return None
     padded = output.new_zeros(plan.shape.numel(), output.shape[-1])
-    padded[plan.last_M] = output[0]
+    padded[plan.last_M.to(output.device)] = output[0]
     return padded.view(*plan.shape, -1)
 
 

@@ -61,17 +61,35 @@ class SlotCache(Cache):
         self._span = _NOWHERE
 
     @classmethod
-    def empty(cls, config: Any, rows: int, slots: int, dtype: torch.dtype, device: str) -> SlotCache:
-        """Return an empty cache for a model with the transformers configuration `config`."""
+    def empty(
+        cls,
+        config: Any,
+        rows: int,
+        slots: int,
+        dtype: torch.dtype,
+        device: str,
+        devices: Sequence[str] = (),
+        heads: int | None = None,
+    ) -> SlotCache:
+        """Return an empty cache for a model with the transformers configuration `config`.
+
+        `devices` are those of the layers, the first of them `device`; empty: all are on `device`. `heads` None: all.
+        """
         text = config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        heads = heads or getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return cls.zeros(text.num_hidden_layers, (rows, heads, slots, width), dtype, device)
+        layers = devices or [device] * text.num_hidden_layers
+        return cls.on_devices(layers, (rows, heads, slots, width), dtype)
 
     @classmethod
     def zeros(cls, layers: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> SlotCache:
         """Return an empty cache with buffers of `shape` (B, H, N, D)."""
-        keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)] for _ in range(2))
+        return cls.on_devices([device] * layers, shape, dtype)
+
+    @classmethod
+    def on_devices(cls, devices: Sequence[str], shape: tuple[int, int, int, int], dtype: torch.dtype) -> SlotCache:
+        """Return an empty cache with buffers of `shape` (B, H, N, D), one layer on each of `devices`."""
+        keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for device in devices] for _ in range(2))
         return cls(keys, values, [0] * shape[0])
 
     @property
@@ -114,8 +132,8 @@ class SlotCache(Cache):
     def select(self, rows: Sequence[int]) -> SlotCache:
         """Return a copy of the given rows, in that order."""
         index = to_device(torch.tensor(list(rows)), self.keys[0].device)
-        keys = [key.index_select(0, index) for key in self.keys]
-        values = [value.index_select(0, index) for value in self.values]
+        keys = [key.index_select(0, index.to(key.device)) for key in self.keys]
+        values = [value.index_select(0, index.to(value.device)) for value in self.values]
         return SlotCache(keys, values, [self.row_lengths[row] for row in rows])
 
     def rewind(self, lengths: Sequence[int]) -> None:
@@ -128,7 +146,7 @@ class SlotCache(Cache):
         """Replace row `rows[i]` by row i of `source`."""
         index, used = to_device(torch.tensor(list(rows)), self.keys[0].device), max(source.row_lengths)
         for own, other in zip([*self.keys, *self.values], [*source.keys, *source.values], strict=True):
-            own[index, :, :used] = other[:, :, :used]
+            own[index.to(own.device), :, :used] = other[:, :, :used]
         lengths = self.lengths
         for row, length in zip(rows, source.row_lengths, strict=True):
             lengths[row] = length
@@ -154,7 +172,8 @@ class SlotCache(Cache):
         if start is not None:
             buffer_BHND[:, :, start : start + new_BHTD.shape[2]] = new_BHTD
         else:
-            index_BHTD = self._span.positions_BT[:, None, :, None].expand(new_BHTD.shape)
+            positions_BT = self._span.positions_BT.to(buffer_BHND.device)
+            index_BHTD = positions_BT[:, None, :, None].expand(new_BHTD.shape)
             buffer_BHND.scatter_(2, index_BHTD, new_BHTD)
         return buffer_BHND[:, :, : self._span.extent]
 

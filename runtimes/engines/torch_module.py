@@ -27,7 +27,8 @@ from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import attention
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
-from runtime_matrix.runtimes.weights import adapter, full
+from runtime_matrix.runtimes.planned import OutlinedWeights, PlacementPlan, PlannedPlacement
+from runtime_matrix.runtimes.weights import adapter, full, sharding
 from runtime_matrix.runtimes.weights.packages import import_all
 
 
@@ -41,11 +42,21 @@ class TorchModule:
     max_position: int | None  # maximum number of tokens per row; None: the model states no limit
     traits: Traits
     adapter: Adapter | None = None  # held beside the weights
+    layer_devices: Sequence[str] = ()  # of a module over several devices; empty: all layers are on `device`
+    key_value_heads: int | None = None  # that this rank computes; None: all
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
         """Return an empty cache with `slots` slots per row, in the module's dtype."""
-        return SlotCache.empty(self.module.config, rows, slots, self.module.dtype, self.device)
+        return SlotCache.empty(
+            self.module.config,
+            rows,
+            slots,
+            self.module.dtype,
+            self.device,
+            self.layer_devices,
+            heads=self.key_value_heads,
+        )
 
     def in_range(self, positions_BT: torch.Tensor) -> torch.Tensor:
         """Return the positions (B, T) clamped to the model's limit: padding may exceed a learned position table."""
@@ -69,9 +80,10 @@ class TorchModule:
         return self._firsts[rows]
 
     def synchronize(self) -> None:
-        """Return when the device is idle."""
+        """Return when the devices are idle."""
         if self.device == "cuda":
-            torch.cuda.synchronize()
+            for device in set(self.layer_devices) or {self.device}:
+                torch.cuda.synchronize(device)
 
     def switch_adapter(self, model: ModelSource, phase: Phase) -> Traits:
         """Replace the adapter beside the weights by the model's, as `Runtime.switch_adapter` does."""
@@ -104,6 +116,11 @@ class TorchLoader:
         self.weights.check(hw)
         if self.placement is not None:
             self.placement.check(hw)
+        if isinstance(self.placement, PlannedPlacement) and not _can_be_planned(self.weights):
+            raise Unsupported(
+                f"{type(self.weights).__name__} weights are prepared for one device when they are loaded, so this "
+                "placement cannot divide them: use runtime/weights=full, nf4 or bnb_int8"
+            )
 
     def load(
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
@@ -117,28 +134,59 @@ class TorchLoader:
             import_all((*self.weights.packages, *(self.placement.packages if self.placement else ())))
             if model.adapter is not None:
                 adapter.import_packages()
-        # With a placement, the module may exceed the device's memory, so it is loaded on the host.
-        where = hw if self.placement is None else replace(hw, device="cpu")
+        ranks = _ranks(self.placement, hw)
+        # With a placement, the module may exceed the device's memory, so it is loaded on the host. A rank's part fits.
+        where = hw if self.placement is None or ranks > 1 else replace(hw, device="cpu")
         with phase("weights"):
             beside = model.adapter if model.adapter is not None and not model.adapter.is_merged else None
             source = model if beside is None else model.base
-            module = self.weights.load(LoadRequest(source, dtype, name, where, calibration_ids))
+            plan = self._plan(source, dtype, hw)
+            dense_parts = None if plan is None else plan.dense_parts
+            request = LoadRequest(source, dtype, name, where, calibration_ids, dense_parts, ranks=ranks)
+            module = self.weights.load(request)
         if beside is not None:
             with phase("adapter"):
                 adapter.attach(module, beside, getattr(torch, dtype))
         if self.placement is not None:
             with phase("place"):
-                module = self.placement.place(module, hw)
+                module = (plan or self.placement).place(module, hw)
         attention.use_kernel(module, name)
         config = module.config.get_text_config()
+        weight_bytes = full.weight_bytes(module)
         traits = Traits(
             vocabulary=config.vocab_size,
             max_length=getattr(config, "max_position_embeddings", None),
             dtype=dtype,
-            weight_bytes=full.weight_bytes(module),
+            weight_bytes=weight_bytes,
             weight_disk_bytes=full.disk_bytes(model.folder),
             batch_tokens=2048 if hw.device == "cpu" else 16384,
             dtype_note=dtype_note(dtype, hw.device),
-            notes=notes + more + full.notes(model, dtype),
+            notes=notes + more + full.notes(model, dtype) + tuple(plan.notes if plan is not None else ()),
+            ranks=(sharding.rank_of(module, hw.device, weight_bytes),) if ranks > 1 else (),
         )
-        return TorchModule(module, hw.device, name, traits.max_length, traits, beside)
+        layer_devices = plan.layer_devices if plan is not None else ()
+        heads = sharding.key_value_heads(module, ranks)
+        return TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads)
+
+    def _plan(self, model: ModelSource, dtype: str, hw: Hardware) -> PlacementPlan | None:
+        """Return the plan of a placement that has one. Raises Unsupported if the model cannot be placed so."""
+        if not isinstance(self.placement, PlannedPlacement):
+            return None
+        if model.stored_method is not None:
+            raise Unsupported(
+                f"the stored weights are {model.stored_method}, prepared for one device when they are loaded, so this "
+                "placement cannot divide them: use runtime/placement=device"
+            )
+        pack = self.weights.outline if isinstance(self.weights, OutlinedWeights) else None
+        return self.placement.plan(full.outline(model, dtype), hw, pack)
+
+
+def _can_be_planned(weights: Weights) -> bool:
+    """Return whether a placement plan can move these weights: dense ones, or packed ones with an outline."""
+    return weights.form == "dense" or isinstance(weights, OutlinedWeights)
+
+
+def _ranks(placement: Placement | None, hw: Hardware) -> int:
+    """Return over how many processes a placement distributes the weights."""
+    count = getattr(placement, "ranks", None)
+    return 1 if count is None else int(count(hw))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from runtime_matrix.runtimes.artifacts import entry
 from runtime_matrix.runtimes.base import Hardware, Unsupported
+from runtime_matrix.runtimes.placements.disk import stored
 from runtime_matrix.runtimes.weights.packages import require
 
 DeviceMap = dict[str, int | str]  # module name -> device number, cpu or disk
@@ -56,7 +53,7 @@ class Offload:
 
         device_map = self._device_map(module, hw)
         disk_parts = [name for name, device in device_map.items() if device == "disk"]
-        folder = _stored(module, disk_parts, hw.artifacts) if disk_parts else None
+        folder = stored(module, disk_parts, hw.artifacts) if disk_parts else None
         main_device = 0 if hw.device == "cuda" else "cpu"
         return dispatch_model(module, device_map, main_device=main_device, offload_dir=folder, force_hooks=True)
 
@@ -89,21 +86,3 @@ class Offload:
             text = json.dumps(dict(self._max_memory or {}))
             raise Unsupported(f"not one layer fits into runtime.placement.max_memory={text}: increase it")
         return device_map
-
-
-def _stored(module: Any, parts: Sequence[str], artifacts: Path) -> str:
-    """Return the folder with the weights of `parts` in accelerate's offload format.
-
-    accelerate reads whatever weights are in the folder, even those of another model. The key of the folder is therefore
-    the digest of the weights.
-    """
-    import torch
-    from accelerate.utils import extract_submodules_state_dict, offload_state_dict
-
-    weights = extract_submodules_state_dict(module.state_dict(), list(parts))
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    made_from = {"weights": digest.hexdigest(), "accelerate": version("accelerate")}
-    return str(entry(artifacts, "offload", made_from, lambda folder: offload_state_dict(folder, weights)))

@@ -5,7 +5,7 @@ NF4: Dettmers et al. 2023, arXiv 2305.14314. int8 (LLM.int8()): Dettmers et al. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from runtime_matrix.runtimes.weights.schemes import check_scheme
 
 SCHEMES = ("nf4", "int8")
 _BLOCK = 64  # weights that share a scale
+_SCALES = 256  # scales that share a scale: `compress_statistics` of bitsandbytes
 
 
 class BitsAndBytes:
@@ -47,19 +48,43 @@ class BitsAndBytes:
         self.check(request.hw)
         import logging
 
-        import torch
-
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # otherwise it logs a line per matrix product
         module = full.load_module(replace(request, hw=replace(request.hw, device="cpu")))
-        head = module.get_output_embeddings()
-        for name, part in list(module.named_modules()):
-            if isinstance(part, torch.nn.Linear) and part is not head:
-                if self._scheme == "nf4" and part.in_features % _BLOCK:
-                    raise Unsupported(f"bitsandbytes packs {_BLOCK} weights at once; {name} is {part.in_features} wide")
-                parent, _, leaf = name.rpartition(".")
-                setattr(module.get_submodule(parent), leaf, self._packed(part))
-        on_device: Any = module.to(request.hw.device)  # bitsandbytes quantizes the layers during this move
-        return on_device.eval()
+        for name, part in self._layers(module, request.dense_parts or ()):
+            parent, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, self._packed(part))
+        if request.dense_parts is None:
+            module = module.to(request.hw.device)  # bitsandbytes quantizes the layers during this move
+        return module.eval()
+
+    def outline(self, module: Any, dense_parts: Sequence[str]) -> None:
+        """Give the linear layers of a module on `meta` the sizes of these weights, as `load` packs them."""
+        import torch
+
+        for _, part in self._layers(module, dense_parts):
+            size = self._packed_bytes(part.in_features, part.out_features)
+            part.weight = torch.nn.Parameter(torch.empty(size, dtype=torch.uint8, device="meta"), requires_grad=False)
+
+    def _layers(self, module: Any, dense_parts: Sequence[str]) -> list[tuple[str, Any]]:
+        """Return the linear layers to be packed, with their names. Raises Unsupported for a width that NF4 cannot."""
+        import torch
+
+        head, dense = module.get_output_embeddings(), tuple(f"{name}." for name in dense_parts)
+        layers = [
+            (name, part)
+            for name, part in module.named_modules()
+            if isinstance(part, torch.nn.Linear) and part is not head and not name.startswith(dense)
+        ]
+        for name, part in layers:
+            if self._scheme == "nf4" and part.in_features % _BLOCK:
+                raise Unsupported(f"bitsandbytes packs {_BLOCK} weights at once; {name} is {part.in_features} wide")
+        return layers
+
+    def _packed_bytes(self, inputs: int, outputs: int) -> int:
+        if self._scheme == "int8":
+            return inputs * outputs + 4 * outputs  # a float32 scale per output
+        blocks = -(-inputs * outputs // _BLOCK)
+        return inputs * outputs // 2 + blocks + 4 * -(-blocks // _SCALES)  # 8-bit scales, scaled in float32 themselves
 
     def _packed(self, linear: Any) -> Any:
         import bitsandbytes as bnb

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
 from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
-from runtime_matrix.runtimes.weights import adapter, gguf_module
+from runtime_matrix.runtimes.weights import adapter, gguf_module, sharding
 
 # Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
 _FULL_ATTENTION = {"full_attention"}
@@ -35,6 +35,7 @@ class Full:
     packages: ClassVar[tuple[str, ...]] = ()
     distributions: ClassVar[tuple[str, ...]] = ()
     identity: ClassVar[Mapping[str, str | int | None]] = {"name": "full"}
+    loads_parts: ClassVar[bool] = True
 
     def check(self, hw: Hardware) -> None:
         """Do nothing: only torch and transformers are required."""
@@ -76,7 +77,11 @@ def load_module(request: LoadRequest) -> Any:
         module = gguf_module.load_module(folder, dtype, request.attention)
     elif folder is not None:
         module = AutoModelForCausalLM.from_pretrained(
-            folder, config=config_of(folder), dtype=dtype, attn_implementation=request.attention
+            folder,
+            config=config_of(folder),
+            dtype=dtype,
+            attn_implementation=request.attention,
+            **sharding.options(request.ranks),
         )
     else:
         module = _random(model, request.attention).to(dtype)
@@ -92,6 +97,16 @@ def load_module(request: LoadRequest) -> Any:
         module = adapter.merged(module, request.model.adapter, dtype)
     untyped: Any = module  # Any: transformers' annotations of `to` lack its arguments
     return untyped.to(request.hw.device).eval().requires_grad_(False)
+
+
+def outline(model: ModelSource, dtype: str) -> Any:
+    """Return the module that `load_module` loads on the device `meta`: shapes without values, in a second."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = config_of(model.folder) if model.folder is not None else random_config(model.architecture or {})
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
 
 
 def config_of(folder: Path) -> Any:
@@ -134,11 +149,12 @@ def weight_bytes(module: Any) -> int:
 
 
 def _parts(tensor: Any) -> list[Any]:
-    """Return the plain tensors of a packed tensor, with its scales; of a plain tensor, the tensor itself."""
+    """Return the plain tensors of a packed or distributed tensor; of a plain tensor, the tensor itself."""
     parts = [tensor]
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
-        parts = [part for name in names for part in _parts(getattr(tensor, name))]
+        inner = [getattr(tensor, name) for name in names]  # a distributed tensor has its mesh there too
+        parts = [plain for part in inner if hasattr(part, "data_ptr") for plain in _parts(part)]
     state = getattr(tensor, "quant_state", None)  # bitsandbytes keeps its scales beside the weight
     scales = [getattr(state, name, None) for name in ("absmax", "code")] if state is not None else []
     return parts + [scale for scale in scales if scale is not None]
@@ -174,23 +190,26 @@ def _random(model: ModelSource, attention: str = "sdpa") -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
+def drawn_folder(model: ModelSource, hw: Hardware) -> Path:
+    """Return the cached folder of a random model of any size. Call it in one process, before the others need it.
+
+    transformers writes nothing in other ranks than the first of a group.
+    """
+    return _kept(model, hw) or _entry(model, hw, lambda folder: _random(model).save_pretrained(folder))
+
+
 def _kept(model: ModelSource, hw: Hardware) -> Path | None:
     """Return the cached folder of a large random model; None for a small model, which is not cached.
 
     Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
     stored in bfloat16, as published models are.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(random_config(model.architecture or {}))
-    if sum(weight.numel() for weight in skeleton.parameters()) < _KEPT_PARAMETERS:
+    if sum(weight.numel() for weight in outline(model, "bfloat16").parameters()) < _KEPT_PARAMETERS:
         return None
+    return _entry(model, hw, lambda folder: _drawn(model, hw.threads).save_pretrained(folder))
 
-    def draw(folder: Path) -> None:
-        _drawn(model, hw.threads).save_pretrained(folder)
 
+def _entry(model: ModelSource, hw: Hardware, draw: Callable[[Path], None]) -> Path:
     made_from = {
         "model": model.digest,
         "form": _DRAWN_FORM,

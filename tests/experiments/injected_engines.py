@@ -1,10 +1,12 @@
-"""Engines with one known fault each, which `explain` must name."""
+"""Engines with one known fault each, which `explain` must name, and one that states where it runs."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from typing_extensions import override
 from runtime_matrix.runtimes.base import LOGITS, Hardware, ModelSource, Outputs, Phase, Traits
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
+from runtime_matrix.runtimes.engines.fake import Fake
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
 
 _DISPATCH_S = 0.02  # per call: more than the rest of a step of the bundled model
@@ -27,6 +30,19 @@ class Capped(Eager):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         return super().load(model, replace(hw, threads=1), phase, calibration_ids)
+
+
+class Stating(Fake):
+    """Notes the CPUs on which its process may run, as the system states them, and its threads."""
+
+    @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        traits = super().load(model, hw, phase, calibration_ids)
+        status = Path(f"/proc/{os.getpid()}/status").read_text(encoding="utf-8").splitlines()
+        cpus = next(line for line in status if line.startswith("Cpus_allowed_list"))
+        return replace(traits, notes=(cpus, f"threads: {torch.get_num_threads()}"))
 
 
 class Dispatching(Eager):

@@ -24,6 +24,7 @@ TOLERANCE = 1e-4  # of a logit, in float32
 # By weights. Activations are quantized as they come: the scale may depend on what else is run, and a sum in another
 # order may round to the next step. Another token earlier in the text moves these logits by 0.2.
 _ROUGH = {"w8a8": 0.02, "w4a8": 0.02, "torchao_int8_dynamic": 0.02}
+_BY_PLACEMENT = {"tensor_parallel": 1e-5}  # the same products in other sums
 _WITHOUT_VNNI = {"w8a8": 0.1}  # sums of two products saturate in 16 bits there, so that more depends on the scale
 _EAGER = "runtimes.engines.eager:Eager"
 _ENGINES = (
@@ -32,7 +33,11 @@ _ENGINES = (
     "llamacpp",
 )  # over which each kind of weights is tried: the first that takes its form
 _WORDS = {"custom": (f"runtime.engine.target={_EAGER}",)}  # without which a preset is not whole
-_MORE = {"eager_attention": ("eager", ("runtime.engine.attention=eager",))}
+_TO_DISK = ("runtime/placement=balanced", "runtime.placement.host_layers=1", "runtime.placement.to=disk")
+_MORE = {
+    "eager_attention": ("eager", ("runtime.engine.attention=eager",)),
+    "balanced_disk": ("eager", _TO_DISK),
+}
 # Options of engines and placements, for the small model that is run: each bucket is a graph that takes time to compile.
 _SMALL = {"batch_buckets": [2], "token_buckets": [8], "vocabulary": 128, "max_length": 256, "layers": 1}
 
@@ -57,7 +62,8 @@ class Case:
     @property
     def tolerance(self) -> float:
         name = self.config.weights["name"]
-        return (_ROUGH if _has_vnni() else _ROUGH | _WITHOUT_VNNI).get(name, TOLERANCE)
+        usual = _BY_PLACEMENT.get(self.config.placement["name"], TOLERANCE)
+        return (_ROUGH if _has_vnni() else _ROUGH | _WITHOUT_VNNI).get(name, usual)
 
     @property
     def needs_calibration(self) -> bool:

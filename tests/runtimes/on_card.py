@@ -16,6 +16,7 @@ from runtime_matrix.runtimes.engines.chosen import Chosen
 from runtime_matrix.runtimes.engines.compiled import Compiled
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.onnxruntime import OnnxRuntime
+from runtime_matrix.runtimes.placements.balanced import Balanced
 from tests.runtimes.cuda_session import cuda_session
 from tests.runtimes.fake_tensorrt import fake_plan
 from tests.runtimes.stand_in_card import card
@@ -23,10 +24,12 @@ from tests.runtimes.stand_in_card import card
 ENGINES: dict[str, Callable[[], Runtime]] = {
     "eager": Eager,
     "eager_attention": lambda: Eager(attention="eager"),
+    "balanced": lambda: Eager(placement=Balanced()),
     "compile": lambda: Compiled(mode="default", batch_buckets=[1, 2, 8], token_buckets=[8]),
     "onnxruntime": OnnxRuntime,
     "tensorrt": fake_plan,
 }
+CARDS = {"balanced": 2}  # the others have one
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def on_card(
     """Yield an engine that is loaded on the card, its traits, and what tells for what the host has waited."""
     import onnxruntime
 
-    with monkeypatch.context() as patch, card(patch) as waits:
+    with monkeypatch.context() as patch, card(patch, CARDS.get(name, 1)) as waits:
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         patch.setattr(onnxruntime, "get_available_providers", lambda: providers)
         patch.setattr(onnxruntime, "InferenceSession", cuda_session(onnxruntime.InferenceSession))

@@ -2,8 +2,9 @@
 
 Engines run on it as they are, with "cuda" for their device. It objects where a GPU would: to a tensor of the host among
 those of the card. It counts what makes the host wait for a GPU: a number that is read, a copy that is not from pinned
-memory, an index from a list, an operation whose result's size depends on its values, `torch.cuda.synchronize`. What it
-cannot show is how fast anything is, and whether a kernel exists.
+memory, an index from a list, an operation whose result's size depends on its values, `torch.cuda.synchronize`. Of
+several cards, it objects to tensors of two in one operation. What it cannot show is how fast anything is, and whether a
+kernel exists.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from torch.utils._pytree import tree_iter, tree_map
 from typing_extensions import override
 
-CARD = torch.device("cuda", 0)
 NAME, MEMORY_BYTES = "NVIDIA H100 80GB HBM3", 85_000_000_000
 # Their results' sizes depend on values: a GPU is waited for.
 _SIZED_BY_VALUES = {
@@ -33,20 +33,21 @@ _INDEXING = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_im
 
 
 class OnCard(torch.Tensor):
-    """Says that it is on the card; its numbers are in `host`, a tensor of the host."""
+    """Says that it is on a card, the first or that of a number; its numbers are in `host`, a tensor of the host."""
 
     host: torch.Tensor
+    number: int
     # Of all of them:
     waits: ClassVar[list[str]] = []  # what the host waited for
     sent: ClassVar[list[tuple[int, ...]]] = []  # sizes of what came from the host
 
     @staticmethod
-    def __new__(cls, host: torch.Tensor) -> OnCard:
+    def __new__(cls, host: torch.Tensor, number: int = 0, requires_grad: bool = False) -> OnCard:
         with torch.inference_mode(False):  # torch tracks views of tensors that were made outside of it
             made: Any = torch.Tensor._make_wrapper_subclass(
                 cls, host.shape, strides=host.stride(), dtype=host.dtype, device=torch.device("meta")
             )
-        made.host = host.detach()
+        made.host, made.number = host.detach(), number
         on_card: OnCard = made
         return on_card
 
@@ -86,6 +87,8 @@ class OnCard(torch.Tensor):
             raise AssertionError(f"{func}: made on the card behind the stand-in's back")
         if strangers:
             raise RuntimeError(f"{func}: a tensor of the host, {tuple(strangers[0].shape)}, among those of the card")
+        if len({value.number for value in tree_iter((args, kwargs)) if isinstance(value, OnCard) and value.dim()}) > 1:
+            raise RuntimeError(f"{func}: tensors of different cards")
         if name in _SIZED_BY_VALUES or (name == "repeat_interleave" and kwargs.get("output_size") is None):
             cls.waits.append(name)
         return _run(func, args, kwargs)
@@ -93,12 +96,13 @@ class OnCard(torch.Tensor):
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     result = func(*tree_map(_host, args), **tree_map(_host, kwargs))
+    number = _number_of((args, kwargs))
     written = {id(value.host): value for value in tree_iter((args, kwargs)) if isinstance(value, OnCard)}
 
     def back(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        return written[id(value)] if id(value) in written else OnCard(value)
+        return written[id(value)] if id(value) in written else OnCard(value, number)
 
     return back(result) if isinstance(result, torch.Tensor) else tree_map(back, result)
 
@@ -119,7 +123,14 @@ def _copied(func: Any, name: str, args: Any, kwargs: Any) -> Any:
     if device is not None and torch.device(device).type == "cpu":
         OnCard.waits.append("a copy to the host")
         return func(_host(args[0]), **kwargs)
-    return OnCard(func(_host(args[0]), **kwargs))
+    number = _number_of(args) if device is None else torch.device(device).index or 0
+    return OnCard(func(_host(args[0]), **kwargs), number)
+
+
+def _number_of(values: Any) -> int:
+    """Return the number of the card of these values; those without dimensions are taken along."""
+    cards = [value for value in tree_iter(values) if isinstance(value, OnCard)]
+    return next((value.number for value in cards if value.dim()), cards[0].number if cards else 0)
 
 
 def _index(index: Any) -> Any:
@@ -158,13 +169,13 @@ def _properties(func: Any, args: Any) -> Any:
     if not args or not isinstance(args[0], OnCard):
         return NotImplemented
     if name == "__get__" and of in ("device", "is_cuda", "is_cpu", "is_meta"):
-        return {"device": CARD, "is_cuda": True, "is_cpu": False, "is_meta": False}[of]
+        return {"device": torch.device("cuda", args[0].number), "is_cuda": True, "is_cpu": False, "is_meta": False}[of]
     if name == "data_ptr":
         return args[0].host.data_ptr()
     if name == "untyped_storage":
         return args[0].host.untyped_storage()
     if name == "get_device":
-        return 0
+        return args[0].number
     if name in ("tolist", "numpy", "cpu"):
         OnCard.waits.append(name)
         return getattr(args[0].host, name)() if name != "cpu" else args[0].host.clone()
@@ -191,7 +202,8 @@ class _Factories(TorchFunctionMode):
                 OnCard.waits.append("torch.tensor on the card")
             kwargs["device"] = "cpu"
             made = func(*tree_map(_host, args), **kwargs)
-            return OnCard(made) if not sources or name.endswith("_like") or name.startswith("new_") else made
+            is_made_here = not sources or name.endswith("_like") or name.startswith("new_")
+            return OnCard(made, torch.device(device).index or 0) if is_made_here else made
         return func(*args, **kwargs)
 
 
@@ -207,15 +219,20 @@ def _moved(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     non_blocking = kwargs.pop("non_blocking", others.pop(0) if others else False)
     is_copy = kwargs.get("copy", False) or (others and others[0])
     target = tensor.device if target is None else torch.device(target)
+    number = target.index or 0
+    if isinstance(tensor, OnCard) and target.type == "cuda" and tensor.number != number:
+        return OnCard(tensor.host.to(dtype=dtype or tensor.dtype, copy=True), number)  # the host does not wait
     if (target.type == "cuda") == isinstance(tensor, OnCard):
         return func(tensor, dtype=dtype or tensor.dtype, copy=bool(is_copy))
+    if isinstance(tensor, OnCard) and target.type == "meta":
+        return torch.nn.Parameter(torch.empty_like(tensor.host, device="meta"), requires_grad=False)
     if isinstance(tensor, OnCard):
         OnCard.waits.append("a copy to the host")
         return func(tensor.host, dtype=dtype or tensor.dtype, copy=True)
     OnCard.sent.append(tuple(tensor.shape))
     if not (non_blocking and _is_pinned(tensor)):
         OnCard.waits.append("a copy to the card that is not from pinned memory")
-    return OnCard(func(tensor.detach(), dtype=dtype or tensor.dtype, copy=True))
+    return OnCard(func(tensor.detach(), dtype=dtype or tensor.dtype, copy=True), number)
 
 
 class Stream:
@@ -253,8 +270,8 @@ def _without_card(call: Any) -> Any:
 
 
 @contextmanager
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """Be a machine with one GPU; yields a function that returns what was waited for since it was last called."""
+def card(monkeypatch: pytest.MonkeyPatch, count: int = 1) -> Iterator[Callable[[], list[str]]]:
+    """Be a machine with so many GPUs; yields a function that returns what was waited for since it was last called."""
     replaced: dict[str, Any] = {
         "is_available": lambda: True,
         "is_bf16_supported": lambda *given: True,
@@ -264,7 +281,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
         "mem_get_info": lambda *given: (MEMORY_BYTES - _resident_bytes(), MEMORY_BYTES),
         "init": lambda: None,
         "current_device": lambda: 0,
-        "device_count": lambda: 1,
+        "device_count": lambda: count,
         "current_stream": lambda *given: Stream("torch's"),
         "Stream": Stream,
         "synchronize": lambda *given: OnCard.waits.append("synchronize"),

@@ -16,7 +16,6 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from runtime_matrix.experiments.cells.cell import Cell
-from runtime_matrix.experiments.cells.parts import is_shard
 from runtime_matrix.experiments.config.adapters import AdapterFacts
 from runtime_matrix.experiments.config.schema import GenerationConfig, RuntimeConfig, SandboxConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.arriving_tokens import RequestFailed
@@ -83,6 +82,7 @@ class CellBench:
     report: Callable[[int, int], None]  # (done, total)
     opened: ExitStack  # closes what was loaded
     kept_programs: KeptPrograms | None = None  # of shards
+    is_shard: bool = False  # it computes a part of the items
     counted: dict[str, int] = field(default_factory=dict)  # in a shard: items by test case, which are not written
     timer: BenchmarkFixture | None = None  # of the running test
     running: str = ""  # the benchmark's test case
@@ -304,7 +304,7 @@ class CellBench:
 
         In a shard the items are only counted: the cell that merges has all of them.
         """
-        if is_shard(self.cell):
+        if self.is_shard:
             self.counted[self.running] = sum(1 for _ in items)
             return
         point = f"-{entry.case}" if entry.case else ""

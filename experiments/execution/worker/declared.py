@@ -26,11 +26,12 @@ def wrong_declaration(traits: Traits, held: HeldWeights, parameters: int | None)
     """Return in one line why the declared bytes or dtype cannot be true; None if they can, or if it is unknown.
 
     A dense weight takes the size of its dtype, a packed one between one bit and that size. If a part of the model is
-    elsewhere, only the upper bound applies.
+    elsewhere, only the upper bound applies. Ranks hold copies of some weights, which take memory again.
     """
     size, declared = _BYTES.get(traits.dtype), traits.weight_bytes
     if traits.is_scripted or declared is None or parameters is None:
         return None
+    parameters += sum(rank.copied_parameters for rank in traits.ranks[1:])
     if size is None:
         return f"the runtime declares the dtype {traits.dtype!r}; known: {', '.join(_BYTES)}"
     whole = size * parameters

@@ -74,7 +74,10 @@ def _devices() -> list[tuple[str, float]]:
 
 
 def used_bytes(device: str) -> Callable[[], int] | None:
-    """Return a function for the device memory in use above the level of this call; None for a CPU."""
+    """Return a function for the device memory in use above the level of this call; None for a CPU.
+
+    Of other GPUs, over which a placement divides the model, it is what torch has reserved there.
+    """
     if device != "cuda":
         return None
     import torch
@@ -84,7 +87,8 @@ def used_bytes(device: str) -> Callable[[], int] | None:
 
     def all_used() -> int:
         free, total = torch.cuda.mem_get_info(index)
-        return total - free
+        others = (other for other in range(torch.cuda.device_count()) if other != index)
+        return total - free + sum(map(torch.cuda.memory_reserved, others))
 
     before = all_used()
 

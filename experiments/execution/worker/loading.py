@@ -49,7 +49,7 @@ def make_runtime(config: RuntimeConfig) -> Engine:
             f"runtime.engine.target={config.engine['target']} is not a subclass of Engine: see runtimes/base.py"
         )
     options = _options(config.engine)
-    form = "dense"
+    form, spread = "dense", None
     if full_name(config.weights["target"]) != _FULL:
         weights = _created(_class(config.weights), _options(config.weights), f"runtime.weights of {config.title}")
         form = weights.form
@@ -64,10 +64,12 @@ def make_runtime(config: RuntimeConfig) -> Engine:
         placement = _created(
             _class(config.placement), _options(config.placement), f"runtime.placement of {config.title}"
         )
-        _check_placement(config, engine.places_modules, form in placement.weight_forms, form)
+        spread = getattr(placement, "spread", None)
+        is_movable = spread is None or getattr(_class(config.weights), "loads_parts", False)
+        _check_placement(config, engine.places_modules, is_movable and form in placement.weight_forms, form)
         options["placement"] = placement
     runtime: Engine = _created(engine, options | {"dtype": config.dtype}, f"runtime.engine of {config.name}")
-    return runtime
+    return runtime if spread is None else spread(runtime)
 
 
 def held_weights(config: RuntimeConfig, stored_method: str | None = None, is_gguf: bool = False) -> HeldWeights:
@@ -141,6 +143,10 @@ def adapted_source(cell: Cell, runtime: Engine, config: RuntimeConfig) -> ModelS
     if adapter is None:
         return cell.source
     modes, merge = runtime.adapter_modes, cell.config.merge_adapter
+    if not modes and _class(config.engine).adapter_modes:  # the engine alone takes one
+        raise Unsupported(
+            f"runtime/placement={config.placement['name']} takes no adapter: use runtime/placement=device"
+        )
     if not modes:
         raise Unsupported(f"runtime={config.name} takes no adapter: use runtime=eager, or a server that has its name")
     if merge is False and "beside" not in modes:
@@ -192,13 +198,13 @@ def _check_stored(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
                 f"runtime={config.name} does not read GGUF files: use runtime=eager or the original model"
             )
         return
+    if method is not None and _is_moved(config):
+        _check_placement(config, True, False, f"stored {method}")
     if method is not None and "packed" not in runtime.weight_forms:
         raise Unsupported(
             f"the stored weights are quantized by {method}, which runtime={config.name} cannot read: "
             "use runtime=eager, or the original model"
         )
-    if method is not None and _is_moved(config):
-        _check_placement(config, True, False, f"stored {method}")
     if method is not None and full_name(config.weights["target"]) != _FULL:
         raise Unsupported(f"the stored weights are already quantized by {method}: use runtime/weights=full")
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from runtime_matrix.experiments.config.targets import module_of
 from runtime_matrix.experiments.execution.worker import declared, device, loading
 from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
 from runtime_matrix.experiments.execution.worker.freed import FreedMemory
+from runtime_matrix.experiments.execution.worker.rank_memory import RankMemory
 from runtime_matrix.experiments.execution.worker.sharding import PartsOfCell
 from runtime_matrix.experiments.execution.worker.token_budget import fit
 from runtime_matrix.experiments.measurement.clocks import PhaseTimer
@@ -71,7 +73,11 @@ class CellPlugin:
         self._opened = ExitStack()  # closes what was loaded
         self._benchmark = ""  # the running one
         self._start = time.perf_counter()
-        self.parts = PartsOfCell(cell, folder, self._opened)
+
+    @cached_property
+    def parts(self) -> PartsOfCell:
+        """What this process has to do with shards."""
+        return PartsOfCell(self.cell, self.folder, self._opened)
 
     @pytest.hookimpl(tryfirst=True)  # before conftest.py, which would otherwise compose a cell
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -193,11 +199,12 @@ class CellPlugin:
         @contextmanager
         def phase(name: str) -> Iterator[None]:
             self.tell("phase", name)
-            with meter.loading_phase(name), timer.phase(name):
+            with memory.phase(name), meter.loading_phase(name), timer.phase(name):
                 yield
 
         used = base.used_bytes if base is not None else device.used_bytes(hw_device)  # before anything is loaded
         timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
+        memory = RankMemory(runtime)
 
         mapped = mapped_file_bytes()
         artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
@@ -229,6 +236,7 @@ class CellPlugin:
             gained_host_bytes=None if runtime.is_remote else gained,
             weight_bytes=None if wrong else _whole(traits.weight_bytes),
             weight_disk_bytes=_whole(traits.weight_disk_bytes),
+            ranks=memory.of_each_rank(traits),
             dtype=traits.dtype,
             device=hw_device,
             held=held,
@@ -298,7 +306,10 @@ class CellPlugin:
         result = Entry(
             status=status, reason=reason, counters=counters, duration_s=duration_s, ended_at=call.stop, **vars(entry)
         )
-        self.journal.write("benchmark", self.parts.merged(result), **self.parts.counted(self._bench))
+        if self._bench is None:  # it could not be made
+            self.journal.write("benchmark", result)
+        else:
+            self.journal.write("benchmark", self.parts.merged(result), **self.parts.counted(self._bench))
 
 
 PLUGIN = pytest.StashKey[CellPlugin]()

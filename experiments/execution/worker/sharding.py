@@ -69,7 +69,8 @@ class PartsOfCell:
         if self._of_cell is None or self._of_shards is None:
             self._of_cell = Stores(bench.responses, bench.observations)
             self._of_shards = opened_stores(self._cell, self._files, self._opened)
-        is_dealt = self._files.own is not None or benchmark in self._sharded
+        bench.is_shard = self._files.own is not None
+        is_dealt = bench.is_shard or benchmark in self._sharded
         stores = self._of_shards if is_dealt else self._of_cell
         bench.responses, bench.observations, bench.kept_programs = (
             stores.responses,
@@ -81,9 +82,9 @@ class PartsOfCell:
         """Return whether all responses of the benchmark may be there."""
         return self._is_continued or benchmark in self._sharded
 
-    def counted(self, bench: CellBench | None) -> dict[str, int]:
+    def counted(self, bench: CellBench) -> dict[str, int]:
         """Return how many items the benchmark that has just run has in this shard; empty elsewhere."""
-        if bench is None or self._files is None or self._files.own is None:
+        if not bench.is_shard:
             return {}
         return {"items": bench.counted.get(bench.running, 0)}
 

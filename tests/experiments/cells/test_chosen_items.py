@@ -78,3 +78,10 @@ def test_benchmarks_without_items_are_left_as_they_are() -> None:
 def test_what_contradicts_or_would_be_ignored_is_refused(words: tuple[str, ...], says: str) -> None:
     with pytest.raises(UserError, match=says):
         planned(*words)
+
+
+def test_the_part_of_a_shard_is_no_option() -> None:
+    resolved = compose([TWO])
+    resolved["benchmark"]["code"]["part"] = {"index": 0, "count": 2}
+    with pytest.raises(UserError, match=r"benchmark\.code\.part cannot be set"):
+        plan(resolved, "command")

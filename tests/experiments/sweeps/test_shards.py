@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.config.errors import UserError
+from runtime_matrix.experiments.execution.binding import core_groups
+from runtime_matrix.experiments.measurement.topology import cpu_list, topology
+from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.sweeps.shards import only_process
 from tests.conftest import ROOT
 
@@ -98,9 +102,30 @@ def test_timed_benchmarks_run_whole_after_the_shards(run: Run, tmp_path: Path) -
     assert entries["extractive_qa"]["figures"]["cached_responses"] == 0
 
 
+@pytest.mark.skipif(len(topology(os.sched_getaffinity(0)).cores) < 2, reason="needs two cores")
+def test_each_shard_runs_on_cores_of_its_own(run: Run, tmp_path: Path) -> None:
+    """The system states the CPUs of each process, which the engine notes."""
+    engine = "runtime.engine.target=tests.experiments.injected_engines:Stating"
+    done = run(*FAKE, "benchmark=[extractive_qa]", engine, "shards=2", "hw.devices=2")
+    assert done.returncode == 0, done.stderr
+    expected = core_groups(2, topology(os.sched_getaffinity(0)))
+    assert not set(expected[0]) & set(expected[1])
+    shards = record_of(tmp_path / "runs")["shards"]["shards"]
+    assert [(shard["cores"], shard["threads"]) for shard in shards] == [(list(group), 1) for group in expected]
+    for index, group in enumerate(expected):
+        (journal,) = (tmp_path / "runs").glob(f"shards/*/{index}-of-2/journal.jsonl")
+        (load,) = (event for event in read_journal(journal) if event["event"] == "load")
+        stated = dict(note.split(":") for note in load["notes"])
+        assert cpu_list(stated["Cpus_allowed_list"]) == group
+        assert int(stated["threads"]) == 1
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
+        (["hw.devices=2"], "hw.devices=2 binds each shard to one device, and shards=1: set shards=2 or more"),
+        (["shards=2", "hw.devices=3"], "hw.devices=3 binds each shard to one device, and shards=2: set shards=3"),
+        (["shards=5", "hw.devices=5", "hw.device=cpu"], "hw.devices=5 needs as many cores; this process may use"),
         (["shards=0"], "shards must be at least 1; found 0"),
         (["shards=2", "shard=2"], "shard=2 is not one of shards=2, which count from 0: give 0 to 1"),
         (["shard=0"], "add shards=N"),
@@ -108,7 +133,6 @@ def test_timed_benchmarks_run_whole_after_the_shards(run: Run, tmp_path: Path) -
         (["shards=7"], "shards=7 are more than the 6 items of multiple_choice: use at most that many"),
         (["shards=2", "batch=auto"], "batch=auto would give each of shards=2"),
         (["shards=2", "responses.mode=use"], "responses.mode=use would be ignored"),
-        (["shards=2", "+benchmark.multiple_choice.part={index: 0, count: 2}"], "multiple_choice.part cannot be set"),
     ],
 )
 def test_mistakes_are_one_line(run: Run, overrides: list[str], says: str) -> None:

@@ -20,6 +20,7 @@ from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.execution.worker.declared import doubt, parameters_of, wrong_declaration
 from runtime_matrix.experiments.execution.worker.loading import held_weights, load, make_runtime
 from runtime_matrix.runtimes.base import Traits
+from runtime_matrix.runtimes.ranks import Rank
 
 MIB = 2**20
 COUNT = 3_410_176  # weights of the bundled model
@@ -47,6 +48,19 @@ def test_rounded_weights_are_dense_and_as_large_as_full_ones() -> None:
     rounded = ("runtime/weights=rounded",)
     assert declared(13.01, "float32", *rounded) is None
     assert declared(3.2, "float32", *rounded) == "the runtime declares 3.2 MiB of float32 weights; the model has 13.0"
+
+
+def test_weights_that_every_rank_holds_take_memory_again() -> None:
+    held = held_weights(cell("runtime/placement=tensor_parallel").config.runtime)
+    assert held.is_whole
+    rank = Rank(process=1, device="cpu", parameters=0, copied_parameters=MIB // 4, weight_bytes=0)
+    traits = Traits(2048, 1024, "float32", weight_bytes=int(15 * MIB), ranks=(rank, rank, rank))
+    assert wrong_declaration(traits, held, COUNT) is None
+    assert wrong_declaration(replace(traits, ranks=()), held, COUNT) is not None
+    missing = replace(traits, weight_bytes=int(13 * MIB))
+    assert wrong_declaration(missing, held, COUNT) == (
+        "the runtime declares 13.0 MiB of float32 weights; the model has 15.0"
+    )
 
 
 def test_packed_weights_take_between_one_bit_and_their_dtype() -> None:

@@ -53,6 +53,31 @@ def test_a_quantized_checkpoint_that_a_runtime_cannot_read_is_refused(
         load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["runtime=compile"], "runtime=compile holds its weights itself: runtime/placement=tensor_parallel works only"),
+        (["runtime=onnxruntime"], "runtime=onnxruntime holds its weights itself"),
+        (["runtime/weights=nf4"], "cannot move packed weights, such as nf4: use runtime/weights=full"),
+        (["runtime/weights=gptq"], "cannot move packed weights, such as gptq: use runtime/weights=full"),
+        (["runtime/weights=awq"], "cannot move packed weights, such as awq: use runtime/weights=full"),
+        (["runtime/weights=rounded"], "cannot move dense weights, such as rounded: use runtime/weights=full"),
+    ],
+)
+def test_what_ranks_cannot_compute_is_refused(artifacts: Path, words: list[str], says: str) -> None:
+    made = cell(*words, "runtime/placement=tensor_parallel", "model=random", artifacts=artifacts)
+    with pytest.raises(Unsupported, match=says):
+        make_runtime(made.config.runtime)
+
+
+def test_ranks_take_no_stored_packed_weights(quantized: Path, artifacts: Path) -> None:
+    words = ("runtime/placement=tensor_parallel", "model=local", f"model.path={quantized}")
+    made = cell(*words, artifacts=artifacts)
+    config = made.config.runtime
+    with pytest.raises(Unsupported, match=r"runtime/placement=tensor_parallel cannot move stored awq weights"):
+        load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+
+
 def test_an_unknown_architecture_is_reported_in_one_line(artifacts: Path) -> None:
     made = cell("model=random", "model.architecture.model_type=llamma", artifacts=artifacts)
     config = made.config.runtime
