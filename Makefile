@@ -99,7 +99,7 @@ vllm: .vllm/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,openvino,llamacpp,server,serve,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,strategies,adapters,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,openvino,llamacpp,server,serve,gptq,awq,quant,offload,tensorrt-rtx,lm-eval,strategies,adapters,slurm,dev]'
 	touch $@
 
 # Also removes results/runs, which holds your own measurements.

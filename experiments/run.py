@@ -42,8 +42,8 @@ def _run() -> int:
         key, _, value = word.lstrip("+").partition("=")
         if key == "hydra/launcher" and value != "basic":
             raise UserError(
-                f"{word}: Hydra's launchers cannot be used, because comparable times need cells that run one after the "
-                "other on one machine. Leave it out, or start one sweep per machine"
+                f"{word}: Hydra's launchers cannot be used, because a comparison needs all cells of a sweep at once: "
+                "launcher=slurm and launcher=ray measure cells elsewhere"
             )
     if given.shown not in (None, "job"):
         sys.argv[1:] = [f"--cfg={given.shown}", *given.overrides]

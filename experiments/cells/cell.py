@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
@@ -90,7 +91,7 @@ class Cell:
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property  # sources are parsed, which takes a fifth of a second
     def code(self) -> Code:
         """Return the code of the cell's runtime, its reference and its benchmarks, see `records.code`."""
         return code_of([*targets(self.resolved["runtime"]), *targets(self.resolved["reference"]), *self._tasks])
@@ -151,6 +152,15 @@ class Cell:
         return Hardware(device, self.threads, self.artifacts, self.config.hw.facts.compute_capability)
 
 
+def alike(cells: Sequence[Cell]) -> list[list[int]]:
+    """Return the indexes of the cells that are compared with each other: those of one model, profile and strategy."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for index, cell in enumerate(cells):
+        key = (cell.facts.digest, cell.config.hw.name, cell.config.strategy.name)
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
 def baselines(cells: Sequence[Cell]) -> set[int]:
     """Return the indexes of the cells that the others of a sweep are compared with.
 
@@ -159,12 +169,8 @@ def baselines(cells: Sequence[Cell]) -> set[int]:
     This is the reference. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells' dtype,
     because speeds need a baseline that does the same work. Logits are always compared with the reference's.
     """
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for index, cell in enumerate(cells):
-        key = (cell.facts.digest, cell.config.hw.name, cell.config.strategy.name)
-        groups.setdefault(key, []).append(index)
     indexes: set[int] = set()
-    for group in groups.values():
+    for group in alike(cells):
         exact = [index for index in group if cells[index].is_reference]
         indexes |= set(exact or [index for index in group if cells[index].is_reference_in_own_dtype][:1])
     return indexes

@@ -23,6 +23,7 @@ from runtime_matrix.experiments.config.schema import (
 )
 from runtime_matrix.experiments.config.validate import among, build, identity_of, least, outside_identity
 from runtime_matrix.experiments.judges.registry import JudgeChoice
+from runtime_matrix.experiments.launchers.registry import LauncherChoice
 from runtime_matrix.experiments.strategies.registry import StrategyChoice
 from runtime_matrix.experiments.tasks.registry import benchmarks, task_of
 from runtime_matrix.experiments.tasks.task import Task
@@ -105,6 +106,7 @@ class CellConfig:
     strategy: StrategyChoice = field(default_factory=StrategyChoice)
     judge: JudgeChoice = field(default_factory=JudgeChoice)
     comparison: ComparisonConfig = outside_identity()  # stored with the speeds that it produced
+    launcher: LauncherChoice = outside_identity(default_factory=LauncherChoice)
     batch: str | None = among("auto")
     monitoring: JsonObject = outside_identity()  # validated by the installed exporters
     seed: int = least(0, most=2**63 - 1)

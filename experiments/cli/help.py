@@ -42,7 +42,7 @@ def help_text(overrides: Sequence[str], folders: Sequence[str] = ()) -> str:
         key: value for word in overrides for key, _, value in [word.lstrip("+").partition("=")] if key in names
     }
     parts = [_HEAD, *groups, "\nEvery value (KEY=VALUE):\n", values.partition("\nhydra:")[0].rstrip(), ""]
-    for group in ("runtime", "model", "hw", "strategy", "judge"):
+    for group in ("runtime", "model", "hw", "strategy", "judge", "launcher"):
         parts += _group(roots, group, chosen)
     for group, comment in _LIST.findall(head):
         parts += [f"{group}:{comment}"]

@@ -21,7 +21,10 @@ CONF = Path(__file__).parents[2] / "conf"
 CLAIMS = "claims"  # a folder of data beside the groups
 _LISTS = ("benchmark", "monitoring")  # groups from which several presets can be chosen
 # Mappings that accept any key.
-_OPEN = ("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement.", "hydra.", "hydra/")
+_OPEN = (
+    *("model.architecture.", "runtime.engine.", "runtime.weights.", "runtime.placement."),
+    *("launcher.sbatch.", "launcher.resources.", "hydra.", "hydra/"),
+)
 
 
 def places() -> list[Path]:

@@ -5,6 +5,7 @@ A package declares in its own `pyproject.toml`:
     [project.entry-points."runtime_matrix.tasks"]      # benchmarks: see `tasks/task.py`
     [project.entry-points."runtime_matrix.strategies"] # strategies for programs: see `strategies/strategy.py`
     [project.entry-points."runtime_matrix.judges"]     # judges of texts: see `judges/judge.py`
+    [project.entry-points."runtime_matrix.launchers"]  # where cells run: see `launchers/launcher.py`
     [project.entry-points."runtime_matrix.exporters"]  # destinations of results: see `exporters/exporter.py`
     [project.entry-points."runtime_matrix.gate_axes"]  # quantities that gates limit: see `gates/axes/`
     [project.entry-points."runtime_matrix.presets"]    # packages with folders of YAML, like `conf/`
@@ -29,6 +30,7 @@ from runtime_matrix.experiments.config.errors import UserError
 TASKS = "runtime_matrix.tasks"
 STRATEGIES = "runtime_matrix.strategies"
 JUDGES = "runtime_matrix.judges"
+LAUNCHERS = "runtime_matrix.launchers"
 EXPORTERS = "runtime_matrix.exporters"
 GATE_AXES = "runtime_matrix.gate_axes"
 _PRESETS = "runtime_matrix.presets"

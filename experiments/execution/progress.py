@@ -100,8 +100,15 @@ class Progress:
         seconds = self._clock() - self._cell_since
         duration = "recorded earlier" if was_resumed else f"{seconds:.1f} s"
         self._done += 1
-        line = f"[{self._done}/{self._total}] {self._label}: {status} ({duration})" + (f": {reason}" if reason else "")
-        self.tell(line)
+        self.tell(self._result(self._label, status, duration, reason))
+
+    def report(self, label: str, status: str, reason: str | None, seconds: float | None) -> None:
+        """Print the result of a cell that was measured elsewhere; `seconds` None: it was recorded earlier."""
+        self._done += 1
+        self.tell(self._result(label, status, "recorded earlier" if seconds is None else f"{seconds:.1f} s", reason))
+
+    def _result(self, label: str, status: str, duration: str, reason: str | None) -> str:
+        return f"[{self._done}/{self._total}] {label}: {status} ({duration})" + (f": {reason}" if reason else "")
 
     def _begin(self, benchmark: str) -> None:
         self._benchmark, self._phase, self._items, self._left, self._note = benchmark, "", "", "", ""

@@ -95,6 +95,16 @@ class Code(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
+class Site(Struct, frozen=True, kw_only=True):
+    """Where a launcher had a cell measured."""
+
+    launcher: str
+    node: str  # its host name
+    cores: list[int]  # that the process may run on
+    job: str | None = None  # of the scheduler
+    has_whole_node: bool | None = None  # nothing else was scheduled on the node; None: not known
+
+
 class Sweep(Struct, frozen=True, kw_only=True):
     """A cell's place in its sweep."""
 
@@ -289,6 +299,7 @@ class CellIdentity(Struct, frozen=True, kw_only=True):
     code: Code | None = None
     launch: str | None = None  # "fork" or "exec"
     sweep: Sweep | None = None
+    site: Site | None = None  # None: measured by the command itself
 
     @property
     def strategy(self) -> str:

@@ -39,7 +39,7 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _put(temporary, path, exclusive)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -51,6 +51,20 @@ def write_atomic(path: Path, text: str, exclusive: bool = False) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _put(temporary: str, path: Path, exclusive: bool) -> None:
+    if exclusive:
+        try:
+            os.link(temporary, path)  # fails if another process, perhaps on another node, has just written it
+        except FileExistsError as error:
+            raise FileExistsError(f"{path} is already recorded") from error
+        except OSError:  # a file system without hard links
+            os.replace(temporary, path)
+        else:
+            os.unlink(temporary)
+    else:
+        os.replace(temporary, path)
 
 
 def cell_folders(folder: Path) -> list[Path]:

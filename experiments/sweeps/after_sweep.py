@@ -54,8 +54,15 @@ def _compare_group(
     deadline: Deadline | None,
     tick: Tick,
 ) -> None:
+    candidates = candidates_of(reference, others, results)
+    if candidates:
+        runner = Runner(reference[0], results / reference[1].record_id)
+        compare_launches(reference[1].runtime.name, runner, candidates, log, deadline, tick)
+
+
+def candidates_of(reference: tuple[Cell, Record], others: Sequence[tuple[Cell, Record]], results: Path) -> list[Runner]:
+    """Compare the outputs of the others with the reference's, and return those whose speed is to be compared yet."""
     cell, reference_record = reference
-    folder, name = results / reference_record.record_id, reference_record.runtime.name
     for _, record in others:
         compare_outputs(record, reference_record, results)
     options = cell.config.comparison
@@ -65,8 +72,13 @@ def _compare_group(
         for other, record in others
         if not _is_compared(results / record.record_id, reference_record, options)
     ]
-    if not options.enabled or not candidates:
-        return
+    return candidates if options.enabled else []
+
+
+def compare_launches(
+    name: str, reference: Runner, candidates: Sequence[Runner], log: Log, deadline: Deadline | None, tick: Tick
+) -> None:
+    """Time the candidates in turns with the reference, called `name`, and write `speed.json` beside their records."""
 
     def on_launch(done: int, launches: Sequence[Launch]) -> None:
         speedup = ratio(launches, "decode", _CLOCK)
@@ -75,14 +87,14 @@ def _compare_group(
 
     log(f"speed against {name}")
     compare_speed(
-        Runner(cell, folder),
+        reference,
         candidates,
-        options,
+        reference.cell.config.comparison,
         _CLOCK,
         on_launch,
         deadline=deadline,
         tick=tick,
-        fork=cell.config.launch == "fork",
+        fork=reference.cell.config.launch == "fork",
     )
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.cell import Cell, baselines
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
 from runtime_matrix.experiments.execution.supervisor import Children
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.schema import (
     Environment,
@@ -37,8 +39,11 @@ def measure_cells(
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
 
     No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
-    or for devices that this machine does not have.
+    for a launcher other than `local`, and for devices that this machine does not have.
     """
+    launcher = cells[0].config.launcher.name
+    if launcher != LOCAL:
+        raise UserError(f"launcher={launcher} is for sweeps, python -m experiments.run; this command measures here")
     results = Path(cells[0].config.results_dir)
     check_writable(results)
     check_writable(cells[0].artifacts, "artifacts_dir")
@@ -51,8 +56,7 @@ def measure_cells(
         cells[0].config.launch, {str(cell.facts.model_type) for cell in cells}, max(cell.threads for cell in cells)
     )
     peaks = HardwarePeaks(cells, children, progress)
-    run_id = _stamp()
-    sweep_id = hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
+    run_id, sweep = run_stamp(), sweep_id(cells)
     records: list[Record] = []
     references = baselines(cells)
     last_s = 0.0  # duration of the last cell
@@ -68,9 +72,9 @@ def measure_cells(
             if earlier is not None:
                 record = replace(earlier, is_reference=is_reference)
             else:
-                sweep = Sweep(id=sweep_id, cells=len(cells), index=index)
+                place = Sweep(id=sweep, cells=len(cells), index=index)
                 record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
-                identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, sweep)
+                identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, place)
                 children.expect(cells[index + 1] if index + 1 < len(cells) else None)
                 record = measure_cell(
                     *(cell, results / record_id, identity, children, progress, peaks),
@@ -89,5 +93,11 @@ def _with_versions(machine: Environment, cell: Cell) -> Environment:
     return replace(machine, versions={**machine.versions, **cell.code.versions})
 
 
-def _stamp() -> str:
+def sweep_id(cells: Sequence[Cell]) -> str:
+    """Return 16 hex digits that are equal for sweeps of the same cells."""
+    return hashlib.sha256(" ".join(cell.config_hash for cell in cells).encode()).hexdigest()[:16]
+
+
+def run_stamp() -> str:
+    """Return a new run id, which begins with the time."""
     return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from runtime_matrix.experiments.execution.supervisor import Children
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import (
     AdapterIdentity,
     CellIdentity,
@@ -26,6 +28,8 @@ from runtime_matrix.experiments.records.schema import (
     ModelIdentity,
     Record,
     RuntimeIdentity,
+    Site,
+    Status,
     Sweep,
     typed,
 )
@@ -35,6 +39,10 @@ from runtime_matrix.experiments.sweeps.merging import failed_shard, write_shardi
 from runtime_matrix.experiments.sweeps.reference import place_reference
 from runtime_matrix.experiments.sweeps.shards import remove_kept
 from runtime_matrix.experiments.tasks.registry import every_task
+
+
+class Ended(KeyboardInterrupt):
+    """A scheduler ends this process. Who started it knows why, and writes the record."""
 
 
 class HardwarePeaks:
@@ -78,7 +86,7 @@ def measure_cell(
     A cell with shards is merged from what they have kept. `compute_shards` is called before, when the cell's check has
     passed; a shard that is missing then, or failed, is the outcome of the cell.
 
-    After a signal the record is written too, and KeyboardInterrupt is raised again.
+    After a signal the record is written too, and KeyboardInterrupt is raised again; after `Ended` it is not written.
     """
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.jsonl")
@@ -94,7 +102,7 @@ def measure_cell(
                 else:
                     outcome = _jobs(cell, folder, identity, children, progress)
         except KeyboardInterrupt as stopped:
-            if read_journal(folder / "journal.jsonl"):
+            if read_journal(folder / "journal.jsonl") and not isinstance(stopped, Ended):
                 reason = getattr(stopped, "reason", "interrupted by the user")
                 _write(folder, Outcome("interrupted", reason, None))
             raise
@@ -164,8 +172,27 @@ def _write(folder: Path, outcome: Outcome) -> Record:
     return record
 
 
+def write_failure(folder: Path, status: Status, reason: str | None) -> Record:
+    """Write the record of a cell whose process ended without one, from its journal, and return it.
+
+    If the process has written one meanwhile, that is returned.
+    """
+    try:
+        record = _write(folder, Outcome(status, reason, None))
+    except FileExistsError:
+        return read_record(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+    remove_temporary_files(folder)
+    return record
+
+
 def identity_of_cell(
-    cell: Cell, run_id: str, record_id: str, machine: Environment, is_reference: bool, sweep: Sweep
+    cell: Cell,
+    run_id: str,
+    record_id: str,
+    machine: Environment,
+    is_reference: bool,
+    sweep: Sweep,
+    site: Site | None = None,
 ) -> CellIdentity:
     """Return the part of a record that is known before the cell is measured; it starts now."""
     runtime = cell.config.runtime
@@ -198,6 +225,7 @@ def identity_of_cell(
         command=cell.command,
         is_reference=is_reference,
         sweep=sweep,
+        site=site,
     )
 
 

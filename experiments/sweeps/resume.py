@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from runtime_matrix.experiments.cells.cell import Cell
@@ -17,11 +18,15 @@ from runtime_matrix.experiments.records.unfinished import unfinished
 from runtime_matrix.experiments.sweeps.one_cell import remove_temporary_files
 
 
-def settle(results: Path) -> None:
-    """Write the missing records of runs that were killed, and remove their temporary files."""
+def settle(results: Path, running: Collection[str] = ()) -> None:
+    """Write the missing records of runs that were killed, and remove their temporary files.
+
+    `running` are the ids of records that other machines are still measuring.
+    """
     for folder, record in unfinished(results):
-        write_record(folder, record)
-        remove_temporary_files(folder)
+        if record.record_id not in running:
+            write_record(folder, record)
+            remove_temporary_files(folder)
 
 
 def recorded_cells(results: Path, tries: int) -> list[Record]:
@@ -48,15 +53,18 @@ def _same(record: Record) -> tuple[str, str, str]:
     return record.config_hash, record.environment_hash, repr(record.code)
 
 
-def take(recorded: list[Record], cell: Cell, current: Environment) -> Record | None:
+def take(recorded: list[Record], cell: Cell, current: Environment, *, of_any_machine: bool = False) -> Record | None:
     """Remove the newest record of the same cell, environment and code from the list and return it; None without one.
 
-    A record is used for one cell only, because a runtime against itself needs two.
+    A record is used for one cell only, because a runtime against itself needs two. `of_any_machine`: nodes of a cluster
+    may differ from this machine, so only the versions of packages must agree.
     """
     if not recorded:
         return None
-    key = (cell.config_hash, environment_hash(current), cell.code)
+    config_hash, code, here = cell.config_hash, cell.code, environment_hash(current)
     for index, record in enumerate(recorded):
-        if (record.config_hash, record.environment_hash, record.code) == key:
+        if record.config_hash != config_hash or record.code != code:
+            continue
+        if record.environment_hash == here or (of_any_machine and record.environment.versions == current.versions):
             return recorded.pop(index)
     return None

@@ -115,7 +115,7 @@ def _run(cell: Cell, indexes: Sequence[int], children: Children, progress: Progr
         folders = {index: shard_folder(results, cell, index, count) for index in indexes}
         for folder in folders.values():
             locks.enter_context(only_process(folder))
-        missing = [index for index in indexes if not _is_done(folders[index])]
+        missing = [index for index in indexes if not is_done(folders[index])]
         bound = _bindings(cell)
         attempts = [_Attempts(cell, index, folders[index], bound[index]) for index in missing]
         children.wait_for_server(progress.on_message)
@@ -133,8 +133,8 @@ def _run(cell: Cell, indexes: Sequence[int], children: Children, progress: Progr
     return [record for record in records.values() if record is not None]
 
 
-def _is_done(folder: Path) -> bool:
-    """Return whether a shard is recorded as ok and its responses are still there."""
+def is_done(folder: Path) -> bool:
+    """Return whether the shard of a folder is recorded as ok and its responses are still there."""
     record = read_shard(folder)
     return record is not None and record.status == "ok" and (folder / KEPT_FILE).exists()
 
@@ -207,13 +207,21 @@ class _Attempts:
             tries=len(begun),
             is_continued=any((event["run"], event["host"]) != this_run for event in begun),
             host=self._machine.hostname,
-            cores=None if self.binding.cores is None else list(self.binding.cores),
+            cores=_bound_cores(self.binding),
             threads=self.binding.threads,
             environment_hash=environment_hash(self._machine),
             machine=machine_kind(self._machine),
             device=loads[-1]["device"] if loads else None,
         )
         write_atomic(self.folder / SHARD_FILE, json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def _bound_cores(binding: Binding) -> list[int] | None:
+    """Return the cores that a shard is bound to, by us or by a scheduler; None if it may use all."""
+    if binding.cores is not None:
+        return list(binding.cores)
+    cores = sorted(os.sched_getaffinity(0))
+    return cores if len(cores) < (os.cpu_count() or 0) else None
 
 
 def _items(events: Sequence[JsonObject]) -> dict[str, int]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
 from runtime_matrix.experiments.exporters.exporters import configured
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.schema import (
     FAILED,
     Record,
 )
-from runtime_matrix.experiments.records.store import attach
+from runtime_matrix.experiments.records.store import attach, check_writable
 from runtime_matrix.experiments.reports.reading import NEWEST, PAGE_FILE, read, write_page
 from runtime_matrix.experiments.reports.text import render_table, width
 from runtime_matrix.experiments.sweeps.after_sweep import compare_with_reference
+from runtime_matrix.experiments.sweeps.distributed import launcher_of, measure_distributed
 from runtime_matrix.experiments.sweeps.first_look import FirstLook
 from runtime_matrix.experiments.sweeps.measure import measure_cells
 from runtime_matrix.experiments.sweeps.one_shard import run_one_shard
@@ -40,35 +43,54 @@ class Outcome:
 def sweep(cells: Sequence[Cell]) -> Outcome:
     """Measure each cell in its own process, compare the cells with their reference, and export the results.
 
-    UserError for exporters that cannot be configured, before anything is measured.
+    UserError for exporters or a launcher that cannot be used, before anything is measured.
     """
     results = Path(cells[0].config.results_dir)
     deadline = Deadline(cells[0].config.stop_after_s)
+    check_writable(results)
+    scheduler = launcher_of(cells).connect(results)
     exporters = configured(cells[0].config.monitoring)
     try:
         exporters.start(len(cells))
         with Progress(len(cells), cells[0].config.progress) as progress:
             _note_recommended(cells, progress)
-            look = FirstLook(cells, results, progress.note, progress.tell)
-
-            def on_record(record: Record) -> None:
-                exporters.record(record)
-                look.record(record, deadline, progress.tick)
-
-            records = measure_cells(cells, progress, on_record, deadline)
-            is_whole = compare_with_reference(
-                cells[: len(records)], records, results, progress.note, deadline, progress.tick
-            )
+            if scheduler is None:
+                records, is_whole = _measure_here(cells, results, progress, exporters.record, deadline)
+            else:
+                records, is_whole = measure_distributed(cells, scheduler, progress, exporters.record, deadline)
             compared = attach(records, results)
             exporters.compared(compared)
     finally:
         exporters.close()
+        if scheduler is not None:
+            scheduler.close()
     return Outcome(records, compared, is_whole and len(records) == len(cells))
+
+
+def _measure_here(
+    cells: Sequence[Cell],
+    results: Path,
+    progress: Progress,
+    on_record: Callable[[Record], None],
+    deadline: Deadline,
+) -> tuple[list[Record], bool]:
+    look = FirstLook(cells, results, progress.note, progress.tell)
+
+    def on_each(record: Record) -> None:
+        on_record(record)
+        look.record(record, deadline, progress.tick)
+
+    records = measure_cells(cells, progress, on_each, deadline)
+    measured = cells[: len(records)]
+    return records, compare_with_reference(measured, records, results, progress.note, deadline, progress.tick)
 
 
 def run_sweep(cells: Sequence[Cell]) -> int:
     """Measure the cells, print the matrix, write the page, and return the exit code; `shard=K`: see `one_shard`."""
     if cells[0].config.shard is not None:
+        launcher = launcher_of(cells).name
+        if launcher != LOCAL:
+            raise UserError(f"shard={cells[0].config.shard} computes a shard here: leave out launcher={launcher}")
         return run_one_shard(cells)
     outcome, results = sweep(cells), Path(cells[0].config.results_dir)
     if not outcome.is_whole:
