@@ -66,12 +66,17 @@ test-all: test
 
 # What only slow tests need, in environments of its own: inspect_ai, which opens the logs that we write, and clients of
 # the server that we did not write. GuideLLM takes 1.5 GB.
-install-slow: .slow/inspect/installed .slow/openai/installed .slow/lm-eval/installed .slow/guidellm/installed
+install-slow: .slow/inspect/installed .slow/openai/installed .slow/lm-eval/installed .slow/guidellm/installed .slow/ray
 .slow/inspect/installed:
 	$(PYTHON) -m venv .slow/inspect
 	.slow/inspect/bin/python -m pip install --quiet inspect_ai==0.3.285
 	touch $@
 
+# Ray's workers measure, so it is installed beside what they import.
+.slow/ray: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	mkdir -p .slow
+	touch $@
 .slow/openai/installed:
 	$(PYTHON) -m venv .slow/openai
 	.slow/openai/bin/python -m pip install --quiet openai==3.57.0

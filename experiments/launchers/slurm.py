@@ -189,8 +189,10 @@ def _refusal(stderr: str) -> UserError | Unreachable:
     line = _line(stderr)
     if any(words in stderr for words in ("Unable to contact", "timed out", "Connection refused")):
         return Unreachable(line)
+    if "configuration is not available" in stderr and "unknown" in _ask("sinfo", "-h", "-o", "%T").stdout:
+        return Unreachable("it was restarted, and its nodes have not yet registered")
     return UserError(
-        f"launcher=slurm: sbatch refuses the options: {line}; set launcher.KEY=VALUE or launcher.sbatch.KEY=VALUE"
+        f"launcher=slurm: sbatch refuses the options: {line}; change launcher.KEY=VALUE or +launcher.sbatch.KEY=VALUE"
     )
 
 

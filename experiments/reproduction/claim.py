@@ -11,6 +11,7 @@ from runtime_matrix.experiments.cells.cell import Cell, plan
 from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.comparison import Launch, Result
 from runtime_matrix.experiments.records.store import read_results
 from runtime_matrix.experiments.reproduction.setting import differences_of_record
@@ -54,7 +55,7 @@ class Places:
             chosen = {name: options for name, options in chosen.items() if name in self.benchmarks}
         artifacts = str(self.results / "artifacts")
         here = {"results_dir": str(self.results), "artifacts_dir": artifacts, "resume": False, "progress": True}
-        return {**config, **here, "benchmark": chosen, "responses": {"mode": "never"}}
+        return {**config, **here, "benchmark": chosen, "responses": {"mode": "never"}, "launcher": {"name": LOCAL}}
 
 
 def claim_of_folder(folder: Path, places: Places, command: str) -> Claim:

@@ -14,6 +14,7 @@ from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.execution.supervisor import Children
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.profile import PROFILE_FILE
 from runtime_matrix.experiments.tasks.registry import scores
@@ -50,7 +51,7 @@ def take_profiles(results: Sequence[Result]) -> dict[str, str]:
 def cell_of(result: Result, runtime: JsonObject | None = None, command: str = "") -> Cell:
     """Return the cell of a record, or the same cell with another runtime. UserError if it cannot be planned here."""
     record = result.record
-    resolved = {**record.config, "results_dir": str(result.folder.parent)}
+    resolved = {**record.config, "results_dir": str(result.folder.parent), "launcher": {"name": LOCAL}}
     if not {"runtime", "reference", "model", "benchmark"} <= record.config.keys():
         raise UserError(f"{record.record_id} does not hold its configuration: measure the cell again")
     if runtime is not None:

@@ -45,6 +45,15 @@ def records(results: Path) -> list[Record]:
     return [result.record for result in read_results(results)[0]]
 
 
+def loading(results: Path) -> Path | None:
+    """Return the file of a unit whose shard is being computed; None if there is none yet."""
+    for journal in results.glob("shards/*/*/journal.jsonl"):
+        files = list(results.glob(f"units/*-shard-{journal.parent.name}/started-*.json"))
+        if "attempt" in journal.read_text() and files:
+            return files[0]
+    return None
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'runtime-matrix\[ray\]'"):
@@ -69,11 +78,11 @@ def test_two_shards_survive_a_killed_worker(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     sweep = subprocess.Popen(command(tmp_path, *words), cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True)
     end = time.monotonic() + 200
-    while not (begun := sorted(tmp_path.glob("units/*-shard-*/started-*.json"))):
+    while not (begun := loading(tmp_path)):
         assert time.monotonic() < end
         assert sweep.poll() is None, sweep.communicate()[0]
         time.sleep(0.2)
-    process = json.loads(begun[0].read_text())["process"]
+    process = json.loads(begun.read_text())["process"]
     stat = Path(f"/proc/{process}/stat").read_text()
     os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)  # its parent: the worker of Ray
     output, _ = sweep.communicate(timeout=300)

@@ -114,12 +114,13 @@ def test_a_killed_parent_and_a_killed_scheduler_lose_nothing(slurm: LocalSlurm, 
     slurm.start_controller()
     wait_for(lambda: slurm.run("sinfo", "-h", "-o", "%P"))
     resumed = started(tmp_path, *words, "resume=true")
-    time.sleep(6)
+    assert resumed.stdout is not None
+    lines = iter(resumed.stdout.readline, "")
+    assert any("jobs of an earlier command are waited for" in line for line in lines)
     slurm.stop_controller()  # now while a sweep runs
     time.sleep(3)
     slurm.start_controller()
-    output = ended(resumed, 0)
-    assert "jobs of an earlier command are waited for" in output
+    ended(resumed, 0)
     assert statuses(tmp_path) == ["ok"] * 3
     assert len({record.config_hash for record in records(tmp_path)}) == 3
     again = ended(started(tmp_path, *words, "resume=true"), 0)
