@@ -116,7 +116,7 @@ _CHOICE = {"output_type": "multiple_choice", "doc_to_target": 0, "metric_list": 
 @pytest.mark.parametrize("kind", ["lambada", "blimp", "mc1", "mc2"])
 def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
-    benchmark, figure, items, task = {
+    kinds: dict[str, tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = {
         "lambada": ("last_word", "accuracy", [{"text": text} for text in TEXTS], _LIKELIHOOD),
         "blimp": (
             "multiple_choice", "accuracy", [pair(number) for number in range(12)],
@@ -133,7 +133,8 @@ def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: st
                 "process_results": "FUNCTION",
             },
         ),
-    }[kind]  # fmt: skip
+    }  # fmt: skip
+    benchmark, figure, items, task = kinds[kind]
     data = write(tmp_path / "data.jsonl", json_lines(items))
     files = {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")}
     head = {"task": "same", "dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}

@@ -117,6 +117,7 @@ def test_questions_have_the_right_answers(world: World, question_set: question_f
     }
     for question in question_set.questions:
         assert len(set(question.choices)) == 4
+        assert question.answer is not None
         assert question.choices[question.answer] == answers[question.text]
 
 
