@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from tests.experiments.detector.made import made
 from tests.experiments.harness.local_tasks import write_tasks
 from tests.experiments.recorded import make_record, sweep, write
 from tests.experiments.reports.test_judges import judged_cell
+from tests.experiments.tasks.formats.files import VIETNEWS, asked, blimp, json_lines, squad, vmlu
+from tests.experiments.tasks.formats.files import write as write_data
 from tests.gguf_files import write_gguf
 
 DATA = ROOT / "experiments" / "bundled" / "data"
@@ -44,6 +47,7 @@ FILES = {
     "code": "code.jsonl",
     "mutation": "code.jsonl",
     "multiple_choice": "multiple_choice",
+    "last_word": "perplexity.txt",
 }
 PLACES = ("DIR", "FILE")
 FIELDS = "fields={question: query, answer: gold}"  # of data that is not the bundled one
@@ -115,6 +119,19 @@ def test_a_command_that_measures_is_planned(
         (tmp_path / "stored.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in stored_responses(made())))
         key = "benchmark.detection_techniques.stored"
         places |= {f"{key}=FILE": f"{key}={tmp_path / 'stored.jsonl'}"}
+    if "DIR/test.jsonl" in command or "format=blimp" in command:
+        questions = write_data(tmp_path / "test.jsonl", json_lines([vmlu(28, 1), vmlu(28, 2)]))
+        write_data(tmp_path / "dev.jsonl", json_lines([vmlu(28, 9, answer="A")]))
+        data = questions if "test.jsonl" in command else write_data(tmp_path / "pairs.jsonl", json_lines([blimp(1)]))
+        command = re.sub(r"(multiple_choice\.data=)\S+", rf"\g<1>{data}", command)
+    if "summarization.data=DIR" in command:
+        write_data(tmp_path / "news" / "1.txt.seg", VIETNEWS)
+        places |= {"benchmark.summarization.data=DIR": f"benchmark.summarization.data={tmp_path / 'news'}"}
+    if "extractive_qa.data=FILE" in command:
+        key = "benchmark.extractive_qa.data"
+        places |= {
+            f"{key}=FILE": f"{key}={write_data(tmp_path / 'dev.json', squad([asked('1', 'Hà Nội'), asked('2')]))}"
+        }
     for benchmark, file in FILES.items():
         places |= {f"benchmark.{benchmark}.data={name}": f"benchmark.{benchmark}.data={DATA / file}" for name in PLACES}
     words = [places.get(word, word) for word in words_of(command) if word != "-m" and not word.endswith(FIELDS)]

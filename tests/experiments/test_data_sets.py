@@ -102,21 +102,21 @@ def test_a_gate_claims_no_accuracy_without_answers(tmp_path: Path) -> None:
 INVENTED = [f"Anna Carter and {number} old friends live in Kelbrook near the Rill" for number in range(6)]
 KNOWN = [line for line in (BUNDLED_DATA / "perplexity.txt").read_text().splitlines() if line.strip()][:6]
 TEXTS = [*INVENTED, *KNOWN]  # the bundled model knows the latter
-_LIKELIHOOD: dict[str, object] = {
+_LIKELIHOOD = {
     "output_type": "loglikelihood",
     "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}",
     "doc_to_target": "{{' '+text.split(' ')[-1]}}",
     "metric_list": [{"metric": "perplexity", "aggregation": "perplexity"}, {"metric": "acc"}],
 }
 _QUESTION = "Question: {{question}}\nAnswer:"
-_CHOICE: dict[str, object] = {"output_type": "multiple_choice", "doc_to_target": 0, "metric_list": [{"metric": "acc"}]}
+_CHOICE = {"output_type": "multiple_choice", "doc_to_target": 0, "metric_list": [{"metric": "acc"}]}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lambada", "blimp", "mc1", "mc2"])
 def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
-    cases: dict[str, tuple[str, str, list[Any], dict[str, object]]] = {
+    kinds: dict[str, tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = {
         "lambada": ("last_word", "accuracy", [{"text": text} for text in TEXTS], _LIKELIHOOD),
         "blimp": (
             "multiple_choice", "accuracy", [pair(number) for number in range(12)],
@@ -134,7 +134,7 @@ def test_the_figures_are_those_of_lm_evaluation_harness(tmp_path: Path, kind: st
             },
         ),
     }  # fmt: skip
-    benchmark, figure, items, task = cases[kind]
+    benchmark, figure, items, task = kinds[kind]
     data = write(tmp_path / "data.jsonl", json_lines(items))
     files = {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")}
     head = {"task": "same", "dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}
