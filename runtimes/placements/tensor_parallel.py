@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from runtime_matrix.runtimes.base import Hardware, Runtime, Unsupported
 
 _BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-_ON_A_CPU = 2  # ranks by default: no machine has fewer sockets or cores that make sense
+_ON_A_CPU = 2  # ranks by default: the fewest that distribute anything
 
 
 class TensorParallel:
