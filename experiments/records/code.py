@@ -28,6 +28,7 @@ _PARTS = (
     "execution",
     "harness",
     "judges",
+    "launchers",
     "measurement",
     "problems",
     "sandbox",

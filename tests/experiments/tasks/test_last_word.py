@@ -14,8 +14,9 @@ def test_perplexity_is_per_word() -> None:
     perplexity, error = perplexity_of([math.log(0.25)] * 8)
     assert perplexity == pytest.approx(4)
     assert error == pytest.approx(0, abs=1e-12)
-    alone, none = perplexity_of([-1.0])
-    assert (alone, none is None) == (pytest.approx(math.e), True)
+    of_one, unknown = perplexity_of([-1.0])
+    assert of_one == pytest.approx(math.e)
+    assert unknown is None
 
 
 def test_the_error_is_that_of_repeated_draws() -> None:

@@ -30,7 +30,8 @@ def _claims(content: Content) -> bool:
     first, question = content.first, content.first.get("question")
     if isinstance(question, Mapping):
         return "stem" in question or "choices" in question
-    is_of_hub = isinstance(first.get("choices"), Mapping) and "answerKey" in first
+    # Other sets have this layout too; those without ids are read by the fields that they have.
+    is_of_hub = isinstance(first.get("choices"), Mapping) and {"id", "answerKey"} <= first.keys()
     return is_of_hub or {"questionID", "AnswerKey"} <= set(content.header)
 
 
