@@ -12,6 +12,7 @@ from pathlib import Path
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd")
 _UP_S = 30.0
+_SAVED_S = 6.0  # slurmctld saves changes within 5 s
 _CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -79,14 +80,18 @@ class LocalSlurm:
         self._start("munged", "--foreground", "--force", f"--socket={self._folder}/munge.socket", *files)
         self.start_controller()
         self._start("slurmd", "-D", "-f", str(self.configuration))
-        self._wait_until_idle()
+        self.wait_for_node()
 
     def start_controller(self) -> None:
         """Start the scheduler from its stored state."""
         self._start("slurmctld", "-D", "-f", str(self.configuration))
 
     def stop_controller(self) -> None:
-        """Kill the scheduler; jobs go on."""
+        """Kill the scheduler once it has saved its state; jobs go on.
+
+        Killed before, it would start running jobs a second time, and drain their node for that.
+        """
+        time.sleep(_SAVED_S)
         self._stop("slurmctld")
 
     def stop(self) -> None:
@@ -112,9 +117,10 @@ class LocalSlurm:
         process.kill()
         process.wait(10)
 
-    def _wait_until_idle(self) -> None:
+    def wait_for_node(self) -> None:
+        """Wait until the node has registered."""
         end = time.monotonic() + _UP_S
-        while self.run("sinfo", "-h", "-o", "%T") != "idle":
+        while self.run("sinfo", "-h", "-o", "%T") not in ("idle", "mixed", "allocated"):
             if time.monotonic() > end:
                 logs = [path.read_text(errors="replace")[-800:] for path in sorted(self._folder.glob("*.output"))]
                 raise RuntimeError(f"Slurm did not start: {logs}")

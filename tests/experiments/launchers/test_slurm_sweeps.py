@@ -102,7 +102,7 @@ def _record_id(folder: Path) -> str:
 
 
 def test_a_killed_parent_and_a_killed_scheduler_lose_nothing(slurm: LocalSlurm, tmp_path: Path) -> None:
-    words = ["seed=0,1,2", "runtime.engine.load_s=6"]
+    words = ["seed=0,1,2", "runtime.engine.load_s=25"]
     parent = started(tmp_path, *words)
     wait_for(lambda: running_units(tmp_path))
     parent.send_signal(signal.SIGKILL)
@@ -112,14 +112,17 @@ def test_a_killed_parent_and_a_killed_scheduler_lose_nothing(slurm: LocalSlurm, 
     assert output.count("\n") == 1
     assert NO_ANSWER in output
     slurm.start_controller()
-    wait_for(lambda: slurm.run("sinfo", "-h", "-o", "%P"))
+    slurm.wait_for_node()
     resumed = started(tmp_path, *words, "resume=true")
     assert resumed.stdout is not None
-    lines = iter(resumed.stdout.readline, "")
-    assert any("jobs of an earlier command are waited for" in line for line in lines)
+    lines: list[str] = []
+    while not lines or "jobs of an earlier command are waited for" not in lines[-1]:
+        lines.append(resumed.stdout.readline())
+        assert lines[-1], lines
     slurm.stop_controller()  # now while a sweep runs
     time.sleep(3)
     slurm.start_controller()
+    slurm.wait_for_node()
     ended(resumed, 0)
     assert statuses(tmp_path) == ["ok"] * 3
     assert len({record.config_hash for record in records(tmp_path)}) == 3
