@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,8 @@ def plain(config: Any, overrides: Iterable[str]) -> JsonObject:
     except Exception as error:
         raise explain(error) from error
     resolved.pop("experiment", None)
+    if not isinstance(reference := resolved.get("reference", {}), Mapping):
+        raise UserError(f"reference={reference}: the reference is a runtime: runtime@reference={reference}")
     resolved |= {key: _without_hints(resolved[key]) for key in ("runtime", "reference") if key in resolved}
     for group in _LISTS:
         resolved.setdefault(group, {})  # a group without a chosen preset is absent

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from runtime_matrix.experiments.config import plugins
-from runtime_matrix.experiments.config.errors import UserError, did_you_mean
+from runtime_matrix.experiments.config.choice import read_choice
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.config.validate import build, identity_of
+from runtime_matrix.experiments.config.validate import identity_of
 from runtime_matrix.experiments.judges.judge import Judge
 
 NO_JUDGE = "none"
@@ -32,18 +31,7 @@ class JudgeChoice:
     @classmethod
     def build_plain(cls, value: object, where: str) -> JudgeChoice:
         """Return the plain configuration as typed options; UserError for an unknown judge or option."""
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where} must be a mapping; found {value!r}")
-        options = dict(value)
-        name = str(options.pop("name", NO_JUDGE))
-        if name == NO_JUDGE:
-            if options:
-                raise UserError(f"{where}.{min(options)} would be ignored: choose a judge, as in judge=server")
-            return cls()
-        known = judges()
-        if name not in known:
-            raise UserError(f"{where}.name={name} is not a known judge{did_you_mean(name, known)}")
-        return cls(name, build(known[name].Config, options, where))
+        return cls(*read_choice(value, where, "judge", NO_JUDGE, judges, "judge=server", none=NO_JUDGE))
 
     @classmethod
     def identity_plain(cls, value: JsonObject) -> JsonObject:

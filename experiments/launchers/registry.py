@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from runtime_matrix.experiments.config import plugins
-from runtime_matrix.experiments.config.errors import UserError, did_you_mean
-from runtime_matrix.experiments.config.validate import build
+from runtime_matrix.experiments.config.choice import read_choice
 from runtime_matrix.experiments.launchers.launcher import Launcher, Scheduler
 
 LOCAL = "local"
@@ -27,14 +25,7 @@ class LauncherChoice:
     @classmethod
     def build_plain(cls, value: object, where: str) -> LauncherChoice:
         """Return the plain configuration as typed options; UserError for an unknown launcher or option."""
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where} must be a mapping; found {value!r}: choose a launcher, as in launcher=slurm")
-        options = dict(value)
-        name = str(options.pop("name", LOCAL))
-        known = launchers()
-        if name not in known:
-            raise UserError(f"{where}.name={name} is not a known launcher{did_you_mean(name, known)}")
-        return cls(name, build(known[name].Config, options, where))
+        return cls(*read_choice(value, where, "launcher", LOCAL, launchers, "launcher=slurm"))
 
     def connect(self, results: Path) -> Scheduler | None:
         """Return the scheduler of the launcher; None if the command computes the cells itself. See `Launcher`."""

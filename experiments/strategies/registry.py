@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from runtime_matrix.experiments.config import plugins
-from runtime_matrix.experiments.config.errors import UserError, did_you_mean
+from runtime_matrix.experiments.config.choice import read_choice
 from runtime_matrix.experiments.config.plain_json import JsonObject
-from runtime_matrix.experiments.config.validate import build
 from runtime_matrix.experiments.records.schema import NO_STRATEGY
 from runtime_matrix.experiments.strategies.strategy import Strategy
 
@@ -32,18 +30,7 @@ class StrategyChoice:
     @classmethod
     def build_plain(cls, value: object, where: str) -> StrategyChoice:
         """Return the plain configuration as typed options; UserError for an unknown strategy or option."""
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where} must be a mapping; found {value!r}")
-        options = dict(value)
-        name = str(options.pop("name", NO_STRATEGY))
-        if name == NO_STRATEGY:
-            if options:
-                raise UserError(f"{where}.{min(options)} would be ignored: choose a strategy, as in strategy=vote")
-            return cls()
-        known = strategies()
-        if name not in known:
-            raise UserError(f"{where}.name={name} is not a known strategy{did_you_mean(name, known)}")
-        return cls(name, build(known[name].Config, options, where))
+        return cls(*read_choice(value, where, "strategy", NO_STRATEGY, strategies, "strategy=vote", none=NO_STRATEGY))
 
     @classmethod
     def identity_plain(cls, value: JsonObject) -> JsonObject:
