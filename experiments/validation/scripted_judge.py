@@ -20,6 +20,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
+
 _GUIDED = re.compile(r"Right answer:\n(.*)\n\nAnswer to grade:\n(.*)\n\nGrade the answer", re.DOTALL)
 _PAIR = re.compile(r"Answer A:\n(.*)\n\nAnswer B:\n(.*)\n\nWhich answer", re.DOTALL)
 
@@ -58,7 +60,7 @@ class ScriptedJudge:
         self.script, self.delay_s = script, delay_s
         self.calls: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()  # with a reply that a client has to pay for
-        self.bodies: list[dict[str, Any]] = []
+        self.bodies: list[JsonObject] = []
         self.keys: list[str] = []  # of the header Authorization
         self.in_flight = self.most_in_flight = 0
         self._lock = threading.Lock()
@@ -77,7 +79,7 @@ class ScriptedJudge:
         self._server.shutdown()
         self._server.server_close()
 
-    def arrived(self, prompt: str, body: dict[str, Any], key: str) -> int:
+    def arrived(self, prompt: str, body: JsonObject, key: str) -> int:
         """Count a call, and return its number."""
         with self._lock:
             self.calls[prompt] += 1
@@ -129,7 +131,7 @@ def _handler(judge: ScriptedJudge) -> type[BaseHTTPRequestHandler]:
         def _reply(self, scripted: Scripted, prompt: str) -> None:
             choice = {"index": 0, "message": {"role": "assistant", "content": scripted.text}, "text": scripted.text}
             usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(scripted.text.split())}
-            reply: dict[str, Any] = {"choices": [choice], **({"usage": usage} if scripted.has_usage else {})}
+            reply: JsonObject = {"choices": [choice], **({"usage": usage} if scripted.has_usage else {})}
             if scripted.status != 200:
                 reply = {"error": {"message": scripted.text}}
             content = json.dumps(reply).encode() if scripted.body is None else scripted.body

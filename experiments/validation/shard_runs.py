@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.journal import read_journal
 from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import Record
@@ -120,9 +120,9 @@ class _Command:
             raise RuntimeError(f"the command ended with exit code {end['exit_code']}; see {self._log}")
         return float(end["cpu_s"])
 
-    def _line(self) -> dict[str, Any]:
+    def _line(self) -> JsonObject:
         assert self._counting.stdout is not None
-        line: dict[str, Any] = json.loads(self._counting.stdout.readline())
+        line: JsonObject = json.loads(self._counting.stdout.readline())
         return line
 
 
@@ -143,7 +143,7 @@ def _shard(place: Path, shards: int) -> Path:
     return folder
 
 
-def _is_attempt(event: dict[str, Any]) -> bool:
+def _is_attempt(event: JsonObject) -> bool:
     return bool(event["event"] == "attempt")
 
 

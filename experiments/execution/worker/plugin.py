@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -15,26 +14,22 @@ from typing import Any
 import pytest
 
 from runtime_matrix.experiments.cells.cell import Cell
-from runtime_matrix.experiments.config.targets import module_of
-from runtime_matrix.experiments.execution.worker import declared, device, loading
+from runtime_matrix.experiments.execution.worker import device, loading
 from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
 from runtime_matrix.experiments.execution.worker.freed import FreedMemory
-from runtime_matrix.experiments.execution.worker.rank_memory import RankMemory
+from runtime_matrix.experiments.execution.worker.measured_load import Loader
 from runtime_matrix.experiments.execution.worker.sharding import PartsOfCell
 from runtime_matrix.experiments.execution.worker.token_budget import fit
-from runtime_matrix.experiments.measurement.clocks import PhaseTimer
-from runtime_matrix.experiments.measurement.memory import PeakMeter, Sampler, mapped_file_bytes
+from runtime_matrix.experiments.measurement.memory import PeakMeter
 from runtime_matrix.experiments.records.audit import Probe
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.journal import Journal, not_a_number, read_journal
-from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Environment, HeldWeights, Load, Status, typed
+from runtime_matrix.experiments.records.schema import Entry, EntryStatus, Environment, Status, typed
 from runtime_matrix.experiments.tasks.bench import OpenEntry
 from runtime_matrix.experiments.tasks.registry import every_task
 from runtime_matrix.experiments.tasks.task import Task
-from runtime_matrix.runtimes import artifacts
-from runtime_matrix.runtimes.base import ModelSource, Runtime, Traits, Unsupported
+from runtime_matrix.runtimes.base import Runtime, Traits, Unsupported
 
-_ON_LOADED_BASE = "the base was loaded by an earlier cell of this process, and only the adapter exchanged"
 ENTRY = pytest.StashKey["OpenEntry"]()
 
 
@@ -187,76 +182,14 @@ class CellPlugin:
 
     def _load(self, meter: PeakMeter) -> LoadedRuntime:
         self.tell("benchmark", "load")
-        hw_device, mismatch = device.resolve(self.cell.config.hw)
-        base = self._base
-        runtime = (
-            base.runtime
-            if base is not None
-            else self._opened.enter_context(loading.make_runtime(self.cell.config.runtime))
-        )
-        importlib.import_module(module_of(str(self.cell.config.runtime.engine["target"])))
-
-        @contextmanager
-        def phase(name: str) -> Iterator[None]:
-            self.tell("phase", name)
-            with memory.phase(name), meter.loading_phase(name), timer.phase(name):
-                yield
-
-        used = base.used_bytes if base is not None else device.used_bytes(hw_device)  # before anything is loaded
-        timer, import_s = PhaseTimer(time.perf_counter), time.perf_counter() - self._start
-        memory = RankMemory(runtime)
-
-        mapped = mapped_file_bytes()
-        artifacts.on_build = lambda kind: self.tell("phase", f"building {kind}")
-        sampler = Sampler(used) if used is not None else None
-        with meter.phase("load"), sampler or nullcontext():
-            if base is not None:
-                traits = loading.switch_adapter(self.cell, base.runtime, self.cell.config.runtime, phase)
-            else:
-                traits = loading.load(
-                    self.cell, runtime, self.cell.config.runtime, self.cell.hardware(hw_device), phase
-                )
-        on_device = max(0, used()) if used is not None else 0
-        gained, mapped = meter.gained_bytes(), mapped_file_bytes() - mapped
-        facts = self.cell.facts
-        held = loading.held_weights(self.cell.config.runtime, facts.quantized, facts.is_gguf)
-        source = loading.adapted_source(self.cell, runtime, self.cell.config.runtime)
-        wrong = self._wrong(traits, held, source)
-        doubt = (
-            _ON_LOADED_BASE
-            if base is not None
-            else declared.doubt(traits.weight_bytes, None if gained is None else gained + on_device, max(0, mapped))
-        )
-        load = Load(
-            import_s=round(import_s, 4),  # including pytest's collection
-            phases_s=timer.seconds,
-            peak_host_bytes=None if runtime.is_remote else meter.peaks_bytes["load"],
-            peak_device_bytes=sampler.highest if sampler is not None else None,
-            import_bytes=meter.import_bytes,
-            gained_host_bytes=None if runtime.is_remote else gained,
-            weight_bytes=None if wrong else _whole(traits.weight_bytes),
-            weight_disk_bytes=_whole(traits.weight_disk_bytes),
-            ranks=memory.of_each_rank(traits),
-            dtype=traits.dtype,
-            device=hw_device,
-            held=held,
-            build_phases=sorted(traits.build_phases),
-            artifacts=dict(artifacts.tally),
-            dtype_note=traits.dtype_note,
-            caches_prompts=traits.caches_prompts,
-            takes_whole_requests=not isinstance(runtime, Runtime),
-            notes=[
-                *traits.notes,
-                *filter(None, (traits.dtype_note, mismatch, doubt, loading.adapter_note(runtime, source))),
-            ],
-        )
-        self.journal.write("load", load)
-        if wrong is not None:
-            raise ValueError(wrong)
-        self._check_vocabulary(traits)
+        loader = Loader(self.cell, self._base, meter, self._opened, self.tell, self._start)
+        measured = loader.load()
+        self.journal.write("load", measured.load)
+        if measured.wrong is not None:
+            raise ValueError(measured.wrong)
+        self._check_vocabulary(measured.loaded.traits)
         self.tell("benchmark", self._benchmark)
-        peak = sampler.highest if sampler is not None else None
-        return LoadedRuntime(runtime, traits, hw_device, used, peak, meter.baseline_bytes)
+        return measured.loaded
 
     def _fitted(self, bench: CellBench) -> Cell:
         """Return the cell with the largest token budgets that fit into memory, and write them to the journal."""
@@ -270,14 +203,6 @@ class CellPlugin:
         fitting = fit(runtime, traits, free, lambda work: device.peak_bytes_of(used, bench.meter, work))
         self.journal.write("fit", fitting)
         return self.cell.with_token_budget(fitting.token_budget)
-
-    def _wrong(self, traits: Traits, held: HeldWeights, source: ModelSource) -> str | None:
-        if traits.is_scripted:
-            return None
-        count = declared.parameters_of(self.cell, traits.weight_bytes, traits.dtype)
-        if count is not None and source.adapter is not None and not source.adapter.is_merged:
-            count += self.cell.adapter.parameters if self.cell.adapter is not None else 0
-        return declared.wrong_declaration(traits, held, count)
 
     def _check_vocabulary(self, traits: Traits) -> None:
         vocabulary = self.cell.facts.vocabulary
@@ -317,8 +242,3 @@ PLUGIN = pytest.StashKey[CellPlugin]()
 
 def _benchmark_of(nodeid: str) -> str:
     return nodeid.partition("[")[2].partition("]")[0].partition("-")[0]
-
-
-def _whole(size: float | None) -> int | None:
-    """Round a declared size, which may be a quotient, to whole bytes."""
-    return None if size is None else round(size)
