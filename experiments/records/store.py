@@ -68,15 +68,17 @@ def _put(temporary: str, path: Path, exclusive: bool) -> None:
 
 
 def cell_folders(folder: Path) -> list[Path]:
-    """Return the folders below `folder` with a record or a journal, oldest first.
+    """Return the folders below `folder` with a record or a journal, oldest first, and none within another.
 
-    Their names begin with the start time of their run.
+    Their names begin with the start time of their run. What a cell's own benchmarks measured within its folder belongs
+    to that cell.
     """
     cells = []
     for parent, folders, files in os.walk(folder):
         folders.sort()
         if "record.json" in files or "journal.jsonl" in files:
             cells.append(Path(parent))
+            folders.clear()
     return sorted(cells, key=lambda path: path.name)
 
 

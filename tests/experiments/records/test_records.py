@@ -147,3 +147,11 @@ def test_a_damaged_or_other_comparison_beside_a_record_is_reported(tmp_path: Pat
     assert result.diff_problem.startswith("output_diff.json cannot be read: it is not of schema 1")
     assert f"  answers    not compared: {result.diff_problem}" in verdict_lines(result, "another", None)
     assert Flipped(1000).of(result, 1000).reason == result.diff_problem
+
+
+def test_records_within_the_folder_of_a_cell_are_no_cells(tmp_path: Path) -> None:
+    record = make_record("eager")
+    for folder in (tmp_path / record.record_id, tmp_path / record.record_id / "runs" / "1"):
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(to_plain(record)))
+    assert [result.folder for result in read_results(tmp_path)[0]] == [tmp_path / record.record_id]
