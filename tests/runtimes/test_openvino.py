@@ -131,7 +131,8 @@ def test_as_many_threads_compute_as_were_asked_for(threads: int, artifacts: Path
         torch.set_num_threads(1)  # only OpenVINO's are counted
         runtime.forward(ids_BT, [96] * 8)
         shares = busy(lambda: [runtime.forward(ids_BT, [96] * 8) for _ in range(8)])
-    assert len([share for share in shares if share > 0.02]) == threads
+    # On a busy machine, threads of earlier tests wake up for up to 3 %; a thread that computes has an equal share.
+    assert len([share for share in shares if share > 0.2 / threads]) == threads
 
 
 def busy(work: Callable[[], object]) -> list[float]:
