@@ -231,8 +231,9 @@ def request_of(latency: Entry | None) -> RequestShape | None:
 def _interleaved_request(result: Result, launches: Sequence[Launch]) -> RequestShape:
     assert result.speed is not None
     options = result.speed.options
-    prompts = [tokens for launch in launches if launch.own is not None for tokens in launch.own.prompt_tokens]
-    return RequestShape(options["batch"], float(np.mean(prompts)), options["new_tokens"])
+    own = [launch.own for launch in launches if launch.own is not None]
+    prompts = [tokens for block in own for tokens in block.prompt_tokens]
+    return RequestShape(own[0].batch, float(np.mean(prompts)), options["new_tokens"])
 
 
 def _interleaved_times(launches: Sequence[Launch]) -> tuple[Figures, Source | None]:
@@ -261,7 +262,7 @@ def _batched_rate(launches: Sequence[Launch]) -> Interval | None:
     interval, block = interval_of(seconds(launches, "throughput")), launches[0].batched
     if interval is None or block is None:
         return None
-    tokens = block.batch * (len(block.candidate.steps_s[0]) + 1)
+    tokens = len(block.candidate.steps_s[0]) + 1  # of each row; the seconds are per row
     return Interval(tokens / interval.estimate, tokens / interval.high, tokens / interval.low, interval.level)
 
 
@@ -306,7 +307,10 @@ def _is_own_reference(result: Result) -> bool:
 
 
 def _note(row: SpeedRow, launches: Sequence[Launch]) -> str | None:
-    """Return why the intervals of the wall ratio and the CPU ratio do not overlap; None if they do."""
+    """Return what explains the ratios: unequal batches, or why those of wall and CPU time differ; None if neither."""
+    own = next((launch.own for launch in launches if launch.own is not None), None)
+    if own is not None and own.reference_batch is not None:
+        return f"batches of {own.batch} rows, the reference's of {own.reference_batch}; rates are per token"
     wall, cpu = interval_in(row.figures, "speedup_ratio"), interval_in(row.figures, "cpu_speedup_ratio")
     if wall is None or cpu is None:
         return row.cpu_speedup_reason

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from runtime_matrix.experiments.cells.batch_size import with_batch_size, with_rows_of
 from runtime_matrix.experiments.cells.checks import check_configuration, check_files
 from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
@@ -20,6 +21,7 @@ from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.adapters import AdapterFacts, inspect_adapter, with_adapter
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.config.validate import build, identity_of
 from runtime_matrix.experiments.records.code import code_of, targets
 from runtime_matrix.experiments.records.schema import Code
@@ -75,6 +77,10 @@ class Cell:
         if self.config.merge_adapter:
             return False
         return dataclasses.replace(self.config.runtime, dtype=self.config.reference.dtype) == self.config.reference
+
+    def is_variant_of(self, other: Cell) -> bool:
+        """Whether both run the same work on the same runtime and differ only in how it is run, as in `hw.threads`."""
+        return self.config != other.config and _without_run_options(self.config) == _without_run_options(other.config)
 
     @property
     def config_hash(self) -> str:
@@ -166,14 +172,30 @@ def baselines(cells: Sequence[Cell]) -> set[int]:
 
     There are one or more per model, profile and strategy: answers of different strategies are not compared.
 
-    This is the reference. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells' dtype,
-    because speeds need a baseline that does the same work. Logits are always compared with the reference's.
+    This is the reference; of several that differ only in how they are run, such as their threads, it is the first, and
+    the others are compared with it. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells'
+    dtype, because speeds need a baseline that does the same work. Logits are always compared with the reference's.
     """
     indexes: set[int] = set()
     for group in alike(cells):
         exact = [index for index in group if cells[index].is_reference]
+        exact = [index for index in exact if index == exact[0] or not cells[index].is_variant_of(cells[exact[0]])]
         indexes |= set(exact or [index for index in group if cells[index].is_reference_in_own_dtype][:1])
     return indexes
+
+
+def _without_run_options(config: CellConfig) -> CellConfig:
+    """Return the configuration without the options that change how fast the same work is done."""
+    return dataclasses.replace(
+        config,
+        batch=None,
+        batch_size=None,
+        benchmark=with_rows_of(config.benchmark, 1),
+        hw=dataclasses.replace(config.hw, threads=None),
+        scoring=ScoringConfig(),
+        generation=GenerationConfig(),
+        comparison=dataclasses.replace(config.comparison, batched=None),
+    )
 
 
 def plan(resolved: JsonObject, command: str) -> Cell:
@@ -182,7 +204,7 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: choose a shape with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, _named(resolved))
-    resolved = _with_rows(with_chosen_items(_named(resolved), config), config)
+    resolved = _with_rows(with_batch_size(with_chosen_items(_named(resolved), config), config), config)
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: name at least one, as in 'benchmark=[latency,perplexity]'")
@@ -245,7 +267,7 @@ def _named(resolved: JsonObject) -> JsonObject:
 def _with_rows(resolved: JsonObject, config: CellConfig) -> JsonObject:
     """Return the configuration with a `max_batch` of null replaced by the largest batch that is needed."""
     comparison, completed = config.comparison, dict(resolved)
-    rows = [_FEWEST_ROWS, *(task.rows(options) for task, options in config.benchmark.items())]
+    rows = [_FEWEST_ROWS, config.batch_size or 0, *(task.rows(options) for task, options in config.benchmark.items())]
     rows += [comparison.batch, comparison.batched or 0] if comparison.enabled else []
     for which in ("runtime", "reference"):
         engine = completed[which]["engine"]

@@ -108,6 +108,7 @@ class CellConfig:
     comparison: ComparisonConfig = outside_identity()  # stored with the speeds that it produced
     launcher: LauncherChoice = outside_identity(default_factory=LauncherChoice)
     batch: str | None = among("auto")
+    batch_size: int | None = least(1, default=None)
     monitoring: JsonObject = outside_identity()  # validated by the installed exporters
     seed: int = least(0, most=2**63 - 1)
     limit: int | None = least(1, identity=False, default=None)  # these two become options of the benchmarks

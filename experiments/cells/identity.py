@@ -12,6 +12,7 @@ from runtime_matrix.experiments.records.schema import NO_STRATEGY, Record
 
 _ABSENT = object()
 _NAMED = {"strategy": NO_STRATEGY, "judge": NO_JUDGE}  # groups whose options depend on the chosen one, and none
+_ROWS = "batch_size"
 _MOST_SHOWN = 4  # options
 
 
@@ -89,8 +90,10 @@ def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
 def _differ(key: str, options: JsonObject, other: JsonObject) -> bool:
     """Return whether a cell has another value; options of a strategy differ from those of the same strategy only.
 
-    So do those of a judge.
+    So do those of a judge. Batches of benchmarks that follow from another `batch_size` do not differ.
     """
+    if key.startswith("benchmark.") and key.endswith(".batch") and other.get(_ROWS) != options.get(_ROWS):
+        return False
     absent = options[key] if key.partition(".")[0] in _NAMED and "." in key else _ABSENT
     return bool(other.get(key, absent) != options[key])
 

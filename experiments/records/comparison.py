@@ -48,10 +48,15 @@ class Block(Struct, frozen=True, kw_only=True):
     reference: Side
     batch: int
     prompt_tokens: list[int]  # one value per round
+    reference_batch: int | None = None  # where it differs from the candidate's
 
     def side(self, name: Literal["candidate", "reference"]) -> Side:
         """Return the rounds of one of the two cells."""
         return self.candidate if name == "candidate" else self.reference
+
+    def rows(self, name: Literal["candidate", "reference"]) -> int:
+        """Return the rows of a batch of one of the two cells."""
+        return self.batch if name == "candidate" or self.reference_batch is None else self.reference_batch
 
 
 class ServedSlice(Struct, frozen=True, kw_only=True):

@@ -176,7 +176,8 @@ def _times(launch: Launch, phase: str, clock: Clock, side: SideName) -> list[flo
     rounds = block.side(side)
     if phase in ("request", "throughput"):
         rest_s = [sum(steps) for steps in rounds.steps_s]
-        return [first + rest for first, rest in zip(rounds.prefill.wall_s, rest_s, strict=True)]
+        rows = block.rows(side) if phase == "throughput" else 1  # a larger batch takes longer and does more
+        return [(first + rest) / rows for first, rest in zip(rounds.prefill.wall_s, rest_s, strict=True)]
     if phase.startswith("decode_p"):
         steps_s = [step for steps in rounds.steps_s for step in steps]
         return [float(np.percentile(steps_s, int(phase.removeprefix("decode_p"))))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import secrets
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import median
 from typing import Any
 
@@ -49,6 +51,11 @@ class PlannedBlock:
     shape: Shape
     rounds: int
 
+    def shape_of(self, runner: Runner) -> Shape:
+        """Return the shape of a cell's rounds, which have the cell's own `batch_size` if it has one."""
+        rows = runner.cell.config.batch_size
+        return self.shape if rows is None else dataclasses.replace(self.shape, batch=rows)
+
 
 def planned_blocks(options: ComparisonConfig) -> list[PlannedBlock]:
     """Return the blocks of each launch in their order."""
@@ -72,6 +79,7 @@ class RunningLaunch:
 
     seed: str = field(default_factory=lambda: secrets.token_hex(8))
     rounds: dict[str, dict[int, list[Round]]] = field(default_factory=dict)  # by block
+    batches: dict[str, dict[int, int]] = field(default_factory=dict)  # by block, rows of each cell's rounds
     prompts: dict[str, list[Prompts]] = field(default_factory=dict)  # by block, one entry per round
     tokens: dict[int, TimedTokens] = field(default_factory=dict)
     repeated: dict[int, Repeated] = field(default_factory=dict)
@@ -140,11 +148,12 @@ class RunningLaunch:
         rounds = self.rounds.get(name, {})
         if index not in rounds or 0 not in rounds:
             return None
-        prompts = self.prompts[name]
+        prompts, batches = self.prompts[name], self.batches[name]
         return Block(
             candidate=_side(rounds[index]),
             reference=_side(rounds[0]),
-            batch=len(prompts[0]),
+            batch=batches[index],
+            reference_batch=None if batches[0] == batches[index] else batches[0],
             prompt_tokens=[len(round_prompts[0]) for round_prompts in prompts],
         )
 
@@ -185,10 +194,10 @@ def _measure(
     tick: Tick,
 ) -> None:
     """Load all cells with the blocks' threads, run the blocks, and compare their tokens."""
-    shapes = tuple(block.shape for block in blocks)
     cores = _shared_cores(blocks[0].threads or running.threads, generator)
 
     def setting(index: int) -> Setting:
+        shapes = tuple(block.shape_of(runners[index]) for block in blocks)
         return Setting(blocks[0].threads or runners[index].cell.threads, cores, shapes, options.warmup)
 
     _ask_all(running, present, lambda index: ("device",), lambda index, device: running.devices.add(device))
@@ -204,7 +213,7 @@ def _measure(
         running, present, lambda index: ("load", setting(index)), on_loaded, together="cuda" not in running.devices
     )
     for block in blocks:
-        _run_block(running, present, runners[0].cell.facts.vocabulary, block, options.seconds, generator, tick)
+        _run_block(running, present, runners, block, options.seconds, generator, tick)
         if block.name == "own":
             _repeat(running, present, block, runners[0].cell.facts.vocabulary)
     if options.serving_concurrency is not None and blocks[0].threads is None:
@@ -240,27 +249,29 @@ def _ask_all(
 def _run_block(
     running: RunningLaunch,
     present: dict[int, Worker],
-    vocabulary: int,
+    runners: Sequence[Runner],
     block: PlannedBlock,
     seconds: float,
     generator: random.Random,
     tick: Tick,
 ) -> None:
+    """Run the rounds of a block in turns. Cells with a smaller batch take the first prompts of each round."""
     rounds = running.rounds.setdefault(block.name, {})
     prompts = running.prompts.setdefault(block.name, [])
+    batches = {index: block.shape_of(runner).batch for index, runner in enumerate(runners)}
+    running.batches[block.name] = batches
+    vocabulary = runners[0].cell.facts.vocabulary
     end = time.monotonic() + seconds * len(present)
     for number in range(block.rounds):
         if number >= _FEWEST_ROUNDS and time.monotonic() > end:
             break
         key = f"{running.seed} {block.name} {number}"
-        prompts.append(draw_prompts(key, block.shape.batch, block.shape.prompt_tokens, vocabulary))
+        prompts.append(draw_prompts(key, max(batches.values()), block.shape.prompt_tokens, vocabulary))
         tick()
-        indices = [
-            index for index in sorted(present) if block.shape.batch <= (running.max_batch[index] or block.shape.batch)
-        ]
+        indices = [index for index in sorted(present) if batches[index] <= (running.max_batch[index] or batches[index])]
         for index in _turns(indices, number, generator):
             with _noting(running, present, index):
-                result = present[index].ask("round", prompts[-1], block.shape.new_tokens)
+                result = present[index].ask("round", prompts[-1][: batches[index]], block.shape.new_tokens)
                 rounds.setdefault(index, []).append(result)
 
 
@@ -308,14 +319,14 @@ def _observe(
 
 def _repeat(running: RunningLaunch, present: dict[int, Worker], block: PlannedBlock, vocabulary: int) -> None:
     """Repeat the last rounds, to detect runtimes that cache prompts: they are faster then."""
-    prompts = running.prompts[block.name]
+    prompts, batches = running.prompts[block.name], running.batches[block.name]
     for number in range(len(prompts))[-_REPEATS:]:
         length = len(prompts[number][0])
-        new = draw_prompts(f"{running.seed} repeated {number}", block.shape.batch, (length,), vocabulary)
+        new = draw_prompts(f"{running.seed} repeated {number}", max(batches.values()), (length,), vocabulary)
         for index in sorted(present):
             with _noting(running, present, index):
-                again = present[index].ask("round", prompts[number], block.shape.new_tokens)
-                other = present[index].ask("round", new, 1)
+                again = present[index].ask("round", prompts[number][: batches[index]], block.shape.new_tokens)
+                other = present[index].ask("round", new[: batches[index]], 1)
                 times = running.repeated.setdefault(
                     index, Repeated(fresh_s=[], again_s=[], new_prefill_s=[], again_prefill_s=[])
                 )
@@ -344,17 +355,21 @@ def _compare_tokens(
 ) -> None:
     """Compare the timed tokens of a cell with those of the reference in the same rounds, and add the counts."""
     rows = [
-        TimedRow(prompt, reference_tokens, tokens)
+        TimedRow(prompt, reference_tokens, tokens, len(first.tokens[0]))
         for name in names
         if 0 in running.rounds[name] and index in running.rounds[name]
         for prompts, first, second in zip(
             running.prompts[name], running.rounds[name][0], running.rounds[name][index], strict=False
         )
-        for prompt, reference_tokens, tokens in zip(prompts, first.tokens, second.tokens, strict=True)
+        for prompt, reference_tokens, tokens in zip_longest(prompts[: len(second.tokens)], first.tokens, second.tokens)
+        if tokens is not None
     ]
     if names[0] == "own" and 0 in running.served and index in running.served:
         first, second = (rows_of(running.slices, running.served[side]) for side in (0, index))
-        rows += [TimedRow(prompt, tokens, other) for (prompt, tokens), (_, other) in zip(first, second, strict=True)]
+        rows += [
+            TimedRow(prompt, tokens, other, len(tokens))
+            for (prompt, tokens), (_, other) in zip(first, second, strict=True)
+        ]
     exact, banned = computes_the_same(runners[index], runners[0]), running.banned[index]
     running.tokens[index] = compare_rows(
         rows, exact, lambda requests: reference.ask("score", requests, banned), running.tokens.get(index)

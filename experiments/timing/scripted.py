@@ -57,6 +57,7 @@ class ScriptedLauncher:
 
     def _fill(self, running: RunningLaunch, block: PlannedBlock, runners: Sequence[Runner], number: int) -> None:
         shape, vocabulary = block.shape, runners[0].cell.facts.vocabulary
+        running.batches[block.name] = dict.fromkeys(range(len(runners)), shape.batch)
         keys = [f"{running.seed} {block.name} {place}" for place in range(block.rounds)]
         running.prompts[block.name] = [draw_prompts(key, shape.batch, shape.prompt_tokens, vocabulary) for key in keys]
         running.rounds[block.name] = {

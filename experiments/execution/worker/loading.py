@@ -243,10 +243,11 @@ def _created(kind: Any, options: JsonObject, what: str) -> Any:
 def take_probe(cell: Cell, runtime: Engine, traits: Traits) -> Probe | ProbeFailure:
     """Return the runtime's answers to the audit's fixed batch, in the shapes of the cell's comparison."""
     options = cell.config.comparison
+    rows = cell.config.batch_size or max(options.batch, options.batched or 0)
     if not isinstance(runtime, Runtime):
         return ProbeFailure(reason=WHOLE_REQUESTS)
     try:
-        return probe(runtime, traits, max(options.batch, options.batched or 0), options.prompt_tokens)
+        return probe(runtime, traits, rows, options.prompt_tokens)
     except Exception as error:  # runtimes raise anything; the cell has been measured by now
         return ProbeFailure(reason=": ".join(classify(error)))
 

@@ -129,6 +129,25 @@ def test_the_message_of_a_runtime_s_exception_is_the_reason(compared: Compared) 
 
 
 @pytest.mark.slow
+def test_cells_have_rounds_of_their_own_batch_size(compared: Compared) -> None:
+    runners = [compared("reference"), *(compared(f"rows {rows}", f"batch_size={rows}") for rows in (2, 12))]
+    compare_speed(runners[0], runners[1:], replace(options(runners[0]), launches=2), Clock.WALL)
+    for runner, rows in zip(runners[1:], (2, 12), strict=True):
+        for stored_launch in launches(runner):
+            blocks = stored_launch.blocks()
+            assert {(block.batch, block.reference_batch) for name, block in blocks.items() if name != "batched"} == {
+                (rows, 1)
+            }
+            assert (blocks["batched"].rows("candidate"), blocks["batched"].rows("reference")) == (rows, 8)
+            tokens = stored_launch.tokens
+            assert tokens is not None
+            assert tokens.same_rows == tokens.rows == 2 * ROUNDS + min(rows, 8)
+            assert tokens.tokens == rows * (ROUNDS * 4 + ROUNDS * 3 + 4)
+            assert tokens.missing == 0
+        assert ratio(launches(runner), "throughput", Clock.WALL) is not None
+
+
+@pytest.mark.slow
 def test_launches_end_when_they_suffice(compared: Compared) -> None:
     reference, candidate = compared("reference"), compared("candidate")
     asked: list[int] = []
