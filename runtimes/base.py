@@ -305,6 +305,7 @@ class Engine(ABC):
         False  # computes outside this process and its children, whose CPU and memory are unknown
     )
     distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
+    extends_cache: ClassVar[bool] = False  # whether a caller can run a prompt in parts, each after the cached ones
     adapter_modes: ClassVar[frozenset[str]] = frozenset()  # how a `model.adapter` is computed: `beside`, `merged`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements
@@ -345,6 +346,8 @@ class Engine(ABC):
 
 class Runtime(Engine):
     """An engine that computes one step at a time: token ids in, logits out."""
+
+    extends_cache = True
 
     @abstractmethod
     def new_cache(self, rows: int, capacity: int) -> Cache:

@@ -152,6 +152,11 @@ def _check_ignored(config: CellConfig) -> None:
         raise UserError("model.reference would compare with a model without the adapter: leave one of them out")
     if config.generation.draft_model is not None and config.generation.speculate != "draft":
         raise UserError("generation.draft_model would be ignored: add generation.speculate=draft")
+    if config.generation.prefill_chunk is not None and not config.generation.kv_cache:
+        raise UserError(
+            "generation.prefill_chunk would be ignored: without a cache every step runs all tokens at once; add "
+            "generation.kv_cache=true"
+        )
 
 
 def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:

@@ -151,6 +151,8 @@ class GenerationConfig:
     speculate: str = among("none", "lookup", "draft", default="none")
     draft_tokens: int = least(1, default=4)
     draft_model: str | None = None
+    kv_cache: bool = True
+    prefill_chunk: int | None = least(1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

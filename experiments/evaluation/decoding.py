@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from runtime_matrix.experiments.evaluation.batching import pad
+from runtime_matrix.experiments.config.schema import GenerationConfig
 from runtime_matrix.experiments.evaluation.finite import check_highest
+from runtime_matrix.experiments.evaluation.prefill import generating, prefill
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 
@@ -20,17 +21,19 @@ def decode_batch(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     after_step: Callable[[], None] = lambda: None,
+    options: GenerationConfig | None = None,
 ) -> list[list[int]]:
     """Return the greedy tokens of each row. `after_step` is called when a step's tokens are on the host.
 
-    Raises FloatingPointError for logits that are not finite, checked after the last step so that no step is slowed.
+    Of the options, those of prefill and of the cache count. Raises FloatingPointError for logits that are not finite,
+    checked after the last step so that no step is slowed.
     """
-    ids_BT, lengths = pad(prompts, traits)
-    capacity = ids_BT.shape[1] + max_new_tokens
-    cache = runtime.new_cache(len(lengths), capacity)
+    options = options or GenerationConfig()
+    runtime = generating(runtime, traits, options)
     new: list[list[int]] = [[] for _ in prompts]
     highest: list[torch.Tensor] = []
-    logits_B1V = runtime.forward(ids_BT, lengths, cache).logits_BKV
+    logits_B1V, cache = prefill(runtime, traits, prompts, max_new_tokens, options.prefill_chunk)
+    ones = [1] * len(logits_B1V)
     for step in range(max_new_tokens):
         highest_B1, tokens_B1 = logits_B1V.max(dim=2)  # as fast as argmax
         highest.append(highest_B1)
@@ -40,7 +43,7 @@ def decode_batch(
             new[row].append(tokens[row])
         if step + 1 == max_new_tokens:
             break
-        logits_B1V = runtime.forward(tokens_B1, [1] * len(lengths), cache).logits_BKV
+        logits_B1V = runtime.forward(tokens_B1, ones, cache).logits_BKV
     check_highest(torch.cat(highest, dim=1)[: len(prompts)], "a timed step")
     return new
 

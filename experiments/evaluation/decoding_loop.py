@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from runtime_matrix.experiments.config.schema import GenerationConfig
-from runtime_matrix.experiments.evaluation.batching import batches, pad
+from runtime_matrix.experiments.evaluation.batching import batches
 from runtime_matrix.experiments.evaluation.finite import check_numbers, read_highest, tied
 from runtime_matrix.experiments.evaluation.generation_report import GenerationReport
 from runtime_matrix.experiments.evaluation.likeliest import likeliest
+from runtime_matrix.experiments.evaluation.prefill import generating, passes, prefill, prefill_room
 from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRequest
 from runtime_matrix.experiments.evaluation.rows import Piece, Row, choose
 from runtime_matrix.experiments.evaluation.speculation import Drafter, History
@@ -38,10 +39,10 @@ class LoopSize:
     starts_at_once: bool = False
 
 
-def room_of(request: GenerateRequest, traits: Traits, drafter: Drafter | None) -> int:
-    """Return the tokens for which a row of the cache needs room."""
+def room_of(request: GenerateRequest, traits: Traits, drafter: Drafter | None, chunk: int | None) -> int:
+    """Return the tokens for which a row of the cache needs room. `chunk`: tokens per forward pass of a prompt."""
     guessed = drafter.tokens if drafter is not None else 0
-    return traits.buckets.pad_tokens(len(request.ids)) + request.max_new_tokens + guessed
+    return prefill_room(len(request.ids), traits, chunk) + request.max_new_tokens + guessed
 
 
 class DecodingLoop:
@@ -63,7 +64,8 @@ class DecodingLoop:
         on_token: OnToken | None = None,
     ):
         self.report, self.drafter = GenerationReport(), drafter
-        self._runtime, self._traits = runtime, traits
+        self._runtime, self._traits = generating(runtime, traits, options), traits
+        self._chunk = options.prefill_chunk
         self._new_text, self._eos_ids = new_text, frozenset(eos_ids)
         self._on_end, self._on_token = on_end, on_token
         self._refill, self._size, self._max_rows = options.refill, size, size.rows
@@ -127,7 +129,7 @@ class DecodingLoop:
 
     def _make_room(self, taken: Sequence[tuple[int, int]], is_empty: bool) -> None:
         """Give the cache a free row for each text, with room for its tokens."""
-        needed = max(room_of(self._requests[index], self._traits, self.drafter) for index, _ in taken)
+        needed = max(room_of(self._requests[index], self._traits, self.drafter, self._chunk) for index, _ in taken)
         if is_empty:
             padded = self._traits.buckets.pad_batch(len(taken))
             self._capacity = max(self._size.capacity, needed)
@@ -151,10 +153,10 @@ class DecodingLoop:
 
     def _prefill(self, prompts: Sequence[int], taken: Sequence[tuple[int, int]]) -> None:
         """Run the prompts and start the texts, given as (request, sample), in free rows."""
-        ids_BT, lengths = pad([self._requests[index].ids for index in prompts], self._traits)
-        fresh = self._runtime.new_cache(len(lengths), ids_BT.shape[1])
-        logits_BV = self._runtime.forward(ids_BT, lengths, fresh).logits_BKV[:, 0]
-        self.report.forwards += 1
+        ids = [self._requests[index].ids for index in prompts]
+        logits_B1V, fresh = prefill(self._runtime, self._traits, ids, 0, self._chunk)
+        logits_BV = logits_B1V[:, 0]
+        self.report.forwards += passes(max(map(len, ids)), self._chunk)
         self._read_every = self._host_sync_interval or (_READ_EVERY_ON_GPU if logits_BV.is_cuda else 1)
         rows = [Row(i, s, self._requests[i], self._new_text(self._requests[i].ids)) for i, s in taken]
         for row in rows:
@@ -164,12 +166,13 @@ class DecodingLoop:
                 row.history = History(row.request.ids)
         source = [prompts.index(index) for index, _ in taken]
         places = [at for at, row in enumerate(self._rows) if row is None][: len(rows)]
-        self._cache.replace(places, fresh if source == list(range(len(lengths))) else fresh.select(source))
+        is_whole = source == list(range(len(logits_BV)))
+        self._cache.replace(places, fresh if is_whole else fresh.select(source))
         for place, row in zip(places, rows, strict=True):
             self._rows[place] = row
         tied_B = tied(logits_BV, logits_BV.amax(dim=1)).tolist()
         self.report.tied_first += sum(tied_B[at] for at in source)
-        first_BV = logits_BV if source == list(range(len(lengths))) else logits_BV[source]
+        first_BV = logits_BV if is_whole else logits_BV[source]
         self._take(places, first_BV, range(len(places)))
 
     def _shrink(self) -> None:

@@ -97,18 +97,18 @@ class Face(Protocol):
         ...
 
 
-def face_of(engine: Engine, traits: Traits) -> Face:
-    """Return the face of a loaded engine."""
+def face_of(engine: Engine, traits: Traits, generation: GenerationConfig | None = None) -> Face:
+    """Return the face of a loaded engine, whose timed tokens and intake are generated with these options."""
     if isinstance(engine, RequestRuntime):
         return WholeRequests(engine)
-    return Steps(cast(Runtime, engine), traits)  # or what wraps a runtime
+    return Steps(cast(Runtime, engine), traits, generation)  # or what wraps a runtime
 
 
 class Steps:
     """The face of an engine that computes one step at a time."""
 
-    def __init__(self, runtime: Runtime, traits: Traits):
-        self.runtime, self.traits = runtime, traits
+    def __init__(self, runtime: Runtime, traits: Traits, generation: GenerationConfig | None = None):
+        self.runtime, self.traits, self.generation = runtime, traits, generation
 
     def score(self, requests: Sequence[ScoreRequest], options: ScoringConfig, tally: Tally) -> Iterator[Scores]:
         """See `Face`."""
@@ -132,7 +132,7 @@ class Steps:
         self, prompts: Sequence[Sequence[int]], new_tokens: int, after_step: Callable[[], None] = lambda: None
     ) -> Decoded:
         """See `Face`."""
-        return Decoded(decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step))
+        return Decoded(decode_batch(self.runtime, self.traits, prompts, new_tokens, after_step, self.generation))
 
     def synchronize(self) -> None:
         """See `Face`."""
@@ -145,6 +145,7 @@ class Steps:
             self.runtime,
             self.traits,
             lambda ids: lambda token: "",
+            options=self.generation,
             limits=Limits(max_batch=slots, max_requests=sys.maxsize),
         )
         try:

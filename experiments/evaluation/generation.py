@@ -44,7 +44,7 @@ def generate(
         results[row.index][row.sample] = result
         on_done(row.index, row.sample, result)
 
-    capacity = max((room_of(request, traits, drafter) for request in requests), default=0)
+    capacity = max((room_of(request, traits, drafter, options.prefill_chunk) for request in requests), default=0)
     fitting = max(1, options.token_budget // max(1, capacity))
     texts = sum(len(request.seeds) for request in requests)
     size = LoopSize(min(texts, fitting, traits.max_batch or fitting), capacity)

@@ -1,4 +1,4 @@
-"""Decoding without a key-value cache: every step runs the whole row again. Used to measure what the cache gains.
+"""Decoding without a key-value cache: every step runs the whole row again. For `generation.kv_cache=false`.
 
 Shapes: B rows, T tokens, K positions whose logits are needed.
 """
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime
+from runtime_matrix.experiments.evaluation.batching import pad
+from runtime_matrix.runtimes.base import LOGITS, Outputs, Runtime, Traits
 
 
 class TokenCache:
@@ -42,8 +43,8 @@ class TokenCache:
 class Recomputing:
     """Wraps a loaded runtime; implements only what the decoding loop uses."""
 
-    def __init__(self, inner: Runtime):
-        self._inner = inner
+    def __init__(self, inner: Runtime, traits: Traits):
+        self._inner, self._traits = inner, traits
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -66,9 +67,7 @@ class Recomputing:
         before = torch.tensor(cache.lengths)[:, None]
         for row, new, length in zip(cache.rows, ids_BT.tolist(), lengths, strict=True):
             row += new[:length]
-        whole_BT = torch.zeros(len(cache.rows), max(cache.lengths), dtype=torch.long)
-        for at, row in enumerate(cache.rows):
-            whole_BT[at, : len(row)] = torch.tensor(row)
-        at_BK = torch.tensor(lengths)[:, None] - 1 if at_BK is None else at_BK
+        whole_BT, _ = pad(cache.rows, self._traits)
+        at_BK = torch.tensor(lengths)[:, None] - 1 if at_BK is None else at_BK.cpu()
         wanted_BK = (before + at_BK).clamp(max=whole_BT.shape[1] - 1)
         return self._inner.forward(whole_BT, cache.lengths, None, wanted_BK, outputs=outputs, contexts=contexts)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import torch
 
-from runtime_matrix.experiments.evaluation.batching import pad
 from runtime_matrix.experiments.evaluation.finite import check_numbers, read_highest
+from runtime_matrix.experiments.evaluation.prefill import prefill, prefill_room
 from runtime_matrix.runtimes.base import Runtime, Traits
 
 _LONGEST, _SHORTEST = 3, 2  # lengths of the n-grams looked up; a single token predicts too little
@@ -67,8 +67,8 @@ class Lookup:
 class DraftModel:
     """A smaller model with the same vocabulary. Its cache follows the rows of the batch."""
 
-    def __init__(self, runtime: Runtime, traits: Traits, tokens: int):
-        self.tokens = tokens
+    def __init__(self, runtime: Runtime, traits: Traits, tokens: int, prefill_chunk: int | None = None):
+        self.tokens, self._chunk = tokens, prefill_chunk
         self._runtime, self._traits = runtime, traits
         self._rows: list[History | None] = []
         self._cache: Any = None
@@ -113,7 +113,7 @@ class DraftModel:
         self._rows = list(rows)
 
     def _prefilled(self, rows: Sequence[History | None]) -> Any:
-        ids_BT, lengths = pad([row.ids[:-1] or row.ids for row in rows if row is not None], self._traits)
-        cache = self._runtime.new_cache(len(lengths), max(self._capacity, ids_BT.shape[1]))
-        self._runtime.forward(ids_BT, lengths, cache)
+        ids = [row.ids[:-1] or row.ids for row in rows if row is not None]
+        used = prefill_room(max(map(len, ids)), self._traits, self._chunk)
+        _, cache = prefill(self._runtime, self._traits, ids, max(0, self._capacity - used), self._chunk)
         return cache.select(range(len(rows)))

@@ -166,7 +166,7 @@ class _Worker:
             self._besides = threads_named(self._traits.communicating_threads)
             if self._injection is not None:
                 self._runtime = self._injection.wrap(self._runtime, self._cell.artifacts)
-            self._face = face_of(self._runtime, self._traits)
+            self._face = face_of(self._runtime, self._traits, self._cell.config.generation)
             with meter.phase("generate"):
                 for shape in setting.shapes:
                     if shape.batch <= (self._traits.max_batch or shape.batch):

@@ -13,7 +13,6 @@ from typing import Any
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.schema import GenerationConfig, ScoringConfig
 from runtime_matrix.experiments.evaluation.generation import generate
-from runtime_matrix.experiments.evaluation.recomputing import Recomputing
 from runtime_matrix.experiments.evaluation.requests import Generated, GenerateRequest, ScoreRequest
 from runtime_matrix.experiments.evaluation.response_cache import Responses
 from runtime_matrix.experiments.evaluation.scoring import score
@@ -165,8 +164,8 @@ class Switches:
     def _generate(
         self, prompts: list[GenerateRequest], writing: Writing, on_done: OnDone = lambda item, sample, result: None
     ) -> list[str]:
-        runtime: Any = Recomputing(self._bench.require_steps()) if writing.recompute else self._bench.require_steps()
-        options = GenerationConfig(token_budget=writing.budget, refill=writing.refill)
+        runtime, cached = self._bench.require_steps(), not writing.recompute
+        options = GenerationConfig(token_budget=writing.budget, refill=writing.refill, kv_cache=cached)
         drafter = Lookup(options.draft_tokens) if writing.guess else None
         asked = [dataclasses.replace(prompt, stop=()) for prompt in prompts] if writing.endless else prompts
         texts = generate(

@@ -166,6 +166,11 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["+foo=1"], "foo is not a known key"),
     (["runtime=eager,fake"], "runtime=eager,fake: several values are a sweep: add -m"),
     (["generation.speculate=draft", "generation.draft_model=/nowhere"], "/nowhere is not a folder"),
+    (["generation.prefill_chunk=0"], "generation.prefill_chunk must be at least 1; found 0"),
+    (["generation.prefill_chunk=-512"], "generation.prefill_chunk must be at least 1; found -512"),
+    (["generation.prefill_chunk=1.5"], "generation.prefill_chunk must be of the type int; found 1.5"),
+    (["generation.kv_cache=0"], "generation.kv_cache must be of the type bool; found 0"),
+    (["generation.kv_cache=false", "generation.prefill_chunk=8"], "generation.prefill_chunk would be ignored"),
     *(
         (["model=random", f"model.architecture.{key}={value}"], says)
         for key, value, says in (

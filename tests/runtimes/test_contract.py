@@ -21,6 +21,7 @@ import torch
 
 from runtime_matrix.experiments.cells.data import BUNDLED
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class
+from runtime_matrix.experiments.evaluation.prefill import prefill
 from runtime_matrix.experiments.execution.worker.loading import make_stepping
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Runtime, Traits, Unsupported, Weights
 from runtime_matrix.runtimes.engines.compiled import Compiled
@@ -234,6 +235,18 @@ def test_cache_equals_recompute_for_rows_of_different_length(
     second = runtime.forward(torch.stack([ids_BT[0, 5:6], ids_BT[1, 3:4]]), [1, 1], cache).logits_BKV
     torch.testing.assert_close(second[:, 0], torch.stack([whole[0, 5], whole[1, 3]]), atol=tolerance, rtol=0)
     assert cache.lengths == [6, 4]
+
+
+@pytest.mark.parametrize("chunk", [3, 5])
+def test_prompts_in_chunks_equal_whole_prompts(
+    subject: Subject, ids_BT: torch.Tensor, tolerance: float, chunk: int
+) -> None:
+    prompts = [row[:length].tolist() for row, length in zip(ids_BT, (8, 2), strict=True)]
+    expected_B1V, _ = prefill(subject.runtime, subject.traits, prompts, 4)
+    found_B1V, cache = prefill(subject.runtime, subject.traits, prompts, 4, chunk)
+    torch.testing.assert_close(found_B1V[:2], expected_B1V[:2], atol=tolerance, rtol=0)
+    assert cache.lengths[:2] == [8, 2]
+    assert subject.runtime.extends_cache
 
 
 def test_many_rows_from_one_prefix_equal_separate_rows(

@@ -114,7 +114,7 @@ class CellBench:
     @cached_property
     def face(self) -> Face:
         """Return what the engine is asked by; the first access loads it."""
-        return face_of(self.engine, self.traits)
+        return face_of(self.engine, self.traits, self.generation)
 
     def require_steps(self) -> Runtime:
         """Return the runtime, or skip the benchmark if the engine takes whole requests."""
@@ -367,7 +367,7 @@ class CellBench:
 
     def generate(self, requests: Sequence[GenerateRequest], token_budget: int) -> Figures:
         """Generate for all requests at once within a token budget; return the figures, without the texts."""
-        options, report = GenerationConfig(token_budget=token_budget), GenerationReport()
+        options, report = dataclasses.replace(self.generation, token_budget=token_budget), GenerationReport()
         whole = [dataclasses.replace(request, ignore_eos=True) for request in requests]
 
         def check(index: int, sample: int, result: Generated | Failed) -> None:

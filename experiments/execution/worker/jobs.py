@@ -119,11 +119,12 @@ def _write_output_to(log: Path) -> None:
 def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Check that the machine matches the profile and has what the runtime needs; Unsupported names what is missing."""
     from runtime_matrix.experiments.execution.worker.device import misfit, present
-    from runtime_matrix.experiments.execution.worker.loading import adapted_source, make_runtime
+    from runtime_matrix.experiments.execution.worker.loading import adapted_source, check_generation, make_runtime
     from runtime_matrix.runtimes.base import Unsupported
 
     runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
     adapted_source(cell, runtime, cell.config.runtime)
+    check_generation(cell, runtime, cell.config.runtime)
     reference = cell.config.reference.name
     if missing is None or cell.config.hw.allow_mismatch:
         runtime.check(cell.hardware(present(cell.config.hw)))

@@ -122,10 +122,22 @@ def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware,
     Unsupported, before anything is loaded, for quantized stored weights that the runtime cannot read, and for an
     adapter that it cannot compute.
     """
+    check_generation(cell, runtime, config)
     _check_stored(cell, runtime, config)
     source = adapted_source(cell, runtime, config)
     needs = getattr(_class(config.weights), "needs_calibration", False)
     return runtime.load(source, hardware, phase, calibration_ids(cell) if needs else ())
+
+
+def check_generation(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
+    """Raise Unsupported if the engine cannot generate with the cell's options. Loads nothing."""
+    options = cell.config.generation
+    if options.prefill_chunk is not None and not runtime.extends_cache:
+        raise Unsupported(
+            f"runtime={config.name} decides itself how it runs a prompt: use generation.prefill_chunk=null"
+        )
+    if not options.kv_cache and not isinstance(runtime, Runtime):
+        raise Unsupported(f"runtime={config.name} keeps a cache of its own: use generation.kv_cache=true")
 
 
 def switch_adapter(cell: Cell, runtime: Engine, config: RuntimeConfig, phase: Phase) -> Traits:
@@ -270,7 +282,7 @@ def opened_drafter(cell: Cell, device: str) -> Iterator[Drafter | None]:
     source = ModelSource(facts.digest, folder, stored_method=facts.quantized)
     with make_stepping(cell.config.runtime, "the draft model") as runtime:
         traits = runtime.load(source, cell.hardware(device), lambda name: nullcontext(), ())
-        yield DraftModel(runtime, traits, options.draft_tokens)
+        yield DraftModel(runtime, traits, options.draft_tokens, options.prefill_chunk)
 
 
 def make_responses(cell: Cell, current: Environment) -> Responses:

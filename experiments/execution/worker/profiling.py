@@ -11,8 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from runtime_matrix.experiments.cells.cell import Cell
-from runtime_matrix.experiments.evaluation.batching import pad
+from runtime_matrix.experiments.config.schema import GenerationConfig
+from runtime_matrix.experiments.evaluation.prefill import generating, prefill
 from runtime_matrix.experiments.evaluation.prompts import draw_prompts
 from runtime_matrix.experiments.execution.worker.device import resolve
 from runtime_matrix.experiments.execution.worker.loading import load, make_stepping
@@ -38,12 +41,12 @@ def profile(cell: Cell, folder: Path) -> None:
     hardware = cell.hardware(resolve(cell.config.hw)[0])
     with make_stepping(cell.config.runtime, "profiled") as runtime:
         traits = load(cell, runtime, cell.config.runtime, hardware, lambda name: nullcontext())
-        write_profile(folder, profile_of(runtime, traits, hardware.threads))
+        write_profile(folder, profile_of(runtime, traits, hardware.threads, cell.config.generation))
 
 
-def profile_of(runtime: Runtime, traits: Traits, threads: int) -> Profile:
+def profile_of(runtime: Runtime, traits: Traits, threads: int, options: GenerationConfig | None = None) -> Profile:
     """Return the profile of a loaded runtime: one prompt, and the mean of the steps after it."""
-    calls = _Calls(runtime, traits)
+    calls = _Calls(runtime, traits, options or GenerationConfig())
     for _ in range(_WARM_UPS):
         calls.prefill()
         calls.decode()
@@ -65,18 +68,18 @@ def profile_of(runtime: Runtime, traits: Traits, threads: int) -> Profile:
 class _Calls:
     """The calls of a profile; `decode` continues the prompt of the last `prefill`, so that it computes steps alone."""
 
-    def __init__(self, runtime: Runtime, traits: Traits):
+    def __init__(self, runtime: Runtime, traits: Traits, options: GenerationConfig):
         longest = traits.max_length or _PROMPT_TOKENS + _STEPS
         tokens = max(1, min(_PROMPT_TOKENS, longest - _STEPS))
-        self._runtime, self._prompt_tokens = runtime, tokens
-        self._ids_BT, self._lengths = pad(draw_prompts("profile", 1, (tokens,), traits.vocabulary), traits)
-        self._step_B1 = self._ids_BT[:, :1].clone()
-        self._capacity = self._ids_BT.shape[1] + _STEPS
+        self._runtime, self._traits = generating(runtime, traits, options), traits
+        self._chunk = options.prefill_chunk
+        self._prompts = draw_prompts("profile", 1, (tokens,), traits.vocabulary)
         self.prefill()
+        self._lengths = self._cache.lengths
+        self._step_B1 = torch.full((len(self._lengths), 1), self._prompts[0][0])
 
     def prefill(self) -> None:
-        self._cache = self._runtime.new_cache(len(self._lengths), self._capacity)
-        self._runtime.forward(self._ids_BT, self._lengths, self._cache)
+        _, self._cache = prefill(self._runtime, self._traits, self._prompts, _STEPS, self._chunk)
         self._runtime.synchronize()
 
     def decode(self) -> None:

@@ -21,7 +21,7 @@ SWITCHES = {  # name: key of the configuration, in the order of the table
     "sorting by length": "scoring.sort_by_length",
     "token budget": "scoring.token_budget (off: 256)",
     "exact scores": "scoring.batch_invariant (on costs)",
-    "key-value cache": "none: always on",
+    "key-value cache": "generation.kv_cache",
     "batched texts": "generation.token_budget (off: one row)",
     "refilling": "generation.refill",
     "speculation by lookup": "generation.speculate",

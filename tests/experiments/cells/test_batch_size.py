@@ -43,12 +43,22 @@ def test_a_row_names_the_batch_size_and_not_what_follows_from_it() -> None:
     assert variants(records, ["a", "b", "c"]) == ["batch_size=null", "batch_size=4", "batch_size=8"]
 
 
+@pytest.mark.parametrize("option", ["generation.prefill_chunk=8", "generation.kv_cache=false"])
+def test_a_row_names_how_its_texts_are_generated(option: str) -> None:
+    cells = [planned(), planned(option)]
+    records = [replace(make_record("eager"), config=cell.resolved) for cell in cells]
+    assert len({cell.config_hash for cell in cells}) == 2
+    assert variants(records, ["a", "b"])[1] == option
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("batch_size=8",),
         ("hw.threads=1",),
         ("generation.token_budget=512",),
+        ("generation.prefill_chunk=8",),
+        ("generation.kv_cache=false",),
         ("scoring.batch=false",),
         ("comparison.batched=4",),
     ],

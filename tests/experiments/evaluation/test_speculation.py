@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from runtime_matrix.experiments.config.schema import GenerationConfig
 from runtime_matrix.experiments.evaluation.decoding import random_prompts
 from runtime_matrix.experiments.evaluation.generation import GenerationReport, generate
-from runtime_matrix.experiments.evaluation.recomputing import Recomputing
 from runtime_matrix.experiments.evaluation.requests import GenerateRequest
 from runtime_matrix.experiments.evaluation.speculation import Drafter, DraftModel, History, Lookup
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Runtime, Traits
@@ -74,9 +72,3 @@ def test_an_end_of_text_token_within_a_guess_ends_the_text(eager: LoadedRuntime)
     expected = generate(*eager, [request], words, eos)
     assert generate(*eager, [request], words, eos, drafter=DraftModel(*eager, 4)) == expected
     assert expected[0][0].finished_by == "eos"
-
-
-def test_recomputing_gives_the_same_texts(eager: LoadedRuntime) -> None:
-    runtime, traits = eager
-    requests = mixed_requests(8)
-    assert generate(cast(Runtime, Recomputing(runtime)), traits, requests, words) == generate(*eager, requests, words)

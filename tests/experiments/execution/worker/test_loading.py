@@ -70,6 +70,20 @@ def test_what_ranks_cannot_compute_is_refused(artifacts: Path, words: list[str],
         make_runtime(made.config.runtime)
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("generation.prefill_chunk=8", "runtime=llama_server decides itself how it runs a prompt: use generation"),
+        ("generation.kv_cache=false", "runtime=llama_server keeps a cache of its own: use generation.kv_cache=true"),
+    ],
+)
+def test_how_texts_are_generated_is_refused_where_an_engine_decides_it(artifacts: Path, option: str, says: str) -> None:
+    made = cell("runtime=llama_server", "model=random", option, artifacts=artifacts)
+    config = made.config.runtime
+    with pytest.raises(Unsupported, match=says):
+        load(made, make_runtime(config), config, made.hardware("cpu"), lambda name: nullcontext())
+
+
 def test_ranks_take_no_stored_packed_weights(quantized: Path, artifacts: Path) -> None:
     words = ("runtime/placement=tensor_parallel", "model=local", f"model.path={quantized}")
     made = cell(*words, artifacts=artifacts)
