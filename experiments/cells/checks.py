@@ -30,6 +30,7 @@ def check_configuration(config: CellConfig) -> None:
     """Check what needs no file: names, targets and options, and that no option would be ignored. Raises UserError."""
     _check_names(config)
     _check_ignored(config)
+    _check_rows_by_length(config)
     _check_judge(config)
     check_shards(config)
 
@@ -157,6 +158,28 @@ def _check_ignored(config: CellConfig) -> None:
             "generation.prefill_chunk would be ignored: without a cache every step runs all tokens at once; add "
             "generation.kv_cache=true"
         )
+
+
+def _check_rows_by_length(config: CellConfig) -> None:
+    """Refuse lengths that are no numbers, and options with which the table of rows would be ignored."""
+    scoring, key = config.scoring, "scoring.rows_by_length"
+    if scoring.rows_by_length is None:
+        return
+    for length in scoring.rows_by_length:
+        if not (length.isdecimal() and int(length) > 0 and length == str(int(length))):
+            raise UserError(
+                f"{key}: {length[:40]!r} is not a number of tokens: give lengths, as in {{1000: 16, 2000: 8}}"
+            )
+    if not scoring.rows_by_length:
+        raise UserError(f"{key} is empty: give lengths and rows, as in {{1000: 16, 2000: 8}}, or null")
+    others = {
+        "scoring.token_budget": scoring.token_budget is not None,
+        "scoring.batch=false": not scoring.batch,
+        "scoring.batch_invariant=true": scoring.batch_invariant,
+        "batch=auto": config.batch is not None,
+    }
+    for other in [name for name, is_set in others.items() if is_set]:
+        raise UserError(f"{key} and {other} both say how many rows a batch has: leave one of them out")
 
 
 def _check_benchmarks(config: CellConfig, facts: models.ModelFacts) -> None:

@@ -139,6 +139,7 @@ class ScoringConfig:
     share_question: bool = True
     batch_invariant: bool = False
     planning_window: int = least(1, default=2048)
+    rows_by_length: dict[str, int] | None = least(1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,11 @@ def batches(
     held: int = 0,
     cache_budget: int | None = None,
     packed: bool = False,
+    rows_by_length: Mapping[str, int] | None = None,
 ) -> list[list[int]]:
     """Return batches of indices; rows × padded length of each is within the budget (a single row always fits).
 
+    With `rows_by_length` the rows are limited by the longest row's padded length instead, see `most_rows`.
     With `packed`, padding costs nothing and the sum of the lengths counts. Rows that already hold `held` tokens each
     are limited so that held and new tokens stay within `cache_budget`. The longest rows come first, so that a lack of
     memory shows at once.
@@ -35,7 +37,8 @@ def batches(
         rows = len(result[-1]) + 1 if result else 1
         is_full = held > 0 and cache_budget is not None and rows * (held + width) > cache_budget
         cost = tokens + lengths[index] if packed else rows * width
-        if not result or is_full or cost > token_budget or rows > (traits.max_batch or rows):
+        is_over = cost > token_budget if rows_by_length is None else rows > most_rows(width, rows_by_length)
+        if not result or is_full or is_over or rows > (traits.max_batch or rows):
             result.append([])
             tokens = 0
             width = traits.buckets.pad_tokens(lengths[index])
@@ -43,6 +46,12 @@ def batches(
         widest = width
         tokens += lengths[index]
     return result
+
+
+def most_rows(tokens: int, rows_by_length: Mapping[str, int]) -> int:
+    """Return the rows for the smallest length of the table above `tokens`; 1 from the largest length on."""
+    lengths = sorted(map(int, rows_by_length))
+    return next((rows_by_length[str(length)] for length in lengths if tokens < length), 1)
 
 
 def split(batch: Sequence[int], widths: Sequence[int] | Mapping[int, int], most: int) -> Iterator[list[int]]:

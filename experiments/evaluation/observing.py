@@ -58,7 +58,8 @@ def observe_batches(
     budget = 1 if one_by_one else options.token_budget or traits.batch_tokens
     lengths = [len(request.ids) - 1 for request in requests]  # the last token is observed but never run
     heads = 0  # of all layers; known from the first batch on
-    for batch in batches(lengths, traits, budget, options.sort_by_length):
+    by_length = options.rows_by_length
+    for batch in batches(lengths, traits, budget, options.sort_by_length, rows_by_length=by_length):
         widths = {index: requests[index].tokens * _values(requests[index], traits, heads) for index in batch}
         for part in split(batch, widths, _MOST_VALUES):
             observed = _run(runtime, traits, [requests[index] for index in part], tally)

@@ -167,6 +167,7 @@ class _Branches:
             held,
             self._options.cache_budget,
             packed,
+            self._options.rows_by_length,
         )
 
     def _score(self, prefix_cache: PrefixCache, rows: Sequence[_Row]) -> Finished:

@@ -166,6 +166,15 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["+foo=1"], "foo is not a known key"),
     (["runtime=eager,fake"], "runtime=eager,fake: several values are a sweep: add -m"),
     (["generation.speculate=draft", "generation.draft_model=/nowhere"], "/nowhere is not a folder"),
+    (["scoring.rows_by_length={1000: 0}"], "scoring.rows_by_length.1000 must be at least 1; found 0"),
+    (["scoring.rows_by_length={long: 4}"], "scoring.rows_by_length: 'long' is not a number of tokens"),
+    (["scoring.rows_by_length={0: 4}"], "scoring.rows_by_length: '0' is not a number of tokens"),
+    (["scoring.rows_by_length={}"], "scoring.rows_by_length is empty"),
+    (["scoring.rows_by_length=8"], "scoring.rows_by_length must be a mapping; found 8"),
+    *(
+        (["scoring.rows_by_length={1000: 8}", other], "both say how many rows a batch has: leave one of them out")
+        for other in ("scoring.token_budget=512", "scoring.batch=false", "scoring.batch_invariant=true", "batch=auto")
+    ),
     (["generation.prefill_chunk=0"], "generation.prefill_chunk must be at least 1; found 0"),
     (["generation.prefill_chunk=-512"], "generation.prefill_chunk must be at least 1; found -512"),
     (["generation.prefill_chunk=1.5"], "generation.prefill_chunk must be of the type int; found 1.5"),

@@ -43,6 +43,14 @@ def test_a_row_names_the_batch_size_and_not_what_follows_from_it() -> None:
     assert variants(records, ["a", "b", "c"]) == ["batch_size=null", "batch_size=4", "batch_size=8"]
 
 
+def test_rows_by_length_are_a_cell_of_their_own_which_the_row_names() -> None:
+    cells = [planned(), planned("scoring.rows_by_length={1000: 16}")]
+    records = [replace(make_record("eager"), config=cell.resolved) for cell in cells]
+    assert len({cell.config_hash for cell in cells}) == 2
+    assert "rows_by_length" in str(variants(records, ["a", "b"])[1])
+    assert baselines(cells) == {0}
+
+
 @pytest.mark.parametrize("option", ["generation.prefill_chunk=8", "generation.kv_cache=false"])
 def test_a_row_names_how_its_texts_are_generated(option: str) -> None:
     cells = [planned(), planned(option)]

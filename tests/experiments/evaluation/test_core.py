@@ -82,6 +82,19 @@ def test_batches_respect_the_token_budget_and_the_largest_batch() -> None:
         assert len(batch) == 1 or len(batch) * max(traits.buckets.pad_tokens(lengths[i]) for i in batch) <= 32
 
 
+def test_batches_have_the_rows_of_their_longest_row() -> None:
+    traits, table = Traits(128, None, "float32", 0), {"10": 4, "100": 2}
+    lengths = [3, 99, 9, 10, 1, 200, 5, 7, 100, 4]
+    found = batches(lengths, traits, 1, rows_by_length=table)
+    assert [[lengths[index] for index in batch] for batch in found] == [[200], [100], [99, 10], [9, 7, 5, 4], [3, 1]]
+    unsorted = batches(lengths, traits, 1, sort=False, rows_by_length=table)
+    assert [[lengths[index] for index in batch] for batch in unsorted] == [
+        *([3, 99], [9, 10], [1], [200]),
+        *([5, 7], [100], [4]),
+    ]
+    assert [len(batch) for batch in batches([3] * 5, replace(traits, max_batch=3), 1, rows_by_length=table)] == [3, 2]
+
+
 def test_a_batch_is_split_if_it_has_too_many_logits() -> None:
     widths = [1, 1, 8, 1, 3, 20]
     assert list(split([0, 1, 2, 3, 4, 5], widths, 16)) == [[0, 1], [2, 3], [4], [5]]

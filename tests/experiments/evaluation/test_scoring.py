@@ -6,6 +6,7 @@ import random
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,15 +81,16 @@ def assert_same(found: list[Scored], expected: list[Scored]) -> None:
         {"sort_by_length": False},
         {"token_budget": 50},
         {"cache_budget": 150},
+        {"rows_by_length": {"8": 5, "20": 2}},
         {"batch_invariant": True},
     ],
     ids=str,
 )
-def test_no_switch_changes_a_score(loaded: LoadedRuntime, options: dict[str, bool | int]) -> None:
+def test_no_switch_changes_a_score(loaded: LoadedRuntime, options: dict[str, Any]) -> None:
     requests = questions()
     plain = ScoringConfig(share_prefix=False, share_question=False, batch=False)
     expected = score(*loaded, whole(requests), plain)
-    assert_same(score(*loaded, requests, ScoringConfig(**options)), expected)  # type: ignore[arg-type]
+    assert_same(score(*loaded, requests, ScoringConfig(**options)), expected)
 
 
 def test_shared_tokens_are_run_once(loaded: LoadedRuntime) -> None:
