@@ -17,8 +17,8 @@ _WRITE_AN_END = ("measure", "shard")  # jobs that end with an event of the journ
 class Outcome:
     """How a job ended; `exit_code` is None if its process did not start or did not end.
 
-    `cpu_s` is the CPU time of the process and the children that it has waited for, read up to half a second before the
-    end; None if unknown.
+    `cpu_s` is the CPU time of the job's process and its children. A process that crashed was last read up to half a
+    second before its end. None if unknown.
     """
 
     status: Status

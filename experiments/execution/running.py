@@ -41,10 +41,16 @@ class Running:
     orders: Any  # to it: further cells
     deadline: float
     trace: MemoryTrace
-    cpu_s: float | None = None
+    cpu_s: float | None = None  # of the process so far
+    before_cpu_s: float = 0.0  # that the process had used for earlier cells
     kills_before: int = field(default_factory=kernel_kills)
     is_open: bool = True  # more messages may come
     read_at: float = 0.0
+
+    @property
+    def job_cpu_s(self) -> float | None:
+        """Return the CPU seconds of the job: those of the process, without those for earlier cells."""
+        return None if self.cpu_s is None else max(0.0, self.cpu_s - self.before_cpu_s)
 
     def take(self) -> None:
         """Read memory and CPU time, at most twice per second."""
@@ -62,6 +68,9 @@ class Running:
             return False
         if message == (child.KEPT,):
             return True
+        if message[0] == child.SPENT:
+            self.cpu_s = message[1]
+            return False
         self.job.on_progress(message)
         return False
 

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.execution.outcome import Outcome, kernel_kills, 
 from runtime_matrix.experiments.execution.running import TICK_S, Job, Running, watch
 from runtime_matrix.experiments.execution.worker import jobs as child
 from runtime_matrix.experiments.measurement.memory import MemoryTrace
+from runtime_matrix.experiments.measurement.processes import cpu_of
 from runtime_matrix.experiments.records.journal import Journal
 
 _SILENCE = "runtime_matrix.experiments.execution.silence"  # importing it silences the process
@@ -127,7 +128,7 @@ class Children:
         except KeyboardInterrupt:
             end_processes([one.process for one in running.values()])
             for index, one in running.items():
-                on_stopped(index, Outcome("interrupted", "interrupted", one.process.exitcode, one.cpu_s))
+                on_stopped(index, Outcome("interrupted", "interrupted", one.process.exitcode, one.job_cpu_s))
             raise
 
     def _begin(self, job: Job) -> Running | Outcome:
@@ -153,7 +154,9 @@ class Children:
                 return Outcome("crash", "its process could not be started: the fork server ended twice", None)
             sender.close()
             taken.close()
-        return Running(job, process, receiver, orders, time.monotonic() + job.limit_s, MemoryTrace(process.pid))
+        before_cpu_s = (cpu_of(process.pid) or 0.0) if kept is not None else 0.0
+        deadline = time.monotonic() + job.limit_s
+        return Running(job, process, receiver, orders, deadline, MemoryTrace(process.pid), before_cpu_s=before_cpu_s)
 
     def _shares_base(self, cell: Cell) -> bool:
         """Return whether the cell that is expected next can use the base that this cell loads."""
@@ -166,15 +169,15 @@ class Children:
             Journal(job.folder / "journal.jsonl").write("memory_trace", samples=ended.trace.samples)
         if ending == child.KEPT:
             self._kept = _Kept(process, ended.receiver, ended.orders, job.cell)
-            return outcome_of(job.name, job.folder, 0, was_out_of_memory=False, cpu_s=ended.cpu_s)
+            return outcome_of(job.name, job.folder, 0, was_out_of_memory=False, cpu_s=ended.job_cpu_s)
         if ending is None:
             end_process(process)
             reason = f"longer than time_limit_s={job.limit_s:g}"
-            return Outcome("timeout", reason, process.exitcode, ended.cpu_s)
+            return Outcome("timeout", reason, process.exitcode, ended.job_cpu_s)
         process.join()
         _sweep_group(process.pid)
         was_out_of_memory = kernel_kills() > ended.kills_before
-        return outcome_of(job.name, job.folder, process.exitcode, was_out_of_memory, ended.cpu_s)
+        return outcome_of(job.name, job.folder, process.exitcode, was_out_of_memory, ended.job_cpu_s)
 
     def expect(self, cell: Cell | None) -> None:
         """Say which cell is measured after the next one; None: there is none."""

@@ -53,6 +53,7 @@ def assemble(
         "benchmarks": parts.all(Entry, "benchmark"),
         "hardware_peak": parts.last(HardwarePeak, "hardware_peak", "ceiling"),  # its earlier name
         "jobs": {event["name"]: event["wall_s"] for event in events if event["event"] == "job"},
+        "jobs_cpu_s": {event["name"]: event.get("cpu_s") for event in events if event["event"] == "job"},
         "memory_trace": parts.last(MemoryTrace, "memory_trace"),
         "replay": parts.last(Replay, "replay"),
         "probe": parts.last(Probe, "probe"),

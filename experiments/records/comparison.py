@@ -125,6 +125,16 @@ class PeakMemory(Struct, frozen=True, kw_only=True):
     peak_device_bytes: int | None = None
 
 
+class ProcessCpu(Struct, frozen=True, kw_only=True):
+    """CPU seconds of the processes of a launch and their children, from their start to the last order; None: unknown.
+
+    A forked process has not imported torch: the server from which it was forked did.
+    """
+
+    candidate: float | None
+    reference: float | None
+
+
 class Launch(Struct, frozen=True, kw_only=True):
     """One launch: the rounds of a cell and of its reference in a pair of fresh processes."""
 
@@ -143,6 +153,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     audit: TimedAudit | None = None  # of the candidate; None in earlier records
     served: ServedBlock | None = None
     observed: ObservedBlock | None = None
+    process_cpu_s: ProcessCpu | None = None  # None in earlier records
 
     def blocks(self) -> dict[str, Block]:
         """Return the measured blocks by name."""

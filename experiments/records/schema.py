@@ -322,6 +322,7 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     finished_at: str | None = None
     hardware_peak: HardwarePeak | None = None
     jobs: dict[str, float] = {}  # wall seconds of each process
+    jobs_cpu_s: dict[str, float | None] = {}  # CPU seconds of each process and its children; empty in earlier records
     memory_trace: MemoryTrace | None = None
     fit: Fit | None = None
     overlap: Overlap | None = None

@@ -155,11 +155,12 @@ def _timed(
     *arguments: Any,
     journal: Path | None = None,
 ) -> Outcome:
-    """Run a job in a folder; write the wall time of its process to `journal`, by default the folder's own."""
+    """Run a job in a folder; write the wall and CPU time of its process to `journal`, by default the folder's own."""
     children.wait_for_server(on_progress)
     start = time.monotonic()
     outcome = children.run(name, cell, folder, cell.config.time_limit_s, on_progress, *arguments)
-    Journal(journal or folder / "journal.jsonl").write("job", name=name, wall_s=round(time.monotonic() - start, 4))
+    spent: dict[str, Any] = {"wall_s": round(time.monotonic() - start, 4), "cpu_s": outcome.cpu_s}
+    Journal(journal or folder / "journal.jsonl").write("job", name=name, **spent)
     return outcome
 
 

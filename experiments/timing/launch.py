@@ -26,6 +26,7 @@ from runtime_matrix.experiments.records.comparison import (
     Launch,
     ObservedBlock,
     PeakMemory,
+    ProcessCpu,
     Repeated,
     ServedBlock,
     Side,
@@ -94,6 +95,7 @@ class RunningLaunch:
     observed_responses: int = 0  # per round
     rests: dict[int, Rest] = field(default_factory=dict)
     probes: dict[int, Probe] = field(default_factory=dict)
+    process_cpu_s: dict[int, float] = field(default_factory=dict)
     threads: int = 1  # largest number of a cell's own
     devices: set[str] = field(default_factory=set)
     machine: MachineChange = field(default_factory=MachineChange)
@@ -116,6 +118,7 @@ class RunningLaunch:
             audit=TimedAudit(rest=self.rests[index], probe=self.probes.get(index)) if index in self.rests else None,
             served=self._served(index),
             observed=self._observed(index),
+            process_cpu_s=ProcessCpu(candidate=self.process_cpu_s.get(index), reference=self.process_cpu_s.get(0)),
         )
 
     def add_rest(self, index: int, rest: Rest) -> None:
@@ -179,6 +182,7 @@ def launch(
                     _measure(running, present, runners, setting_blocks, options, generator, tick)
                 elif len(local) > 1:  # a remote cell's threads cannot be set, nor its CPU time read
                     _measure(running, local, runners, setting_blocks, options, generator, tick)
+        _ask_all(running, present, lambda index: ("spent",), running.process_cpu_s.__setitem__)
         gpus = list(read_machine().gpus)  # read while they are warm from the last rounds
     running.machine = replace(machine_change(before), gpus=gpus)
     return running

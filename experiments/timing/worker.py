@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.evaluation.prompts import Prompts, draw_prompts
-from runtime_matrix.experiments.measurement.processes import TreeClock, descendants
+from runtime_matrix.experiments.measurement.processes import TreeClock, descendants, tree_cpu_s
 from runtime_matrix.experiments.measurement.threads import busy_threads, thread_times, threads_named
 from runtime_matrix.experiments.records.audit import Probe, ProbeFailure, Rest
 from runtime_matrix.experiments.records.comparison import PeakMemory
@@ -93,7 +93,7 @@ class Round:
 def main(cell: Cell, log: Path, wire: Connection, injection: Injection | None = None) -> None:
     """Execute orders until the wire is closed; reply ("done", result) or ("failed", status, reason) to each.
 
-    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",),
+    Orders: ("device",), ("load", Setting), ("round", prompts, new tokens), ("rest",), ("probe",), ("spent",),
     ("score", [(ids, first scored token)], banned ids), ("serve", Slice), ("observe", [ObserveRequest]).
     """
     from runtime_matrix.experiments.execution.worker.jobs import isolate
@@ -279,6 +279,10 @@ class _Worker:
         start = time.perf_counter() if self._ended_at is None else self._ended_at
         time.sleep(_REST_S)
         return Rest(wall_s=time.perf_counter() - start, cpu_s=self._cpu_since_last_round())
+
+    def spent(self) -> float:
+        """Return the CPU seconds of this process and its children since its start."""
+        return tree_cpu_s()
 
     def probe(self) -> Probe | ProbeFailure:
         """Return the answers to the audit's fixed batch."""

@@ -44,6 +44,8 @@ def test_two_runtimes_agree_and_are_recorded(run: Run, tmp_path: Path) -> None:
         assert by_name["agreement"]["figures"]["max_logit_difference"] < 1e-3
         assert len(by_name["latency"]["samples"]["ttft_s"]) == 2
         assert len(by_name["latency"]["samples"]["tpot_s"]) == 2 * 3
+        assert record["jobs_cpu_s"].keys() == record["jobs"].keys()  # type: ignore[attr-defined]
+        assert record["jobs_cpu_s"]["measure"] > 0.5  # type: ignore[index]  # it imports pytest and loads a model
         assert record["replay"] == {"tokens": 4, "same_top_tokens": 4, "max_logprob_gap": 0.0}
 
 

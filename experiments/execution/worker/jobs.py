@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +29,7 @@ from runtime_matrix.experiments.config.schema import RuntimeConfig
 from runtime_matrix.experiments.evaluation import interruption
 from runtime_matrix.experiments.execution import binding
 from runtime_matrix.experiments.execution.binding import Binding
+from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.records.journal import Journal, read_journal
 from runtime_matrix.experiments.records.schema import Replay
 from runtime_matrix.experiments.tasks.bench import ReferenceBench
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # pytest is imported in a cell's process alone
     from runtime_matrix.experiments.execution.worker.plugin import CellPlugin
 
 KEPT = "kept"  # the message of a process whose loaded base waits for another adapter
+SPENT = "spent"  # its last message, with its CPU seconds
 _PR_SET_PDEATHSIG = 1
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -70,6 +72,9 @@ def main(
             jobs[job](cell, folder, progress)
     except BaseException as error:
         _write_failure(job, folder, error)
+    if progress is not None:
+        with suppress(OSError):
+            progress.send((SPENT, tree_cpu_s()))
     sys.stdout.flush()
     sys.stderr.flush()
     # Shutdown of the interpreter may crash or hang with engines that own threads; all results are on disk by now.

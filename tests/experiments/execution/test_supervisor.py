@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime_matrix.experiments.execution import supervisor as supervise
+from runtime_matrix.experiments.execution.running import Job, Running
 from runtime_matrix.experiments.execution.supervisor import Children, child_environment
 
 
@@ -54,3 +56,25 @@ def test_children_have_their_own_environment(monkeypatch: pytest.MonkeyPatch) ->
         assert os.environ["PYTHONWARNINGS"] == "error,ignore:resource_tracker:UserWarning"
         assert not [name for name in os.environ if name.startswith("PYTEST_")]
     assert dict(os.environ) == before
+
+
+class _Messages:
+    """The messages of a process, as its connection gives them."""
+
+    def __init__(self, *messages: tuple[Any, ...]):
+        self._messages = list(messages)
+
+    def recv(self) -> tuple[Any, ...]:
+        return self._messages.pop(0)
+
+
+def test_the_cpu_time_of_a_job_is_what_its_process_says_last() -> None:
+    shown: list[Any] = []
+    job = Job("measure", None, Path(), 1.0, shown.append)  # type: ignore[arg-type]
+    receiver = _Messages(("benchmark", "latency"), ("spent", 7.5))
+    running = Running(job, None, receiver, None, 1.0, None, cpu_s=3.0, before_cpu_s=2.0)  # type: ignore[arg-type]
+    assert running.job_cpu_s == 1.0
+    assert not running.receive()
+    assert not running.receive()
+    assert shown == [("benchmark", "latency")]
+    assert running.job_cpu_s == 5.5  # without what the process had used for earlier cells

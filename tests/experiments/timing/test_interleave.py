@@ -171,6 +171,12 @@ def test_a_known_slowdown_is_measured(compared: Compared) -> None:
         assert wall is not None
         assert cpu.estimate == pytest.approx(1 / 1.5, rel=0.2)
         assert wall.estimate < 0.95  # a busy machine blurs wall time
+    for one in launches(slowed):
+        assert one.process_cpu_s is not None
+        assert one.own is not None
+        for side in ("candidate", "reference"):  # the process has imported torch besides
+            spent_s = getattr(one.process_cpu_s, side)
+            assert spent_s > getattr(one.own, side).rounds_cpu_s + 0.5
 
 
 @pytest.mark.slow
