@@ -59,6 +59,7 @@ class ModelSource:
     stored_method: str | None = None  # quantization method of the folder's weights, such as gptq; None: not quantized
     adapter: Adapter | None = None
     base_digest: str | None = None  # of the model below the adapter; None without one
+    max_tokens: int | None = None  # most tokens per row that are asked for; None: as many as the model takes
 
     @property
     def base(self) -> ModelSource:
@@ -84,6 +85,12 @@ class Buckets:
 
     batch: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
+
+    def limited(self, max_tokens: int | None) -> Buckets:
+        """Return the sizes for rows of at most `max_tokens` tokens: it replaces all larger ones."""
+        if max_tokens is None:
+            return self
+        return replace(self, tokens=tuple(sorted({min(size, max_tokens) for size in self.tokens})))
 
     def pad_batch(self, rows: int) -> int:
         """Return the number of rows to which a batch of `rows` rows is padded."""

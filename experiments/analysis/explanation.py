@@ -34,7 +34,8 @@ def reference_of(result: Result, results: Sequence[Result]) -> Result | None:
         other
         for other in results
         if other.record.is_reference
-        and (other.record.run_id, other.record.model.digest) == (result.record.run_id, result.record.model.digest)
+        and (other.record.run_id, other.record.model.digest, other.record.max_tokens)
+        == (result.record.run_id, result.record.model.digest, result.record.max_tokens)
     ]
     return next(iter([*compared, *in_run]), None)
 

@@ -16,6 +16,7 @@ from runtime_matrix.experiments.cells.checks import check_configuration, check_f
 from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
+from runtime_matrix.experiments.cells.length_limit import check_length_limit, with_length_limit
 from runtime_matrix.experiments.config import gguf_models, models
 from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.adapters import AdapterFacts, inspect_adapter, with_adapter
@@ -122,7 +123,9 @@ class Cell:
         if other is None:
             return dataclasses.replace(self, config=dataclasses.replace(self.config, merge_adapter=None))
         facts = dataclasses.replace(other, tokenizer=self.facts.tokenizer, bos_id=self.facts.bos_id)
-        source = ModelSource(other.digest, other.folder, stored_method=other.quantized)
+        source = ModelSource(
+            other.digest, other.folder, stored_method=other.quantized, max_tokens=self.source.max_tokens
+        )
         return dataclasses.replace(self, facts=facts, source=source, reference_facts=None)
 
     def shares_base_with(self, other: Cell) -> bool:
@@ -159,10 +162,13 @@ class Cell:
 
 
 def alike(cells: Sequence[Cell]) -> list[list[int]]:
-    """Return the indexes of the cells that are compared with each other: those of one model, profile and strategy."""
-    groups: dict[tuple[str, str, str], list[int]] = {}
+    """Return the indexes of the cells that are compared with each other.
+
+    They have one model, profile, strategy and `model.max_tokens`.
+    """
+    groups: dict[tuple[str, str, str, int | None], list[int]] = {}
     for index, cell in enumerate(cells):
-        key = (cell.facts.digest, cell.config.hw.name, cell.config.strategy.name)
+        key = (cell.facts.digest, cell.config.hw.name, cell.config.strategy.name, cell.config.model.max_tokens)
         groups.setdefault(key, []).append(index)
     return list(groups.values())
 
@@ -170,7 +176,7 @@ def alike(cells: Sequence[Cell]) -> list[list[int]]:
 def baselines(cells: Sequence[Cell]) -> set[int]:
     """Return the indexes of the cells that the others of a sweep are compared with.
 
-    There are one or more per model, profile and strategy: answers of different strategies are not compared.
+    There are one or more per model, profile, strategy and `model.max_tokens`: other answers are not compared.
 
     This is the reference; of several that differ only in how they are run, such as their threads, it is the first, and
     the others are compared with it. If a sweep lacks it, as a sweep in bfloat16 does, it is the reference in the cells'
@@ -204,7 +210,8 @@ def plan(resolved: JsonObject, command: str) -> Cell:
     if isinstance(shape, str):
         raise UserError(f"model.architecture={shape}: choose a shape with a slash, model/architecture={shape}")
     config: CellConfig = build(CellConfig, _named(resolved))
-    resolved = _with_rows(with_batch_size(with_chosen_items(_named(resolved), config), config), config)
+    resolved = with_length_limit(with_chosen_items(_named(resolved), config), config)
+    resolved = _with_rows(with_batch_size(resolved, config), config)
     config = build(CellConfig, resolved)
     if not config.benchmark.chosen():
         raise UserError("no benchmark is chosen: name at least one, as in 'benchmark=[latency,perplexity]'")
@@ -219,8 +226,13 @@ def plan(resolved: JsonObject, command: str) -> Cell:
         )
     else:
         facts = models.inspect_folder(folder, artifacts)
+    limit = config.model.max_tokens
+    facts = facts.limited(limit)
+    check_length_limit(config)
     check_files(config, facts, artifacts)
-    source = ModelSource(facts.digest, folder, config.model.architecture, config.model.seed, facts.quantized)
+    source = ModelSource(
+        facts.digest, folder, config.model.architecture, config.model.seed, facts.quantized, max_tokens=limit
+    )
     reference = _reference_facts(config, facts, artifacts)
     cell = Cell(config, dict(resolved), facts, source, command, artifacts.resolve(), reference)
     return cell if config.adapter == NO_ADAPTER else _with_adapter(cell)
@@ -248,7 +260,7 @@ def _reference_facts(config: CellConfig, facts: models.ModelFacts, artifacts: Pa
             f"model.reference={folder} has a vocabulary of {reference.vocabulary:,}, the model has "
             f"{facts.vocabulary:,}: give the model that the file was converted from"
         )
-    return reference
+    return reference.limited(config.model.max_tokens)
 
 
 def _path(text: str | None) -> Path | None:

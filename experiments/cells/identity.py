@@ -12,7 +12,7 @@ from runtime_matrix.experiments.records.schema import NO_STRATEGY, Record
 
 _ABSENT = object()
 _NAMED = {"strategy": NO_STRATEGY, "judge": NO_JUDGE}  # groups whose options depend on the chosen one, and none
-_ROWS = "batch_size"
+_FOLLOWS = {"batch": "batch_size", "window": "model.max_tokens"}  # options of benchmarks, and what changes them
 _MOST_SHOWN = 4  # options
 
 
@@ -90,9 +90,12 @@ def _comparable(config: JsonObject, benchmarks: Set[str]) -> JsonObject:
 def _differ(key: str, options: JsonObject, other: JsonObject) -> bool:
     """Return whether a cell has another value; options of a strategy differ from those of the same strategy only.
 
-    So do those of a judge. Batches of benchmarks that follow from another `batch_size` do not differ.
+    So do those of a judge. Batches of benchmarks that follow from another `batch_size` do not differ, nor windows that
+    follow from another limit.
     """
-    if key.startswith("benchmark.") and key.endswith(".batch") and other.get(_ROWS) != options.get(_ROWS):
+    group, _, option = key.rpartition(".")
+    cause = _FOLLOWS.get(option) if group.startswith("benchmark.") else None
+    if cause is not None and other.get(cause) != options.get(cause):
         return False
     absent = options[key] if key.partition(".")[0] in _NAMED and "." in key else _ABSENT
     return bool(other.get(key, absent) != options[key])

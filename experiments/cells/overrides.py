@@ -45,9 +45,12 @@ def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = (
         raise SystemExit(0)
     candidates = [plan(compose(job), command) for job in jobs]
     shared = [word for word in jobs[0] if not word.startswith(_RUNTIME_PREFIXES)]
-    models = {(cell.facts.digest, cell.config.hw.name) for cell in candidates}
+    models = {(cell.facts.digest, cell.config.hw.name, cell.config.model.max_tokens) for cell in candidates}
     if len(models) > 1:
-        raise UserError("cells of several models or hardware profiles have no common reference: name one of each")
+        raise UserError(
+            "cells of several models, hardware profiles or values of model.max_tokens have no common reference: name "
+            "one of each"
+        )
     return plan(compose([f"runtime={against}", *shared]), command), candidates
 
 

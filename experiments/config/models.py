@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -75,11 +75,30 @@ class ModelFacts:
     quantized: str | None = None  # the quantization method of the stored weights, as its configuration names it
     parameters: int | None = None  # of a GGUF file; `stored_parameters` counts those of a folder
     tokenizer_problem: str | None = None  # why a GGUF file has no tokenizer, and what to do
+    is_limited: bool = False  # `max_length` is that of `model.max_tokens`, not the model's own
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether texts can be converted to token ids."""
         return self.tokenizer is not None
+
+    @property
+    def stated_length(self) -> str:
+        """Return what limits the tokens per row, for messages."""
+        if self.is_limited:
+            return f"model.max_tokens={self.max_length}"
+        return f"the model's context of {self.max_length}"
+
+    def limited(self, max_tokens: int | None) -> ModelFacts:
+        """Return the facts with rows of at most `max_tokens` tokens; UserError if the model itself takes fewer."""
+        if max_tokens is None:
+            return self
+        if self.max_length is not None and max_tokens > self.max_length:
+            raise UserError(
+                f"model.max_tokens={max_tokens} exceeds the model's context of {self.max_length}: lower it, or leave "
+                "it out"
+            )
+        return replace(self, max_length=max_tokens, is_limited=True)
 
     @property
     def is_gguf(self) -> bool:

@@ -107,6 +107,7 @@ class ModelConfig:
     seed: int = least(0, most=2**63 - 1)
     tokenizer: str | None = None
     reference: str | None = None
+    max_tokens: int | None = least(2, default=None)  # per row; texts beyond it are cut as at the model's own length
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ _TEXTS = (
 )
 _CONTINUED = (24, 64)  # shortest and longest prompt, in tokens
 _CONTINUED_TOKENS = 24
+_ROW_TOKENS = _CONTINUED[1] + _CONTINUED_TOKENS  # of a prompt with its continuation
 _CONTINUED_AT_ONCE = 16
 _RANDOM_TOKENS = (7, 16, 23, 32)  # different lengths, so that padding is tested too
 
@@ -40,9 +41,10 @@ _RANDOM_TOKENS = (7, 16, 23, 32)  # different lengths, so that padding is tested
 def prompts(text: Tokenizer | None, traits: Traits, seed: int) -> list[list[int]]:
     """Return four prompts of different lengths: sentences, or seeded random ids for a model without a tokenizer."""
     if text is None:
-        return [random_prompts(1, tokens, traits.vocabulary, seed + tokens)[0] for tokens in _RANDOM_TOKENS]
+        lengths = [min(tokens, traits.max_length or tokens) for tokens in _RANDOM_TOKENS]
+        return [random_prompts(1, tokens, traits.vocabulary, seed + tokens)[0] for tokens in lengths]
     first = [] if text.bos_id is None else [text.bos_id]
-    return [first + text.encode(sentence) for sentence in _TEXTS]
+    return [(first + text.encode(sentence))[: traits.max_length] for sentence in _TEXTS]
 
 
 def prompt_logits(runtime: Runtime, rows: Sequence[Sequence[int]], traits: Traits | None = None) -> list[torch.Tensor]:
@@ -106,13 +108,19 @@ def _step(runtime: Runtime, cache: Any, tokens: Sequence[int]) -> torch.Tensor:
 
 
 def continuation_prompts(options: AgreementConfig, seed: int, traits: Traits) -> list[list[int]]:
-    """Return prompts like the timed ones: random ids of similar lengths."""
-    vocabulary = traits.vocabulary
+    """Return prompts like the timed ones: random ids of similar lengths, with room for their continuations."""
+    room = (traits.max_length or _ROW_TOKENS) - _continued_tokens(traits)
+    lengths = [min(tokens, room) for tokens in _CONTINUED]
     return [
         prompt
         for number in range(options.continuations)
-        for prompt in draw_prompts(f"agreement {seed} {number}", 1, _CONTINUED, vocabulary)
+        for prompt in draw_prompts(f"agreement {seed} {number}", 1, lengths, traits.vocabulary)
     ]
+
+
+def _continued_tokens(traits: Traits) -> int:
+    """Return the length of a continuation: at most half of a row."""
+    return min(_CONTINUED_TOKENS, (traits.max_length or _ROW_TOKENS) // 2)
 
 
 def write_continuations(runtime: Runtime, traits: Traits, prompts: Sequence[list[int]], path: Path) -> None:
@@ -120,7 +128,7 @@ def write_continuations(runtime: Runtime, traits: Traits, prompts: Sequence[list
     new: list[list[int]] = []
     batch_size = traits.max_batch or _CONTINUED_AT_ONCE
     for start in range(0, len(prompts), batch_size):
-        new += decode_batch(runtime, traits, prompts[start : start + batch_size], _CONTINUED_TOKENS)
+        new += decode_batch(runtime, traits, prompts[start : start + batch_size], _continued_tokens(traits))
     write_atomic(path, json.dumps({"prompts": prompts, "new": new}))
 
 

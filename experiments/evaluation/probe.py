@@ -25,7 +25,8 @@ def probe(runtime: Runtime, traits: Traits, rows: int, prompt_tokens: Sequence[i
     The shapes are those of timed rounds, so that nothing is compiled for them.
     """
     rows = min(rows, traits.max_batch or rows)
-    prompts = draw_prompts(_KEY, rows, prompt_tokens, traits.vocabulary)
+    room = max(1, (traits.max_length or max(prompt_tokens) + _STEPS) - _STEPS)
+    prompts = draw_prompts(_KEY, rows, [min(tokens, room) for tokens in prompt_tokens], traits.vocabulary)
     forced = draw_prompts(f"{_KEY} steps", rows, (_STEPS,), traits.vocabulary)
     logits_BPV = _logits(runtime, traits, prompts, forced)
     logprobs_BP, tokens_BP = logits_BPV.log_softmax(dim=2).max(dim=2)

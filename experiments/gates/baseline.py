@@ -143,8 +143,9 @@ def check_baseline(baseline: Baseline, cell: Cell, environment: Environment, gat
 
 def asked(cell: Cell) -> JsonObject:
     """Return the options of the chosen accuracy benchmarks, for the baseline's field of that name."""
-    options = cell.resolved["benchmark"]
-    return {name: options[name] for name in gate_limits.ACCURACY if options.get(name) is not None}
+    options, limit = cell.resolved["benchmark"], cell.config.model.max_tokens
+    length = {} if limit is None else {"model.max_tokens": limit}
+    return {name: {**options[name], **length} for name in gate_limits.ACCURACY if options.get(name) is not None}
 
 
 def shortened(values: Sequence[float]) -> list[float]:

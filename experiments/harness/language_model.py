@@ -56,6 +56,7 @@ class HarnessLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         self.tokenizer = tokenizer.inner  # read by TemplateLM
         self._answering, self._encoder, self._options, self._seed = answering, tokenizer, options, seed
         self.max_length = options.max_length or limit or DEFAULT_MAX_LENGTH
+        self.cut_contexts = 0  # that were truncated so far, one per row
 
     @property
     @override
@@ -114,6 +115,7 @@ class HarnessLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             )
         context = context or [self.prefix_token_id]
         room = self.max_length + 1 - len(continuation)
+        self.cut_contexts += len(context) > room
         return tuple(context[-room:]), tuple(continuation)
 
     @override
@@ -161,6 +163,7 @@ class HarnessLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
                 )
             seeds = (option.seed(self._seed, context, seen[context]),)
             seen[context] += 1
+            self.cut_contexts += len(ids) > room
             result.append(
                 GenerateRequest(
                     tuple(ids[-room:]), option.max_new_tokens, option.stop, option.temperature, option.top_p, seeds

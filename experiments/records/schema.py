@@ -307,6 +307,13 @@ class CellIdentity(Struct, frozen=True, kw_only=True):
         strategy = self.config.get("strategy")
         return str(strategy.get("name", NO_STRATEGY)) if isinstance(strategy, dict) else NO_STRATEGY
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The tokens to which texts were cut; None: as many as the model takes."""
+        model = self.config.get("model")
+        limit = model.get("max_tokens") if isinstance(model, dict) else None
+        return limit if isinstance(limit, int) else None
+
 
 class Record(CellIdentity, frozen=True, kw_only=True):
     """The record of a cell, whatever happened. It is never rewritten; comparisons are separate files next to it."""

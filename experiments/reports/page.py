@@ -157,13 +157,14 @@ def _cells(
     flipped = Flipped(_ITEMS_BYTES)
     share = _ITEMS_BYTES // max(1, min(len(newest), 40))
     records = [result.record for result in results if result.record.is_reference]
-    references = {(record.run_id, record.model.digest): record for record in records}
+    references = {(record.run_id, record.model.digest, record.max_tokens): record for record in records}
     cells: dict[str, Detail] = {}
     broken: list[tuple[str, str]] = []
     for row in newest:
         result = by_id[row.record_id]
         try:
-            reference = references.get((row.run_id, row.model_digest))
+            key = (row.run_id, row.model_digest, result.record.max_tokens)
+            reference = references.get(key)
             cells[row.record_id] = detail(result, row, flipped.of(result, share), reference, explainer.explain(result))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             broken.append((str(result.folder), f"its details cannot be shown: {type(error).__name__}: {error}"))

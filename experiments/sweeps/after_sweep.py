@@ -34,10 +34,11 @@ def compare_with_reference(
 
     Return False if the deadline left launches out.
     """
-    groups: dict[tuple[str, str, str], list[tuple[Cell, Record]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[Cell, Record]]] = {}
     for cell, record in zip(cells, records, strict=True):
         if record.status == "ok":
-            groups.setdefault((record.model.digest, record.hw.name, record.strategy), []).append((cell, record))
+            key = (record.model.digest, record.hw.name, record.strategy, record.max_tokens)
+            groups.setdefault(key, []).append((cell, record))
     for group in groups.values():
         references = [pair for pair in group if pair[1].is_reference]
         others = [pair for pair in group if not pair[1].is_reference]

@@ -54,8 +54,8 @@ class FirstLook:
             (cell, other)
             for cell, other in self._measured
             if other.status == "ok"
-            and (other.model.digest, other.hw.name, other.strategy)
-            == (record.model.digest, record.hw.name, record.strategy)
+            and (other.model.digest, other.hw.name, other.strategy, other.max_tokens)
+            == (record.model.digest, record.hw.name, record.strategy, record.max_tokens)
         ]
         reference = next((pair for pair in alike if pair[1].is_reference), None)
         other = next((pair for pair in alike if not pair[1].is_reference), None)

@@ -66,6 +66,7 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
     key: JsonObject = plain({
         **({"model_of_reference": own.digest} if own is not None else {}),
         "model": cell.facts.digest,
+        **({"max_tokens": config.model.max_tokens} if config.model.max_tokens is not None else {}),
         "reference": asdict(config.reference),
         "dtype": config.runtime.dtype,
         "hw": asdict(config.hw),

@@ -93,9 +93,7 @@ class LmEval(QualityTask[LmEvalConfig]):
     @override
     def check_model(self, config: LmEvalConfig, facts: ModelFacts) -> None:
         if config.max_length is not None and config.max_length > (facts.max_length or config.max_length):
-            raise UserError(
-                f"benchmark.lm_eval.max_length={config.max_length} exceeds the model's context of {facts.max_length}"
-            )
+            raise UserError(f"benchmark.lm_eval.max_length={config.max_length} exceeds {facts.stated_length}")
 
     @override
     def check_data(self, config: LmEvalConfig) -> None:
@@ -155,6 +153,7 @@ class LmEval(QualityTask[LmEvalConfig]):
             "score": sum(scores) / len(scores),
             "score_standard_error": standard_error(scores),
             "items": len(scores),
+            "cut_contexts": model.cut_contexts,
             **_flat(by_task, config.tasks),
             "by_task": by_task,
             "lm_eval_version": results["lm_eval_version"],

@@ -134,8 +134,7 @@ def check_window(name: str, window: int, facts: ModelFacts) -> None:
     limit = facts.max_length
     if limit is not None and window > limit:
         raise UserError(
-            f"benchmark.{name}.window={window} exceeds the model's context of {limit}: "
-            f"use benchmark.{name}.window={limit}"
+            f"benchmark.{name}.window={window} exceeds {facts.stated_length}: use benchmark.{name}.window={limit}"
         )
 
 

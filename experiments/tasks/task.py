@@ -140,8 +140,8 @@ class Scenario(Task[C]):
         for shape in self.shapes(config):
             if limit is not None and shape.prompt_tokens + shape.new_tokens > limit:
                 raise UserError(
-                    f"benchmark.{self.name}: {shape.prompt_tokens} prompt + {shape.new_tokens} new tokens exceed the "
-                    f"model's context of {limit}: lower benchmark.{self.name}.prompt_tokens or new_tokens"
+                    f"benchmark.{self.name}: {shape.prompt_tokens} prompt + {shape.new_tokens} new tokens exceed "
+                    f"{facts.stated_length}: lower benchmark.{self.name}.prompt_tokens or new_tokens"
                 )
 
 
@@ -176,6 +176,16 @@ class QualityTask(Task[C]):
     score: ClassVar[Score | None] = None
     rubric: ClassVar[Rubric | None] = None  # for benchmarks whose answers a judge can judge
     bundled: ClassVar[str] = ""  # the file or folder of the bundled data
+
+    @override
+    def check_model(self, config: C, facts: ModelFacts) -> None:
+        new_tokens = getattr(config, "max_new_tokens", None)
+        shortest = 1 if facts.bos_id is None else 2  # one token of a prompt
+        if new_tokens is not None and facts.max_length is not None and new_tokens + shortest > facts.max_length:
+            raise UserError(
+                f"benchmark.{self.name}.max_new_tokens={new_tokens} leaves no room for a prompt within "
+                f"{facts.stated_length}: lower it"
+            )
 
     def path(self, config: Any) -> Path:
         """Return the path of the user's data, of the bundled data, or of that of a bundled adapter (bundled:NAME)."""

@@ -115,7 +115,8 @@ class Compiled(Runtime):
         elif self._mode == "auto" and self._pool is not None:
             with phase("try"):
                 notes += (self._choose_step(step, self._compile_graph(graphs.step, "reduce-overhead", hw)),)
-        buckets = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
+        sizes = Buckets(tuple(self._batch_buckets or _BATCHES[hw.device]), self._token_buckets)
+        buckets = sizes.limited(model.max_tokens)
         return replace(loaded.traits, notes=notes, buckets=buckets, max_batch=max(buckets.batch))
 
     @override

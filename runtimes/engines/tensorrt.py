@@ -41,7 +41,7 @@ class TensorRT(Chosen):
 
     `build_only`: `load` builds the engine into the artifact cache and then raises Unsupported; torch_tensorrt cannot.
     `max_batch` rows of `max_tokens` tokens are the largest sizes of the engine. `max_tokens=None`: the model's maximum,
-    at most 2048.
+    or what is asked for if that is less, at most 2048.
     """
 
     weight_forms = frozenset({"dense"})

@@ -62,7 +62,8 @@ class TensorRTPlan(StaticGraph):
         batch, tokens = self._bounds
         # RTX builds for the given compute capability, TensorRT for the GPU of this machine.
         target = hw.compute_capability if self._is_rtx else None
-        default_tokens = min(onnx_graph.context_length(model) or _MOST_TOKENS, _MOST_TOKENS)
+        limits = (onnx_graph.context_length(model), model.max_tokens, _MOST_TOKENS)
+        default_tokens = min(limit for limit in limits if limit is not None)
         bounds = Bounds(batch, tokens or default_tokens, target)
         with phase("export"):
             graph = onnx_graph.exported(model, self._weights, self._dtype, hw, phase, Static(bounds.slots))

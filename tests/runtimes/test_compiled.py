@@ -143,3 +143,15 @@ def test_on_a_gpu_triton_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch, tmp
         Compiled().check(Hardware("cuda", 1, tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
     Compiled().check(Hardware("cuda", 1, tmp_path))
+
+
+def test_no_bucket_is_longer_than_what_is_asked_for(tiny_model: Path, artifacts: Path) -> None:
+    def buckets(max_tokens: int | None) -> tuple[int, ...]:
+        runtime, source = Compiled(batch_buckets=[1]), ModelSource("tiny", tiny_model, max_tokens=max_tokens)
+        traits = runtime.load(source, Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+        runtime.close()
+        return traits.buckets.tokens
+
+    assert [buckets(limit) for limit in (None, 600, 300, 64, 40)] == [
+        (64, 256, 512), (64, 256, 512), (64, 256, 300), (64,), (40,)
+    ]  # fmt: skip

@@ -197,6 +197,14 @@ def test_a_shape_beyond_the_profile_is_named_with_its_bounds(tiny_model: Path, a
         runtime.forward(torch.ones(9, 4, dtype=torch.long), [4] * 9)
 
 
+@pytest.mark.usefixtures("on_card")
+def test_an_engine_has_slots_for_what_is_asked_for(tiny_model: Path, artifacts: Path) -> None:
+    runtime = fake_plan(bounds=(8, None))
+    source = ModelSource("tiny", tiny_model, max_tokens=64)
+    traits = runtime.load(source, Hardware("cuda", 1, artifacts), lambda name: nullcontext())
+    assert (traits.max_length, len(runtime._slots_N)) == (64, 128)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_card")
 def test_texts_up_to_the_last_token_may_be_guessed_for_and_scored_together(tiny_model: Path, artifacts: Path) -> None:

@@ -126,7 +126,13 @@ def load(cell: Cell, runtime: Engine, config: RuntimeConfig, hardware: Hardware,
     _check_stored(cell, runtime, config)
     source = adapted_source(cell, runtime, config)
     needs = getattr(_class(config.weights), "needs_calibration", False)
-    return runtime.load(source, hardware, phase, calibration_ids(cell) if needs else ())
+    return _limited(runtime.load(source, hardware, phase, calibration_ids(cell) if needs else ()), cell)
+
+
+def _limited(traits: Traits, cell: Cell) -> Traits:
+    """Return the traits with rows of at most `model.max_tokens` tokens."""
+    limits = [limit for limit in (traits.max_length, cell.config.model.max_tokens) if limit is not None]
+    return dataclasses.replace(traits, max_length=min(limits, default=None))
 
 
 def check_generation(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None:
@@ -143,7 +149,7 @@ def check_generation(cell: Cell, runtime: Engine, config: RuntimeConfig) -> None
 def switch_adapter(cell: Cell, runtime: Engine, config: RuntimeConfig, phase: Phase) -> Traits:
     """Replace the adapter of a loaded runtime by the cell's; Unsupported if it cannot be held beside the weights."""
     assert isinstance(runtime, Runtime)
-    return runtime.switch_adapter(adapted_source(cell, runtime, config), phase)
+    return _limited(runtime.switch_adapter(adapted_source(cell, runtime, config), phase), cell)
 
 
 def adapted_source(cell: Cell, runtime: Engine, config: RuntimeConfig) -> ModelSource:
@@ -312,6 +318,8 @@ def _identity(cell: Cell, current: Environment) -> JsonObject:
         "machine": [machine_facts(current), current.versions],
         "code": to_plain(code_of(targets(cell.resolved["runtime"]))),
         **({"merge_adapter": config.merge_adapter} if cell.adapter is not None else {}),
+        # Requests hold their tokens, but an engine may compute a row in other shapes under another limit.
+        **({"max_tokens": config.model.max_tokens} if config.model.max_tokens is not None else {}),
     }
 
 

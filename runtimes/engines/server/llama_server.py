@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
 from runtime_matrix.runtimes.engines import llamacpp_library
-from runtime_matrix.runtimes.engines.server.started import StartedServer
+from runtime_matrix.runtimes.engines.server.started import StartedServer, reserved_tokens
 from runtime_matrix.runtimes.gguf_header import is_gguf
 from runtime_matrix.runtimes.weights import full, gguf_file
 
@@ -24,7 +24,8 @@ _MODULE = "runtime_matrix.runtimes.engines.server.llama_process"
 class LlamaServer(StartedServer):
     """xllamacpp's server as a child process.
 
-    `slots` sequences are computed together, each of at most `slot_tokens` tokens (None: the model's length).
+    `slots` sequences are computed together, each of at most `slot_tokens` tokens (None: the model's length, or the
+    fewer that are asked for).
     `kv_dtype` and `flash_attention` are as for `LlamaCpp`.
     """
 
@@ -65,7 +66,7 @@ class LlamaServer(StartedServer):
         if self._slot_tokens is None:
             is_file = model.folder is not None and is_gguf(model.folder)
             length = None if is_file else gguf_file.stored_config(model).get("max_position_embeddings")
-            self._slot_tokens = int(length or _SLOT_TOKENS)
+            self._slot_tokens = reserved_tokens(model.max_tokens, length) or _SLOT_TOKENS
         return file
 
     @override

@@ -16,6 +16,17 @@ from runtime_matrix.runtimes.engines.server.openai_server import OpenAIServer
 
 _ALIAS = "runtime-matrix"  # begins the name of the served model
 _PORTS = 3  # another process may take a free port before the server does
+_SCORED = 2  # tokens beside a row's that scoring sends or generates: the last one, which is never run, and one more
+
+
+def reserved_tokens(asked: int | None, own: int | None) -> int | None:
+    """Return the tokens that a server reserves per sequence: those `asked` for, at most the model's `own` length.
+
+    None if both are unknown.
+    """
+    if asked is None:
+        return own
+    return asked + _SCORED if own is None else min(asked + _SCORED, own)
 
 
 class StartedServer(OpenAIServer):

@@ -48,6 +48,12 @@ class Tokens:
         return [[source.randrange(first, self.vocabulary) for _ in range(length)] for _ in range(prompts)]
 
 
+def stated_length(model: ModelSource) -> int | None:
+    """Return the tokens per sequence that the files of a model state; None if they state no limit."""
+    length: int | None = _configuration(model).get("max_position_embeddings")
+    return length
+
+
 def read_tokens(model: ModelSource) -> Tokens:
     """Read the files of a model. Raises Unsupported if it has no configuration."""
     configuration = _configuration(model)

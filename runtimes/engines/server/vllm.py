@@ -13,7 +13,8 @@ from typing_extensions import override
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.adapter_files import read_adapter
 from runtime_matrix.runtimes.base import Adapter, Hardware, LoadRequest, ModelSource, Phase, Unsupported
-from runtime_matrix.runtimes.engines.server.started import StartedServer
+from runtime_matrix.runtimes.engines.server.started import StartedServer, reserved_tokens
+from runtime_matrix.runtimes.engines.server.tokens import stated_length
 from runtime_matrix.runtimes.weights import full
 
 _START_S = 900.0  # compiling kernels takes minutes
@@ -26,7 +27,8 @@ class Vllm(StartedServer):
     """vLLM in a child process.
 
     `python` is the interpreter that has vLLM; None: this one. The other options are vLLM's, under its names; None
-    leaves its default. An adapter is held beside the weights, under a name of its own.
+    leaves its default, but `max_model_len` follows `model.max_tokens`. An adapter is held beside the weights, under a
+    name of its own.
     """
 
     distributions = ("httpx",)
@@ -80,6 +82,9 @@ class Vllm(StartedServer):
 
     @override
     def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        if self._vllm_options["max-model-len"] is None and model.max_tokens is not None:
+            length = reserved_tokens(model.max_tokens, stated_length(model))
+            self._vllm_options = {**self._vllm_options, "max-model-len": length}
         model, self._adapter = model.base, model.adapter
         if self._adapter is not None and self._scoring_concurrency is None:
             # With LoRA, vLLM 0.32 ends when it computes log-probabilities of prompts for several requests in one step.

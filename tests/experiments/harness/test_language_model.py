@@ -91,6 +91,14 @@ def test_a_few_answers_of_each_kind_equal_those_of_hf(tmp_path: Path) -> None:
     check_same(*results)
 
 
+def test_cut_contexts_are_counted() -> None:
+    model = ours(BUNDLED, max_length=16)
+    for length in (15, 16, 17, 40):
+        context, continuation = model._row(None, list(range(8, 8 + length)), [5])
+        assert (len(context), continuation) == (min(length, 16), (5,))
+    assert model.cut_contexts == 2
+
+
 @pytest.mark.slow
 def test_answers_of_each_kind_equal_those_of_hf_under_two_runtimes(tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "tasks")

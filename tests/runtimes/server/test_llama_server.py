@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 from collections.abc import Iterator
@@ -179,3 +180,17 @@ def test_a_mistake_is_named_before_anything_is_started(options: Any, hw: Hardwar
     with pytest.raises(Unsupported) as raised:
         LlamaServer(**options).check(hw)
     assert str(raised.value) == message
+
+
+def test_slots_hold_what_is_asked_for_and_rows_of_that_length_are_scored(bundled: Bundled, artifacts: Path) -> None:
+    source = replace(bundled[0], max_tokens=256)  # llama.cpp reserves slots in steps of 256 tokens
+    with LlamaServer(slots=2, prefix_cache=False) as runtime:
+        assert load(runtime, source, artifacts).max_length < 1024
+        words, _ = runtime.command(artifacts, "served", 8123, Hardware("cpu", 1))
+        assert json.loads(words[-1])["slot_tokens"] == 258
+        row = tuple(random.Random(0).randrange(8, 2048) for _ in range(257))
+        ((_, scored),) = runtime.score([ScoreRequest(row, 256)])
+        assert isinstance(scored, Scored)
+    unlimited = LlamaServer(slots=1)
+    unlimited.prepare(bundled[0], Hardware("cpu", 1, artifacts), lambda name: nullcontext())
+    assert unlimited._slot_tokens == 1024

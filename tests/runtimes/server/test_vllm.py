@@ -104,3 +104,15 @@ def test_the_real_server_scores_and_decodes_as_eager_does(bundled: tuple[ModelSo
         assert our_tokens == their_tokens
         assert runtime._process is not None
     assert ends(runtime._process.pid)
+
+
+def test_it_reserves_what_is_asked_for_and_at_most_the_models_length(tiny_model: Path, artifacts: Path) -> None:
+    def words(max_tokens: int | None, own: int | None = None) -> list[str]:
+        runtime = Vllm(python="python3", max_model_len=own)
+        hw = Hardware("cpu", 1, artifacts)
+        folder = runtime.prepare(ModelSource("tiny", tiny_model, max_tokens=max_tokens), hw, lambda name: nullcontext())
+        given = list(runtime.command(folder, "served", 8123, hw)[0])
+        return given[given.index("--max-model-len") + 1 :][:1] if "--max-model-len" in given else []
+
+    assert [words(limit) for limit in (None, 100, 255, 256)] == [[], ["102"], ["256"], ["256"]]
+    assert words(100, own=200) == ["200"]
