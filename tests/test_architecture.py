@@ -26,6 +26,7 @@ LAZY = {
     "experiments/validation/tasks/execution.py",
     "experiments/validation/tasks/http_ablation.py",
     "experiments/validation/tasks/judge_switches.py",
+    "experiments/validation/tasks/long_sequences.py",
     "experiments/validation/tasks/shard_scaling.py",
     "experiments/validation/tasks/switched.py",
     "experiments/execution/worker/jobs.py",

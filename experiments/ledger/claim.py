@@ -16,14 +16,14 @@ from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 FACTOR = "×"
 Quantity = Literal["time", "memory", "score", "money", "rate"]
 Direction = Literal["gain", "loss", "none", "level"]
-ClockName = Literal["cpu", "wall"]
+ClockName = Literal["cpu", "wall", "memory"]
 
 
 class MeasuredBy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The figure that measures a claim: a switch of the ablation, two cells, two figures of a cell, or one figure."""
 
     switch: str | None = None
-    clock: ClockName = "cpu"  # of the switch
+    clock: ClockName = "cpu"  # of the switch; memory: by its peak
     figure: str | None = None  # key in the row
     cell: str | None = None  # a runtime, or RUNTIME/DTYPE
     adapter: str | None = None  # name of the adapter that the cell has; None: with or without
@@ -43,7 +43,7 @@ class MeasuredBy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def phrase(self) -> str:
         """Return what is compared, for a table."""
         if self.switch is not None:
-            return f"switch {self.switch}"
+            return f"switch {self.switch}" + (", peak memory" if self.clock == "memory" else "")
         parts = [f"{self.figure}" + (f" over {self.over_figure}" if self.over_figure else "")]
         parts += [f"adapter {self.adapter}" if self.adapter else ""]
         parts += [self.cell or ""] + ([f"over {self.over}"] if self.over else [])

@@ -8,20 +8,25 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from runtime_matrix.experiments.measurement.memory import return_free_memory
 from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.records.environment import environment
-from runtime_matrix.experiments.records.switches import CLOCKS
+from runtime_matrix.experiments.records.switches import CLOCKS, MEMORY
 from runtime_matrix.experiments.statistics.paired import mean_interval
+from runtime_matrix.experiments.tasks.bench import PhasePeak
 
 Clock = Callable[[], float]
 Figures = dict[str, float | None]
+Peak = Callable[[], AbstractContextManager[PhasePeak]]  # measures the memory peaks of its block
 _LEAST_S = 1e-6
+_TITLES = {"cpu": "by CPU time", "wall": "by wall time", MEMORY: "by peak memory"}
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,13 @@ class Switch:
 
 @dataclass(frozen=True)
 class Result:
-    """The seconds of each turn with the switch on and off, by clock."""
+    """The seconds of each turn with the switch on and off, by clock; the bytes of its peak memory, if measured."""
 
     on_s: dict[str, list[float]]
     off_s: dict[str, list[float]]
 
     def figures(self) -> Figures:
-        """Return the factor of on over off by each clock with its bounds, which are None for a single pair."""
+        """Return the factor by which each measure is lower with the switch on; bounds are None for a single pair."""
         figures: Figures = {}
         for clock in self.on_s:
             ratios = [math.log(off / on) for on, off in zip(self.on_s[clock], self.off_s[clock], strict=True)]
@@ -58,9 +63,13 @@ class Result:
         return figures
 
     def samples(self) -> dict[str, list[float]]:
-        """Return the seconds by side and clock, as a record keeps them."""
+        """Return the seconds and bytes by side and clock, as a record keeps them."""
         sides = {"on": self.on_s, "off": self.off_s}
-        return {f"{side}_{clock}_s": times for side, by_clock in sides.items() for clock, times in by_clock.items()}
+        return {
+            f"{side}_{clock}_{'bytes' if clock == MEMORY else 's'}": values
+            for side, by_clock in sides.items()
+            for clock, values in by_clock.items()
+        }
 
 
 def cpu_s() -> float:
@@ -71,17 +80,26 @@ def cpu_s() -> float:
 _CLOCKS: dict[str, Clock] = dict(zip(CLOCKS, (cpu_s, time.perf_counter), strict=True))
 
 
-def measure(switch: Switch, pairs: int, clocks: Mapping[str, Clock] = _CLOCKS) -> Result:
-    """Run on and off in turns after one warm-up each. AssertionError if the answers differ."""
+def measure(switch: Switch, pairs: int, clocks: Mapping[str, Clock] = _CLOCKS, peak: Peak | None = None) -> Result:
+    """Run on and off in turns after one warm-up each. AssertionError if the answers differ.
+
+    With `peak`, the memory peak of each turn is measured too: the device's on a GPU, else the host's.
+    """
     _assert_same(switch.name, switch.on(), switch.off())
     result = Result({name: [] for name in clocks}, {name: [] for name in clocks})
     for pair in range(min(pairs, switch.most_pairs or pairs)):
         order = [(switch.on, result.on_s), (switch.off, result.off_s)]
         for work, seconds in order if pair % 2 == 0 else reversed(order):
-            start = {name: clock() for name, clock in clocks.items()}
-            work()
-            for name, clock in clocks.items():
-                seconds[name].append(max(_LEAST_S, clock() - start[name]))
+            if peak is not None:
+                return_free_memory()  # what the other side has freed is not this side's
+            with peak() if peak is not None else nullcontext() as peaks:
+                start = {name: clock() for name, clock in clocks.items()}
+                work()
+                for name, clock in clocks.items():
+                    seconds[name].append(max(_LEAST_S, clock() - start[name]))
+            held = peaks and (peaks.device_bytes or peaks.host_bytes)
+            if held:
+                seconds.setdefault(MEMORY, []).append(float(held))
     return result
 
 
@@ -101,10 +119,12 @@ def write_table(
     heading: str,
     conditions: str,
     unsupported: Mapping[str, str] = MappingProxyType({}),
+    measures: Sequence[str] = CLOCKS,
 ) -> None:
     """Write a Markdown table of the measured switches.
 
-    `switches`: names and keys in order. `unsupported`: why a switch has no factors, by name.
+    `switches`: names and keys in order. `unsupported`: why a switch has no factors, by name. `measures`: of each
+    factor, clocks or memory.
     """
     machine = environment()
     lines = [f"# {heading}", ""]
@@ -114,17 +134,20 @@ def write_table(
         f"{machine.load_average[0]:.1f}, `{command}`. {conditions} CPU time is that of the process and its children. "
         "A factor above 1 is a gain."
     )
-    lines += ["", "| switch | key | by CPU time [95 %] | by wall time [95 %] |", "| --- | --- | ---: | ---: |"]
+    titles = " | ".join(f"{_TITLES[name]} [95 %]" for name in measures)
+    lines += ["", f"| switch | key | {titles} |", f"| --- | --- |{' ---: |' * len(measures)}"]
     for name, key in switches.items():
         if name in factors:
-            lines.append(f"| {name} | `{key}` | {' | '.join(_factor(factors[name], clock) for clock in CLOCKS)} |")
+            lines.append(f"| {name} | `{key}` | {' | '.join(_factor(factors[name], part) for part in measures)} |")
         elif name in unsupported:
-            lines.append(f"| {name} | `{key}` | n/a | n/a |")
+            lines.append(f"| {name} | `{key}` |{' n/a |' * len(measures)}")
     lines += ["", *(f"{name}: {reason}." for name, reason in unsupported.items())] if unsupported else []
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _factor(figures: Figures, clock: str) -> str:
-    value, low, high = (figures[f"{clock}{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (figures.get(f"{clock}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "n/a"
     bounds = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     return f"{value:.2f}{bounds}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from typing_extensions import override
@@ -12,7 +13,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.records.metric import Metric, hidden, part
 from runtime_matrix.experiments.records.schema import Entry
-from runtime_matrix.experiments.records.switches import CLOCKS, switch_key
+from runtime_matrix.experiments.records.switches import CLOCKS, MEMORY, switch_key
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Task
 
@@ -44,6 +45,7 @@ class Switched(Task[C]):
     switches: ClassVar[Mapping[str, str]]
     heading: ClassVar[str]  # of the table
     conditions: ClassVar[str]  # of all turns, in one sentence
+    measures_memory: ClassVar[bool] = False  # whether the memory peak of each turn is measured
 
     @abstractmethod
     def opened(self, bench: Bench, config: C) -> AbstractContextManager[Opened]:
@@ -57,13 +59,17 @@ class Switched(Task[C]):
     def further_keys(self, entry: Entry) -> Sequence[str]:
         """Return the keys of the factors of the switches that were measured, with their bounds."""
         names = [name for name in self.switches if name in entry.figures]
-        return [f"{switch_key(name, clock)}{end}" for name in names for clock in CLOCKS for end in ENDS]
+        return [f"{switch_key(name, measure)}{end}" for name in names for measure in self._measures for end in ENDS]
+
+    @property
+    def _measures(self) -> Sequence[str]:
+        return (*CLOCKS, MEMORY) if self.measures_memory else CLOCKS
 
     @override
     def further(self, key: str) -> Metric | None:
         """Return the metric of a switch's factor or of one of its bounds."""
         for name in self.switches:
-            for clock in CLOCKS:
+            for clock in self._measures:
                 for end in ENDS:
                     if key == f"{switch_key(name, clock)}{end}":
                         return hidden(key, part(name, f"{clock}{end}"))
@@ -84,14 +90,15 @@ class Switched(Task[C]):
                     reasons[switch.name] = switch.unsupported
                     entry.figures[switch.name] = {_UNSUPPORTED: switch.unsupported}
                     continue
-                result = measure(switch, pairs)
+                peak = partial(bench.peak_memory, "switch") if self.measures_memory else None
+                result = measure(switch, pairs, peak=peak)
                 factors[switch.name] = entry.figures[switch.name] = result.figures()
                 entry.samples |= {f"{switch.name}: {side}": seconds for side, seconds in result.samples().items()}
                 bench.report(number, len(switches))
             lines = opened.more(entry)
         path = bench.folder / f"{self.name}.md"
         keys = {name: f"{key}: {works[name]}" if name in works else key for name, key in self.switches.items()}
-        write_table(keys, factors, path, bench.command, self.heading, self.conditions, reasons)
+        write_table(keys, factors, path, bench.command, self.heading, self.conditions, reasons, self._measures)
         if lines:
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n".join(["", *lines]) + "\n")

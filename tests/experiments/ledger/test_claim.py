@@ -21,8 +21,9 @@ from runtime_matrix.experiments.validation.tasks.detection_techniques import DET
 from runtime_matrix.experiments.validation.tasks.execution import EXECUTION_SWITCHES
 from runtime_matrix.experiments.validation.tasks.http_ablation import HTTP_SWITCHES
 from runtime_matrix.experiments.validation.tasks.judge_switches import JUDGE_SWITCHES
+from runtime_matrix.experiments.validation.tasks.long_sequences import LONG_SWITCHES
 
-ALL_SWITCHES = [*SWITCHES, *HTTP_SWITCHES, *EXECUTION_SWITCHES, *DETECTION_SWITCHES, *JUDGE_SWITCHES]
+ALL_SWITCHES = [*SWITCHES, *HTTP_SWITCHES, *EXECUTION_SWITCHES, *DETECTION_SWITCHES, *JUDGE_SWITCHES, *LONG_SWITCHES]
 
 PRESETS = [name for name in options("runtime") if name not in ("custom", "fake")]
 CLAIM = "{id: a, section: s, summary: t, quantity: time, direction: gain, low: 2, unmeasured: why}"

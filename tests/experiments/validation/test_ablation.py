@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime_matrix.experiments.records.schema import Entry
+from runtime_matrix.experiments.tasks.bench import PhasePeak
 from runtime_matrix.experiments.validation.ablation import Figures, Switch, measure, write_table
 from runtime_matrix.experiments.validation.switches import _cut
 from runtime_matrix.experiments.validation.tasks.ablation import SWITCHES, TASK
+from runtime_matrix.experiments.validation.tasks.switched import ENDS
 from tests.conftest import ROOT
 
 
@@ -52,6 +56,23 @@ def test_a_switch_that_changes_answers_is_an_error() -> None:
         measured(["a"], ["b"])
     with pytest.raises(AssertionError, match="scores differ"):
         measured([0.1], [0.2])
+
+
+def test_peaks_of_memory_are_measured_beside_the_clocks() -> None:
+    peaks = iter([300, 600, 600, 300] * 2)  # on, off, off, on
+
+    @contextmanager
+    def peak() -> Iterator[PhasePeak]:
+        found = PhasePeak()
+        yield found
+        found.host_bytes = next(peaks)
+
+    clock = FakeClock()
+    switch = Switch("x", lambda: clock.work(2.0, [True]), lambda: clock.work(6.0, [True]))
+    result = measure(switch, 4, {"cpu": clock}, peak)
+    expected = {f"{name}{end}": factor for name, factor in (("cpu", 3.0), ("memory", 2.0)) for end in ENDS}
+    assert result.figures() == pytest.approx(expected)
+    assert result.samples()["off_memory_bytes"] == [600.0] * 4
 
 
 def test_the_table_has_factors_and_no_claims(tmp_path: Path) -> None:
