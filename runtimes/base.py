@@ -116,6 +116,8 @@ class Traits:
     weight_bytes: int | None  # in memory; None: unknown
     weight_disk_bytes: int | None = None  # None: unknown, or the weights were never on disk
     outputs: frozenset[str] = LOGITS  # the outputs that `forward` supports
+    kv_dtype: str | None = None  # in which the cache holds keys and values, such as float16 or q8_0; None: unknown
+    kv_bytes_per_token: int | None = None  # of the cache, for one row and all layers; None: unknown
     max_batch: int | None = None  # rows; None: no limit
     buckets: Buckets = field(default_factory=Buckets)
     shares_prefix: bool = False  # True: `branch` lets many rows read one cached prefix without copying it
@@ -313,6 +315,9 @@ class Engine(ABC):
     )
     distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
     extends_cache: ClassVar[bool] = False  # whether a caller can run a prompt in parts, each after the cached ones
+    # MODULE:FUNCTION of checks that receive the options as a mapping and raise Unsupported for a mistake that they show
+    # alone. Their modules import nothing large. Parsed from the source, as `distributions` are.
+    option_checks: ClassVar[tuple[str, ...]] = ()
     adapter_modes: ClassVar[frozenset[str]] = frozenset()  # how a `model.adapter` is computed: `beside`, `merged`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements

@@ -40,6 +40,10 @@ NOT_IN_FULL = {
     "fake": "its answers are scripted",
     "server": "it needs an address",
     "vllm": "it needs an environment of its own, of 3.5 GB",
+    **dict.fromkeys(
+        ("llamacpp_kv16", "llamacpp_kv8", "llamacpp_kv4", "llama_server_kv8"),
+        "a smaller cache shows at long prompts: experiment=kv_cache has them",
+    ),
     "compile_cuda_graph": "needs a GPU: elsewhere it is compile",
     "compile_reduce_overhead": "needs a GPU: elsewhere it is compile",
     "compile_torchao_int4": "needs a GPU: a CPU keeps 4 bits in one byte",

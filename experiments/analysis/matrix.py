@@ -204,6 +204,7 @@ def _load_figures(load: Load | None) -> Figures:
         "import_s": phases.get("import"),
         "weight_bytes": load.weight_bytes if load is not None else None,
         "weight_disk_bytes": load.weight_disk_bytes if load is not None else None,
+        "kv_bytes_per_token": load.kv_bytes_per_token if load is not None else None,
     }
 
 

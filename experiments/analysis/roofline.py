@@ -127,5 +127,5 @@ def _step_bytes(shape: ModelShape, load: Load, weight_bytes: int, request: Reque
     width = _BYTES[load.dtype]
     embedding = 0 if shape.is_tied else shape.vocabulary * shape.hidden * width
     held = request.prompt_tokens + request.new_tokens / 2  # on average
-    kv = 2 * shape.layers * shape.kv_heads * shape.head_width * width * held * request.batch
-    return weight_bytes - embedding + kv
+    per_token = load.kv_bytes_per_token or 2 * shape.layers * shape.kv_heads * shape.head_width * width
+    return weight_bytes - embedding + per_token * held * request.batch

@@ -15,7 +15,7 @@ from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
-from runtime_matrix.experiments.records.code import constructor_options
+from runtime_matrix.experiments.records.code import constructor_options, declared_texts
 from runtime_matrix.experiments.tasks.registry import benchmarks
 from runtime_matrix.experiments.tasks.task import QualityTask
 from runtime_matrix.runtimes.base import Unsupported
@@ -127,6 +127,11 @@ def _check_options(key: str, part: JsonObject) -> None:
         name = part["target"].rpartition(":")[2]
         options = did_you_mean(unknown[0], (known or set()) - _ENGINE_ARGUMENTS)
         raise UserError(f"{key}.{unknown[0]} is not an option of {name}{options}")
+    for check in declared_texts(part["target"], "option_checks"):
+        try:
+            load_class(check)({name: part[name] for name in given})
+        except Unsupported as error:
+            raise UserError(f"{key}.{error}") from error
     if module_of(part["target"]).startswith(_CHECKED_MODULES):
         try:
             load_class(part["target"])(**{name: part[name] for name in given})

@@ -14,7 +14,7 @@ from runtime_matrix.experiments.records.metric import error_key
 from runtime_matrix.experiments.records.row import Row
 from runtime_matrix.experiments.records.switches import switch_key
 
-EXACT = ("weight_bytes", "weight_disk_bytes")  # counted, not measured
+EXACT = ("weight_bytes", "weight_disk_bytes", "kv_bytes_per_token")  # counted, not measured
 _RATIO = "speedup_ratio"
 _NORMAL = 1.96  # standard errors of a 95 % interval
 

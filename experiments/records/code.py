@@ -71,8 +71,8 @@ def constructor_options(target: str) -> set[str] | None:
     return {argument.arg for argument in (*constructors[0].args.args[1:], *constructors[0].args.kwonlyargs)}
 
 
-def declared_distributions(target: str) -> tuple[str, ...]:
-    """Return the class's own `distributions`, without importing it; empty for a class without it.
+def declared_texts(target: str, attribute: str) -> tuple[str, ...]:
+    """Return a tuple of texts that the class itself declares, without importing it; empty for a class without it.
 
     Raises UserError if it is not a tuple of string literals.
     """
@@ -80,9 +80,9 @@ def declared_distributions(target: str) -> tuple[str, ...]:
         names = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
-        if any(isinstance(name, ast.Name) and name.id == "distributions" for name in names):
+        if any(isinstance(name, ast.Name) and name.id == attribute for name in names):
             assert isinstance(node, ast.Assign | ast.AnnAssign)
-            return _texts(node.value, f"{target}: `distributions`")
+            return _texts(node.value, f"{target}: `{attribute}`")
     return ()
 
 

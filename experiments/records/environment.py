@@ -21,7 +21,7 @@ from runtime_matrix.experiments.config.compose import places
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.measurement.cgroup import cpu_limit, memory_limit_bytes
 from runtime_matrix.experiments.measurement.machine import governor
-from runtime_matrix.experiments.records.code import declared_distributions
+from runtime_matrix.experiments.records.code import declared_texts
 from runtime_matrix.experiments.records.processor import processor
 from runtime_matrix.experiments.records.schema import Environment, to_plain
 
@@ -71,7 +71,7 @@ def packages() -> tuple[str, ...]:
     """
     files = (path for place in places() for group in _PRESETS for path in sorted((place / group).glob("*.yaml")))
     targets = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
-    declared = {name for target in targets for name in declared_distributions(target)}
+    declared = {name for target in targets for name in declared_texts(target, "distributions")}
     return (*_PACKAGES, *sorted(declared - set(_PACKAGES)))
 
 

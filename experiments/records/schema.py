@@ -149,6 +149,8 @@ class Load(Struct, frozen=True, kw_only=True):
     gained_host_bytes: int | None = None
     weight_bytes: int | None = None  # of all ranks
     weight_disk_bytes: int | None = None
+    kv_dtype: str | None = None  # type of the cached keys and values
+    kv_bytes_per_token: int | None = None  # of the cache, for one row
     ranks: list[RankLoad] = []  # in their order; empty if one process holds the weights
     artifacts: dict[str, float] = {}  # keys: built, found, build_s
     held: HeldWeights | None = None  # None in records of earlier versions, see `Record.held`

@@ -84,6 +84,17 @@ class Memory(Scenario[MemoryConfig]):
             about="Size of the weights in memory.",
         ),
         Metric(
+            key="kv_bytes_per_token",
+            title="KV cache",
+            unit="B/token",
+            group="memory",
+            rank=5,
+            better="low",
+            display=number("{:,.0f}"),
+            noise_ratio=0.0,
+            about="Bytes that a token of a row adds to the cache of keys and values, over all layers.",
+        ),
+        Metric(
             key="freed_host_bytes",
             title="freed",
             unit="MiB",

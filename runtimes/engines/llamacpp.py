@@ -23,9 +23,9 @@ from runtime_matrix.runtimes.base import (
     Weights,
     check_outputs,
 )
-from runtime_matrix.runtimes.engines import llamacpp_library
+from runtime_matrix.runtimes.engines import llamacpp_kv, llamacpp_library
 from runtime_matrix.runtimes.engines.llamacpp_cache import Memory, SequenceCache
-from runtime_matrix.runtimes.engines.llamacpp_model import KV_TYPES, Array, Model, Settings, Tokens
+from runtime_matrix.runtimes.engines.llamacpp_model import Array, Model, Settings, Tokens
 from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.weights import full, gguf_file
 
@@ -36,7 +36,8 @@ _BATCH_TOKENS = 512  # tokens of one call of the library; larger batches are not
 class LlamaCpp(Runtime):
     """A GGUF file run by llama.cpp.
 
-    Keys and values have the dtype `kv_dtype`; None: the runtime's. `flash_attention` computes attention in float16.
+    Keys and values have the type `kv_dtype` (`llamacpp_kv.KV_TYPES`); None: the runtime's dtype. `flash_attention`
+    computes attention in float16, and quantized keys and values need it.
     Rows have memory of their own, and the rows of a branch share one; with `kv_unified`, all rows share it. There each
     row also computes scores for the other rows' tokens. `context_tokens` is the size of the shared memory; None: it
     grows as needed. `max_sequences` is the most rows in it, at most 256; a batch has up to a quarter of them.
@@ -45,6 +46,7 @@ class LlamaCpp(Runtime):
     weight_forms = frozenset({"dense", "gguf"})
     adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf")
+    option_checks = ("runtimes.engines.llamacpp_kv:check_options",)
 
     def __init__(
         self,
@@ -69,8 +71,7 @@ class LlamaCpp(Runtime):
             raise Unsupported(f"the wheel of xllamacpp computes on the CPU only, not on {hw.device}: use hw=cpu")
         llamacpp_library.check()
         gguf_file.check(self._weights, self._dtype)
-        if self._kv_dtype not in KV_TYPES:
-            raise Unsupported(f"runtime.engine.kv_dtype={self._kv_dtype} is unknown: use {', '.join(KV_TYPES)}")
+        llamacpp_kv.check_options({"kv_dtype": self._kv_dtype, "flash_attention": self._flash_attention})
         if not _CACHES <= self._max_sequences <= llamacpp_library.MOST_SEQUENCES:
             raise Unsupported(
                 f"runtime.engine.max_sequences={self._max_sequences} must be from {_CACHES} to "
@@ -84,6 +85,7 @@ class LlamaCpp(Runtime):
         self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
     ) -> Traits:
         self.check(hw)
+        llamacpp_kv.check_model(model, self._kv_dtype)
         torch.set_num_threads(hw.threads)
         with phase("import"):
             llamacpp_library.opened()
@@ -98,6 +100,8 @@ class LlamaCpp(Runtime):
             dtype=self._dtype,
             weight_bytes=loaded.weight_bytes,
             weight_disk_bytes=file.stat().st_size,
+            kv_dtype=self._kv_dtype,
+            kv_bytes_per_token=llamacpp_kv.bytes_per_token(model, self._kv_dtype),
             max_batch=self._max_sequences // _CACHES,
             shares_prefix=True,
             packs_rows=True,

@@ -10,9 +10,9 @@ import numpy as np
 
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.engines import llamacpp_library
+from runtime_matrix.runtimes.engines.llamacpp_kv import KV_TYPES
 
 Array = np.ndarray[Any, Any]
-KV_TYPES = {"float32": 0, "float16": 1, "bfloat16": 30}  # ggml_type of keys and values
 AT_ONCE = 512  # tokens of one call: the library allocates its scores and logits for as many
 
 
@@ -56,7 +56,7 @@ class Model:
         options: llamacpp_library.ContextParams = self.library.llama_context_default_params()
         options.n_batch = options.n_ubatch = options.n_outputs_max = AT_ONCE
         options.n_threads = options.n_threads_batch = self._settings.threads
-        options.type_k = options.type_v = KV_TYPES[self._settings.kv_dtype]
+        options.type_k = options.type_v = KV_TYPES[self._settings.kv_dtype].number
         options.flash_attn_type = int(self._settings.flash_attention)
         return options
 

@@ -93,6 +93,11 @@ class SlotCache(Cache):
         return cls(keys, values, [0] * shape[0])
 
     @property
+    def slot_bytes(self) -> int:
+        """The size of one slot of one row, over all layers."""
+        return sum(held[0, :, 0].nbytes for held in (*self.keys, *self.values))
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens held by each row."""
         return list(self._row_lengths)

@@ -166,7 +166,11 @@ class TorchLoader:
         )
         layer_devices = plan.layer_devices if plan is not None else ()
         heads = sharding.key_value_heads(module, ranks)
-        return TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads)
+        loaded = TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads)
+        if ranks == 1:  # a rank knows its own heads alone
+            cache = loaded.new_cache(1, 1)
+            loaded.traits = replace(traits, kv_dtype=dtype, kv_bytes_per_token=cache.slot_bytes)
+        return loaded
 
     def _plan(self, model: ModelSource, dtype: str, hw: Hardware) -> PlacementPlan | None:
         """Return the plan of a placement that has one. Raises Unsupported if the model cannot be placed so."""

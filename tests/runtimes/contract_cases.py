@@ -24,6 +24,8 @@ TOLERANCE = 1e-4  # of a logit, in float32
 # By weights. Activations are quantized as they come: the scale may depend on what else is run, and a sum in another
 # order may round to the next step. Another token earlier in the text moves these logits by 0.2.
 _ROUGH = {"w8a8": 0.02, "w4a8": 0.02, "torchao_int8_dynamic": 0.02}
+# By the type of keys and values under flash attention, which computes in float16.
+_BY_KEYS_AND_VALUES = {"float16": 1e-3, "q8_0": 5e-3, "q4_0": 0.1}
 _BY_PLACEMENT = {"tensor_parallel": 1e-5}  # the same products in other sums
 _WITHOUT_VNNI = {"w8a8": 0.1}  # sums of two products saturate in 16 bits there, so that more depends on the scale
 _EAGER = "runtimes.engines.eager:Eager"
@@ -61,7 +63,9 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        name = self.config.weights["name"]
+        name, engine = self.config.weights["name"], self.config.engine
+        if engine.get("flash_attention"):
+            return _BY_KEYS_AND_VALUES[engine["kv_dtype"]]
         usual = _BY_PLACEMENT.get(self.config.placement["name"], TOLERANCE)
         return (_ROUGH if _has_vnni() else _ROUGH | _WITHOUT_VNNI).get(name, usual)
 

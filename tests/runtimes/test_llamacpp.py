@@ -160,7 +160,7 @@ def test_flash_attention_is_noted_because_it_rounds(eager: Eager, artifacts: Pat
     ("words", "device", "says"),
     [
         ((), "cuda", "computes on the CPU only, not on cuda: use hw=cpu"),
-        (("runtime.engine.kv_dtype=int3",), "cpu", "kv_dtype=int3 is unknown: use float32, float16, bfloat16"),
+        (("runtime.engine.kv_dtype=int3",), "cpu", "^kv_dtype=int3 is unknown: use float32, float16, bfloat16"),
         (("runtime.engine.max_sequences=300",), "cpu", "max_sequences=300 must be from 4 to 256"),
         (("runtime.engine.context_tokens=0",), "cpu", "context_tokens=0 must be positive or null"),
     ],

@@ -113,6 +113,8 @@ class Loader:
         """Return the fields of `Load` that the runtime declares."""
         return {
             "weight_disk_bytes": _whole(traits.weight_disk_bytes),
+            "kv_dtype": traits.kv_dtype,
+            "kv_bytes_per_token": _whole(traits.kv_bytes_per_token),
             "ranks": self._ranks.of_each_rank(traits),
             "dtype": traits.dtype,
             "build_phases": sorted(traits.build_phases),

@@ -8,8 +8,6 @@ import signal
 import sys
 from typing import Any
 
-_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
 
 def main() -> None:
     """Serve: `python -m runtime_matrix.runtimes.engines.server.llama_process '{"model": …}'`."""
@@ -31,7 +29,7 @@ def main() -> None:
     for threads in (parameters.cpuparams, parameters.cpuparams_batch):
         threads.n_threads = options["threads"]
     parameters.n_threads_http = max(2, options["slots"])
-    kind = getattr(llama.ggml_type, f"GGML_TYPE_{_KINDS[options['kv_dtype']]}")
+    kind = getattr(llama.ggml_type, f"GGML_TYPE_{options['kv_type']}")
     parameters.cache_type_k = parameters.cache_type_v = kind
     flash = "ENABLED" if options["flash_attention"] else "DISABLED"
     parameters.flash_attn_type = getattr(llama.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{flash}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Unsupported, Weights
-from runtime_matrix.runtimes.engines import llamacpp_library
+from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Unsupported, Weights
+from runtime_matrix.runtimes.engines import llamacpp_kv, llamacpp_library
 from runtime_matrix.runtimes.engines.server.started import StartedServer, reserved_tokens
 from runtime_matrix.runtimes.gguf_header import is_gguf
 from runtime_matrix.runtimes.weights import full, gguf_file
@@ -32,6 +33,7 @@ class LlamaServer(StartedServer):
     weight_forms = frozenset({"dense", "gguf"})
     adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf", "httpx")
+    option_checks = ("runtimes.engines.llamacpp_kv:check_options",)
 
     def __init__(
         self,
@@ -55,12 +57,22 @@ class LlamaServer(StartedServer):
             raise Unsupported(f"the wheel of xllamacpp computes on the CPU only, not on {hw.device}: use hw=cpu")
         llamacpp_library.check()
         gguf_file.check(self._weights, self._dtype)
+        llamacpp_kv.check_options({"kv_dtype": self._kv_dtype, "flash_attention": self._flash_attention})
         self.check_options()
         if self._slots < 1:
             raise Unsupported(f"runtime.engine.slots={self._slots} must be positive")
 
     @override
+    def load(
+        self, model: ModelSource, hw: Hardware, phase: Phase, calibration_ids: Sequence[Sequence[int]] = ()
+    ) -> Traits:
+        traits = super().load(model, hw, phase, calibration_ids)
+        kv_bytes = llamacpp_kv.bytes_per_token(model, self._kv_dtype)
+        return replace(traits, kv_dtype=self._kv_dtype, kv_bytes_per_token=kv_bytes)
+
+    @override
     def prepare(self, model: ModelSource, hw: Hardware, phase: Phase) -> Path:
+        llamacpp_kv.check_model(model, self._kv_dtype)
         with phase("export"):
             file = gguf_file.written(model, self._weights, self._dtype, hw, phase)
         if self._slot_tokens is None:
@@ -79,7 +91,7 @@ class LlamaServer(StartedServer):
             "slot_tokens": self._slot_tokens,
             "prefix_cache": self._prefix_cache_of_slots,
             "threads": hw.threads,
-            "kv_dtype": self._kv_dtype,
+            "kv_type": llamacpp_kv.KV_TYPES[self._kv_dtype].ggml_name,
             "flash_attention": self._flash_attention,
         }
         return [sys.executable, "-m", _MODULE, json.dumps(options)], {}

@@ -48,6 +48,7 @@ MEMORY = [
     ("4 bits: a quarter of the weights' memory or less", "-m runtime=eager,gptq"),
     ("4 bits without calibration", "-m runtime=eager,nf4"),
     ("4 bits within the GGUF file", "-m runtime=eager,llamacpp_q4_0"),
+    ("keys and values in 8 bits, under llama.cpp", "-m runtime=eager,llamacpp_kv8"),
     ("4 bits within the graph", "-m runtime=eager,onnxruntime_w4"),
     (
         "shorter sequences: a smaller cache",
@@ -109,7 +110,7 @@ def test_presets_of_other_packages_are_suggested(found: list[Row], preset_folder
     (preset_folder / "nf4.yaml").write_text("hints: [{problem: memory, why: hidden by ours}]\n")
     (preset_folder / "none.yaml").write_text("defaults: [eager]\n")
     assert {one.preset for one in hints.suggested("memory")} == {
-        *("gptq", "nf4", "llamacpp_q4_0", "onnxruntime_w4", "offload")
+        *("gptq", "nf4", "llamacpp_q4_0", "llamacpp_kv8", "onnxruntime_w4", "offload")
     }
     hints._hints.cache_clear()
     (preset_folder / "mine.yaml").write_text("hints: [{problem: memory, rank: 15, why: packed by me}]\n")

@@ -46,6 +46,11 @@ def test_decoding_reads_weights_and_keys_but_not_the_embedding() -> None:
     assert memory_bandwidth_ratio(tied, 0.1, ASKED) == pytest.approx((40_000 + kv) / 0.1 / 1e6)
 
 
+def test_a_cache_of_fewer_bits_is_read_as_such() -> None:
+    found = memory_bandwidth_ratio(record(load=replace(LOAD, kv_dtype="q8_0", kv_bytes_per_token=34)), 0.1, ASKED)
+    assert found == pytest.approx((40_000 - 6400 + 34 * 12) / 0.1 / 1e6)
+
+
 def test_prefill_multiplies_every_weight_but_the_tables() -> None:
     assert flops_ratio(record(), 10.0) == pytest.approx(2 * (10_000 - 3200) * 10 / 1e6)
 

@@ -12,7 +12,7 @@ from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.validate import identity_of
 from runtime_matrix.experiments.records import code
-from runtime_matrix.experiments.records.code import code_of, declared_distributions
+from runtime_matrix.experiments.records.code import code_of, declared_texts
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def test_distributions_are_read_from_the_class_and_nothing_is_imported(package: 
         "class Mine:\n    distributions: ClassVar[tuple[str, ...]] = ('one', 'two')\n"
         "class Heir(Mine):\n    pass\nclass Wrong:\n    distributions = ('a' + 'b',)\n"
     )
-    assert declared_distributions("my_engines.mine:Mine") == ("one", "two")
-    assert declared_distributions("my_engines.mine:Other") == ("other",)
-    assert declared_distributions("my_engines.mine:Heir") == ()
-    assert declared_distributions("no_such_package.x:Y") == ()
+    assert declared_texts("my_engines.mine:Mine", "distributions") == ("one", "two")
+    assert declared_texts("my_engines.mine:Other", "distributions") == ("other",)
+    assert declared_texts("my_engines.mine:Heir", "distributions") == ()
+    assert declared_texts("no_such_package.x:Y", "distributions") == ()
     with pytest.raises(UserError, match="mine:Wrong: `distributions` must be a tuple of string literals"):
-        declared_distributions("my_engines.mine:Wrong")
+        declared_texts("my_engines.mine:Wrong", "distributions")
     assert "my_engines" not in sys.modules
 
 

@@ -35,12 +35,18 @@ def words(hw: Hardware, folder: Path, **options: Any) -> tuple[Sequence[str], Ma
 
 def test_the_words_that_start_it(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    options = {"max_num_seqs": 4, "gpu_memory_utilization": 0.5, "enforce_eager": True, "enable_prefix_caching": False}
+    options = {
+        "max_num_seqs": 4,
+        "kv_cache_dtype": "fp8",
+        "gpu_memory_utilization": 0.5,
+        "enforce_eager": True,
+        "enable_prefix_caching": False,
+    }
     command, variables = words(CPU, tmp_path, dtype="bfloat16", **options)
     assert " ".join(command) == (
         f"python3 -m vllm.entrypoints.openai.api_server --model {tmp_path} --served-model-name served "
         "--host 127.0.0.1 --port 8123 --dtype bfloat16 --gpu-memory-utilization 0.5 --max-num-seqs 4 "
-        "--no-enable-prefix-caching --enforce-eager"
+        "--no-enable-prefix-caching --kv-cache-dtype fp8 --enforce-eager"
     )
     assert variables["OMP_NUM_THREADS"] == "2"
     assert variables["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"

@@ -123,6 +123,7 @@ def test_weights_are_counted_in_the_files(tmp_path: Path, tiny_model: Path) -> N
         ("runtime=llamacpp", "runtime.dtype=bfloat16", "model=random", "model.architecture.tie_word_embeddings=true"),
         ("runtime=llamacpp_q8_0",),
         ("runtime=llamacpp_q4_0",),
+        ("runtime=llamacpp_kv8",),
         ("runtime=torchao_int8",),
         ("runtime=nf4",),
     ],
