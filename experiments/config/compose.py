@@ -198,7 +198,11 @@ def explain(error: Exception) -> UserError:
         key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip().splitlines()[0]
         return UserError(f"{key} is missing: set {key}=…")
     if isinstance(error, ValueError) and "must be a string or a list" in str(error):
-        return UserError("a group cannot be null: leave it out, or give an option, as in 'benchmark=[latency]'")
+        # Hydra does not say which group.
+        return UserError(
+            "the value of a group is the name of an option, or a list of names, as in 'benchmark=[latency]'; "
+            "a group cannot be null or a number"
+        )
     if not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
     message = re.sub(r"\s+", " ", str(error)).strip()

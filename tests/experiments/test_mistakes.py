@@ -127,6 +127,7 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path, key: str, kind: str) -> 
 OPTIONS: list[tuple[list[str], str]] = [
     (["reference=fake"], "the reference is a runtime: runtime@reference=fake"),
     (["benchmark=null"], "a group cannot be null"),
+    (["runtime=3"], "a group cannot be null or a number"),
     (["benchmark=[perplexit]"], "benchmark=perplexit is not an option; did you mean 'perplexity'?"),
     (["benchmark=[latency,latency]"], "names latency twice"),
     (["sandbox.workers=1000000000"], "must be at most 1024"),
