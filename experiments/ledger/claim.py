@@ -26,6 +26,7 @@ class MeasuredBy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clock: ClockName = "cpu"  # of the switch; memory: by its peak
     figure: str | None = None  # key in the row
     cell: str | None = None  # a runtime, or RUNTIME/DTYPE
+    model: str | None = None  # as the row names it, such as bundled; None: any
     adapter: str | None = None  # name of the adapter that the cell has; None: with or without
     over: str | None = None  # the cell that `cell` is compared with
     over_figure: str | None = None  # the figure of the same row that `figure` is divided by

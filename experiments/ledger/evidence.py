@@ -35,7 +35,7 @@ def evidence(claim: Claim, rows: Sequence[Row]) -> Evidence | None:
     for row in sorted(rows, key=lambda row: row.started_at, reverse=True):
         if row.status != "ok" or (by.cell is not None and not _is_cell(row, by.cell)):
             continue
-        if by.adapter is not None and row.adapter != by.adapter:
+        if by.adapter not in (None, row.adapter) or by.model not in (None, row.model):
             continue
         measured = _of_row(claim, by, row, rows)
         if measured is not None and all(map(math.isfinite, (measured.value, *measured.bounds))):

@@ -38,6 +38,20 @@ def test_a_published_row_may_have_the_earlier_name_of_its_weights() -> None:
     assert measured({"figure": "load_s", "cell": "onnxruntime+w8a8"}, other) is None
 
 
+def test_a_figure_of_a_named_model_is_not_of_another() -> None:
+    by = {"figure": "load_s", "cell": "eager"}
+    assert measured(by, EAGER) is not None
+    assert measured({**by, "model": EAGER.model}, EAGER) is not None
+    assert measured({**by, "model": "another"}, EAGER) is None
+
+
+def test_a_switch_is_judged_by_the_measure_that_is_named() -> None:
+    factors = {"ablation_x_memory_ratio": 1.5, "ablation_x_memory_ratio_low": 1.4, "ablation_x_memory_ratio_high": 1.6}
+    row = changed_row(EAGER, **factors)
+    assert measured({"switch": "x", "clock": "memory"}, row, quantity="memory") == Measured(1.5, 1.4, 1.6)
+    assert measured({"switch": "x"}, row) is None
+
+
 def test_the_errors_of_a_quotient_are_independent() -> None:
     small = changed_row(FAST, runtime="small", speedup_ratio=5.0, speedup_ratio_low=4.0, speedup_ratio_high=6.25)
     large = changed_row(FAST, speedup_ratio=2.0, speedup_ratio_low=1.6, speedup_ratio_high=2.5)
