@@ -38,14 +38,24 @@ class Entry:
     made_from: ReadOnlyJson
 
 
+def place(root: Path, kind: str, made_from: ReadOnlyJson) -> Path:
+    """Return the folder of the entry with the key `made_from`, whether or not it exists."""
+    key = json.dumps(made_from, sort_keys=True)
+    return root / kind / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def has(root: Path, kind: str, made_from: ReadOnlyJson) -> bool:
+    """Return whether the entry was stored; its files are not read."""
+    return (place(root, kind, made_from) / _MANIFEST).exists()
+
+
 def entry(root: Path, kind: str, made_from: ReadOnlyJson, build: Callable[[Path], None]) -> Path:
     """Return the folder of the entry with the key `made_from`; build it if it is absent or damaged.
 
     `build(folder)` writes the files of the entry into an empty folder. A file lock ensures that concurrent processes
     build an entry only once. `made_from` must be JSON; it is stored in the manifest.
     """
-    key = json.dumps(made_from, sort_keys=True)
-    folder = root / kind / hashlib.sha256(key.encode()).hexdigest()[:24]
+    folder = place(root, kind, made_from)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

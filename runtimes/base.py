@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.ranks import Rank
 
@@ -179,6 +180,8 @@ class Weights(Protocol):
     Optional method `gpu_dtypes(model) -> Sequence[str]`: the dtypes that the GPU kernels support, the preferred one
     first. Without it, any dtype. A class without `keeps_values` counts as one that changes the values. Optional class
     variable `loads_parts: bool`: whether `load` can load one rank's part. Without it, False.
+    Optional method `footprint(sizes, dtype) -> WeightFootprint`: what they take of the host of a CPU. Without it, that
+    is unknown.
     """
 
     form: ClassVar[str]
@@ -234,6 +237,8 @@ class Placement(Protocol):
     A class without `is_whole` counts as one that moves some parts off the compute device. A placement over several
     processes has two more methods: `ranks(hw) -> int`, their number, and `spread(runtime) -> Runtime`, which returns
     the runtime that computes on all of them. Each loads its part, so `place` has nothing to move.
+    Optional method `footprint(weights, sizes, dtype) -> WeightFootprint`: what the placement leaves of them on the host
+    of a CPU. Without it, that is unknown.
     """
 
     packages: ClassVar[tuple[str, ...]]  # modules that `place` imports
@@ -336,6 +341,13 @@ class Engine(ABC):
         import time is separate from model load time. Raises Unsupported if the machine or installation cannot run the
         model.
         """
+
+    def footprint(self, model: ModelSource, sizes: ModelSizes, load: Load, hw: Hardware) -> Footprint | None:
+        """Return the memory that `load` and one load will take of the host; None: unknown. Loads nothing.
+
+        What is in the artifact cache already takes less, so it may look there.
+        """
+        return None
 
     def processes(self) -> Sequence[int]:
         """Return the ids of the processes of the other ranks, in their order; empty if this process computes alone."""

@@ -25,7 +25,15 @@ from runtime_matrix.experiments.records.comparison import Result
 from runtime_matrix.experiments.records.environment import machine_facts, memory_class
 from runtime_matrix.experiments.records.processor import describe
 from runtime_matrix.experiments.records.row import Figures, Row
-from runtime_matrix.experiments.records.schema import FAILED_TIMING, Entry, Environment, Load, Overlap, Record
+from runtime_matrix.experiments.records.schema import (
+    FAILED_TIMING,
+    Entry,
+    Environment,
+    Load,
+    MemoryEstimate,
+    Overlap,
+    Record,
+)
 from runtime_matrix.experiments.tasks.registry import every_task, scores
 from runtime_matrix.experiments.tasks.task import Scenario
 
@@ -127,6 +135,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
     figures = {
         **_benchmark_figures(record, entries, is_timing_wrong=speed.status in FAILED_TIMING),
         **_load_figures(record.load),
+        **_estimate(record.memory_estimate),
         "freed_host_bytes": record.freed.host_bytes if record.freed else None,
         "freed_device_bytes": record.freed.device_bytes if record.freed else None,
         **speed.figures,
@@ -206,6 +215,13 @@ def _load_figures(load: Load | None) -> Figures:
         "weight_disk_bytes": load.weight_disk_bytes if load is not None else None,
         "kv_bytes_per_token": load.kv_bytes_per_token if load is not None else None,
     }
+
+
+def _estimate(estimate: MemoryEstimate | None) -> Figures:
+    """Return the interval that was estimated for the measured peak, and its middle."""
+    low, high = (estimate.peak_bytes if estimate is not None else None) or (None, None)
+    middle = None if low is None or high is None else (low + high) / 2
+    return {"estimated_peak_bytes": middle, "estimated_peak_bytes_low": low, "estimated_peak_bytes_high": high}
 
 
 def _benchmark_figures(record: Record, entries: Mapping[str, Entry], is_timing_wrong: bool) -> Figures:

@@ -124,3 +124,4 @@ class CellConfig:
     shard: int | None = least(0, identity=False, default=None)  # compute this shard alone
     launch: str = among("fork", "exec")
     progress: bool = outside_identity()
+    fit: str = among("warn", "refuse", "ignore", identity=False, default="warn")

@@ -33,6 +33,7 @@ class ModelShape:
     hidden: int
     vocabulary: int
     is_tied: bool  # the output head shares the embedding's weights
+    heads: int | None = None  # of queries; None in records of earlier versions
 
     @classmethod
     def of(cls, config: JsonObject) -> ModelShape | None:
@@ -46,6 +47,7 @@ class ModelShape:
                 hidden,
                 int(config["vocab_size"]),
                 bool(config.get("tie_word_embeddings", False)),
+                heads,
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -236,6 +238,14 @@ def matrices(facts: ModelFacts) -> dict[str, list[int]] | None:
     if any(file.suffix != ".safetensors" for file in files):
         return None
     return {name: entry["shape"] for file in files for name, entry in _header(file).items()}
+
+
+def stored_dtype(facts: ModelFacts) -> str | None:
+    """Return the dtype of all weights in a folder's safetensors files, by its name there, such as BF16; else None."""
+    if matrices(facts) is None or facts.folder is None:
+        return None
+    dtypes = {entry["dtype"] for file in _weights(facts.folder) for entry in _header(file).values()}
+    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _header(path: Path) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from runtime_matrix.experiments.records.schema import (
     Freed,
     HardwarePeak,
     Load,
+    MemoryEstimate,
     MemoryTrace,
     Overlap,
     Record,
@@ -60,6 +61,7 @@ def assemble(
         "fit": parts.last(Fit, "fit"),
         "overlap": parts.last(Overlap, "overlap"),
         "freed": parts.last(Freed, "freed"),
+        "memory_estimate": parts.last(MemoryEstimate, "memory_estimate"),
         "shards": parts.last(Sharding, "shards"),
         "failures": parts.all(Failure, "failed", "no_reference"),
     }

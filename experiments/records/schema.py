@@ -248,6 +248,25 @@ class Fit(Struct, frozen=True, kw_only=True):
     was_capped: bool  # larger batches would not be faster, although memory allows them
 
 
+class MemoryEstimate(Struct, frozen=True, kw_only=True):
+    """Peaks of the host's memory as estimated before anything was loaded: (lowest, highest), in bytes.
+
+    As for measured peaks, what the process held after its imports does not count.
+    """
+
+    peak_bytes: tuple[int, int] | None  # of the benchmark `memory`, which measures the peak; None: not chosen
+    cell_peak_bytes: tuple[int, int] | None  # of the largest load of fixed shape of all benchmarks; None: there is none
+    is_validated: bool  # the model is as large as those for which the intervals were validated
+    free_bytes: int | None = None  # that the machine could provide then
+
+    @property
+    def is_above_free(self) -> bool | None:
+        """Return whether even the lowest estimate is above what was free; None if either is unknown."""
+        if self.cell_peak_bytes is None or self.free_bytes is None:
+            return None
+        return self.cell_peak_bytes[0] > self.free_bytes
+
+
 class Freed(Struct, frozen=True, kw_only=True):
     """The memory that the process gave back when its runtime was closed; None where it is unknown."""
 
@@ -338,6 +357,9 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     freed: Freed | None = None
     failures: list[Failure] = []
     shards: Sharding | None = None  # None: nothing was sharded
+    memory_estimate: MemoryEstimate | None = (
+        None  # None: the runtime, its weights or its placement declare no footprint
+    )
 
     def entries(self) -> dict[str, Entry]:
         """Return the first grid point of each benchmark if it succeeded; no later one replaces it."""

@@ -51,6 +51,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     peaks: dict[str, float | None]
     trace: list[tuple[float, int]]  # seconds since the start, bytes
+    estimate: tuple[int, int] | None = None  # of the highest of them, made before loading
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -257,6 +258,7 @@ def _memory(record: Record, ok: Sequence[Entry]) -> Memory:
             name: entry.figure(f"{name}_peak_host_bytes") if entry else None for name in ("load", "prefill", "decode")
         },
         trace=[(round(seconds, 1), int(resident)) for seconds, resident in trace[::step]],
+        estimate=record.memory_estimate.peak_bytes if record.memory_estimate is not None else None,
     )
 
 

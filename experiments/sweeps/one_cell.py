@@ -12,12 +12,14 @@ from typing import Any
 from runtime_matrix.experiments.cells.cell import Cell
 from runtime_matrix.experiments.cells.parts import is_merged
 from runtime_matrix.experiments.config import models
+from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.execution.outcome import Outcome
 from runtime_matrix.experiments.execution.progress import Progress
 from runtime_matrix.experiments.execution.supervisor import Children
 from runtime_matrix.experiments.records.assemble import assemble
 from runtime_matrix.experiments.records.environment import environment_hash
 from runtime_matrix.experiments.records.journal import Journal, read_journal
+from runtime_matrix.experiments.records.memory_text import too_large
 from runtime_matrix.experiments.records.migration import read_record
 from runtime_matrix.experiments.records.schema import (
     AdapterIdentity,
@@ -25,6 +27,7 @@ from runtime_matrix.experiments.records.schema import (
     Environment,
     HardwareIdentity,
     HardwarePeak,
+    MemoryEstimate,
     ModelIdentity,
     Record,
     RuntimeIdentity,
@@ -95,6 +98,8 @@ def measure_cell(
             journal.write("cell", cell=identity)
             outcome = _timed("check", cell, folder, children, progress.on_message)
             if outcome.status == "ok":
+                outcome = _fitting(cell, read_journal(folder / "journal.jsonl"), progress) or outcome
+            if outcome.status == "ok":
                 peaks.write(cell, folder)
                 if is_merged(cell):
                     compute_shards()
@@ -107,6 +112,18 @@ def measure_cell(
                 _write(folder, Outcome("interrupted", reason, None))
             raise
         return _write(folder, outcome)
+
+
+def _fitting(cell: Cell, events: Sequence[JsonObject], progress: Progress) -> Outcome | None:
+    """Say that the cell is estimated to need more memory than is free; an outcome if that is refused."""
+    found = [typed(event, MemoryEstimate) for event in events if event["event"] == "memory_estimate"]
+    line = too_large(found[-1]) if found else None
+    if line is None or cell.config.fit == "ignore":
+        return None
+    if cell.config.fit == "refuse":
+        return Outcome("unsupported", f"{line}: use fit=warn to run it anyway", None)
+    progress.note(f"{cell.label}: {line}")
+    return None
 
 
 def _merge(cell: Cell, folder: Path, identity: CellIdentity, children: Children, progress: Progress) -> Outcome:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from runtime_matrix.experiments.config.validate import least
-from runtime_matrix.experiments.records.metric import Metric, figure, number
+from runtime_matrix.experiments.records.metric import Metric, figure, number, with_interval
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Scenario, Shape
 
@@ -58,6 +58,17 @@ class Memory(Scenario[MemoryConfig]):
             trend="peak",
             about="Peak resident memory of the process and its live children during loading, prefill and decoding, "
             "minus what the process held after its imports.",
+        ),
+        Metric(
+            key="estimated_peak_bytes",
+            title="estimated peak",
+            unit="MiB",
+            group="memory",
+            rank=6,
+            display=with_interval("{:,.0f}", _MIB),
+            is_of_machine=True,
+            about="Peak memory as estimated before loading, from what the runtime, its weights and its placement "
+            "declare.",
         ),
         Metric(
             key="peak_device_bytes",

@@ -37,9 +37,12 @@ from runtime_matrix.runtimes.engines.shared_prefix import Branch, BranchCall, Pa
 from runtime_matrix.runtimes.engines.slots import NoCache, SlotCache, Span
 from runtime_matrix.runtimes.engines.torch_module import TorchLoader, TorchModule
 from runtime_matrix.runtimes.engines.usable import FLASH
+from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
+
+_OWN_BYTES = 35 * 2**20  # pages of libraries that the first forward reads, and buffers of oneDNN
 
 
 class Eager(Runtime):
@@ -66,6 +69,16 @@ class Eager(Runtime):
     @override
     def check(self, hw: Hardware) -> None:
         self._loader.check(hw)
+
+    @override
+    def footprint(self, model: ModelSource, sizes: ModelSizes, load: Load, hw: Hardware) -> Footprint | None:
+        weights, dtype = self._loader.footprint(sizes), self._loader.dtype
+        if weights is None:
+            return None
+        activations = weights.activations_ratio * sizes.activation_bytes(load.rows * load.prompt_tokens, dtype)
+        forward = weights.forward_bytes + activations + 2 * sizes.logits_bytes(load.rows)
+        run = weights.held_bytes + forward + sizes.cache_bytes(load, dtype)
+        return Footprint(weights.load_bytes + _OWN_BYTES, run + _OWN_BYTES)
 
     @override
     def load(

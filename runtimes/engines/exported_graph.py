@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,9 +11,12 @@ import torch
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
 from runtime_matrix.runtimes.engines.graph_forms import Form
+from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
 
+# Shares of the dense weights, as measured: the peak of an export, and what the C library keeps of freed memory then.
+_EXPORT_COPIES, _LEFT_BY_EXPORT, _LEFT_BY_PACKING = 2.7, 2.6, 0.65
 ELEMENTS = {torch.float32: 1, torch.int64: 7, torch.float16: 10, torch.bfloat16: 16}  # TensorProto.DataType
 _DTYPES = {element: dtype for dtype, element in ELEMENTS.items()}
 
@@ -67,6 +70,26 @@ def load(
         import_all(("onnx", package))
     with phase("export"):
         return read(onnx_graph.exported(model, weights, dtype, hw, phase, form))
+
+
+def footprint(
+    model: ModelSource, weights: Weights, dtype: str, sizes: ModelSizes, hw: Hardware, form: Form
+) -> WeightFootprint | None:
+    """Return what an engine holds that keeps the weights of this graph, with the export if it is missing."""
+    declared = getattr(weights, "footprint", None)
+    if declared is None:
+        return None
+    own: WeightFootprint = declared(sizes, dtype)
+    folder, has_dense = onnx_graph.stored(model, weights, dtype, hw, form)
+    if folder is not None:
+        return replace(own, load_bytes=own.held_bytes)
+    dense = sizes.dense_bytes(dtype)
+    peak = left = own.held_bytes
+    if not has_dense:
+        peak, left = _EXPORT_COPIES * dense, _LEFT_BY_EXPORT * dense
+    if weights.form == "onnx":
+        peak, left = max(peak, own.load_bytes), max(left, own.held_bytes + _LEFT_BY_PACKING * dense)
+    return replace(own, held_bytes=left, load_bytes=max(peak, left))
 
 
 def read(folder: Path) -> ExportedGraph:

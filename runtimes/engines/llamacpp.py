@@ -24,12 +24,14 @@ from runtime_matrix.runtimes.base import (
     check_outputs,
 )
 from runtime_matrix.runtimes.engines import llamacpp_kv, llamacpp_library
-from runtime_matrix.runtimes.engines.llamacpp_cache import Memory, SequenceCache
+from runtime_matrix.runtimes.engines.llamacpp_cache import Memory, SequenceCache, separate_rows, separate_tokens
 from runtime_matrix.runtimes.engines.llamacpp_model import Array, Model, Settings, Tokens
 from runtime_matrix.runtimes.engines.positions import last_positions
+from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.weights import full, gguf_file
 
 _CACHES = 4  # a batch may need its cache, a selection of it, fresh rows and a prefix at the same time
+_OWN_BYTES = 25 * 2**20
 _BATCH_TOKENS = 512  # tokens of one call of the library; larger batches are not faster
 
 
@@ -79,6 +81,27 @@ class LlamaCpp(Runtime):
             )
         if self._context_tokens is not None and self._context_tokens < 1:
             raise Unsupported(f"runtime.engine.context_tokens={self._context_tokens} must be positive or null")
+
+    @override
+    def footprint(self, model: ModelSource, sizes: ModelSizes, load: Load, hw: Hardware) -> Footprint | None:
+        declared = getattr(self._weights, "footprint", None)
+        kept = llamacpp_kv.bytes_per_token(model, self._kv_dtype)
+        if declared is None or kept is None:
+            return None
+        weights = declared(sizes, self._dtype)
+        is_written = gguf_file.is_written(model, self._weights, self._dtype, hw)
+        cells = separate_rows(load.rows) * separate_tokens(load.capacity)
+        at_once = min(_BATCH_TOKENS, load.rows * load.prompt_tokens)
+        scores = Load(1, at_once, 0)
+        run = (
+            weights.held_bytes
+            + cells * kept
+            + sizes.activation_bytes(at_once, "float32")
+            + sizes.score_bytes(scores, "float32")
+            + 2 * sizes.logits_bytes(load.rows)
+        )
+        written = 0 if is_written else weights.load_bytes
+        return Footprint(max(written, weights.held_bytes) + _OWN_BYTES, run + _OWN_BYTES)
 
     @override
     def load(

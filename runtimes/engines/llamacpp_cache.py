@@ -48,7 +48,7 @@ class Memory:
             context = min(fitting, key=lambda context: context.size.sequences * context.size.tokens)
             self._idle.remove(context)
         else:
-            context = Context(self._model, Size(_rounded(rows), _CELLS * _rounded(-(-tokens // _CELLS))))
+            context = Context(self._model, Size(separate_rows(rows), separate_tokens(tokens)))
         self._used.append(context)
         return context
 
@@ -90,6 +90,16 @@ class Memory:
             context.close()
         self._used, self._idle, self._shared = [], [], None
         self._dropped.clear()
+
+
+def separate_rows(rows: int) -> int:
+    """Return the sequences of the context that a cache of `rows` rows gets."""
+    return _rounded(rows)
+
+
+def separate_tokens(tokens: int) -> int:
+    """Return the tokens for which each sequence of that context has memory."""
+    return _CELLS * _rounded(-(-tokens // _CELLS))
 
 
 def _rounded(count: int) -> int:

@@ -64,13 +64,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
     Unsupported for a model that cannot be exported.
     """
     packer = cast(GraphWeights, weights) if weights.form == "onnx" else None
-    made_from = {
-        "model": model.digest,
-        "dtype": dtype,
-        "weights": {"name": "full"} if packer else dict(weights.identity),
-        "graph": {"version": _VERSION, **form.identity},
-        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")},
-    }
+    made_from = _made_from(model, weights, dtype, form)
 
     def build(folder: Path) -> None:
         with phase("import"):
@@ -81,7 +75,7 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
     dense = artifacts.entry(hw.artifacts, "onnx", made_from, build)
     if packer is None:
         return dense
-    made_from |= {"weights": dict(weights.identity), "onnxruntime": _onnxruntime_version()}
+    made_from = _packed_from(made_from, weights)
 
     def pack(folder: Path) -> None:
         with phase("import"):
@@ -89,6 +83,31 @@ def exported(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, pha
         packer.pack(dense, folder)
 
     return artifacts.entry(hw.artifacts, "onnx", made_from, pack)
+
+
+def _made_from(model: ModelSource, weights: Weights, dtype: str, form: Form) -> dict[str, Any]:
+    """Return the key of the exported graph; of weights that are packed in the graph, of the dense one."""
+    return {
+        "model": model.digest,
+        "dtype": dtype,
+        "weights": {"name": "full"} if weights.form == "onnx" else dict(weights.identity),
+        "graph": {"version": _VERSION, **form.identity},
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")},
+    }
+
+
+def _packed_from(dense: dict[str, Any], weights: Weights) -> dict[str, Any]:
+    return dense | {"weights": dict(weights.identity), "onnxruntime": _onnxruntime_version()}
+
+
+def stored(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, form: Form) -> tuple[Path | None, bool]:
+    """Return the folder of the graph that `exported` finds, None if there is none, and whether there is a dense one."""
+    made_from = _made_from(model, weights, dtype, form)
+    has_dense = artifacts.has(hw.artifacts, "onnx", made_from)
+    if weights.form == "onnx":
+        made_from = _packed_from(made_from, weights)
+    found = artifacts.has(hw.artifacts, "onnx", made_from)
+    return artifacts.place(hw.artifacts, "onnx", made_from) if found else None, has_dense
 
 
 def context_length(model: ModelSource) -> int | None:

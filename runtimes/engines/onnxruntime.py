@@ -39,11 +39,14 @@ from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
 from runtime_matrix.runtimes.engines.positions import last_positions
 from runtime_matrix.runtimes.engines.slots import SlotCache, round_up
 from runtime_matrix.runtimes.engines.static_graph import Call, Layout, OwnStream, StaticGraph
+from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Memory on a CPU, as measured: activations relative to eager PyTorch's, copies of the attention scores, and the rest.
+_ACTIVATIONS, _SCORES, _OWN_BYTES = 1.6, 5.2, 45 * 2**20
 _SLOTS = 256  # slot counts are rounded up to a multiple: ONNX Runtime plans its memory for each new shape
 
 
@@ -77,6 +80,19 @@ class OnnxRuntime(Chosen):
                 f"runtime.engine.provider={self._provider}: on a GPU the cache is written in place, which only "
                 f"{_PROVIDERS['cuda']} supports: leave the provider out, or use runtime=tensorrt or hw=cpu"
             )
+
+    @override
+    def footprint(self, model: ModelSource, sizes: ModelSizes, load: Load, hw: Hardware) -> Footprint | None:
+        graph = exported_graph.footprint(model, self._weights, self._dtype, sizes, hw, Past())
+        if graph is None:
+            return None
+        forward = (
+            _ACTIVATIONS * sizes.activation_bytes(load.rows * load.prompt_tokens, self._dtype)
+            + _SCORES * sizes.score_bytes(load, self._dtype)
+            + 2 * sizes.cache_bytes(load, self._dtype)  # past and present
+            + 2 * sizes.logits_bytes(load.rows)
+        )
+        return Footprint(graph.load_bytes + _OWN_BYTES, graph.held_bytes + graph.forward_bytes + forward + _OWN_BYTES)
 
     @override
     def load(

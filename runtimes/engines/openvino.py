@@ -20,12 +20,16 @@ from runtime_matrix.runtimes.engines import exported_graph, onnx_graph, openvino
 from runtime_matrix.runtimes.engines.exported_graph import ExportedGraph
 from runtime_matrix.runtimes.engines.graph_forms import Past
 from runtime_matrix.runtimes.engines.past_graph import PastGraph, Tensors
+from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 
 _BLOB = "model.blob"
 _DEVICE = "CPU"
+# Memory, as measured: copies of the matrices (the mapped file, and those packed for its products), activations relative
+# to eager PyTorch's, copies of the attention scores, and the rest.
+_COPIES, _ACTIVATIONS, _SCORES, _OWN_BYTES = 2.0, 3.8, 5.0, 70 * 2**20
 _THREADS = "INFERENCE_NUM_THREADS"
 # By dtype: OpenVINO's name, and the capability that a processor without instructions for it lacks.
 _DTYPES = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
@@ -64,6 +68,21 @@ class OpenVino(PastGraph):
                 f"OpenVINO does not compute in {self._dtype} on this processor, which has {', '.join(capabilities)}: "
                 "use runtime.dtype=float32"
             )
+
+    @override
+    def footprint(self, model: ModelSource, sizes: ModelSizes, load: Load, hw: Hardware) -> Footprint | None:
+        graph = exported_graph.footprint(model, self._weights, self._dtype, sizes, hw, Past())
+        if graph is None:
+            return None
+        matrices = sizes.linear + (sizes.head or sizes.embedding)  # a tied head is packed beside the embedding
+        held = (_COPIES * matrices + sizes.embedding + sizes.rest) * ELEMENT_BYTES[self._dtype]
+        forward = (
+            _ACTIVATIONS * sizes.activation_bytes(load.rows * load.prompt_tokens, self._dtype)
+            + _SCORES * sizes.score_bytes(load, self._dtype)
+            + 2 * sizes.cache_bytes(load, self._dtype)  # past and present
+            + 2 * sizes.logits_bytes(load.rows)
+        )
+        return Footprint(max(graph.load_bytes, held) + _OWN_BYTES, held + forward + _OWN_BYTES)
 
     @override
     def load(

@@ -27,6 +27,7 @@ from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import attention
 from runtime_matrix.runtimes.engines.slots import SlotCache
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
+from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.planned import OutlinedWeights, PlacementPlan, PlannedPlacement
 from runtime_matrix.runtimes.weights import adapter, full, sharding
 from runtime_matrix.runtimes.weights.packages import import_all
@@ -171,6 +172,16 @@ class TorchLoader:
             cache = loaded.new_cache(1, 1)
             loaded.traits = replace(traits, kv_dtype=dtype, kv_bytes_per_token=cache.slot_bytes)
         return loaded
+
+    def footprint(self, sizes: ModelSizes) -> WeightFootprint | None:
+        """Return what the weights take in their placement; None if either does not declare it."""
+        declared = getattr(self.weights, "footprint", None)
+        weights: WeightFootprint | None = None if declared is None else declared(sizes, self.dtype)
+        if weights is None or self.placement is None:
+            return weights
+        placed = getattr(self.placement, "footprint", None)
+        left: WeightFootprint | None = None if placed is None else placed(weights, sizes, self.dtype)
+        return left
 
     def _plan(self, model: ModelSource, dtype: str, hw: Hardware) -> PlacementPlan | None:
         """Return the plan of a placement that has one. Raises Unsupported if the model cannot be placed so."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes.base import Hardware, Unsupported
+from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.placements.disk import stored
 from runtime_matrix.runtimes.weights.packages import require
 
@@ -56,6 +57,14 @@ class Offload:
         folder = stored(module, disk_parts, hw.artifacts) if disk_parts else None
         main_device = 0 if hw.device == "cuda" else "cpu"
         return dispatch_model(module, device_map, main_device=main_device, offload_dir=folder, force_hooks=True)
+
+    def footprint(self, weights: WeightFootprint, sizes: ModelSizes, dtype: str) -> WeightFootprint | None:
+        """Return what stays in memory, and one layer that is read when it runs; None with `max_memory`."""
+        if self._layers is None:
+            return None
+        layer = sizes.linear / sizes.layers * ELEMENT_BYTES[dtype]
+        held = weights.held_bytes - (self._layers * layer if sizes.stored_dtype != dtype else 0)
+        return WeightFootprint(held, weights.load_bytes, weights.forward_bytes + layer)
 
     def _device_map(self, module: Any, hw: Hardware) -> DeviceMap:
         main_device: int | str = 0 if hw.device == "cuda" else "cpu"

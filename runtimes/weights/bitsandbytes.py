@@ -10,10 +10,14 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
+from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.schemes import check_scheme
 
+# As measured: the share of the dense weights' memory that is not given back; the activations beside packed products,
+# relative to dense ones; and buffers.
+_KEPT, _ACTIVATIONS, _OWN_BYTES = {"nf4": 0.35, "int8": 0.8}, {"nf4": 1.5, "int8": 1.9}, 20 * 2**20
 SCHEMES = ("nf4", "int8")
 _BLOCK = 64  # weights that share a scale
 _SCALES = 256  # scales that share a scale: `compress_statistics` of bitsandbytes
@@ -56,6 +60,12 @@ class BitsAndBytes:
         if request.dense_parts is None:
             module = module.to(request.hw.device)  # bitsandbytes quantizes the layers during this move
         return module.eval()
+
+    def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint:
+        """Return what `load` takes."""
+        packed = self._packed_bytes(sizes.linear, 1)
+        weights = full.packed_footprint(sizes, dtype, [(sizes.linear, sizes.largest)], packed, _KEPT[self._scheme])
+        return replace(weights, forward_bytes=_OWN_BYTES, activations_ratio=_ACTIVATIONS[self._scheme])
 
     def outline(self, module: Any, dense_parts: Sequence[str]) -> None:
         """Give the linear layers of a module on `meta` the sizes of these weights, as `load` packs them."""

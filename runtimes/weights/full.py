@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from runtime_matrix.runtimes import artifacts
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, ReadOnlyJson, Unsupported
+from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
 from runtime_matrix.runtimes.weights import adapter, gguf_module, sharding
 
@@ -22,6 +23,8 @@ _FULL_ATTENTION = {"full_attention"}
 _DRAWN_FORM = 2  # version of the random weights in the artifact key; increase it when `_drawn` changes them
 _ROWS_AT_ONCE = 4096  # matrix rows drawn at once, in float32
 _KEPT_PARAMETERS = 100_000_000  # smaller models are not cached: drawing them takes about a second
+# Larger blocks are mapped, so that freeing them gives their memory back: M_MMAP_THRESHOLD in mallopt(3), its maximum.
+_MAPPED_BYTES = 32 * 2**20
 HALF_DTYPES = ("float16", "bfloat16")
 _HALF_METHODS = ("gptq", "awq")  # methods whose GPU kernels support only 16-bit dtypes
 
@@ -47,6 +50,10 @@ class Full:
     def load(self, request: LoadRequest) -> Any:
         """Return the module in inference mode, as `load_module` does."""
         return load_module(request)
+
+    def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint:
+        """Return what `load_module` takes."""
+        return dense_footprint(sizes, dtype)
 
 
 def _still_progress_bars() -> None:
@@ -97,6 +104,36 @@ def load_module(request: LoadRequest) -> Any:
         module = adapter.merged(module, request.model.adapter, dtype)
     untyped: Any = module  # Any: transformers' annotations of `to` lack its arguments
     return untyped.to(request.hw.device).eval().requires_grad_(False)
+
+
+def dense_footprint(sizes: ModelSizes, dtype: str) -> WeightFootprint:
+    """Return what a module takes that `load_module` returns.
+
+    Of the file's own dtype, its pages are the weights: they are read at the first forward. Of another, all pages of the
+    file have been read when the last weight is cast.
+    """
+    held = sizes.dense_bytes(dtype)
+    if sizes.stored_dtype == dtype:
+        return WeightFootprint(held_bytes=held, load_bytes=0)
+    read = sizes.dense_bytes(sizes.stored_dtype or "float32")  # a model that is drawn is drawn in float32
+    return WeightFootprint(held_bytes=held, load_bytes=held + read)
+
+
+def packed_footprint(
+    sizes: ModelSizes, dtype: str, packed: Sequence[tuple[int, int]], packed_bytes: float, kept_ratio: float
+) -> WeightFootprint:
+    """Return what a module takes of which some weights are packed into so many bytes after it was loaded.
+
+    `packed` has the number of weights of each kind and of the largest matrix of that kind. If the other weights have
+    the file's dtype, they keep it mapped: the pages of packed weights stay. Else packed weights are given back, but
+    of small matrices the share `kept_ratio` is not, because the C library keeps what lies between pieces in use.
+    """
+    dense, size = dense_footprint(sizes, dtype), ELEMENT_BYTES[dtype]
+    left = dense.held_bytes
+    if sizes.stored_dtype != dtype:
+        left -= sum(size * count for count, _ in packed)
+        left += sum(kept_ratio * size * count for count, largest in packed if size * largest < _MAPPED_BYTES)
+    return WeightFootprint(left + packed_bytes, max(dense.load_bytes, left + packed_bytes))
 
 
 def outline(model: ModelSource, dtype: str) -> Any:
@@ -204,9 +241,14 @@ def _kept(model: ModelSource, hw: Hardware) -> Path | None:
     Drawing billions of numbers takes minutes, and one benchmark cell loads the model several times. The weights are
     stored in bfloat16, as published models are.
     """
-    if sum(weight.numel() for weight in outline(model, "bfloat16").parameters()) < _KEPT_PARAMETERS:
+    if drawn_dtype(outline(model, "bfloat16")) is None:
         return None
     return _entry(model, hw, lambda folder: _drawn(model, hw.threads).save_pretrained(folder))
+
+
+def drawn_dtype(module: Any) -> str | None:
+    """Return the dtype in which a random model is cached; None for a small one, which is drawn at each load."""
+    return None if sum(weight.numel() for weight in module.parameters()) < _KEPT_PARAMETERS else "bfloat16"
 
 
 def _entry(model: ModelSource, hw: Hardware, draw: Callable[[Path], None]) -> Path:

@@ -53,14 +53,8 @@ def written(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phas
             raise Unsupported(f"{model.folder.name} already holds its weights as GGUF: use runtime/weights=full")
         return model.folder
     check_architecture(stored_config(model))
-    tensor_type = packed.tensor_type if packed is not None else _TYPES[dtype]
-    made_from = {
-        "model": model.digest,
-        "weights": dict(weights.identity),
-        "type": tensor_type,
-        "form": _FORM,
-        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "gguf")},
-    }
+    tensor_type = _tensor_type(weights, dtype)
+    made_from = _made_from(model, weights, dtype)
 
     def build(folder: Path) -> None:
         with phase("import"):
@@ -71,6 +65,27 @@ def written(model: ModelSource, weights: Weights, dtype: str, hw: Hardware, phas
         write(weights.load(request), folder / FILE, tensor_type, model.folder)
 
     return artifacts.entry(hw.artifacts, "gguf", made_from, build) / FILE
+
+
+def is_written(model: ModelSource, weights: Weights, dtype: str, hw: Hardware) -> bool:
+    """Return whether `written` finds the file."""
+    if model.folder is not None and is_gguf(model.folder):
+        return True
+    return artifacts.has(hw.artifacts, "gguf", _made_from(model, weights, dtype))
+
+
+def _tensor_type(weights: Weights, dtype: str) -> str:
+    return cast(GgufWeights, weights).tensor_type if weights.form == "gguf" else _TYPES[dtype]
+
+
+def _made_from(model: ModelSource, weights: Weights, dtype: str) -> ReadOnlyJson:
+    return {
+        "model": model.digest,
+        "weights": dict(weights.identity),
+        "type": _tensor_type(weights, dtype),
+        "form": _FORM,
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "gguf")},
+    }
 
 
 def stored_config(model: ModelSource) -> ReadOnlyJson:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
+from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 
@@ -68,6 +69,13 @@ class Blocks(_InGraph):
 
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu", "onnx")
     packers: ClassVar[tuple[str, ...]] = ("onnxruntime.quantization.matmul_nbits_quantizer",)
+
+    def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint:
+        """Return what the graph's weights take, and `pack`, which holds the dense graph beside the packed one."""
+        head = sizes.head or sizes.embedding  # the graph has a matrix of its own for a tied head
+        packed = (sizes.linear + head) * (self._bits / 8 + ELEMENT_BYTES[dtype] / self._block_size)
+        held = packed + (sizes.embedding + sizes.rest) * ELEMENT_BYTES[dtype]
+        return WeightFootprint(held, sizes.dense_bytes(dtype) + held)
 
     def __init__(self, bits: int = 4, block_size: int = 32, int8_activations: bool = False):
         if bits not in (4, 8):

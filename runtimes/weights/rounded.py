@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
+from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 
 
@@ -39,6 +40,13 @@ class Rounded:
 
     def check(self, hw: Hardware) -> None:
         """Do nothing: only torch and transformers are required."""
+
+    def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint:
+        """Return what `load` takes: rounded matrices are new ones, and one is rounded in float32 at a time."""
+        dense = full.dense_footprint(sizes, dtype)
+        kept = 0 if sizes.stored_dtype != dtype else (sizes.linear + sizes.head) * ELEMENT_BYTES[dtype]  # mapped file
+        held = dense.held_bytes + kept
+        return WeightFootprint(held, max(dense.load_bytes, held + 4 * 3 * max(sizes.largest, sizes.head)))
 
     def load(self, request: LoadRequest) -> Any:
         """Return the module with rounded weights. Raises Unsupported if groups do not divide a layer's width."""

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, Unsupported
+from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.rounded import check_groups
 from runtime_matrix.runtimes.weights.schemes import check_scheme
 
 _INT4_CAPABILITY = (8, 0)  # least compute capability of a CUDA device for the int4 kernel
+_KEPT = 0.8  # share of the freed memory of small matrices that is not given back, as measured
 SCHEMES = ("int8", "int8_dynamic", "int4")
 
 
@@ -50,6 +52,21 @@ class TorchAo:
                     f"torchao's int4 kernel needs compute capability {_INT4_CAPABILITY[0]}.0, but the GPU has "
                     f"{'.'.join(map(str, capability))}: use runtime/weights=torchao_int8"
                 )
+
+    def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint | None:
+        """Return what `load` takes; None for int4, whose dequantized copies are not predictable."""
+        if self._scheme == "int4":
+            return None
+        head = sizes.head or sizes.embedding  # a tied head is packed beside the dense embedding
+        packed = sizes.linear + head
+        kinds = [(sizes.linear, sizes.largest), (sizes.head, sizes.head)]
+        weights = full.packed_footprint(sizes, dtype, kinds, packed, _KEPT)
+        held = weights.held_bytes
+        if sizes.stored_dtype == dtype:  # the file is mapped, and each matrix was copied to be quantized
+            held += _KEPT * 4 * sizes.linear
+        dense = 4 * max(sizes.largest, head)  # one matrix in float32: when it is quantized twice, when it is used once
+        peak = max(held, sizes.dense_bytes(dtype) + packed) + 2 * dense
+        return WeightFootprint(held, max(weights.load_bytes, peak), dense)
 
     def load(self, request: LoadRequest) -> Any:
         """Return the quantized module. Raises Unsupported if int4's `group_size` does not divide a layer's width."""

@@ -125,6 +125,7 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     """Check that the machine matches the profile and has what the runtime needs; Unsupported names what is missing."""
     from runtime_matrix.experiments.execution.worker.device import misfit, present
     from runtime_matrix.experiments.execution.worker.loading import adapted_source, check_generation, make_runtime
+    from runtime_matrix.experiments.execution.worker.memory_estimate import estimated
     from runtime_matrix.runtimes.base import Unsupported
 
     runtime, missing = make_runtime(cell.config.runtime), misfit(cell.config.hw)
@@ -133,6 +134,9 @@ def _check(cell: Cell, folder: Path, progress: Connection | None) -> None:
     reference = cell.config.reference.name
     if missing is None or cell.config.hw.allow_mismatch:
         runtime.check(cell.hardware(present(cell.config.hw)))
+        estimate = estimated(cell, runtime, cell.hardware(present(cell.config.hw)))
+        if estimate is not None:
+            Journal(folder / "journal.jsonl").write("memory_estimate", estimate)
         return
     try:
         runtime.check(cell.hardware(present(cell.config.hw)))

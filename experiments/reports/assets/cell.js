@@ -126,7 +126,9 @@ function startPanel(row) {
 function memoryPanel(cell) {
   const peaks = Object.entries(cell.memory.peaks).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${mebibytes(value)}`);
   if (!peaks.length && cell.memory.trace.length < 2) return null;
-  const about = `Peaks above the memory in use after imports: ${peaks.join(", ") || "not measured"}.${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
+  const bounds = cell.memory.estimate;
+  const estimate = bounds ? ` Estimated before loading: ${mebibytes(bounds[0])} to ${mebibytes(bounds[1])}.` : "";
+  const about = `Peaks above the memory in use after imports: ${peaks.join(", ") || "not measured"}.${estimate}${cell.memory.trace.length > 1 ? "" : " The record has no trace over time."}`;
   return panel("Memory", about, cell.memory.trace.length > 1 ? (width) => memoryLine(width, cell.memory.trace) : null);
 }
 
