@@ -19,6 +19,7 @@ from runtime_matrix.experiments.config.program import as_typed, command_line
 COMMANDS = {
     "run": "measure a cell or a sweep",
     "serve": "serve a runtime behind the OpenAI API",
+    "search": "search for the best configuration for a goal under constraints",
     "compare": "compare the speed, memory and outputs of two runtimes",
     "gate": "check runtimes against limits, for CI",
     "calibrate": "measure the noise of this machine: the smallest difference that it can detect",
@@ -31,7 +32,7 @@ COMMANDS = {
     "claims": "set what others claim beside what was measured",
     "advise": "name the best measured cell for a goal, and what to try next",
 }
-_COMPOSING = ("run", "compare", "serve", "gate", "calibrate", "proof")  # commands that take Hydra's overrides
+_COMPOSING = ("run", "search", "compare", "serve", "gate", "calibrate", "proof")  # commands that take Hydra's overrides
 _COMPLETION = """\
 # bash: eval "$(runtime-matrix --completion)"; zsh: autoload -U +X bashcompinit && bashcompinit first
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}

@@ -28,6 +28,7 @@ from runtime_matrix.experiments.explain import main as explain
 from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.judges import server
 from runtime_matrix.experiments.report import main as report
+from runtime_matrix.experiments.searching.request import read_request, space_of
 from runtime_matrix.experiments.validation import audit_proof, false_timeouts, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
@@ -58,6 +59,7 @@ TESTED = (
     "serve",
     "gate",
     "compare",
+    "search",
     "report",
     "advise",
     "claims",
@@ -182,6 +184,13 @@ def test_a_comparison_is_planned(command: str, tmp_path: Path) -> None:
     reference, candidates = cells(read_arguments([*overrides, f"artifacts_dir={tmp_path}"]), against, command)
     assert len(candidates) == 1
     assert reference.config.runtime.weights["name"] == "full"
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.search "))
+def test_a_search_has_a_space(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["search"])
+    _, given = read_request([*words_of(command), f"artifacts_dir={tmp_path}"])
+    assert space_of(given).others
 
 
 @pytest.mark.parametrize(

@@ -177,12 +177,12 @@ def _nothing(recommendation: Recommendation, constraints: Constraints) -> list[s
             for field in dataclasses.fields(constraints)
             if getattr(constraints, field.name) != getattr(relaxed, field.name)
         ]
-        changes = " ".join(f"--{name.replace('_', '-')} {_loose(name, getattr(relaxed, name))}" for name in names)
+        changes = " ".join(f"--{name.replace('_', '-')} {loose(name, getattr(relaxed, name))}" for name in names)
         lines += [f"the smallest relaxation: {changes}, which {row.runtime} meets", f"  {describe(row, constraints)}"]
     return [*lines, *(f"not {row.runtime}: {why}" for row, why in recommendation.unranked)]
 
 
-def _loose(name: str, value: float) -> str:
+def loose(name: str, value: float) -> str:
     """Return a value rounded so that the cell still qualifies."""
     text = f"{value:.4g}"
     if (float(text) > value) == (name == "min_accuracy"):

@@ -42,6 +42,7 @@ class Running:
     deadline: float
     trace: MemoryTrace
     cpu_s: float | None = None  # of the process so far
+    is_spent: bool = False  # the process itself has said its CPU time
     before_cpu_s: float = 0.0  # that the process had used for earlier cells
     kills_before: int = field(default_factory=kernel_kills)
     is_open: bool = True  # more messages may come
@@ -55,7 +56,7 @@ class Running:
     def take(self) -> None:
         """Read memory and CPU time, at most twice per second."""
         self.trace.take()
-        if time.monotonic() - self.read_at >= TICK_S:
+        if not self.is_spent and time.monotonic() - self.read_at >= TICK_S:
             self.read_at = time.monotonic()
             self.cpu_s = cpu_of(self.process.pid) or self.cpu_s  # 0 of a process that has ended and is not yet reaped
 
@@ -69,7 +70,7 @@ class Running:
         if message == (child.KEPT,):
             return True
         if message[0] == child.SPENT:
-            self.cpu_s = message[1]
+            self.cpu_s, self.is_spent = message[1], True
             return False
         self.job.on_progress(message)
         return False
