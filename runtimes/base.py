@@ -319,6 +319,8 @@ class Engine(ABC):
         False  # computes outside this process and its children, whose CPU and memory are unknown
     )
     distributions: ClassVar[tuple[str, ...]] = ()  # as in `Weights`
+    # Types of attention layers that it computes, as transformers names them; empty: any. Parsed, as `distributions` is.
+    layer_types: ClassVar[tuple[str, ...]] = ()
     extends_cache: ClassVar[bool] = False  # whether a caller can run a prompt in parts, each after the cached ones
     # MODULE:FUNCTION of checks that receive the options as a mapping and raise Unsupported for a mistake that they show
     # alone. Their modules import nothing large. Parsed from the source, as `distributions` are.

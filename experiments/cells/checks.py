@@ -36,7 +36,9 @@ def check_configuration(config: CellConfig) -> None:
 
 
 def check_files(config: CellConfig, facts: models.ModelFacts, artifacts: Path) -> None:
-    """Check the model's context length, the data of each benchmark, and the draft model. Raises UserError."""
+    """Check the model's layers and context length, the data of each benchmark, the draft model. Raises UserError."""
+    if declared_texts(config.runtime.engine["target"], "layer_types"):
+        models.check_layers(facts, config.model.architecture)
     _check_benchmarks(config, facts)
     if facts.has_tokenizer:
         _check_strategy(config)

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from runtime_matrix.experiments.config.digests import digest_of
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.runtimes import windows
 from runtime_matrix.runtimes.gguf_header import is_gguf
 
 _LENGTHS = ("max_position_embeddings", "n_positions")
@@ -198,6 +199,16 @@ def _check_architecture(architecture: JsonObject) -> None:
         raise UserError(
             f"model.architecture.hidden_size={hidden} is not a multiple of num_attention_heads={heads}: change one"
         )
+
+
+def check_layers(facts: ModelFacts, architecture: JsonObject | None) -> None:
+    """Refuse layers that engines of limited layer types do not keep. A GGUF file names none. Raises UserError."""
+    if facts.is_gguf:
+        return
+    config = architecture or {} if facts.folder is None else _json(facts.folder / "config.json")
+    problem = windows.problem({"model_type": facts.model_type, **(config.get("text_config") or config)})
+    if problem is not None:
+        raise UserError(f"{facts.folder or 'model.architecture'}: {problem}")
 
 
 def title(facts: ModelFacts, name: str) -> str:

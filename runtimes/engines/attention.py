@@ -66,5 +66,5 @@ def attend_eagerly(
     own = sys.modules[type(module).__module__].eager_attention_forward
     output, weights_BHTS = own(module, query, key, value, attention_mask, **others)
     if observation is not None:
-        observation.add_weights(weights_BHTS)
+        observation.add_weights(weights_BHTS, None if attention_mask is None else attention_mask == 0)
     return output, weights_BHTS

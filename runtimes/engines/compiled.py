@@ -63,6 +63,7 @@ class Compiled(Runtime):
     """
 
     weight_forms = frozenset({"dense", "packed"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"beside", "merged"})
 
     def __init__(

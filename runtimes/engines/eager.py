@@ -53,6 +53,7 @@ class Eager(Runtime):
     """
 
     weight_forms = frozenset({"dense", "packed"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"beside", "merged"})
     places_modules = True
 
@@ -88,7 +89,8 @@ class Eager(Runtime):
         loaded = self._loader.load(model, hw, phase, calibration_ids)
         head.apply_to_wanted(loaded.module)
         last_layer.run_for_wanted(loaded.module)
-        shares = shared_prefix.can_share(loaded.module, loaded.attention, hw.device)
+        # A branch computes its prefix for all rows at once, and a window ends at another token for each row.
+        shares = loaded.windows.size is None and shared_prefix.can_share(loaded.module, loaded.attention, hw.device)
         loaded.traits = replace(loaded.traits, shares_prefix=shares, packs_rows=shares)
         # A rank sees the attention of its own heads alone, so it observes nothing.
         if not loaded.traits.ranks and observation.can_observe(loaded.module):
@@ -175,7 +177,7 @@ def _planned(
     packed = branch.packed(lengths, model.device) if branch is not None else None
     tokens = ids_BT.shape[1]
     span = Span.behind(own, len(lengths), tokens, model.device)
-    mask_BTS = model.mask(span.positions_BT, span.extent) if span.needs_mask else None
+    mask_BTS = model.mask(span.positions_BT, span.extent) if model.needs_mask(span) else None
     last_M = None
     if packed is None and is_step(tokens, at_BK):
         at_BK = model.first_B1(len(lengths))

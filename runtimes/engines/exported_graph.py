@@ -10,7 +10,7 @@ import torch
 
 from runtime_matrix.runtimes.base import Hardware, ModelSource, Phase, Traits, Weights
 from runtime_matrix.runtimes.engines import onnx_graph
-from runtime_matrix.runtimes.engines.graph_forms import Form
+from runtime_matrix.runtimes.engines.graph_forms import MASK, WINDOW_MASK, Form
 from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import import_all
@@ -33,6 +33,8 @@ class ExportedGraph:
     vocabulary: int
     logits_dtype: torch.dtype
     has_positions: bool  # whether positions are an input
+    has_mask: bool = True  # whether the mask of layers that see all earlier tokens is an input
+    window: int | None = None  # tokens that the mask of windowed layers shows; None: that mask is no input
 
     @property
     def path(self) -> Path:
@@ -69,7 +71,7 @@ def load(
     with phase("import"):
         import_all(("onnx", package))
     with phase("export"):
-        return read(onnx_graph.exported(model, weights, dtype, hw, phase, form))
+        return read(onnx_graph.exported(model, weights, dtype, hw, phase, form), onnx_graph.window(model))
 
 
 def footprint(
@@ -92,8 +94,8 @@ def footprint(
     return replace(own, held_bytes=left, load_bytes=max(peak, left))
 
 
-def read(folder: Path) -> ExportedGraph:
-    """Return what the file of a graph says about it; weights are not read."""
+def read(folder: Path, window: int | None = None) -> ExportedGraph:
+    """Return what the file of a graph says about it; weights are not read. `window` is that of the model, if any."""
     import onnx
 
     graph = onnx.load(folder / onnx_graph.GRAPH, load_external_data=False).graph
@@ -109,4 +111,6 @@ def read(folder: Path) -> ExportedGraph:
         vocabulary=logits.shape.dim[-1].dim_value,
         logits_dtype=_DTYPES[logits.elem_type],
         has_positions="positions" in inputs,
+        has_mask=MASK in inputs,
+        window=window if WINDOW_MASK in inputs else None,
     )

@@ -5,6 +5,7 @@ new_key.i and new_value.i.
 
 * `Past`: present = past + new. mask_BTS (B, 1, T, P + T) is true where a token attends to a slot; key.i is (B, H, P, D)
   and new_key.i (B, H, P + T, D). All rows use the same slot indices. No unused slots are read: the form for a CPU.
+  window_mask_BTS is the mask of layers with a sliding window; each of the two masks is an input if a layer needs it.
 * `Static`: key.i and new_key.i are both (B, H, N, D) and may share an address. New tokens are written at `positions`,
   since slot = position. slots_S is arange(S): attention covers the first S slots. A step copies no cached keys or
   values and changes no address: the form for a GPU.
@@ -25,6 +26,10 @@ import torch
 from typing_extensions import override
 
 from runtime_matrix.runtimes.engines.grouped_attention import use_products
+from runtime_matrix.runtimes.engines.masks import Masks, by_type, causal
+from runtime_matrix.runtimes.windows import Windows
+
+MASK, WINDOW_MASK = "mask", "window_mask"  # inputs of the form `Past`
 
 # All sizes of the example inputs differ and exceed 1, so that the exporter does not merge two dimensions or take one
 # for a constant.
@@ -60,6 +65,7 @@ class Graph(torch.nn.Module):
         self.heads: int = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         self.width: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.max_position: int | None = getattr(text, "max_position_embeddings", None)
+        self.windows = Windows.of(module)
         use_products(module)
         self._at: list[torch.Tensor] = []  # in a list, since export forbids assigning tensors to a module
         module.get_output_embeddings().register_forward_pre_hook(self._gather)
@@ -97,11 +103,11 @@ class Graph(torch.nn.Module):
         return [torch.zeros(shape, dtype=self.module.dtype) for _ in range(2 * self.layers)]
 
     def run(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, at: torch.Tensor, cache: Any
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: Masks, at: torch.Tensor, cache: Any
     ) -> tuple[torch.Tensor, ...]:
         """Return the logits (B, K, V), then the keys and values of `cache` after the call.
 
-        `ids` and `positions` are (B, T), `mask` (B, 1, T, S) and `at` (B, K).
+        `ids` and `positions` are (B, T), `mask` (B, 1, T, S) or one for each layer type, and `at` (B, K).
         """
         self._at = [at]
         logits = self.module(
@@ -134,27 +140,46 @@ class Past:
 class _PastGraph(Graph):
     held_slots = _PAST
 
+    @property
+    def mask_names(self) -> list[str]:
+        """Names of the masks that the model's layers need."""
+        names = [MASK] if self.windows.size is None or self.windows.is_mixed else []
+        return names + ([WINDOW_MASK] if self.windows.size is not None else [])
+
     @override
     def example(self) -> Mapping[str, torch.Tensor]:
         return {
             "ids": torch.ones(_ROWS, _TOKENS, dtype=torch.long),
             "positions": torch.arange(_PAST, _PAST + _TOKENS).expand(_ROWS, -1).contiguous(),
-            "mask": torch.ones(_ROWS, 1, _TOKENS, _PAST + _TOKENS, dtype=torch.bool),
+            **{name: torch.ones(_ROWS, 1, _TOKENS, _PAST + _TOKENS, dtype=torch.bool) for name in self.mask_names},
             "at": torch.zeros(_ROWS, _WANTED, dtype=torch.long),
         }
+
+    @override
+    def arguments(self) -> tuple[Any, ...]:
+        inputs = self.example()
+        masks = [inputs[name] for name in self.mask_names]
+        return inputs["ids"], inputs["positions"], masks, inputs["at"], self.held_example()
 
     @override
     def dynamic(self) -> tuple[Any, ...]:
         rows, tokens, past, slots, wanted = map(torch.export.Dim, "BTPSK")
         tokens_shape = {0: rows, 1: tokens}
         held = [{0: rows, 2: past} for _ in self.held_names]
-        return tokens_shape, tokens_shape, {0: rows, 2: tokens, 3: slots}, {0: rows, 1: wanted}, held
+        masks = [{0: rows, 2: tokens, 3: slots} for _ in self.mask_names]
+        return tokens_shape, tokens_shape, masks, {0: rows, 1: wanted}, held
 
     @override
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, at: torch.Tensor, held: list[torch.Tensor]
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        masks: list[torch.Tensor],
+        at: torch.Tensor,
+        held: list[torch.Tensor],
     ) -> tuple[torch.Tensor, ...]:
-        return self.run(ids, positions, mask, at, _Concatenated(held))
+        # The first and the last are the same unless the layers differ.
+        return self.run(ids, positions, by_type(masks[0], masks[-1], self.windows), at, _Concatenated(held))
 
 
 class _Concatenated:
@@ -236,7 +261,7 @@ class _StaticGraph(Graph):
         slots: torch.Tensor,
         held: list[torch.Tensor],
     ) -> tuple[torch.Tensor, ...]:
-        mask = slots <= positions[:, None, :, None]
+        mask = causal(slots, positions, self.windows)
         cache_class = _Scattered if self.slots is None else _Updated
         # Padding may have positions beyond the end of a learned position table.
         clamped = positions if self.max_position is None else positions.clamp(max=self.max_position - 1)

@@ -54,9 +54,9 @@ class Observation:
         folded = wanted_BHKD.reshape(rows, groups, -1, width)
         self._add(torch.matmul(folded, key_BGSD.transpose(2, 3)).view(rows, heads, -1, key_BGSD.shape[2]), mask)
 
-    def add_weights(self, weights_BHTS: torch.Tensor) -> None:
-        """Add a layer's attention weights."""
-        self._add(self._at_positions(weights_BHTS, 2), None)
+    def add_weights(self, weights_BHTS: torch.Tensor, mask: torch.Tensor | None) -> None:
+        """Add a layer's attention weights; `mask` as in `add_queries`, since the weight of a masked key is only 0."""
+        self._add(self._at_positions(weights_BHTS, 2), mask)
 
     def _add(self, scores_BHKS: torch.Tensor, mask: torch.Tensor | None) -> None:
         slot_S = torch.arange(scores_BHKS.shape[3], device=scores_BHKS.device)

@@ -17,6 +17,7 @@ from runtime_matrix.runtimes.base import EXTERNAL_CONTEXT, PARAMETRIC_KNOWLEDGE,
 from runtime_matrix.runtimes.engines import observation
 from runtime_matrix.runtimes.engines.graph_forms import Graph
 from runtime_matrix.runtimes.engines.grouped_attention import attend_by_products, can_group, register
+from runtime_matrix.runtimes.engines.masks import causal
 from runtime_matrix.runtimes.engines.observation import Observation
 
 _ATTENTION = "runtime_matrix_observed_products"
@@ -88,7 +89,7 @@ class _ObservedGraph(Graph):
         self._at, self._seen = [at], [seen]
         logits = self.module(
             input_ids=ids,
-            attention_mask=(token <= token[:, None]).expand(ids.shape[0], 1, -1, -1),
+            attention_mask=causal(token, token.expand(ids.shape[0], -1), self.windows),
             position_ids=position.expand(ids.shape[0], -1),
             use_cache=False,
             observation=seen,

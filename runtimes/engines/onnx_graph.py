@@ -36,7 +36,7 @@ _EXPORTER = (
     "onnxscript.function_libs.torch_lib.ops",
     "onnx.reference",
 )
-_VERSION = 2  # to be increased when the exported graph changes
+_VERSION = 3  # to be increased when the exported graph changes
 
 
 def check(extra: str, weights: Weights) -> None:
@@ -114,6 +114,12 @@ def context_length(model: ModelSource) -> int | None:
     """Return the maximum number of tokens per row from the model's configuration; None: it states no limit."""
     config = full.config_of(model.folder) if model.folder is not None else full.random_config(model.architecture or {})
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def window(model: ModelSource) -> int | None:
+    """Return the size of the sliding window in the model's configuration, in tokens; the graph says if it is used."""
+    config = full.config_of(model.folder) if model.folder is not None else full.random_config(model.architecture or {})
+    return getattr(config.get_text_config(), "sliding_window", None)
 
 
 def weight_bytes(folder: Path) -> int:

@@ -58,6 +58,7 @@ class OnnxRuntime(Chosen):
     """
 
     weight_forms = frozenset({"dense", "onnx"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"merged"})
     distributions = ("onnxruntime", "onnxruntime-gpu", "onnx")
 

@@ -41,6 +41,7 @@ class OpenVino(PastGraph):
     """A model run by OpenVINO on a CPU. Activations are never quantized, which OpenVINO does by default."""
 
     weight_forms = frozenset({"dense", "onnx"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"merged"})
     distributions = ("openvino", "onnx")
 

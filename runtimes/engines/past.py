@@ -53,6 +53,11 @@ class PastCache:
         new = torch.ones(tokens, tokens, dtype=torch.bool).tril().expand(rows, -1, -1)
         return torch.cat([past, new], dim=2)[:, None]
 
+    def window_mask(self, mask: torch.Tensor, size: int) -> torch.Tensor:
+        """Return `mask` (B, 1, T, S) without the slots whose tokens are before each token's window of `size` tokens."""
+        new_BT = torch.tensor(self.row_lengths)[:, None] + torch.arange(mask.shape[2])
+        return mask & in_window(self.used_BP, new_BT, new_BT, size)[:, None]
+
     def advance(self, lengths: Sequence[int], tokens: int, present: Sequence[torch.Tensor]) -> None:
         """Replace the past by `present` (B, H, P + T, D). Of row b's `tokens` new ones, `lengths[b]` are real."""
         self.past = list(present)
@@ -118,6 +123,15 @@ class PastCache:
         for own, other in zip(self.past, source.past, strict=True):
             own[rows, :, :slots] = other
         self.used_BP[rows, :slots] = source.used_BP
+
+
+def in_window(used_BP: torch.Tensor, new_BN: torch.Tensor, position_BT: torch.Tensor, size: int) -> torch.Tensor:
+    """Return (B, T, P + N): whether the token of a slot is one of the last `size` up to the token at a position.
+
+    A row's used slots are in token order. `new_BN` are the positions in the N new slots.
+    """
+    slot_BS = torch.cat([used_BP.cumsum(dim=1) - 1, new_BN], dim=1)
+    return slot_BS[:, None] > position_BT[:, :, None] - size
 
 
 def _first(lengths: Sequence[int], slots: int) -> torch.Tensor:

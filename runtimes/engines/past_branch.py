@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime_matrix.runtimes.engines.past import PastCache
+from runtime_matrix.runtimes.engines.past import PastCache, in_window
 from runtime_matrix.runtimes.engines.rewind import check_rewind
 
 
@@ -61,6 +61,13 @@ class PastBranch:
             (starts_B[:, None] + at_BK).flatten()[None],
             row_N,
         )
+
+    def window_mask(self, packed: PackedRows, size: int) -> torch.Tensor:
+        """Return the mask of `packed` without the slots that are before each token's window of `size` tokens."""
+        position_N1 = packed.positions_1N.T
+        new_NN = packed.positions_1N.expand(len(position_N1), -1)
+        near_N1S = in_window(self._seen_BP[packed.row_N], new_NN, position_N1, size)
+        return packed.mask_1NS & near_N1S[None, None, :, 0]
 
     def advance(self, lengths: Sequence[int], packed: PackedRows, present: Sequence[torch.Tensor]) -> None:
         """Replace the past by `present` (1, H, P + N, D), in which each row sees its own new tokens only."""

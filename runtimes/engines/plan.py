@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from runtime_matrix.runtimes.engines.masks import Masks
 from runtime_matrix.runtimes.engines.observation import Observation
 from runtime_matrix.runtimes.engines.shared_prefix import BranchCall, Packed
 from runtime_matrix.runtimes.engines.slots import SlotCache, Span
@@ -27,9 +28,8 @@ class ForwardPlan:
     at_BK: torch.Tensor  # indices into T of the requested positions
     cache: SlotCache | None = None  # for a branch, its own slots; None: no keys and values are kept
     observation: Observation | None = None  # collects what outputs other than logits are computed from
-    mask_BTS: torch.Tensor | None = (
-        None  # (B, 1, T, S); None: one token that sees all slots, or causal attention without a past
-    )
+    # (B, 1, T, S), or one for each layer type; None: one token that sees all slots, or attention without a past
+    mask_BTS: Masks | None = None
     branch: BranchCall | None = None
     last_M: torch.Tensor | None = None  # indices of the tokens for which the last layer runs; None: all
 

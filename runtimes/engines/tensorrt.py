@@ -45,6 +45,7 @@ class TensorRT(Chosen):
     """
 
     weight_forms = frozenset({"dense"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"merged"})
     distributions = ("onnx", "tensorrt", "tensorrt-rtx-cu13-bindings", "torch-tensorrt")
 

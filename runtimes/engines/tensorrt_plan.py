@@ -36,6 +36,7 @@ class TensorRTPlan(StaticGraph):
     """A built engine over caches of one size: TensorRT's in-place update requires a fixed number of slots."""
 
     weight_forms = frozenset({"dense"})
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"merged"})
 
     def __init__(

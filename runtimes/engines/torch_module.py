@@ -24,13 +24,15 @@ from runtime_matrix.runtimes.base import (
     Weights,
 )
 from runtime_matrix.runtimes.dtype_speed import dtype_note
-from runtime_matrix.runtimes.engines import attention
-from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines import attention, masks
+from runtime_matrix.runtimes.engines.masks import Masks
+from runtime_matrix.runtimes.engines.slots import SlotCache, Span
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
 from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.planned import OutlinedWeights, PlacementPlan, PlannedPlacement
 from runtime_matrix.runtimes.weights import adapter, full, sharding
 from runtime_matrix.runtimes.weights.packages import import_all
+from runtime_matrix.runtimes.windows import Windows
 
 
 @dataclass(eq=False)
@@ -45,6 +47,7 @@ class TorchModule:
     adapter: Adapter | None = None  # held beside the weights
     layer_devices: Sequence[str] = ()  # of a module over several devices; empty: all layers are on `device`
     key_value_heads: int | None = None  # that this rank computes; None: all
+    windows: Windows = field(default_factory=Windows)
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
@@ -63,16 +66,22 @@ class TorchModule:
         """Return the positions (B, T) clamped to the model's limit: padding may exceed a learned position table."""
         return positions_BT if self.max_position is None else positions_BT.clamp(max=self.max_position - 1)
 
-    def mask(self, positions_BT: torch.Tensor, slots: int) -> torch.Tensor:
-        """Return the mask (B, 1, T, S): a token sees the slots up to its own position.
+    def mask(self, positions_BT: torch.Tensor, slots: int) -> Masks:
+        """Return the mask (B, 1, T, S), or those of the layer types: see `masks.causal`.
 
         It is additive for the eager implementation, and boolean otherwise.
         """
-        visible = torch.arange(slots, device=self.device) <= positions_BT[:, None, :, None]
+        visible = masks.causal(torch.arange(slots, device=self.device), positions_BT, self.windows.within(slots))
         if self.attention != "eager":
             return visible
-        lowest = torch.finfo(self.module.dtype).min  # the eager implementation adds the mask to the scores
-        return torch.zeros(visible.shape, dtype=self.module.dtype, device=self.device).masked_fill(~visible, lowest)
+        return masks.mapped(visible, lambda mask: masks.additive(mask, self.module.dtype))
+
+    def needs_mask(self, span: Span) -> bool:
+        """Return whether a forward needs a mask of this project.
+
+        Without a past, `transformers` limits each layer to its window.
+        """
+        return span.needs_mask or (span.start != 0 and self.windows.within(span.extent).size is not None)
 
     def first_B1(self, rows: int) -> torch.Tensor:
         """Return zeros (B, 1), the `at_BK` of a decode step; cached on the device to avoid a transfer at each step."""
@@ -167,7 +176,9 @@ class TorchLoader:
         )
         layer_devices = plan.layer_devices if plan is not None else ()
         heads = sharding.key_value_heads(module, ranks)
-        loaded = TorchModule(module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads)
+        loaded = TorchModule(
+            module, hw.device, name, traits.max_length, traits, beside, layer_devices, heads, Windows.of(module)
+        )
         if ranks == 1:  # a rank knows its own heads alone
             cache = loaded.new_cache(1, 1)
             loaded.traits = replace(traits, kv_dtype=dtype, kv_bytes_per_token=cache.slot_bytes)

@@ -27,6 +27,7 @@ class TorchTensorRT(Chosen):
     """
 
     weight_forms = Compiled.weight_forms
+    layer_types = ("full_attention", "sliding_attention")
     adapter_modes = frozenset({"merged"})
 
     def __init__(self, dtype: str = "float16", batch_buckets: Sequence[int] = (1, 8), weights: Weights | None = None):

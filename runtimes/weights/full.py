@@ -17,9 +17,8 @@ from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource, Rea
 from runtime_matrix.runtimes.footprint import ELEMENT_BYTES, ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
 from runtime_matrix.runtimes.weights import adapter, gguf_module, sharding
+from runtime_matrix.runtimes.windows import Windows
 
-# Supported attention layer types. The KV cache and masks of our engines do not implement sliding windows.
-_FULL_ATTENTION = {"full_attention"}
 _DRAWN_FORM = 2  # version of the random weights in the artifact key; increase it when `_drawn` changes them
 _ROWS_AT_ONCE = 4096  # matrix rows drawn at once, in float32
 _KEPT_PARAMETERS = 100_000_000  # smaller models are not cached: drawing them takes about a second
@@ -71,7 +70,7 @@ def load_module(request: LoadRequest) -> Any:
 
     An adapter is merged into the weights: an engine that holds it beside them asks for `request.model.base`.
 
-    Raises Unsupported if the model has layers other than full attention, or an unknown architecture.
+    Raises Unsupported if the model has layers that no engine keeps (see `windows`), or an unknown architecture.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -93,12 +92,7 @@ def load_module(request: LoadRequest) -> Any:
     else:
         module = _random(model, request.attention).to(dtype)
     _still_progress_bars()
-    layer_types = set(getattr(module.config, "layer_types", None) or _FULL_ATTENTION)
-    if layer_types - _FULL_ATTENTION:
-        raise Unsupported(
-            f"the model has layers of the types {', '.join(sorted(layer_types - _FULL_ATTENTION))}; "
-            "only full attention is supported"
-        )
+    Windows.of(module)  # refuses layers that no engine keeps
     if request.model.adapter is not None:
         adapter.import_packages()
         module = adapter.merged(module, request.model.adapter, dtype)

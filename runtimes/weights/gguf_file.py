@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
-from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes import artifacts, windows
 from runtime_matrix.runtimes.base import (
     GgufWeights,
     Hardware,
@@ -104,6 +104,11 @@ def check_architecture(config: ReadOnlyJson) -> None:
             f"GGUF files are written for the model type llama, not {model_type}: convert the model with llama.cpp's "
             "convert_hf_to_gguf.py and pass model.path=FILE.gguf"
         )
+    reason = windows.problem(config)
+    if reason is None and windows.SLIDING in (config.get("layer_types") or ()):
+        reason = "GGUF files are written for Llama, which has no sliding windows"
+    if reason is not None:
+        raise Unsupported(reason)
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise Unsupported(f"llama.cpp computes Llama with the activation silu, and the model has {activation}")

@@ -12,6 +12,7 @@ from typing import Any
 from runtime_matrix.runtimes.base import Unsupported
 from runtime_matrix.runtimes.gguf_header import GgufHeader, read_header
 from runtime_matrix.runtimes.weights.packages import require
+from runtime_matrix.runtimes.windows import SLIDING
 
 _FLOATS = ("F32", "F16", "BF16")
 # What `transformers` raises for an architecture, a setting or a type of weights that it does not read.
@@ -29,9 +30,11 @@ def config_of(file: Path) -> Any:
     """Return the `transformers` configuration. Raises Unsupported if `transformers` cannot read the architecture."""
     from transformers import AutoConfig
 
-    check(file)
+    header = check(file)
     with _alone(file) as arguments, _unread(file):
-        return AutoConfig.from_pretrained(**arguments)
+        config = AutoConfig.from_pretrained(**arguments)
+    _check_window(file, header, config.get_text_config())
+    return config
 
 
 def load_module(file: Path, dtype: Any, attention: str) -> Any:
@@ -67,6 +70,16 @@ def check(file: Path) -> GgufHeader:
     if factors:
         raise _unsupported(file, f"it does not read {factors[0]}")
     return header
+
+
+def _check_window(file: Path, header: GgufHeader, config: Any) -> None:
+    """Raise Unsupported if `transformers` did not read the file's window; remove the default of a file without one."""
+    stated = header.of_architecture("attention.sliding_window") or None  # llama.cpp takes 0 for none
+    size = getattr(config, "sliding_window", None)
+    if stated is None and getattr(config, "layer_types", None) is None and size is not None:
+        config.sliding_window = None
+    elif stated != size and (stated is not None or SLIDING in (getattr(config, "layer_types", None) or ())):
+        raise _unsupported(file, f"it does not read its sliding window of {stated or 'an unstated number of'} tokens")
 
 
 def _check_weights(file: Path, header: GgufHeader, module: Any, missing: list[str]) -> None:

@@ -247,6 +247,9 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "quantization a text": (changed(quantization_config="x"), "is not a readable model"),
     "length a text": (changed(max_position_embeddings="many"), "max_position_embeddings must be a number"),
     "length 0": (changed(max_position_embeddings=0), "max_position_embeddings must be a number"),
+    "layers of another type": (changed(layer_types=["linear_attention"]), "layers of the types linear_attention"),
+    "window 0": (changed(sliding_window=0), "sliding_window must be a number of tokens, 1 or more"),
+    "recurrent": (changed(model_type="mamba"), "has recurrent layers"),
     "type a list": (changed(model_type=["x"]), "has no model_type"),
     "configuration a pipe": (pipe("config.json"), "a pipe or a device"),
     "tokenizer a pipe": (pipe("tokenizer.json"), "a pipe or a device"),
@@ -261,6 +264,20 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path, name: str) -> No
     shutil.copytree(BUNDLED / "model", folder)
     edit(folder)
     assert says in mistake("model=local", f"model.path={folder}", f"artifacts_dir={tmp_path / 'artifacts'}")
+
+
+def test_layers_are_checked_for_engines_that_keep_certain_types_only(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED / "model", tmp_path / "model")
+    changed(layer_types=["linear_attention"])(tmp_path / "model")
+    words = ("model=local", f"model.path={tmp_path / 'model'}", f"artifacts_dir={tmp_path / 'artifacts'}")
+    for runtime in ("eager", "compile", "onnxruntime", "openvino", "tensorrt"):
+        assert "layers of the types linear_attention" in mistake(f"runtime={runtime}", *words)
+    assert "layers of the types linear_attention" in mistake(
+        "model=random", "+model.architecture.layer_types=[linear_attention]"
+    )
+    plan(
+        compose(["runtime=server", "runtime.engine.url=http://127.0.0.1:9", *words]), ""
+    )  # a server may keep any layers
 
 
 READ = [

@@ -84,6 +84,7 @@ def test_other_files_beside_it_and_in_the_working_directory_are_not_read(
     ("changes", "message"),
     [
         ({"llama__rope__scaling__type": "linear"}, "it does not read rotary embeddings with the scaling linear"),
+        ({"llama__attention__sliding_window": 4}, "it does not read its sliding window of 4 tokens"),
         ({"general__architecture": "unheard-of"}, "GGUF model with architecture unheard-of is not supported yet"),
     ],
 )
