@@ -16,7 +16,7 @@ from runtime_matrix.experiments.validation.tasks.long_sequences import LONG_SWIT
 from tests.in_process import call
 
 EXPERIMENT = "experiment=long_sequences"
-SMALL = {"pairs": 2, "prompt_tokens": 256, "short_prompt_tokens": 32, "chunk": 64, "new_tokens": 3, "short": 3}
+SMALL = {"pairs": 2, "prompt_tokens": 768, "short_prompt_tokens": 32, "chunk": 256, "new_tokens": 3, "short": 3}
 SMALL_WORDS = [f"benchmark.long_sequences.{key}={value}" for key, value in SMALL.items()] + [
     "benchmark.long_sequences.short_tokens=[16,40]",
     "benchmark.long_sequences.long=3",
