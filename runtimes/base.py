@@ -325,6 +325,8 @@ class Engine(ABC):
     # MODULE:FUNCTION of checks that receive the options as a mapping and raise Unsupported for a mistake that they show
     # alone. Their modules import nothing large. Parsed from the source, as `distributions` are.
     option_checks: ClassVar[tuple[str, ...]] = ()
+    # Options that round what is computed further than the dtype does, unless null, false or float32. Parsed as well.
+    rounding_options: ClassVar[tuple[str, ...]] = ()
     adapter_modes: ClassVar[frozenset[str]] = frozenset()  # how a `model.adapter` is computed: `beside`, `merged`
 
     def check(self, hw: Hardware) -> None:  # noqa: B027  # by default a runtime has no requirements

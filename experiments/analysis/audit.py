@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runtime_matrix.experiments.analysis.paired_outputs import ROUNDING_NATS
 from runtime_matrix.experiments.analysis.thread_use import threads
 from runtime_matrix.experiments.analysis.timed_work import (
+    is_exact,
     left_running,
     remembered,
     replay_problem,
@@ -101,9 +102,7 @@ def _replayed(record: Record, agreement: Entry | None) -> Check:
     """Judge the latency benchmark's tokens, of a cell that was not interleaved."""
     reference = record.config.get("reference") or {}
     runtime = record.config.get("runtime") or {}
-    keys = ("weights", "dtype")
-    is_exact = runtime.get("dtype") == "float32" and all(runtime.get(key) == reference.get(key) for key in keys)
-    if record.replay is None or not is_exact or not runs_the_references_weights(record):
+    if record.replay is None or not is_exact(runtime, reference) or not runs_the_references_weights(record):
         return _check("timed_answers", "not_checked", NOT_INTERLEAVED)
     wrong = replay_problem(record.replay, True, agreement)
     right = f"{record.replay.tokens} tokens of the latency benchmark are the reference's, up to near ties"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from runtime_matrix.experiments.config.plain_json import JsonObject
+from runtime_matrix.experiments.records.code import declared_texts
 from runtime_matrix.experiments.records.comparison import Launch, Repeated, Speed, TimedTokens, TokenRule
 from runtime_matrix.experiments.records.schema import Entry, Load, Record, Replay
 
@@ -27,8 +28,18 @@ _REST_LAUNCH_S, _REST_RATIO = 0.01, 0.02  # CPU time per launch, and per wall ti
 
 
 def is_exact(runtime: JsonObject, reference: JsonObject) -> bool:
-    """Return whether two configured runtimes compute the same up to rounding: the same weights, in float32."""
-    return bool(runtime["weights"] == reference["weights"]) and {runtime["dtype"], reference["dtype"]} == {"float32"}
+    """Return whether two configured runtimes compute the same: the same weights, in float32 throughout."""
+    if any(_rounds_within(configured) for configured in (runtime, reference)):
+        return False
+    has_same_weights = bool(runtime.get("weights") == reference.get("weights"))
+    return has_same_weights and {runtime.get("dtype"), reference.get("dtype")} == {"float32"}
+
+
+def _rounds_within(runtime: JsonObject) -> bool:
+    """Return whether an option of the engine rounds what it computes further than the dtype does."""
+    engine = runtime.get("engine") or {}
+    names = declared_texts(engine["target"], "rounding_options") if "target" in engine else ()
+    return any(engine.get(name) not in (None, False, "float32") for name in names)
 
 
 def runs_the_references_weights(record: Record) -> bool:

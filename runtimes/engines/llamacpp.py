@@ -49,6 +49,7 @@ class LlamaCpp(Runtime):
     adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf")
     option_checks = ("runtimes.engines.llamacpp_kv:check_options",)
+    rounding_options = ("kv_dtype", "flash_attention")
 
     def __init__(
         self,

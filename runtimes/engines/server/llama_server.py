@@ -34,6 +34,7 @@ class LlamaServer(StartedServer):
     adapter_modes = frozenset({"merged"})
     distributions = ("xllamacpp", "gguf", "httpx")
     option_checks = ("runtimes.engines.llamacpp_kv:check_options",)
+    rounding_options = ("kv_dtype", "flash_attention")
 
     def __init__(
         self,

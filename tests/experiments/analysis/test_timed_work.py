@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.audit import Problem, audit
 from runtime_matrix.experiments.analysis.audit import problem as problem_of
-from runtime_matrix.experiments.analysis.timed_work import unchecked
+from runtime_matrix.experiments.analysis.timed_work import is_exact, unchecked
+from runtime_matrix.experiments.config.compose import compose
 from runtime_matrix.experiments.measurement.machine import MachineChange
 from runtime_matrix.experiments.records.comparison import (
     Block,
@@ -121,3 +122,19 @@ def test_remembered_prompts_are_found_in_two_launches() -> None:
     assert status(speed(launch(again=0.01))) is None  # one launch may be chance
     assert status(speed(launch(again=0.01), launch(again=0.02))) == INVALID_TIMING
     assert status(speed(launch(again=0.01), launch(again=0.9))) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), True),
+        (("runtime.engine.kv_dtype=float32",), True),
+        (("runtime.engine.kv_dtype=float16",), False),
+        (("runtime.engine.flash_attention=true",), False),
+    ],
+)
+@pytest.mark.parametrize("preset", ["llamacpp", "llama_server"])
+def test_rounded_keys_and_values_are_not_exact(preset: str, words: tuple[str, ...], expected: bool) -> None:
+    composed = compose([f"runtime={preset}", "model=random", *words])
+    assert is_exact(composed["runtime"], composed["reference"]) is expected
+    assert is_exact(composed["reference"], composed["runtime"]) is expected
