@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from runtime_matrix.experiments.analysis.audit import audit
 from runtime_matrix.experiments.analysis.costs import break_even, energy, money, start
+from runtime_matrix.experiments.analysis.expected import expected_note
 from runtime_matrix.experiments.analysis.rates import rates
 from runtime_matrix.experiments.analysis.roofline import peak_note
 from runtime_matrix.experiments.analysis.score_bounds import comparison_figures
@@ -168,6 +169,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         judge_note=_notes(entries, "judge_note"),
         answers_note=_notes(entries, "unscored"),
         shards_note=shards_note(record),
+        expected_note=expected_note(record, figures),
         audit=audited.verdict if record.status == "ok" else None,
         audit_note=audited.note if record.status == "ok" else None,
         figures=figures,

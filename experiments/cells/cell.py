@@ -16,7 +16,11 @@ from runtime_matrix.experiments.cells.checks import check_configuration, check_f
 from runtime_matrix.experiments.cells.chosen_items import with_chosen_items
 from runtime_matrix.experiments.cells.config import CellConfig
 from runtime_matrix.experiments.cells.data import BUNDLED
-from runtime_matrix.experiments.cells.length_limit import check_length_limit, with_length_limit
+from runtime_matrix.experiments.cells.length_limit import (
+    check_length_limit,
+    with_length_limit,
+    without_moot_limit,
+)
 from runtime_matrix.experiments.config import gguf_models, models
 from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.adapters import AdapterFacts, inspect_adapter, with_adapter
@@ -226,6 +230,8 @@ def plan(resolved: JsonObject, command: str) -> Cell:
         )
     else:
         facts = models.inspect_folder(folder, artifacts)
+    resolved = without_moot_limit(resolved, config, facts.max_length)
+    config = build(CellConfig, resolved)
     limit = config.model.max_tokens
     facts = facts.limited(limit)
     check_length_limit(config)

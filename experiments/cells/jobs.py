@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runtime_matrix.experiments.config.adapters import NONE
 from runtime_matrix.experiments.config.arguments import Arguments
-from runtime_matrix.experiments.config.compose import CONF, explain, search_packages
+from runtime_matrix.experiments.config.compose import CONF, compose, explain, search_packages
 from runtime_matrix.experiments.config.errors import UserError
 
 
@@ -24,7 +24,18 @@ def composed_jobs(given: Arguments) -> list[tuple[Any, list[str]]]:
 
     sys.argv[1:] = [*(["-m"] if given.is_sweep else []), *given.overrides]
     call_hydra(collect)
-    return _with_one_base(composed) if len(composed) > 1 else composed
+    jobs = [(_with_recommended(config, overrides, given), overrides) for config, overrides in composed]
+    return _with_one_base(jobs) if len(jobs) > 1 else jobs
+
+
+def _with_recommended(config: Any, overrides: Sequence[str], given: Arguments) -> Any:
+    """Return the job with the settings that its hardware profile recommends, if `hw.apply=true` asks for them."""
+    from omegaconf import OmegaConf
+
+    if not isinstance(config.hw, Mapping) or config.hw.get("apply") is not True:
+        return config
+    folders = [word for word in given.overrides if word.startswith("hydra.searchpath=")]
+    return OmegaConf.create(compose([*overrides, *folders]))
 
 
 def call_hydra(job: Callable[[Any], None]) -> None:

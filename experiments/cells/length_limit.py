@@ -23,6 +23,19 @@ def with_length_limit(resolved: JsonObject, config: CellConfig) -> JsonObject:
     return {**resolved, "benchmark": {**resolved["benchmark"], **benchmarks}}
 
 
+def without_moot_limit(resolved: JsonObject, config: CellConfig, length: int | None) -> JsonObject:
+    """Return the configuration without a limit that a profile recommends and the model's own length is below."""
+    word = f"model.max_tokens={config.model.max_tokens}"
+    if word not in config.hw.applied or length is None or length >= (config.model.max_tokens or 0):
+        return resolved
+    applied = [other for other in config.hw.applied if other != word]
+    return {
+        **resolved,
+        "model": {**resolved["model"], "max_tokens": None},
+        "hw": {**resolved["hw"], "applied": applied},
+    }
+
+
 def check_length_limit(config: CellConfig) -> None:
     """Raise UserError if `model.max_tokens` leaves no room for the agreement check or for timed rounds."""
     limit, comparison = config.model.max_tokens, config.comparison

@@ -14,6 +14,7 @@ from typing_extensions import override
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject, text_keys
 from runtime_matrix.experiments.config.plugins import preset_folders
+from runtime_matrix.experiments.config.recommended import recommended_words, set_keys
 from runtime_matrix.experiments.config.renamed import new_preset
 from runtime_matrix.experiments.config.validate import unknown_key
 
@@ -62,9 +63,24 @@ def compose(overrides: Sequence[str]) -> JsonObject:
     search_packages()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return plain(hydra_compose("config", overrides=list(overrides)), overrides)
+            composed = plain(hydra_compose("config", overrides=list(overrides)), overrides)
+            if composed["hw"].get("apply") is not True:
+                return composed
+            words = recommended_words(composed, overrides, _experiment_keys(overrides))
+            applied = plain(hydra_compose("config", overrides=[*overrides, *words]), overrides)
+            return {**applied, "hw": {**applied["hw"], "applied": words}}
         except Exception as error:
             raise explain(error) from error
+
+
+def _experiment_keys(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that the chosen experiment sets: they are the user's own settings too."""
+    name = next((word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("experiment=")), None)
+    searched = [word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath=")]
+    folders = [Path(part.strip("'").removeprefix("file://")) for text in searched for part in text.split(",")]
+    paths = [folder / "experiment" / f"{name}.yaml" for folder in (*folders, *places())]
+    path = next((path for path in paths if path.is_file()), None)
+    return set_keys(read_option(path)) if path is not None else []
 
 
 def compose_option(group: str, option: str, words: Sequence[str] = ()) -> JsonObject:

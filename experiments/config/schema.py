@@ -50,7 +50,7 @@ class HwFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendedConfig:
-    """Settings that are known to work; they are shown and never applied."""
+    """Settings that are known to work; they are shown, and applied with `hw.apply=true`: see `recommended.py`."""
 
     dtype: str | None
     weights: str | None
@@ -59,11 +59,13 @@ class RecommendedConfig:
     max_memory_gib: float | None = least(0)
     placement: str | None = None  # for a model that does not fit on one device
     shards: int | None = least(2, default=None)  # for a model that fits on one device
+    attention: str | None = None  # of engines that have the option
 
     @property
     def advice(self) -> str:
         """Return the overrides for these settings, and the limits to observe; empty if there are none."""
-        words = {"runtime.dtype=": self.dtype, "runtime/weights=": self.weights, "benchmark.latency.batch=": self.batch}
+        words = {"runtime.dtype=": self.dtype, "runtime/weights=": self.weights, "batch_size=": self.batch}
+        words |= {"runtime.engine.attention=": self.attention}
         limits = {" tokens per sequence": self.max_tokens, " GiB per device": self.max_memory_gib}
         overrides = " ".join(f"{key}{value}" for key, value in words.items() if value is not None)
         bounds = " and ".join(f"{value:g}{unit}" for unit, value in limits.items() if value is not None)
@@ -75,8 +77,31 @@ class RecommendedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpectedFigure:
+    """A figure that a document expects, from `low` to `high`; it is the figure of a row times `scale`."""
+
+    title: str
+    low: float
+    high: float
+    unit: str | None = None
+    figure: str | None = None  # key of the row; None: no row has it
+    scale: float = 1.0
+    claim: str  # id of the claim about the same number, in conf/claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedBy:
+    """The document that expects the figures, and the model that they are of: a part of its name."""
+
+    document: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HwConfig:
     """A hardware profile. `threads` None: all cores that the process may use.
+
+    `apply`: the recommended settings are applied; `applied` are those that were, as overrides.
 
     `devices`: shards are bound to so many GPUs, or on a CPU to so many groups of cores; None: they are not bound.
     """
@@ -89,6 +114,10 @@ class HwConfig:
     facts: HwFacts
     recommended: RecommendedConfig
     allow_mismatch: bool
+    apply: bool = outside_identity(default=False)  # what is applied is part of the identity
+    applied: tuple[str, ...] = Rule(may_be_empty=True, identity=False).field(default=())
+    expected_by: ExpectedBy | None = outside_identity(default=None)
+    expected: tuple[ExpectedFigure, ...] = Rule(may_be_empty=True, identity=False).field(default=())
 
 
 @dataclass(frozen=True, kw_only=True)

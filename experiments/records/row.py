@@ -89,6 +89,9 @@ class Row(Struct, frozen=True, kw_only=True):
     shards_note: Annotated[
         str | None, Meta(description="Whether shards were interrupted, ran on different machines, or lacked responses.")
     ] = None
+    expected_note: Annotated[
+        str | None, Meta(description="What a document expects on the hardware profile, and what was measured there.")
+    ] = None
     audit: Annotated[
         AuditVerdict | None,
         Meta(description="fail: the timed work is not the requested work; pass: every check of the audit passed."),

@@ -22,6 +22,7 @@ from runtime_matrix.experiments.records.schema import CellIdentity
 from runtime_matrix.experiments.tasks.task import QualityTask, Task
 from runtime_matrix.runtimes import artifacts
 
+_SHOWN = ("apply", "applied", "expected_by", "expected")  # of a profile: they change no output
 _JOB_FILES = ("journal.jsonl", "output.log", "manifest.json")  # files of the process that computed the outputs
 
 
@@ -69,7 +70,7 @@ def made_from(cell: Cell, identity: CellIdentity) -> JsonObject:
         **({"max_tokens": config.model.max_tokens} if config.model.max_tokens is not None else {}),
         "reference": asdict(config.reference),
         "dtype": config.runtime.dtype,
-        "hw": asdict(config.hw),
+        "hw": {key: value for key, value in asdict(config.hw).items() if key not in _SHOWN},
         "threads": cell.threads,
         "seed": config.seed,
         "agreement": asdict(config.agreement),

@@ -104,9 +104,11 @@ def run_sweep(cells: Sequence[Cell]) -> int:
 
 
 def _note_recommended(cells: Sequence[Cell], progress: Progress) -> None:
-    for hw in {cell.config.hw.name: cell.config.hw for cell in cells}.values():
-        if hw.recommended.advice:
-            progress.note(f"hw={hw.name} recommends {hw.recommended.advice}")
+    for hw in {(cell.config.hw.name, cell.config.hw.applied): cell.config.hw for cell in cells}.values():
+        if hw.apply:
+            progress.note(f"hw.apply: {', '.join(hw.applied) or 'nothing, other settings or a shorter model win'}")
+        elif hw.recommended.advice:
+            progress.note(f"hw={hw.name} recommends {hw.recommended.advice}; hw.apply=true applies it")
 
 
 def _prune(root: Path, gib: float, records: Sequence[Record]) -> None:
