@@ -29,7 +29,7 @@ from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.judges import server
 from runtime_matrix.experiments.report import main as report
 from runtime_matrix.experiments.searching.request import read_request, space_of
-from runtime_matrix.experiments.validation import audit_proof, false_timeouts, serving_overhead
+from runtime_matrix.experiments.validation import audit_proof, false_timeouts, search_replay, serving_overhead
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -70,6 +70,7 @@ TESTED = (
     "explain",
     "reproduce",
     "validation.simulation",
+    "validation.search_replay",
     "validation.audit_proof",
     "validation.false_timeouts",
     "validation.serving_overhead",
@@ -319,6 +320,13 @@ class _Claim:
 def test_the_cache_is_listed(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cache([str(tmp_path), *words_of(command)]) == 0
     assert "0 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m experiments.validation.search_replay "))
+def test_a_replay_needs_a_grid(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, *options = words_of(command)
+    assert search_replay.main([str(tmp_path / folder), *options]) == 2
+    assert "is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", commands("python -m experiments.validation.simulation "))
