@@ -81,8 +81,8 @@ def _judge(words: Sequence[str]) -> int:
     text = markdown(judged, command, describe(environment()) or "an unknown machine")
     table.mkdir(parents=True, exist_ok=True)
     (table / "memory_estimates.md").write_text(text, encoding="utf-8")
-    rows: list[Any] = [vars(one) for one in judged]
-    (table / "memory_estimates.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    content: dict[str, Any] = {"cells": [vars(one) for one in judged]}  # no array: that is a published matrix
+    (table / "memory_estimates.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
     return 0
 

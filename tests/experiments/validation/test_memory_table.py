@@ -43,7 +43,7 @@ def test_only_cells_with_both_are_counted() -> None:
 
 def test_the_published_table_follows_from_its_data() -> None:
     folder = ROOT / "results" / "amd-epyc-2-cores"
-    cells = [Judged(**cell) for cell in json.loads((folder / "memory_estimates.json").read_text())]
+    cells = [Judged(**cell) for cell in json.loads((folder / "memory_estimates.json").read_text())["cells"]]
     published = (folder / "memory_estimates.md").read_text()
     for is_judged in (False, True):
         held, total = coverage([cell for cell in cells if cell.is_judged is is_judged])
