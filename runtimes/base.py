@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
 from runtime_matrix.runtimes.ranks import Rank
+from runtime_matrix.runtimes.training import Training
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
@@ -429,6 +430,13 @@ class Runtime(Engine):
     def held_adapter(self) -> HeldAdapter | None:
         """Return the adapter that is held beside the weights; None without one."""
         return None
+
+    def training(self) -> AbstractContextManager[Training]:
+        """Return the loaded model for training steps; after the block it computes what it did before.
+
+        Raises Unsupported, here or at the start of the block, if the weights cannot have gradients.
+        """
+        raise Unsupported("this engine computes no gradients: use runtime=eager")
 
     def profile(self, work: Callable[[], None]) -> Sequence[Operation] | None:
         """Run `work`, which calls `forward`, under the engine's own profiler, and return its operations.

@@ -6,6 +6,7 @@ Shapes: B rows, T new tokens per row, K requested positions, M requested tokens 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +25,20 @@ from runtime_matrix.runtimes.base import (
     Placement,
     Runtime,
     Traits,
+    Unsupported,
     Weights,
     check_contexts,
     check_outputs,
 )
-from runtime_matrix.runtimes.engines import attention, head, last_layer, observation, shared_prefix, torch_profile
+from runtime_matrix.runtimes.engines import (
+    attention,
+    head,
+    last_layer,
+    observation,
+    shared_prefix,
+    torch_profile,
+    torch_training,
+)
 from runtime_matrix.runtimes.engines.grouped_attention import register
 from runtime_matrix.runtimes.engines.observation import Observation
 from runtime_matrix.runtimes.engines.plan import CURRENT, ForwardPlan
@@ -39,6 +49,7 @@ from runtime_matrix.runtimes.engines.torch_module import TorchLoader, TorchModul
 from runtime_matrix.runtimes.engines.usable import FLASH
 from runtime_matrix.runtimes.footprint import Footprint, Load, ModelSizes
 from runtime_matrix.runtimes.operations import Operation
+from runtime_matrix.runtimes.training import Training
 from runtime_matrix.runtimes.transfer import to_device
 from runtime_matrix.runtimes.weights import full
 
@@ -147,6 +158,12 @@ class Eager(Runtime):
     @override
     def held_adapter(self) -> HeldAdapter | None:
         return self._model.held_adapter()
+
+    @override
+    def training(self) -> AbstractContextManager[Training]:
+        if self._model.untrainable is not None:
+            raise Unsupported(self._model.untrainable)
+        return torch_training.training(self._model.module, self._model.device)
 
     @override
     def profile(self, work: Callable[[], None]) -> Sequence[Operation]:

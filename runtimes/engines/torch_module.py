@@ -27,6 +27,7 @@ from runtime_matrix.runtimes.dtype_speed import dtype_note
 from runtime_matrix.runtimes.engines import attention, masks
 from runtime_matrix.runtimes.engines.masks import Masks
 from runtime_matrix.runtimes.engines.slots import SlotCache, Span
+from runtime_matrix.runtimes.engines.torch_training import why_untrainable
 from runtime_matrix.runtimes.engines.usable import gpu_dtypes, usable_attention, usable_dtype
 from runtime_matrix.runtimes.footprint import ModelSizes, WeightFootprint
 from runtime_matrix.runtimes.planned import OutlinedWeights, PlacementPlan, PlannedPlacement
@@ -48,6 +49,7 @@ class TorchModule:
     layer_devices: Sequence[str] = ()  # of a module over several devices; empty: all layers are on `device`
     key_value_heads: int | None = None  # that this rank computes; None: all
     windows: Windows = field(default_factory=Windows)
+    untrainable: str | None = None  # why the weights cannot have gradients; None: they can
     _firsts: dict[int, torch.Tensor] = field(default_factory=dict)  # key: number of rows
 
     def new_cache(self, rows: int, slots: int) -> SlotCache:
@@ -182,6 +184,7 @@ class TorchLoader:
         if ranks == 1:  # a rank knows its own heads alone
             cache = loaded.new_cache(1, 1)
             loaded.traits = replace(traits, kv_dtype=dtype, kv_bytes_per_token=cache.slot_bytes)
+        loaded.untrainable = why_untrainable(model, self.weights, self.placement)
         return loaded
 
     def footprint(self, sizes: ModelSizes) -> WeightFootprint | None:
