@@ -6,11 +6,14 @@ Shapes: B rows, T tokens per row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line imports this module
     import torch
+
+
+TokenIds = Sequence[Sequence[int]]  # of equal lengths; a tensor will do
 
 
 class Training(Protocol):
@@ -24,15 +27,15 @@ class Training(Protocol):
         """Keep the inputs of each layer alone, and compute its activations again in the backward pass."""
         ...
 
-    def step(self, ids_BT: torch.Tensor) -> float:
+    def step(self, ids_BT: TokenIds) -> float:
         """Replace the gradients by those of a forward and a backward pass; return the loss."""
         ...
 
-    def forward(self, ids_BT: torch.Tensor) -> float:
+    def forward(self, ids_BT: TokenIds) -> float:
         """Run the forward pass of a training step alone, with all that a backward pass would read; return the loss."""
         ...
 
-    def infer(self, ids_BT: torch.Tensor) -> float:
+    def infer(self, ids_BT: TokenIds) -> float:
         """Run a forward pass in inference mode, without a cache; return the loss."""
         ...
 

@@ -19,7 +19,7 @@ from runtime_matrix.experiments.measurement.memory import return_free_memory
 from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.statistics.paired import mean_interval
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
-from runtime_matrix.runtimes.training import Training
+from runtime_matrix.runtimes.training import TokenIds, Training
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ PAIRS = ("step", "forward", "inference")  # with a backward pass; prepared for o
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": tree_cpu_s}
 _SIDES = (False, True)  # checkpointing
 _MEMORY_ROUNDS = 3
+_EPSILON = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}  # by dtype
 _LEAST_S = 1e-6  # below the resolution of the CPU clock
 
 
@@ -40,7 +41,7 @@ class _Side:
     loss: float = math.nan
 
 
-def measure(bench: Bench, entry: OpenEntry, training: Training, ids_BT: torch.Tensor, rounds: int) -> None:
+def measure(bench: Bench, entry: OpenEntry, training: Training, ids_BT: TokenIds, rounds: int) -> None:
     """Fill the entry with the figures of all pairs. Raises ValueError if checkpointing changes a loss or gradient."""
     work = dict(zip(PAIRS, (training.step, training.forward, training.infer), strict=True))
     total = len(PAIRS) * (rounds + _MEMORY_ROUNDS)
@@ -61,7 +62,7 @@ def measure(bench: Bench, entry: OpenEntry, training: Training, ids_BT: torch.Te
         entry.figures |= {**_times(name, sides), **_memory(name, sides)}
 
 
-def compared(training: Training, ids_BT: torch.Tensor, most: float) -> Figures:
+def compared(training: Training, ids_BT: TokenIds, most: float) -> Figures:
     """Return the losses of both sides, and how far their gradients are apart.
 
     Of each weight: the norm of the difference over the norm of the gradient without checkpointing. Raises ValueError
@@ -95,9 +96,7 @@ def compared(training: Training, ids_BT: torch.Tensor, most: float) -> Figures:
 
 def tolerance(dtype: str) -> float:
     """Return the largest relative difference of two gradients that are the same: half of the dtype's digits."""
-    import torch
-
-    return math.sqrt(float(torch.finfo(getattr(torch, dtype)).eps))
+    return math.sqrt(_EPSILON[dtype])
 
 
 def _apart(plain: torch.Tensor, other: torch.Tensor) -> float:

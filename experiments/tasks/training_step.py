@@ -147,14 +147,12 @@ class TrainingStep(Task[TrainingStepConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: TrainingStepConfig, point: str) -> None:
-        import torch
-
         from runtime_matrix.experiments.tasks.training_pairs import measure
 
         tokens = int(point.rpartition("-t")[2])
         bench.require_rows(config.batch)
         entry.parameters = {"batch": config.batch, "tokens": tokens, "rounds": config.rounds}
-        ids_BT = torch.tensor(bench.random_prompts(config.batch, tokens))
+        ids_BT = bench.random_prompts(config.batch, tokens)
         try:
             with bench.require_steps().training() as training:
                 measure(bench, entry, training, ids_BT, config.rounds)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from runtime_matrix.runtimes.base import ModelSource, Placement, Unsupported, Weights
+from runtime_matrix.runtimes.training import TokenIds
 
 _SEED = 0  # of dropout: both sides of a comparison leave out the same activations
 
@@ -71,19 +72,19 @@ class TorchTraining:
         if getattr(module, "_require_grads_hooks", None):
             module.disable_input_require_grads()
 
-    def step(self, ids_BT: torch.Tensor) -> float:
+    def step(self, ids_BT: TokenIds) -> float:
         """Replace the gradients by those of a forward and a backward pass; return the loss."""
         self.drop_gradients()
         loss = self._loss(ids_BT, training=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return self._idle(loss)
 
-    def forward(self, ids_BT: torch.Tensor) -> float:
+    def forward(self, ids_BT: TokenIds) -> float:
         """Run the forward pass of a training step alone; return the loss."""
         return self._idle(self._loss(ids_BT, training=True))
 
     @torch.inference_mode()
-    def infer(self, ids_BT: torch.Tensor) -> float:
+    def infer(self, ids_BT: TokenIds) -> float:
         """Run a forward pass in inference mode; return the loss."""
         return self._idle(self._loss(ids_BT, training=False))
 
@@ -96,13 +97,13 @@ class TorchTraining:
         """Free the gradients."""
         self._module.zero_grad(set_to_none=True)
 
-    def _loss(self, ids_BT: torch.Tensor, training: bool) -> torch.Tensor:
+    def _loss(self, ids_BT: TokenIds, training: bool) -> torch.Tensor:
         if self._module.training != training:
             self._module.train(training)
-        ids_BT = ids_BT.to(self._device)
+        on_device_BT = torch.as_tensor(ids_BT, device=self._device)
         with torch.random.fork_rng(devices=[self._device] if self._device == "cuda" else []):
             torch.manual_seed(_SEED)
-            loss: torch.Tensor = self._module(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
+            loss: torch.Tensor = self._module(input_ids=on_device_BT, labels=on_device_BT, use_cache=False).loss
         return loss
 
     def _idle(self, loss: torch.Tensor) -> float:
