@@ -84,7 +84,7 @@ def compared(training: Training, ids_BT: TokenIds, most: float) -> Figures:
         raise ValueError(
             f"gradient checkpointing changes the gradient of {furthest} by {differences[furthest]:.1e} of its norm"
         )
-    _check_losses("step", *losses, most)
+    _check_losses("step", losses[0], losses[1], most)
     return {
         "loss": losses[0],
         "checkpointed_loss": losses[1],
