@@ -13,6 +13,7 @@ from runtime_matrix.experiments.config.validate import least
 from runtime_matrix.experiments.records.metric import NOT_INTERLEAVED, Metric, figure, hidden, number, with_interval
 from runtime_matrix.experiments.tasks.bench import Bench, OpenEntry
 from runtime_matrix.experiments.tasks.task import Task
+from runtime_matrix.experiments.tasks.training_pairs import measure
 from runtime_matrix.runtimes.base import Unsupported
 
 _MIB, _MS = 2**-20, 1000
@@ -147,8 +148,6 @@ class TrainingStep(Task[TrainingStepConfig]):
 
     @override
     def run(self, bench: Bench, entry: OpenEntry, config: TrainingStepConfig, point: str) -> None:
-        from runtime_matrix.experiments.tasks.training_pairs import measure
-
         tokens = int(point.rpartition("-t")[2])
         bench.require_rows(config.batch)
         entry.parameters = {"batch": config.batch, "tokens": tokens, "rounds": config.rounds}

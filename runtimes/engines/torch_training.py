@@ -76,7 +76,7 @@ class TorchTraining:
         """Replace the gradients by those of a forward and a backward pass; return the loss."""
         self.drop_gradients()
         loss = self._loss(ids_BT, training=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return self._idle(loss)
 
     def forward(self, ids_BT: TokenIds) -> float:
