@@ -5,7 +5,6 @@ None without /proc. Memory that processes share (libraries, pages since a fork) 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -74,12 +73,6 @@ def mapped_file_bytes() -> int:
 def available_bytes() -> int | None:
     """Return the memory that the system can provide without swapping."""
     return _field(Path("/proc/meminfo"), "MemAvailable")
-
-
-def return_free_memory() -> None:
-    """Return what the C library keeps of freed memory to the system, where it can; else memory seems in use."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Sampler:

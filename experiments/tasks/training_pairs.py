@@ -15,10 +15,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from runtime_matrix.experiments.measurement.freed_memory import returned_at_once
-from runtime_matrix.experiments.measurement.memory import return_free_memory
 from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.statistics.paired import mean_interval
 from runtime_matrix.experiments.tasks.bench import Bench, Figures, OpenEntry
+from runtime_matrix.runtimes.heap import return_freed
 from runtime_matrix.runtimes.training import TokenIds, Training
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _prepare(training: Training, side: bool) -> None:
 
 
 def _measure_memory(bench: Bench, work: Callable[[], float], side: _Side, name: str) -> None:
-    return_free_memory()
+    return_freed()
     with returned_at_once(), bench.peak_memory(f"training {name}") as peak:
         side.loss = work()
     found = peak.device_bytes if peak.device_bytes is not None else peak.host_bytes

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from runtime_matrix.experiments.measurement.memory import return_free_memory
 from runtime_matrix.experiments.measurement.processes import tree_cpu_s
 from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.switches import CLOCKS, MEMORY
 from runtime_matrix.experiments.statistics.paired import mean_interval
 from runtime_matrix.experiments.tasks.bench import PhasePeak
+from runtime_matrix.runtimes.heap import return_freed
 
 Clock = Callable[[], float]
 Figures = dict[str, float | None]
@@ -91,7 +91,7 @@ def measure(switch: Switch, pairs: int, clocks: Mapping[str, Clock] = _CLOCKS, p
         order = [(switch.on, result.on_s), (switch.off, result.off_s)]
         for work, seconds in order if pair % 2 == 0 else reversed(order):
             if peak is not None:
-                return_free_memory()  # what the other side has freed is not this side's
+                return_freed()  # what the other side has freed is not this side's
             with peak() if peak is not None else nullcontext() as peaks:
                 start = {name: clock() for name, clock in clocks.items()}
                 work()

@@ -1,4 +1,4 @@
-"""The models on which estimates of memory are tuned and judged: seeded random weights in eight shapes."""
+"""The models on which estimates of memory are tuned and judged: seeded random weights in nine shapes."""
 
 from __future__ import annotations
 
@@ -59,10 +59,11 @@ class RandomModel:
 MODELS = (
     RandomModel("deep", "llama", "bfloat16", 12, 640, 1728, 10, 5, 12000, False, is_judged=True),
     RandomModel("narrow", "llama", "float32", 8, 512, 1408, 8, 4, 8192, False, is_judged=False),
-    RandomModel("grouped", "llama", "float32", 12, 896, 2432, 14, 2, 20000, True, is_judged=True),
+    RandomModel("grouped", "llama", "float32", 12, 896, 2432, 14, 2, 20000, True, is_judged=False),
     RandomModel("long_rows", "llama", "bfloat16", 10, 768, 2048, 12, 12, 32000, True, is_judged=False),
     RandomModel("words", "qwen2", "bfloat16", 6, 512, 1536, 8, 8, 50304, True, is_judged=True),
     RandomModel("many_words", "qwen2", "bfloat16", 4, 384, 1024, 6, 2, 65536, False, is_judged=False),
     RandomModel("large", "llama", "bfloat16", 12, 768, 3072, 12, 3, 24000, False, is_judged=True),
     RandomModel("wide", "llama", "float32", 6, 1024, 2816, 16, 4, 16384, True, is_judged=False),
+    RandomModel("square", "llama", "float32", 9, 832, 2304, 13, 13, 24000, False, is_judged=True),
 )

@@ -14,7 +14,7 @@ from runtime_matrix.experiments.analysis.columns import SCORES, is_alarm
 from runtime_matrix.experiments.analysis.ranking import PEAK, Bounds, bounds
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.records.comparison import Launch, Result
-from runtime_matrix.experiments.records.ratios import Clock, interval_of, log_ratios, seconds
+from runtime_matrix.experiments.records.ratios import Clock, SideName, interval_of, log_ratios, seconds
 from runtime_matrix.experiments.reports.reading import read
 from runtime_matrix.experiments.searching.observed import GOAL_PHASES, LEVEL, Trial, gains_of, row_of
 from runtime_matrix.experiments.searching.policy import Seen
@@ -60,7 +60,7 @@ class GridCell:
 
     def ttft_s(self, launches: Sequence[Launch]) -> Bounds | None:
         """Return the seconds to the first token."""
-        side = "reference" if self.is_reference else "candidate"
+        side: SideName = "reference" if self.is_reference else "candidate"
         interval = interval_of(seconds(launches, "prefill", side), LEVEL)
         return None if interval is None else (interval.low, interval.estimate, interval.high)
 

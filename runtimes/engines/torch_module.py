@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runtime_matrix.runtimes import heap
 from runtime_matrix.runtimes.base import (
     Adapter,
     Hardware,
@@ -162,6 +163,8 @@ class TorchLoader:
         if self.placement is not None:
             with phase("place"):
                 module = (plan or self.placement).place(module, hw)
+        if self.weights.form == "packed":
+            heap.return_freed()  # the dense matrices, of which small ones would stay: up to half of the weights
         attention.use_kernel(module, name)
         config = module.config.get_text_config()
         weight_bytes = full.weight_bytes(module)

@@ -15,9 +15,8 @@ from runtime_matrix.runtimes.weights import full
 from runtime_matrix.runtimes.weights.packages import require
 from runtime_matrix.runtimes.weights.schemes import check_scheme
 
-# As measured: the share of the dense weights' memory that is not given back; the activations beside packed products,
-# relative to dense ones; and buffers.
-_KEPT, _ACTIVATIONS, _OWN_BYTES = {"nf4": 0.35, "int8": 0.8}, {"nf4": 1.5, "int8": 1.9}, 20 * 2**20
+# As measured: the activations beside packed products, relative to dense ones; and buffers.
+_ACTIVATIONS, _OWN_BYTES = {"nf4": 1.5, "int8": 4.2}, 20 * 2**20
 SCHEMES = ("nf4", "int8")
 _BLOCK = 64  # weights that share a scale
 _SCALES = 256  # scales that share a scale: `compress_statistics` of bitsandbytes
@@ -64,7 +63,7 @@ class BitsAndBytes:
     def footprint(self, sizes: ModelSizes, dtype: str) -> WeightFootprint:
         """Return what `load` takes."""
         packed = self._packed_bytes(sizes.linear, 1)
-        weights = full.packed_footprint(sizes, dtype, [(sizes.linear, sizes.largest)], packed, _KEPT[self._scheme])
+        weights = full.packed_footprint(sizes, dtype, sizes.linear, packed)
         return replace(weights, forward_bytes=_OWN_BYTES, activations_ratio=_ACTIVATIONS[self._scheme])
 
     def outline(self, module: Any, dense_parts: Sequence[str]) -> None:

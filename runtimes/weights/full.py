@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +22,6 @@ from runtime_matrix.runtimes.windows import Windows
 _DRAWN_FORM = 2  # version of the random weights in the artifact key; increase it when `_drawn` changes them
 _ROWS_AT_ONCE = 4096  # matrix rows drawn at once, in float32
 _KEPT_PARAMETERS = 100_000_000  # smaller models are not cached: drawing them takes about a second
-# Larger blocks are mapped, so that freeing them gives their memory back: M_MMAP_THRESHOLD in mallopt(3), its maximum.
-_MAPPED_BYTES = 32 * 2**20
 HALF_DTYPES = ("float16", "bfloat16")
 _HALF_METHODS = ("gptq", "awq")  # methods whose GPU kernels support only 16-bit dtypes
 
@@ -113,20 +111,13 @@ def dense_footprint(sizes: ModelSizes, dtype: str) -> WeightFootprint:
     return WeightFootprint(held_bytes=held, load_bytes=held + read)
 
 
-def packed_footprint(
-    sizes: ModelSizes, dtype: str, packed: Sequence[tuple[int, int]], packed_bytes: float, kept_ratio: float
-) -> WeightFootprint:
-    """Return what a module takes of which some weights are packed into so many bytes after it was loaded.
+def packed_footprint(sizes: ModelSizes, dtype: str, packed: int, packed_bytes: float) -> WeightFootprint:
+    """Return what a module takes of which `packed` weights are packed into so many bytes after it was loaded.
 
-    `packed` has the number of weights of each kind and of the largest matrix of that kind. If the other weights have
-    the file's dtype, they keep it mapped: the pages of packed weights stay. Else packed weights are given back, but
-    of small matrices the share `kept_ratio` is not, because the C library keeps what lies between pieces in use.
+    If the other weights have the file's dtype, they keep it mapped: the pages of packed weights stay.
     """
-    dense, size = dense_footprint(sizes, dtype), ELEMENT_BYTES[dtype]
-    left = dense.held_bytes
-    if sizes.stored_dtype != dtype:
-        left -= sum(size * count for count, _ in packed)
-        left += sum(kept_ratio * size * count for count, largest in packed if size * largest < _MAPPED_BYTES)
+    dense = dense_footprint(sizes, dtype)
+    left = dense.held_bytes if sizes.stored_dtype == dtype else dense.held_bytes - ELEMENT_BYTES[dtype] * packed
     return WeightFootprint(left + packed_bytes, max(dense.load_bytes, left + packed_bytes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from runtime_matrix.runtimes import artifacts
+from runtime_matrix.runtimes import artifacts, heap
 from runtime_matrix.runtimes.base import Hardware, LoadRequest, ModelSource
 from runtime_matrix.runtimes.engines.eager import Eager
 from runtime_matrix.runtimes.engines.fake import Fake
 from runtime_matrix.runtimes.engines.slots import SlotCache
+from runtime_matrix.runtimes.engines.torch_module import TorchLoader
 from runtime_matrix.runtimes.footprint import Load, ModelSizes, WeightFootprint, sizes_of
 from runtime_matrix.runtimes.placements.offload import Offload
 from runtime_matrix.runtimes.weights import full
@@ -111,10 +113,17 @@ def test_packed_weights_leave_the_mapped_file_where_others_keep_it() -> None:
     assert mapped is not None
     assert cast is not None
     packed = sizes().linear + sizes().head
-    kept = mapped.held_bytes - sizes().dense_bytes("float32") - packed  # copies that quantization made and freed
-    assert 0 < kept < 4 * sizes().linear
-    assert cast.held_bytes == pytest.approx(mapped.held_bytes - kept - 0.2 * 4 * packed)
+    assert mapped.held_bytes == sizes().dense_bytes("float32") + packed
+    assert cast.held_bytes == mapped.held_bytes - 4 * packed
     assert TorchAo("int4").footprint(sizes(), "float32") is None  # not predictable
+
+
+def test_packed_weights_alone_give_freed_memory_back(monkeypatch: pytest.MonkeyPatch, hw: Hardware) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(heap, "return_freed", lambda: calls.append("returned"))
+    for weights, expected in ((full.Full(), 0), (TorchAo("int8"), 1)):
+        TorchLoader("float32", "sdpa", weights).load(MODEL, hw, lambda name: nullcontext())
+        assert len(calls) == expected
 
 
 def test_a_quantized_gguf_file_has_the_declared_size(hw: Hardware) -> None:

@@ -240,10 +240,11 @@ def test_other_layers_are_kept(config: dict[str, Any]) -> None:
 def test_windows_that_transformers_does_not_compute_are_none_or_refused() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = SIZES | {"num_hidden_layers": 2}
+    sizes: dict[str, Any] = SIZES | {"num_hidden_layers": 2, "sliding_window": 4}
+    typed_layers: dict[str, Any] = {"layer_types": ["sliding_attention"] * 2}
     with torch.device("meta"):
-        ignored = LlamaForCausalLM(LlamaConfig(**sizes, sliding_window=4))
-        typed = LlamaForCausalLM(LlamaConfig(**sizes, layer_types=["sliding_attention"] * 2, sliding_window=4))
+        ignored = LlamaForCausalLM(LlamaConfig(**sizes))
+        typed = LlamaForCausalLM(LlamaConfig(**sizes, **typed_layers))
     assert Windows.of(ignored) == Windows()
     with pytest.raises(Unsupported, match=r"^transformers computes the sliding_attention of a llama in a way of its "):
         Windows.of(typed)

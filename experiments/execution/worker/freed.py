@@ -6,8 +6,9 @@ import gc
 
 from runtime_matrix.experiments.execution.worker import device
 from runtime_matrix.experiments.execution.worker.bench import CellBench
-from runtime_matrix.experiments.measurement.memory import return_free_memory, tree_resident_bytes
+from runtime_matrix.experiments.measurement.memory import tree_resident_bytes
 from runtime_matrix.experiments.records.schema import Freed
+from runtime_matrix.runtimes.heap import return_freed
 
 
 class FreedMemory:
@@ -16,7 +17,7 @@ class FreedMemory:
     def __init__(self, bench: CellBench):
         self._is_remote, self._device, self._used = bench.engine.is_remote, bench.device, bench.used_bytes
         gc.collect()  # what the benchmarks left is not the runtime's
-        return_free_memory()
+        return_freed()
         device.give_back_free(self._device)
         self._host_bytes = tree_resident_bytes()
         self._device_bytes = self._used() if self._used is not None else None
@@ -26,7 +27,7 @@ class FreedMemory:
         if self._is_remote:
             return None
         gc.collect()
-        return_free_memory()
+        return_freed()
         device.give_back_free(self._device)
         host, on_device = tree_resident_bytes(), self._used() if self._used is not None else None
         return Freed(

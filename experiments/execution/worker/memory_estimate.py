@@ -16,7 +16,7 @@ from runtime_matrix.runtimes.base import Engine, Hardware, ModelSource
 from runtime_matrix.runtimes.footprint import Load, ModelSizes, sizes_of
 from runtime_matrix.runtimes.weights import full
 
-SPREAD = 0.18  # half of an interval's width, as a share of its middle
+SPREAD = 0.2  # half of an interval's width, as a share of its middle
 VALIDATED_BYTES = 100e6  # weights in float32; of smaller models, buffers of libraries are most of the peak
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # by the name in safetensors files
 
