@@ -29,7 +29,14 @@ from runtime_matrix.experiments.gates.request import prepare_words
 from runtime_matrix.experiments.judges import server
 from runtime_matrix.experiments.report import main as report
 from runtime_matrix.experiments.searching.request import read_request, space_of
-from runtime_matrix.experiments.validation import audit_proof, false_timeouts, search_replay, serving_overhead
+from runtime_matrix.experiments.validation import (
+    audit_proof,
+    false_timeouts,
+    memory_estimates,
+    search_replay,
+    serving_overhead,
+)
+from runtime_matrix.experiments.validation.memory_models import RandomModel
 from runtime_matrix.experiments.validation.simulation import main as simulation
 from tests.conftest import ROOT
 from tests.documentation import commands
@@ -71,6 +78,7 @@ TESTED = (
     "reproduce",
     "validation.simulation",
     "validation.search_replay",
+    "validation.memory_estimates",
     "validation.audit_proof",
     "validation.false_timeouts",
     "validation.serving_overhead",
@@ -205,6 +213,10 @@ def test_a_search_has_a_space(command: str, tmp_path: Path, monkeypatch: pytest.
         *(
             (serving_overhead.main, serving_overhead, "_server", command)
             for command in commands("python -m experiments.validation.serving_overhead ")
+        ),
+        *(
+            (memory_estimates.main, RandomModel, "write", command)
+            for command in commands("python -m experiments.validation.memory_estimates ")
         ),
         *(
             (audit_proof.main, audit_proof, "AuditProof", command)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime_matrix.runtimes.base import ModelSource, Unsupported
-from runtime_matrix.runtimes.gguf_header import is_gguf, read_header
+from runtime_matrix.runtimes.gguf_header import GgufError, is_gguf, read_header
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def check_model(model: ModelSource, kv_dtype: str) -> None:
     """Raise Unsupported if a head of the model is no whole number of blocks. Loads nothing."""
-    kind, shape = KV_TYPES[kv_dtype], shape_of(model)
-    if shape is None or not kind.is_quantized:
+    kind = KV_TYPES[kv_dtype]
+    shape = shape_of(model) if kind.is_quantized else None
+    if shape is None:
         return
     width = next((width for width in (shape.key_width, shape.value_width) if width % kind.block), None)
     if width is not None:
@@ -82,11 +83,17 @@ def bytes_per_token(model: ModelSource, kv_dtype: str) -> int | None:
 
 
 def shape_of(model: ModelSource) -> KvShape | None:
-    """Return the shape of a token's keys and values, from a GGUF file's header or a transformers configuration."""
+    """Return the shape of a token's keys and values, from a GGUF file's header or a transformers configuration.
+
+    None if it is not stated, or if the file cannot be read: then the engine says what is wrong with it.
+    """
     from runtime_matrix.runtimes.weights.gguf_file import stored_config
 
     if model.folder is not None and is_gguf(model.folder):
-        header = read_header(model.folder)
+        try:
+            header = read_header(model.folder)
+        except GgufError:
+            return None
         stated: dict[str, Any] = {key: header.of_architecture(name) for key, name in _HEADER_KEYS.items()}
     else:
         config = stored_config(model)

@@ -138,8 +138,8 @@ def test_exit_code_3_if_nothing_could_be_measured(run: Run) -> None:
     done = run("hw=a100", *QUICK)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "hw=a100 needs 1 CUDA device named A100 with 80 GB; found no CUDA device" in done.stdout
-    words = "runtime.dtype=bfloat16 runtime/weights=full benchmark.latency.batch=16"  # of the profile
-    assert f"hw=a100 recommends {words}\n" in done.stderr
+    words = "runtime.dtype=bfloat16 runtime/weights=full batch_size=16"  # of the profile
+    assert f"hw=a100 recommends {words}; hw.apply=true applies it\n" in done.stderr
 
 
 def test_a_resumed_sweep_measures_no_cell_twice(run: Run, tmp_path: Path) -> None:

@@ -115,8 +115,10 @@ def test_heads_of_any_width_have_floats() -> None:
     assert llamacpp_kv.bytes_per_token(ModelSource("other", architecture={"model_type": "x"}), "float16") is None
 
 
-def test_the_shape_of_a_gguf_file_is_that_of_the_model(runs: dict[str, Run], artifacts: Path) -> None:
-    (file, *_) = artifacts.rglob("model.gguf")
+def test_the_shape_of_a_gguf_file_is_that_of_the_model(runs: dict[str, Run], tmp_path: Path) -> None:
+    with LlamaCpp() as runtime:
+        runtime.load(MODEL, Hardware("cpu", 1, tmp_path), lambda name: nullcontext())
+    (file,) = tmp_path.rglob("model.gguf")
     assert llamacpp_kv.shape_of(ModelSource("file", file)) == llamacpp_kv.shape_of(MODEL)
 
 

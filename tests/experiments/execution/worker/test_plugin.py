@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runtime_matrix.experiments.config.schema import GenerationConfig
 from runtime_matrix.experiments.execution.worker.bench import CellBench, LoadedRuntime
 from runtime_matrix.experiments.execution.worker.plugin import ENTRY, CellPlugin
 from runtime_matrix.experiments.records.journal import read_journal
@@ -59,7 +60,8 @@ def test_a_batch_larger_than_the_runtime_s_is_skipped_with_the_reason(tmp_path: 
 def test_the_first_call_of_a_shape_is_run_once(tmp_path: Path) -> None:
     runtime = Fake(vocabulary=16, max_length=32)
     traits = runtime.load(ModelSource("fake"), Hardware("cpu", 1), lambda name: nullcontext())
-    bench = bench_of(None, runtime, traits, tmp_path)
+    cell: Any = SimpleNamespace(config=SimpleNamespace(generation=GenerationConfig()))
+    bench = bench_of(cell, runtime, traits, tmp_path)
     first = bench.first_call([[3, 4], [3, 4]], 3)
     assert bench.first_call([[5, 6], [5, 6]], 3) is first
     assert bench.first_call([[3, 4]], 3) is not first  # another shape compiles anew
