@@ -169,6 +169,7 @@ def _row(result: Result, level: float = 1 - _ERROR, missing_cells: int | None = 
         judge_note=_notes(entries, "judge_note"),
         answers_note=_notes(entries, "unscored"),
         shards_note=shards_note(record),
+        second_try_note=_second_try_note(record),
         expected_note=expected_note(record, figures),
         audit=audited.verdict if record.status == "ok" else None,
         audit_note=audited.note if record.status == "ok" else None,
@@ -205,6 +206,12 @@ def _facts(record: Record) -> Row:
         commit=record.environment.commit,
         dtype_note=record.load.dtype_note if record.load else None,
     )
+
+
+def _second_try_note(record: Record) -> str | None:
+    if record.second_try is None:
+        return None
+    return f"a second try, because the first ran out of memory: {record.second_try.halved}"
 
 
 def _load_figures(load: Load | None) -> Figures:

@@ -15,6 +15,7 @@ from runtime_matrix.experiments.config.adapters import NONE as NO_ADAPTER
 from runtime_matrix.experiments.config.errors import UserError, did_you_mean
 from runtime_matrix.experiments.config.plain_json import JsonObject
 from runtime_matrix.experiments.config.targets import NO_OPTIONS, load_class, module_of
+from runtime_matrix.experiments.launchers.registry import LOCAL
 from runtime_matrix.experiments.records.code import constructor_options, declared_texts
 from runtime_matrix.experiments.tasks.registry import benchmarks
 from runtime_matrix.experiments.tasks.task import QualityTask
@@ -154,6 +155,8 @@ def _check_ignored(config: CellConfig) -> None:
         for name in ("tokenizer", "reference"):
             if getattr(model, name) is not None:
                 raise UserError(f"model.{name} would be ignored: it belongs to model=local model.path=FILE.gguf")
+    if config.retry != "none" and config.launcher.name != LOCAL:
+        raise UserError(f"retry={config.retry} would be ignored: it needs launcher={LOCAL}")
     if config.adapter == NO_ADAPTER and config.merge_adapter is not None:
         raise UserError(f"merge_adapter={str(config.merge_adapter).lower()} would be ignored: add adapter=DIR")
     if config.adapter != NO_ADAPTER and model.reference is not None:

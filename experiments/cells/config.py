@@ -125,3 +125,4 @@ class CellConfig:
     launch: str = among("fork", "exec")
     progress: bool = outside_identity()
     fit: str = among("warn", "refuse", "ignore", identity=False, default="warn")
+    retry: str = among("none", "halve", identity=False, default="none")

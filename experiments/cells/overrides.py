@@ -44,6 +44,8 @@ def cells(given: Arguments, against: str, command: str, extra: Sequence[str] = (
         show([compose(job) for job in jobs], is_resolved=True)
         raise SystemExit(0)
     candidates = [plan(compose(job), command) for job in jobs]
+    if any(cell.config.retry != "none" for cell in candidates):
+        raise UserError("retry=halve is for sweeps, python -m experiments.run: here both sides do the same work")
     # What a profile recommends for the runtime is applied to the candidates alone; the rest, to both sides.
     words = [*(word for word in jobs[0] if not word.startswith("hw.apply=")), *candidates[0].config.hw.applied]
     shared = [word for word in words if not word.startswith(_RUNTIME_PREFIXES)]

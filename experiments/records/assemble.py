@@ -20,6 +20,7 @@ from runtime_matrix.experiments.records.schema import (
     Overlap,
     Record,
     Replay,
+    SecondTry,
     Status,
     typed,
 )
@@ -63,6 +64,7 @@ def assemble(
         "freed": parts.last(Freed, "freed"),
         "memory_estimate": parts.last(MemoryEstimate, "memory_estimate"),
         "shards": parts.last(Sharding, "shards"),
+        "second_try": parts.last(SecondTry, "second_try"),
         "failures": parts.all(Failure, "failed", "no_reference"),
     }
     if parts.problem is not None and status == "ok":

@@ -89,6 +89,9 @@ class Row(Struct, frozen=True, kw_only=True):
     shards_note: Annotated[
         str | None, Meta(description="Whether shards were interrupted, ran on different machines, or lacked responses.")
     ] = None
+    second_try_note: Annotated[
+        str | None, Meta(description="What was halved after a first try of the cell ran out of memory.")
+    ] = None
     expected_note: Annotated[
         str | None, Meta(description="What a document expects on the hardware profile, and what was measured there.")
     ] = None

@@ -157,6 +157,7 @@ class Load(Struct, frozen=True, kw_only=True):
     build_phases: list[str] | None = None  # phases whose results later starts find in the cache; None as for `held`
     dtype_note: str | None = None
     caches_prompts: bool = False
+    batch_tokens: int | None = None  # rows × padded length of a batch of scoring, as the runtime prefers
     takes_whole_requests: bool = False  # the engine gives no logits, so that the agreement check does not apply
     notes: list[str] = []
 
@@ -246,6 +247,13 @@ class Fit(Struct, frozen=True, kw_only=True):
     free_bytes: int
     margin: float
     was_capped: bool  # larger batches would not be faster, although memory allows them
+
+
+class SecondTry(Struct, frozen=True, kw_only=True):
+    """Why a cell was measured again: the same one, with larger batches, ran out of memory."""
+
+    first: str  # the record_id of the first try
+    halved: str  # the options that were halved, as in `batch_size=4 instead of 8`
 
 
 class MemoryEstimate(Struct, frozen=True, kw_only=True):
@@ -357,6 +365,7 @@ class Record(CellIdentity, frozen=True, kw_only=True):
     freed: Freed | None = None
     failures: list[Failure] = []
     shards: Sharding | None = None  # None: nothing was sharded
+    second_try: SecondTry | None = None  # None: the first try
     memory_estimate: MemoryEstimate | None = (
         None  # None: the runtime, its weights or its placement declare no footprint
     )

@@ -94,7 +94,7 @@ def _remarks(row: Row) -> list[str]:
     """Return the notes that qualify the figures of a row."""
     notes = (
         *(row.dtype_note, row.peak_note, row.sandbox_note, row.cache_note),
-        *(row.judge_note, row.answers_note, row.shards_note, row.expected_note),
+        *(row.judge_note, row.answers_note, row.shards_note, row.second_try_note, row.expected_note),
     )
     return [text for note in notes if note for text in note.split("; ") if text]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.halving import as_run
 from runtime_matrix.experiments.execution.progress import Deadline
 from runtime_matrix.experiments.records.comparison import Launch
 from runtime_matrix.experiments.records.schema import Record
@@ -37,7 +38,7 @@ class FirstLook:
 
     def record(self, record: Record, deadline: Deadline, tick: Tick) -> None:
         """Add the record of the next cell, and compare if it completes the first pair."""
-        cell = self._cells[len(self._measured)]
+        cell = as_run(self._cells[len(self._measured)], record)
         self._measured.append((cell, record))
         is_last = len(self._measured) == len(self._cells)
         pair = None if self._is_over or is_last or deadline.is_over() else self._pair(record)

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime_matrix.experiments.cells.cell import Cell, baselines
+from runtime_matrix.experiments.cells.halving import halved
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
 from runtime_matrix.experiments.execution.supervisor import Children
@@ -22,6 +23,7 @@ from runtime_matrix.experiments.records.environment import environment
 from runtime_matrix.experiments.records.schema import (
     Environment,
     Record,
+    SecondTry,
     Sweep,
 )
 from runtime_matrix.experiments.records.store import check_writable
@@ -37,6 +39,8 @@ def measure_cells(
     deadline: Deadline | None = None,
 ) -> list[Record]:
     """Measure each cell alone and return one record per cell; with `resume`, matching earlier records are returned.
+
+    With `retry=halve`, the record of a cell that ran out of memory is that of its second try: see `halving.as_run`.
 
     No cell is started after the deadline, so there may be fewer records than cells. UserError for an unwritable folder,
     for a launcher other than `local`, and for devices that this machine does not have.
@@ -60,32 +64,55 @@ def measure_cells(
     records: list[Record] = []
     references = baselines(cells)
     last_s = 0.0  # duration of the last cell
+
+    def measured(cell: Cell, index: int, second_try: SecondTry | None = None) -> tuple[Record, bool] | None:
+        """Return the cell's record and whether it is an earlier one; None if the deadline has passed."""
+        cell_environment = _with_versions(machine, cell)
+        is_reference = index in references
+        earlier = take(recorded, cell, cell_environment)
+        if earlier is not None:
+            return replace(earlier, is_reference=is_reference, second_try=second_try), True
+        if deadline is not None and deadline.is_over(last_s):
+            return None
+        place = Sweep(id=sweep, cells=len(cells), index=index)
+        record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
+        identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, place)
+        children.expect(cells[index + 1] if index + 1 < len(cells) else None)
+        record = measure_cell(
+            *(cell, results / record_id, identity, children, progress, peaks),
+            compute_shards=partial(compute_shards, cell, children, progress),
+            second_try=second_try,
+        )
+        return record, False
+
     with closing(children):
         for index, cell in enumerate(cells):
-            cell_environment = _with_versions(machine, cell)
-            earlier = take(recorded, cell, cell_environment)
-            if earlier is None and deadline is not None and deadline.is_over(last_s):
-                break
             start = time.monotonic()
             progress.start(cell.label)
-            is_reference = index in references
-            if earlier is not None:
-                record = replace(earlier, is_reference=is_reference)
-            else:
-                place = Sweep(id=sweep, cells=len(cells), index=index)
-                record_id = f"{run_id}-{index:02d}-{cell.label}-{cell.config_hash[:6]}"
-                identity = identity_of_cell(cell, run_id, record_id, cell_environment, is_reference, place)
-                children.expect(cells[index + 1] if index + 1 < len(cells) else None)
-                record = measure_cell(
-                    *(cell, results / record_id, identity, children, progress, peaks),
-                    compute_shards=partial(compute_shards, cell, children, progress),
-                )
+            found = measured(cell, index)
+            if found is not None and (again := _second_try(cell, found[0], progress)) is not None:
+                found = measured(again[0], index, again[1])
+            if found is None:
+                break
+            record, was_resumed = found
             records.append(record)
-            if earlier is None and record.status == "ok":
+            if not was_resumed and record.status == "ok":
                 last_s = time.monotonic() - start
-            progress.finish(record.status, record.reason, was_resumed=earlier is not None)
+            progress.finish(record.status, record.reason, was_resumed=was_resumed)
             on_record(record)
     return records
+
+
+def _second_try(cell: Cell, record: Record, progress: Progress) -> tuple[Cell, SecondTry] | None:
+    """Return the cell with half the batches, after it ran out of memory, if that is wanted and possible."""
+    if record.status != "out_of_memory" or cell.config.retry != "halve":
+        return None
+    smaller = halved(cell, record.load.batch_tokens if record.load is not None else None)
+    if smaller is None:
+        progress.note(f"{cell.label}: out of memory, and no batch can be halved")
+        return None
+    progress.note(f"{cell.label}: out of memory; a second try with {smaller[1]}")
+    return smaller[0], SecondTry(first=record.record_id, halved=smaller[1])
 
 
 def _with_versions(machine: Environment, cell: Cell) -> Environment:

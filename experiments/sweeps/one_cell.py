@@ -31,6 +31,7 @@ from runtime_matrix.experiments.records.schema import (
     ModelIdentity,
     Record,
     RuntimeIdentity,
+    SecondTry,
     Site,
     Status,
     Sweep,
@@ -83,6 +84,7 @@ def measure_cell(
     progress: Progress,
     peaks: HardwarePeaks,
     compute_shards: Callable[[], object] = lambda: None,
+    second_try: SecondTry | None = None,
 ) -> Record:
     """Measure a cell in `folder`, which is created, and return the record that was written; it names any failure.
 
@@ -96,6 +98,8 @@ def measure_cell(
     with running(folder):
         try:
             journal.write("cell", cell=identity)
+            if second_try is not None:
+                journal.write("second_try", second_try)
             outcome = _timed("check", cell, folder, children, progress.on_message)
             if outcome.status == "ok":
                 outcome = _fitting(cell, read_journal(folder / "journal.jsonl"), progress) or outcome

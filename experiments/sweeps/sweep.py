@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime_matrix.experiments.analysis.matrix import rows
 from runtime_matrix.experiments.cells.cell import Cell
+from runtime_matrix.experiments.cells.halving import as_run
 from runtime_matrix.experiments.config.errors import UserError
 from runtime_matrix.experiments.config.program import command_line
 from runtime_matrix.experiments.execution.progress import Deadline, Progress
@@ -81,7 +82,8 @@ def _measure_here(
         look.record(record, deadline, progress.tick)
 
     records = measure_cells(cells, progress, on_each, deadline)
-    measured = cells[: len(records)]
+    # A deadline leaves some out.
+    measured = [as_run(cell, record) for cell, record in zip(cells, records, strict=False)]
     return records, compare_with_reference(measured, records, results, progress.note, deadline, progress.tick)
 
 

@@ -65,7 +65,8 @@ class Fake(Runtime):
 
     `load_s` is the duration of loading, `token_s` that of each new token of the longest row, both in seconds. `work` is
     a number of matrix products per forward, which use processor time. `fault`, one of `FAULTS`, occurs in the first
-    forward (`unsupported`: in `load`; `not_finite`: all logits become NaN). Raises Unsupported for an unknown fault.
+    forward (`unsupported`: in `load`; `not_finite`: all logits become NaN) of more rows than `fault_rows`. Raises
+    Unsupported for an unknown fault.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class Fake(Runtime):
         token_s: float = 0.0,
         work: int = 0,
         fault: str = "none",
+        fault_rows: int = 0,
     ):
         if fault not in FAULTS:
             raise Unsupported(f"runtime.engine.fault={fault} is unknown: use {', '.join(FAULTS)}")
         self._vocabulary, self._max_length = vocabulary, max_length
         self._load_s, self._token_s, self._fault = load_s, token_s, fault
-        self._work = work
+        self._work, self._fault_rows = work, fault_rows
 
     @override
     def load(
@@ -116,7 +118,8 @@ class Fake(Runtime):
         contexts: Sequence[range] = (),
     ) -> Outputs:
         check_outputs(outputs, self._traits)
-        _cause(self._fault)
+        if len(lengths) > self._fault_rows:
+            _cause(self._fault)
         time.sleep(self._token_s * max(lengths))
         for _ in range(self._work):
             torch.mm(_MATRIX, _MATRIX)

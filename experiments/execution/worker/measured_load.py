@@ -121,6 +121,7 @@ class Loader:
             "artifacts": dict(artifacts.tally),
             "dtype_note": traits.dtype_note,
             "caches_prompts": traits.caches_prompts,
+            "batch_tokens": _whole(traits.batch_tokens),
             "takes_whole_requests": not isinstance(self._runtime, Runtime),
         }
 
